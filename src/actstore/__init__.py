@@ -1,0 +1,31 @@
+"""actstore: what happens inside a segmentation network when one class of its input is perturbed, kept and queried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Store", "capture", "load_spec", "open"]
+
+if TYPE_CHECKING:
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+    from actstore.store import Store
+    from actstore.store import open_store as open
+
+_HOMES = {
+    "Store": ("actstore.store", "Store"),
+    "capture": ("actstore.capture", "capture"),
+    "load_spec": ("actstore.spec", "load_spec"),
+    "open": ("actstore.store", "open_store"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public verbs on first use, so that ``import actstore`` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'actstore' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

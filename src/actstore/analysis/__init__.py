@@ -1,0 +1,37 @@
+"""Lazy reductions over a store: xarray in, xarray out. Loads no model and no network library.
+
+Arrays have the dims (sample, condition, channel, [z,] y, x), the original as the first condition; see each function.
+"""
+
+from actstore.analysis.arrays import AnalysisError
+from actstore.analysis.cases import CaseRules, cases
+from actstore.analysis.difference import mad, mse, statistics
+from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
+from actstore.analysis.segmentation import dice, jaccard, mean_dice
+from actstore.analysis.tables import (
+    cases_table,
+    dice_table,
+    frequency_table,
+    mad_table,
+    top_channels_table,
+)
+
+__all__ = [
+    "AnalysisError",
+    "CaseRules",
+    "cases",
+    "cases_table",
+    "channel_frequency",
+    "dice",
+    "dice_table",
+    "frequency_table",
+    "jaccard",
+    "mad",
+    "mad_table",
+    "mean_dice",
+    "most_frequent",
+    "mse",
+    "statistics",
+    "top_channels",
+    "top_channels_table",
+]

@@ -1,0 +1,84 @@
+"""What every reduction asks of its input: dimensions, which condition is the original, what is applicable."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import xarray as xr
+
+from actstore.errors import ActstoreError
+from actstore.spec import ORIGINAL
+
+
+class AnalysisError(ActstoreError, ValueError):
+    """An array or an argument that a reduction cannot use."""
+
+
+def require_dims(array: xr.DataArray | xr.Dataset, dims: Iterable[Hashable]) -> None:
+    """Refuse ``array`` if it lacks one of ``dims``.
+
+    Raises
+    ------
+    AnalysisError
+        naming the missing dimension and those that the array has.
+    """
+    name = array.name if isinstance(array, xr.DataArray) else None
+    for dim in dims:
+        if dim not in array.dims:
+            raise AnalysisError(
+                f"{name or 'array'} has no dimension {dim!r}, only {tuple(array.dims)}: "
+                f"select with a list or a slice to keep {dim!r}"
+            )
+
+
+def require_positive(name: str, value: int) -> int:
+    """``value`` if it is an integer of at least 1.
+
+    Raises
+    ------
+    AnalysisError
+        naming the argument and its value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise AnalysisError(f"{name} = {value!r}: give an integer of at least 1")
+    return int(value)
+
+
+def is_original(array: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Which conditions are the unperturbed original: bool (condition).
+
+    Read from the coordinate ``transform``, else from ``condition``; without either, index 0 is the original.
+    """
+    for name in ("transform", "condition"):
+        if name in array.coords:
+            original: xr.DataArray = array.coords[name] == ORIGINAL
+            return original.reset_coords(drop=True)
+    require_dims(array, ["condition"])
+    return xr.DataArray(np.arange(array.sizes["condition"]) == 0, dims="condition")
+
+
+def require_original_first(array: xr.DataArray) -> None:
+    """Refuse ``array`` unless condition 0 is the original, which differences are taken against.
+
+    Raises
+    ------
+    AnalysisError
+        naming the condition that is first instead.
+    """
+    require_dims(array, ["condition"])
+    if array.sizes["condition"] == 0 or not bool(is_original(array).values[0]):
+        first = array.coords["condition"].values[:1].tolist() if "condition" in array.coords else []
+        raise AnalysisError(
+            f"{array.name or 'array'}: the first condition is {first[0] if first else 'missing'!r}, not {ORIGINAL!r}: "
+            f"keep {ORIGINAL!r} as the first condition of the selection"
+        )
+
+
+def one_chunk(array: xr.DataArray, dims: Iterable[Hashable]) -> xr.DataArray:
+    """``array`` with one dask chunk along each of ``dims``; unchanged if NumPy-backed or so chunked already."""
+    if array.chunks is None:
+        return array
+    split = {array.get_axis_num(d): -1 for d in dims if d in array.dims and len(array.chunksizes[d]) > 1}
+    # DataArray.chunk would turn the coordinates along these dims into dask arrays too.
+    return array.copy(data=array.data.rechunk(split)) if split else array

@@ -1,0 +1,220 @@
+"""Which channels change most, and how often over a set of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+
+NO_CHANNEL = -1
+
+#: What to group by: the name of a coordinate, or a named array along sample and condition.
+Key = str | xr.DataArray
+
+
+def top_channels(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
+    """The ``k`` channels of highest ``score``, per sample and condition; lazy where ``score`` is.
+
+    Parameters
+    ----------
+    score
+        (sample, condition, channel), for example :func:`actstore.analysis.mad`.
+    k
+        How many; beyond the channel count, all channels.
+    applicable
+        bool (sample, condition). Without it, a condition counts as not applicable where every channel is NaN.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``channel`` int64 and the score under its own name (``score`` if it has none) as float, both (sample,
+        condition, rank), rank from 1; the scalar coordinate ``channels`` is the layer's channel count. Equal scores
+        rank by lower channel. NaN ranks first, as the loudest of changes. Channel -1 and score NaN where the condition
+        is not applicable, and for the original.
+
+    Raises
+    ------
+    AnalysisError
+        if ``k`` is below 1 or the dimension channel is missing.
+    """
+    require_dims(score, ["channel"])
+    count = score.sizes["channel"]
+    k = min(require_positive("k", k), count)
+    perturbed = ~is_original(score)
+    valid = perturbed if applicable is None else perturbed & applicable.reset_coords(drop=True)
+    channel, value = xr.apply_ufunc(
+        _rank,
+        one_chunk(score, ["channel"]),
+        valid,
+        kwargs={"k": k, "guess": applicable is None},
+        input_core_dims=[["channel"], []],
+        output_core_dims=[["rank"], ["rank"]],
+        dask="parallelized",
+        output_dtypes=[np.int64, np.result_type(score.dtype, np.float32)],
+        dask_gufunc_kwargs={"output_sizes": {"rank": k}},
+        keep_attrs=False,
+    )
+    ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value})
+    return ranked.assign_coords(rank=np.arange(1, k + 1), channels=count)
+
+
+def _rank(score: NDArray[Any], valid: NDArray[np.bool_], k: int, guess: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    missing = np.isnan(score)
+    valid = np.broadcast_to(valid, score.shape[:-1])
+    if guess:
+        valid = valid & ~missing.all(axis=-1)
+    falling = np.where(missing, -np.inf, -score.astype(np.float64))
+    channel = np.argsort(falling, axis=-1, kind="stable")[..., :k]
+    value = np.take_along_axis(score, channel, axis=-1).astype(np.result_type(score.dtype, np.float32))
+    return np.where(valid[..., None], channel, NO_CHANNEL), np.where(valid[..., None], value, np.nan)
+
+
+def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, most: int | None = None) -> xr.Dataset:
+    """How often each channel is among the top, over the samples of each group; lazy where ``top`` is.
+
+    Parameters
+    ----------
+    top
+        Of :func:`top_channels`.
+    by
+        Names of coordinates, or named arrays, along sample, condition or both: "patient", "case",
+        ``cases(store.confusion)``. Every combination of their values is a group. Each condition is counted apart,
+        unless a key lies along condition alone ("target", "strength"): then the conditions that share its value are
+        counted together. The values of the keys are read at once, since they are the coordinates of the result.
+    most
+        Keep the ``most`` most frequent channels of each group, as :func:`most_frequent`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``count`` int64 (…by, condition, channel) and ``n`` int64 (…by, condition), the number of applicable samples
+        that ``count`` rests on. The original is no condition of it; entries whose key is "" along both sample and
+        condition (no case) are left out.
+
+    Raises
+    ------
+    AnalysisError
+        if ``top`` is not of :func:`top_channels` or a key is unknown.
+    """
+    if "channel" not in top or "channels" not in top.coords:
+        raise AnalysisError("top has no channel ranks: give the result of top_channels")
+    keys = [by] if isinstance(by, str | xr.DataArray) else list(by or [])
+    ranks = top["channel"]
+    over = [d for d in ("sample", "condition") if d in ranks.dims]
+    labels = [_labels(ranks, key) for key in keys]
+    along_condition = [array for array in labels if array.dims == ("condition",)]
+    if "condition" in over and not along_condition:
+        labels.append(_labels(ranks, "condition"))
+    names = [str(array.name) for array in labels]
+    if len(set(names)) < len(names):
+        raise AnalysisError(f"by = {names}: name each key once")
+    shape = xr.DataArray(np.empty([ranks.sizes[d] for d in over]), dims=over)
+    kept = ~is_original(ranks) if {"transform", "condition"} & {*ranks.coords, *over} else xr.DataArray(True)
+    keep = kept.broadcast_like(shape).transpose(*over).values.copy()
+    group = np.zeros(keep.shape, np.int64)
+    values: dict[str, NDArray[Any]] = {}
+    for name, array in zip(names, labels, strict=True):
+        spread = np.asarray(array.broadcast_like(shape).transpose(*over).values)
+        keep &= (spread != "") if len(array.dims) == 2 and spread.dtype.kind in "OUT" else True
+        codes, found = pd.factorize(spread[keep], sort=array.dims != ("condition",), use_na_sentinel=False)
+        values[name] = np.asarray(found)
+        group[keep] = group[keep] * len(found) + codes
+    # A later key may have dropped entries that an earlier one coded: those codes are simply never counted.
+    group[~keep] = -1
+    sizes = [len(v) for v in values.values()]
+    count, n = xr.apply_ufunc(
+        _count,
+        one_chunk(ranks.drop_vars(names, errors="ignore"), ranks.dims),
+        xr.DataArray(group, dims=over),
+        kwargs={"sizes": sizes, "channels": int(top.coords["channels"])},
+        input_core_dims=[[*over, "rank"], over],
+        output_core_dims=[[*names, "channel"], names],
+        exclude_dims=set(over),
+        dask="parallelized",
+        output_dtypes=[np.int64, np.int64],
+        dask_gufunc_kwargs={
+            "output_sizes": {**dict(zip(names, sizes, strict=True)), "channel": int(top.coords["channels"])}
+        },
+        keep_attrs=False,
+    )
+    frequency = xr.Dataset({"count": count, "n": n}).assign_coords(values)
+    frequency = frequency.assign_coords(channel=np.arange(int(top.coords["channels"])))
+    if "condition" in names and "condition" in ranks.dims:
+        perturbed = np.flatnonzero(~is_original(ranks).values)
+        for name in ("transform", "target", "strength", "source"):
+            if name in ranks.coords and ranks.coords[name].dims == ("condition",) and name not in names:
+                frequency = frequency.assign_coords({name: ("condition", ranks.coords[name].values[perturbed])})
+    return frequency if most is None else most_frequent(frequency, most)
+
+
+def most_frequent(frequency: xr.Dataset, n: int = 7) -> xr.Dataset:
+    """The ``n`` channels most often among the top, of each group; lazy where ``frequency`` is.
+
+    Takes the result of :func:`channel_frequency` and returns ``channel`` and ``count`` int64 (…by, condition, rank),
+    rank from 1, and ``n`` (…by, condition) unchanged. Equal counts rank by lower channel. Channel -1 and count 0 where
+    fewer than ``n`` channels were ever among the top.
+
+    Raises
+    ------
+    AnalysisError
+        if ``n`` is below 1.
+    """
+    n = min(require_positive("n", n), frequency.sizes["channel"])
+    channel, count = xr.apply_ufunc(
+        _most,
+        one_chunk(frequency["count"], ["channel"]),
+        kwargs={"n": n},
+        input_core_dims=[["channel"]],
+        output_core_dims=[["rank"], ["rank"]],
+        dask="parallelized",
+        output_dtypes=[np.int64, np.int64],
+        dask_gufunc_kwargs={"output_sizes": {"rank": n}},
+        keep_attrs=False,
+    )
+    ranked = xr.Dataset({"channel": channel, "count": count, "n": frequency["n"]})
+    return ranked.assign_coords(rank=np.arange(1, n + 1))
+
+
+def _labels(ranks: xr.DataArray, key: Key) -> xr.DataArray:
+    """The array of values that ``key`` names, along sample, condition or both."""
+    if isinstance(key, xr.DataArray):
+        if key.name is None:
+            raise AnalysisError("an array in by has no name: give it one with .rename")
+        array = key
+    elif key in ranks.coords:
+        array = ranks.coords[key]
+    elif key == "condition" and "condition" in ranks.dims:
+        array = xr.DataArray(np.arange(ranks.sizes["condition"]), dims="condition", name="condition")
+    else:
+        mend = "pass by=cases(confusion)" if key == "case" else f"use one of {', '.join(map(str, ranks.coords))}"
+        raise AnalysisError(f"by = {key!r} is no coordinate of the ranks: {mend}")
+    for dim in array.dims:
+        if dim not in ("sample", "condition") or array.sizes[dim] != ranks.sizes.get(dim):
+            raise AnalysisError(
+                f"by = {array.name!r} has {dim} of size {array.sizes[dim]}, the ranks have "
+                f"{dict(ranks.sizes)}: select the same samples and conditions"
+            )
+    return xr.DataArray(array.variable.to_base_variable(), name=str(array.name))
+
+
+def _count(
+    ranks: NDArray[np.int64], group: NDArray[np.int64], sizes: list[int], channels: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    groups = int(np.prod(sizes))
+    member = (ranks != NO_CHANNEL) & (group != -1)[..., None]
+    cells = (group[..., None] * channels + ranks)[member]
+    count = np.bincount(cells, minlength=groups * channels).reshape(*sizes, channels)
+    n = np.bincount(group[member[..., 0]], minlength=groups).reshape(sizes)
+    return count.astype(np.int64), n.astype(np.int64)
+
+
+def _most(count: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    channel = np.argsort(-count, axis=-1, kind="stable")[..., :n]
+    highest = np.take_along_axis(count, channel, axis=-1)
+    return np.where(highest > 0, channel, NO_CHANNEL), highest

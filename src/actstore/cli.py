@@ -1,0 +1,203 @@
+"""The command line: one thin function a command. Exit 0 done, 1 failed with one line on stderr, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from actstore import __version__
+from actstore.errors import ActstoreError, one_line
+
+if TYPE_CHECKING:
+    from actstore.capture import Summary
+    from actstore.spec import Spec
+    from actstore.store import Store
+
+SPEC = click.argument("spec", type=click.Path(path_type=Path))
+STORE = click.argument("store", type=click.Path(path_type=Path))
+TABLES = ("top-channels", "frequency", "dice", "cases", "mad")
+
+
+class Group(click.Group):
+    """Turns every failure into one line, unless ``--debug``."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.Exit as error:
+            code = error.exit_code
+        except click.UsageError as error:
+            error.show()
+            code = 2
+        except click.Abort:
+            click.echo("interrupted: run the same command again to continue", err=True)
+            code = 1
+        except click.ClickException as error:
+            error.show()
+            code = 1
+        except Exception as error:
+            if "--debug" in (kwargs.get("args") or sys.argv):
+                raise
+            hint = "" if isinstance(error, ActstoreError | OSError) else " (actstore --debug … shows where)"
+            click.echo(f"actstore: {one_line(error)}{hint}", err=True)
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="actstore")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
+def main(debug: bool) -> None:
+    """Record what happens inside a segmentation network when one class of its input is perturbed."""
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("actstore").setLevel(logging.DEBUG)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--patients", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def phantom(folder: Path, patients: int, seed: int) -> None:
+    """Write a synthetic short-axis cardiac data set in the ACDC layout to FOLDER."""
+    from actstore.data.phantom import write_phantom
+
+    written = write_phantom(folder, patients=patients, seed=seed)
+    click.echo(f"{patients} patients (seed {seed}), {len(written)} paths in {folder}")
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("actstore-demo"), show_default=True)
+@click.option("--patients", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--cluster", default="local", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=None)
+def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None:
+    """Phantom, capture, reduce and report, with nothing to prepare."""
+    from actstore.demo import run_demo
+
+    run_demo(folder, patients=patients, cluster=cluster, workers=workers)
+
+
+@main.command()
+@SPEC
+def layers(spec: Path) -> None:
+    """Show the module tree of SPEC's network and what its layer patterns match."""
+    from actstore import text
+    from actstore.plan import inspect_model
+    from actstore.spec import load_spec
+
+    loaded = load_spec(spec)
+    _, found = inspect_model(loaded)
+    text.show_modules(found, loaded.store.dtype, len(loaded.conditions))
+
+
+@main.command()
+@SPEC
+@click.option("--store", type=click.Path(path_type=Path), default=None, help="Instead of the spec's store.path.")
+@click.option("--workers", type=click.IntRange(1), default=None)
+@click.option("--device", default="auto", show_default=True)
+def plan(spec: Path, store: Path | None, workers: int | None, device: str) -> None:
+    """Say what a capture of SPEC will cost; refuse what cannot fit."""
+    from actstore import text
+    from actstore.plan import check_resources, make_plan
+    from actstore.spec import load_spec
+
+    made = make_plan(load_spec(spec), store=store, workers=workers, device=device)
+    text.show_plan(made)
+    check_resources(made, made.bytes)
+
+
+@main.command()
+@SPEC
+@click.option("--store", type=click.Path(path_type=Path), default=None, help="Instead of the spec's store.path.")
+@click.option("--cluster", default="local", show_default=True, help="local or inline.")
+@click.option("--workers", type=click.IntRange(1), default=None)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def capture(spec: Path, store: Path | None, cluster: str, workers: int | None, device: str) -> None:
+    """Perturb, infer, record and store; run again to continue."""
+    from actstore.spec import load_spec
+
+    summary = captured(load_spec(spec), store=store, cluster=cluster, workers=workers, device=device)
+    if not summary.complete:
+        sys.exit(1)
+
+
+def captured(
+    spec: Spec, *, store: Path | None, cluster: str, workers: int | None, device: str = "auto"
+) -> Summary:
+    """Capture with a progress display, then show the summary."""
+    from actstore import text
+    from actstore.capture import capture as run
+
+    with text.block_progress() as progress:
+        summary = run(spec, store=store, cluster=cluster, workers=workers, device=device, progress=progress)
+    text.show_summary(summary)
+    return summary
+
+
+@main.command()
+@STORE
+def status(store: Path) -> None:
+    """Committed and missing blocks, size, layers and provenance of STORE."""
+    from actstore import text
+
+    text.show_status(opened(store))
+
+
+def opened(path: Path) -> Store:
+    """Open a store; what is missing is said on stderr, once."""
+    from actstore.store import open_store
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        store = open_store(path)
+    for warning in caught:
+        click.echo(f"actstore: {warning.message}", err=True)
+    return store
+
+
+@main.command()
+@STORE
+def reduce(store: Path) -> None:
+    """Persist per-channel statistics of STORE, so that tables come back at once."""
+    from actstore import text
+    from actstore.reduce import reduce_store
+
+    with text.block_progress() as progress:
+        done = reduce_store(opened(store), progress=progress)
+    click.echo(f"statistics of {done} blocks persisted in {store}")
+
+
+@main.command()
+@STORE
+@click.argument("name", type=click.Choice(TABLES))
+@click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
+@click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="A .csv or .parquet file.")
+def table(store: Path, name: str, by: tuple[str, ...], top: int, most: int, output: Path | None) -> None:
+    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o."""
+    from actstore.tables import build_table, write_table
+
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
+    made = build_table(opened(store), name, by=by, top=top, most=most)
+    write_table(made, output if output is not None else sys.stdout)
+
+
+@main.command()
+@STORE
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
+def report(store: Path, output: Path) -> None:
+    """Write one self-contained HTML page about STORE."""
+    from actstore.views.report import write_report
+
+    write_report(opened(store), output)
+    click.echo(f"report: {output}")

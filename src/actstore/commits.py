@@ -1,0 +1,64 @@
+"""Commit records: a block is done when its record exists, written last and atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.errors import StoreError
+from actstore.reader import read_small
+from actstore.schema import StoreLayout
+from actstore.shards import write_small
+
+
+def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
+    """Every file that ``block`` owns below the store's root, its commit records first."""
+    yield layout.committed.chunk_key(block)
+    yield layout.reduced.chunk_key(block)
+    for small in (layout.source, layout.applicable, layout.confusion, *layout.statistics):
+        yield small.chunk_key(block)
+    for array in layout.sharded:
+        yield array.shard_key(block)
+
+
+def clear(root: Path, layout: StoreLayout, block: int) -> None:
+    """Delete whatever an earlier attempt left of ``block``, its commit record first."""
+    for key in block_files(layout, block):
+        path = root / key
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            for stray in path.parent.glob(f"{path.name}.partial*"):
+                stray.unlink(missing_ok=True)
+
+
+def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bool = False) -> None:
+    """Declare ``block`` done."""
+    record = layout.committed
+    write_small(root / record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
+
+
+def committed(root: Path, layout: StoreLayout, token: int, *, reduced: bool = False) -> NDArray[np.bool_]:
+    """Which blocks are done, bool (block).
+
+    Raises
+    ------
+    StoreError
+        if a record is damaged or carries another run's fingerprint.
+    """
+    record = layout.reduced if reduced else layout.committed
+    done = np.zeros(layout.blocks, dtype=bool)
+    for block in range(layout.blocks):
+        path = root / record.chunk_key(block)
+        found = read_small(path, record.dtype, record.chunk)
+        if found is None or found[0] == 0:
+            continue
+        if int(found[0]) != token:
+            raise StoreError(
+                f"{path} was committed by another run (fingerprint {int(found[0]):016x}, this store's is {token:016x}): "
+                "remove this file and run capture again"
+            )
+        done[block] = True
+    return done

@@ -1,0 +1,44 @@
+"""Data sets on a disk: which volumes there are, and one volume in memory."""
+
+from __future__ import annotations
+
+import os
+
+from actstore import spec
+from actstore.data import acdc, nnunet
+from actstore.data.nifti import digest_files, read_header, read_volume
+from actstore.data.pairing import shown
+from actstore.data.volume import Volume, VolumeFile, VolumeHeader, VolumeKey
+from actstore.errors import DataError
+
+__all__ = [
+    "Volume",
+    "VolumeFile",
+    "VolumeHeader",
+    "VolumeKey",
+    "digest_files",
+    "find_volumes",
+    "read_header",
+    "read_volume",
+]
+
+
+def find_volumes(data: spec.Data) -> tuple[VolumeFile, ...]:
+    """The volumes that ``data`` asks for, sorted by key. Reads names and ``Info.cfg`` only, no image.
+
+    The format ``phantom`` generates its data set first where ``data.root`` does not exist.
+
+    Raises
+    ------
+    DataError
+        if the root is missing or holds no volume, if a patient asked for is not there, or if an image has no mask, a
+        mask no image, or a volume two files, or if the phantom cannot be written.
+    """
+    if data.format == "phantom" and not os.path.exists(data.root):
+        from actstore.data.phantom import write_phantom
+
+        write_phantom(data.root, patients=data.phantom.patients, seed=data.phantom.seed)
+    if not os.path.exists(data.root):
+        raise DataError(f"{shown(data.root)}: no such folder, or none that can be reached; correct data.root")
+    find = nnunet.find if data.format == "nnunet" else acdc.find
+    return find(data.root, data.patients)

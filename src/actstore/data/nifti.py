@@ -1,0 +1,256 @@
+"""NIfTI-1 and NIfTI-2 files become volumes: read once, digested, checked, labels as class indices."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import logging
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from actstore.data.pairing import listed, shown
+from actstore.data.volume import Volume, VolumeFile, VolumeHeader
+from actstore.errors import DataError
+from actstore.spec import BACKGROUND
+
+_GZIP_MAGIC = b"\x1f\x8b"
+#: ``sizeof_hdr``, the first field of a file, tells NIfTI-1 from NIfTI-2.
+_HEADERS: Mapping[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+_HEADER_BYTES = max(_HEADERS)
+#: Length of the spatial unit in mm, by the lowest three bits of ``xyzt_units``: metre, millimetre, micrometre. The
+#: standard (nifti1.h, NIFTI_UNITS_*) knows no others; files that say nothing mean mm in practice.
+_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
+_RESTORE = "restore the file from its source or leave the patient out of data.patients"
+
+# nibabel prints what it repairs in a header to stderr through a logger of its own: a repaired header is no news here.
+_silent = logging.Logger("actstore.nifti")
+_silent.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a file's pixels lie and how they are stored; ``shape`` and ``zooms`` in the order of the file's axes."""
+
+    shape: tuple[int, ...]
+    zooms: tuple[float, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    inter: float
+
+    @property
+    def scaled(self) -> bool:
+        return (self.slope, self.inter) != (1.0, 0.0)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def header(self) -> VolumeHeader:
+        rows, columns, slices = (*self.shape, 1)[:3]
+        height, width, thickness = (*self.zooms, 1.0)[:3]
+        return VolumeHeader((slices, rows, columns), (thickness, height, width))
+
+
+def read_header(file: VolumeFile) -> VolumeHeader:
+    """Shape (slice, row, column) and spacing (mm) of ``file``'s image, from the two headers alone.
+
+    Raises
+    ------
+    DataError
+        if a file is missing or no NIfTI file, is not 2D or 3D, or if the mask has another shape than the image.
+    """
+    image = _layout(_head(file.image), file.image).header
+    label = _layout(_head(file.label), file.label).header
+    _check_shapes(file, image, label)
+    return image
+
+
+def read_volume(file: VolumeFile, classes: Mapping[str, int]) -> Volume:
+    """Read ``file`` into memory: raw intensities and class indices, both (slice, y, x), and the digest of both files.
+
+    Intensities are ``get_fdata().transpose(2, 0, 1)`` of nibabel, float32 where that is exact for the stored dtype and
+    float64 elsewhere. ``classes`` maps class name to label value; index 0 is the background, then the classes by rising
+    label value.
+
+    Raises
+    ------
+    DataError
+        if a file is missing, truncated, damaged or no NIfTI file; if the shapes differ; if the image is constant or
+        holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
+    """
+    image_bytes = _read(file.image)
+    label_bytes = _read(file.label)
+    digest = hashlib.sha256(image_bytes)
+    digest.update(label_bytes)
+    image, image_header = _pixels(image_bytes, file.image)
+    label, label_header = _pixels(label_bytes, file.label)
+    _check_shapes(file, image_header, label_header)
+    _check_intensities(image, file.image)
+    return Volume(file.key, image, _class_indices(label, classes, file.label), digest.digest())
+
+
+def digest_files(file: VolumeFile) -> bytes:
+    """SHA-256 over the bytes of the image, then of the mask: 32 bytes, the same as ``read_volume``'s, nothing decoded.
+
+    Raises
+    ------
+    DataError
+        if a file cannot be read.
+    """
+    digest = hashlib.sha256(_read(file.image))
+    digest.update(_read(file.label))
+    return digest.digest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{shown(path)}: the file is gone; {_RESTORE}") from error
+    except OSError as error:
+        raise DataError(f"{shown(path)}: cannot be read: {error.strerror or error}; check the file and disk") from error
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of ``path``, unpacked: enough for a header."""
+    try:
+        with path.open("rb") as raw:
+            start = raw.read(len(_GZIP_MAGIC))
+            raw.seek(0)
+            if start != _GZIP_MAGIC:
+                return raw.read(_HEADER_BYTES)
+            with gzip.GzipFile(fileobj=raw) as packed:
+                return packed.read(_HEADER_BYTES)
+    except FileNotFoundError as error:
+        raise DataError(f"{shown(path)}: the file is gone; {_RESTORE}") from error
+    except (EOFError, zlib.error, OSError) as error:
+        raise _unpackable(path, error) from error
+
+
+def _unpack(content: bytes, path: Path) -> bytes:
+    if not content.startswith(_GZIP_MAGIC):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, OSError) as error:
+        raise _unpackable(path, error) from error
+
+
+def _unpackable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, EOFError):
+        return DataError(f"{shown(path)}: truncated, the compressed data end early; {_RESTORE}")
+    return DataError(f"{shown(path)}: damaged, cannot be unpacked ({error}); {_RESTORE}")
+
+
+def _layout(content: bytes, path: Path) -> _Layout:
+    """Interpret the header at the start of ``content``, repairing it as nibabel does."""
+    size = next((n for n in _HEADERS for order in ("little", "big") if _sizeof_hdr(content, order) == n), None)
+    if size is None:
+        raise DataError(f"{shown(path)}: not a NIfTI file ({len(content)} bytes read, no NIfTI header); {_RESTORE}")
+    if len(content) < size:
+        raise DataError(f"{shown(path)}: truncated, {len(content)} of the header's {size} bytes; {_RESTORE}")
+    try:
+        header = _HEADERS[size](content[:size], check=False)
+        if header["magic"].item() != header.single_magic:
+            raise DataError(f"{shown(path)}: not a single-file NIfTI (header and pixels in one .nii or .nii.gz file)")
+        header.check_fix(logger=_silent, error_level=40)
+        slope, inter = header.get_slope_inter()
+        layout = _Layout(
+            shape=tuple(int(n) for n in header.get_data_shape()),
+            zooms=tuple(float(z) * _unit(header) for z in header.get_zooms()),
+            dtype=header.get_data_dtype(),
+            offset=header.get_data_offset() or header.single_vox_offset,
+            slope=1.0 if slope is None else slope,
+            inter=0.0 if inter is None else inter,
+        )
+    except (HeaderDataError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DataError(f"{shown(path)}: damaged header ({error}); {_RESTORE}") from error
+    if len(layout.shape) not in (2, 3) or min(layout.shape) < 1:
+        raise DataError(
+            f"{shown(path)}: {len(layout.shape)}D of shape {layout.shape}; a volume is one 2D or 3D image: "
+            "split a series into one file a frame"
+        )
+    if layout.dtype.kind not in "iuf":
+        raise DataError(f"{shown(path)}: pixels of type {layout.dtype}; convert them to one real number a pixel")
+    return layout
+
+
+def _sizeof_hdr(content: bytes, order: Any) -> int:
+    return int.from_bytes(content[:4], order)
+
+
+def _unit(header: Any) -> float:
+    return _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _pixels(content: bytes, path: Path) -> tuple[NDArray[np.floating], VolumeHeader]:
+    """Decode a file: pixels (slice, y, x), float32 where exact, else float64, C order."""
+    unpacked = _unpack(content, path)
+    layout = _layout(unpacked, path)
+    if len(unpacked) < layout.offset + layout.nbytes:
+        raise DataError(
+            f"{shown(path)}: truncated, {max(len(unpacked) - layout.offset, 0)} of {layout.nbytes} bytes of pixels; "
+            f"{_RESTORE}"
+        )
+    proxy: Any = ArrayProxy(
+        io.BytesIO(unpacked), (layout.shape, layout.dtype, layout.offset, layout.slope, layout.inter), mmap=False
+    )  # type: ignore[no-untyped-call]
+    exact = not layout.scaled and np.can_cast(layout.dtype, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = np.asarray(proxy.get_unscaled() if exact else np.asanyarray(proxy, dtype=np.float64))
+    by_slice = stored.reshape((*layout.shape, 1)[:3]).transpose(2, 0, 1)
+    return np.ascontiguousarray(by_slice, dtype=np.float32 if exact else np.float64), layout.header
+
+
+def _check_shapes(file: VolumeFile, image: VolumeHeader, label: VolumeHeader) -> None:
+    if image.shape != label.shape:
+        raise DataError(
+            f"{shown(file.key)}: the image is {image.shape} and its mask {label.shape} (slice, row, column) in shape: "
+            f"{shown(file.label)} belongs to another image or was resampled; replace it"
+        )
+
+
+def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
+    low, high = image.min(), image.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        broken = ~np.isfinite(image)
+        first = tuple(int(i) for i in np.argwhere(broken)[0])
+        raise DataError(
+            f"{shown(path)}: {np.count_nonzero(broken)} pixels are NaN or infinite, the first at {first} "
+            "(slice, row, column); repair them or leave the patient out of data.patients"
+        )
+    if low == high:
+        raise DataError(
+            f"{shown(path)}: constant, every pixel is {low:g}, so there is nothing to perturb; "
+            "leave the patient out of data.patients"
+        )
+
+
+def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
+    """Label values (slice, y, x) to class indices, uint8."""
+    ordered = sorted(classes.items(), key=lambda item: item[1])
+    values, counts = np.unique(raw, return_counts=True)
+    unexpected = ~np.isin(values, [0, *(value for _, value in ordered)])
+    if unexpected.any():
+        found = [f"{v:g} ({n} pixels)" for v, n in zip(values[unexpected], counts[unexpected], strict=True)]
+        known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
+        raise DataError(
+            f"{shown(path)}: label value {listed(found)} is none of {known}; add it to data.classes or correct the mask"
+        )
+    indices = np.zeros(raw.shape, np.uint8)
+    for index, (_, value) in enumerate(ordered, start=1):
+        indices[raw == value] = index
+    return indices

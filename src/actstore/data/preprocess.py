@@ -1,0 +1,108 @@
+"""Raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.errors import DataError
+from actstore.spec import Normalization
+
+#: Percentiles that ``percentile-…`` clips to.
+PERCENTILES = (1.0, 99.0)
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def normalize(volume: NDArray[np.number], method: Normalization) -> NDArray[np.float32]:
+    """Normalise raw intensities (slice, y, x), computing in float64.
+
+    ``minmax`` scales to [0, 1]; ``percentile`` clips to the 1st and 99th percentile, then does the same; ``zscore``
+    subtracts the mean and divides by the population standard deviation; ``none`` only casts. Each works by slice or
+    over the volume. Where there is nothing to scale by, because a slice (volume) is constant or becomes so when
+    clipped, the result is zeros.
+
+    Returns
+    -------
+    (slice, y, x), float32, a new array.
+
+    Raises
+    ------
+    DataError
+        if a result is NaN, infinite or beyond float32.
+    """
+    scheme, _, scope = method.partition("-")
+    result = np.empty(volume.shape, np.float32)
+    parts: list[slice | int] = [slice(None)] if scope != "slice" else list(range(len(volume)))
+    with np.errstate(all="ignore"):
+        for part in parts:
+            result[part] = _scaled(np.asarray(volume[part], np.float64), scheme)
+    if not np.isfinite(result).all():
+        low, high = np.min(volume), np.max(volume)
+        raise DataError(
+            f"intensities from {low:g} to {high:g} leave the range of float32 under normalize = {method!r}; "
+            "rescale the images"
+        )
+    return result
+
+
+def _scaled(values: NDArray[np.float64], scheme: str) -> NDArray[np.float64]:
+    if scheme == "none":
+        return values
+    if scheme == "percentile":
+        values = np.clip(values, *np.percentile(values, PERCENTILES))
+    low, high = values.min(), values.max()
+    origin, scale = (values.mean(), values.std()) if scheme == "zscore" else (low, high - low)
+    # The mean of equal numbers can miss them by a rounding error, so that std alone does not tell a constant.
+    if low == high or scale == 0:
+        return np.zeros_like(values)
+    scaled: NDArray[np.float64] = (values - origin) / scale
+    return scaled
+
+
+def fit(volume: NDArray[Scalar], size: Sequence[int], fill: float = 0) -> NDArray[Scalar]:
+    """Centre-pad with ``fill`` or centre-crop the trailing axes of ``volume`` to ``size``; other axes are kept.
+
+    ``size`` is (y, x) or (z, y, x) in pixels. An axis of n pixels gets ``(size - n) // 2`` before it, or loses
+    ``(n - size) // 2``. Padding comes after normalisation, so that it is 0 in what the network sees.
+
+    Returns
+    -------
+    a new array of the dtype of ``volume``.
+    """
+    leading = (slice(None),) * (volume.ndim - len(size))
+    result = np.full((*volume.shape[: len(leading)], *size), fill, dtype=volume.dtype)
+    result[leading + image_window(volume.shape, size)] = volume[leading + _kept(volume.shape, size)]
+    return result
+
+
+def image_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """Where an image of ``shape`` lies inside the network's input of ``size``: one slice an axis of ``size``.
+
+    ``size`` is (y, x) or (z, y, x); the trailing axes of ``shape`` answer to it. Outside of the window is padding.
+
+    >>> image_window((10, 216, 300), (256, 256))
+    (slice(20, 236, None), slice(0, 256, None))
+    """
+    return tuple(
+        slice(before, before + min(n, target))
+        for n, target in _trailing(shape, size)
+        for before in [max(target - n, 0) // 2]
+    )
+
+
+def _kept(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(
+        slice(before, before + min(n, target))
+        for n, target in _trailing(shape, size)
+        for before in [max(n - target, 0) // 2]
+    )
+
+
+def _trailing(shape: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    if len(size) > len(shape):
+        raise ValueError(f"size {tuple(size)} has more axes than the shape {tuple(shape)}")
+    return list(zip(shape[len(shape) - len(size) :], size, strict=True))

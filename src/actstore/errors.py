@@ -1,0 +1,47 @@
+"""Exceptions of actstore. Each message names the thing, its value and the mend, in one line."""
+
+from __future__ import annotations
+
+
+class ActstoreError(Exception):
+    """Base of every error that a user can cause or mend. ``str(error)`` is one line for a person to read."""
+
+
+class SpecError(ActstoreError):
+    """A run spec that cannot be used: unknown key, wrong type, impossible value."""
+
+
+class DataError(ActstoreError):
+    """An image, a mask or a data folder that cannot be used."""
+
+
+class ModelError(ActstoreError):
+    """A model factory, checkpoint or layer pattern that cannot be used."""
+
+
+class PlanError(ActstoreError):
+    """A run that cannot fit: memory, disk or a store whose layout is too small."""
+
+
+class StoreError(ActstoreError):
+    """A store that is missing, damaged, of another run, or of a newer schema."""
+
+
+class BlockError(ActstoreError):
+    """Failure of one block. Carries the block's volume; survives pickling between workers and client."""
+
+    def __init__(self, volume: str, message: str) -> None:
+        super().__init__(volume, message)
+        self.volume = volume
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.volume}: {self.message}"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` on one line, led by its class name where actstore did not word it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ActstoreError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,214 @@
+"""Slots, shards and chunks of a store: pure arithmetic, no I/O.
+
+The sample axis is made of slots. Every block (one volume) owns ``slots`` consecutive ones, so that one block is whole
+shards of every array and two blocks never share a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Raw bytes that an inner chunk aims at: served both looking (one map) and bulk reading best.
+CHUNK_BYTES = 2 * 2**20
+#: A crc32c follows every inner chunk and the shard index.
+CHECKSUM_BYTES = 4
+#: A shard index entry: offset and length, uint64 each.
+INDEX_ENTRY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """Shape, shards and inner chunks of one array whose leading dim is ``sample``."""
+
+    path: str
+    dims: tuple[str, ...]
+    dtype: str
+    blocks: int
+    slots: int
+    #: Shape of one sample: the array's shape without its leading dim.
+    sample_shape: tuple[int, ...]
+    #: Inner chunk within one sample; each entry divides the one of ``sample_shape``.
+    chunk: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.dims) != 1 + len(self.sample_shape) or self.dims[0] != "sample":
+            raise ValueError(f"{self.path}: dims {self.dims} do not fit sample shape {self.sample_shape}")
+        if len(self.chunk) != len(self.sample_shape) or any(
+            n % c for n, c in zip(self.sample_shape, self.chunk, strict=True)
+        ):
+            raise ValueError(f"{self.path}: chunk {self.chunk} does not divide sample shape {self.sample_shape}")
+        if self.blocks < 1 or self.slots < 1:
+            raise ValueError(f"{self.path}: {self.blocks} blocks of {self.slots} slots")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.blocks * self.slots, *self.sample_shape)
+
+    @property
+    def shard_shape(self) -> tuple[int, ...]:
+        return (self.slots, *self.sample_shape)
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        return (1, *self.chunk)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Inner chunks of one sample along each of its dims."""
+        return tuple(n // c for n, c in zip(self.sample_shape, self.chunk, strict=True))
+
+    @property
+    def chunks_per_sample(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def chunk_bytes(self) -> int:
+        return math.prod(self.chunk) * np.dtype(self.dtype).itemsize
+
+    @property
+    def chunk_stride(self) -> int:
+        """Bytes from one inner chunk of a shard to the next: the chunk and its checksum."""
+        return self.chunk_bytes + CHECKSUM_BYTES
+
+    @property
+    def sample_stride(self) -> int:
+        return self.chunks_per_sample * self.chunk_stride
+
+    @property
+    def index_bytes(self) -> int:
+        return self.slots * self.chunks_per_sample * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+
+    def shard_bytes(self, samples: int) -> int:
+        """Size in bytes of a shard that holds ``samples`` of its ``slots``."""
+        return samples * self.sample_stride + self.index_bytes
+
+    def shard_key(self, block: int) -> str:
+        """Where the shard of ``block`` lies below the store's root."""
+        return "/".join((self.path, "c", str(block), *("0" for _ in self.sample_shape)))
+
+    def first_sample(self, block: int) -> int:
+        if not 0 <= block < self.blocks:
+            raise IndexError(f"{self.path}: block {block} is outside 0..{self.blocks - 1}")
+        return block * self.slots
+
+    def chunk_offset(self, sample: int, chunk: int) -> int:
+        """Byte offset, in its shard, of inner chunk ``chunk`` (C order over ``grid``) of the shard's ``sample``."""
+        return sample * self.sample_stride + chunk * self.chunk_stride
+
+    def index(self, samples: int) -> np.ndarray:
+        """The shard index, uint64 (slot, chunk, 2): offset and length, all ones where a slot is empty."""
+        index = np.full((self.slots, self.chunks_per_sample, 2), np.iinfo(np.uint64).max, dtype="<u8")
+        offsets = np.arange(samples * self.chunks_per_sample, dtype="<u8").reshape(samples, -1)
+        index[:samples, :, 0] = offsets * np.uint64(self.chunk_stride)
+        index[:samples, :, 1] = self.chunk_stride
+        return index
+
+
+@dataclass(frozen=True)
+class SmallLayout:
+    """An unsharded array with one chunk a block: ``chunk`` is that chunk's shape, dims as in ``dims``."""
+
+    path: str
+    dims: tuple[str, ...]
+    dtype: str
+    blocks: int
+    chunk: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.blocks * self.chunk[0], *self.chunk[1:])
+
+    def chunk_key(self, block: int) -> str:
+        """Where the chunk of ``block`` lies below the store's root."""
+        return "/".join((self.path, "c", str(block), *("0" for _ in self.chunk[1:])))
+
+    @property
+    def chunk_bytes(self) -> int:
+        return math.prod(self.chunk) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
+
+
+def largest_divisor(n: int, at_most: int) -> int:
+    """The largest divisor of ``n`` that is not above ``at_most``, at least 1."""
+    return max((d for d in _divisors(n) if d <= at_most), default=1)
+
+
+def _divisors(n: int) -> Iterator[int]:
+    for d in range(1, math.isqrt(n) + 1):
+        if n % d == 0:
+            yield d
+            yield n // d
+
+
+def inner_chunk(conditions: int, channels: int, map_bytes: int, target: int = CHUNK_BYTES) -> tuple[int, int]:
+    """(conditions, channels) of one inner chunk.
+
+    All conditions and as many channels as fit ``target`` bytes; where one channel of all conditions is larger already,
+    one channel and as many conditions as fit. Both divide their axis, so that no chunk is padded.
+    """
+    fitting = target // map_bytes
+    if fitting >= conditions:
+        return conditions, largest_divisor(channels, fitting // conditions)
+    return largest_divisor(conditions, max(1, fitting)), 1
+
+
+def activation_layout(
+    path: str,
+    *,
+    dtype: str,
+    blocks: int,
+    slots: int,
+    conditions: int,
+    channels: int,
+    space: tuple[int, ...],
+    space_dims: tuple[str, ...],
+) -> ArrayLayout:
+    """Layout of an array (sample, condition, channel, \\*space)."""
+    map_bytes = math.prod(space) * np.dtype(dtype).itemsize
+    chunk_conditions, chunk_channels = inner_chunk(conditions, channels, map_bytes)
+    return ArrayLayout(
+        path=path,
+        dims=("sample", "condition", "channel", *space_dims),
+        dtype=dtype,
+        blocks=blocks,
+        slots=slots,
+        sample_shape=(conditions, channels, *space),
+        chunk=(chunk_conditions, chunk_channels, *space),
+    )
+
+
+def image_layout(
+    path: str,
+    *,
+    dtype: str,
+    blocks: int,
+    slots: int,
+    conditions: int | None,
+    space: tuple[int, ...],
+    space_dims: tuple[str, ...],
+) -> ArrayLayout:
+    """Layout of an array (sample, condition, \\*space), or (sample, \\*space) where ``conditions`` is ``None``."""
+    map_bytes = math.prod(space) * np.dtype(dtype).itemsize
+    leading = () if conditions is None else (conditions,)
+    chunk = () if conditions is None else (inner_chunk(conditions, 1, map_bytes)[0],)
+    return ArrayLayout(
+        path=path,
+        dims=("sample", *(("condition",) if leading else ()), *space_dims),
+        dtype=dtype,
+        blocks=blocks,
+        slots=slots,
+        sample_shape=(*leading, *space),
+        chunk=(*chunk, *space),
+    )
+
+
+def c_strides(shape: tuple[int, ...], innermost: int) -> tuple[int, ...]:
+    """Strides in bytes of a C-order array whose last axis steps by ``innermost`` bytes."""
+    strides = []
+    for n in reversed(shape):
+        strides.append(innermost)
+        innermost *= n
+    return tuple(reversed(strides))

@@ -1,0 +1,107 @@
+"""Dask arrays over a store: one task for a block of an array, not one for every inner chunk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.errors import StoreError
+from actstore.layout import ArrayLayout, SmallLayout
+from actstore.reader import read_samples, read_small
+
+#: A dask chunk is a block of one layer, cut along samples and then channels where that is larger than this.
+TASK_BYTES = 128 * 2**20
+
+#: (block, samples that it holds)
+Part = tuple[int, int]
+
+
+def sharded(root: Path, layout: ArrayLayout, parts: tuple[Part, ...]) -> da.Array:
+    """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
+    samples = _cut_samples(layout, parts)
+    channels = _cut_channels(layout)
+    chunks: list[tuple[int, ...]] = [tuple(count for _, _, _, count in samples)]
+    chunks += [(n,) for n in layout.sample_shape]
+    if channels:
+        chunks[2] = tuple(stop - start for start, stop in channels)
+    if not samples:
+        return da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
+    return da.map_blocks(
+        _load_sharded,
+        chunks=tuple(chunks),
+        dtype=layout.dtype,
+        meta=np.empty((0,) * len(layout.shape), dtype=layout.dtype),
+        root=root,
+        layout=layout,
+        samples=samples,
+        channels=channels,
+    )
+
+
+def _cut_samples(layout: ArrayLayout, parts: tuple[Part, ...]) -> tuple[tuple[int, int, int, int], ...]:
+    """(block, samples in it, first, count) of every task."""
+    step = max(1, TASK_BYTES // layout.sample_stride)
+    return tuple(
+        (block, valid, first, min(step, valid - first)) for block, valid in parts for first in range(0, valid, step)
+    )
+
+
+def _cut_channels(layout: ArrayLayout) -> tuple[tuple[int, int], ...]:
+    """Ranges of whole inner chunks along ``channel``; empty where a sample is small enough, or cannot be cut there."""
+    if layout.dims[1:3] != ("condition", "channel") or layout.grid[0] != 1 or layout.sample_stride <= TASK_BYTES:
+        return ()
+    step = max(1, TASK_BYTES // layout.chunk_stride) * layout.chunk[1]
+    channels = layout.sample_shape[1]
+    return tuple((start, min(start + step, channels)) for start in range(0, channels, step))
+
+
+def _load_sharded(
+    *,
+    root: Path,
+    layout: ArrayLayout,
+    samples: tuple[tuple[int, int, int, int], ...],
+    channels: tuple[tuple[int, int], ...],
+    block_id: tuple[int, ...],
+) -> NDArray[Any]:
+    block, valid, first, count = samples[block_id[0]]
+    return read_samples(
+        root / layout.shard_key(block),
+        layout,
+        valid,
+        first=first,
+        count=count,
+        channels=channels[block_id[2]] if channels else None,
+    )
+
+
+def small(root: Path, layout: SmallLayout, parts: tuple[Part, ...]) -> da.Array:
+    """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
+    shape = (sum(n for _, n in parts), *layout.chunk[1:])
+    return da.map_blocks(
+        _load_small,
+        chunks=tuple((n,) for n in shape),
+        dtype=layout.dtype,
+        meta=np.empty((0,) * len(shape), dtype=layout.dtype),
+        root=root,
+        layout=layout,
+        parts=parts,
+    )
+
+
+def _load_small(
+    *, root: Path, layout: SmallLayout, parts: tuple[Part, ...], block_id: tuple[int, ...]
+) -> NDArray[Any]:
+    found = np.empty((sum(n for _, n in parts), *layout.chunk[1:]), dtype=layout.dtype)
+    position = 0
+    for block, valid in parts:
+        path = root / layout.chunk_key(block)
+        chunk = read_small(path, layout.dtype, layout.chunk)
+        if chunk is None:
+            raise StoreError(f"{path} is missing from a committed block: recompute the block")
+        found[position : position + valid] = chunk[:valid]
+        position += valid
+    return found

@@ -1,0 +1,276 @@
+"""What a run will do and cost, known before anything is computed; refuses what cannot fit."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+
+from actstore.block import RING, Job
+from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
+from actstore.errors import DataError, ModelError, PlanError
+from actstore.fingerprint import Fingerprint
+from actstore.imports import add_folder
+from actstore.models import build_model, weights_digest
+from actstore.perturb import check
+from actstore.record import Probe, probe
+from actstore.schema import StoreLayout
+from actstore.shards import ShardBuffer
+from actstore.spec import Spec
+from actstore.template import Block
+from actstore.units import human_bytes
+
+#: Bytes of one buffer of the ring, as far as whole samples allow: large enough for long writes, small enough for caches
+#: of the page tables. Two of them stand in every worker.
+RING_BYTES = 192 * 2**20
+#: Python, torch, MONAI, dask and their libraries in a worker process, before any data (measured).
+BASE_BYTES = 420 * 2**20
+#: Inputs to one forward pass where the spec does not say.
+BATCH_SIZE = 8
+#: Live intermediate tensors of a forward pass, as a multiple of the largest module output of the batch.
+LIVE_OUTPUTS = 6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Blocks, bytes, objects, memory and time of a run."""
+
+    spec: Spec
+    store: Path
+    layout: StoreLayout
+    fingerprint: Fingerprint
+    blocks: tuple[Block, ...]
+    device: str
+    workers: int
+    threads: int
+    batch_size: int
+    ring_samples: int
+    #: Seconds of one forward pass of one sample at the chosen batch size, on this machine.
+    seconds_per_inference: float
+    model_bytes: int
+    transient_bytes: int
+    #: Volumes whose header could not be read, with why; their blocks fail by themselves.
+    unreadable: tuple[tuple[str, str], ...]
+
+    @property
+    def job(self) -> Job:
+        return Job(
+            self.spec,
+            self.store,
+            self.layout,
+            self.fingerprint,
+            self.ring_samples,
+            self.batch_size,
+            self.threads,
+            self.device,
+        )
+
+    @property
+    def samples(self) -> int:
+        return sum(block.samples for block in self.blocks)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk when every block is committed."""
+        return sum(self.layout.block_bytes(block.samples) for block in self.blocks if block.header is not None)
+
+    @property
+    def objects(self) -> int:
+        """Files of the finished store, metadata aside."""
+        return self.layout.block_objects * sum(block.header is not None for block in self.blocks)
+
+    @property
+    def worker_memory(self) -> int:
+        """Predicted peak resident bytes of one worker."""
+        return BASE_BYTES + self.model_bytes + self.ring_bytes + self.volume_bytes + self.transient_bytes
+
+    @property
+    def ring_bytes(self) -> int:
+        return RING * sum(ShardBuffer.memory_bytes(array, self.ring_samples) for array in self.layout.sharded)
+
+    @property
+    def volume_bytes(self) -> int:
+        """The largest volume: raw (read and decoded), float64 while perturbed and normalised, inputs of all conditions."""
+        largest = max((math.prod(b.header.shape) for b in self.blocks if b.header is not None), default=0)
+        inputs = self.layout.slots * math.prod(self.layout.space) * 4 * (self.layout.conditions + 1)
+        return largest * (8 + 8 + 3 * 8 + 1) + inputs
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time: every condition of every sample, writing included (1.8 times the bare forward pass)."""
+        return 1.8 * self.samples * self.layout.conditions * self.seconds_per_inference / self.workers
+
+
+def make_plan(
+    spec: Spec, *, store: Path | None = None, workers: int | None = None, device: str = "auto", timing: bool = True
+) -> Plan:
+    """Read names, headers and the network; compute what the run will do.
+
+    Raises
+    ------
+    DataError, ModelError, SpecError
+        if data, network or a perturbation cannot be used.
+    """
+    add_folder(spec.folder)
+    for condition in spec.conditions:
+        check(condition)
+    device = choose_device(device)
+    workers = workers or spec.run.workers or default_workers(device)
+    threads = spec.run.threads or max(1, cpu_count() // workers)
+    model, found = inspect_model(spec)
+    files = find_volumes(spec.data)
+    headers = _headers(files)
+    blocks = tuple(
+        Block(i, file, header, _samples(spec, header))
+        for i, (file, (header, _)) in enumerate(zip(files, headers, strict=True))
+    )
+    unreadable = tuple(
+        (block.name, why) for block, (_, why) in zip(blocks, headers, strict=True) if block.header is None
+    )
+    if len(unreadable) == len(blocks):
+        raise DataError(f"none of {len(blocks)} volumes in {spec.data.root} can be read: {unreadable[0][1]}")
+    layout = StoreLayout(
+        blocks=len(blocks),
+        slots=max(block.samples for block in blocks),
+        conditions=len(spec.conditions),
+        classes=len(spec.class_names),
+        space=spec.data.preprocess.size,
+        dtype=spec.store.dtype,
+        layers=tuple(found.layers),
+    )
+    sample_bytes = sum(array.sample_stride for array in layout.sharded)
+    batch_size = spec.run.batch_size or BATCH_SIZE
+    return Plan(
+        spec=spec,
+        store=store or spec.store.path,
+        layout=layout,
+        fingerprint=Fingerprint.of(
+            weights_digest(model), spec.identity(), layout.layers, [str(file.key) for file in files]
+        ),
+        blocks=blocks,
+        device=device,
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+        ring_samples=max(1, min(layout.slots, RING_BYTES // sample_bytes)),
+        seconds_per_inference=_time_forward(model, spec, batch_size, device) if timing else math.nan,
+        model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
+        transient_bytes=LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
+        unreadable=unreadable,
+    )
+
+
+def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
+    """The spec's network and what a forward pass on zeros shows of it.
+
+    Raises
+    ------
+    ModelError
+        if the network does not map (batch, 1, \\*size) to (batch, class, \\*size), background first.
+    """
+    model = build_model(spec)
+    size = spec.data.preprocess.size
+    try:
+        found = probe(model, (1, *size), spec.model.layers)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {error}; "
+            "correct data.preprocess.size or model.arguments"
+        ) from error
+    expected = (len(spec.class_names), *size)
+    if found.output_shape != expected:
+        raise ModelError(
+            f"{spec.model.factory!r} returns {_shape_text(found.output_shape)} for one sample: expected {expected}, one "
+            f"channel for each of {', '.join(spec.class_names)}, at data.preprocess.size"
+        )
+    return model, found
+
+
+def _shape_text(shape: tuple[int, ...] | None) -> str:
+    return "no single tensor" if shape is None else str(shape)
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(device: str) -> str:
+    """Raises PlanError where ``cuda`` is asked for and there is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PlanError(f"device {device!r} is not there: torch sees no GPU; use --device cpu")
+    return device
+
+
+def default_workers(device: str) -> int:
+    """One worker a GPU, or one for every core up to four."""
+    return torch.cuda.device_count() if device.startswith("cuda") else max(1, min(4, cpu_count()))
+
+
+def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str]]:
+    def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
+        try:
+            return read_header(file), ""
+        except DataError as error:
+            return None, str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(read, files))
+
+
+def _samples(spec: Spec, header: VolumeHeader | None) -> int:
+    if header is None:
+        return 0
+    return header.shape[0] if len(spec.data.preprocess.size) == 2 else 1
+
+
+def _time_forward(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:
+    model.to(device)
+    batch = torch.zeros(batch_size, 1, *spec.data.preprocess.size, device=device)
+    best = math.inf
+    with torch.inference_mode():
+        for _ in range(3):
+            start = time.perf_counter()
+            model(batch)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+    model.to("cpu")
+    return best / batch_size
+
+
+def check_resources(plan: Plan, remaining: int, *, local: bool = True) -> None:
+    """Refuse a run whose ``remaining`` bytes do not fit the disk, or whose local workers do not fit the memory.
+
+    Raises
+    ------
+    PlanError
+        naming the worst offender, in human units.
+    """
+    folder = next(p for p in (plan.store, *plan.store.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    if remaining > free:
+        worst = max(plan.layout.sharded, key=lambda array: array.sample_stride)
+        share = worst.sample_stride / sum(array.sample_stride for array in plan.layout.sharded)
+        raise PlanError(
+            f"the run needs {human_bytes(remaining)} on {folder}, which has {human_bytes(free)} free "
+            f"({worst.path} alone takes {share:.0%}): free space, record fewer layers, or use store.dtype = 'float16'"
+        )
+    available = psutil.virtual_memory().available
+    needed = plan.worker_memory * plan.workers
+    if local and needed > available:
+        raise PlanError(
+            f"{plan.workers} workers of {human_bytes(plan.worker_memory)} need {human_bytes(needed)} of memory, "
+            f"{human_bytes(available)} are available: use fewer --workers or a smaller run.batch_size"
+        )

@@ -1,0 +1,19 @@
+"""Versions of what computed a store."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("actstore", "torch", "monai", "numpy", "zarr", "dask", "distributed", "nibabel")
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of each package that decides stored numbers; packages not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,209 @@
+"""Which modules of a network are recorded, in which order, and the hooks that do it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actstore.errors import ModelError
+from actstore.schema import Layer
+
+TYPE_PREFIX = "type:"
+
+
+@dataclass(frozen=True)
+class ModuleRow:
+    """One module of a network as ``actstore layers`` shows it."""
+
+    module: str
+    type: str
+    calls: int
+    #: Output shape without the batch dim; ``None`` where the module never ran or returns no single tensor.
+    shape: tuple[int, ...] | None
+    matched: bool
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward pass on zeros shows."""
+
+    layers: list[Layer]
+    modules: list[ModuleRow]
+    #: (class, \\*space); ``None`` where the network returns no single tensor.
+    output_shape: tuple[int, ...] | None
+    #: Bytes of the largest tensor that any module returns for one sample.
+    largest_output_bytes: int
+
+
+Sink = Callable[[int, Tensor], None]
+
+
+def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in a module's output with its position: "" for a bare tensor, else "0", "1", … or a mapping's key."""
+    if isinstance(output, Tensor):
+        yield "", output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            for inner, tensor in tensors(value):
+                yield f"{key}.{inner}" if inner else str(key), tensor
+    elif isinstance(output, list | tuple):
+        for i, value in enumerate(output):
+            for inner, tensor in tensors(value):
+                yield f"{i}.{inner}" if inner else str(i), tensor
+
+
+def match_modules(model: nn.Module, patterns: Sequence[str]) -> dict[str, set[str]]:
+    """Module paths that each pattern matches.
+
+    Raises
+    ------
+    ModelError
+        if a pattern matches none.
+    """
+    matches: dict[str, set[str]] = {}
+    for pattern in patterns:
+        matches[pattern] = {path for path, module in model.named_modules() if path and _matches(path, module, pattern)}
+        if not matches[pattern]:
+            kinds = ", ".join(sorted({type(m).__name__ for m in model.modules()})[:8])
+            raise ModelError(
+                f"layer pattern {pattern!r} matches no module of {type(model).__name__} (module types: {kinds}, …): "
+                "`actstore layers SPEC` shows the module tree"
+            )
+    return matches
+
+
+def _matches(path: str, module: nn.Module, pattern: str) -> bool:
+    if pattern.startswith(TYPE_PREFIX):
+        return pattern.removeprefix(TYPE_PREFIX) in {kind.__name__ for kind in type(module).__mro__}
+    return fnmatchcase(path, pattern)
+
+
+@contextmanager
+def forward_hooks(model: nn.Module, paths: Sequence[str], hook: Callable[[str, Any], None]) -> Iterator[None]:
+    """Call ``hook(path, output)`` after each listed module runs; nothing is left behind, whatever happens."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    handles: list[Any] = []
+
+    def attach(path: str) -> None:
+        def after(_module: nn.Module, _args: Any, output: Any) -> None:
+            hook(path, output)
+
+        handles.append(modules[path].register_forward_hook(after))
+
+    try:
+        for path in paths:
+            attach(path)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str]) -> Probe:
+    """Run the network once on zeros and list what would be recorded, in execution order.
+
+    Parameters
+    ----------
+    model
+        in evaluation mode.
+    input_shape
+        (channel, [z,] y, x) of one sample.
+    patterns
+        globs over module paths, or ``type:ClassName``.
+
+    Raises
+    ------
+    ModelError
+        if a pattern matches no module, or none that runs; if a recorded output is not (batch, channel, \\*space) with
+        as many spatial dims as the input.
+    """
+    matches = match_modules(model, patterns)
+    matched = set().union(*matches.values())
+    paths = [path for path, _ in model.named_modules() if path]
+    calls: Counter[str] = Counter()
+    shapes: dict[str, tuple[int, ...]] = {}
+    found: list[tuple[str, int, str, tuple[int, ...]]] = []
+    largest = 0
+
+    def note(path: str, output: Any) -> None:
+        nonlocal largest
+        largest = max([largest, *(t.numel() * t.element_size() for _, t in tensors(output))])
+        if isinstance(output, Tensor):
+            shapes[path] = tuple(output.shape[1:])
+        if path in matched:
+            found.extend((path, calls[path], position, tuple(t.shape[1:])) for position, t in tensors(output))
+        calls[path] += 1
+
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.inference_mode(), forward_hooks(model, paths, note):
+        output = model(torch.zeros(1, *input_shape, device=device))
+
+    for pattern, modules in matches.items():
+        if not any(calls[module] for module in modules):
+            raise ModelError(
+                f"layer pattern {pattern!r} matches only modules that never run in a forward pass "
+                f"({', '.join(sorted(modules)[:3])}): choose modules that do, `actstore layers SPEC` shows them"
+            )
+    types = {path: type(module).__name__ for path, module in model.named_modules()}
+    layers = []
+    for i, (path, call, position, shape) in enumerate(found):
+        if len(shape) != len(input_shape):
+            raise ModelError(
+                f"module {path!r} returns (batch, {', '.join(map(str, shape))}): a recorded output must be "
+                f"(batch, channel, {'z, ' if len(input_shape) == 4 else ''}y, x); leave it out of model.layers"
+            )
+        name = f"L{i + 1:0{max(2, len(str(len(found))))}d}"
+        layers.append(Layer(name, path, types[path], call, position, shape[0], shape[1:]))
+    rows = [ModuleRow(path, types[path], calls[path], shapes.get(path), path in matched) for path in paths]
+    output_shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
+    return Probe(layers, rows, output_shape, largest)
+
+
+@contextmanager
+def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator[Callable[[], None]]:
+    """Hand each recorded output to ``sink(layer index, tensor)`` inside the forward pass.
+
+    ``sink`` must have copied the tensor when it returns: a later in-place operation may change it. The yielded function
+    starts a new forward pass (call counts begin again) and checks that the last one ran every layer.
+
+    Raises
+    ------
+    ModelError
+        if a forward pass ran other calls than the layer table lists.
+    """
+    index = {(layer.module, layer.call, layer.output): i for i, layer in enumerate(layers)}
+    calls: Counter[str] = Counter()
+    seen = 0
+
+    def hook(path: str, output: Any) -> None:
+        nonlocal seen
+        for position, tensor in tensors(output):
+            i = index.get((path, calls[path], position))
+            if i is None:
+                raise ModelError(
+                    f"module {path!r} ran call {calls[path]} (output {position or 'tensor'!r}), which the layer table "
+                    "does not list: the network's control flow depends on its input, which cannot be recorded"
+                )
+            sink(i, tensor)
+            seen += 1
+        calls[path] += 1
+
+    def finish() -> None:
+        nonlocal seen
+        if seen != len(layers):
+            raise ModelError(
+                f"a forward pass ran {seen} of {len(layers)} recorded layers: the network's control flow depends on "
+                "its input, which cannot be recorded"
+            )
+        calls.clear()
+        seen = 0
+
+    with forward_hooks(model, list(dict.fromkeys(layer.module for layer in layers)), hook):
+        yield finish

@@ -1,0 +1,351 @@
+"""The run spec: a TOML file, validated on load, frozen afterwards."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from actstore.errors import SpecError
+
+BACKGROUND = "background"
+ORIGINAL = "original"
+
+Normalization = Literal[
+    "minmax-slice",
+    "minmax-volume",
+    "zscore-slice",
+    "zscore-volume",
+    "percentile-slice",
+    "percentile-volume",
+    "none",
+]
+DataFormat = Literal["nnunet", "acdc", "phantom"]
+
+#: Built-in transforms and the strength at which each changes nothing.
+IDENTITY_STRENGTH: Mapping[str, float] = {
+    "brightness": 1.0,
+    "contrast": 1.0,
+    "noise": 0.0,
+    "blur": 0.0,
+    "fill": 0.0,
+    "shuffle": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of a run: the original, or transform x target class x strength."""
+
+    transform: str
+    target: str
+    strength: float
+    source: str | None = None
+
+    @property
+    def is_original(self) -> bool:
+        return self.transform == ORIGINAL
+
+    @property
+    def name(self) -> str:
+        """``original``, ``brightness(LV, 0.1)`` or ``fill(LV, 1, source=MYO)``."""
+        if self.is_original:
+            return ORIGINAL
+        source = f", source={self.source}" if self.source else ""
+        strength = f"{self.strength:g}" if float(f"{self.strength:g}") == self.strength else repr(self.strength)
+        return f"{self.transform}({self.target}, {strength}{source})"
+
+
+ORIGINAL_CONDITION = Condition(ORIGINAL, "", math.nan)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return float(value)
+
+
+Text = Annotated[StrictStr, Field(min_length=1)]
+Positive = Annotated[StrictInt, Field(gt=0)]
+Strength = Annotated[StrictFloat, Field(ge=0), AfterValidator(_finite)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocess(_Table):
+    """How raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
+
+    normalize: Normalization = "minmax-slice"
+    #: (y, x) of a 2D network's input or (z, y, x) of a 3D one's, in pixels. Never a resize.
+    size: tuple[Positive, ...] = (256, 256)
+
+    @field_validator("size")
+    @classmethod
+    def _two_or_three(cls, size: tuple[int, ...]) -> tuple[int, ...]:
+        if len(size) not in (2, 3):
+            raise ValueError("must hold 2 numbers (y, x) for a 2D network or 3 (z, y, x) for a 3D one")
+        return size
+
+
+class Phantom(_Table):
+    """The synthetic data set that ``format = "phantom"`` generates where its root does not exist yet."""
+
+    patients: Positive = 4
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class Data(_Table):
+    """Where the volumes are and what their labels mean."""
+
+    format: DataFormat
+    root: Path
+    patients: tuple[Text, ...] | None = None
+    preprocess: Preprocess = Preprocess()
+    #: Class name to label value. Label 0 is the background.
+    classes: dict[Text, Positive] = Field(min_length=1)
+    phantom: Phantom = Phantom()
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: dict[str, int]) -> dict[str, int]:
+        if BACKGROUND in classes:
+            raise ValueError(f"{BACKGROUND!r} is label 0 already and cannot be named")
+        for label, count in Counter(classes.values()).items():
+            if count > 1:
+                raise ValueError(f"label {label} is given to {count} classes: give each class a label of its own")
+        if max(classes.values()) > 255:
+            raise ValueError(f"label {max(classes.values())} is too large: labels are 1 to 255")
+        return classes
+
+
+class Model(_Table):
+    """The network, its weights and the layers to record."""
+
+    factory: Text
+    arguments: dict[str, Any] = {}
+    #: safetensors or a torch checkpoint; ``None`` where the factory returns a trained network.
+    weights: Path | None = None
+    #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
+    layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+    @field_validator("factory")
+    @classmethod
+    def _callable(cls, factory: str) -> str:
+        return _module_callable(factory)
+
+
+def _module_callable(name: str) -> str:
+    module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise ValueError("must read 'module:callable', for example 'actstore.models:unet_heart_8_4_4'")
+    return name
+
+
+class Perturbation(_Table):
+    """One transform, applied to each target class at each strength."""
+
+    transform: Text
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)]
+    strengths: Annotated[tuple[Strength, ...], Field(min_length=1)]
+    #: The class whose mean ``fill`` writes.
+    source: Text | None = None
+
+    @field_validator("transform")
+    @classmethod
+    def _known(cls, transform: str) -> str:
+        if ":" in transform:
+            return _module_callable(transform)
+        if transform not in IDENTITY_STRENGTH:
+            raise ValueError(
+                f"unknown transform: use {', '.join(IDENTITY_STRENGTH)}, or 'module:callable' for one of your own"
+            )
+        return transform
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Perturbation:
+        identity = IDENTITY_STRENGTH.get(self.transform)
+        if identity in self.strengths:
+            raise ValueError(
+                f"strength {identity:g} of {self.transform!r} changes nothing: leave it out, "
+                "the original is a condition of every run already"
+            )
+        if self.transform == "fill" and self.source is None:
+            raise ValueError("transform 'fill' needs source = \"CLASS\", the class whose mean is written")
+        if self.transform != "fill" and self.transform in IDENTITY_STRENGTH and self.source is not None:
+            raise ValueError(f"transform {self.transform!r} takes no source: only 'fill' does")
+        return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(
+            Condition(self.transform, target, strength, self.source)
+            for target in self.targets
+            for strength in self.strengths
+        )
+
+
+class Store(_Table):
+    """Where activations go and as what."""
+
+    path: Path
+    dtype: Literal["float32", "float16"] = "float32"
+    #: Flush every file to the disk before its block is committed: survives power loss, costs time.
+    fsync: bool = False
+
+
+class Run(_Table):
+    """How to compute. Nothing here changes what is stored beyond floating-point rounding."""
+
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    batch_size: Positive | None = None
+    threads: Positive | None = None
+    workers: Positive | None = None
+
+
+class Spec(_Table):
+    """A validated run spec. ``folder`` is where it was read from; relative paths are resolved against it."""
+
+    data: Data
+    model: Model
+    perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
+    store: Store
+    run: Run = Run()
+    folder: Path = Field(default=Path("."), exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Spec:
+        known = ", ".join(self.data.classes)
+        for i, perturbation in enumerate(self.perturb):
+            for name in (*perturbation.targets, *filter(None, [perturbation.source])):
+                if name not in self.data.classes:
+                    raise ValueError(f"perturb[{i}] names the class {name!r}: data.classes has {known}")
+            if perturbation.source in perturbation.targets:
+                raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
+        for condition, count in Counter(self.conditions).items():
+            if count > 1 and not condition.is_original:
+                raise ValueError(f"condition {condition.name} is asked for {count} times: keep one")
+        return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Every condition of the run in order; index 0 is the original."""
+        return (ORIGINAL_CONDITION, *(c for p in self.perturb for c in p.conditions))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Background, then the classes by rising label value: the network's output channels in order."""
+        return (BACKGROUND, *sorted(self.data.classes, key=self.data.classes.__getitem__))
+
+    @property
+    def spatial_dims(self) -> tuple[str, ...]:
+        """("y", "x") or ("z", "y", "x")."""
+        return ("z", "y", "x")[-len(self.data.preprocess.size) :]
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
+        dump = self.model_dump(mode="json")
+        return {
+            "classes": dump["data"]["classes"],
+            "preprocess": dump["data"]["preprocess"],
+            "factory": dump["model"]["factory"],
+            "arguments": dump["model"]["arguments"],
+            "layers": dump["model"]["layers"],
+            "perturb": dump["perturb"],
+            "dtype": dump["store"]["dtype"],
+            "seed": dump["run"]["seed"],
+        }
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec") -> Spec:
+        """Validate ``content`` and resolve its paths against ``folder``.
+
+        Raises
+        ------
+        SpecError
+            naming each offending key, its value and what would be right.
+        """
+        try:
+            spec = cls.model_validate({**content, "folder": folder})
+        except ValidationError as error:
+            raise SpecError(f"{name}: {_problems(error)}") from error
+        weights = spec.model.weights
+        return spec.model_copy(
+            update={
+                "data": spec.data.model_copy(update={"root": _resolve(folder, spec.data.root)}),
+                "model": spec.model.model_copy(update={"weights": weights and _resolve_weights(folder, weights)}),
+                "store": spec.store.model_copy(update={"path": _resolve(folder, spec.store.path)}),
+            }
+        )
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read and validate the TOML spec at ``path``.
+
+    Raises
+    ------
+    SpecError
+        if the file is missing, is not TOML, or holds an unknown key, a wrong type or an impossible value.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SpecError(f"{path}: no such spec file; give the path of a TOML run spec") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
+
+
+def _resolve(folder: Path, path: Path) -> Path:
+    return (folder / path.expanduser()).resolve()
+
+
+def _resolve_weights(folder: Path, weights: Path) -> Path:
+    """``package:NAME`` is a file that ships in ``actstore/weights``; anything else is a path."""
+    prefix, _, name = str(weights).partition(":")
+    if prefix == "package" and name:
+        return Path(str(files("actstore") / "weights" / name))
+    return _resolve(folder, weights)
+
+
+def _problems(error: ValidationError) -> str:
+    """Each offending key once: what a list or table repeats of a fault inside it is left out."""
+    errors = error.errors(include_url=False)
+    places = [e["loc"] for e in errors]
+    inner = [e for e in errors if not any(len(p) > len(e["loc"]) and p[: len(e["loc"])] == e["loc"] for p in places)]
+    return "; ".join(_problem(e) for e in inner)
+
+
+def _problem(error: Any) -> str:
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where!r}: take it out or correct its spelling"
+    if error["type"] == "missing":
+        return f"missing key {where!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not where:
+        return message
+    if isinstance(error["input"], dict):
+        return f"{where}: {message}"
+    return f"{where} = {error['input']!r}: {message}"

@@ -1,0 +1,300 @@
+"""Opening a store: lazy, committed blocks only, without torch or the network."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore import commits, lazy
+from actstore.errors import StoreError
+from actstore.layout import ArrayLayout
+from actstore.schema import SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
+from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
+
+if TYPE_CHECKING:
+    import zarr
+
+    from actstore.analysis import CaseRules
+
+
+class MissingBlocksWarning(UserWarning):
+    """The store is not complete: reductions see its committed blocks only."""
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Root attributes of the store at ``path``.
+
+    Raises
+    ------
+    StoreError
+        if there is no actstore store, or one of a newer schema.
+    """
+    try:
+        metadata = json.loads((path / "zarr.json").read_bytes())
+        attributes: dict[str, Any] = metadata["attributes"]
+        schema = attributes["schema"]
+        attributes["fingerprint"]["run"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "holds something else" if path.exists() else "does not exist"
+        raise StoreError(f"{path} {what}, not an actstore store: give the path of one, or a new path") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} holds something else, not an actstore store: choose another path") from error
+    if schema > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema {schema}, this actstore reads up to {SCHEMA_VERSION}: install a newer actstore"
+        )
+    return attributes
+
+
+class Store:
+    """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.attributes = read_attributes(path)
+        classes: list[str] = self.attributes["classes"]
+        identity = self.attributes["identity"]
+        self.layout = StoreLayout(
+            blocks=len(self.attributes["blocks"]),
+            slots=self.attributes["slots"],
+            conditions=1 + sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"]),
+            classes=len(classes),
+            space=tuple(identity["preprocess"]["size"]),
+            dtype=identity["dtype"],
+            layers=tuple(Layer.from_json(layer) for layer in self.attributes["layers"]),
+        )
+        self.class_names = tuple(classes)
+        self.token = int(self.attributes["fingerprint"]["run"][:16], 16) or 1
+        #: Which blocks are done, bool (block).
+        self.committed = commits.committed(path, self.layout, self.token)
+        coordinates = self._coordinates()
+        used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
+        #: Samples that each committed block holds, in order: (block, samples).
+        self.parts = tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
+        slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
+        self._sample = {
+            name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in ("valid", "spacing")
+        }
+        for i, axis in enumerate("zyx"):
+            self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
+        self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
+
+    def _coordinates(self) -> dict[str, NDArray[Any]]:
+        import zarr
+
+        root = zarr.open_group(self.path, mode="r")
+        return {
+            name: _plain(_array(root, name)[...]) for name in (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
+        }
+
+    @property
+    def missing(self) -> list[str]:
+        """Volumes that are not committed."""
+        return [name for name, done in zip(self.attributes["blocks"], self.committed, strict=True) if not done]
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Class name to index in ``label`` and ``prediction``."""
+        return {name: i for i, name in enumerate(self.class_names)}
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer in network order: module, type, call, output, channels, size, bytes stored so far."""
+        rows = []
+        samples = sum(n for _, n in self.parts)
+        for layer in self.layout.layers:
+            array = self.layout.activation(layer)
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "module": layer.label,
+                    "type": layer.type,
+                    "channels": layer.channels,
+                    "size": layer.space,
+                    "bytes": samples * array.sample_stride,
+                }
+            )
+        return pd.DataFrame(rows).set_index("layer")
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres."""
+        return pd.DataFrame(self._sample).rename_axis("sample")
+
+    @cached_property
+    def conditions(self) -> pd.DataFrame:
+        """One row a condition: its name, transform, target class, strength."""
+        return pd.DataFrame(self._condition).set_index("condition")
+
+    def __getitem__(self, layer: str) -> xr.DataArray:
+        """Activations of a layer, lazy: (sample, condition, channel, [z,] y, x), NaN where not applicable.
+
+        Raises
+        ------
+        KeyError
+            naming the layers that there are.
+        """
+        found = self._layer(layer)
+        array = self._read(self.layout.activation(found), name="activation")
+        return array.assign_coords(
+            channel=np.arange(found.channels), layer=found.name, module=found.label
+        )
+
+    def _layer(self, name: str) -> Layer:
+        for layer in self.layout.layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in self.layout.layers]
+        raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
+
+    def _read(self, array: ArrayLayout, name: str) -> xr.DataArray:
+        data = lazy.sharded(self.path, array, self.parts)
+        return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
+
+    def _coords(self, dims: tuple[str, ...]) -> dict[str, Any]:
+        coords: dict[str, Any] = {}
+        for name, values in self._sample.items():
+            coords[name] = ("sample", values)
+        if "condition" in dims:
+            coords["condition"] = self._condition["condition"]
+            coords |= {name: ("condition", self._condition[name]) for name in CONDITION_COORDINATES}
+        if "true_class" in dims:
+            coords |= {"true_class": list(self.class_names), "predicted_class": list(self.class_names)}
+        return coords
+
+    @property
+    def image(self) -> xr.DataArray:
+        """Inputs as the network saw them: (sample, condition, [z,] y, x) float32, NaN where not applicable."""
+        return self._read(self.layout.image, "image")
+
+    @property
+    def label(self) -> xr.DataArray:
+        """Ground truth: (sample, [z,] y, x) uint8 class index."""
+        return self._read(self.layout.label, "label")
+
+    @property
+    def prediction(self) -> xr.DataArray:
+        """The network's class index: (sample, condition, [z,] y, x) uint8, 0 where not applicable."""
+        return self._read(self.layout.prediction, "prediction")
+
+    @property
+    def applicable(self) -> xr.DataArray:
+        """(sample, condition) bool: whether the condition was inferred for the sample."""
+        return self._small(self.layout.applicable, "applicable")
+
+    @property
+    def confusion(self) -> xr.DataArray:
+        """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image."""
+        return self._small(self.layout.confusion, "confusion")
+
+    @property
+    def case_rules(self) -> CaseRules:
+        """The thresholds of the run's spec."""
+        from actstore.analysis import CaseRules
+
+        return CaseRules(**self.attributes["spec"].get("cases", {}))
+
+    @property
+    def cases(self) -> xr.DataArray:
+        """The kind of failure of each prediction: (sample, condition) str, "" where there is none; lazy."""
+        from actstore import analysis
+
+        return analysis.cases(self.confusion, self.case_rules, applicable=self.applicable)
+
+    def _small(self, array: Any, name: str) -> xr.DataArray:
+        data = lazy.small(self.path, array, self.parts)
+        return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
+
+    @cached_property
+    def reduced(self) -> bool:
+        """Whether the statistics of every committed block are persisted."""
+        done = commits.committed(self.path, self.layout, self.token, reduced=True)
+        return bool(done[self.committed].all())
+
+    def statistics(self, layer: str) -> xr.Dataset:
+        """MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel), float64, lazy.
+
+        Read where persisted, computed from the activations otherwise.
+        """
+        from actstore import analysis
+
+        found = self._layer(layer)
+        if not self.reduced:
+            return analysis.statistics(self[layer], STATISTICS)
+        arrays = {name: self._small(self.layout.statistic(found, name), name) for name in STATISTICS}
+        return xr.Dataset(arrays).assign_coords(
+            channel=np.arange(found.channels), layer=found.name, module=found.label
+        )
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """The whole store as an `xarray.DataTree` in network order, coordinates attached to every group."""
+        nodes: dict[str, xr.Dataset] = {
+            "/": xr.Dataset(
+                {"applicable": self.applicable, "confusion": self.confusion}, attrs={"path": str(self.path)}
+            ),
+            "/inputs": xr.Dataset({"image": self.image, "label": self.label}),
+            "/outputs": xr.Dataset({"prediction": self.prediction}),
+        }
+        for layer in self.layout.layers:
+            nodes[f"/layers/{layer.name}"] = xr.Dataset({"activation": self[layer.name]})
+        for layer in self.layout.layers:
+            nodes[f"/statistics/{layer.name}"] = self.statistics(layer.name)
+        return xr.DataTree.from_dict(nodes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the committed blocks."""
+        return sum(self.layout.block_bytes(n) for _, n in self.parts)
+
+    def __repr__(self) -> str:
+        samples = sum(n for _, n in self.parts)
+        missing = len(self.missing)
+        return (
+            f"<actstore.Store {self.path}: {len(self.parts)} blocks{f' ({missing} missing)' if missing else ''}, "
+            f"{samples} samples, {self.layout.conditions} conditions, {len(self.layout.layers)} layers>"
+        )
+
+
+def open_store(path: str | Path) -> Store:
+    """Open the store at ``path`` for reading; nothing but metadata and coordinates is read.
+
+    Warns
+    -----
+    MissingBlocksWarning
+        if blocks are not committed; they are hidden.
+
+    Raises
+    ------
+    StoreError
+        if there is no store, one of a newer schema, or one with a damaged commit record.
+    """
+    store = Store(Path(path))
+    if store.missing:
+        first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
+        warnings.warn(
+            f"{path}: {len(store.missing)} of {store.layout.blocks} blocks are missing ({first}); "
+            "`actstore capture SPEC` computes them",
+            MissingBlocksWarning,
+            stacklevel=2,
+        )
+    return store
+
+
+def _array(root: zarr.Group, name: str) -> Any:
+    return root[name]
+
+
+def _plain(values: Any) -> NDArray[Any]:
+    """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
+    array = np.asarray(values)
+    return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array
+

@@ -1,0 +1,232 @@
+"""Creates a store: all metadata and coordinates, once, by one process. Workers only fill regions afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from actstore.data.volume import VolumeFile, VolumeHeader
+from actstore.errors import StoreError
+from actstore.layout import ArrayLayout, SmallLayout
+from actstore.schema import StoreLayout
+from actstore.spec import Condition
+
+SAMPLE_COORDINATES = (
+    "patient",
+    "frame",
+    "slice",
+    "phase",
+    "group",
+    "block",
+    "valid",
+    "depth",
+    "height",
+    "width",
+    "spacing",
+)
+CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source")
+CODECS: dict[str, Any] = {
+    "filters": None,
+    "serializer": BytesCodec(endian="little"),
+    "compressors": (Crc32cCodec(),),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a run: a volume and the slots it owns."""
+
+    index: int
+    file: VolumeFile
+    #: ``None`` where the header could not be read; the block then fails by itself.
+    header: VolumeHeader | None
+    #: Samples it will hold: slices for a 2D network, 1 for a 3D one.
+    samples: int
+
+    @property
+    def name(self) -> str:
+        return str(self.file.key)
+
+
+def sample_coordinates(blocks: Sequence[Block], slots: int) -> dict[str, NDArray[Any]]:
+    """Coordinates along ``sample`` for every slot; unused slots are ``valid = False``."""
+    n = len(blocks) * slots
+    used = np.zeros(n, dtype=bool)
+    volume = np.repeat(np.arange(len(blocks)), slots)
+    position = np.tile(np.arange(slots), len(blocks))
+    shape = np.zeros((len(blocks), 3), dtype=np.int64)
+    spacing = np.full((len(blocks), 3), np.nan)
+    for block in blocks:
+        if block.header is not None:
+            used[block.index * slots : block.index * slots + block.samples] = True
+            shape[block.index] = block.header.shape
+            spacing[block.index] = block.header.spacing
+
+    def per_block(values: Sequence[Any]) -> NDArray[Any]:
+        return np.asarray(values)[volume]
+
+    return {
+        "patient": per_block([b.file.key.patient for b in blocks]),
+        "frame": per_block([b.file.key.frame for b in blocks]).astype(np.int64),
+        "slice": position.astype(np.int64),
+        "phase": per_block([b.file.phase for b in blocks]),
+        "group": per_block([b.file.group for b in blocks]),
+        "block": volume.astype(np.int64),
+        "valid": used,
+        "depth": shape[volume, 0],
+        "height": shape[volume, 1],
+        "width": shape[volume, 2],
+        "spacing": spacing[volume],
+    }
+
+
+def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[Any]]:
+    """The index and the parts of every condition, along ``condition``."""
+    return {
+        "condition": np.asarray([c.name for c in conditions]),
+        "transform": np.asarray([c.transform for c in conditions]),
+        "target": np.asarray([c.target for c in conditions]),
+        "strength": np.asarray([c.strength for c in conditions], dtype=np.float64),
+        "perturbation_source": np.asarray([c.source or "" for c in conditions]),
+    }
+
+
+def create(
+    path: Path,
+    layout: StoreLayout,
+    blocks: Sequence[Block],
+    conditions: Sequence[Condition],
+    class_names: Sequence[str],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write a store without any block to ``path``, which appears whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        if ``path`` exists already or its folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
+    except OSError as error:
+        raise StoreError(f"no store can be made at {path}: {error.strerror}; choose a folder you may write") from error
+    try:
+        os.chmod(building, 0o755)
+        _fill(building, layout, blocks, conditions, class_names, attributes)
+        os.rename(building, path)
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        if path.exists():
+            raise StoreError(f"{path} appeared while the store was made: run again to continue it") from error
+        raise StoreError(f"no store can be made at {path}: {error.strerror}") from error
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _fill(
+    path: Path,
+    layout: StoreLayout,
+    blocks: Sequence[Block],
+    conditions: Sequence[Condition],
+    class_names: Sequence[str],
+    attributes: Mapping[str, Any],
+) -> None:
+    root = zarr.create_group(path, zarr_format=3)
+    coordinates = {**sample_coordinates(blocks, layout.slots), **condition_coordinates(conditions)}
+    for name, values in coordinates.items():
+        dims = ("condition",) if name in CONDITION_COORDINATES or name == "condition" else ("sample", "axis")
+        _coordinate(root, name, values, dims[: values.ndim])
+    for name in ("true_class", "predicted_class"):
+        _coordinate(root, name, np.asarray(class_names), (name,))
+    _coordinate(root, "axis", np.asarray(["z", "y", "x"]), ("axis",))
+    root.update_attributes(
+        {**attributes, "coordinates": " ".join((*SAMPLE_COORDINATES, *CONDITION_COORDINATES))},
+    )
+    for small in (
+        layout.applicable,
+        layout.confusion,
+        layout.source,
+        layout.committed,
+        layout.reduced,
+        *layout.statistics,
+    ):
+        _small_array(root, small)
+    for array in layout.sharded:
+        _sharded_array(root, array)
+    with warnings.catch_warnings():
+        # Consolidated metadata is an extension that zarr, xarray and tensorstore all accept; zarr warns that others may not.
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        zarr.consolidate_metadata(root.store)
+
+
+def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
+    if values.dtype.kind == "U":
+        array = root.create_array(
+            name, shape=values.shape, dtype="string", chunks=values.shape, dimension_names=dims, fill_value=""
+        )
+        array[...] = values.astype(object)
+        return
+    array = root.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=values.shape,
+        dimension_names=dims,
+        fill_value=_fill_value(values.dtype),
+        **CODECS,
+    )
+    array[...] = values
+
+
+def _fill_value(dtype: np.dtype[Any] | str) -> Any:
+    kind = np.dtype(dtype).kind
+    return np.nan if kind == "f" else False if kind == "b" else 0
+
+
+def _small_array(root: zarr.Group, layout: SmallLayout) -> None:
+    root.create_array(
+        layout.path,
+        shape=layout.shape,
+        dtype=layout.dtype,
+        chunks=layout.chunk,
+        dimension_names=layout.dims,
+        fill_value=_fill_value(layout.dtype),
+        **CODECS,
+    )
+
+
+def _sharded_array(root: zarr.Group, layout: ArrayLayout) -> None:
+    root.create_array(
+        layout.path,
+        shape=layout.shape,
+        dtype=layout.dtype,
+        chunks=layout.chunk_shape,
+        shards=layout.shard_shape,
+        dimension_names=layout.dims,
+        fill_value=_fill_value(layout.dtype),
+        **CODECS,
+    )
+
+
+def update_samples(path: Path, layout: StoreLayout, blocks: Sequence[Block]) -> None:
+    """Bring the sample coordinates up to date where files of uncommitted blocks were mended since the store was made."""
+    root = zarr.open_group(path, mode="r+", use_consolidated=False)
+    for name, values in sample_coordinates(blocks, layout.slots).items():
+        array: Any = root[name]
+        stored = np.asarray(array[...])
+        current = values.astype(stored.dtype) if values.dtype.kind == "U" else values
+        if not np.array_equal(stored, current, equal_nan=stored.dtype.kind == "f"):
+            array[...] = current

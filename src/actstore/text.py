@@ -1,0 +1,163 @@
+"""What the command line shows: tables, progress and summaries in plain text."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from actstore.units import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from actstore.capture import Summary
+    from actstore.plan import Plan
+    from actstore.record import Probe
+    from actstore.store import Store
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+class BlockProgress(Protocol):
+    """Called after every block: what it was, blocks finished, blocks to do."""
+
+    def __call__(self, block: Any, finished: int, total: int) -> None: ...
+
+
+@contextmanager
+def block_progress() -> Iterator[BlockProgress]:
+    """A bar with rate and time left on a terminal; a line now and then elsewhere."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    start = time.perf_counter()
+    last = start
+    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
+        task = bar.add_task("blocks", total=None, rate="")
+
+        def show(block: Any, finished: int, total: int) -> None:
+            nonlocal last
+            elapsed = time.perf_counter() - start
+            rate = finished / elapsed
+            name, error = getattr(block, "volume", block), getattr(block, "error", "")
+            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s")
+            if error:
+                errors.print(f"failed: {name}: {error}", style="red", soft_wrap=True)
+            if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
+                last = time.perf_counter()
+                left = human_seconds((total - finished) / rate)
+                errors.print(f"{finished}/{total} blocks, {rate:.2f}/s, {left} left", soft_wrap=True)
+
+        yield show
+
+
+def show_frame(frame: pd.DataFrame, title: str) -> None:
+    """A data frame as a table, index left out."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def show_modules(found: Probe, dtype: str, conditions: int) -> None:
+    """The module tree, what matched, shapes and bytes."""
+    by_module: dict[str, list[str]] = {}
+    for layer in found.layers:
+        by_module.setdefault(layer.module, []).append(layer.name)
+    itemsize = 2 if dtype == "float16" else 4
+    rows = []
+    for row in found.modules:
+        size = math.prod(row.shape) * itemsize if row.shape else 0
+        rows.append(
+            {
+                "layer": " ".join(by_module.get(row.module, [])) or ("never runs" if row.matched else ""),
+                "module": row.module,
+                "type": row.type,
+                "calls": row.calls,
+                "output": "x".join(map(str, row.shape)) if row.shape else "",
+                "bytes": human_bytes(size) if row.module in by_module else "",
+            }
+        )
+    show_frame(pd.DataFrame(rows), f"{len(found.layers)} layers recorded of {len(found.modules)} modules")
+    total = sum(layer.channels * math.prod(layer.space) for layer in found.layers) * itemsize
+    console.print(f"{human_bytes(total)} a sample and condition, {human_bytes(total * conditions)} with all conditions")
+
+
+def show_plan(plan: Plan) -> None:
+    layout = plan.layout
+    lines = {
+        "blocks": f"{len(plan.blocks)} volumes, {plan.samples} samples, at most {layout.slots} a block",
+        "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
+        "layers": f"{len(layout.layers)}, {layout.dtype}",
+        "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
+        "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads each, {plan.batch_size} inputs a pass",
+        "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
+        "time": f"at most about {human_seconds(plan.seconds)}",
+        "fingerprint": plan.fingerprint.run[:16],
+    }
+    _show_lines(lines)
+    for name, why in plan.unreadable:
+        errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def show_status(store: Store) -> None:
+    layout, attributes = store.layout, store.attributes
+    missing = store.missing
+    lines = {
+        "store": str(store.path),
+        "blocks": f"{len(store.parts)} committed, {len(missing)} missing, {layout.blocks} in all",
+        "samples": f"{len(store.samples)}",
+        "conditions": ", ".join(store.conditions.index),
+        "layers": f"{len(layout.layers)}, {layout.dtype}, {human_bytes(store.nbytes)}",
+        "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
+        "fingerprint": attributes["fingerprint"]["run"][:16],
+        "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
+        "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
+    }
+    _show_lines(lines)
+    for name in missing:
+        console.print(f"missing: {name}", soft_wrap=True)
+    table = store.layers.reset_index()
+    table["size"] = ["x".join(map(str, size)) for size in table["size"]]
+    table["bytes"] = [human_bytes(n) for n in table["bytes"]]
+    show_frame(table, "layers")
+
+
+def show_summary(summary: Summary) -> None:
+    rate = summary.bytes / summary.seconds if summary.seconds else 0.0
+    _show_lines(
+        {
+            "blocks": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
+            "inferred": f"{summary.inferred} inputs of {summary.samples} samples in {summary.forward_passes} forward passes",
+            "written": f"{human_bytes(summary.bytes)} in {human_seconds(summary.seconds)} ({human_bytes(rate)}/s)",
+            "store": str(summary.store),
+        }
+    )
+    for report in summary.failed:
+        errors.print(f"failed: {report.volume}: {report.error}", style="red", soft_wrap=True)
+
+
+def _show_lines(lines: dict[str, str]) -> None:
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True)

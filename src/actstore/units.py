@@ -1,0 +1,23 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+_BYTES = ("B", "kB", "MB", "GB", "TB")
+
+
+def human_bytes(n: float) -> str:
+    """``n`` bytes in the (decimal) unit that a person would choose."""
+    power = next((i for i in range(len(_BYTES)) if n < 1000 ** (i + 1)), len(_BYTES) - 1)
+    return f"{n / 1000**power:.{0 if power < 2 else 2}f} {_BYTES[power]}"
+
+
+def human_seconds(seconds: float) -> str:
+    """``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
