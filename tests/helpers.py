@@ -30,12 +30,18 @@ def raise_if_dask_computes(max_computes: int = 0) -> Iterator[None]:
         yield
 
 
+def tasks_of(lazy: xr.DataArray | xr.Dataset) -> int:
+    """How many tasks the graph of ``lazy`` has, before it is optimised."""
+    return len(dict(lazy.__dask_graph__()))  # type: ignore[no-untyped-call]
+
+
 def label_coords(
     samples: int, targets: Sequence[str] = ("RV", "MYO", "LV"), per_volume: int = 3, **scalars: Any
 ) -> dict[str, Any]:
     """Coordinates along sample and condition as a store has them: two frames a patient, one perturbation a target."""
     volume, slices = np.divmod(np.arange(samples), per_volume)
-    perturbations = [f"brightness({t}, 0.1)" for t in targets]
+    strengths = [(1 + targets[:i].count(t)) / 10 for i, t in enumerate(targets)]
+    perturbations = [f"brightness({t}, {s:g})" for t, s in zip(targets, strengths, strict=True)]
     return {
         "patient": ("sample", [f"patient{v // 2 + 1:03d}" for v in volume]),
         "frame": ("sample", 1 + 11 * (volume % 2)),
@@ -45,7 +51,7 @@ def label_coords(
         "condition": ["original", *perturbations],
         "transform": ("condition", ["original"] + ["brightness"] * len(targets)),
         "target": ("condition", ["", *targets]),
-        "strength": ("condition", [np.nan] + [0.1] * len(targets)),
+        "strength": ("condition", [np.nan, *strengths]),
         "source": ("condition", [""] * (len(targets) + 1)),
         **scalars,
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import xarray as xr
-from helpers import label_coords, raise_if_dask_computes
+from dask.base import compute
+from helpers import label_coords, raise_if_dask_computes, tasks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ def scores(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], dict[str, int]]:
     return values, chunks
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(scores(), st.integers(1, 8))
 def test_top_channels_by_brute_force(case: tuple[np.ndarray[Any, Any], dict[str, int]], k: int) -> None:
     values, chunks = case
@@ -92,12 +92,15 @@ def test_a_score_without_coordinates_or_name() -> None:
 def brute_force(top: xr.Dataset, *keys: str) -> tuple[Counter[Any], Counter[Any]]:
     count: Counter[Any] = Counter()
     n: Counter[Any] = Counter()
-    for s, c in np.ndindex(top["channel"].shape[:2]):
-        cell = top.isel(sample=s, condition=c)
-        if cell["channel"].values[0] >= 0:
-            group = tuple(cell[key].item() for key in keys)
+    channels = top["channel"].values
+    labels = [
+        top[key].broadcast_like(top["channel"].isel(rank=0)).transpose("sample", "condition").values for key in keys
+    ]
+    for s, c in np.ndindex(channels.shape[:2]):
+        if channels[s, c, 0] >= 0:
+            group = tuple(values[s, c] for values in labels)
             n[group] += 1
-            count.update((*group, channel) for channel in cell["channel"].values.tolist())
+            count.update((*group, channel) for channel in channels[s, c].tolist())
     return count, n
 
 
@@ -117,7 +120,7 @@ def brute_force(top: xr.Dataset, *keys: str) -> tuple[Counter[Any], Counter[Any]
     ],
     ids=str,
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(case=scores(), data=st.data())
 def test_frequency_by_brute_force(by: Any, dims: list[str], case: Any, data: st.DataObject) -> None:
     values, chunks = case
@@ -142,16 +145,18 @@ def test_frequency_by_brute_force(by: Any, dims: list[str], case: Any, data: st.
     assert frequency["count"].sum() == sum(count.values())
     assert frequency["n"].sum() == sum(n.values())
     for group, expected in n.items():
-        at = dict(zip(dims, group, strict=True))
-        assert frequency["n"].sel(at) == expected
-        for channel in range(values.shape[2]):
-            assert frequency["count"].sel(at, channel=channel) == count[(*group, channel)]
+        at = tuple(frequency[dim].values.tolist().index(label) for dim, label in zip(dims, group, strict=True))
+        assert frequency["n"].values[at] == expected
+        assert frequency["count"].values[at].tolist() == [count[(*group, i)] for i in range(values.shape[2])]
 
 
 def test_frequency_takes_arrays_and_keeps_labels_of_conditions() -> None:
     top = top_channels(make_score(np.arange(24.0).reshape(2, 3, 4)), k=1)
     case = xr.DataArray(
-        [["", "error", "only LV"], ["", "only LV", ""]], dims=("sample", "condition"), name="case", coords={"layer": "x"}
+        [["", "error", "only LV"], ["", "only LV", ""]],
+        dims=("sample", "condition"),
+        name="case",
+        coords={"layer": "x"},
     )
     frequency = channel_frequency(top, case)
     assert frequency["case"].values.tolist() == ["error", "only LV"]
@@ -179,7 +184,7 @@ def test_most_frequent_breaks_ties_and_lists_no_absent_channel() -> None:
 def test_graph_grows_with_chunks_only() -> None:
     def tasks(blocks: int) -> int:
         score = make_score(np.ones((blocks * 2, 4, 8)), {"sample": 2})
-        return len(dict(channel_frequency(top_channels(score)).__dask_graph__()))
+        return tasks_of(channel_frequency(top_channels(score)))
 
     assert tasks(20) - tasks(10) == tasks(30) - tasks(20) <= 10 * 8
 
@@ -195,7 +200,7 @@ def test_no_samples() -> None:
     ("call", "message"),
     [
         (lambda s, t: top_channels(s, 0), r"k = 0: give an integer of at least 1"),
-        (lambda s, t: top_channels(s, 2.5), r"k = 2.5: give an integer"),
+        (lambda s, t: top_channels(s, True), r"k = True: give an integer"),
         (lambda s, t: top_channels(s.isel(channel=0)), r"mad has no dimension 'channel', only"),
         (lambda s, t: most_frequent(channel_frequency(t), 0), r"n = 0: give an integer"),
         (lambda s, t: channel_frequency(t, "case"), r"by = 'case' is no coordinate of the ranks: pass by=cases\(conf"),
@@ -216,5 +221,5 @@ def test_ranks_of_a_lazy_score_compute_once() -> None:
     score = make_score(np.ones((4, 2, 3)), {"sample": 2})
     lazy = top_channels(score)
     with raise_if_dask_computes(max_computes=1):
-        top, frequency = dask.compute(lazy, channel_frequency(lazy))
+        top, frequency = compute(lazy, channel_frequency(lazy))  # type: ignore[no-untyped-call]
     assert frequency["count"].sum() == (top["channel"] >= 0).sum()

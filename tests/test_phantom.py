@@ -201,7 +201,9 @@ def test_a_failure_half_way_leaves_nothing(
         return patients[0]
 
     monkeypatch.setattr(phantom, "generate", full_disk)
-    with pytest.raises(DataError, match=r"cannot write the phantom here.*No space left.*free the space"):
+    with pytest.raises(
+        DataError, match=r"cannot write the phantom here.*No space left.*make room or name another folder"
+    ):
         write_phantom(tmp_path / "phantom", patients=2, seed=SEED)
     assert list(tmp_path.iterdir()) == []
 

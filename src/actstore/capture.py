@@ -78,6 +78,7 @@ def capture(
         if nothing can be computed: spec, data, network or store cannot be used, or the run cannot fit.
     """
     start = time.perf_counter()
+    connect(cluster, 1)  # Not entered: refuses an unknown name before anything is written.
     plan = make_plan(spec, store=store, workers=1 if cluster == "inline" else workers, device=device, timing=False)
     plan, todo = prepare_store(plan)
     reports: list[BlockReport] = []
@@ -131,8 +132,6 @@ def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
     check_resources(plan, sum(plan.layout.block_bytes(block.samples) for block in todo))
     conditions, classes = plan.spec.conditions, plan.spec.class_names
     if fresh:
-        if path.exists():
-            path.rmdir()
         create(path, plan.layout, plan.blocks, conditions, classes, attributes(plan))
     elif todo:
         update_samples(path, plan.layout, plan.blocks)
@@ -164,8 +163,8 @@ def _check_same_run(plan: Plan) -> int:
         if stored["slots"] < plan.layout.slots:
             largest = max(plan.blocks, key=lambda block: block.samples)
             raise StoreError(
-                f"{plan.store} has room for {stored['slots']} slices a volume, {largest.name} has {largest.samples} now: "
-                "start a new store"
+                f"{plan.store} has room for {stored['slots']} slices a volume, {largest.name} has {largest.samples} "
+                "now: choose another store path"
             )
         return int(stored["slots"])
     reasons = []

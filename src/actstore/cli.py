@@ -186,6 +186,8 @@ def table(store: Path, name: str, by: tuple[str, ...], top: int, most: int, outp
     """Write a table of STORE as CSV or Parquet; CSV to standard output without -o."""
     from actstore.tables import build_table, write_table
 
+    if by and name != "frequency":
+        raise click.UsageError(f"--by {by[0]} does not go with {name}: only frequency is grouped")
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
     made = build_table(opened(store), name, by=by, top=top, most=most)

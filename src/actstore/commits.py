@@ -35,7 +35,18 @@ def clear(root: Path, layout: StoreLayout, block: int) -> None:
 
 
 def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bool = False) -> None:
-    """Declare ``block`` done."""
+    """Declare ``block`` done.
+
+    Raises
+    ------
+    StoreError
+        if a file of it is not there: a second capture, or a worker taken for dead, cleared the block meanwhile.
+    """
+    content = (layout.source, layout.applicable, layout.confusion)
+    keys = [*(small.chunk_key(block) for small in content), *(array.shard_key(block) for array in layout.sharded)]
+    for path in (root / key for key in keys):
+        if not path.exists():
+            raise StoreError(f"{path} vanished before its block was committed: run one capture at a time into a store")
     record = layout.committed
     write_small(root / record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
 

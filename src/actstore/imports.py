@@ -10,11 +10,32 @@ from typing import Any
 
 from actstore.errors import SpecError, one_line
 
+#: The spec's folder that this module put on ``sys.path``.
+_added: list[Path] = []
+
 
 def add_folder(folder: Path) -> None:
-    """Let modules beside a spec be imported, after everything that is installed."""
+    """Let modules beside a spec be imported, after everything that is installed.
+
+    One spec's folder is there at a time: modules beside another spec are forgotten, for they may have the same names.
+    """
+    for other in [path for path in _added if path != folder]:
+        _added.remove(other)
+        if str(other) in sys.path:
+            sys.path.remove(str(other))
+        for name in [name for name, module in sys.modules.items() if _lies_in(other, name, module)]:
+            del sys.modules[name]
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+        importlib.invalidate_caches()
+        _added.append(folder)
+
+
+def _lies_in(folder: Path, name: str, module: Any) -> bool:
+    """Whether ``module`` is a file in ``folder``, or part of a package that is."""
+    top = name.partition(".")[0]
+    file = getattr(sys.modules.get(top, module), "__file__", None)
+    return file is not None and Path(file) in (folder / f"{top}.py", folder / top / "__init__.py")
 
 
 def resolve_callable(name: str, what: str) -> Callable[..., Any]:
@@ -28,7 +49,7 @@ def resolve_callable(name: str, what: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
             f"{what} {name!r}: cannot import {module_name!r} ({one_line(error)}); correct the name, install the "
             "module or put it beside the spec"

@@ -102,7 +102,7 @@ class ArrayLayout:
     def index(self, samples: int) -> np.ndarray:
         """The shard index, uint64 (slot, chunk, 2): offset and length, all ones where a slot is empty."""
         index = np.full((self.slots, self.chunks_per_sample, 2), np.iinfo(np.uint64).max, dtype="<u8")
-        offsets = np.arange(samples * self.chunks_per_sample, dtype="<u8").reshape(samples, -1)
+        offsets = np.arange(samples * self.chunks_per_sample, dtype="<u8").reshape(samples, self.chunks_per_sample)
         index[:samples, :, 0] = offsets * np.uint64(self.chunk_stride)
         index[:samples, :, 1] = self.chunk_stride
         return index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actstore.errors import ModelError
+from actstore.errors import ModelError, one_line
 from actstore.imports import add_folder, resolve_callable
 from actstore.spec import Spec
 
@@ -45,8 +46,8 @@ def build_model(spec: Spec) -> nn.Module:
         model = factory(**spec.model.arguments)
     except Exception as error:
         raise ModelError(
-            f"model.factory {spec.model.factory!r} failed with {type(error).__name__}: {error}; "
-            f"arguments were {spec.model.arguments}"
+            f"model.factory {spec.model.factory!r} failed with {one_line(error)}; "
+            f"correct it or model.arguments, which are {spec.model.arguments}"
         ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(
@@ -87,31 +88,59 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"weights {path} do not fit {type(model).__name__}: {'; '.join(problems)}. "
             "Name the factory and arguments that these weights were trained with"
         )
+    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"weights {path} hold NaN or infinity in {len(broken)} of {len(state)} tensors: {_some(broken)}; "
+            "choose a checkpoint from before the training diverged"
+        )
     model.load_state_dict(state)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors file or torch checkpoint; nothing in the file is run."""
+    """The state dict in a safetensors file or torch checkpoint; nothing in the file is run.
+
+    Raises
+    ------
+    ModelError
+        if the file is missing, unreadable, needs code to load or holds something else than a state dict.
+    """
     if not path.is_file():
         raise ModelError(f"weights {path} do not exist: give the path of a safetensors file or torch checkpoint")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ModelError(f"weights {path} are not readable safetensors ({error}): fetch the file again") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"weights {path} hold pickled objects that would run code, and are not loaded: "
-            "save a plain state dict with torch.save(model.state_dict(), …) or as safetensors"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ModelError(f"weights {path} are not a readable torch checkpoint: {error}") from error
-    return _unnest(content, path)
+        path.open("rb").close()
+    except OSError as error:
+        raise ModelError(f"weights {path} cannot be read: {error.strerror}; check file and disk") from error
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _unnest(_read_checkpoint(path), path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"weights {path} are not readable safetensors ({error}): fetch the file again") from error
+
+
+def _read_checkpoint(path: Path) -> Any:
+    save = "save a plain state dict with torch.save(model.state_dict(), …) or as safetensors"
+    # What torch says of a file that it refuses advises to load it with weights_only=False: not passed on.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if isinstance(error, pickle.UnpicklingError) and code:
+                raise ModelError(
+                    f"weights {path} hold pickled objects ({code[1]}) that would run code, and are not loaded: {save}"
+                ) from error
+            raise ModelError(
+                f"weights {path} are not a torch checkpoint that loads without running code, or a damaged one: "
+                f"fetch the file again, or {save}"
+            ) from error
 
 
 def _unnest(content: Any, path: Path) -> dict[str, Tensor]:
@@ -120,7 +149,8 @@ def _unnest(content: Any, path: Path) -> dict[str, Tensor]:
         if nested is None:
             break
         content = nested
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    named = isinstance(content, Mapping) and all(isinstance(k, str) for k in content)
+    if not named or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(
             f"weights {path} hold no state dict: save model.state_dict(), bare or under one of {', '.join(NESTED_KEYS)}"
         )

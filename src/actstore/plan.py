@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from torch import nn
 
 from actstore.block import RING, Job
 from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
-from actstore.errors import DataError, ModelError, PlanError
+from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.imports import add_folder
 from actstore.models import build_model, weights_digest
@@ -99,7 +100,7 @@ class Plan:
 
     @property
     def volume_bytes(self) -> int:
-        """The largest volume: raw (read and decoded), float64 while perturbed and normalised, inputs of all conditions."""
+        """The largest volume: read and decoded, float64 while perturbed and normalised, inputs of all conditions."""
         largest = max((math.prod(b.header.shape) for b in self.blocks if b.header is not None), default=0)
         inputs = self.layout.slots * math.prod(self.layout.space) * 4 * (self.layout.conditions + 1)
         return largest * (8 + 8 + 3 * 8 + 1) + inputs
@@ -151,7 +152,7 @@ def make_plan(
     batch_size = spec.run.batch_size or BATCH_SIZE
     return Plan(
         spec=spec,
-        store=store or spec.store.path,
+        store=(store or spec.store.path).resolve(),
         layout=layout,
         fingerprint=Fingerprint.of(
             weights_digest(model), spec.identity(), layout.layers, [str(file.key) for file in files]
@@ -181,16 +182,19 @@ def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
     size = spec.data.preprocess.size
     try:
         found = probe(model, (1, *size), spec.model.layers)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except ActstoreError:
+        raise
+    except Exception as error:
         raise ModelError(
-            f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {error}; "
+            f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
             "correct data.preprocess.size or model.arguments"
         ) from error
     expected = (len(spec.class_names), *size)
     if found.output_shape != expected:
         raise ModelError(
-            f"{spec.model.factory!r} returns {_shape_text(found.output_shape)} for one sample: expected {expected}, one "
-            f"channel for each of {', '.join(spec.class_names)}, at data.preprocess.size"
+            f"{spec.model.factory!r} returns {_shape_text(found.output_shape)} for one sample: expected {expected}, "
+            f"one channel for each of {', '.join(spec.class_names)}, at data.preprocess.size; correct data.classes, "
+            "data.preprocess.size or model.arguments"
         )
     return model, found
 
@@ -205,11 +209,21 @@ def cpu_count() -> int:
 
 
 def choose_device(device: str) -> str:
-    """Raises PlanError where ``cuda`` is asked for and there is none."""
+    """``auto`` decided: the name of a device that is there.
+
+    Raises
+    ------
+    PlanError
+        for a GPU that is not there, or a device of another name.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PlanError(f"device {device!r} is not there: torch sees no GPU; use --device cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise PlanError(f"device {device!r} is unknown: use auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(device.partition(":")[2] or 0) >= count:
+            raise PlanError(f"device {device!r} is not there: torch sees {count or 'no'} GPU(s); use --device cpu")
     return device
 
 

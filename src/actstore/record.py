@@ -60,21 +60,26 @@ def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def match_modules(model: nn.Module, patterns: Sequence[str]) -> dict[str, set[str]]:
-    """Module paths that each pattern matches.
+    """Module paths that each pattern matches; a module that has several is listed by its first, whichever one matched.
 
     Raises
     ------
     ModelError
         if a pattern matches none.
     """
+    canonical = {module: path for path, module in model.named_modules() if path}
     matches: dict[str, set[str]] = {}
     for pattern in patterns:
-        matches[pattern] = {path for path, module in model.named_modules() if path and _matches(path, module, pattern)}
+        matches[pattern] = {
+            canonical[module]
+            for path, module in model.named_modules(remove_duplicate=False)
+            if module in canonical and _matches(path, module, pattern)
+        }
         if not matches[pattern]:
             kinds = ", ".join(sorted({type(m).__name__ for m in model.modules()})[:8])
             raise ModelError(
                 f"layer pattern {pattern!r} matches no module of {type(model).__name__} (module types: {kinds}, …): "
-                "`actstore layers SPEC` shows the module tree"
+                "correct model.layers, `actstore layers SPEC` shows the module tree"
             )
     return matches
 
@@ -121,8 +126,8 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
     Raises
     ------
     ModelError
-        if a pattern matches no module, or none that runs; if a recorded output is not (batch, channel, \\*space) with
-        as many spatial dims as the input.
+        if a pattern matches no module, or none that runs and returns a tensor; if a recorded output is not
+        (batch, channel, \\*space) with as many spatial dims as the input.
     """
     matches = match_modules(model, patterns)
     matched = set().union(*matches.values())
@@ -138,29 +143,31 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
         if isinstance(output, Tensor):
             shapes[path] = tuple(output.shape[1:])
         if path in matched:
-            found.extend((path, calls[path], position, tuple(t.shape[1:])) for position, t in tensors(output))
+            found.extend((path, calls[path], position, tuple(t.shape)) for position, t in tensors(output))
         calls[path] += 1
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode(), forward_hooks(model, paths, note):
         output = model(torch.zeros(1, *input_shape, device=device))
 
+    recorded = {path for path, *_ in found}
     for pattern, modules in matches.items():
-        if not any(calls[module] for module in modules):
+        if not modules & recorded:
+            what = "return no tensor" if any(calls[module] for module in modules) else "never run in a forward pass"
             raise ModelError(
-                f"layer pattern {pattern!r} matches only modules that never run in a forward pass "
-                f"({', '.join(sorted(modules)[:3])}): choose modules that do, `actstore layers SPEC` shows them"
+                f"layer pattern {pattern!r} matches only modules that {what} "
+                f"({', '.join(sorted(modules)[:3])}): choose other modules, `actstore layers SPEC` shows them"
             )
     types = {path: type(module).__name__ for path, module in model.named_modules()}
     layers = []
     for i, (path, call, position, shape) in enumerate(found):
-        if len(shape) != len(input_shape):
+        if len(shape) != 1 + len(input_shape) or shape[0] != 1:
             raise ModelError(
-                f"module {path!r} returns (batch, {', '.join(map(str, shape))}): a recorded output must be "
+                f"module {path!r} returns {shape} for a batch of one: a recorded output must be "
                 f"(batch, channel, {'z, ' if len(input_shape) == 4 else ''}y, x); leave it out of model.layers"
             )
         name = f"L{i + 1:0{max(2, len(str(len(found))))}d}"
-        layers.append(Layer(name, path, types[path], call, position, shape[0], shape[1:]))
+        layers.append(Layer(name, path, types[path], call, position, shape[1], shape[2:]))
     rows = [ModuleRow(path, types[path], calls[path], shapes.get(path), path in matched) for path in paths]
     output_shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
     return Probe(layers, rows, output_shape, largest)
@@ -176,7 +183,7 @@ def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator
     Raises
     ------
     ModelError
-        if a forward pass ran other calls than the layer table lists.
+        if a forward pass ran other calls than the layer table lists, or returned other shapes.
     """
     index = {(layer.module, layer.call, layer.output): i for i, layer in enumerate(layers)}
     calls: Counter[str] = Counter()
@@ -190,6 +197,13 @@ def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator
                 raise ModelError(
                     f"module {path!r} ran call {calls[path]} (output {position or 'tensor'!r}), which the layer table "
                     "does not list: the network's control flow depends on its input, which cannot be recorded"
+                )
+            expected = (layers[i].channels, *layers[i].space)
+            if tensor.shape[1:] != expected:
+                raise ModelError(
+                    f"module {path!r} returned (batch, {', '.join(map(str, tensor.shape[1:]))}), (batch, "
+                    f"{', '.join(map(str, expected))}) in the trial pass: the network's shapes depend on its input, "
+                    "which cannot be recorded"
                 )
             sink(i, tensor)
             seen += 1

@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictFloat,
@@ -25,6 +26,7 @@ from pydantic import (
 )
 
 from actstore.errors import SpecError
+from actstore.rules import CaseRules
 
 BACKGROUND = "background"
 ORIGINAL = "original"
@@ -83,6 +85,18 @@ def _finite(value: float) -> float:
     return float(value)
 
 
+def _usable_path(value: Any) -> Any:
+    if isinstance(value, str | Path):
+        if not str(value) or "\0" in str(value):
+            raise ValueError("must be the path of a file or folder")
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError("must not start with the home of a user who is not known here") from error
+    return value
+
+
+LocalPath = Annotated[Path, BeforeValidator(_usable_path)]
 Text = Annotated[StrictStr, Field(min_length=1)]
 Positive = Annotated[StrictInt, Field(gt=0)]
 Strength = Annotated[StrictFloat, Field(ge=0), AfterValidator(_finite)]
@@ -118,8 +132,9 @@ class Data(_Table):
     """Where the volumes are and what their labels mean."""
 
     format: DataFormat
-    root: Path
-    patients: tuple[Text, ...] | None = None
+    root: LocalPath
+    #: Names as in the file names; all where left out.
+    patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     preprocess: Preprocess = Preprocess()
     #: Class name to label value. Label 0 is the background.
     classes: dict[Text, Positive] = Field(min_length=1)
@@ -144,7 +159,7 @@ class Model(_Table):
     factory: Text
     arguments: dict[str, Any] = {}
     #: safetensors or a torch checkpoint; ``None`` where the factory returns a trained network.
-    weights: Path | None = None
+    weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
 
@@ -207,7 +222,7 @@ class Perturbation(_Table):
 class Store(_Table):
     """Where activations go and as what."""
 
-    path: Path
+    path: LocalPath
     dtype: Literal["float32", "float16"] = "float32"
     #: Flush every file to the disk before its block is committed: survives power loss, costs time.
     fsync: bool = False
@@ -230,7 +245,22 @@ class Spec(_Table):
     perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
     store: Store
     run: Run = Run()
+    #: Thresholds of the case rules that differ from their defaults, by the names of `CaseRules`.
+    cases: dict[str, StrictInt | StrictFloat] = {}
     folder: Path = Field(default=Path("."), exclude=True)
+
+    @field_validator("cases")
+    @classmethod
+    def _thresholds(cls, cases: dict[str, int | float]) -> dict[str, int | float]:
+        known = [field.name for field in fields(CaseRules)]
+        for name in cases:
+            if name not in known:
+                raise ValueError(f"unknown threshold {name!r}: there are {', '.join(known)}")
+        try:
+            CaseRules(**cases)  # type: ignore[arg-type]
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+        return cases
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
@@ -284,6 +314,8 @@ class Spec(_Table):
         SpecError
             naming each offending key, its value and what would be right.
         """
+        if "folder" in content:
+            raise SpecError(f"{name}: unknown key 'folder': take it out, paths are relative to the spec's own folder")
         try:
             spec = cls.model_validate({**content, "folder": folder})
         except ValidationError as error:
@@ -309,15 +341,17 @@ def load_spec(path: str | Path) -> Spec:
     path = Path(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise SpecError(f"{path}: no such spec file; give the path of a TOML run spec") from error
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}; check its permissions and disk") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not valid TOML: {error}") from error
+        raise SpecError(f"{path}: not valid TOML: {error}; correct it there") from error
     return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
 
 
 def _resolve(folder: Path, path: Path) -> Path:
-    return (folder / path.expanduser()).resolve()
+    return (folder / path).resolve()
 
 
 def _resolve_weights(folder: Path, weights: Path) -> Path:
@@ -326,6 +360,17 @@ def _resolve_weights(folder: Path, weights: Path) -> Path:
     if prefix == "package" and name:
         return Path(str(files("actstore") / "weights" / name))
     return _resolve(folder, weights)
+
+
+#: What TOML calls that which pydantic calls otherwise, by the kind of error.
+_WORDS: Mapping[str, str] = {
+    "model_type": "must be a table, [like.this]",
+    "dict_type": "must be a table, [like.this]",
+    "tuple_type": "must be a list: [in, brackets], or [[in.two]] for tables",
+    "too_short": "must not be empty",
+    "string_type": "must be text, in quotes",
+    "string_too_short": "must not be empty",
+}
 
 
 def _problems(error: ValidationError) -> str:
@@ -341,8 +386,8 @@ def _problem(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where!r}: take it out or correct its spelling"
     if error["type"] == "missing":
-        return f"missing key {where!r}"
-    message = error["msg"].removeprefix("Value error, ")
+        return f"missing key {where!r}: add it"
+    message: str = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     if not where:
         return message

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore import commits, lazy
-from actstore.errors import StoreError
+from actstore.errors import StoreError, one_line
 from actstore.layout import ArrayLayout
 from actstore.schema import SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
@@ -22,7 +22,11 @@ from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
 if TYPE_CHECKING:
     import zarr
 
-    from actstore.analysis import CaseRules
+    from actstore.rules import CaseRules
+
+
+#: Root attributes without which a store cannot be read, beside its schema and fingerprint.
+REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
 
 
 class MissingBlocksWarning(UserWarning):
@@ -42,15 +46,22 @@ def read_attributes(path: Path) -> dict[str, Any]:
         attributes: dict[str, Any] = metadata["attributes"]
         schema = attributes["schema"]
         attributes["fingerprint"]["run"]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        what = "holds something else" if path.exists() else "does not exist"
-        raise StoreError(f"{path} {what}, not an actstore store: give the path of one, or a new path") from error
+    except OSError as error:
+        if not path.exists():
+            raise StoreError(f"{path} does not exist: give the path of an actstore store") from error
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise StoreError(f"{path} cannot be read: {error.strerror}; check its permissions and disk") from error
+        raise StoreError(f"{path} holds something else than an actstore store: choose another path") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} holds something else, not an actstore store: choose another path") from error
+        raise StoreError(f"{path} holds something else than an actstore store: choose another path") from error
+    if type(schema) is not int:
+        raise StoreError(f"{path} has schema {schema!r}, which is no number: its zarr.json is damaged, restore it")
     if schema > SCHEMA_VERSION:
         raise StoreError(
             f"{path} has schema {schema}, this actstore reads up to {SCHEMA_VERSION}: install a newer actstore"
         )
+    if gone := [key for key in REQUIRED if key not in attributes]:
+        raise StoreError(f"{path} is damaged: its zarr.json has no {', '.join(gone)}; restore that file")
     return attributes
 
 
@@ -90,10 +101,15 @@ class Store:
     def _coordinates(self) -> dict[str, NDArray[Any]]:
         import zarr
 
-        root = zarr.open_group(self.path, mode="r")
-        return {
-            name: _plain(_array(root, name)[...]) for name in (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
-        }
+        names = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
+        try:
+            root = zarr.open_group(self.path, mode="r")
+            return {name: _plain(_array(root, name)[...]) for name in names}
+        except Exception as error:
+            raise StoreError(
+                f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); "
+                "restore the store or capture it again at another path"
+            ) from error
 
     @property
     def missing(self) -> list[str]:
@@ -198,7 +214,7 @@ class Store:
     @property
     def case_rules(self) -> CaseRules:
         """The thresholds of the run's spec."""
-        from actstore.analysis import CaseRules
+        from actstore.rules import CaseRules
 
         return CaseRules(**self.attributes["spec"].get("cases", {}))
 

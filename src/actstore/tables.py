@@ -63,4 +63,6 @@ def write_table(table: pd.DataFrame, output: Path | TextIO) -> None:
         else:
             table.to_csv(output, index=False)
     except OSError as error:
-        raise StoreError(f"{output} cannot be written: {error.strerror or error}") from error
+        raise StoreError(
+            f"{output} cannot be written: {error.strerror or error}; choose another path or free the disk"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -115,22 +116,24 @@ def create(
     Raises
     ------
     StoreError
-        if ``path`` exists already or its folder cannot be written.
+        if ``path`` is more than an empty folder already, or its folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
     except OSError as error:
-        raise StoreError(f"no store can be made at {path}: {error.strerror}; choose a folder you may write") from error
+        raise StoreError(
+            f"no store can be made at {path}: {error.strerror} ({error.filename}); choose a folder you may write"
+        ) from error
     try:
         os.chmod(building, 0o755)
         _fill(building, layout, blocks, conditions, class_names, attributes)
         os.rename(building, path)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
-        if path.exists():
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise StoreError(f"{path} appeared while the store was made: run again to continue it") from error
-        raise StoreError(f"no store can be made at {path}: {error.strerror}") from error
+        raise StoreError(f"no store can be made at {path}: {error.strerror}; check the folder and its disk") from error
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
@@ -167,7 +170,7 @@ def _fill(
     for array in layout.sharded:
         _sharded_array(root, array)
     with warnings.catch_warnings():
-        # Consolidated metadata is an extension that zarr, xarray and tensorstore all accept; zarr warns that others may not.
+        # Consolidated metadata is an extension that zarr, xarray and tensorstore accept; zarr warns others may not.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(root.store)
 
@@ -222,7 +225,7 @@ def _sharded_array(root: zarr.Group, layout: ArrayLayout) -> None:
 
 
 def update_samples(path: Path, layout: StoreLayout, blocks: Sequence[Block]) -> None:
-    """Bring the sample coordinates up to date where files of uncommitted blocks were mended since the store was made."""
+    """Bring the sample coordinates up to date where files of uncommitted blocks were mended meanwhile."""
     root = zarr.open_group(path, mode="r+", use_consolidated=False)
     for name, values in sample_coordinates(blocks, layout.slots).items():
         array: Any = root[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from actstore.record import Probe
     from actstore.store import Store
 
-console = Console(highlight=False)
+#: Where output is no terminal, lines are not cut to 80 columns.
+PIPED_WIDTH = 200
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -62,6 +65,11 @@ def block_progress() -> Iterator[BlockProgress]:
                 errors.print(f"{finished}/{total} blocks, {rate:.2f}/s, {left} left", soft_wrap=True)
 
         yield show
+
+
+def say(message: str) -> None:
+    """A line on standard output."""
+    console.print(message, soft_wrap=True, markup=False)
 
 
 def show_frame(frame: pd.DataFrame, title: str) -> None:
@@ -136,7 +144,7 @@ def show_status(store: Store) -> None:
     }
     _show_lines(lines)
     for name in missing:
-        console.print(f"missing: {name}", soft_wrap=True)
+        say(f"missing: {name}")
     table = store.layers.reset_index()
     table["size"] = ["x".join(map(str, size)) for size in table["size"]]
     table["bytes"] = [human_bytes(n) for n in table["bytes"]]
@@ -160,4 +168,4 @@ def show_summary(summary: Summary) -> None:
 def _show_lines(lines: dict[str, str]) -> None:
     width = max(map(len, lines))
     for name, value in lines.items():
-        console.print(f"{name:<{width}}  {value}", soft_wrap=True)
+        say(f"{name:<{width}}  {value}")

@@ -4,7 +4,7 @@ Arrays have the dims (sample, condition, channel, [z,] y, x), the original as th
 """
 
 from actstore.analysis.arrays import AnalysisError
-from actstore.analysis.cases import CaseRules, cases
+from actstore.analysis.cases import cases
 from actstore.analysis.difference import mad, mse, statistics
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
 from actstore.analysis.segmentation import dice, jaccard, mean_dice
@@ -15,6 +15,7 @@ from actstore.analysis.tables import (
     mad_table,
     top_channels_table,
 )
+from actstore.rules import CaseRules
 
 __all__ = [
     "AnalysisError",

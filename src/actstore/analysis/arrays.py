@@ -48,10 +48,11 @@ def require_positive(name: str, value: int) -> int:
 def is_original(array: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """Which conditions are the unperturbed original: bool (condition).
 
-    Read from the coordinate ``transform``, else from ``condition``; without either, index 0 is the original.
+    Read from the coordinate ``condition``, or from ``transform`` where conditions are not named; without either, index
+    0 is the original.
     """
-    for name in ("transform", "condition"):
-        if name in array.coords:
+    for name in ("condition", "transform"):
+        if name in array.coords and array.coords[name].dtype.kind in "UOT":
             original: xr.DataArray = array.coords[name] == ORIGINAL
             return original.reset_coords(drop=True)
     require_dims(array, ["condition"])

@@ -69,7 +69,9 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     arrays = results if isinstance(results, tuple) else (results,)
     return xr.Dataset(
         {
-            name: array.isel(dict.fromkeys(selected, 0)).transpose("sample", "condition", "channel", missing_dims="ignore")
+            name: array.isel(dict.fromkeys(selected, 0)).transpose(
+                "sample", "condition", "channel", missing_dims="ignore"
+            )
             for name, array in zip(chosen, arrays, strict=True)
         }
     )

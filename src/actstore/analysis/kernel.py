@@ -136,7 +136,7 @@ class _Moments:
 
     def __init__(self, scratch_bytes: int) -> None:
         self.values = scratch_bytes // 8
-        self.scratch = np.empty(0, np.float64)
+        self.scratch: Floats = np.empty(0, np.float64)
 
     def reduce(self, maps: Floats, out: dict[str, Floats]) -> None:
         """Reduce one sample: ``maps`` (channel, pixel) into ``out``, each (channel)."""
@@ -153,7 +153,7 @@ class _Moments:
             np.subtract(centred, (sums / max(count, 1))[:, None], out=centred)
             # Chan, Golub & LeVeque 1983, eq. 2.1b: join the squares about two means without cancellation.
             if p.start:
-                apart = total[k] / p.start - sums / count
+                apart: Floats = total[k] / p.start - sums / count
                 squares[k] += apart * apart * (p.start * count / (p.start + count))
             squares[k] += np.vecdot(centred, centred)
             total[k] += sums

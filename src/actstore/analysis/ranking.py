@@ -14,6 +14,8 @@ from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, requ
 
 NO_CHANNEL = -1
 
+_DESCRIBE_CONDITION = ("transform", "target", "strength", "source")
+
 #: What to group by: the name of a coordinate, or a named array along sample and condition.
 Key = str | xr.DataArray
 
@@ -105,51 +107,34 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     if "channel" not in top or "channels" not in top.coords:
         raise AnalysisError("top has no channel ranks: give the result of top_channels")
     keys = [by] if isinstance(by, str | xr.DataArray) else list(by or [])
-    ranks = top["channel"]
+    ranks, channels = top["channel"], int(top.coords["channels"])
     over = [d for d in ("sample", "condition") if d in ranks.dims]
     labels = [_labels(ranks, key) for key in keys]
-    along_condition = [array for array in labels if array.dims == ("condition",)]
-    if "condition" in over and not along_condition:
+    if "condition" in over and all(array.dims != ("condition",) for array in labels):
         labels.append(_labels(ranks, "condition"))
     names = [str(array.name) for array in labels]
     if len(set(names)) < len(names):
         raise AnalysisError(f"by = {names}: name each key once")
-    shape = xr.DataArray(np.empty([ranks.sizes[d] for d in over]), dims=over)
-    kept = ~is_original(ranks) if {"transform", "condition"} & {*ranks.coords, *over} else xr.DataArray(True)
-    keep = kept.broadcast_like(shape).transpose(*over).values.copy()
-    group = np.zeros(keep.shape, np.int64)
-    values: dict[str, NDArray[Any]] = {}
-    for name, array in zip(names, labels, strict=True):
-        spread = np.asarray(array.broadcast_like(shape).transpose(*over).values)
-        keep &= (spread != "") if len(array.dims) == 2 and spread.dtype.kind in "OUT" else True
-        codes, found = pd.factorize(spread[keep], sort=array.dims != ("condition",), use_na_sentinel=False)
-        values[name] = np.asarray(found)
-        group[keep] = group[keep] * len(found) + codes
-    # A later key may have dropped entries that an earlier one coded: those codes are simply never counted.
-    group[~keep] = -1
-    sizes = [len(v) for v in values.values()]
+    group, values = _groups(labels, ranks.isel(rank=0), over)
+    sizes = {name: len(found) for name, found in values.items()}
     count, n = xr.apply_ufunc(
         _count,
         one_chunk(ranks.drop_vars(names, errors="ignore"), ranks.dims),
-        xr.DataArray(group, dims=over),
-        kwargs={"sizes": sizes, "channels": int(top.coords["channels"])},
+        group,
+        kwargs={"sizes": tuple(sizes.values()), "channels": channels},
         input_core_dims=[[*over, "rank"], over],
         output_core_dims=[[*names, "channel"], names],
         exclude_dims=set(over),
         dask="parallelized",
         output_dtypes=[np.int64, np.int64],
-        dask_gufunc_kwargs={
-            "output_sizes": {**dict(zip(names, sizes, strict=True)), "channel": int(top.coords["channels"])}
-        },
+        dask_gufunc_kwargs={"output_sizes": {**sizes, "channel": channels}},
         keep_attrs=False,
     )
-    frequency = xr.Dataset({"count": count, "n": n}).assign_coords(values)
-    frequency = frequency.assign_coords(channel=np.arange(int(top.coords["channels"])))
-    if "condition" in names and "condition" in ranks.dims:
-        perturbed = np.flatnonzero(~is_original(ranks).values)
-        for name in ("transform", "target", "strength", "source"):
-            if name in ranks.coords and ranks.coords[name].dims == ("condition",) and name not in names:
-                frequency = frequency.assign_coords({name: ("condition", ranks.coords[name].values[perturbed])})
+    frequency = xr.Dataset({"count": count, "n": n}).assign_coords({**values, "channel": np.arange(channels)})
+    if "condition" in names and "condition" in ranks.coords:
+        first = pd.Index(ranks.coords["condition"].values).get_indexer_for(values["condition"])
+        described = {n: ranks.coords[n] for n in _DESCRIBE_CONDITION if n in ranks.coords and n not in names}
+        frequency = frequency.assign_coords({n: a.variable[first] for n, a in described.items() if a.ndim})
     return frequency if most is None else most_frequent(frequency, most)
 
 
@@ -203,8 +188,30 @@ def _labels(ranks: xr.DataArray, key: Key) -> xr.DataArray:
     return xr.DataArray(array.variable.to_base_variable(), name=str(array.name))
 
 
+def _groups(
+    labels: Sequence[xr.DataArray], cells: xr.DataArray, over: Sequence[str]
+) -> tuple[xr.DataArray, dict[str, NDArray[Any]]]:
+    """The number of each cell's group, -1 where it has none, along ``over``; and the values of each key."""
+    group = xr.DataArray(np.zeros([cells.sizes[d] for d in over], np.int64), dims=over)
+    perturbed = ~is_original(cells) if "condition" in over else xr.DataArray(True)
+    perturbed = perturbed.drop_vars("condition", errors="ignore")
+    values = {}
+    for array in labels:
+        text = array.dtype.kind in "UOT"
+        counted = (
+            perturbed & (array != "") if array.ndim == 2 and text else perturbed if "condition" in array.dims else True
+        )
+        mask = np.broadcast_to(xr.ones_like(array, dtype=bool) & counted, array.shape)
+        codes = np.full(array.shape, -1)
+        codes[mask], found = pd.factorize(array.values[mask], sort=array.dims != ("condition",), use_na_sentinel=False)
+        values[str(array.name)] = np.asarray(found)
+        code = xr.DataArray(codes, dims=array.dims)
+        group = (group * len(found) + code).where((group >= 0) & (code >= 0), -1).transpose(*over)
+    return group, values
+
+
 def _count(
-    ranks: NDArray[np.int64], group: NDArray[np.int64], sizes: list[int], channels: int
+    ranks: NDArray[np.int64], group: NDArray[np.int64], sizes: tuple[int, ...], channels: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     groups = int(np.prod(sizes))
     member = (ranks != NO_CHANNEL) & (group != -1)[..., None]

@@ -12,9 +12,10 @@ from dask.base import compute
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, require_dims
-from actstore.analysis.cases import NO_CASE, CaseRules, cases
+from actstore.analysis.cases import NO_CASE, cases
 from actstore.analysis.ranking import NO_CHANNEL, Key, channel_frequency, most_frequent, top_channels
 from actstore.analysis.segmentation import dice
+from actstore.rules import CaseRules
 
 _SAMPLE = ("patient", "frame", "slice")
 _CONDITION = ("condition", "transform", "target", "strength")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from actstore.data.phantom_body import draw_body, paint_body, slice_grid
 from actstore.data.phantom_heart import draw_shape, paint_heart
-from actstore.data.phantom_patient import Patient, draw_patient
+from actstore.data.phantom_patient import Patient, draw_patient, patient_name
 from actstore.data.phantom_signal import draw_coil, scan
 from actstore.errors import DataError
 
@@ -99,19 +99,17 @@ def write_phantom(root: Path, *, patients: int, seed: int) -> list[Path]:
     """
     _check(patients, seed, "number of patients")
     root = Path(root)
-    if _is_there(root, patients, seed):
-        return _folders(root, patients)
-    scratch = root.with_name(f".{root.name}.{uuid.uuid4().hex}.part")
+    place = Path(os.path.abspath(root))
+    scratch = place.parent / f".{place.name}.{uuid.uuid4().hex}.part"
     try:
-        scratch.mkdir(parents=True)
-        for folder, index in zip(_folders(scratch, patients), range(1, patients + 1), strict=True):
-            _write_patient(folder, generate(index, seed=seed))
-        (scratch / MARKER).write_text(json.dumps(_identity(seed) | {"patients": patients}) + "\n", encoding="utf-8")
-        _move(scratch, root, patients, seed)
+        if not _is_there(root, patients, seed):
+            scratch.mkdir(parents=True)
+            for index, folder in enumerate(_folders(scratch, patients), start=1):
+                _write_patient(folder, generate(index, seed=seed))
+            _write_text(scratch / MARKER, json.dumps(_identity(seed) | {"patients": patients}) + "\n")
+            _move(scratch, place, patients, seed)
     except OSError as error:
-        raise DataError(
-            f"{root}: cannot write the phantom here: {error}; free the space or name another root"
-        ) from error
+        raise DataError(f"{root}: cannot write the phantom here: {error}; make room or name another folder") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _folders(root, patients)
@@ -129,7 +127,7 @@ def _identity(seed: int) -> dict[str, object]:
 
 
 def _folders(root: Path, patients: int) -> list[Path]:
-    return [root / f"patient{index:03d}" for index in range(1, patients + 1)]
+    return [root / patient_name(index) for index in range(1, patients + 1)]
 
 
 def _is_there(root: Path, patients: int, seed: int) -> bool:
@@ -189,7 +187,12 @@ def _write_patient(folder: Path, made: PhantomPatient) -> None:
         "NbFrame": patient.frames,
         "Weight": patient.weight_kg,
     }
-    (folder / "Info.cfg").write_text("".join(f"{k}: {v}\n" for k, v in info.items()), encoding="utf-8")
+    _write_text(folder / "Info.cfg", "".join(f"{name}: {value}\n" for name, value in info.items()))
+
+
+def _write_text(path: Path, text: str) -> None:
+    """The same bytes on every system."""
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _write_nifti(path: Path, volume: NDArray[np.int16] | NDArray[np.uint8], patient: Patient) -> None:

@@ -16,7 +16,7 @@ _LUNG_VESSELS = 130
 _LIVER_VESSELS = 30
 _BOWEL_LOOPS = 9
 _RIBS = 16
-#: The warp moves nothing further than this, in mm: 2.5 x 2.4 mm x about 4 standard deviations.
+#: The warp moves little further than this, in mm: three standard deviations near the apex, where it is strongest.
 _WARP_REACH = 24.0
 
 

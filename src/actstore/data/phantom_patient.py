@@ -99,7 +99,12 @@ class Patient:
 
     @property
     def name(self) -> str:
-        return f"patient{self.number:03d}"
+        return patient_name(self.number)
+
+
+def patient_name(number: int) -> str:
+    """``patient001`` for 1, as ACDC names its folders."""
+    return f"patient{number:03d}"
 
 
 def draw_patient(number: int, rng: np.random.Generator) -> Patient:

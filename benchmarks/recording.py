@@ -1,0 +1,66 @@
+"""Cost of recording: all layers of UNetHeart 8-4-4 copied into reused shard buffers, nothing written.
+
+The bare forward pass runs the same inputs in the same batches. Target: at most 1.25 times its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from common import interleave, phantom_spec, show
+
+from actstore.block import Engine, Inference, batches, prepare
+from actstore.data import read_volume
+from actstore.data.preprocess import image_window
+from actstore.plan import make_plan
+from actstore.record import recording
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=None, help="model inputs a forward pass")
+    parser.add_argument("--threads", type=int, default=None, help="torch threads")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        spec = phantom_spec(Path(folder), patients=1)
+        run = spec.run.model_copy(update={"batch_size": arguments.batch, "threads": arguments.threads})
+        plan = make_plan(spec.model_copy(update={"run": run}), workers=1, timing=False)
+        engine = Engine(plan.job)
+        block = plan.blocks[0]
+        volume = read_volume(block.file, spec.data.classes)
+        inputs, label, applicable = prepare(spec, volume)
+        window = image_window(volume.image.shape, spec.data.preprocess.size)
+        pieces = [
+            (first, min(plan.ring_samples, block.samples - first))
+            for first in range(0, block.samples, plan.ring_samples)
+        ]
+        stacked = [
+            torch.cat(
+                [torch.from_numpy(inputs[first + r.start : first + r.stop, r.condition]).unsqueeze(1) for r in runs]
+            )
+            for first, count in pieces
+            for runs in batches(applicable[first : first + count], plan.batch_size)
+        ]
+
+        def forward() -> None:
+            with torch.inference_mode():
+                for batch in stacked:
+                    engine.model(batch)
+
+        def record() -> None:
+            inference = Inference(engine, inputs, label, applicable, window)
+            with recording(engine.model, plan.layout.layers, inference.record) as finish_pass:
+                for first, count in pieces:
+                    inference.infer(first, count, engine.ring.take(), finish_pass)
+
+        seconds = interleave({"forward": forward, "forward, recorded into shard buffers": record}, runs=arguments.runs)
+        note = f"{int(applicable.sum())} inputs, {plan.batch_size} a pass, {plan.threads} threads"
+        show("Recording, nothing written", seconds, base="forward", note=note)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Fixtures that several test modules share: a tiny data set, a tiny network's spec and a captured tiny store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from actstore.data.phantom import write_phantom
+
+TESTS = Path(__file__).parent
+
+
+class WriteSpec(Protocol):
+    """Writes ``spec.toml`` into a folder. ``data__patients=[…]`` sets ``data.patients``; ``None`` takes a key out."""
+
+    def __call__(self, folder: Path, /, **changes: Any) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients, four volumes, in ACDC's layout. Not to be changed: ``phantom_copy`` is."""
+    root = tmp_path_factory.mktemp("phantom") / "acdc"
+    write_phantom(root, patients=2, seed=7)
+    return root
+
+
+@pytest.fixture
+def phantom_copy(phantom_root: Path, tmp_path: Path) -> Path:
+    """The data set, once more, to damage."""
+    return Path(shutil.copytree(phantom_root, tmp_path / "phantom"))
+
+
+@pytest.fixture(scope="session")
+def write_spec(phantom_root: Path) -> WriteSpec:
+    """A spec of the tiny network at 64 x 64 on the tiny data set, with changes."""
+
+    def write(folder: Path, /, **changes: Any) -> Path:
+        content: dict[str, Any] = {
+            "data": {
+                "format": "acdc",
+                "root": str(phantom_root),
+                "preprocess": {"size": [64, 64]},
+                "classes": {"RV": 1, "MYO": 2, "LV": 3},
+            },
+            "model": {"factory": "networks:tiny_unet", "layers": ["type:InstanceNorm2d"]},
+            "perturb": [{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1]}],
+            "store": {"path": "tiny.zarr"},
+            "run": {"threads": 1},
+        }
+        for name, value in changes.items():
+            *tables, key = name.split("__")
+            table = content
+            for part in tables:
+                table = table.setdefault(part, {})
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = str(value) if isinstance(value, Path) else value
+        path = folder / "spec.toml"
+        path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in content.items()), encoding="utf-8")
+        return path
+
+    return write
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
+
+
+@pytest.fixture(scope="session")
+def tiny_spec(write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The spec of ``tiny_store``."""
+    return write_spec(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_spec: Path) -> Path:
+    """A captured store of four blocks. Not to be changed: ``tiny_copy`` is."""
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    summary = capture(load_spec(tiny_spec), cluster="inline", device="cpu")
+    assert summary.complete
+    return summary.store
+
+
+@pytest.fixture
+def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
+    """The captured store, once more, to damage."""
+    return Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+
+
+@pytest.fixture(autouse=True)
+def _tests_on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test adds to ``sys.path`` goes with it."""
+    import sys
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return

@@ -1,0 +1,114 @@
+"""Very small networks for specs of tests: ``networks:tiny_unet`` and others that fail in one way each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TinyUNet(nn.Module):
+    """(batch, 1, y, x) to (batch, class, y, x), by two recorded normalisations at full and half size."""
+
+    def __init__(self, classes: int = 4, width: int = 2) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.InstanceNorm2d(width), nn.ReLU(inplace=True))
+        self.bottom = nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * width))
+        self.up = nn.ConvTranspose2d(2 * width, classes, 2, stride=2)
+        self.unused = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.up(self.bottom(self.down(x)))
+        return result
+
+
+def _seeded(network: type[nn.Module], seed: int, **arguments: Any) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return network(**arguments)
+
+
+def tiny_unet(seed: int = 0, classes: int = 4, width: int = 2) -> nn.Module:
+    """The same random weights for the same ``seed``."""
+    return _seeded(TinyUNet, seed, classes=classes, width=width)
+
+
+def broken() -> nn.Module:
+    raise LookupError("no such backbone,\nchoose another")
+
+
+def no_module() -> dict[str, int]:
+    return {"layers": 3}
+
+
+class OddError(Exception):
+    """An error of a kind that nobody expects."""
+
+
+class _Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise OddError("not today")
+
+
+def odd() -> nn.Module:
+    return _Odd()
+
+
+class _Pair(TinyUNet):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+def pair() -> nn.Module:
+    return _seeded(_Pair, 0)
+
+
+class _NotANumber(TinyUNet):
+    """Divides by the spread of its input: NaN where a slice is constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = super().forward(x) * float("nan") if x.any() else super().forward(x)
+        return result
+
+
+def not_a_number() -> nn.Module:
+    return _seeded(_NotANumber, 0)
+
+
+class _Moody(TinyUNet):
+    """Runs other modules on images than on zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.up(self.bottom(self.down(x) if not x.any() else self.down[0](x)))
+        return result
+
+
+def moody() -> nn.Module:
+    return _seeded(_Moody, 0)
+
+
+def unchanged(image: Any, mask: Any, **_: Any) -> Any:
+    """A transform that changes nothing."""
+    return image
+
+
+def outside(image: Any, mask: Any, **_: Any) -> Any:
+    """A transform that breaks its promise to stay inside of the mask."""
+    return image + 1
+
+
+class _NotANumberInside(TinyUNet):
+    """Its last recorded layer is NaN on images with anything in them, its output never."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.up(self.bottom(self.down(x) * (float("nan") if x.any() else 1)).nan_to_num())
+        return result
+
+
+def not_a_number_inside() -> nn.Module:
+    return _seeded(_NotANumberInside, 0)

@@ -1,0 +1,373 @@
+"""A capture that is killed, or whose writes fail, continues: it repeats nothing, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from conftest import WriteSpec
+
+import actstore
+from actstore import commits
+from actstore.capture import Summary, capture
+from actstore.data.phantom import write_phantom
+from actstore.errors import StoreError
+from actstore.spec import load_spec
+from actstore.store import MissingBlocksWarning, Store
+
+BATCH = 8
+
+#: Lies beside the spec, as a researcher's own network would. Slow, so that a kill meets blocks in flight.
+SLOW_NETWORK = """
+import time
+import torch
+from torch import nn
+
+
+class Slow(nn.Module):
+    def __init__(self, pause):
+        super().__init__()
+        self.pause = pause
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU(inplace=True),
+            nn.Conv2d(8, 16, 3, padding=1), nn.InstanceNorm2d(16), nn.ReLU(inplace=True), nn.Conv2d(16, 4, 1),
+        )
+
+    def forward(self, x):
+        time.sleep(self.pause if x.any() else 0)
+        return self.body(x)
+
+
+def slow(pause=0.0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return Slow(pause)
+"""
+
+RUN = """
+import sys
+from pathlib import Path
+from actstore.capture import capture
+from actstore.spec import load_spec
+
+if __name__ == "__main__":
+    made = capture(load_spec(sys.argv[1]), cluster="local", workers=2, device="cpu")
+    assert made.complete, made.failed
+    print(made.done, made.skipped, made.forward_passes, made.inferred)
+"""
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "acdc"
+    write_phantom(root, patients=5, seed=11)
+    return root
+
+
+def slow_spec(folder: Path, write_spec: WriteSpec, data_root: Path, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "slow_network.py").write_text(SLOW_NETWORK)
+    settings: dict[str, Any] = {
+        "data__root": data_root,
+        "model__factory": "slow_network:slow",
+        "model__arguments": {"pause": 0.12},
+        "model__layers": ["type:InstanceNorm2d"],
+        "run": {"threads": 1, "batch_size": BATCH},
+    }
+    return write_spec(folder, **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec, data_root: Path
+) -> tuple[Path, Summary]:
+    path = slow_spec(tmp_path_factory.mktemp("undisturbed"), write_spec, data_root)
+    summary = capture(load_spec(path), cluster="inline", device="cpu")
+    assert summary.complete
+    return summary.store, summary
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """Every chunk and shard below ``root``, by its key; metadata apart, which name versions and folders."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name != "zarr.json"
+    }
+
+
+def expect_same(found: Path, expected: Path) -> None:
+    mine, theirs = files_of(found), files_of(expected)
+    assert mine.keys() == theirs.keys(), "no file is missing, none is left over"
+    assert [key for key in mine if mine[key] != theirs[key]] == []
+    with_zarr, other = zarr.open_group(found, mode="r"), zarr.open_group(expected, mode="r")
+    arrays = [name for name, member in other.members(max_depth=None) if isinstance(member, zarr.Array)]
+    assert [n for n, member in with_zarr.members(max_depth=None) if isinstance(member, zarr.Array)] == arrays
+    for name in arrays:
+        a: Any = with_zarr[name]
+        b: Any = other[name]
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        assert np.array_equal(a[...], b[...], equal_nan=a.dtype.kind == "f"), name
+
+
+def passes_of(store: Store, blocks: list[int]) -> int:
+    """Forward passes for ``blocks``: ``BATCH`` applicable inputs at a time, never across blocks."""
+    applicable = store.applicable.values
+    of = store.samples["block"].to_numpy()
+    return sum(-(-int(applicable[of == block].sum()) // BATCH) for block in blocks)
+
+
+def committed(root: Path) -> list[int]:
+    folder = root / "committed" / "c"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def strays(root: Path) -> list[str]:
+    return [path.name for path in root.rglob("*.partial*")]
+
+
+
+
+def processes_of(group: int) -> int:
+    """Processes of a group that are not yet dead, from /proc."""
+    alive = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        alive += int(fields[2]) == group and fields[0] not in "ZX"
+    return alive
+
+
+def start(spec: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(spec.parent / "run.py"), str(spec)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_in_flight(spec: Path, root: Path, more: int, rng: random.Random) -> float:
+    """Run until ``more`` blocks were committed and a next one is being written, wait a moment, kill every process."""
+    wanted = len(committed(root)) + more
+    with start(spec) as process:
+        try:
+            while not (len(committed(root)) >= wanted and strays(root)):
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                time.sleep(0.002)
+            moment = rng.uniform(0, 0.15)
+            time.sleep(moment)
+        finally:
+            workers = processes_of(process.pid)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert workers >= 3, "the client and two workers"
+    while processes_of(process.pid):
+        time.sleep(0.01)
+    return moment
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_a_killed_capture_continues_where_it_was(
+    tmp_path: Path, write_spec: WriteSpec, data_root: Path, undisturbed: tuple[Path, Summary]
+) -> None:
+    expected, whole = undisturbed
+    spec = slow_spec(tmp_path, write_spec, data_root)
+    (tmp_path / "run.py").write_text(RUN)
+    root = load_spec(spec).store.path
+    seed = int(os.environ.get("ACTSTORE_TEST_SEED", "20"))
+    rng = random.Random(seed)
+    torn = 0
+    for more in (rng.randint(0, 1), rng.randint(1, 2), rng.randint(1, 2)):
+        before = committed(root)
+        moment = kill_in_flight(spec, root, more, rng)
+        after = committed(root)
+        torn += len(strays(root))
+        print(f"seed {seed}: killed {moment:.3f} s after {more} more blocks; committed {before} → {after}")
+        assert set(before) <= set(after)
+        assert len(after) < whole.done
+        with pytest.warns(MissingBlocksWarning, match=f"{whole.done - len(after)} of {whole.done} blocks are missing"):
+            store = actstore.open(root)
+        assert [block for block, _ in store.parts] == after
+        store["L01"].compute()
+    assert torn, "a kill met a block in flight"
+    kept = {key: content for key, content in files_of(root).items() if key in keys_of(root, committed(root))}
+    times = {key: (root / key).stat().st_mtime_ns for key in kept}
+
+    done = committed(root)
+    todo = [block for block in range(whole.done) if block not in done]
+    with start(spec) as process:
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    summary = [int(number) for number in output.split()]
+    store = actstore.open(root)
+    assert summary[:2] == [len(todo), len(done)]
+    assert summary[2] == passes_of(store, todo), "no forward pass for a committed block"
+    assert {key: (root / key).stat().st_mtime_ns for key in kept} == times, "no committed file is touched"
+    assert strays(root) == []
+    expect_same(root, expected)
+    assert passes_of(store, list(range(whole.done))) == whole.forward_passes
+
+
+def keys_of(root: Path, blocks: list[int]) -> set[str]:
+    with pytest.warns(MissingBlocksWarning):
+        layout = actstore.open(root).layout
+    return {key for block in blocks for key in commits.block_files(layout, block)}
+
+
+def test_local_and_inline_store_the_same_bits(
+    tmp_path: Path, write_spec: WriteSpec, data_root: Path, undisturbed: tuple[Path, Summary]
+) -> None:
+    spec = load_spec(slow_spec(tmp_path, write_spec, data_root, model__arguments={"pause": 0.12}))
+    local = capture(spec, cluster="local", workers=2, device="cpu")
+    assert local.complete
+    expected, inline = undisturbed
+    assert (local.done, local.inferred, local.forward_passes, local.bytes) == (
+        inline.done,
+        inline.inferred,
+        inline.forward_passes,
+        inline.bytes,
+    )
+    expect_same(local.store, expected)
+
+
+def test_a_finished_capture_does_nothing_more(undisturbed: tuple[Path, Summary]) -> None:
+    root, first = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    again = capture(load_spec(root.parent / "spec.toml"), cluster="inline", device="cpu")
+    assert (again.done, again.skipped, again.forward_passes, again.inferred) == (0, first.done, 0, 0)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_failing_writes_cost_their_blocks_alone(
+    tmp_path: Path,
+    write_spec: WriteSpec,
+    data_root: Path,
+    undisturbed: tuple[Path, Summary],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every third write fails until the disk is mended; each capture keeps what it could."""
+    expected, whole = undisturbed
+    spec = load_spec(slow_spec(tmp_path, write_spec, data_root))
+    plain = os.pwrite
+    writes = 0
+    faults = {"every": 23}
+
+    def pwrite(fd: int, content: Any, offset: int) -> int:
+        nonlocal writes
+        writes += 1
+        if faults["every"] and writes % faults["every"] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return plain(fd, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    first = capture(spec, cluster="inline", device="cpu")
+    assert first.failed
+    assert first.done
+    assert all("No space left on device" in report.error for report in first.failed)
+    assert committed(first.store) == sorted(set(range(whole.done)) - {report.block for report in first.failed})
+    assert strays(first.store) == []
+
+    faults["every"] = 3
+    second = capture(spec, cluster="inline", device="cpu")
+    assert [report.block for report in second.failed] == [report.block for report in first.failed]
+    assert second.done == 0
+    assert second.skipped == first.done
+
+    faults["every"] = 0
+    third = capture(spec, cluster="inline", device="cpu")
+    assert third.complete
+    assert (third.done, third.skipped) == (len(first.failed), first.done)
+    assert third.forward_passes == passes_of(actstore.open(third.store), [report.block for report in first.failed])
+    expect_same(third.store, expected)
+
+
+@pytest.mark.parametrize("victim", ["applicable", "committed", "layers/L02/activation"])
+def test_a_failing_rename_commits_nothing(
+    tmp_path: Path, write_spec: WriteSpec, data_root: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    spec = load_spec(
+        slow_spec(tmp_path, write_spec, data_root, data__patients=["patient001"], model__arguments={"pause": 0.0})
+    )
+    plain = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target).is_relative_to(spec.store.path / victim / "c" / "0"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        plain(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        summary = capture(spec, cluster="inline", device="cpu")
+    assert [report.block for report in summary.failed] == [0]
+    assert "Input/output error" in summary.failed[0].error
+    assert committed(summary.store) == [1]
+    assert strays(summary.store) == []
+    assert capture(spec, cluster="inline", device="cpu").done == 1
+    assert committed(summary.store) == [0, 1]
+
+
+def test_the_record_is_the_last_file_of_a_block(
+    tmp_path: Path, write_spec: WriteSpec, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec(
+        slow_spec(tmp_path, write_spec, data_root, data__patients=["patient001"], model__arguments={"pause": 0.0})
+    )
+    named: list[Path] = []
+    plain = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        named.append(Path(target))
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    root = capture(spec, cluster="inline", device="cpu").store
+    layout = actstore.open(root).layout
+    for block in range(2):
+        files = {root / key for key in commits.block_files(layout, block)}
+        own = [path for path in named if path in files]
+        assert own[-1] == root / layout.committed.chunk_key(block)
+        assert len(own) == 3 + 1 + len(layout.sharded)
+
+
+def test_a_block_that_lost_a_file_meanwhile_is_not_committed(undisturbed: tuple[Path, Summary], tmp_path: Path) -> None:
+    layout = actstore.open(undisturbed[0]).layout
+    with pytest.raises(StoreError, match=r"vanished before its block was committed: run one capture at a time"):
+        commits.commit(tmp_path, layout, 0, 1)
+    assert not (tmp_path / layout.committed.chunk_key(0)).exists()
+
+
+def test_clearing_takes_the_record_first(
+    undisturbed: tuple[Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
+    layout = actstore.open(root).layout
+    others = {key: content for key, content in files_of(root).items() if key not in commits.block_files(layout, 2)}
+    (root / layout.sharded[-1].shard_key(2)).with_name("0.partial").write_bytes(b"torn")
+    gone: list[Path] = []
+    plain = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        gone.append(self)
+        plain(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        commits.clear(root, layout, 2)
+    assert gone[0] == root / layout.committed.chunk_key(2)
+    assert files_of(root) == others

@@ -1,0 +1,252 @@
+"""The run spec: what it resolves, what it refuses and in which words, and that it survives JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import WriteSpec
+
+from actstore.errors import SpecError
+from actstore.spec import ORIGINAL_CONDITION, Condition, Spec, load_spec
+
+FULL: dict[str, Any] = {
+    "data": {
+        "format": "nnunet",
+        "root": "data",
+        "patients": ["patient001", "patient002"],
+        "preprocess": {"normalize": "zscore-volume", "size": [96, 80]},
+        "classes": {"LV": 3, "RV": 1},
+        "phantom": {"patients": 2, "seed": 5},
+    },
+    "model": {
+        "factory": "networks:tiny_unet",
+        "arguments": {"seed": 3, "width": 2},
+        "weights": "w.pt",
+        "layers": ["*.adn.N", "type:InstanceNorm2d"],
+    },
+    "perturb": [
+        {"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5]},
+        {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV"},
+    ],
+    "store": {"path": "runs/a.zarr", "dtype": "float16", "fsync": True},
+    "run": {"seed": 4, "batch_size": 2, "threads": 1, "workers": 3},
+    "cases": {"empty_below": 20},
+}
+
+
+def test_every_key_survives_json(tmp_path: Path) -> None:
+    spec = Spec.from_mapping(FULL, folder=tmp_path)
+    again = Spec.from_mapping(json.loads(spec.model_dump_json()), folder=tmp_path)
+    assert again == spec
+    assert again.identity() == spec.identity()
+    dumped = json.loads(spec.model_dump_json())
+    for table in ("data", "model", "store", "run", "cases"):
+        assert dumped[table].keys() == FULL[table].keys(), table
+    assert dumped["run"] == FULL["run"]
+    assert dumped["cases"] == FULL["cases"]
+    assert dumped["perturb"] == [{"source": None, **p} for p in FULL["perturb"]]
+
+
+def test_defaults_survive_json_wherever_it_is_read(write_spec: WriteSpec, tmp_path: Path) -> None:
+    spec = load_spec(write_spec(tmp_path))
+    again = Spec.from_mapping(json.loads(spec.model_dump_json()))
+    assert again.model_dump() == spec.model_dump()
+
+
+def test_a_spec_pickles(tmp_path: Path) -> None:
+    spec = Spec.from_mapping(FULL, folder=tmp_path)
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_a_spec_is_frozen(tmp_path: Path) -> None:
+    spec = Spec.from_mapping(FULL, folder=tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        spec.store.dtype = "float32"  # type: ignore[misc]
+
+
+def test_paths_are_relative_to_the_specs_folder(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_spec(tmp_path / "runs", data__root="../data", model__weights="w.pt", store__path="out/a.zarr")
+    spec = load_spec("runs/spec.toml")
+    assert spec.data.root == tmp_path / "data"
+    assert spec.model.weights == tmp_path / "runs" / "w.pt"
+    assert spec.store.path == tmp_path / "runs" / "out" / "a.zarr"
+    assert spec.folder == tmp_path / "runs"
+
+
+def test_home_and_absolute_paths(write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    spec = load_spec(write_spec(tmp_path, data__root="~/acdc", store__path=tmp_path / "elsewhere.zarr"))
+    assert spec.data.root == tmp_path / "home" / "acdc"
+    assert spec.store.path == tmp_path / "elsewhere.zarr"
+
+
+def test_weights_that_ship_with_the_package(write_spec: WriteSpec, tmp_path: Path) -> None:
+    import actstore
+
+    spec = load_spec(write_spec(tmp_path, model__weights="package:some.safetensors"))
+    assert spec.model.weights == Path(actstore.__file__).parent / "weights" / "some.safetensors"
+
+
+def test_conditions_and_classes_in_order(tmp_path: Path) -> None:
+    spec = Spec.from_mapping(FULL, folder=tmp_path)
+    assert spec.conditions[0] == ORIGINAL_CONDITION
+    assert [c.name for c in spec.conditions] == [
+        "original",
+        "brightness(LV, 0.1)",
+        "brightness(LV, 0.5)",
+        "brightness(RV, 0.1)",
+        "brightness(RV, 0.5)",
+        "fill(LV, 1, source=RV)",
+    ]
+    assert spec.class_names == ("background", "RV", "LV")
+    assert spec.spatial_dims == ("y", "x")
+
+
+@pytest.mark.parametrize(
+    ("strength", "name"),
+    [(0.1, "brightness(LV, 0.1)"), (1 / 3, f"brightness(LV, {1 / 3!r})"), (2.0, "brightness(LV, 2)")],
+)
+def test_a_conditions_name_keeps_every_digit(strength: float, name: str) -> None:
+    assert Condition("brightness", "LV", strength).name == name
+
+
+def test_location_and_how_to_compute_are_no_identity(tmp_path: Path) -> None:
+    here = Spec.from_mapping(FULL, folder=tmp_path)
+    moved = {
+        **FULL,
+        "run": {"seed": 4},
+        "store": {"path": "b.zarr", "dtype": "float16"},
+        "cases": {"empty_below": 3},
+        "data": {**FULL["data"], "root": "other", "format": "acdc", "patients": ["patient009"]},
+        "model": {**FULL["model"], "weights": "same-content.pt"},
+    }
+    assert Spec.from_mapping(moved, folder=tmp_path / "there").identity() == here.identity()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data__colour": 1}, "unknown key 'data.colour': take it out or correct its spelling"),
+        ({"stroe": {"path": "x"}}, "unknown key 'stroe': take it out"),
+        ({"folder": "elsewhere"}, "unknown key 'folder': take it out"),
+        ({"data__root": None}, "missing key 'data.root': add it"),
+        ({"model": None}, "missing key 'model': add it"),
+        ({"data__root": 5}, "data.root = 5: input is not a valid path"),
+        ({"data__root": ""}, "data.root = '': must be the path of a file or folder"),
+        ({"data__root": "a\0b"}, "data.root = 'a\\x00b': must be the path of a file or folder"),
+        ({"store__path": "~nobody-here-of-that-name/a"}, "store.path = '~nobody-here-of-that-name/a': must not start"),
+        ({"data": 5}, "data = 5: must be a table"),
+        ({"data__format": "dicom"}, "data.format = 'dicom': input should be 'nnunet', 'acdc' or 'phantom'"),
+        ({"data__patients": "patient001"}, "data.patients = 'patient001': must be a list"),
+        ({"data__patients": []}, "data.patients = []: must not be empty"),
+        ({"data__patients": [1]}, "data.patients[0] = 1: must be text, in quotes"),
+        ({"data__preprocess__size": [256]}, "data.preprocess.size = [256]: must hold 2 numbers (y, x)"),
+        ({"data__preprocess__size": [0, 64]}, "data.preprocess.size[0] = 0: input should be greater than 0"),
+        ({"data__preprocess__size": [64.0, 64]}, "data.preprocess.size[0] = 64.0: input should be a valid integer"),
+        ({"data__preprocess__normalize": "max"}, "data.preprocess.normalize = 'max': input should be 'minmax-slice'"),
+        ({"data__classes": {}}, "data.classes: must not be empty"),
+        ({"data__classes": {"RV": 1, "LV": 1}}, "data.classes: label 1 is given to 2 classes: give each class a label"),
+        ({"data__classes": {"LV": 300}}, "data.classes: label 300 is too large: labels are 1 to 255"),
+        ({"data__classes": {"LV": 0}}, "data.classes.LV = 0: input should be greater than 0"),
+        ({"data__classes": {"LV": True}}, "data.classes.LV = True: input should be a valid integer"),
+        ({"data__classes": {"background": 1}}, "data.classes: 'background' is label 0 already"),
+        ({"model__factory": "unet"}, "model.factory = 'unet': must read 'module:callable', for example"),
+        ({"model__layers": []}, "model.layers = []: must not be empty"),
+        ({"model__layers": [""]}, "model.layers[0] = '': must not be empty"),
+        ({"perturb": []}, "perturb = []: must not be empty"),
+        ({"perturb": {"transform": "blur"}}, "perturb: must be a list: [in, brackets], or [[in.two]] for tables"),
+        ({"store__dtype": "float64"}, "store.dtype = 'float64': input should be 'float32' or 'float16'"),
+        ({"run__batch_size": 0}, "run.batch_size = 0: input should be greater than 0"),
+        ({"run__workers": "2"}, "run.workers = '2': input should be a valid integer"),
+        ({"run__seed": -1}, "run.seed = -1: input should be greater than or equal to 0"),
+        ({"cases": {"empty": 3}}, "cases: unknown threshold 'empty': there are empty_below, "),
+        ({"cases": {"extreme_share": 2}}, "extreme_share = 2: give a share from 0 to 1"),
+    ],
+)
+def test_refused(write_spec: WriteSpec, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    path = write_spec(tmp_path, **change)
+    with pytest.raises(SpecError, match=re.escape(words)) as caught:
+        load_spec(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"transform": "darken"}, "perturb[0].transform = 'darken': unknown transform: use brightness, contrast, noise"),
+        ({"transform": "mine:"}, "perturb[0].transform = 'mine:': must read 'module:callable'"),
+        ({"targets": "LV"}, "perturb[0].targets = 'LV': must be a list"),
+        ({"targets": []}, "perturb[0].targets = []: must not be empty"),
+        ({"targets": ["LA"]}, "perturb[0] names the class 'LA': data.classes has RV, MYO, LV"),
+        ({"targets": ["LV", "LV"]}, "condition brightness(LV, 0.1) is asked for 2 times: keep one"),
+        ({"strengths": [0.1, 0.1]}, "condition brightness(LV, 0.1) is asked for 2 times: keep one"),
+        ({"strengths": []}, "perturb[0].strengths = []: must not be empty"),
+        ({"strengths": 0.1}, "perturb[0].strengths = 0.1: must be a list"),
+        ({"strengths": ["0.1"]}, "perturb[0].strengths[0] = '0.1': input should be a valid number"),
+        ({"strengths": [True]}, "perturb[0].strengths[0] = True: input should be a valid number"),
+        ({"strengths": [0.1, -0.5]}, "perturb[0].strengths[1] = -0.5: input should be greater than or equal to 0"),
+        ({"strengths": [math.nan]}, "perturb[0].strengths[0] = nan: "),
+        ({"strengths": [math.inf]}, "perturb[0].strengths[0] = inf: must be a finite number"),
+        ({"strengths": [0.5, 1]}, "perturb[0]: strength 1 of 'brightness' changes nothing: leave it out"),
+        ({"transform": "blur", "strengths": [0]}, "perturb[0]: strength 0 of 'blur' changes nothing"),
+        ({"source": "RV"}, "perturb[0]: transform 'brightness' takes no source: only 'fill' does"),
+        ({"transform": "fill"}, "perturb[0]: transform 'fill' needs source = \"CLASS\""),
+        ({"transform": "fill", "source": "LA"}, "perturb[0] names the class 'LA'"),
+        ({"transform": "fill", "source": "LV"}, "perturb[0] fills 'LV' with itself: choose another source"),
+        ({"strength": 0.1}, "unknown key 'perturb[0].strength'"),
+    ],
+)
+def test_refused_perturbation(write_spec: WriteSpec, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    table = {"transform": "brightness", "targets": ["LV"], "strengths": [0.1], **change}
+    with pytest.raises(SpecError, match=re.escape(words)) as caught:
+        load_spec(write_spec(tmp_path, perturb=[table]))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_problem_is_named_once(write_spec: WriteSpec, tmp_path: Path) -> None:
+    path = write_spec(tmp_path, data__format="x", run__threads=0, perturb=[{"transform": "no"}])
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    problems = str(caught.value).removeprefix(f"{path}: ").split("; ")
+    assert [p.split(" = ")[0].split(": ")[0] for p in problems] == [
+        "data.format",
+        "perturb[0].transform",
+        "missing key 'perturb[0].targets'",
+        "missing key 'perturb[0].strengths'",
+        "run.threads",
+    ]
+
+
+def test_no_such_spec(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "file" / "spec.toml"):
+        with pytest.raises(SpecError, match=re.escape(f"{path}: no such spec file; give the path of a TOML run spec")):
+            load_spec(path)
+
+
+def test_a_spec_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(SpecError, match=r"a\.toml: cannot be read: Permission denied; check"):
+        load_spec(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("content", [b"data = [", b"\xff\xfe", b"a = 1\na = 2"])
+def test_not_toml(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=r"spec\.toml: not valid TOML: .*; correct it there"):
+        load_spec(path)

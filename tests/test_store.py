@@ -1,0 +1,514 @@
+"""A captured store, as anybody's tools read it and as ``actstore.open`` shows it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+import tensorstore
+import torch
+import xarray as xr
+import zarr
+from conftest import WriteSpec
+from helpers import raise_if_dask_computes
+from numpy.typing import NDArray
+from torch import nn
+
+import actstore
+from actstore import analysis, lazy, reader
+from actstore.capture import capture
+from actstore.errors import StoreError
+from actstore.layout import ArrayLayout
+from actstore.reduce import reduce_store
+from actstore.schema import STATISTICS
+from actstore.spec import load_spec
+from actstore.store import MissingBlocksWarning, Store
+
+DEPTH = 12
+
+
+def deep() -> nn.Module:
+    """More layers than one digit counts, so that their names and their order are told apart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        pairs = [(nn.Conv2d(1 if i == 0 else 2, 2, 3, padding=1), nn.InstanceNorm2d(2)) for i in range(DEPTH)]
+        return nn.Sequential(*(module for pair in reversed(pairs[1:]) for module in reversed(pair)), nn.Conv2d(2, 4, 1))
+
+
+class Widened(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = deep()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.body(x.repeat(1, 2, 1, 1))
+        return result
+
+
+@pytest.fixture(scope="session")
+def deep_path(write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four blocks of 23 layers on 32 x 32. Not to be changed: ``deep_copy`` is."""
+    spec = write_spec(
+        tmp_path_factory.mktemp("deep"),
+        data__preprocess__size=[32, 32],
+        model__factory="test_store:Widened",
+        model__layers=["type:InstanceNorm2d", "body.22"],
+    )
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    return summary.store
+
+
+@pytest.fixture
+def deep_copy(deep_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(deep_path, tmp_path / "deep.zarr"))
+
+
+@pytest.fixture
+def store(deep_path: Path) -> Store:
+    return actstore.open(deep_path)
+
+
+def mine(store: Store) -> dict[str, xr.DataArray]:
+    """Every array of the store by its path, as actstore shows it."""
+    found = {
+        "applicable": store.applicable,
+        "confusion": store.confusion,
+        "inputs/image": store.image,
+        "inputs/label": store.label,
+        "outputs/prediction": store.prediction,
+    }
+    return found | {f"layers/{name}/activation": store[name] for name in store.layers.index}
+
+
+def shown_slots(store: Store) -> NDArray[np.intp]:
+    """Slots of the store's arrays that ``actstore.open`` shows."""
+    root = zarr.open_group(store.path, mode="r")
+    valid: Any = root["valid"]
+    return np.flatnonzero(np.asarray(valid[...]) & np.repeat(store.committed, store.layout.slots))
+
+
+def same(found: Any, expected: Any) -> bool:
+    found, expected = np.asarray(found), np.asarray(expected)
+    return found.dtype == expected.dtype and np.array_equal(found, expected, equal_nan=expected.dtype.kind == "f")
+
+
+def test_volumes_differ_so_that_some_slots_are_unused(store: Store) -> None:
+    counts = [n for _, n in store.parts]
+    assert store.layout.slots == max(counts)
+    assert sum(counts) == len(store.samples)
+
+
+def test_zarr_and_tensorstore_read_every_array(store: Store) -> None:
+    slots = shown_slots(store)
+    for path, array in mine(store).items():
+        plain: Any = zarr.open_array(store.path / path, mode="r")
+        assert same(plain[...][slots], array.values), path
+        other = tensorstore.open(
+            {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(store.path / path)}}
+        ).result()
+        assert same(other[...].read().result()[slots], array.values), path
+        assert plain.metadata.dimension_names == array.dims
+
+
+def test_xarray_opens_every_group(store: Store) -> None:
+    slots = shown_slots(store)
+    for path, array in mine(store).items():
+        group, _, name = path.rpartition("/")
+        with xr.open_zarr(store.path, group=group or None, chunks=None) as dataset:
+            assert dataset[name].dims == array.dims
+            assert same(dataset[name].values[slots], array.values), path
+
+
+def test_xarray_opens_the_tree(store: Store) -> None:
+    slots = shown_slots(store)
+    with xr.open_datatree(store.path, engine="zarr") as tree:
+        for path, array in mine(store).items():
+            assert same(tree[path].values[slots], array.values), path
+        assert {"patient", "frame", "slice", "valid", "transform", "target", "strength"} <= set(tree.coords)
+        assert tree["patient"].values[slots].tolist() == store.samples["patient"].tolist()
+        assert tree["condition"].values.tolist() == store.conditions.index.tolist()
+        unused = np.setdiff1d(np.arange(tree.sizes["sample"]), slots)
+        assert np.isnan(tree["layers/L01/activation"].values[unused]).all()
+        assert not tree["applicable"].values[unused].any()
+
+
+def test_the_tree_is_in_network_order_with_coordinates(store: Store) -> None:
+    names = [layer.name for layer in store.layout.layers]
+    assert len(names) == DEPTH
+    modules = [layer.module for layer in store.layout.layers]
+    assert modules != sorted(modules), "the order of the alphabet is another"
+    assert list(store.tree["layers"].children) == names
+    assert list(store.tree["statistics"].children) == names
+    assert [str(store.tree[f"layers/{name}/activation"].coords["module"].values) for name in names] == modules
+    assert store.layers["module"].tolist() == modules
+    for node in store.tree.subtree:
+        for array in node.data_vars.values():
+            assert {"patient", "frame", "slice", "phase", "group", "block"} <= set(array.coords), node.path
+            if "condition" in array.dims:
+                assert {"condition", "transform", "target", "strength"} <= set(array.coords), node.path
+    assert store.tree["layers/L02/activation"].equals(store["L02"])
+
+
+def test_tables_of_layers_samples_and_conditions(store: Store) -> None:
+    assert store.layers.columns.tolist() == ["module", "type", "channels", "size", "bytes"]
+    assert store.layers.loc["L01"].tolist()[:4] == ["body.0", "InstanceNorm2d", 2, (32, 32)]
+    assert {"patient", "frame", "slice", "phase", "group", "block", "height", "width"} <= set(store.samples.columns)
+    assert store.samples["patient"].unique().tolist() == ["patient001", "patient002"]
+    assert store.samples["phase"].unique().tolist() == ["ED", "ES"]
+    for _, own in store.samples.groupby("block"):
+        assert own["slice"].tolist() == list(range(len(own)))
+        assert own["depth"].unique().tolist() == [len(own)]
+    assert store.conditions.index.tolist() == ["original", "brightness(LV, 0.1)", "brightness(RV, 0.1)"]
+    assert store.conditions["target"].tolist() == ["", "LV", "RV"]
+    assert np.isnan(store.conditions["strength"].iloc[0])
+    assert store.conditions["strength"].tolist()[1:] == [0.1, 0.1]
+    assert repr(store).endswith(f"4 blocks, {len(store.samples)} samples, 3 conditions, {DEPTH} layers>")
+
+
+@pytest.mark.parametrize("name", ["patient", "frame", "slice", "phase", "group", "block", "height", "spacing_y"])
+def test_any_sample_coordinate_selects(store: Store, name: str) -> None:
+    activation = store["L03"]
+    value = activation.coords[name].values[-1]
+    wanted = np.flatnonzero(store.samples[name].to_numpy() == value)
+    expected = activation.values[wanted]
+    assert same(activation.isel(sample=activation[name] == value).values, expected)
+    assert same(activation.set_xindex(name).sel({name: value}).values, expected)
+    assert same(activation.where(activation[name] == value, drop=True).values, expected)
+
+
+@pytest.mark.parametrize(("name", "value"), [("target", "RV"), ("transform", "brightness"), ("strength", 0.1)])
+def test_any_condition_coordinate_selects(store: Store, name: str, value: Any) -> None:
+    activation = store["L03"]
+    wanted = np.flatnonzero(store.conditions[name].to_numpy() == value)
+    assert same(activation.isel(condition=activation[name] == value).values, activation.values[:, wanted])
+    one = activation.sel(condition="brightness(RV, 0.1)")
+    assert same(one.values, activation.values[:, 2])
+    assert str(one.coords["target"].values) == "RV"
+
+
+@pytest.mark.parametrize("missing", [[1], [0, 3], [0, 1, 2, 3]], ids=str)
+def test_uncommitted_blocks_are_hidden_and_counted(deep_copy: Path, deep_path: Path, missing: list[int]) -> None:
+    whole = actstore.open(deep_path)
+    for block in missing:
+        (deep_copy / whole.layout.committed.chunk_key(block)).unlink()
+    with pytest.warns(MissingBlocksWarning, match=f"{len(missing)} of 4 blocks are missing") as caught:
+        store = actstore.open(deep_copy)
+    assert caught[0].filename == __file__, "the warning points at the caller"
+    assert store.missing == [whole.attributes["blocks"][block] for block in missing]
+    kept = ~np.isin(whole.samples["block"].to_numpy(), missing)
+    pd.testing.assert_frame_equal(store.samples, whole.samples[kept].reset_index(drop=True).rename_axis("sample"))
+    for path, array in mine(store).items():
+        assert same(array.values, mine(whole)[path].values[kept]), path
+    assert analysis.mad(store["L01"]).values.shape == (kept.sum(), 3, 2)
+    assert store.tree["layers/L12/activation"].sizes["sample"] == kept.sum()
+    for name in STATISTICS:
+        assert same(store.statistics("L02")[name].values, whole.statistics("L02")[name].values[kept])
+
+
+def test_files_of_an_uncommitted_block_prove_nothing(deep_copy: Path) -> None:
+    """Whatever lies there, damaged or not, is not read before its block is committed."""
+    layout = actstore.open(deep_copy).layout
+    (deep_copy / layout.committed.chunk_key(2)).unlink()
+    (deep_copy / layout.sharded[-1].shard_key(2)).write_bytes(b"torn")
+    (deep_copy / layout.confusion.chunk_key(2)).write_bytes(b"torn")
+    with pytest.warns(MissingBlocksWarning):
+        store = actstore.open(deep_copy)
+    for array in mine(store).values():
+        array.compute()
+
+
+def test_a_damaged_shard_is_named_by_the_reduction_that_meets_it(deep_copy: Path) -> None:
+    store = actstore.open(deep_copy)
+    path = deep_copy / store.layout.activation(store.layout.layers[4]).shard_key(3)
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 4
+    path.write_bytes(content)
+    analysis.mad(store["L04"]).compute()
+    with pytest.raises(StoreError, match=r"L05/activation/c/3/.* wrong checksum of slot 0, inner chunk 0"):
+        analysis.mad(store["L05"]).compute()
+    with pytest.raises(StoreError, match=r"L05/activation/c/3/"):
+        reduce_store(store)
+    assert not (deep_copy / store.layout.reduced.chunk_key(3)).exists()
+
+
+def test_a_missing_file_of_a_committed_block_is_named(deep_copy: Path) -> None:
+    store = actstore.open(deep_copy)
+    (deep_copy / store.layout.sharded[-1].shard_key(1)).unlink()
+    (deep_copy / store.layout.confusion.chunk_key(0)).unlink()
+    with pytest.raises(StoreError, match=r"L12/activation/c/1/.* is missing from a committed block"):
+        store["L12"].compute()
+    with pytest.raises(StoreError, match=r"confusion/c/0/.* is missing from a committed block"):
+        store.confusion.compute()
+
+
+def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
+    record = deep_copy / actstore.open(deep_copy).layout.committed.chunk_key(1)
+    content = record.read_bytes()
+    record.write_bytes(content[:-1])
+    with pytest.raises(StoreError, match="committed/c/1 is damaged"):
+        actstore.open(deep_copy)
+    from actstore.shards import write_small
+
+    write_small(record, np.asarray([12345], dtype="uint64"))
+    with pytest.raises(StoreError, match="committed/c/1 was committed by another run .*fingerprint 0000000000003039"):
+        actstore.open(deep_copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist: give the path of an actstore store"),
+        ("", "holds something else"),
+        ("[]", "holds something else"),
+        ('{"attributes": {"schema": 1}}', "holds something else"),
+        ('{"zarr_format": 3, "node_type": "group", "attributes": {}}', "holds something else"),
+    ],
+)
+def test_what_is_no_store_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "a.zarr"
+    if content is not None:
+        path.mkdir()
+        (path / "zarr.json").write_text(content)
+    with pytest.raises(StoreError, match=message):
+        actstore.open(path)
+
+
+def test_a_file_or_empty_folder_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds something else"):
+        actstore.open(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="holds something else"):
+        actstore.open(tmp_path / "file")
+
+
+def test_a_newer_schema_is_refused(deep_copy: Path) -> None:
+    path = deep_copy / "zarr.json"
+    metadata = json.loads(path.read_text())
+    metadata["attributes"]["schema"] = 99
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match="has schema 99, this actstore reads up to 1: install a newer actstore"):
+        actstore.open(deep_copy)
+
+
+def test_an_unknown_layer_names_those_there_are(store: Store) -> None:
+    with pytest.raises(KeyError, match="no layer 'L99': there are L01 … L12"):
+        store["L99"]
+    with pytest.raises(KeyError, match="no layer 'L99'"):
+        store.statistics("L99")
+
+
+def test_reduce_persists_what_is_computed_lazily(deep_copy: Path) -> None:
+    store = actstore.open(deep_copy)
+    assert not store.reduced
+    progress: list[tuple[str, int, int]] = []
+    assert reduce_store(store, progress=lambda *seen: progress.append(seen)) == 4
+    assert sorted(name for name, _, _ in progress) == store.attributes["blocks"]
+    assert [seen[1:] for seen in progress] == [(i + 1, 4) for i in range(4)]
+    persisted = actstore.open(deep_copy)
+    assert persisted.reduced
+    for name in store.layers.index:
+        lazily, read = store.statistics(name), persisted.statistics(name)
+        assert set(read) == set(STATISTICS)
+        for statistic in STATISTICS:
+            assert read[statistic].dims == lazily[statistic].dims
+            assert read[statistic].dtype == np.float64
+            np.testing.assert_allclose(read[statistic].values, lazily[statistic].values, rtol=1e-12, atol=1e-15)
+            assert set(lazily[statistic].coords) == set(read[statistic].coords)
+        activation = persisted[name].values.astype(np.float64)
+        expected = np.abs(activation - activation[:, :1]).mean((3, 4))
+        np.testing.assert_allclose(read["mad"].values, expected, rtol=1e-6)
+        np.testing.assert_allclose(read["std"].values, activation[:, 0].std((2, 3)), rtol=1e-6)
+    assert reduce_store(persisted) == 0
+
+
+def test_plain_tools_read_persisted_statistics(deep_copy: Path) -> None:
+    reduce_store(actstore.open(deep_copy))
+    store = actstore.open(deep_copy)
+    slots = shown_slots(store)
+    for name in STATISTICS:
+        with xr.open_zarr(deep_copy, group="statistics/L07", chunks=None) as dataset:
+            assert same(dataset[name].values[slots], store.statistics("L07")[name].values)
+    with xr.open_datatree(deep_copy, engine="zarr") as tree:
+        assert same(tree["statistics/L07/mad"].values[slots], store.statistics("L07")["mad"].values)
+
+
+def test_reduce_computes_only_what_a_growing_store_gained(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec(write_spec(tmp_path, data__preprocess__size=[32, 32]))
+    path = capture(spec, cluster="inline", device="cpu").store
+    layout = actstore.open(path).layout
+    for block in (1, 2):
+        (path / layout.committed.chunk_key(block)).unlink()
+    with pytest.warns(MissingBlocksWarning):
+        assert reduce_store(actstore.open(path)) == 2
+    again = capture(spec, cluster="inline", device="cpu")
+    assert (again.done, again.skipped) == (2, 2)
+    grown = actstore.open(path)
+    assert not grown.reduced, "half of it would be a trap"
+    opened: list[str] = []
+    plain = reader.ShardReader.__init__
+
+    def spy(self: Any, path: Path, layout: ArrayLayout, samples: int) -> None:
+        opened.append(path.relative_to(grown.path / layout.path).parts[1])
+        plain(self, path, layout, samples)
+
+    monkeypatch.setattr(reader.ShardReader, "__init__", spy)
+    assert reduce_store(grown) == 2
+    assert set(opened) == {"1", "2"}
+    whole = actstore.open(path)
+    assert whole.reduced
+    np.testing.assert_allclose(
+        whole.statistics("L01")["mad"].values, analysis.mad(whole["L01"]).values, rtol=1e-12, atol=1e-15
+    )
+
+
+def test_a_recomputed_block_loses_its_statistics(write_spec: WriteSpec, tmp_path: Path) -> None:
+    spec = load_spec(write_spec(tmp_path, data__preprocess__size=[32, 32], data__patients=["patient001"]))
+    path = capture(spec, cluster="inline", device="cpu").store
+    reduce_store(actstore.open(path))
+    layout = actstore.open(path).layout
+    (path / layout.committed.chunk_key(0)).unlink()
+    capture(spec, cluster="inline", device="cpu")
+    assert not (path / layout.reduced.chunk_key(0)).exists()
+    assert (path / layout.reduced.chunk_key(1)).exists()
+    assert not actstore.open(path).reduced
+
+
+@pytest.fixture
+def no_shard_is_opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(self: Any, path: Path, *args: Any) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(reader.ShardReader, "__init__", refuse)
+    return
+
+
+def build_everything(store: Store) -> list[Any]:
+    """Every reduction of the library, as a notebook would write them down."""
+    activation = store["L05"]
+    statistics = store.statistics("L05")
+    mad = analysis.mad(activation)
+    top = analysis.top_channels(mad, 2, applicable=store.applicable)
+    return [
+        mad,
+        analysis.mse(activation),
+        statistics["std"],
+        top,
+        analysis.channel_frequency(top, by="patient"),
+        analysis.dice(store.confusion, applicable=store.applicable),
+        analysis.jaccard(store.confusion),
+        analysis.mean_dice(store.confusion),
+        store.cases,
+        store.image.mean("sample"),
+        activation.isel(sample=slice(0, 3)).max(("y", "x")),
+        store.tree,
+        store.layers,
+        store.samples,
+        store.conditions,
+        repr(store) + repr(activation) + activation._repr_html_(),
+    ]
+
+
+@pytest.mark.usefixtures("no_shard_is_opened")
+def test_opening_and_building_computes_nothing(deep_path: Path) -> None:
+    with raise_if_dask_computes():
+        store = actstore.open(deep_path)
+        for built in build_everything(store):
+            if isinstance(built, xr.DataArray):
+                assert built.chunks is not None
+        arrays = [array for node in store.tree.subtree for array in node.data_vars.values()]
+        assert all(array.chunks is not None for array in arrays)
+
+
+def test_a_reduction_reads_its_own_layer_alone(deep_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    plain = reader.ShardReader.__init__
+
+    def spy(self: Any, path: Path, layout: ArrayLayout, samples: int) -> None:
+        opened.append(layout.path)
+        plain(self, path, layout, samples)
+
+    monkeypatch.setattr(reader.ShardReader, "__init__", spy)
+    store = actstore.open(deep_path)
+    mad = analysis.mad(store["L05"])
+    mad.isel(sample=0).compute()
+    assert opened == ["layers/L05/activation"], "one sample needs one block"
+    opened.clear()
+    mad.compute()
+    assert opened == ["layers/L05/activation"] * 4
+
+
+def count_tasks(array: xr.DataArray) -> tuple[int, int]:
+    """Tasks as built, and after dask's optimization."""
+    (optimized,) = dask.optimize(array.data)  # type: ignore[attr-defined, no-untyped-call]
+    return len(array.data.__dask_graph__()), len(optimized.__dask_graph__())
+
+
+@pytest.mark.parametrize("blocks", [3, 300])
+def test_graphs_grow_with_blocks_alone(tmp_path: Path, blocks: int) -> None:
+    """A layer of many inner chunks: 10 samples of 64 channels of 256 x 256 in a block, 32 chunks a sample."""
+    layout = ArrayLayout(
+        "a", ("sample", "condition", "channel", "y", "x"), "float32", blocks, 10, (4, 64, 256, 256), (4, 2, 256, 256)
+    )
+    data = lazy.sharded(tmp_path, layout, tuple((b, 10) for b in range(blocks)))
+    activation = xr.DataArray(data, dims=layout.dims, coords={"condition": ["original", "a", "b", "c"]})
+    cuts = len(data.chunks[0])
+    assert cuts == blocks * 10, "a sample of 67 MB is read at a time"
+    built, optimized = count_tasks(analysis.mad(activation))
+    assert optimized <= 2 * cuts
+    assert built <= 8 * cuts
+
+
+@pytest.mark.parametrize(("valid", "channels"), [(7, 64), (1, 4), (3, 96)])
+def test_lazy_cuts_cover_every_sample_and_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid: int, channels: int
+) -> None:
+    from test_shards import random_bits, write_shard
+
+    monkeypatch.setattr(lazy, "TASK_BYTES", 20_000)
+    layout = ArrayLayout(
+        "a", ("sample", "condition", "channel", "y", "x"), "float32", 3, 8, (2, channels, 9, 11), (2, 4, 9, 11)
+    )
+    values = random_bits(np.random.default_rng(0), (2 * valid, *layout.sample_shape), "float32").copy()
+    values = np.nan_to_num(values)
+    for block, content in ((0, values[:valid]), (2, values[valid:])):
+        write_shard(tmp_path / layout.shard_key(block), layout, content, [valid])
+    found = lazy.sharded(tmp_path, layout, ((0, valid), (2, valid)))
+    assert max(np.prod(chunk) for chunk in zip(*[(max(c),) for c in found.chunks], strict=True)) * 4 <= 20_000 + 1000
+    assert np.array_equal(found.compute(), values)
+
+
+def test_an_empty_store_stays_usable(deep_copy: Path) -> None:
+    layout = actstore.open(deep_copy).layout
+    for block in range(4):
+        (deep_copy / layout.committed.chunk_key(block)).unlink()
+    with pytest.warns(MissingBlocksWarning, match="4 of 4"):
+        store = actstore.open(deep_copy)
+    assert reduce_store(store) == 0
+    for array in (*mine(store).values(), store.cases, analysis.mad(store["L01"]), analysis.dice(store.confusion)):
+        assert array.compute().sizes["sample"] == 0
+    assert store.tree["layers/L12"].sizes["sample"] == len(store.samples) == 0
+
+
+def test_opening_warns_of_nothing_when_complete(deep_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert actstore.open(deep_path).missing == []
+        assert actstore.open(str(deep_path)).missing == []
+
+
+def test_a_store_pickles(store: Store) -> None:
+    import pickle
+
+    again = pickle.loads(pickle.dumps(store["L05"]))
+    assert again.equals(store["L05"])
