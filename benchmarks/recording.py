@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from common import interleave, phantom_spec, show
 
-from actstore.block import Engine, Inference, batches, prepare
+from actstore.block import Engine
 from actstore.data import read_volume
-from actstore.data.preprocess import image_window
+from actstore.inference import Inference, batches
 from actstore.plan import make_plan
 from actstore.record import recording
 
@@ -32,8 +32,8 @@ def main() -> None:
         engine = Engine(plan.job)
         block = plan.blocks[0]
         volume = read_volume(block.file, spec.data.classes)
-        inputs, label, applicable = prepare(spec, volume)
-        window = image_window(volume.image.shape, spec.data.preprocess.size)
+        inference = Inference(engine.model, engine.device, plan.layout, plan.batch_size, spec, volume)
+        inputs, applicable = inference.inputs, inference.applicable
         pieces = [
             (first, min(plan.ring_samples, block.samples - first))
             for first in range(0, block.samples, plan.ring_samples)
@@ -52,7 +52,6 @@ def main() -> None:
                     engine.model(batch)
 
         def record() -> None:
-            inference = Inference(engine, inputs, label, applicable, window)
             with recording(engine.model, plan.layout.layers, inference.record) as finish_pass:
                 for first, count in pieces:
                     inference.infer(first, count, engine.ring.take(), finish_pass)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,9 +100,6 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _tests_on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test adds to ``sys.path`` goes with it."""
-    import sys
-
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return

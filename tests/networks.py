@@ -34,6 +34,19 @@ def tiny_unet(seed: int = 0, classes: int = 4, width: int = 2) -> nn.Module:
     return _seeded(TinyUNet, seed, classes=classes, width=width)
 
 
+def unseeded() -> nn.Module:
+    """Other random weights at every call."""
+    return TinyUNet()
+
+
+def loud(gain: float = 1e6) -> nn.Module:
+    """Its second recorded layer is beyond what float16 can hold."""
+    network = tiny_unet()
+    norm = network.get_submodule("bottom.1")
+    norm.register_forward_hook(lambda _module, _arguments, output: output * gain)
+    return network
+
+
 def broken() -> nn.Module:
     raise LookupError("no such backbone,\nchoose another")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import itertools
 import json
 import os
 import pickle
@@ -23,8 +24,6 @@ import psutil
 import pytest
 import torch
 import zarr
-from conftest import WriteSpec
-from networks import tiny_unet
 
 import actstore
 from actstore import plan as planning
@@ -39,8 +38,10 @@ from actstore.errors import (
     StoreError,
     one_line,
 )
-from actstore.models import weights_digest
+from actstore.models import load_weights, weights_digest
 from actstore.spec import load_spec
+from conftest import WriteSpec
+from networks import tiny_unet
 
 FRAME = "patient001 frame 01"
 MENDS = re.compile(
@@ -102,6 +103,10 @@ def stored(tiny_copy: Path) -> Any:
     before = files(tiny_copy)
     yield tiny_copy
     assert files(tiny_copy) == before
+
+
+# The package's own name is the function.
+capturing = importlib.import_module("actstore.capture")
 
 
 class TestErrors:
@@ -180,6 +185,10 @@ def garble(root: Path) -> None:
     image_of(root).write_bytes(bytes(range(256)) * 8)
 
 
+def empty(root: Path) -> None:
+    image_of(root).write_bytes(b"")
+
+
 def set_pixel(value: float) -> Callable[[Path], None]:
     def damage(root: Path) -> None:
         def change(pixels: Any) -> Any:
@@ -194,7 +203,7 @@ def set_pixel(value: float) -> Callable[[Path], None]:
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "patient001_frame01.nii.gz: truncated, the compressed data end early; restore the file"),
     "garbage": (garble, "patient001_frame01.nii.gz: not a NIfTI file"),
-    "empty": (lambda root: image_of(root).write_bytes(b""), "patient001_frame01.nii.gz: not a NIfTI file (0 bytes"),
+    "empty": (empty, "patient001_frame01.nii.gz: not a NIfTI file (0 bytes"),
     "shape": (
         lambda root: rewrite(mask_of(root), lambda pixels: pixels[:-1]),
         f"{FRAME}: the image is ",
@@ -301,6 +310,50 @@ class TestOneBadVolume:
         assert "transform 'networks:outside' changed" in summary.failed[0].error
         assert "write inside of mask only" in summary.failed[0].error
 
+    def test_disk_fills_while_a_block_is_written(
+        self, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = write_spec(tmp_path, data__patients=["patient001"])
+        pwrite, calls = os.pwrite, itertools.count()
+
+        def sometimes_full(*arguments: Any) -> int:
+            if next(calls) == 7:
+                raise OSError(28, os.strerror(28))
+            return pwrite(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", sometimes_full)
+            summary = run(spec)
+        (failed,) = summary.failed
+        assert "No space left on device" in failed.error
+        assert summary.done == 1
+        assert not list(summary.store.rglob("*.partial*"))
+        again = run(spec)
+        assert (again.done, again.skipped) == (1, 1)
+
+    def test_a_file_that_changes_after_planning(
+        self, write_spec: WriteSpec, tmp_path: Path, phantom_copy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = write_spec(tmp_path, data__root=phantom_copy, data__patients=["patient001"])
+
+        def spoil(*arguments: Any, **more: Any) -> Any:
+            for path in (image_of(phantom_copy), mask_of(phantom_copy)):
+                rewrite(path, lambda pixels: pixels[..., :3])
+            return create(*arguments, **more)
+
+        create = capturing.create
+        monkeypatch.setattr(capturing, "create", spoil)
+        (failed,) = run(spec).failed
+        assert "has 3 slices, 11 when the run was planned: run capture again" in failed.error
+        assert run(spec).complete
+
+    def test_activations_beyond_float16(self, write_spec: WriteSpec, tmp_path: Path) -> None:
+        changes = {"data__patients": ["patient001"], "model__factory": "networks:loud", "store__dtype": "float16"}
+        summary = run(write_spec(tmp_path, **changes))
+        assert len(summary.failed) == 2
+        assert "L02" in summary.failed[0].error
+        assert "float32" in summary.failed[0].error
+
     def test_control_flow_that_depends_on_the_input(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         summary = run(write_spec(tmp_path, data__patients=["patient001"], model__factory="networks:moody"))
         assert [r.error for r in summary.failed] == [
@@ -322,29 +375,51 @@ class Run:
 class TestModel:
     def test_pattern_that_matches_nothing(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         spec = write_spec(tmp_path, model__layers=["type:InstanceNorm2d", "*.adn.N"])
-        words = "layer pattern '*.adn.N' matches no module of TinyUNet (module types: Conv2d, ConvTranspose2d, Identity, "
+        words = (
+            "layer pattern '*.adn.N' matches no module of TinyUNet (module types: Conv2d, ConvTranspose2d, Identity, "
+        )
         refused(spec, ModelError, words)
         assert not (tmp_path / "tiny.zarr").exists()
 
     def test_module_that_never_runs(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         spec = write_spec(tmp_path, model__layers=["unused"])
-        refused(spec, ModelError, "layer pattern 'unused' matches only modules that never run in a forward pass (unused)")
+        refused(
+            spec, ModelError, "layer pattern 'unused' matches only modules that never run in a forward pass (unused)"
+        )
 
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"factory": "no_such_module:unet"}, "model.factory 'no_such_module:unet': cannot import 'no_such_module' ("),
+            (
+                {"factory": "no_such_module:unet"},
+                "model.factory 'no_such_module:unet': cannot import 'no_such_module' (",
+            ),
             ({"factory": "networks:no_unet"}, "model.factory 'networks:no_unet': 'networks' has no 'no_unet'; correct"),
-            ({"factory": "networks:nn.__name__"}, "model.factory 'networks:nn.__name__' is a str, not callable; name a"),
-            ({"factory": "networks:broken"}, "model.factory 'networks:broken' failed with LookupError: no such backbone, "),
-            ({"factory": "networks:no_module"}, "model.factory 'networks:no_module' returned a dict: it must return a "),
+            (
+                {"factory": "networks:nn.__name__"},
+                "model.factory 'networks:nn.__name__' is a str, not callable; name a",
+            ),
+            (
+                {"factory": "networks:broken"},
+                "model.factory 'networks:broken' failed with LookupError: no such backbone, ",
+            ),
+            (
+                {"factory": "networks:no_module"},
+                "model.factory 'networks:no_module' returned a dict: it must return a ",
+            ),
             ({"factory": "networks:odd"}, "'networks:odd' fails on an input of (1, 1, 64, 64): OddError: not today; "),
-            ({"factory": "networks:pair"}, "'networks:pair' returns no single tensor for one sample: expected (4, 64, 64)"),
-            ({"arguments": {"depth": 3}}, "'networks:tiny_unet' failed with TypeError: tiny_unet() got an unexpected key"),
+            (
+                {"factory": "networks:pair"},
+                "'networks:pair' returns no single tensor for one sample: expected (4, 64, 64)",
+            ),
+            (
+                {"arguments": {"depth": 3}},
+                "'networks:tiny_unet' failed with TypeError: tiny_unet() got an unexpected key",
+            ),
             (
                 {"arguments": {"classes": 3}},
-                "'networks:tiny_unet' returns (3, 64, 64) for one sample: expected (4, 64, 64), one channel for each of "
-                "background, RV, MYO, LV, at data.preprocess.size; correct",
+                "'networks:tiny_unet' returns (3, 64, 64) for one sample: expected (4, 64, 64), one channel for each "
+                "of background, RV, MYO, LV, at data.preprocess.size; correct",
             ),
         ],
     )
@@ -367,7 +442,9 @@ class TestModel:
 
     def test_module_that_ends_the_process(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         (tmp_path / "ends_the_process.py").write_text("raise SystemExit(0)")
-        refused(write_spec(tmp_path, model__factory="ends_the_process:x"), SpecError, "cannot import 'ends_the_process'")
+        refused(
+            write_spec(tmp_path, model__factory="ends_the_process:x"), SpecError, "cannot import 'ends_the_process'"
+        )
 
     def weights(self, write_spec: WriteSpec, folder: Path, content: Any, name: str = "w.pt") -> Path:
         if isinstance(content, bytes):
@@ -379,7 +456,9 @@ class TestModel:
     def test_weights_of_another_architecture(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         state = tiny_unet(width=3).state_dict()
         state["head.weight"] = state.pop("up.bias")
-        message = refused(self.weights(write_spec, tmp_path, state), ModelError, f"weights {tmp_path / 'w.pt'} do not fit")
+        message = refused(
+            self.weights(write_spec, tmp_path, state), ModelError, f"weights {tmp_path / 'w.pt'} do not fit"
+        )
         for words in (
             "do not fit TinyUNet: 1 missing: up.bias; 1 unexpected: head.weight; 5 differently shaped: "
             "bottom.0.bias is (6,), the network has (4,), ",
@@ -406,7 +485,9 @@ class TestModel:
 
     def test_a_whole_pickled_network(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         spec = self.weights(write_spec, tmp_path, tiny_unet())
-        refused(spec, ModelError, "hold pickled objects (networks.TinyUNet) that would run code, and are not loaded: save")
+        refused(
+            spec, ModelError, "hold pickled objects (networks.TinyUNet) that would run code, and are not loaded: save"
+        )
 
     @pytest.mark.parametrize(
         ("name", "content"),
@@ -422,7 +503,9 @@ class TestModel:
     def test_weights_that_are_none(
         self, write_spec: WriteSpec, tmp_path: Path, name: str, content: bytes, recwarn: pytest.WarningsRecorder
     ) -> None:
-        message = refused(self.weights(write_spec, tmp_path, content, name), ModelError, f"weights {tmp_path / name} are")
+        message = refused(
+            self.weights(write_spec, tmp_path, content, name), ModelError, f"weights {tmp_path / name} are"
+        )
         assert "fetch the file again" in message
         assert "weights_only" not in message
 
@@ -434,7 +517,9 @@ class TestModel:
     def test_no_such_weights(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         for name in ("none.pt", "none.safetensors", "."):
             path = (tmp_path / name).resolve()
-            refused(write_spec(tmp_path, model__weights=name), ModelError, f"weights {path} do not exist: give the path")
+            refused(
+                write_spec(tmp_path, model__weights=name), ModelError, f"weights {path} do not exist: give the path"
+            )
 
     def test_weights_that_diverged(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         state = tiny_unet().state_dict()
@@ -442,13 +527,33 @@ class TestModel:
         spec = self.weights(write_spec, tmp_path, state)
         refused(spec, ModelError, "hold NaN or infinity in 1 of 6 tensors: up.bias; choose a checkpoint from before")
 
+    def test_a_mask_of_infinity_is_no_divergence(self, tmp_path: Path) -> None:
+        network = tiny_unet()
+        network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        path = tmp_path / "w.pt"
+        torch.save(network.state_dict(), path)
+        load_weights(network, path)
+        network.get_buffer("mask")[0] = torch.nan
+        torch.save(network.state_dict(), path)
+        with pytest.raises(ModelError, match="hold NaN or infinity in 1 of 7 tensors: mask; choose"):
+            load_weights(network, path)
+
+    def test_weights_that_differ_at_every_call(self, write_spec: WriteSpec, tmp_path: Path) -> None:
+        words = "model.factory 'networks:unseeded' makes other weights at every call, so that no two workers would run"
+        message = refused(write_spec(tmp_path, model__factory="networks:unseeded"), ModelError, words)
+        assert message.endswith("give model.weights, or let the factory fix its seed")
+        torch.save(tiny_unet().state_dict(), tmp_path / "w.pt")
+        assert run(write_spec(tmp_path, model__factory="networks:unseeded", model__weights="w.pt")).complete
+
     def test_unknown_transform_of_ones_own(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         table = {"transform": "networks:nothing", "targets": ["LV"], "strengths": [0.1]}
         refused(write_spec(tmp_path, perturb=[table]), SpecError, "transform 'networks:nothing': 'networks' has no")
 
     def test_strength_beyond_a_fraction(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         table = {"transform": "shuffle", "targets": ["LV"], "strengths": [1.5]}
-        refused(write_spec(tmp_path, perturb=[table]), SpecError, "strength 1.5 of 'shuffle' is a fraction: use at most 1")
+        refused(
+            write_spec(tmp_path, perturb=[table]), SpecError, "strength 1.5 of 'shuffle' is a fraction: use at most 1"
+        )
 
 
 class TestStorePath:
@@ -581,7 +686,7 @@ class TestStorePath:
 
     def test_coordinate_that_is_gone(self, tiny_copy: Path) -> None:
         (tiny_copy / "patient" / "c" / "0").write_bytes(b"nothing")
-        with pytest.raises(StoreError, match="is damaged: its coordinates cannot be read .*restore the store"):
+        with pytest.raises(StoreError, match=r"is damaged: its coordinates cannot be read .*restore the store"):
             actstore.open(tiny_copy)
 
     def test_no_store(self, tmp_path: Path) -> None:
@@ -596,7 +701,9 @@ class TestResources:
         free = SimpleNamespace(total=10**12, used=10**12 - 10**6, free=10**6)
         monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: free)
         message = refused(write_spec(tmp_path), PlanError, f" MB on {tmp_path}, which has 1.00 MB free (")
-        assert re.match(r"the run needs \d+\.\d\d MB on .* alone takes \d+%\): free space, record fewer layers", message)
+        assert re.match(
+            r"the run needs \d+\.\d\d MB on .* alone takes \d+%\): free space, record fewer layers", message
+        )
         assert not (tmp_path / "tiny.zarr").exists()
 
     def test_a_complete_store_needs_no_disk(
@@ -623,9 +730,7 @@ class TestResources:
             capture(load_spec(write_spec(tmp_path)), cluster="inline", device=device)
         assert not (tmp_path / "tiny.zarr").exists()
 
-    def test_unknown_cluster_is_refused_before_anything_is_written(
-        self, write_spec: WriteSpec, tmp_path: Path
-    ) -> None:
+    def test_unknown_cluster_is_refused_before_anything_is_written(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         with pytest.raises(PlanError, match="cluster 'clod' is unknown: use inline"):
             capture(load_spec(write_spec(tmp_path)), cluster="clod")
         assert not (tmp_path / "tiny.zarr").exists()
@@ -633,9 +738,8 @@ class TestResources:
 
 class TestNothingIsLeftBehind:
     def test_hooks_of_a_pass_that_failed(self) -> None:
-        from networks import odd
-
         from actstore.record import probe
+        from networks import odd
 
         network = odd()
         with pytest.raises(Exception, match="not today"):

@@ -89,9 +89,7 @@ def test_an_inner_chunk_divides_and_keeps_to_its_target(
     ("channels", "space", "expected"),
     [(8, (128, 128), (4, 8)), (16, (64, 64), (4, 16)), (64, (32, 32), (4, 64)), (64, (256, 256), (4, 2))],
 )
-def test_inner_chunks_of_the_worked_example(
-    channels: int, space: tuple[int, int], expected: tuple[int, int]
-) -> None:
+def test_inner_chunks_of_the_worked_example(channels: int, space: tuple[int, int], expected: tuple[int, int]) -> None:
     assert inner_chunk(4, channels, math.prod(space) * 4) == expected
     assert math.prod(expected) * math.prod(space) * 4 <= CHUNK_BYTES
 

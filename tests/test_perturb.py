@@ -317,7 +317,7 @@ class TestUserTransforms:
         module.number = 3  # type: ignore[attr-defined]
         for name, words in {
             "sparkle": "'sparkle' is unknown: use brightness, contrast, noise, blur, fill, shuffle, or 'module:",
-            "no_such_module:f": r"cannot import 'no_such_module' \(ModuleNotFoundError: .*put its folder on PYTHONPATH",
+            "no_such_module:f": r"cannot import 'no_such_module' \(ModuleNotFoundError: .*put it beside the spec",
             f"{MODULE}:absent": rf"'{MODULE}' has no 'absent'; correct the name",
             f"{MODULE}:number": "is a int, not callable; name a function",
         }.items():

@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import WriteSpec
 from monai.networks import nets
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import actstore
+from actstore import analysis, layout, plan
 from actstore.capture import Summary, capture
 from actstore.errors import ModelError
+from actstore.plan import make_plan
 from actstore.record import forward_hooks, match_modules, probe, recording
 from actstore.schema import Layer
 from actstore.spec import load_spec
 from actstore.store import Store
+from conftest import WriteSpec
 
 #: Constructor and layer patterns; each catches normalisation layers whose output is changed in place afterwards.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
@@ -105,13 +107,14 @@ def save_weights(name: str, path: Path) -> Path:
     torch.manual_seed(20)
     state = network(name).state_dict()
     # Normalisations that start as the identity would not tell one channel from another.
-    save_file({k: (v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v).clone() for k, v in state.items()}, path)
+    shaken = {key: v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v.clone() for key, v in state.items()}
+    save_file(shaken, path)
     return path
 
 
-def record_store(folder: Path, write_spec: WriteSpec, name: str, **changes: Any) -> tuple[Store, Summary]:
+def spec_path(folder: Path, write_spec: WriteSpec, name: str, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    spec = write_spec(
+    return write_spec(
         folder,
         data__patients=["patient001"],
         data__preprocess__size=[8, 32, 32] if name.endswith("3D") else [32, 32],
@@ -121,7 +124,10 @@ def record_store(folder: Path, write_spec: WriteSpec, name: str, **changes: Any)
         model__layers=NETWORKS[name][1],
         **changes,
     )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+
+
+def record_store(folder: Path, write_spec: WriteSpec, name: str, **changes: Any) -> tuple[Store, Summary]:
+    summary = capture(load_spec(spec_path(folder, write_spec, name, **changes)), cluster="inline", device="cpu")
     assert summary.complete, summary.failed
     return actstore.open(summary.store), summary
 
@@ -159,14 +165,18 @@ def plain_forward(model: nn.Module, patterns: list[str], batch: Tensor) -> tuple
     return seen, logits
 
 
-def compositions(applicable: NDArray[np.bool_], size: int) -> Iterator[list[tuple[int, int]]]:
-    """The (sample, condition) pairs of each forward pass: condition by condition, at most ``size``."""
-    pairs = [(int(s), c) for c in range(applicable.shape[1]) for s in np.flatnonzero(applicable[:, c])]
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]
+def compositions(applicable: NDArray[np.bool_], size: int, ring: int) -> Iterator[list[tuple[int, int]]]:
+    """The (sample, condition) pairs of each forward pass: of ``ring`` samples, by condition, at most ``size``."""
+    for first in range(0, len(applicable), ring):
+        part = applicable[first : first + ring]
+        pairs = [(first + int(s), c) for c in range(part.shape[1]) for s in np.flatnonzero(part[:, c])]
+        for start in range(0, len(pairs), size):
+            yield pairs[start : start + size]
 
 
-def expect_equal(store: Store, name: str, weights: Path, batch_size: int, dtype: str = "float32") -> int:
+def expect_equal(
+    store: Store, name: str, weights: Path, batch_size: int, dtype: str = "float32", ring: int = 1000
+) -> int:
     """Compare every stored activation and prediction with plain forward passes over the same batches; their count."""
     model = trained(name, weights)
     block = store.samples["block"].to_numpy()
@@ -175,7 +185,7 @@ def expect_equal(store: Store, name: str, weights: Path, batch_size: int, dtype:
     passes = 0
     for b in np.unique(block):
         own = np.flatnonzero(block == b)
-        for pairs in compositions(applicable[own], batch_size):
+        for pairs in compositions(applicable[own], batch_size, ring):
             batch = torch.from_numpy(np.stack([image[own[s], c] for s, c in pairs])).unsqueeze(1)
             seen, logits = plain_forward(model, NETWORKS[name][1], batch)
             with torch.no_grad():
@@ -206,6 +216,28 @@ def test_stored_is_what_a_plain_forward_pass_computes(tmp_path: Path, write_spec
 def test_any_batch_size_stores_its_own_batches(tmp_path: Path, write_spec: WriteSpec, batch_size: int) -> None:
     store, summary = record_store(tmp_path, write_spec, "BasicUNet", run__batch_size=batch_size)
     assert expect_equal(store, "BasicUNet", tmp_path / "weights.safetensors", batch_size) == summary.forward_passes
+
+
+@pytest.mark.parametrize("target", [1, 2 * 32 * 32 * 4, 10**9], ids=["every map", "two conditions", "whole samples"])
+@pytest.mark.parametrize("ring", [1, 3])
+def test_any_cut_into_chunks_and_buffers_stores_the_same(
+    tmp_path: Path, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch, target: int, ring: int
+) -> None:
+    monkeypatch.setattr(layout, "inner_chunk", partial(layout.inner_chunk, target=target))
+    three = [{"transform": "brightness", "targets": ["LV", "RV", "MYO"], "strengths": [0.1]}]
+    changes: dict[str, Any] = {"perturb": three, "run__batch_size": 4}
+    spec = load_spec(spec_path(tmp_path, write_spec, "Tricky", **changes))
+    sample = sum(array.sample_stride for array in make_plan(spec, timing=False).layout.sharded)
+    monkeypatch.setattr(plan, "RING_BYTES", ring * sample + 1)
+    assert make_plan(spec, timing=False).ring_samples == ring
+    store, summary = record_store(tmp_path, write_spec, "Tricky", **changes)
+    grids = {store.layout.activation(layer).grid[:2] for layer in store.layout.layers}
+    assert grids == {1: {(4, 3)}, 2 * 32 * 32 * 4: {(2, 3)}, 10**9: {(1, 1)}}[target]
+    passes = expect_equal(store, "Tricky", tmp_path / "weights.safetensors", 4, ring=ring)
+    assert passes == summary.forward_passes
+    assert store.reduced
+    mad = analysis.mad(store["L03"]).values
+    np.testing.assert_allclose(store.statistics("L03")["mad"].values, mad, rtol=1e-12, atol=1e-15)
 
 
 def test_batch_sizes_agree_to_rounding(tmp_path: Path, write_spec: WriteSpec) -> None:
@@ -298,9 +330,13 @@ def test_hooks_are_gone_after_an_exception(where: str) -> None:
         if where == "sink":
             raise LookupError("sink")
 
-    with pytest.raises((RuntimeError, LookupError)), torch.inference_mode(), recording(model, layers, sink):
-        model(torch.zeros(1, 7 if where == "forward" else 1, 8, 8))
-        raise LookupError("body")
+    def run() -> None:
+        with torch.inference_mode(), recording(model, layers, sink):
+            model(torch.zeros(1, 7 if where == "forward" else 1, 8, 8))
+            raise LookupError("body")
+
+    with pytest.raises((RuntimeError, LookupError), match="channels" if where == "forward" else where):
+        run()
     assert no_hooks(model)
 
 
@@ -352,9 +388,14 @@ class Branching(nn.Module):
 def test_control_flow_that_depends_on_the_input_is_refused(how: str, message: str) -> None:
     model = Branching(how).eval()
     layers = probe(model, (1, 8, 8), ["?"]).layers
-    with pytest.raises(ModelError, match=message), recording(model, layers, lambda _i, _t: None) as finish:
-        model(torch.ones(1, 1, 8, 8))
-        finish()
+
+    def run() -> None:
+        with recording(model, layers, lambda _i, _t: None) as finish:
+            model(torch.ones(1, 1, 8, 8))
+            finish()
+
+    with pytest.raises(ModelError, match=message):
+        run()
     assert no_hooks(model)
 
 
@@ -416,7 +457,11 @@ class Part(nn.Module):
         (lambda x: x, "nothing*", r"pattern 'nothing\*' matches no module of Odd .*module types: Identity, Odd, Part"),
         (lambda x: x, "idle", "matches only modules that never run in a forward pass"),
         (lambda x: None, "part", "matches only modules that return no tensor"),
-        (lambda x: x.flatten(2), "part", r"module 'part' returns \(1, 1, 64\) for a batch of one: a recorded output must"),
+        (
+            lambda x: x.flatten(2),
+            "part",
+            r"'part' returns \(1, 1, 64\) for a batch of one: a recorded output must",
+        ),
         (lambda x: x.mean((2, 3)), "part", r"returns \(1, 1\) for a batch of one"),
         (lambda x: x.reshape(4, 1, 4, 4), "part", r"returns \(4, 1, 4, 4\) for a batch of one"),
         (lambda x: (x, x[0]), "part", r"returns \(1, 8, 8\) for a batch of one"),

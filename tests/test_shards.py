@@ -37,7 +37,9 @@ def make_layout(
     blocks: int = 3,
     slots: int = 5,
 ) -> ArrayLayout:
-    dims = ("sample", "condition", "channel", *("z", "y", "x")[-(len(grid) - 2) :]) if len(grid) > 2 else ("sample", "x")
+    dims = (
+        ("sample", "condition", "channel", *("z", "y", "x")[-(len(grid) - 2) :]) if len(grid) > 2 else ("sample", "x")
+    )
     return ArrayLayout("a", dims, dtype, blocks, slots, tuple(g * c for g, c in zip(grid, chunk, strict=True)), chunk)
 
 
@@ -136,7 +138,11 @@ def test_a_shard_reads_back_bit_for_bit(case: tuple[ArrayLayout, list[int], int]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("ndim", [1, 5], ids=["1d", "3d-network"])
 def test_other_ranks_read_back(tmp_path: Path, dtype: str, ndim: int) -> None:
-    layout = make_layout((3,), (700,), dtype=dtype) if ndim == 1 else make_layout((1, 2, 1, 1, 1), (2, 2, 3, 5, 7), dtype=dtype)
+    layout = (
+        make_layout((3,), (700,), dtype=dtype)
+        if ndim == 1
+        else make_layout((1, 2, 1, 1, 1), (2, 2, 3, 5, 7), dtype=dtype)
+    )
     values = random_bits(np.random.default_rng(0), (4, *layout.sample_shape), dtype)
     make_store(tmp_path, layout)
     write_shard(tmp_path / layout.shard_key(0), layout, values, [1, 3])
@@ -176,7 +182,9 @@ def test_a_part_is_the_slice_of_the_whole(data: st.DataObject) -> None:
 )
 def test_channels_must_be_whole_inner_chunks(tmp_path: Path, grid: tuple[int, ...], channels: tuple[int, int]) -> None:
     layout = make_layout(grid, (2, 3, 5, 7))
-    write_shard(tmp_path / "0", layout, random_bits(np.random.default_rng(0), (1, *layout.sample_shape), "float32"), [1])
+    write_shard(
+        tmp_path / "0", layout, random_bits(np.random.default_rng(0), (1, *layout.sample_shape), "float32"), [1]
+    )
     with pytest.raises(ValueError, match="are not whole inner chunks"):
         read_samples(tmp_path / "0", layout, 1, channels=channels)
 
@@ -297,9 +305,7 @@ def test_a_failing_write_raises_and_leaves_no_file(
 
 
 @pytest.mark.parametrize("call", ["ftruncate", "fsync", "replace"])
-def test_a_failing_close_raises_and_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_a_failing_close_raises_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     layout = make_layout()
 
     def fail(*args: Any) -> None:
@@ -307,12 +313,17 @@ def test_a_failing_close_raises_and_leaves_no_file(
 
     buffer = ShardBuffer(layout, 1)
     before = len(os.listdir("/proc/self/fd"))
-    with monkeypatch.context() as patch, pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        patch.setattr(os, call, fail)
+
+    def run() -> None:
         with ShardWriter(tmp_path / "0", layout, 1, fsync=True) as writer:
             buffer.place(0, 1)
             writer.write(buffer)
             writer.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            run()
     assert os.listdir(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -429,9 +440,7 @@ def test_small_chunks_read_back(data: st.DataObject, dtype: str) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     values = rng.integers(0, 2, chunk).astype(dtype) if dtype == "bool" else random_bits(rng, chunk, dtype)
     with scratch() as root:
-        zarr.create_group(root).create_array(
-            "a", shape=layout.shape, dtype=dtype, chunks=chunk, fill_value=0, **CODECS
-        )
+        zarr.create_group(root).create_array("a", shape=layout.shape, dtype=dtype, chunks=chunk, fill_value=0, **CODECS)
         path = root / layout.chunk_key(1)
         assert write_small(path, values) == path.stat().st_size == layout.chunk_bytes
         mine = read_small(path, dtype, chunk)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import WriteSpec
 
 from actstore.errors import SpecError
 from actstore.spec import ORIGINAL_CONDITION, Condition, Spec, load_spec
+from conftest import WriteSpec
 
 FULL: dict[str, Any] = {
     "data": {
@@ -184,7 +184,10 @@ def test_refused(write_spec: WriteSpec, tmp_path: Path, change: dict[str, Any], 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"transform": "darken"}, "perturb[0].transform = 'darken': unknown transform: use brightness, contrast, noise"),
+        (
+            {"transform": "darken"},
+            "perturb[0].transform = 'darken': unknown transform: use brightness, contrast, noise",
+        ),
         ({"transform": "mine:"}, "perturb[0].transform = 'mine:': must read 'module:callable'"),
         ({"targets": "LV"}, "perturb[0].targets = 'LV': must be a list"),
         ({"targets": []}, "perturb[0].targets = []: must not be empty"),

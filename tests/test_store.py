@@ -17,8 +17,6 @@ import tensorstore
 import torch
 import xarray as xr
 import zarr
-from conftest import WriteSpec
-from helpers import raise_if_dask_computes
 from numpy.typing import NDArray
 from torch import nn
 
@@ -31,6 +29,8 @@ from actstore.reduce import reduce_store
 from actstore.schema import STATISTICS
 from actstore.spec import load_spec
 from actstore.store import MissingBlocksWarning, Store
+from conftest import WriteSpec
+from helpers import raise_if_dask_computes
 
 DEPTH = 12
 
@@ -75,6 +75,16 @@ def deep_copy(deep_path: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(deep_path: Path) -> Store:
     return actstore.open(deep_path)
+
+
+def forget_statistics(path: Path, *blocks: int) -> None:
+    """As a store is whose blocks were captured and not reduced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingBlocksWarning)
+        layout = actstore.open(path).layout
+    for block in blocks or range(layout.blocks):
+        for small in (layout.reduced, *layout.statistics):
+            (path / small.chunk_key(block)).unlink(missing_ok=True)
 
 
 def mine(store: Store) -> dict[str, xr.DataArray]:
@@ -227,6 +237,7 @@ def test_files_of_an_uncommitted_block_prove_nothing(deep_copy: Path) -> None:
 
 
 def test_a_damaged_shard_is_named_by_the_reduction_that_meets_it(deep_copy: Path) -> None:
+    forget_statistics(deep_copy)
     store = actstore.open(deep_copy)
     path = deep_copy / store.layout.activation(store.layout.layers[4]).shard_key(3)
     content = bytearray(path.read_bytes())
@@ -259,7 +270,7 @@ def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
     from actstore.shards import write_small
 
     write_small(record, np.asarray([12345], dtype="uint64"))
-    with pytest.raises(StoreError, match="committed/c/1 was committed by another run .*fingerprint 0000000000003039"):
+    with pytest.raises(StoreError, match=r"committed/c/1 was committed by another run .*fingerprint 0000000000003039"):
         actstore.open(deep_copy)
 
 
@@ -306,32 +317,52 @@ def test_an_unknown_layer_names_those_there_are(store: Store) -> None:
         store.statistics("L99")
 
 
-def test_reduce_persists_what_is_computed_lazily(deep_copy: Path) -> None:
+def expect_statistics(store: Store, layer: str) -> None:
+    """What is read is what is computed, and what NumPy computes in double precision."""
+    assert store.reduced
+    lazily, read = analysis.statistics(store[layer], STATISTICS), store.statistics(layer)
+    assert set(read) == set(STATISTICS)
+    for statistic in STATISTICS:
+        assert read[statistic].dims == lazily[statistic].dims
+        assert read[statistic].dtype == np.float64
+        np.testing.assert_allclose(read[statistic].values, lazily[statistic].values, rtol=1e-12, atol=1e-15)
+        assert set(lazily[statistic].coords) == set(read[statistic].coords)
+    activation = store[layer].values.astype(np.float64)
+    change = activation - activation[:, :1]
+    expected = {
+        "mad": np.abs(change).mean((3, 4)),
+        "mse": np.square(change).mean((3, 4)),
+        "mean": activation[:, 0].mean((2, 3)),
+        "std": activation[:, 0].std((2, 3)),
+    }
+    for statistic, values in expected.items():
+        np.testing.assert_allclose(read[statistic].values, values, rtol=1e-6, atol=1e-7)
+
+
+def test_capture_persists_what_is_computed_lazily(store: Store) -> None:
+    assert reduce_store(store) == 0
+    for layer in store.layers.index:
+        expect_statistics(store, layer)
+
+
+def test_reduce_persists_what_is_computed_lazily(deep_copy: Path, deep_path: Path) -> None:
+    forget_statistics(deep_copy)
     store = actstore.open(deep_copy)
     assert not store.reduced
     progress: list[tuple[str, int, int]] = []
     assert reduce_store(store, progress=lambda *seen: progress.append(seen)) == 4
     assert sorted(name for name, _, _ in progress) == store.attributes["blocks"]
     assert [seen[1:] for seen in progress] == [(i + 1, 4) for i in range(4)]
-    persisted = actstore.open(deep_copy)
-    assert persisted.reduced
-    for name in store.layers.index:
-        lazily, read = store.statistics(name), persisted.statistics(name)
-        assert set(read) == set(STATISTICS)
-        for statistic in STATISTICS:
-            assert read[statistic].dims == lazily[statistic].dims
-            assert read[statistic].dtype == np.float64
-            np.testing.assert_allclose(read[statistic].values, lazily[statistic].values, rtol=1e-12, atol=1e-15)
-            assert set(lazily[statistic].coords) == set(read[statistic].coords)
-        activation = persisted[name].values.astype(np.float64)
-        expected = np.abs(activation - activation[:, :1]).mean((3, 4))
-        np.testing.assert_allclose(read["mad"].values, expected, rtol=1e-6)
-        np.testing.assert_allclose(read["std"].values, activation[:, 0].std((2, 3)), rtol=1e-6)
-    assert reduce_store(persisted) == 0
+    again = actstore.open(deep_copy)
+    for layer in ("L01", "L12"):
+        expect_statistics(again, layer)
+    assert reduce_store(again) == 0
+    for path in (deep_path / "statistics").rglob("c/**/*"):
+        if path.is_file():
+            assert (deep_copy / path.relative_to(deep_path)).read_bytes() == path.read_bytes(), path
 
 
 def test_plain_tools_read_persisted_statistics(deep_copy: Path) -> None:
-    reduce_store(actstore.open(deep_copy))
     store = actstore.open(deep_copy)
     slots = shown_slots(store)
     for name in STATISTICS:
@@ -341,47 +372,46 @@ def test_plain_tools_read_persisted_statistics(deep_copy: Path) -> None:
         assert same(tree["statistics/L07/mad"].values[slots], store.statistics("L07")["mad"].values)
 
 
-def test_reduce_computes_only_what_a_growing_store_gained(
+def test_reduce_computes_only_blocks_without_statistics(
     write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = load_spec(write_spec(tmp_path, data__preprocess__size=[32, 32]))
     path = capture(spec, cluster="inline", device="cpu").store
     layout = actstore.open(path).layout
+    forget_statistics(path)
     for block in (1, 2):
         (path / layout.committed.chunk_key(block)).unlink()
     with pytest.warns(MissingBlocksWarning):
         assert reduce_store(actstore.open(path)) == 2
     again = capture(spec, cluster="inline", device="cpu")
     assert (again.done, again.skipped) == (2, 2)
+    forget_statistics(path, 1, 2)
     grown = actstore.open(path)
     assert not grown.reduced, "half of it would be a trap"
-    opened: list[str] = []
+    opened: set[str] = set()
     plain = reader.ShardReader.__init__
 
     def spy(self: Any, path: Path, layout: ArrayLayout, samples: int) -> None:
-        opened.append(path.relative_to(grown.path / layout.path).parts[1])
+        opened.add(path.relative_to(grown.path / layout.path).parts[1])
         plain(self, path, layout, samples)
 
     monkeypatch.setattr(reader.ShardReader, "__init__", spy)
     assert reduce_store(grown) == 2
-    assert set(opened) == {"1", "2"}
-    whole = actstore.open(path)
-    assert whole.reduced
-    np.testing.assert_allclose(
-        whole.statistics("L01")["mad"].values, analysis.mad(whole["L01"]).values, rtol=1e-12, atol=1e-15
-    )
+    assert opened == {"1", "2"}
+    expect_statistics(actstore.open(path), "L01")
 
 
-def test_a_recomputed_block_loses_its_statistics(write_spec: WriteSpec, tmp_path: Path) -> None:
+def test_a_recomputed_block_has_statistics_of_its_own(write_spec: WriteSpec, tmp_path: Path) -> None:
     spec = load_spec(write_spec(tmp_path, data__preprocess__size=[32, 32], data__patients=["patient001"]))
     path = capture(spec, cluster="inline", device="cpu").store
-    reduce_store(actstore.open(path))
     layout = actstore.open(path).layout
+    mad = path / layout.statistics[0].chunk_key(0)
+    before = mad.read_bytes()
+    mad.write_bytes(before[::-1])
     (path / layout.committed.chunk_key(0)).unlink()
     capture(spec, cluster="inline", device="cpu")
-    assert not (path / layout.reduced.chunk_key(0)).exists()
-    assert (path / layout.reduced.chunk_key(1)).exists()
-    assert not actstore.open(path).reduced
+    assert mad.read_bytes() == before
+    assert actstore.open(path).reduced
 
 
 @pytest.fixture
@@ -420,9 +450,13 @@ def build_everything(store: Store) -> list[Any]:
 
 
 @pytest.mark.usefixtures("no_shard_is_opened")
-def test_opening_and_building_computes_nothing(deep_path: Path) -> None:
+@pytest.mark.parametrize("reduced", [True, False], ids=["reduced", "not reduced"])
+def test_opening_and_building_computes_nothing(deep_copy: Path, reduced: bool) -> None:
+    if not reduced:
+        forget_statistics(deep_copy)
     with raise_if_dask_computes():
-        store = actstore.open(deep_path)
+        store = actstore.open(deep_copy)
+        assert store.reduced == reduced
         for built in build_everything(store):
             if isinstance(built, xr.DataArray):
                 assert built.chunks is not None
@@ -440,6 +474,8 @@ def test_a_reduction_reads_its_own_layer_alone(deep_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(reader.ShardReader, "__init__", spy)
     store = actstore.open(deep_path)
+    array = store.layout.activation(store.layout.layers[4])
+    monkeypatch.setattr(lazy, "TASK_BYTES", array.sample_stride * store.layout.slots)
     mad = analysis.mad(store["L05"])
     mad.isel(sample=0).compute()
     assert opened == ["layers/L05/activation"], "one sample needs one block"
@@ -462,11 +498,17 @@ def test_graphs_grow_with_blocks_alone(tmp_path: Path, blocks: int) -> None:
     )
     data = lazy.sharded(tmp_path, layout, tuple((b, 10) for b in range(blocks)))
     activation = xr.DataArray(data, dims=layout.dims, coords={"condition": ["original", "a", "b", "c"]})
-    cuts = len(data.chunks[0])
-    assert cuts == blocks * 10, "a sample of 67 MB is read at a time"
+    total = blocks * 10 * layout.sample_stride
+    assert data.npartitions <= 2 * total / lazy.TASK_BYTES + 1, "tasks are large, however small an inner chunk is"
     built, optimized = count_tasks(analysis.mad(activation))
-    assert optimized <= 2 * cuts
-    assert built <= 8 * cuts
+    assert optimized <= 2 * data.npartitions
+    assert built <= 8 * data.npartitions
+
+
+def test_small_blocks_share_a_task(store: Store) -> None:
+    """At most a task a block, whatever the number of layers, channels and conditions."""
+    for layer in store.layers.index:
+        assert store[layer].data.npartitions <= len(store.parts)
 
 
 @pytest.mark.parametrize(("valid", "channels"), [(7, 64), (1, 4), (3, 96)])

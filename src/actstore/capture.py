@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore import commits
-from actstore.block import BlockReport, run_block
+from actstore.block import BlockReport, closing_engine, run_block
 from actstore.cluster import LostWorker, connect
 from actstore.data import digest_files
 from actstore.errors import DataError, StoreError
@@ -83,7 +83,7 @@ def capture(
     plan, todo = prepare_store(plan)
     reports: list[BlockReport] = []
     if todo:
-        with connect(cluster, min(plan.workers, len(todo))) as executor:
+        with connect(cluster, min(plan.workers, len(todo))) as executor, closing_engine():
             for block, result in executor.run(partial(run_block, plan.job), todo):
                 if isinstance(result, LostWorker):
                     result = BlockReport(block.index, block.name, error=str(result))

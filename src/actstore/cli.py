@@ -129,9 +129,7 @@ def capture(spec: Path, store: Path | None, cluster: str, workers: int | None, d
         sys.exit(1)
 
 
-def captured(
-    spec: Spec, *, store: Path | None, cluster: str, workers: int | None, device: str = "auto"
-) -> Summary:
+def captured(spec: Spec, *, store: Path | None, cluster: str, workers: int | None, device: str = "auto") -> Summary:
     """Capture with a progress display, then show the summary."""
     from actstore import text
     from actstore.capture import capture as run

@@ -12,7 +12,7 @@ from actstore.errors import ActstoreError, PlanError, one_line
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tasks submitted a worker: one runs, one waits, so that no worker idles and none hoards.
+#: Tasks submitted a worker: one infers, the other reads its files or ends its writing; none hoards.
 IN_FLIGHT = 2
 #: Times that a block is given again after the worker that held it was lost.
 WORKER_LOSSES = 2
@@ -91,7 +91,7 @@ def _local(workers: int) -> Iterator[Dask]:
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
-            threads_per_worker=1,
+            threads_per_worker=IN_FLIGHT,
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,

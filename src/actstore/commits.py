@@ -68,8 +68,8 @@ def committed(root: Path, layout: StoreLayout, token: int, *, reduced: bool = Fa
             continue
         if int(found[0]) != token:
             raise StoreError(
-                f"{path} was committed by another run (fingerprint {int(found[0]):016x}, this store's is {token:016x}): "
-                "remove this file and run capture again"
+                f"{path} was committed by another run (fingerprint {int(found[0]):016x}, this store's is "
+                f"{token:016x}): remove this file and run capture again"
             )
         done[block] = True
     return done

@@ -23,7 +23,7 @@ def add_folder(folder: Path) -> None:
         _added.remove(other)
         if str(other) in sys.path:
             sys.path.remove(str(other))
-        for name in [name for name, module in sys.modules.items() if _lies_in(other, name, module)]:
+        for name in [name for name, module in list(sys.modules.items()) if _lies_in(other, name, module)]:
             del sys.modules[name]
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
@@ -34,8 +34,9 @@ def add_folder(folder: Path) -> None:
 def _lies_in(folder: Path, name: str, module: Any) -> bool:
     """Whether ``module`` is a file in ``folder``, or part of a package that is."""
     top = name.partition(".")[0]
-    file = getattr(sys.modules.get(top, module), "__file__", None)
-    return file is not None and Path(file) in (folder / f"{top}.py", folder / top / "__init__.py")
+    # Not getattr: modules that load lazily would load.
+    file = getattr(sys.modules.get(top, module), "__dict__", {}).get("__file__")
+    return isinstance(file, str) and Path(file) in (folder / f"{top}.py", folder / top / "__init__.py")
 
 
 def resolve_callable(name: str, what: str) -> Callable[..., Any]:

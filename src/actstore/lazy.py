@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,26 @@ from numpy.typing import NDArray
 
 from actstore.errors import StoreError
 from actstore.layout import ArrayLayout, SmallLayout
-from actstore.reader import read_samples, read_small
+from actstore.reader import Piece, read_pieces, read_small
 
-#: A dask chunk is a block of one layer, cut along samples and then channels where that is larger than this.
-TASK_BYTES = 128 * 2**20
+#: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
+#: sample is larger: few tasks, each long enough to hide what a scheduler costs.
+TASK_BYTES = 64 * 2**20
 
 #: (block, samples that it holds)
 Part = tuple[int, int]
 
 
-def sharded(root: Path, layout: ArrayLayout, parts: tuple[Part, ...]) -> da.Array:
+def sharded(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> da.Array:
     """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
-    samples = _cut_samples(layout, parts)
+    tasks = cut(layout, parts)
     channels = _cut_channels(layout)
-    chunks: list[tuple[int, ...]] = [tuple(count for _, _, _, count in samples)]
+    if not tasks:
+        return da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
+    chunks: list[tuple[int, ...]] = [tuple(sum(piece.count for piece in task) for task in tasks)]
     chunks += [(n,) for n in layout.sample_shape]
     if channels:
         chunks[2] = tuple(stop - start for start, stop in channels)
-    if not samples:
-        return da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
     return da.map_blocks(
         _load_sharded,
         chunks=tuple(chunks),
@@ -37,17 +39,25 @@ def sharded(root: Path, layout: ArrayLayout, parts: tuple[Part, ...]) -> da.Arra
         meta=np.empty((0,) * len(layout.shape), dtype=layout.dtype),
         root=root,
         layout=layout,
-        samples=samples,
+        tasks=tasks,
         channels=channels,
     )
 
 
-def _cut_samples(layout: ArrayLayout, parts: tuple[Part, ...]) -> tuple[tuple[int, int, int, int], ...]:
-    """(block, samples in it, first, count) of every task."""
-    step = max(1, TASK_BYTES // layout.sample_stride)
-    return tuple(
-        (block, valid, first, min(step, valid - first)) for block, valid in parts for first in range(0, valid, step)
-    )
+def cut(layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[Piece, ...], ...]:
+    """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
+    most = max(1, TASK_BYTES // layout.sample_stride)
+    tasks: list[list[Piece]] = []
+    filled = most
+    for block, valid in parts:
+        for first in range(0, valid, most):
+            count = min(most, valid - first)
+            if filled + count > most:
+                tasks.append([])
+                filled = 0
+            tasks[-1].append(Piece(block, valid, first, count))
+            filled += count
+    return tuple(map(tuple, tasks))
 
 
 def _cut_channels(layout: ArrayLayout) -> tuple[tuple[int, int], ...]:
@@ -63,19 +73,11 @@ def _load_sharded(
     *,
     root: Path,
     layout: ArrayLayout,
-    samples: tuple[tuple[int, int, int, int], ...],
+    tasks: tuple[tuple[Piece, ...], ...],
     channels: tuple[tuple[int, int], ...],
     block_id: tuple[int, ...],
 ) -> NDArray[Any]:
-    block, valid, first, count = samples[block_id[0]]
-    return read_samples(
-        root / layout.shard_key(block),
-        layout,
-        valid,
-        first=first,
-        count=count,
-        channels=channels[block_id[2]] if channels else None,
-    )
+    return read_pieces(root, layout, tasks[block_id[0]], channels=channels[block_id[2]] if channels else None)
 
 
 def small(root: Path, layout: SmallLayout, parts: tuple[Part, ...]) -> da.Array:

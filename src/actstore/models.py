@@ -25,7 +25,7 @@ WRAPPER_PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")
 
 def unet_heart_8_4_4() -> nn.Module:
     """MONAI UNet "UNetHeart 8-4-4": (batch, 1, y, x) to (batch, 4, y, x) logits of background, RV, MYO, LV."""
-    from monai.networks.nets import UNet
+    from monai.networks.nets.unet import UNet
 
     return UNet(
         spatial_dims=2, in_channels=1, out_channels=4, channels=(8, 16, 32, 64), strides=(2, 2, 2), num_res_units=4
@@ -88,7 +88,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"weights {path} do not fit {type(model).__name__}: {'; '.join(problems)}. "
             "Name the factory and arguments that these weights were trained with"
         )
-    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    # A buffer may hold -inf on purpose, as attention masks do.
+    parameters = {name for name, _ in model.named_parameters()}
+    broken = [
+        key
+        for key, value in state.items()
+        if value.is_floating_point() and (value.isnan().any() or (key in parameters and value.isinf().any()))
+    ]
     if broken:
         raise ModelError(
             f"weights {path} hold NaN or infinity in {len(broken)} of {len(state)} tensors: {_some(broken)}; "

@@ -92,7 +92,7 @@ class Plan:
     @property
     def worker_memory(self) -> int:
         """Predicted peak resident bytes of one worker."""
-        return BASE_BYTES + self.model_bytes + self.ring_bytes + self.volume_bytes + self.transient_bytes
+        return BASE_BYTES + self.model_bytes + self.ring_bytes + 2 * self.volume_bytes + self.transient_bytes
 
     @property
     def ring_bytes(self) -> int:
@@ -128,6 +128,12 @@ def make_plan(
     workers = workers or spec.run.workers or default_workers(device)
     threads = spec.run.threads or max(1, cpu_count() // workers)
     model, found = inspect_model(spec)
+    weights = weights_digest(model)
+    if spec.model.weights is None and weights_digest(build_model(spec)) != weights:
+        raise ModelError(
+            f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
+            "the same network: give model.weights, or let the factory fix its seed"
+        )
     files = find_volumes(spec.data)
     headers = _headers(files)
     blocks = tuple(
@@ -154,9 +160,7 @@ def make_plan(
         spec=spec,
         store=(store or spec.store.path).resolve(),
         layout=layout,
-        fingerprint=Fingerprint.of(
-            weights_digest(model), spec.identity(), layout.layers, [str(file.key) for file in files]
-        ),
+        fingerprint=Fingerprint.of(weights, spec.identity(), layout.layers, [str(file.key) for file in files]),
         blocks=blocks,
         device=device,
         workers=workers,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,8 +13,12 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from actstore import pool
 from actstore.errors import StoreError
 from actstore.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
+
+#: Bytes read and checked at a time: what a core's cache holds.
+PIECE_BYTES = 2 * 2**20
 
 
 def read_small(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
@@ -68,24 +75,32 @@ class ShardReader:
 
     def read(self, first: int, count: int, start: int, stop: int) -> NDArray[np.uint8]:
         """Bytes of inner chunks ``start`` … ``stop - 1`` of ``count`` samples: uint8 (sample, chunk, byte), checked."""
-        layout = self.layout
-        content = np.empty((count, stop - start, layout.chunk_stride), dtype=np.uint8)
-        if stop - start == layout.chunks_per_sample:
-            self._fill(content.reshape(-1), layout.chunk_offset(first, start))
-        else:
-            for i in range(count):
-                self._fill(content[i].reshape(-1), layout.chunk_offset(first + i, start))
-        for i in range(count):
-            for j in range(stop - start):
-                chunk = content[i, j]
-                if crc32c(chunk[:-CHECKSUM_BYTES]) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
-                    raise StoreError(
-                        f"{self.path} is damaged: wrong checksum of slot {first + i}, inner chunk {start + j}; "
-                        "recompute its block"
-                    )
-        return content[:, :, :-CHECKSUM_BYTES]
+        raw = _raw(count, stop - start, self.layout.chunk_stride)
+        self.fill(raw, first, start)
+        return raw[:, :, :-CHECKSUM_BYTES]
 
-    def _fill(self, piece: NDArray[np.uint8], offset: int) -> None:
+    def fill(self, raw: NDArray[np.uint8], first: int, start: int) -> None:
+        """Read into ``raw`` (sample, chunk, byte), a chunk's checksum behind it, from sample and chunk on; check all.
+
+        Each piece is checked right after it is read, while it is in the cache.
+        """
+        samples, chunks, stride = raw.shape
+        whole = chunks == self.layout.chunks_per_sample
+        step = max(1, PIECE_BYTES // (chunks * stride)) if whole else 1
+        for i in range(0, samples, step):
+            piece = raw[i : i + step]
+            self._read(piece.reshape(-1), self.layout.chunk_offset(first + i, start))
+            for s in range(len(piece)):
+                for c in range(chunks):
+                    self._check(piece[s, c], first + i + s, start + c)
+
+    def _check(self, chunk: NDArray[np.uint8], slot: int, number: int) -> None:
+        if crc32c(chunk[:-CHECKSUM_BYTES]) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
+            raise StoreError(
+                f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}; recompute its block"
+            )
+
+    def _read(self, piece: NDArray[np.uint8], offset: int) -> None:
         view = memoryview(piece)
         while len(view):
             got = os.preadv(self._fd, [view], offset)
@@ -103,6 +118,89 @@ class ShardReader:
         self.close()
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive samples of one block's shard."""
+
+    block: int
+    #: Samples that the shard holds.
+    valid: int
+    first: int
+    count: int
+
+
+def read_pieces(
+    root: Path, layout: ArrayLayout, pieces: Sequence[Piece], *, channels: tuple[int, int] | None = None
+) -> NDArray[Any]:
+    """Samples of several shards, one after another, checked: (sample, \\*sample_shape), or a ``channels`` range of it.
+
+    Parameters
+    ----------
+    root
+        the store's folder.
+    channels
+        (start, stop) along the second dim of a sample: whole inner chunks, each of which holds all conditions.
+    """
+    start, grid = 0, layout.grid
+    if channels is not None and channels != (0, layout.sample_shape[1]):
+        per_chunk = layout.chunk[1]
+        if grid[0] != 1 or channels[0] % per_chunk or channels[1] % per_chunk:
+            raise ValueError(f"{layout.path}: channels {channels} are not whole inner chunks")
+        start = channels[0] // per_chunk
+        grid = (1, channels[1] // per_chunk - start, *grid[2:])
+    raw = _raw(sum(piece.count for piece in pieces), math.prod(grid), layout.chunk_stride)
+    position = 0
+    for piece in pieces:
+        with ShardReader(root / layout.shard_key(piece.block), layout, piece.valid) as shard:
+            shard.fill(raw[position : position + piece.count], piece.first, start)
+        position += piece.count
+    return _assembled(by_chunk(raw, layout, grid))
+
+
+def by_chunk(raw: NDArray[np.uint8], layout: ArrayLayout, grid: tuple[int, ...]) -> NDArray[Any]:
+    """Bytes (sample, chunk, byte) as the array's values by inner chunk: (sample, \\*grid, \\*chunk), no copy."""
+    itemsize = np.dtype(layout.dtype).itemsize
+    strides = (raw.strides[0], *c_strides(grid, raw.strides[1]), *c_strides(layout.chunk, itemsize))
+    return np.ndarray((len(raw), *grid, *layout.chunk), dtype=layout.dtype, buffer=raw.base, strides=strides)
+
+
+def _assembled(chunks: NDArray[Any]) -> NDArray[Any]:
+    """(sample, \\*grid, \\*chunk) as (sample, \\*sample_shape): a view where one chunk holds a sample, else a copy."""
+    n = (chunks.ndim - 1) // 2
+    grid, chunk = chunks.shape[1 : 1 + n], chunks.shape[1 + n :]
+    shape = (len(chunks), *(g * c for g, c in zip(grid, chunk, strict=True)))
+    ordered = chunks.transpose(0, *(axis for i in range(n) for axis in (1 + i, 1 + n + i)))
+    if math.prod(grid) == 1:
+        return ordered.reshape(shape)
+    out = pool.take(chunks.size * chunks.itemsize)[: chunks.size * chunks.itemsize].view(chunks.dtype)
+    out.reshape(ordered.shape)[...] = ordered
+    return out.reshape(shape)
+
+
+def _raw(samples: int, chunks: int, stride: int) -> NDArray[np.uint8]:
+    return pool.take(samples * chunks * stride)[: samples * chunks * stride].reshape(samples, chunks, stride)
+
+
+def read_map(
+    root: Path, layout: ArrayLayout, piece: Piece, index: tuple[int, ...]
+) -> NDArray[Any]:
+    """One map of one sample, reading the one inner chunk that it lies in: (\\*space).
+
+    Parameters
+    ----------
+    index
+        position along the dims between sample and space: (condition, channel) of an activation.
+    """
+    n = len(index)
+    groups = [divmod(i, c) for i, c in zip(index, layout.chunk[:n], strict=True)]
+    number = int(np.ravel_multi_index([g for g, _ in groups], layout.grid[:n]))
+    with ShardReader(root / layout.shard_key(piece.block), layout, piece.valid) as shard:
+        content = shard.read(piece.first, 1, number, number + 1)
+    chunk = by_chunk(content, layout, (1,) * len(layout.grid)).reshape(layout.chunk)
+    found: NDArray[Any] = chunk[tuple(within for _, within in groups)]
+    return found
+
+
 def read_samples(
     path: Path,
     layout: ArrayLayout,
@@ -112,35 +210,17 @@ def read_samples(
     count: int | None = None,
     channels: tuple[int, int] | None = None,
 ) -> NDArray[Any]:
-    """Samples of one shard, decoded and checked: (sample, \\*sample_shape), or only the ``channels`` range of it.
-
-    Parameters
-    ----------
-    valid
-        samples that the shard holds.
-    first, count
-        the range of samples; all by default.
-    channels
-        (start, stop) along the second dim of a sample, whole inner chunks; only where a chunk holds all conditions
-        or the range is everything.
-    """
     count = valid - first if count is None else count
-    start, stop = 0, layout.chunks_per_sample
-    grid = layout.grid
+    block = 0
+    root = path
+    start, grid = 0, layout.grid
     if channels is not None and channels != (0, layout.sample_shape[1]):
         per_chunk = layout.chunk[1]
         if grid[0] != 1 or channels[0] % per_chunk or channels[1] % per_chunk:
             raise ValueError(f"{layout.path}: channels {channels} are not whole inner chunks")
-        start, stop = channels[0] // per_chunk, channels[1] // per_chunk
-        grid = (1, stop - start, *grid[2:])
+        start = channels[0] // per_chunk
+        grid = (1, channels[1] // per_chunk - start, *grid[2:])
+    raw = _raw(count, math.prod(grid), layout.chunk_stride)
     with ShardReader(path, layout, valid) as shard:
-        content = shard.read(first, count, start, stop)
-    itemsize = np.dtype(layout.dtype).itemsize
-    strides = (content.strides[0], *c_strides(grid, content.strides[1]), *c_strides(layout.chunk, itemsize))
-    chunks: NDArray[Any] = np.ndarray(
-        (count, *grid, *layout.chunk), dtype=layout.dtype, buffer=content.base, strides=strides
-    )
-    n = len(grid)
-    order = (0, *(axis for i in range(n) for axis in (1 + i, 1 + n + i)))
-    shape = tuple(g * c for g, c in zip(grid, layout.chunk, strict=True))
-    return chunks.transpose(order).reshape(count, *shape)
+        shard.fill(raw, first, start)
+    return _assembled(by_chunk(raw, layout, grid))

@@ -1,4 +1,4 @@
-"""Persists per-channel statistics block by block, so that later tables read kilobytes instead of every activation."""
+"""Persists per-channel statistics of blocks that have none, so that later tables read kilobytes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from actstore import commits
-from actstore.analysis.kernel import reduce_chunk
-from actstore.reader import read_samples
-from actstore.schema import STATISTICS
-from actstore.shards import write_small
+from actstore.reader import ShardReader, by_chunk
+from actstore.statistics import BlockStatistics
 
 if TYPE_CHECKING:
     from actstore.store import Store
@@ -24,7 +20,7 @@ THREADS = 2
 def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | None = None) -> int:
     """Persist MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel) of each block.
 
-    Blocks whose statistics are there already are left alone.
+    A capture has done so already; this does it again for blocks whose statistics are not there.
 
     Parameters
     ----------
@@ -52,22 +48,16 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    store.__dict__.pop("reduced", None)
     return len(todo)
 
 
 def _reduce_block(store: Store, block: int, samples: int) -> None:
-    layout = store.layout
-    for layer in layout.layers:
-        array = layout.activation(layer)
-        path = store.path / array.shard_key(block)
-        results = {name: np.full(layout.statistic(layer, name).chunk, np.nan) for name in STATISTICS}
-        for sample in range(samples):
-            maps = read_samples(path, array, samples, first=sample, count=1)
-            found = reduce_chunk(maps.swapaxes(1, 2), STATISTICS)
-            for name, values in zip(STATISTICS, found, strict=True):
-                results[name][sample] = values[0].T
-        for name, content in results.items():
-            small = layout.statistic(layer, name)
-            write_small(store.path / small.chunk_key(block), content)
-    record = layout.reduced
-    write_small(store.path / record.chunk_key(block), np.asarray([store.token], dtype=record.dtype))
+    statistics = BlockStatistics(store.layout, samples)
+    for i, layer in enumerate(store.layout.layers):
+        array = store.layout.activation(layer)
+        with ShardReader(store.path / array.shard_key(block), array, samples) as shard:
+            for sample in range(samples):
+                content = shard.read(sample, 1, 0, array.chunks_per_sample)
+                statistics.add_chunks(i, sample, by_chunk(content, array, array.grid))
+    statistics.write(store.path, block, store.token)

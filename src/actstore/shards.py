@@ -62,16 +62,23 @@ class ShardBuffer:
         if count > self.samples:
             raise ValueError(f"{self.layout.path}: {count} samples do not fit a buffer of {self.samples}")
         self.first, self.count = first, count
+        return self.view
+
+    @property
+    def view(self) -> NDArray[Any]:
+        """The samples placed here, as `place` returns them."""
         layout = self.layout
         itemsize = np.dtype(layout.dtype).itemsize
-        grid_strides = c_strides(layout.grid, layout.chunk_stride)
-        chunk_strides = c_strides(layout.chunk, itemsize)
         return np.ndarray(
-            shape=(count, *layout.grid, *layout.chunk),
+            shape=(self.count, *layout.grid, *layout.chunk),
             dtype=layout.dtype,
             buffer=self._memory,
             offset=self.phase,
-            strides=(layout.sample_stride, *grid_strides, *chunk_strides),
+            strides=(
+                layout.sample_stride,
+                *c_strides(layout.grid, layout.chunk_stride),
+                *c_strides(layout.chunk, itemsize),
+            ),
         )
 
     def fill_checksums(self) -> None:
@@ -98,8 +105,9 @@ class ShardWriter:
         self._partial = path.with_name(path.name + _TEMPORARY)
         self._tail = b""
         self._next = 0
+        self._named = False
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = _open_direct(self._partial)
+        self._fd, self._direct = _open(self._partial)
 
     def write(self, buffer: ShardBuffer) -> None:
         """Append the buffer's samples, which must follow those already written. The buffer may be reused afterwards."""
@@ -128,10 +136,10 @@ class ShardWriter:
             try:
                 written = os.pwrite(self._fd, view, offset)
             except OSError as error:
-                if error.errno != errno.EINVAL or not _DIRECT:
+                if error.errno != errno.EINVAL or not self._direct:
                     raise
                 os.close(self._fd)
-                self._fd = os.open(self._partial, os.O_WRONLY)
+                self._fd, self._direct = os.open(self._partial, os.O_WRONLY), False
                 continue
             view, offset = view[written:], offset + written
 
@@ -143,9 +151,10 @@ class ShardWriter:
         os.ftruncate(self._fd, size)
         if self._fsync:
             os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        os.close(fd)
         os.replace(self._partial, self.path)
+        self._named = True
         return size
 
     def __enter__(self) -> Self:
@@ -155,17 +164,20 @@ class ShardWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if not self._named:
             self._partial.unlink(missing_ok=True)
 
 
-def _open_direct(path: Path) -> int:
+def _open(path: Path) -> tuple[int, bool]:
+    """A new file for writing, and whether it takes direct I/O."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    try:
-        return os.open(path, flags | _DIRECT, 0o644)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.open(path, flags, 0o644)
+    if _DIRECT:
+        try:
+            return os.open(path, flags | _DIRECT, 0o644), True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    return os.open(path, flags, 0o644), False
 
 
 def write_small(path: Path, content: NDArray[Any], *, fsync: bool = False) -> int:

@@ -160,9 +160,7 @@ class Store:
         """
         found = self._layer(layer)
         array = self._read(self.layout.activation(found), name="activation")
-        return array.assign_coords(
-            channel=np.arange(found.channels), layer=found.name, module=found.label
-        )
+        return array.assign_coords(channel=np.arange(found.channels), layer=found.name, module=found.label)
 
     def _layer(self, name: str) -> Layer:
         for layer in self.layout.layers:
@@ -246,9 +244,7 @@ class Store:
         if not self.reduced:
             return analysis.statistics(self[layer], STATISTICS)
         arrays = {name: self._small(self.layout.statistic(found, name), name) for name in STATISTICS}
-        return xr.Dataset(arrays).assign_coords(
-            channel=np.arange(found.channels), layer=found.name, module=found.label
-        )
+        return xr.Dataset(arrays).assign_coords(channel=np.arange(found.channels), layer=found.name, module=found.label)
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -313,4 +309,3 @@ def _plain(values: Any) -> NDArray[Any]:
     """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
     array = np.asarray(values)
     return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array
-

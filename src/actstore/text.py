@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: Where output is no terminal, lines are not cut to 80 columns.
 PIPED_WIDTH = 200
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+errors = Console(stderr=True, highlight=False, markup=False)
 
 
 class BlockProgress(Protocol):
@@ -47,29 +47,28 @@ def block_progress() -> Iterator[BlockProgress]:
         TimeRemainingColumn(),
     )
     start = time.perf_counter()
-    last = start
+    last, failed = start, 0
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
         task = bar.add_task("blocks", total=None, rate="")
 
         def show(block: Any, finished: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, failed
             elapsed = time.perf_counter() - start
             rate = finished / elapsed
-            name, error = getattr(block, "volume", block), getattr(block, "error", "")
-            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s")
-            if error:
-                errors.print(f"failed: {name}: {error}", style="red", soft_wrap=True)
+            failed += bool(getattr(block, "error", ""))
+            note = f", {failed} failed" if failed else ""
+            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}")
             if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
                 last = time.perf_counter()
                 left = human_seconds((total - finished) / rate)
-                errors.print(f"{finished}/{total} blocks, {rate:.2f}/s, {left} left", soft_wrap=True)
+                errors.print(f"{finished}/{total} blocks, {rate:.2f}/s{note}, {left} left", soft_wrap=True)
 
         yield show
 
 
 def say(message: str) -> None:
     """A line on standard output."""
-    console.print(message, soft_wrap=True, markup=False)
+    console.print(message, soft_wrap=True)
 
 
 def show_frame(frame: pd.DataFrame, title: str) -> None:

@@ -1,0 +1,212 @@
+"""What the network sees of a volume, and forward passes recorded straight into shard buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from actstore.data import Volume
+from actstore.data.preprocess import fit, image_window, normalize
+from actstore.errors import ModelError
+from actstore.perturb import apply
+from actstore.schema import StoreLayout
+from actstore.shards import ShardBuffer
+from actstore.spec import Spec
+
+#: The largest finite float16.
+HALF_RANGE = 65504.0
+
+
+def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """What the network sees of a volume.
+
+    Returns
+    -------
+    inputs
+        (sample, condition, \\*space) float32, NaN where not applicable.
+    label
+        (sample, \\*space) uint8 class index.
+    applicable
+        (sample, condition) bool: the original everywhere, others where the target class lies in the network's input.
+    """
+    size = spec.data.preprocess.size
+    volumetric = len(size) == 3
+    names, conditions = spec.class_names, spec.conditions
+    label = fit(volume.label, size)
+    label = label[None] if volumetric else label
+    inputs = np.full((len(label), len(conditions), *size), np.nan, dtype=np.float32)
+    applicable = np.zeros((len(label), len(conditions)), dtype=bool)
+    space = tuple(range(1, label.ndim))
+    for c, condition in enumerate(conditions):
+        present = condition.is_original or (label == names.index(condition.target)).any(axis=space)
+        applicable[:, c] = present
+        if not applicable[:, c].any():
+            continue
+        changed = apply(
+            condition, volume.image, volume.label, names, seed=spec.run.seed, key=volume.key, volumetric=volumetric
+        )
+        seen = fit(normalize(changed, spec.data.preprocess.normalize), size)
+        seen = seen[None] if volumetric else seen
+        inputs[applicable[:, c], c] = seen[applicable[:, c]]
+    return inputs, label, applicable
+
+
+class Inference:
+    """Forward passes over one volume, recorded into shard buffers."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        layout: StoreLayout,
+        batch_size: int,
+        spec: Spec,
+        volume: Volume,
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.layout = layout
+        self.batch_size = batch_size
+        self.conditions = spec.conditions
+        self.inputs, self.label, self.applicable = prepare(spec, volume)
+        self.window = image_window(volume.image.shape, spec.data.preprocess.size)
+        #: (sample, condition, true class, predicted class), inside the image only.
+        self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
+        self.forward_passes = 0
+        self._destinations: list[Tensor] = []
+        self._runs: list[Run] = []
+
+    def infer(self, first: int, count: int, buffers: Sequence[ShardBuffer], finish_pass: Callable[[], None]) -> None:
+        """Fill ``buffers`` with samples ``first`` … ``first + count - 1``: inputs, label, predictions, activations."""
+        image, label, prediction, *activations = (buffer.place(first, count) for buffer in buffers)
+        samples = slice(first, first + count)
+        _by_condition(image)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
+        label[...] = self.label[samples].reshape(label.shape)
+        predicted = _by_condition(prediction)
+        predicted[...] = 0
+        self._destinations = [_by_condition_tensor(view, len(self.layout.space)) for view in activations]
+        self._blank(samples)
+        chunk = self.layout.prediction.chunk[0]
+        with torch.inference_mode():
+            for runs in batches(self.applicable[samples], self.batch_size):
+                self._runs = runs
+                batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in runs])
+                logits = self.model(torch.from_numpy(batch).unsqueeze(1).to(self.device))
+                finish_pass()
+                self.forward_passes += 1
+                self._check_output(logits, runs, first)
+                classes = logits.argmax(1).to(torch.uint8).cpu().numpy()
+                for run in runs:
+                    group, within = divmod(run.condition, chunk)
+                    found = classes[run.offset : run.offset + run.stop - run.start]
+                    predicted[run.start : run.stop, group, within] = found
+                    for i, sample in enumerate(range(first + run.start, first + run.stop)):
+                        self.confusion[sample, run.condition] = self._confusion(self.label[sample], found[i])
+
+    def _blank(self, samples: slice) -> None:
+        for sample, condition in np.argwhere(~self.applicable[samples]):
+            for destination, layer in zip(self._destinations, self.layout.layers, strict=True):
+                chunk = self.layout.activation(layer).chunk[0]
+                destination[sample, condition // chunk, condition % chunk] = torch.nan
+
+    def record(self, layer: int, output: Tensor) -> None:
+        """Copy one layer's output of the current batch to where it lies in the shard."""
+        destination = self._destinations[layer]
+        chunk = destination.shape[2]
+        channel_groups, channels = destination.shape[3:5]
+        if destination.dtype == torch.float16:
+            self._check_range(layer, output)
+        for run in self._runs:
+            group, within = divmod(run.condition, chunk)
+            part = output[run.offset : run.offset + run.stop - run.start]
+            destination[run.start : run.stop, group, within].copy_(
+                part.reshape(len(part), channel_groups, channels, *part.shape[2:])
+            )
+
+    def _check_range(self, layer: int, output: Tensor) -> None:
+        largest = float(output.abs().amax())
+        if largest > HALF_RANGE:
+            raise ModelError(
+                f"layer {self.layout.layers[layer].name} reaches {largest:g}, float16 ends at {HALF_RANGE:g}: "
+                "use store.dtype = 'float32'"
+            )
+
+    def _check_output(self, logits: Tensor, runs: Sequence[Run], first: int) -> None:
+        broken = logits.isnan().flatten(1).any(1)
+        for run in runs:
+            bad = broken[run.offset : run.offset + run.stop - run.start].nonzero()
+            if len(bad):
+                raise ModelError(
+                    f"the network returns NaN for slice {first + run.start + int(bad[0])} under "
+                    f"{self.conditions[run.condition].name}: correct the network, its weights or data.preprocess"
+                )
+
+    def _confusion(self, label: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
+        classes = self.layout.classes
+        pairs = label[self.window].astype(np.intp).ravel() * classes + predicted[self.window].ravel()
+        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive samples of one condition inside one forward batch."""
+
+    condition: int
+    start: int
+    stop: int
+    #: Where the run begins in the batch.
+    offset: int
+
+
+def batches(applicable: NDArray[np.bool_], size: int) -> Iterator[list[Run]]:
+    """Cut the applicable (sample, condition) pairs into batches of at most ``size``, condition by condition."""
+    runs: list[Run] = []
+    filled = 0
+    for condition in range(applicable.shape[1]):
+        position = 0
+        wanted = np.flatnonzero(applicable[:, condition])
+        while position < len(wanted):
+            start = int(wanted[position])
+            length = 1
+            while (
+                position + length < len(wanted)
+                and wanted[position + length] == start + length
+                and filled + length < size
+            ):
+                length += 1
+            runs.append(Run(condition, start, start + length, filled))
+            filled += length
+            position += length
+            if filled == size:
+                yield runs
+                runs, filled = [], 0
+    if runs:
+        yield runs
+
+
+def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:
+    """(sample, condition, …) as (sample, condition group, condition in group, …)."""
+    return values.reshape(len(values), -1, chunk, *values.shape[2:])
+
+
+def _by_condition(view: NDArray[Any]) -> NDArray[Any]:
+    """A shard view of (sample, condition, \\*space) as (sample, condition group, condition in group, \\*space)."""
+    return _squeeze(view, (view.ndim - 1) // 2, 1)
+
+
+def _by_condition_tensor(view: NDArray[Any], space: int) -> Tensor:
+    """A shard view of an activation as (sample, condition group, condition in group, channel group, channel, \\*space)."""
+    n = space + 2
+    squeezed = _squeeze(view, n, 2)
+    return torch.from_numpy(squeezed.transpose(0, 1, 3, 2, *range(4, squeezed.ndim)))
+
+
+def _squeeze(view: NDArray[Any], n: int, kept: int) -> NDArray[Any]:
+    """Drop the chunk-grid axes of space, which are never split: their length is 1."""
+    return view.squeeze(axis=tuple(range(1 + kept, 1 + n)))
