@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ from actstore.schema import Layer
 from actstore.spec import load_spec
 from actstore.store import Store
 from conftest import WriteSpec
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Plain forward passes with the one thread that the captures here use: the number of threads changes bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 #: Constructor and layer patterns; each catches normalisation layers whose output is changed in place afterwards.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {

@@ -94,7 +94,7 @@ def _local(workers: int) -> Iterator[Dask]:
             threads_per_worker=IN_FLIGHT,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,
