@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from helpers import CLASSES, make_confusion, raise_if_dask_computes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actstore.analysis import AnalysisError, CaseRules, cases
 from actstore.analysis.cases import _reaches
 from actstore.errors import SpecError
+from helpers import CLASSES, make_confusion, raise_if_dask_computes
 
 
 def case_of(target: str, cells: dict[str, int], classes: tuple[str, ...] = CLASSES) -> str:

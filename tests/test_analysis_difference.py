@@ -10,12 +10,12 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from helpers import make_activation, raise_if_dask_computes, tasks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.analysis import AnalysisError, difference, kernel, mad, mse, statistics
+from helpers import make_activation, raise_if_dask_computes, tasks_of
 
 ALL = ("mad", "mse", "mean", "std")
 

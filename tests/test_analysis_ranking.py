@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from dask.base import compute
-from helpers import label_coords, raise_if_dask_computes, tasks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actstore.analysis import AnalysisError, channel_frequency, most_frequent, top_channels
+from helpers import label_coords, raise_if_dask_computes, tasks_of
 
 
 def make_score(values: Any, chunks: dict[str, int] | None = None) -> xr.DataArray:

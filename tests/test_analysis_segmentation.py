@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from helpers import CLASSES, make_confusion, raise_if_dask_computes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actstore.analysis import AnalysisError, dice, jaccard, mean_dice
+from helpers import CLASSES, make_confusion, raise_if_dask_computes
 
 
 def matrix(**cells: int) -> list[list[int]]:

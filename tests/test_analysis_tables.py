@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from helpers import label_coords, make_confusion, raise_if_dask_computes
 
 from actstore.analysis import (
     AnalysisError,
@@ -23,6 +22,7 @@ from actstore.analysis import (
     top_channels,
     top_channels_table,
 )
+from helpers import label_coords, make_confusion, raise_if_dask_computes
 
 SAMPLES = 12
 #: (sample, condition) that the fixtures leave out.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from actstore import shards
 from actstore.errors import StoreError
 from actstore.layout import ArrayLayout, SmallLayout
-from actstore.reader import ShardReader, read_samples, read_small
+from actstore.reader import Piece, ShardReader, read_map, read_pieces, read_small
 from actstore.shards import PAGE, ShardBuffer, ShardWriter, write_small
 from actstore.template import CODECS
 
@@ -86,6 +86,22 @@ def make_store(root: Path, layout: ArrayLayout) -> Path:
         **CODECS,
     )
     return root
+
+
+def read_samples(
+    path: Path,
+    layout: ArrayLayout,
+    valid: int,
+    *,
+    first: int = 0,
+    count: int | None = None,
+    channels: tuple[int, int] | None = None,
+) -> NDArray[Any]:
+    """`read_pieces` of two pieces of one shard."""
+    count = valid - first if count is None else count
+    half = count // 2
+    pieces = [Piece(path, valid, first, half), Piece(path, valid, first + half, count - half)]
+    return read_pieces(layout, [piece for piece in pieces if piece.count], channels=channels)
 
 
 def read_everywhere(root: Path, layout: ArrayLayout, block: int, samples: int) -> dict[str, NDArray[Any]]:
@@ -175,6 +191,22 @@ def test_a_part_is_the_slice_of_the_whole(data: st.DataObject) -> None:
         write_shard(path, layout, values, [6])
         found = read_samples(path, layout, 6, first=first, count=count, channels=(3 * start, 3 * stop))
     assert np.array_equal(as_bits(found), as_bits(values[first : first + count, :, 3 * start : 3 * stop]))
+
+
+def test_one_map_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = make_layout((2, 4, 1, 1), (2, 3, 5, 7), slots=3)
+    values = random_bits(np.random.default_rng(4), (3, *layout.sample_shape), layout.dtype)
+    path = tmp_path / "0"
+    write_shard(path, layout, values, [3])
+    filled: list[int] = []
+    plain = ShardReader.fill
+    monkeypatch.setattr(
+        ShardReader, "fill", lambda self, raw, first, start: (filled.append(raw.nbytes), plain(self, raw, first, start))
+    )
+    for sample, condition, channel in [(0, 0, 0), (2, 3, 11), (1, 2, 5)]:
+        found = read_map(layout, Piece(path, 3, sample, 1), (condition, channel))
+        assert np.array_equal(as_bits(found), as_bits(values[sample, condition, channel]))
+    assert filled == [layout.chunk_stride] * 3
 
 
 @pytest.mark.parametrize(

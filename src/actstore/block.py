@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -90,8 +91,16 @@ def run_block(job: Job, block: Block) -> BlockReport:
 
 
 def peak_memory() -> int:
-    """Largest resident set size of this process so far, in bytes (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest resident set size of this process so far, in bytes.
+
+    Linux hands ``ru_maxrss`` on from parent to child, so a worker's own peak is read from ``/proc`` where that exists.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _reason(error: Exception) -> str:
@@ -233,9 +242,7 @@ class Engine:
             _raise_any(writing)
             return sum(writer.close() for writer in writers)
 
-    def _write_small(
-        self, block: Block, volume: Volume, inference: Inference, statistics: BlockStatistics
-    ) -> int:
+    def _write_small(self, block: Block, volume: Volume, inference: Inference, statistics: BlockStatistics) -> int:
         """Everything without pixels; the record of the statistics last."""
         job, layout = self.job, self.job.layout
         applicable = np.zeros(layout.applicable.chunk, dtype=bool)

@@ -22,7 +22,9 @@ class Fingerprint:
     data: str
 
     @classmethod
-    def of(cls, weights: str, identity: Mapping[str, Any], layers: Sequence[Layer], volumes: Sequence[str]) -> Fingerprint:
+    def of(
+        cls, weights: str, identity: Mapping[str, Any], layers: Sequence[Layer], volumes: Sequence[str]
+    ) -> Fingerprint:
         return cls(weights, _digest(identity), _digest([layer.as_json() for layer in layers]), _digest(list(volumes)))
 
     @property

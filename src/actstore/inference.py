@@ -101,7 +101,7 @@ class Inference:
                 finish_pass()
                 self.forward_passes += 1
                 self._check_output(logits, runs, first)
-                classes = logits.argmax(1).to(torch.uint8).cpu().numpy()
+                classes = most_likely(logits).cpu().numpy()
                 for run in runs:
                     group, within = divmod(run.condition, chunk)
                     found = classes[run.offset : run.offset + run.stop - run.start]
@@ -153,6 +153,21 @@ class Inference:
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
+def most_likely(logits: Tensor) -> Tensor:
+    """Index of the largest of (batch, class, \\*space) along class, the first where equal: (batch, \\*space) uint8.
+
+    On a CPU ``argmax`` over this axis takes half as long as the network itself; one comparison a class is 20 times
+    faster.
+    """
+    best = logits[:, 0].clone()
+    index = torch.zeros_like(best, dtype=torch.uint8)
+    for k in range(1, logits.shape[1]):
+        larger = logits[:, k] > best
+        index.masked_fill_(larger, k)
+        torch.maximum(best, logits[:, k], out=best)
+    return index
+
+
 @dataclass(frozen=True)
 class Run:
     """Consecutive samples of one condition inside one forward batch."""
@@ -201,7 +216,7 @@ def _by_condition(view: NDArray[Any]) -> NDArray[Any]:
 
 
 def _by_condition_tensor(view: NDArray[Any], space: int) -> Tensor:
-    """A shard view of an activation as (sample, condition group, condition in group, channel group, channel, \\*space)."""
+    """A shard view as (sample, condition group, condition in group, channel group, channel in group, \\*space)."""
     n = space + 2
     squeezed = _squeeze(view, n, 2)
     return torch.from_numpy(squeezed.transpose(0, 1, 3, 2, *range(4, squeezed.ndim)))

@@ -24,27 +24,28 @@ Part = tuple[int, int]
 
 def sharded(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> da.Array:
     """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
-    tasks = cut(layout, parts)
+    tasks = cut(root, layout, parts)
     channels = _cut_channels(layout)
     if not tasks:
-        return da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
+        empty: da.Array = da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
+        return empty
     chunks: list[tuple[int, ...]] = [tuple(sum(piece.count for piece in task) for task in tasks)]
     chunks += [(n,) for n in layout.sample_shape]
     if channels:
         chunks[2] = tuple(stop - start for start, stop in channels)
-    return da.map_blocks(
+    array: da.Array = da.map_blocks(
         _load_sharded,
         chunks=tuple(chunks),
         dtype=layout.dtype,
         meta=np.empty((0,) * len(layout.shape), dtype=layout.dtype),
-        root=root,
         layout=layout,
         tasks=tasks,
         channels=channels,
     )
+    return array
 
 
-def cut(layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[Piece, ...], ...]:
+def cut(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[Piece, ...], ...]:
     """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
     most = max(1, TASK_BYTES // layout.sample_stride)
     tasks: list[list[Piece]] = []
@@ -55,7 +56,7 @@ def cut(layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[Piece, ...], 
             if filled + count > most:
                 tasks.append([])
                 filled = 0
-            tasks[-1].append(Piece(block, valid, first, count))
+            tasks[-1].append(Piece(root / layout.shard_key(block), valid, first, count))
             filled += count
     return tuple(map(tuple, tasks))
 
@@ -71,19 +72,18 @@ def _cut_channels(layout: ArrayLayout) -> tuple[tuple[int, int], ...]:
 
 def _load_sharded(
     *,
-    root: Path,
     layout: ArrayLayout,
     tasks: tuple[tuple[Piece, ...], ...],
     channels: tuple[tuple[int, int], ...],
     block_id: tuple[int, ...],
 ) -> NDArray[Any]:
-    return read_pieces(root, layout, tasks[block_id[0]], channels=channels[block_id[2]] if channels else None)
+    return read_pieces(layout, tasks[block_id[0]], channels=channels[block_id[2]] if channels else None)
 
 
 def small(root: Path, layout: SmallLayout, parts: tuple[Part, ...]) -> da.Array:
     """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
     shape = (sum(n for _, n in parts), *layout.chunk[1:])
-    return da.map_blocks(
+    array: da.Array = da.map_blocks(
         _load_small,
         chunks=tuple((n,) for n in shape),
         dtype=layout.dtype,
@@ -92,11 +92,10 @@ def small(root: Path, layout: SmallLayout, parts: tuple[Part, ...]) -> da.Array:
         layout=layout,
         parts=parts,
     )
+    return array
 
 
-def _load_small(
-    *, root: Path, layout: SmallLayout, parts: tuple[Part, ...], block_id: tuple[int, ...]
-) -> NDArray[Any]:
+def _load_small(*, root: Path, layout: SmallLayout, parts: tuple[Part, ...], block_id: tuple[int, ...]) -> NDArray[Any]:
     found = np.empty((sum(n for _, n in parts), *layout.chunk[1:]), dtype=layout.dtype)
     position = 0
     for block, valid in parts:

@@ -130,8 +130,7 @@ def resolve(name: str) -> Transform:
     SpecError
         if there is none, its module cannot be imported, or it is not callable.
     """
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         if name not in TRANSFORMS:
             raise SpecError(f"transform {name!r} is unknown: use {', '.join(TRANSFORMS)}, or 'module:callable'")
         return TRANSFORMS[name]

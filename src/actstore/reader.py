@@ -95,13 +95,13 @@ class ShardReader:
                     self._check(piece[s, c], first + i + s, start + c)
 
     def _check(self, chunk: NDArray[np.uint8], slot: int, number: int) -> None:
-        if crc32c(chunk[:-CHECKSUM_BYTES]) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
+        if crc32c(chunk[:-CHECKSUM_BYTES].data) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
             raise StoreError(
                 f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}; recompute its block"
             )
 
     def _read(self, piece: NDArray[np.uint8], offset: int) -> None:
-        view = memoryview(piece)
+        view = piece.data
         while len(view):
             got = os.preadv(self._fd, [view], offset)
             if not got:
@@ -120,9 +120,9 @@ class ShardReader:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive samples of one block's shard."""
+    """Consecutive samples of one shard."""
 
-    block: int
+    path: Path
     #: Samples that the shard holds.
     valid: int
     first: int
@@ -130,14 +130,12 @@ class Piece:
 
 
 def read_pieces(
-    root: Path, layout: ArrayLayout, pieces: Sequence[Piece], *, channels: tuple[int, int] | None = None
+    layout: ArrayLayout, pieces: Sequence[Piece], *, channels: tuple[int, int] | None = None
 ) -> NDArray[Any]:
     """Samples of several shards, one after another, checked: (sample, \\*sample_shape), or a ``channels`` range of it.
 
     Parameters
     ----------
-    root
-        the store's folder.
     channels
         (start, stop) along the second dim of a sample: whole inner chunks, each of which holds all conditions.
     """
@@ -151,7 +149,7 @@ def read_pieces(
     raw = _raw(sum(piece.count for piece in pieces), math.prod(grid), layout.chunk_stride)
     position = 0
     for piece in pieces:
-        with ShardReader(root / layout.shard_key(piece.block), layout, piece.valid) as shard:
+        with ShardReader(piece.path, layout, piece.valid) as shard:
             shard.fill(raw[position : position + piece.count], piece.first, start)
         position += piece.count
     return _assembled(by_chunk(raw, layout, grid))
@@ -181,9 +179,7 @@ def _raw(samples: int, chunks: int, stride: int) -> NDArray[np.uint8]:
     return pool.take(samples * chunks * stride)[: samples * chunks * stride].reshape(samples, chunks, stride)
 
 
-def read_map(
-    root: Path, layout: ArrayLayout, piece: Piece, index: tuple[int, ...]
-) -> NDArray[Any]:
+def read_map(layout: ArrayLayout, piece: Piece, index: tuple[int, ...]) -> NDArray[Any]:
     """One map of one sample, reading the one inner chunk that it lies in: (\\*space).
 
     Parameters
@@ -194,33 +190,8 @@ def read_map(
     n = len(index)
     groups = [divmod(i, c) for i, c in zip(index, layout.chunk[:n], strict=True)]
     number = int(np.ravel_multi_index([g for g, _ in groups], layout.grid[:n]))
-    with ShardReader(root / layout.shard_key(piece.block), layout, piece.valid) as shard:
+    with ShardReader(piece.path, layout, piece.valid) as shard:
         content = shard.read(piece.first, 1, number, number + 1)
     chunk = by_chunk(content, layout, (1,) * len(layout.grid)).reshape(layout.chunk)
     found: NDArray[Any] = chunk[tuple(within for _, within in groups)]
     return found
-
-
-def read_samples(
-    path: Path,
-    layout: ArrayLayout,
-    valid: int,
-    *,
-    first: int = 0,
-    count: int | None = None,
-    channels: tuple[int, int] | None = None,
-) -> NDArray[Any]:
-    count = valid - first if count is None else count
-    block = 0
-    root = path
-    start, grid = 0, layout.grid
-    if channels is not None and channels != (0, layout.sample_shape[1]):
-        per_chunk = layout.chunk[1]
-        if grid[0] != 1 or channels[0] % per_chunk or channels[1] % per_chunk:
-            raise ValueError(f"{layout.path}: channels {channels} are not whole inner chunks")
-        start = channels[0] // per_chunk
-        grid = (1, channels[1] // per_chunk - start, *grid[2:])
-    raw = _raw(count, math.prod(grid), layout.chunk_stride)
-    with ShardReader(path, layout, valid) as shard:
-        shard.fill(raw, first, start)
-    return _assembled(by_chunk(raw, layout, grid))

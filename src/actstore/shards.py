@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -84,7 +85,7 @@ class ShardBuffer:
     def fill_checksums(self) -> None:
         """Compute the crc32c of every inner chunk and put it behind the chunk."""
         size, stride = self.layout.chunk_bytes, self.layout.chunk_stride
-        view = memoryview(self.bytes)
+        view = self.bytes.data
         for start in range(self.phase, self.phase + self.count * self.layout.sample_stride, stride):
             end = start + size
             view[end : end + CHECKSUM_BYTES] = crc32c(view[start:end]).to_bytes(CHECKSUM_BYTES, "little")
@@ -102,7 +103,7 @@ class ShardWriter:
         self.layout = layout
         self.samples = samples
         self._fsync = fsync
-        self._partial = path.with_name(path.name + _TEMPORARY)
+        self._partial = _partial(path)
         self._tail = b""
         self._next = 0
         self._named = False
@@ -131,7 +132,7 @@ class ShardWriter:
             self._tail = buffer.bytes[whole:end].tobytes()
 
     def _write(self, content: NDArray[np.uint8], offset: int) -> None:
-        view = memoryview(content)
+        view = content.data
         while len(view):
             try:
                 written = os.pwrite(self._fd, view, offset)
@@ -180,11 +181,16 @@ def _open(path: Path) -> tuple[int, bool]:
     return os.open(path, flags, 0o644), False
 
 
+def _partial(path: Path) -> Path:
+    """A name of this attempt's own beside ``path``: two attempts at one block never write the same file."""
+    return path.with_name(f"{path.name}{_TEMPORARY}-{uuid.uuid4().hex[:12]}")
+
+
 def write_small(path: Path, content: NDArray[Any], *, fsync: bool = False) -> int:
     """Write an unsharded chunk, raw bytes and crc32c, atomically. Returns its size in bytes."""
     raw = np.ascontiguousarray(content).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + _TEMPORARY)
+    partial = _partial(path)
     try:
         with open(partial, "wb") as file:
             file.write(raw + crc32c(raw).to_bytes(CHECKSUM_BYTES, "little"))

@@ -58,9 +58,9 @@ class BlockStatistics:
 
 
 def channel_groups(chunks: NDArray[Any], array: ArrayLayout) -> list[tuple[int, NDArray[Any]]]:
-    """Inner chunks (sample, \\*grid, \\*chunk) as (first channel, maps): maps are (sample, channel, condition, \\*space).
+    """Inner chunks (sample, \\*grid, \\*chunk) as pairs of first channel and maps.
 
-    Maps are views where an inner chunk holds all conditions, and otherwise copies.
+    Maps are (sample, channel, condition, \\*space): views where an inner chunk holds all conditions, else copies.
     """
     n = len(array.grid)
     per_group = array.chunk[1]

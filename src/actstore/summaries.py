@@ -30,7 +30,11 @@ def dice_summary(store: Store) -> pd.DataFrame:
         values = dice.sel(class_name=name).values[contains]
         means = [float(np.nanmean(column)) if np.isfinite(column).any() else np.nan for column in values.T]
         rows.append(
-            {"class_name": name, "samples": int(contains.sum()), **dict(zip(store.conditions.index, means, strict=True))}
+            {
+                "class_name": name,
+                "samples": int(contains.sum()),
+                **dict(zip(store.conditions.index, means, strict=True)),
+            }
         )
     return pd.DataFrame(rows)
 
@@ -43,7 +47,9 @@ def case_summary(store: Store) -> pd.DataFrame:
     totals = counted.groupby("condition", observed=True)["samples"].transform("sum")
     counted["share"] = counted["samples"] / totals
     counted["order"] = [order[name] for name in counted["condition"]]
-    return counted.sort_values(["order", "samples"], ascending=[True, False]).drop(columns="order").reset_index(drop=True)
+    return (
+        counted.sort_values(["order", "samples"], ascending=[True, False]).drop(columns="order").reset_index(drop=True)
+    )
 
 
 def frequency_summary(store: Store, *, top: int = 3, most: int = 7) -> pd.DataFrame:

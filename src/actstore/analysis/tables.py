@@ -153,7 +153,7 @@ def _computed(statistics: Mapping[str, xr.Dataset], names: tuple[str, ...] = ("m
                 raise AnalysisError(f"statistics of {layer} have no {name!r}: ask statistics() for {', '.join(names)}")
             require_dims(data[name], ["sample", "condition", "channel"])
     chosen = [data[list(names)].transpose("sample", "condition", "channel", ...) for data in statistics.values()]
-    layers = dict(zip(statistics, compute(*chosen), strict=True))  # type: ignore[no-untyped-call]
+    layers = dict(zip(statistics, compute(*chosen), strict=True))
     first, *others = layers or [""]
     for layer in others:
         for dim, coordinates in (("sample", _SAMPLE), ("condition", ("condition",))):

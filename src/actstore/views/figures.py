@@ -55,9 +55,9 @@ def frequency_map(store: Store, *, top: int = 3) -> hv.Layout:
 
 
 def _compute(lazy: dict[str, Any]) -> dict[str, Any]:
-    import dask
+    from dask.base import compute
 
-    return dict(zip(lazy, dask.compute(*lazy.values()), strict=True))
+    return dict(zip(lazy, compute(*lazy.values()), strict=True))
 
 
 def _map(share: NDArray[np.float64], layers: list[str], title: str, top: int) -> hv.QuadMesh:
