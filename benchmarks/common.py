@@ -51,16 +51,24 @@ def machine() -> str:
     )
 
 
-def interleave(candidates: Mapping[str, Callable[[], object]], *, runs: int) -> dict[str, list[float]]:
-    """Seconds of each candidate, run in turn ``runs`` times after one warm-up each."""
-    for candidate in candidates.values():
-        candidate()
+Step = Callable[[], object]
+
+
+def interleave(candidates: Mapping[str, Step | tuple[Step, Step]], *, runs: int) -> dict[str, list[float]]:
+    """Seconds of each candidate, run in turn ``runs`` times after one warm-up each.
+
+    A pair is a preparation, not timed, and the candidate.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(runs):
+    for run in range(runs + 1):
         for name, candidate in candidates.items():
+            before, timed = candidate if isinstance(candidate, tuple) else (lambda: None, candidate)
+            before()
             start = time.perf_counter()
-            candidate()
-            seconds[name].append(time.perf_counter() - start)
+            timed()
+            print(f"run {run}: {name}: {time.perf_counter() - start:.2f} s", file=sys.stderr)
+            if run:
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 

@@ -252,7 +252,7 @@ class TestOneBadVolume:
         assert (second.done, second.skipped) == (1, 3)
         after = files(first.store)
         assert {name for name in before if after[name] != before[name]} <= {
-            f"{name}/c/0" + ("/0" if name == "spacing" else "")
+            f"{name}/c.0" + (".0" if name == "spacing" else "")
             for name in ("valid", "depth", "height", "width", "spacing")
         }
         slices = int(nibabel.load(image_of(phantom_root)).shape[2])  # type: ignore[attr-defined]
@@ -685,7 +685,7 @@ class TestStorePath:
             actstore.open(tiny_copy)
 
     def test_coordinate_that_is_gone(self, tiny_copy: Path) -> None:
-        (tiny_copy / "patient" / "c" / "0").write_bytes(b"nothing")
+        (tiny_copy / "patient" / "c.0").write_bytes(b"nothing")
         with pytest.raises(StoreError, match=r"is damaged: its coordinates cannot be read .*restore the store"):
             actstore.open(tiny_copy)
 

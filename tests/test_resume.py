@@ -21,6 +21,7 @@ from actstore import commits
 from actstore.capture import Summary, capture
 from actstore.data.phantom import write_phantom
 from actstore.errors import StoreError
+from actstore.shards import TEMPORARY
 from actstore.spec import load_spec
 from actstore.store import MissingBlocksWarning, Store
 from conftest import WriteSpec
@@ -128,8 +129,8 @@ def passes_of(store: Store, blocks: list[int]) -> int:
 
 
 def committed(root: Path) -> list[int]:
-    folder = root / "committed" / "c"
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    names = [path.name.removeprefix("c.") for path in (root / "committed").glob("c.*")]
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def strays(root: Path) -> list[str]:
@@ -302,7 +303,7 @@ def test_a_failing_rename_commits_nothing(
     plain = os.replace
 
     def replace(source: Any, target: Any) -> None:
-        if Path(target).is_relative_to(spec.store.path / victim / "c" / "0"):
+        if str(target).startswith(f"{spec.store.path / victim / 'c.0'}"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         plain(source, target)
 
@@ -354,7 +355,6 @@ def test_clearing_takes_the_record_first(
     root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
     layout = actstore.open(root).layout
     others = {key: content for key, content in files_of(root).items() if key not in commits.block_files(layout, 2)}
-    (root / layout.sharded[-1].shard_key(2)).with_name("0.partial").write_bytes(b"torn")
     gone: list[Path] = []
     plain = Path.unlink
 
@@ -367,3 +367,19 @@ def test_clearing_takes_the_record_first(
         commits.clear(root, layout, 2)
     assert gone[0] == root / layout.committed.chunk_key(2)
     assert files_of(root) == others
+
+
+def test_a_sweep_takes_what_killed_attempts_left_and_nothing_else(
+    undisturbed: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    import shutil
+
+    root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
+    layout = actstore.open(root).layout
+    before = files_of(root)
+    for key in (layout.sharded[-1].shard_key(2), layout.confusion.chunk_key(1), layout.committed.chunk_key(0)):
+        path = root / key
+        path.with_name(f"{path.name}{TEMPORARY}0").write_bytes(b"torn")
+    assert len(strays(root)) == 3
+    commits.sweep(root, layout)
+    assert files_of(root) == before

@@ -244,9 +244,9 @@ def test_a_damaged_shard_is_named_by_the_reduction_that_meets_it(deep_copy: Path
     content[1000] ^= 4
     path.write_bytes(content)
     analysis.mad(store["L04"]).compute()
-    with pytest.raises(StoreError, match=r"L05/activation/c/3/.* wrong checksum of slot 0, inner chunk 0"):
+    with pytest.raises(StoreError, match=r"L05/activation/c\.3\..* wrong checksum of slot 0, inner chunk 0"):
         analysis.mad(store["L05"]).compute()
-    with pytest.raises(StoreError, match=r"L05/activation/c/3/"):
+    with pytest.raises(StoreError, match=r"L05/activation/c\.3\."):
         reduce_store(store)
     assert not (deep_copy / store.layout.reduced.chunk_key(3)).exists()
 
@@ -255,9 +255,9 @@ def test_a_missing_file_of_a_committed_block_is_named(deep_copy: Path) -> None:
     store = actstore.open(deep_copy)
     (deep_copy / store.layout.sharded[-1].shard_key(1)).unlink()
     (deep_copy / store.layout.confusion.chunk_key(0)).unlink()
-    with pytest.raises(StoreError, match=r"L12/activation/c/1/.* is missing from a committed block"):
+    with pytest.raises(StoreError, match=r"L12/activation/c\.1\..* is missing from a committed block"):
         store["L12"].compute()
-    with pytest.raises(StoreError, match=r"confusion/c/0/.* is missing from a committed block"):
+    with pytest.raises(StoreError, match=r"confusion/c\.0\..* is missing from a committed block"):
         store.confusion.compute()
 
 
@@ -265,12 +265,12 @@ def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
     record = deep_copy / actstore.open(deep_copy).layout.committed.chunk_key(1)
     content = record.read_bytes()
     record.write_bytes(content[:-1])
-    with pytest.raises(StoreError, match="committed/c/1 is damaged"):
+    with pytest.raises(StoreError, match=r"committed/c\.1 is damaged"):
         actstore.open(deep_copy)
     from actstore.shards import write_small
 
     write_small(record, np.asarray([12345], dtype="uint64"))
-    with pytest.raises(StoreError, match=r"committed/c/1 was committed by another run .*fingerprint 0000000000003039"):
+    with pytest.raises(StoreError, match=r"committed/c\.1 was committed by another run .*fingerprint 0000000000003039"):
         actstore.open(deep_copy)
 
 
@@ -392,7 +392,7 @@ def test_reduce_computes_only_blocks_without_statistics(
     plain = reader.ShardReader.__init__
 
     def spy(self: Any, path: Path, layout: ArrayLayout, samples: int) -> None:
-        opened.add(path.relative_to(grown.path / layout.path).parts[1])
+        opened.add(path.name.split(".")[1])
         plain(self, path, layout, samples)
 
     monkeypatch.setattr(reader.ShardReader, "__init__", spy)

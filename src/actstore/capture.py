@@ -90,6 +90,7 @@ def capture(
                 reports.append(result)
                 if progress is not None:
                     progress(result, len(reports), len(todo))
+        commits.sweep(plan.store, plan.layout)
     failed = tuple(sorted((r for r in reports if r.failed), key=lambda r: r.block))
     return Summary(
         store=plan.store,
@@ -134,6 +135,7 @@ def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
     if fresh:
         create(path, plan.layout, plan.blocks, conditions, classes, attributes(plan))
     elif todo:
+        commits.sweep(path, plan.layout)
         update_samples(path, plan.layout, plan.blocks)
     return plan, todo
 

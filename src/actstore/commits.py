@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.reader import read_small
 from actstore.schema import StoreLayout
-from actstore.shards import write_small
+from actstore.shards import TEMPORARY, write_small
 
 
 def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
@@ -27,11 +28,17 @@ def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
 def clear(root: Path, layout: StoreLayout, block: int) -> None:
     """Delete whatever an earlier attempt left of ``block``, its commit record first."""
     for key in block_files(layout, block):
-        path = root / key
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            for stray in path.parent.glob(f"{path.name}.partial*"):
-                stray.unlink(missing_ok=True)
+        (root / key).unlink(missing_ok=True)
+
+
+def sweep(root: Path, layout: StoreLayout) -> None:
+    """Delete temporary files of attempts that were killed. Only while no worker writes to the store."""
+    folders = {(root / key).parent for key in block_files(layout, 0)}
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            strays = [entry.path for entry in entries if TEMPORARY in entry.name]
+        for stray in strays:
+            os.unlink(stray)
 
 
 def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bool = False) -> None:

@@ -18,6 +18,9 @@ CHUNK_BYTES = 2 * 2**20
 CHECKSUM_BYTES = 4
 #: A shard index entry: offset and length, uint64 each.
 INDEX_ENTRY_BYTES = 16
+#: Between the parts of a chunk's key: an array's files lie in one folder, since making folders for each of them costs
+#: more than writing a small file.
+SEPARATOR = "."
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class ArrayLayout:
 
     def shard_key(self, block: int) -> str:
         """Where the shard of ``block`` lies below the store's root."""
-        return "/".join((self.path, "c", str(block), *("0" for _ in self.sample_shape)))
+        return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.sample_shape)))}"
 
     def first_sample(self, block: int) -> int:
         if not 0 <= block < self.blocks:
@@ -124,7 +127,7 @@ class SmallLayout:
 
     def chunk_key(self, block: int) -> str:
         """Where the chunk of ``block`` lies below the store's root."""
-        return "/".join((self.path, "c", str(block), *("0" for _ in self.chunk[1:])))
+        return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.chunk[1:])))}"
 
     @property
     def chunk_bytes(self) -> int:

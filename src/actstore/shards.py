@@ -23,7 +23,8 @@ from actstore.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
 
 PAGE = 4096
 _DIRECT = getattr(os, "O_DIRECT", 0)
-_TEMPORARY = ".partial"
+#: Marks a file that has not got its name yet.
+TEMPORARY = ".partial-"
 
 
 class ShardBuffer:
@@ -107,7 +108,6 @@ class ShardWriter:
         self._tail = b""
         self._next = 0
         self._named = False
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._fd, self._direct = _open(self._partial)
 
     def write(self, buffer: ShardBuffer) -> None:
@@ -183,13 +183,12 @@ def _open(path: Path) -> tuple[int, bool]:
 
 def _partial(path: Path) -> Path:
     """A name of this attempt's own beside ``path``: two attempts at one block never write the same file."""
-    return path.with_name(f"{path.name}{_TEMPORARY}-{uuid.uuid4().hex[:12]}")
+    return path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:12]}")
 
 
 def write_small(path: Path, content: NDArray[Any], *, fsync: bool = False) -> int:
     """Write an unsharded chunk, raw bytes and crc32c, atomically. Returns its size in bytes."""
     raw = np.ascontiguousarray(content).tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
         with open(partial, "wb") as file:

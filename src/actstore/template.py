@@ -19,7 +19,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import StoreError
-from actstore.layout import ArrayLayout, SmallLayout
+from actstore.layout import SEPARATOR, ArrayLayout, SmallLayout
 from actstore.schema import StoreLayout
 from actstore.spec import Condition
 
@@ -37,10 +37,12 @@ SAMPLE_COORDINATES = (
     "spacing",
 )
 CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source")
+KEYS: Any = {"name": "default", "separator": SEPARATOR}
 CODECS: dict[str, Any] = {
     "filters": None,
     "serializer": BytesCodec(endian="little"),
     "compressors": (Crc32cCodec(),),
+    "chunk_key_encoding": KEYS,
 }
 
 
@@ -178,7 +180,13 @@ def _fill(
 def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
     if values.dtype.kind == "U":
         array = root.create_array(
-            name, shape=values.shape, dtype="string", chunks=values.shape, dimension_names=dims, fill_value=""
+            name,
+            shape=values.shape,
+            dtype="string",
+            chunks=values.shape,
+            dimension_names=dims,
+            fill_value="",
+            chunk_key_encoding=KEYS,
         )
         array[...] = values.astype(object)
         return
