@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from actstore.data import phantom
 from actstore.data.phantom import MARKER, PhantomPatient, generate, write_phantom
-from actstore.data.phantom_patient import GROUPS, draw_patient
+from actstore.data.phantom.patient import GROUPS, draw_patient
 from actstore.data.preprocess import fit, normalize
 from actstore.errors import DataError
 from actstore.models import load_weights, unet_heart_8_4_4

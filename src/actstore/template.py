@@ -19,7 +19,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import StoreError
-from actstore.layout import SEPARATOR, ArrayLayout, SmallLayout
+from actstore.layout import SEPARATOR
 from actstore.schema import StoreLayout
 from actstore.spec import Condition
 
@@ -160,17 +160,12 @@ def _fill(
     root.update_attributes(
         {**attributes, "coordinates": " ".join((*SAMPLE_COORDINATES, *CONDITION_COORDINATES))},
     )
-    for small in (
-        layout.applicable,
-        layout.confusion,
-        layout.source,
-        layout.committed,
-        layout.reduced,
-        *layout.statistics,
-    ):
-        _small_array(root, small)
+    records = (layout.source, layout.committed, layout.reduced)
+    for small in (layout.applicable, layout.confusion, *records, *layout.statistics):
+        _create(root, small.path, small.shape, small.dims, small.dtype, chunks=small.chunk)
     for array in layout.sharded:
-        _sharded_array(root, array)
+        chunking = {"chunks": array.chunk_shape, "shards": array.shard_shape}
+        _create(root, array.path, array.shape, array.dims, array.dtype, **chunking)
     with warnings.catch_warnings():
         # Consolidated metadata is an extension that zarr, xarray and tensorstore accept; zarr warns others may not.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
@@ -179,57 +174,24 @@ def _fill(
 
 def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
     if values.dtype.kind == "U":
-        array = root.create_array(
-            name,
-            shape=values.shape,
-            dtype="string",
-            chunks=values.shape,
-            dimension_names=dims,
-            fill_value="",
-            chunk_key_encoding=KEYS,
-        )
+        array = _create(root, name, values.shape, dims, "string", fill_value="", filters="auto", serializer="auto")
         array[...] = values.astype(object)
-        return
-    array = root.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=values.shape,
-        dimension_names=dims,
-        fill_value=_fill_value(values.dtype),
-        **CODECS,
-    )
-    array[...] = values
+    else:
+        array = _create(root, name, values.shape, dims, values.dtype)
+        array[...] = values
+
+
+def _create(
+    root: zarr.Group, path: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: Any, **settings: Any
+) -> Any:
+    """An array of one chunk, raw and with a crc32c, unless ``settings`` say otherwise."""
+    defaults = {"chunks": shape, "fill_value": None if dtype == "string" else _fill_value(dtype)}
+    return root.create_array(path, shape=shape, dtype=dtype, dimension_names=dims, **{**CODECS, **defaults, **settings})
 
 
 def _fill_value(dtype: np.dtype[Any] | str) -> Any:
     kind = np.dtype(dtype).kind
     return np.nan if kind == "f" else False if kind == "b" else 0
-
-
-def _small_array(root: zarr.Group, layout: SmallLayout) -> None:
-    root.create_array(
-        layout.path,
-        shape=layout.shape,
-        dtype=layout.dtype,
-        chunks=layout.chunk,
-        dimension_names=layout.dims,
-        fill_value=_fill_value(layout.dtype),
-        **CODECS,
-    )
-
-
-def _sharded_array(root: zarr.Group, layout: ArrayLayout) -> None:
-    root.create_array(
-        layout.path,
-        shape=layout.shape,
-        dtype=layout.dtype,
-        chunks=layout.chunk_shape,
-        shards=layout.shard_shape,
-        dimension_names=layout.dims,
-        fill_value=_fill_value(layout.dtype),
-        **CODECS,
-    )
 
 
 def update_samples(path: Path, layout: StoreLayout, blocks: Sequence[Block]) -> None:

@@ -155,7 +155,8 @@ def show_summary(summary: Summary) -> None:
     _show_lines(
         {
             "blocks": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
-            "inferred": f"{summary.inferred} inputs of {summary.samples} samples, {summary.forward_passes} passes",
+            "inferred": f"{summary.inferred} inputs of {summary.samples} samples "
+            f"in {summary.forward_passes} forward passes",
             "written": f"{human_bytes(summary.bytes)} in {human_seconds(summary.seconds)} ({human_bytes(rate)}/s)",
             "store": str(summary.store),
         }

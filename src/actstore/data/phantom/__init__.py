@@ -18,10 +18,10 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.data.phantom_body import draw_body, paint_body, slice_grid
-from actstore.data.phantom_heart import draw_shape, paint_heart
-from actstore.data.phantom_patient import Patient, draw_patient, patient_name
-from actstore.data.phantom_signal import draw_coil, scan
+from actstore.data.phantom.body import draw_body, paint_body, slice_grid
+from actstore.data.phantom.heart import draw_shape, paint_heart
+from actstore.data.phantom.patient import Patient, draw_patient, patient_name
+from actstore.data.phantom.signal import draw_coil, scan
 from actstore.errors import DataError
 
 #: Raised whenever the same seed would give other images than before.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.data.phantom_patient import Patient
-from actstore.data.phantom_shapes import Field, Grid, paint, smooth_field
+from actstore.data.phantom.patient import Patient
+from actstore.data.phantom.shapes import Field, Grid, paint, smooth_field
 
 _AIR = 0.01
 _LUNG_VESSELS = 130

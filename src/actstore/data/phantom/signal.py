@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.data.phantom_patient import Patient
-from actstore.data.phantom_shapes import Field, Grid, smooth_field
+from actstore.data.phantom.patient import Patient
+from actstore.data.phantom.shapes import Field, Grid, smooth_field
 
 #: Standard deviation of the in-plane point spread, in pixels, and how many taps it takes on either side.
 _BLUR: Final = 0.55

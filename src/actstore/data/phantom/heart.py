@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.data.phantom_patient import Contrast, Heart, Patient
-from actstore.data.phantom_shapes import Field, Grid, paint, smooth_field
+from actstore.data.phantom.patient import Contrast, Heart, Patient
+from actstore.data.phantom.shapes import Field, Grid, paint, smooth_field
 
 RV, MYO, LV = 1, 2, 3
 
