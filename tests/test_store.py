@@ -554,3 +554,24 @@ def test_a_store_pickles(store: Store) -> None:
 
     again = pickle.loads(pickle.dumps(store["L05"]))
     assert again.equals(store["L05"])
+
+
+def test_one_map(deep_path: Path) -> None:
+    store = actstore.open(deep_path)
+    rng = np.random.default_rng(0)
+    for layer in ("L01", "L05", "L12"):
+        whole = store[layer].values
+        for _ in range(5):
+            at = [int(rng.integers(n)) for n in whole.shape[:3]]
+            found = store.map(layer, *at)
+            np.testing.assert_array_equal(found, whole[tuple(at)])
+            by_name = store.map(layer, at[0], store.conditions.index[at[1]], at[2])
+            np.testing.assert_array_equal(by_name, found)
+    with pytest.raises(KeyError, match="no condition 'dark'"):
+        store.map("L01", 0, "dark", 0)
+    with pytest.raises(KeyError, match="no layer 'L99'"):
+        store.map("L99", 0, 0, 0)
+    with pytest.raises(IndexError, match="sample -1 is outside"):
+        store.map("L01", -1, 0, 0)
+    with pytest.raises(IndexError, match="channel 999 is outside"):
+        store.map("L01", 0, 0, 999)

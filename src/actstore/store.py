@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from actstore import commits, lazy
 from actstore.errors import StoreError, one_line
 from actstore.layout import ArrayLayout
+from actstore.reader import Piece, read_map
 from actstore.schema import SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
 
@@ -161,6 +162,37 @@ class Store:
         found = self._layer(layer)
         array = self._read(self.layout.activation(found), name="activation")
         return array.assign_coords(channel=np.arange(found.channels), layer=found.name, module=found.label)
+
+    def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
+        """One channel of one sample in one condition: ([z,] y, x), NaN where not applicable.
+
+        Reads and checks the one inner chunk that it lies in, whatever the size of the layer.
+
+        Raises
+        ------
+        KeyError, IndexError
+            if there is no such layer or condition, sample or channel.
+        StoreError
+            if the chunk is damaged or missing.
+        """
+        array = self.layout.activation(self._layer(layer))
+        names = list(self._condition["condition"])
+        if isinstance(condition, str):
+            if condition not in names:
+                raise KeyError(f"no condition {condition!r}: there are {', '.join(names)}")
+            condition = names.index(condition)
+        blocks = self._sample["block"]
+        for name, value, size in (
+            ("sample", sample, len(blocks)),
+            ("condition", condition, array.sample_shape[0]),
+            ("channel", channel, array.sample_shape[1]),
+        ):
+            if not 0 <= value < size:
+                raise IndexError(f"{name} {value} is outside 0..{size - 1}")
+        block = int(blocks[sample])
+        first = sample - int(np.searchsorted(blocks, block))
+        piece = Piece(self.path / array.shard_key(block), dict(self.parts)[block], first, 1)
+        return read_map(array, piece, (condition, channel))
 
     def _layer(self, name: str) -> Layer:
         for layer in self.layout.layers:

@@ -1,0 +1,118 @@
+"""MAD and MSE of every layer from a stored run, against reading the same bytes and against other readers.
+
+UNetHeart 8-4-4, phantom volumes, 21 layers in float32, two threads. Then one channel map, looked up at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import tensorstore
+import xarray as xr
+from common import interleave, phantom_spec, show
+
+from actstore import analysis, pool
+from actstore.capture import capture
+from actstore.store import Store, open_store
+from actstore.units import human_bytes
+
+THREADS = 2
+
+
+def shards(store: Store) -> list[Path]:
+    arrays = [store.layout.activation(layer) for layer in store.layout.layers]
+    return [store.path / array.shard_key(block) for array in arrays for block, _ in store.parts]
+
+
+def plain_read(files: list[Path]) -> None:
+    """Every byte, two threads, each into one buffer that it uses again."""
+
+    def read(part: list[Path]) -> None:
+        buffer = pool.take(max(path.stat().st_size for path in part))
+        for path in part:
+            with open(path, "rb", buffering=0) as file:
+                file.readinto(buffer)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(read, [files[i::THREADS] for i in range(THREADS)]))
+
+
+def lazy_statistics(path: Path) -> list[xr.Dataset]:
+    store = open_store(path)
+    return list(dask.compute(*(analysis.statistics(store[layer]) for layer in store.layers.index)))
+
+
+def with_tensorstore(store: Store) -> None:
+    """Read only: block after block, all threads that it wants."""
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}})
+    for layer in store.layout.layers:
+        array = store.layout.activation(layer)
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(store.path / array.path)}}
+        opened = tensorstore.open(spec, context=context).result()
+        for block, samples in store.parts:
+            opened[block * array.slots : block * array.slots + samples].read().result()
+
+
+def with_xarray(store: Store) -> None:
+    """The expressions that anyone would write, over zarr-python, one dask chunk a block."""
+    results: list[Any] = []
+    for layer in store.layout.layers:
+        array = store.layout.activation(layer)
+        a = xr.open_zarr(store.path, group=f"layers/{layer.name}", chunks={"sample": array.slots})["activation"]
+        difference = a - a.isel(condition=0)
+        results += [abs(difference).mean(("y", "x")), (difference**2).mean(("y", "x"))]
+    dask.compute(*results)
+
+
+def map_milliseconds(path: Path, looks: int) -> float:
+    """Median of looking at one map of a random layer, sample, condition and channel, the store opened before."""
+    rng = np.random.default_rng(0)
+    taken = []
+    store = open_store(path)
+    for _ in range(looks):
+        layer = store.layout.layers[rng.integers(len(store.layout.layers))]
+        at = [int(rng.integers(n)) for n in (len(store.samples), store.layout.conditions, layer.channels)]
+        start = time.perf_counter()
+        store.map(layer.name, *at)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken) * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--patients", type=int, default=5, help="two volumes each")
+    parser.add_argument("--folder", type=Path, default=None, help="where to write; the system's folder for such files")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        spec = phantom_spec(Path(folder), patients=arguments.patients)
+        free = shutil.disk_usage(folder).free
+        summary = capture(spec)
+        store = open_store(summary.store)
+        files = shards(store)
+        size = sum(path.stat().st_size for path in files)
+        candidates: dict[str, Callable[[], object]] = {
+            "plain read": partial(plain_read, files),
+            "all lazy statistics": partial(lazy_statistics, summary.store),
+            "tensorstore, read only": partial(with_tensorstore, store),
+            "xarray over zarr-python": partial(with_xarray, store),
+        }
+        with dask.config.set(scheduler="threads", num_workers=THREADS):
+            seconds = interleave(candidates, runs=arguments.runs)
+        show("Reductions", seconds, base="plain read", note=f"{human_bytes(size)}, {human_bytes(free)} free before")
+        print(f"\none channel map: median {map_milliseconds(summary.store, 300):.2f} ms")
+
+
+if __name__ == "__main__":
+    main()
