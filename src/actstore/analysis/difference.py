@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -56,30 +57,47 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     selected = [d for d in ("sample", "channel") if d not in activation.dims]
     activation = activation.expand_dims(selected) if selected else activation
     activation = one_chunk(activation, core).transpose("sample", "channel", *core)
-    results = xr.apply_ufunc(
-        _reduce,
-        activation,
-        kwargs={"names": chosen},
-        input_core_dims=[core],
-        output_core_dims=[["condition"] if name in _PER_CONDITION else [] for name in chosen],
-        dask="parallelized",
-        output_dtypes=[np.float64] * len(chosen),
-        keep_attrs=False,
-    )
-    arrays = results if isinstance(results, tuple) else (results,)
-    return xr.Dataset(
-        {
-            name: array.isel(dict.fromkeys(selected, 0)).transpose(
-                "sample", "condition", "channel", missing_dims="ignore"
-            )
-            for name, array in zip(chosen, arrays, strict=True)
-        }
+    sizes = [activation.sizes["condition"] if name in _PER_CONDITION else 1 for name in chosen]
+    packed = _packed(activation.data, chosen, sum(sizes))
+    arrays = {}
+    for name, stop, size in zip(chosen, np.cumsum(sizes), sizes, strict=True):
+        rows = packed[:, :, stop - size : stop] if name in _PER_CONDITION else packed[:, :, stop - 1]
+        dims = ("sample", "channel", "condition")[: rows.ndim]
+        coords = {str(key): coord for key, coord in activation.coords.items() if {*coord.dims} <= {*dims}}
+        array = xr.DataArray(rows, dims=dims, coords=coords, name=name)
+        arrays[name] = array.isel(dict.fromkeys(selected, 0)).transpose(
+            "sample", "condition", "channel", missing_dims="ignore"
+        )
+    return xr.Dataset(arrays)
+
+
+def _packed(data: Any, names: tuple[str, ...], rows: int) -> Any:
+    """Every statistic of (sample, channel, condition, \\*space), one after another: float64 (sample, channel, row).
+
+    One task a chunk: `apply_ufunc` and `map_blocks` would first copy each chunk to join what is one chunk already.
+    """
+    if not isinstance(data, da.Array):
+        return _pack(data, names)
+    every = tuple(range(data.ndim))
+    row = data.ndim
+    return da.blockwise(
+        _pack,
+        (0, 1, row),
+        data,
+        every,
+        names=names,
+        new_axes={row: rows},
+        concatenate=None,
+        dtype=np.float64,
+        meta=np.empty((0, 0, 0)),
     )
 
 
-def _reduce(chunk: NDArray[Any], names: tuple[str, ...]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
-    results = reduce_chunk(chunk, names)
-    return results if len(results) > 1 else results[0]
+def _pack(chunk: Any, names: tuple[str, ...]) -> NDArray[np.float64]:
+    while isinstance(chunk, list):
+        (chunk,) = chunk
+    results = reduce_chunk(np.asarray(chunk), names)
+    return np.concatenate([r if r.ndim == 3 else r[..., None] for r in results], axis=-1)
 
 
 def mad(activation: xr.DataArray) -> xr.DataArray:
