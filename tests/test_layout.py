@@ -188,7 +188,7 @@ def test_a_3d_network_has_z() -> None:
     assert activation.dims == ("sample", "condition", "channel", "z", "y", "x")
     assert image.dims == ("sample", "condition", "z", "y", "x")
     assert label.dims == ("sample", "z", "y", "x")
-    assert label.shard_key(1) == "l/c/1/0/0/0"
+    assert label.shard_key(1) == "l/c.1.0.0.0"
 
 
 @given(shape=st.lists(small, min_size=1, max_size=5))
