@@ -613,10 +613,10 @@ class TestStorePath:
     def test_disk_fills_while_the_store_is_made(
         self, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*_: Any) -> None:
+        def full(*_: Any, **__: Any) -> None:
             raise OSError(28, os.strerror(28))
 
-        monkeypatch.setattr("actstore.template._sharded_array", full)
+        monkeypatch.setattr("actstore.template._create", full)
         words = f"no store can be made at {tmp_path / 'tiny.zarr'}: No space left on device; check the folder"
         refused(write_spec(tmp_path), StoreError, words)
         assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]

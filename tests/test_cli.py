@@ -275,7 +275,7 @@ class TestTables:
         assert invoke("reduce", tiny_copy).stdout == f"statistics of 4 blocks persisted in {tiny_copy}\n"
         for name in COLUMNS:
             pd.testing.assert_frame_equal(table(tiny_copy, name), before[name], rtol=1e-12)
-        assert invoke("reduce", tiny_copy).stdout == f"statistics of 0 blocks persisted in {tiny_copy}\n"
+        assert invoke("reduce", tiny_copy).stdout == f"{tiny_copy}: all persisted already\n"
 
     def test_unknown_group(self, tiny_store: Path) -> None:
         failed("'scanner'", "table", tiny_store, "frequency", "--by", "scanner")

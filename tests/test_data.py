@@ -237,6 +237,7 @@ def test_phantom_is_generated_where_there_is_none(tmp_path: Path, monkeypatch: p
 
     module = types.ModuleType("actstore.data.phantom")
     module.write_phantom = write_phantom  # type: ignore[attr-defined]
+    module.check_seed = lambda root, seed: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "actstore.data.phantom", module)
     wanted = data("phantom", tmp_path / "phantom", phantom={"patients": 3, "seed": 5})
     first, second = find_volumes(wanted), find_volumes(wanted)

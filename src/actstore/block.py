@@ -72,7 +72,7 @@ class BlockReport:
         return bool(self.error)
 
 
-_engine: tuple[Job, Engine] | None = None
+_engine: tuple[object, Engine] | None = None
 _loading = Lock()
 
 
@@ -115,9 +115,10 @@ def _reason(error: Exception) -> str:
 def _loaded(job: Job) -> Engine:
     global _engine
     with _loading:
-        if _engine is None or _engine[0] != job:
+        key = (job.fingerprint.run, job.store, job.layout, job.ring_samples, job.batch_size, job.threads, job.device)
+        if _engine is None or _engine[0] != key:
             release()
-            _engine = (job, Engine(job))
+            _engine = (key, Engine(job))
         return _engine[1]
 
 
@@ -186,6 +187,8 @@ class Engine:
             whatever made it fail; nothing of the block is then committed.
         """
         job, spec = self.job, self.job.spec
+        if commits.is_committed(job.store, job.layout, block.index, job.fingerprint.token):
+            return BlockReport(block.index, block.name)
         commits.clear(job.store, job.layout, block.index)
         volume = read_volume(block.file, spec.data.classes)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)

@@ -18,7 +18,7 @@ from actstore.cluster import LostWorker, connect
 from actstore.data import digest_files
 from actstore.errors import DataError, StoreError
 from actstore.fingerprint import differences
-from actstore.plan import Plan, check_resources, make_plan
+from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
 from actstore.spec import Spec
 from actstore.store import read_attributes
@@ -80,17 +80,19 @@ def capture(
     start = time.perf_counter()
     connect(cluster, 1)  # Not entered: refuses an unknown name before anything is written.
     plan = make_plan(spec, store=store, workers=1 if cluster == "inline" else workers, device=device, timing=False)
-    plan, todo = prepare_store(plan)
+    plan = ensure_store(plan)
     reports: list[BlockReport] = []
-    if todo:
-        with connect(cluster, min(plan.workers, len(todo))) as executor, closing_engine():
-            for block, result in executor.run(partial(run_block, plan.job), todo):
-                if isinstance(result, LostWorker):
-                    result = BlockReport(block.index, block.name, error=str(result))
-                reports.append(result)
-                if progress is not None:
-                    progress(result, len(reports), len(todo))
-        commits.sweep(plan.store, plan.layout)
+    with commits.locked(plan.store):
+        todo = remaining(plan)
+        if todo:
+            with connect(cluster, min(plan.workers, len(todo))) as executor, closing_engine():
+                for block, result in executor.run(partial(run_block, plan.job), todo):
+                    if isinstance(result, LostWorker):
+                        result = BlockReport(block.index, block.name, error=str(result))
+                    reports.append(result)
+                    if progress is not None:
+                        progress(result, len(reports), len(todo))
+            commits.sweep(plan.store, plan.layout)
     failed = tuple(sorted((r for r in reports if r.failed), key=lambda r: r.block))
     return Summary(
         store=plan.store,
@@ -107,37 +109,52 @@ def capture(
 
 
 def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
+    """`ensure_store`, then `remaining`: for callers that no second capture can disturb."""
+    plan = ensure_store(plan)
+    return plan, remaining(plan)
+
+
+def ensure_store(plan: Plan) -> Plan:
     """Create the plan's store, or check that the one that is there belongs to the same run.
 
     Returns
     -------
-    the plan with the store's own number of slots, and the blocks that are not committed.
+    the plan with the store's own number of slots.
 
     Raises
     ------
     StoreError
         if the path holds something else, another run, or a newer schema.
     PlanError
-        if what remains does not fit the disk or memory.
+        if the run does not fit the disk or memory.
     """
     path = plan.store
-    fresh = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if fresh:
-        done = np.zeros(len(plan.blocks), dtype=bool)
-    else:
-        slots = _check_same_run(plan)
-        plan = replace(plan, layout=replace(plan.layout, slots=slots))
-        done = commits.committed(path, plan.layout, plan.fingerprint.token)
-        _check_sources(plan, done)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        layout = replace(plan.layout, slots=_check_same_run(plan))
+        return replace(plan, layout=layout, ring_samples=ring_samples(layout))
+    check_resources(plan, plan.bytes)
+    create(path, plan.layout, plan.blocks, plan.spec.conditions, plan.spec.class_names, attributes(plan))
+    return plan
+
+
+def remaining(plan: Plan) -> list[Block]:
+    """The blocks that the plan's store does not hold yet; sample coordinates are brought up to date.
+
+    Raises
+    ------
+    StoreError
+        if files of a committed block changed, or a record is of another run.
+    PlanError
+        if what remains does not fit the disk or memory.
+    """
+    done = commits.committed(plan.store, plan.layout, plan.fingerprint.token, mending=True)
+    _check_sources(plan, done)
     todo = [block for block in plan.blocks if not done[block.index]]
-    check_resources(plan, sum(plan.layout.block_bytes(block.samples) for block in todo))
-    conditions, classes = plan.spec.conditions, plan.spec.class_names
-    if fresh:
-        create(path, plan.layout, plan.blocks, conditions, classes, attributes(plan))
-    elif todo:
-        commits.sweep(path, plan.layout)
-        update_samples(path, plan.layout, plan.blocks)
-    return plan, todo
+    if todo:
+        check_resources(plan, sum(plan.layout.block_bytes(block.samples) for block in todo))
+        commits.sweep(plan.store, plan.layout)
+    update_samples(plan.store, plan.layout, plan.blocks)
+    return todo
 
 
 def attributes(plan: Plan) -> dict[str, object]:
@@ -148,7 +165,7 @@ def attributes(plan: Plan) -> dict[str, object]:
     return {
         "schema": SCHEMA_VERSION,
         "spec": plan.spec.model_dump(mode="json"),
-        "identity": plan.spec.identity(),
+        "identity": plan.identity,
         "fingerprint": plan.fingerprint.as_json(),
         "layers": [layer.as_json() for layer in plan.layout.layers],
         "classes": list(plan.spec.class_names),
@@ -175,7 +192,7 @@ def _check_same_run(plan: Plan) -> int:
     if theirs["data"] != mine["data"]:
         reasons.append(f"other data ({_list_changes(stored['blocks'], [b.name for b in plan.blocks])})")
     if theirs["spec"] != mine["spec"]:
-        changes = list(differences(stored["identity"], plan.spec.identity()))
+        changes = list(differences(stored["identity"], plan.identity))
         reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
     elif theirs["layers"] != mine["layers"]:
         reasons.append("other layers (the network's structure changed)")
@@ -197,8 +214,10 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
     def changed(block: Block) -> str:
         record = plan.layout.source
         stored = read_small(plan.store / record.chunk_key(block.index), record.dtype, record.chunk)
+        if stored is None:
+            return f"{block.name}: the record of its files is gone; delete its commit record and capture again"
         try:
-            same = stored is not None and stored.tobytes() == digest_files(block.file)
+            same = stored.tobytes() == digest_files(block.file)
         except DataError as error:
             return str(error)
         return "" if same else f"{block.name}: its files changed since it was captured"

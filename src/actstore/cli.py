@@ -170,7 +170,7 @@ def reduce(store: Path) -> None:
 
     with text.block_progress() as progress:
         done = reduce_store(opened(store), progress=progress)
-    click.echo(f"statistics of {done} blocks persisted in {store}")
+    click.echo(f"statistics of {done} blocks persisted in {store}" if done else f"{store}: all persisted already")
 
 
 @main.command()

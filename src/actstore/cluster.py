@@ -96,6 +96,10 @@ def _local(workers: int) -> Iterator[Dask]:
         "distributed.scheduler.allowed-failures": WORKER_LOSSES,
         "distributed.worker.daemon": True,
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        "distributed.worker.preload": ["actstore.preload"],
+        # Failures of blocks come back as reports, lost workers as errors of their tasks; what else distributed logs
+        # while it shuts down would read as a failure.
+        "logging": dict.fromkeys(("distributed", "distributed.client", "tornado", "tornado.application"), "critical"),
         "distributed.admin.tick.limit": "60s",
     }
     with (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from actstore.errors import StoreError
 from actstore.reader import read_small
 from actstore.schema import StoreLayout
 from actstore.shards import TEMPORARY, write_small
+
+log = logging.getLogger(__name__)
 
 
 def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
@@ -58,8 +63,27 @@ def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bo
     write_small(root / record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
 
 
-def committed(root: Path, layout: StoreLayout, token: int, *, reduced: bool = False) -> NDArray[np.bool_]:
+def is_committed(root: Path, layout: StoreLayout, block: int, token: int) -> bool:
+    """Whether ``block`` is done by this run."""
+    record = layout.committed
+    try:
+        found = read_small(root / record.chunk_key(block), record.dtype, record.chunk)
+    except StoreError:
+        return False
+    return found is not None and int(found[0]) == token
+
+
+def committed(
+    root: Path, layout: StoreLayout, token: int, *, reduced: bool = False, mending: bool = False
+) -> NDArray[np.bool_]:
     """Which blocks are done, bool (block).
+
+    Parameters
+    ----------
+    reduced
+        ask for the statistics' records instead.
+    mending
+        a damaged record counts as none: the caller computes its block again.
 
     Raises
     ------
@@ -70,7 +94,12 @@ def committed(root: Path, layout: StoreLayout, token: int, *, reduced: bool = Fa
     done = np.zeros(layout.blocks, dtype=bool)
     for block in range(layout.blocks):
         path = root / record.chunk_key(block)
-        found = read_small(path, record.dtype, record.chunk)
+        try:
+            found = read_small(path, record.dtype, record.chunk)
+        except StoreError:
+            if not mending:
+                raise
+            continue
         if found is None or found[0] == 0:
             continue
         if int(found[0]) != token:
@@ -80,3 +109,27 @@ def committed(root: Path, layout: StoreLayout, token: int, *, reduced: bool = Fa
             )
         done[block] = True
     return done
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep a second capture away from the store while this one writes; the kernel lets go when the process ends.
+
+    File systems without locks are used without.
+
+    Raises
+    ------
+    StoreError
+        if another capture is writing to the store.
+    """
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"another capture is writing to {root}: wait for it to end, then run again") from error
+        except OSError:
+            log.warning("%s: this file system has no locks; see that no second capture writes to it", root)
+        yield
+    finally:
+        os.close(folder)

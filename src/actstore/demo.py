@@ -10,7 +10,7 @@ from actstore.errors import ActstoreError
 from actstore.reduce import reduce_store
 from actstore.spec import load_spec
 from actstore.store import open_store
-from actstore.summaries import case_summary, dice_summary, frequency_summary
+from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
 
 #: The phantom that the shipped weights were never trained on.
 SEED = 7
@@ -52,6 +52,9 @@ def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: in
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "demo.toml"
+    taken = [name for name in ("report.html", "frequency.png", "phantom.zarr") if (folder / name).exists()]
+    if taken and not path.exists():
+        raise ActstoreError(f"{folder} holds {', '.join(taken)} of something else: give another --folder")
     content = SPEC.format(patients=patients, seed=SEED)
     if path.exists() and path.read_text() != content:
         raise ActstoreError(f"{path} is of another demo: delete {folder} or give another --folder")
@@ -67,7 +70,8 @@ def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: in
     with text.block_progress() as progress:
         reduce_store(store, progress=progress)
     store = open_store(spec.store.path)
-    text.show_frame(dice_summary(store), "Mean Dice over slices that contain the class: original, then perturbed")
+    text.show_frame(original_dice(store), "Mean Dice of untouched images, over slices that contain the class")
+    text.show_frame(dice_summary(store), "Mean Dice, original → perturbed, on the same slices")
     text.show_frame(case_summary(store), "Kinds of failure")
     text.show_frame(
         frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"

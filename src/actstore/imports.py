@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,19 @@ def resolve_callable(name: str, what: str) -> Callable[..., Any]:
         raise SpecError(f"{what} {name!r} is a {type(found).__name__}, not callable; name a function or class")
     resolved: Callable[..., Any] = found
     return resolved
+
+
+def code_digests(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the source file of each imported ``module:callable`` that is not installed, by module name.
+
+    Such code, beside a spec or on the path, decides stored numbers as the spec does and has no version of its own. What
+    is installed is left out: its versions are in the store's attributes.
+    """
+    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
+    installed.append(Path(__file__).resolve().parent)
+    digests = {}
+    for module_name in {name.partition(":")[0] for name in names if ":" in name}:
+        file = getattr(sys.modules.get(module_name), "__file__", None)
+        if file is not None and not any(Path(file).resolve().is_relative_to(folder) for folder in installed):
+            digests[module_name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return digests

@@ -118,6 +118,13 @@ class Inference:
     def record(self, layer: int, output: Tensor) -> None:
         """Copy one layer's output of the current batch to where it lies in the shard."""
         destination = self._destinations[layer]
+        batch = sum(run.stop - run.start for run in self._runs)
+        if len(output) != batch:
+            found = self.layout.layers[layer]
+            raise ModelError(
+                f"layer {found.name} ({found.label}) returns {len(output)} samples for a batch of {batch}: "
+                "leave it out of model.layers, or use run.batch_size = 1"
+            )
         chunk = destination.shape[2]
         channel_groups, channels = destination.shape[3:5]
         if destination.dtype == torch.float16:

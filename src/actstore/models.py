@@ -189,9 +189,10 @@ def _some(keys: list[str], most: int = 4) -> str:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of the state dict: the same whatever file it came from."""
+    """SHA-256 over names, dtypes, shapes and bytes of parameters and buffers: the same whatever file they came from."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    values = {**dict(model.named_buffers()), **model.state_dict()}
+    for name, tensor in sorted(values.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())

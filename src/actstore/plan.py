@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -20,7 +21,7 @@ from actstore.block import RING, Job
 from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
-from actstore.imports import add_folder
+from actstore.imports import add_folder, code_digests
 from actstore.models import build_model, weights_digest
 from actstore.perturb import check
 from actstore.record import Probe, probe
@@ -48,6 +49,8 @@ class Plan:
     spec: Spec
     store: Path
     layout: StoreLayout
+    #: What decides the stored numbers: `Spec.identity` and digests of code beside the spec.
+    identity: dict[str, Any]
     fingerprint: Fingerprint
     blocks: tuple[Block, ...]
     device: str
@@ -154,24 +157,31 @@ def make_plan(
         dtype=spec.store.dtype,
         layers=tuple(found.layers),
     )
-    sample_bytes = sum(array.sample_stride for array in layout.sharded)
+    names = [spec.model.factory, *(p.transform for p in spec.perturb)]
+    identity = {**spec.identity(), "code": code_digests(names)}
     batch_size = spec.run.batch_size or BATCH_SIZE
     return Plan(
         spec=spec,
         store=(store or spec.store.path).resolve(),
         layout=layout,
-        fingerprint=Fingerprint.of(weights, spec.identity(), layout.layers, [str(file.key) for file in files]),
+        identity=identity,
+        fingerprint=Fingerprint.of(weights, identity, layout.layers, [str(file.key) for file in files]),
         blocks=blocks,
         device=device,
         workers=workers,
         threads=threads,
         batch_size=batch_size,
-        ring_samples=max(1, min(layout.slots, RING_BYTES // sample_bytes)),
+        ring_samples=ring_samples(layout),
         seconds_per_inference=_time_forward(model, spec, batch_size, device) if timing else math.nan,
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         transient_bytes=LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
         unreadable=unreadable,
     )
+
+
+def ring_samples(layout: StoreLayout) -> int:
+    """Samples that one buffer of the ring holds."""
+    return max(1, min(layout.slots, RING_BYTES // sum(array.sample_stride for array in layout.sharded)))
 
 
 def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
@@ -232,8 +242,8 @@ def choose_device(device: str) -> str:
 
 
 def default_workers(device: str) -> int:
-    """One worker a GPU, or one for every core up to four."""
-    return torch.cuda.device_count() if device.startswith("cuda") else max(1, min(4, cpu_count()))
+    """One where a GPU computes, or one for every core up to four."""
+    return 1 if device.startswith("cuda") else max(1, min(4, cpu_count()))
 
 
 def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str]]:

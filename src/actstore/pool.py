@@ -17,6 +17,11 @@ KEPT = 512 * 2**20
 _free: dict[int, deque[mmap.mmap]] = {}
 
 
+def private_memory(size: int) -> mmap.mmap:
+    """Page-aligned memory of this process alone: a forked child gets a copy, not the same pages."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 def take(size: int) -> NDArray[np.uint8]:
     """At least ``size`` bytes, uninitialised, as uint8 (byte,).
 
@@ -26,7 +31,7 @@ def take(size: int) -> NDArray[np.uint8]:
     try:
         memory = _free[rounded].pop()
     except (KeyError, IndexError):
-        memory = mmap.mmap(-1, rounded)
+        memory = private_memory(rounded)
     array = np.frombuffer(memory, dtype=np.uint8)
     weakref.finalize(array, _give, memory, rounded).atexit = False
     return array

@@ -8,7 +8,6 @@ copied once, to where they will lie in the file; a `ShardWriter` fills in checks
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import uuid
 from pathlib import Path
@@ -20,6 +19,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from actstore.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
+from actstore.pool import private_memory
 
 PAGE = 4096
 _DIRECT = getattr(os, "O_DIRECT", 0)
@@ -38,7 +38,7 @@ class ShardBuffer:
         self.layout = layout
         self.samples = samples
         size = PAGE + samples * layout.sample_stride + layout.index_bytes
-        self._memory = mmap.mmap(-1, -(-size // PAGE) * PAGE)
+        self._memory = private_memory(-(-size // PAGE) * PAGE)
         self.bytes: NDArray[np.uint8] = np.frombuffer(self._memory, dtype=np.uint8)
         self.first = 0
         self.count = 0
@@ -139,8 +139,9 @@ class ShardWriter:
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._direct:
                     raise
-                os.close(self._fd)
-                self._fd, self._direct = os.open(self._partial, os.O_WRONLY), False
+                refused, self._fd = self._fd, os.open(self._partial, os.O_WRONLY)
+                self._direct = False
+                os.close(refused)
                 continue
             view, offset = view[written:], offset + written
 
@@ -155,6 +156,8 @@ class ShardWriter:
         fd, self._fd = self._fd, -1
         os.close(fd)
         os.replace(self._partial, self.path)
+        if self._fsync:
+            _sync_folder(self.path.parent)
         self._named = True
         return size
 
@@ -181,6 +184,15 @@ def _open(path: Path) -> tuple[int, bool]:
     return os.open(path, flags, 0o644), False
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` as durable as the files are."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _partial(path: Path) -> Path:
     """A name of this attempt's own beside ``path``: two attempts at one block never write the same file."""
     return path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:12]}")
@@ -197,6 +209,8 @@ def write_small(path: Path, content: NDArray[Any], *, fsync: bool = False) -> in
             if fsync:
                 os.fsync(file.fileno())
         os.replace(partial, path)
+        if fsync:
+            _sync_folder(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

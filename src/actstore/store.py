@@ -70,7 +70,7 @@ class Store:
     """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         self.attributes = read_attributes(path)
         classes: list[str] = self.attributes["classes"]
         identity = self.attributes["identity"]
@@ -105,7 +105,11 @@ class Store:
         names = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
         try:
             root = zarr.open_group(self.path, mode="r")
-            return {name: _plain(_array(root, name)[...]) for name in names}
+            arrays = {name: _array(root, name) for name in names}
+            gone = [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]
+            if gone:
+                raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
+            return {name: _plain(array[...]) for name, array in arrays.items()}
         except Exception as error:
             raise StoreError(
                 f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); "
@@ -262,7 +266,7 @@ class Store:
     @cached_property
     def reduced(self) -> bool:
         """Whether the statistics of every committed block are persisted."""
-        done = commits.committed(self.path, self.layout, self.token, reduced=True)
+        done = commits.committed(self.path, self.layout, self.token, reduced=True, mending=True)
         return bool(done[self.committed].all())
 
     def statistics(self, layer: str) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""The three tables that answer a study's first questions, small enough to read."""
+"""The tables that answer a study's first questions, small enough to read."""
 
 from __future__ import annotations
 
@@ -16,26 +16,43 @@ if TYPE_CHECKING:
 
 
 def dice_summary(store: Store) -> pd.DataFrame:
-    """Mean Dice of each class over the slices that contain it: original, then under each condition.
+    """Mean Dice of each class over slices that contain it: under each condition, and the original on the same slices.
 
-    Columns ``class_name, samples, original`` and one a perturbing condition. ``samples`` counts slices that contain the
-    class; a condition's mean is over those of them where it applies.
+    Columns ``class_name, condition, samples, original, perturbed, change``, one row a class and condition. ``samples``
+    counts slices that contain the class and where the condition applies; both means are over exactly these.
     """
     confusion = store.confusion.compute()
     dice = analysis.dice(confusion, applicable=store.applicable).compute()
     present = confusion.isel(condition=0).sum("predicted_class") > 0
     rows = []
     for name in (c for c in store.class_names if c != BACKGROUND):
-        contains = present.sel(true_class=name).values
-        values = dice.sel(class_name=name).values[contains]
-        means = [float(np.nanmean(column)) if np.isfinite(column).any() else np.nan for column in values.T]
-        rows.append(
-            {
-                "class_name": name,
-                "samples": int(contains.sum()),
-                **dict(zip(store.conditions.index, means, strict=True)),
-            }
-        )
+        values = dice.sel(class_name=name).values[present.sel(true_class=name).values]
+        for c, condition in enumerate(store.conditions.index[1:], start=1):
+            paired = values[np.isfinite(values[:, c])]
+            original, perturbed = paired[:, [0, c]].mean(axis=0) if len(paired) else (np.nan, np.nan)
+            rows.append(
+                {
+                    "class_name": name,
+                    "condition": condition,
+                    "samples": len(paired),
+                    "original": original,
+                    "perturbed": perturbed,
+                    "change": perturbed - original,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def original_dice(store: Store) -> pd.DataFrame:
+    """Mean Dice of each class on untouched images, over slices that contain it: ``class_name, samples, dice``."""
+    confusion = store.confusion.isel(condition=[0]).compute()
+    dice = analysis.dice(confusion).isel(condition=0).compute()
+    present = confusion.isel(condition=0).sum("predicted_class") > 0
+    rows = []
+    for name in (c for c in store.class_names if c != BACKGROUND):
+        values = dice.sel(class_name=name).values[present.sel(true_class=name).values]
+        mean = float(values.mean()) if len(values) else np.nan
+        rows.append({"class_name": name, "samples": len(values), "dice": mean})
     return pd.DataFrame(rows)
 
 
@@ -55,7 +72,9 @@ def case_summary(store: Store) -> pd.DataFrame:
 def frequency_summary(store: Store, *, top: int = 3, most: int = 7) -> pd.DataFrame:
     """The most frequent top channels of every layer: one row a layer, one column a condition, ``channel (count)``."""
     frequency = build_table(store, "frequency", top=top, most=most)
-    cells = frequency.assign(cell=[f"{c} ({n})" for c, n in zip(frequency["channel"], frequency["count"], strict=True)])
-    wide = cells.groupby(["layer", "condition"], observed=True)["cell"].agg(" ".join).unstack("condition")
+    pairs = zip(frequency["channel"], frequency["count"], strict=True)
+    cells = frequency.assign(cell=[f"{channel}\u00a0({count})" for channel, count in pairs])
+    wide = cells.groupby(["layer", "condition"], observed=True)["cell"].agg(" · ".join).unstack("condition")
     conditions = [name for name in store.conditions.index if name in wide.columns]
-    return wide.reindex(index=list(store.layers.index), columns=conditions).fillna("").reset_index()
+    wide = wide.reindex(index=list(store.layers.index), columns=conditions).fillna("")
+    return wide.rename_axis(columns=None).reset_index()

@@ -175,10 +175,15 @@ def _fill(
 def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
     if values.dtype.kind == "U":
         array = _create(root, name, values.shape, dims, "string", fill_value="", filters="auto", serializer="auto")
-        array[...] = values.astype(object)
+        content: NDArray[Any] = values.astype(object)
     else:
-        array = _create(root, name, values.shape, dims, values.dtype)
-        array[...] = values
+        array, content = _create(root, name, values.shape, dims, values.dtype), values
+    _write_whole(array, content)
+
+
+def _write_whole(array: Any, content: NDArray[Any]) -> None:
+    """Write every chunk, also one of fill values alone: a coordinate's missing file then always means damage."""
+    array.with_config({"write_empty_chunks": True})[...] = content
 
 
 def _create(
@@ -202,4 +207,4 @@ def update_samples(path: Path, layout: StoreLayout, blocks: Sequence[Block]) -> 
         stored = np.asarray(array[...])
         current = values.astype(stored.dtype) if values.dtype.kind == "U" else values
         if not np.array_equal(stored, current, equal_nan=stored.dtype.kind == "f"):
-            array[...] = current
+            _write_whole(array, current)

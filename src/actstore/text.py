@@ -46,22 +46,23 @@ def block_progress() -> Iterator[BlockProgress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    start = time.perf_counter()
-    last, failed = start, 0
+    last, failed, first = time.perf_counter(), 0, 0.0
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
         task = bar.add_task("blocks", total=None, rate="")
 
         def show(block: Any, finished: int, total: int) -> None:
-            nonlocal last, failed
-            elapsed = time.perf_counter() - start
-            rate = finished / elapsed
+            nonlocal last, failed, first
+            now = time.perf_counter()
+            # The first block waited for workers to start and load the network: it says nothing of the rate.
+            first = first or now
+            rate = (finished - 1) / (now - first) if finished > 1 else 0.0
             failed += bool(getattr(block, "error", ""))
             note = f", {failed} failed" if failed else ""
-            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}")
+            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}" if rate else note)
             if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
                 last = time.perf_counter()
-                left = human_seconds((total - finished) / rate)
-                errors.print(f"{finished}/{total} blocks, {rate:.2f}/s{note}, {left} left", soft_wrap=True)
+                left = f", {rate:.2f}/s, {human_seconds((total - finished) / rate)} left" if rate else ""
+                errors.print(f"{finished}/{total} blocks{left}{note}", soft_wrap=True)
 
         yield show
 
@@ -73,7 +74,8 @@ def say(message: str) -> None:
 
 def show_frame(frame: pd.DataFrame, title: str) -> None:
     """A data frame as a table, index left out."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    say(f"\n{title}")
+    table = Table()
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
@@ -119,7 +121,7 @@ def show_plan(plan: Plan) -> None:
         "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
         "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads each, {plan.batch_size} inputs a pass",
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
-        "time": f"at most about {human_seconds(plan.seconds)}",
+        "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         "fingerprint": plan.fingerprint.run[:16],
     }
     _show_lines(lines)
@@ -151,13 +153,13 @@ def show_status(store: Store) -> None:
 
 
 def show_summary(summary: Summary) -> None:
-    rate = summary.bytes / summary.seconds if summary.seconds else 0.0
+    written = "nothing: every block is there" if not summary.done and not summary.failed else human_bytes(summary.bytes)
     _show_lines(
         {
             "blocks": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
             "inferred": f"{summary.inferred} inputs of {summary.samples} samples "
             f"in {summary.forward_passes} forward passes",
-            "written": f"{human_bytes(summary.bytes)} in {human_seconds(summary.seconds)} ({human_bytes(rate)}/s)",
+            "written": f"{written}, {human_seconds(summary.seconds)} with start-up",
             "store": str(summary.store),
         }
     )

@@ -38,6 +38,10 @@ def find_volumes(data: spec.Data) -> tuple[VolumeFile, ...]:
         from actstore.data.phantom import write_phantom
 
         write_phantom(data.root, patients=data.phantom.patients, seed=data.phantom.seed)
+    elif data.format == "phantom":
+        from actstore.data.phantom import check_seed
+
+        check_seed(data.root, data.phantom.seed)
     if not os.path.exists(data.root):
         raise DataError(f"{shown(data.root)}: no such folder, or none that can be reached; correct data.root")
     find = nnunet.find if data.format == "nnunet" else acdc.find

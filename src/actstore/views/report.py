@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from actstore.errors import StoreError
-from actstore.summaries import case_summary, dice_summary, frequency_summary
+from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.units import human_bytes
 from actstore.views.figures import frequency_map, save_png
 
@@ -40,6 +40,7 @@ def write_report(store: Store, output: Path) -> Path:
         store=store,
         patients=store.samples["patient"].nunique(),
         size=human_bytes(store.nbytes),
+        original=_table(original_dice(store)),
         dice=_table(dice_summary(store)),
         cases=_table(case_summary(store)),
         frequency=_table(frequency_summary(store)),

@@ -130,6 +130,25 @@ def _folders(root: Path, patients: int) -> list[Path]:
     return [root / patient_name(index) for index in range(1, patients + 1)]
 
 
+def check_seed(root: Path, seed: int) -> None:
+    """Refuse a phantom of another seed or version; a folder without a marker is somebody's own data.
+
+    Raises
+    ------
+    DataError
+        naming both.
+    """
+    try:
+        found = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        found.pop("patients", None)
+    except (OSError, ValueError, AttributeError):
+        return
+    if found != _identity(seed):
+        raise DataError(
+            f"{root}: holds another phantom, {found}, not {_identity(seed)}: correct data.phantom.seed or data.root"
+        )
+
+
 def _is_there(root: Path, patients: int, seed: int) -> bool:
     """Whether ``root`` holds this phantom already; ``False`` if there is nothing.
 
