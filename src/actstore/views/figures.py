@@ -48,7 +48,8 @@ def frequency_map(store: Store, *, top: int = 3) -> hv.Layout:
             n = int(frequency["n"])
             share[row, : frequency.sizes["channel"]] = frequency["count"].values / max(n, 1)
         panels.append(_map(share, layers, f"{condition}  (n = {n} samples)", top))
-    layout = hv.Layout(panels).cols(1)
+    above = [panel.opts(xlabel="", backend="matplotlib") for panel in panels[:-1]]
+    layout = hv.Layout([*above, *panels[-1:]]).cols(1)
     return layout.opts(
         fig_inches=(11, 5.2 * len(panels)), sublabel_format="", vspace=0.5, tight=True, backend="matplotlib"
     )
