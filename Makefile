@@ -27,6 +27,8 @@ lint: environment
 
 benchmark: environment
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/capture.py
+	$(BIN)/python benchmarks/reductions.py
 
 clean:
 	rm -rf $(VENV) actstore-demo
