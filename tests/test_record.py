@@ -229,7 +229,7 @@ def test_any_batch_size_stores_its_own_batches(tmp_path: Path, write_spec: Write
     assert expect_equal(store, "BasicUNet", tmp_path / "weights.safetensors", batch_size) == summary.forward_passes
 
 
-@pytest.mark.parametrize("target", [1, 2 * 32 * 32 * 4, 10**9], ids=["every map", "two conditions", "whole samples"])
+@pytest.mark.parametrize("target", [1, 10**9], ids=["every map", "whole samples"])
 @pytest.mark.parametrize("ring", [1, 3])
 def test_any_cut_into_chunks_and_buffers_stores_the_same(
     tmp_path: Path, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch, target: int, ring: int
@@ -243,7 +243,7 @@ def test_any_cut_into_chunks_and_buffers_stores_the_same(
     assert make_plan(spec, timing=False).ring_samples == ring
     store, summary = record_store(tmp_path, write_spec, "Tricky", **changes)
     grids = {store.layout.activation(layer).grid[:2] for layer in store.layout.layers}
-    assert grids == {1: {(4, 3)}, 2 * 32 * 32 * 4: {(2, 3)}, 10**9: {(1, 1)}}[target]
+    assert grids == {1: {(4, 3)}, 10**9: {(1, 1)}}[target]
     passes = expect_equal(store, "Tricky", tmp_path / "weights.safetensors", 4, ring=ring)
     assert passes == summary.forward_passes
     assert store.reduced

@@ -182,7 +182,8 @@ def test_chunks_larger_than_a_page_keep_their_phase(tmp_path: Path) -> None:
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_a_part_is_the_slice_of_the_whole(data: st.DataObject) -> None:
-    layout = make_layout((1, 4, 1, 1), (2, 3, 5, 7), slots=6)
+    split = data.draw(st.booleans())
+    layout = make_layout((2, 4, 1, 1) if split else (1, 4, 1, 1), (1 if split else 2, 3, 5, 7), slots=6)
     values = random_bits(np.random.default_rng(2), (6, *layout.sample_shape), layout.dtype)
     first = data.draw(st.integers(0, 5))
     count = data.draw(st.integers(1, 6 - first))
@@ -211,11 +212,9 @@ def test_one_map_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert filled == [layout.chunk_stride] * 3
 
 
-@pytest.mark.parametrize(
-    ("grid", "channels"), [((1, 4, 1, 1), (1, 6)), ((2, 4, 1, 1), (0, 3))], ids=["not whole chunks", "split conditions"]
-)
-def test_channels_must_be_whole_inner_chunks(tmp_path: Path, grid: tuple[int, ...], channels: tuple[int, int]) -> None:
-    layout = make_layout(grid, (2, 3, 5, 7))
+@pytest.mark.parametrize("channels", [(1, 6), (0, 4)])
+def test_channels_must_be_whole_inner_chunks(tmp_path: Path, channels: tuple[int, int]) -> None:
+    layout = make_layout((1, 4, 1, 1), (2, 3, 5, 7))
     write_shard(
         tmp_path / "0", layout, random_bits(np.random.default_rng(0), (1, *layout.sample_shape), "float32"), [1]
     )

@@ -321,8 +321,10 @@ def expect_statistics(store: Store, layer: str) -> None:
     """What is read is what is computed, and what NumPy computes in double precision."""
     assert store.reduced
     lazily, read = analysis.statistics(store[layer], STATISTICS), store.statistics(layer)
-    assert set(read) == set(STATISTICS)
+    fused = store.statistics(layer, persisted=False)
+    assert set(read) == set(fused) == set(STATISTICS)
     for statistic in STATISTICS:
+        xr.testing.assert_identical(fused[statistic].compute(), lazily[statistic].compute())
         assert read[statistic].dims == lazily[statistic].dims
         assert read[statistic].dtype == np.float64
         np.testing.assert_allclose(read[statistic].values, lazily[statistic].values, rtol=1e-12, atol=1e-15)
@@ -503,6 +505,16 @@ def test_graphs_grow_with_blocks_alone(tmp_path: Path, blocks: int) -> None:
     built, optimized = count_tasks(analysis.mad(activation))
     assert optimized <= 2 * data.npartitions
     assert built <= 8 * data.npartitions
+
+
+def test_statistics_that_are_not_there_are_refused(deep_copy: Path) -> None:
+    forget_statistics(deep_copy, 1)
+    store = actstore.open(deep_copy)
+    with pytest.raises(StoreError, match="run `actstore reduce"):
+        store.statistics("L05", persisted=True)
+    with pytest.raises(StoreError, match="unknown statistic 'ssim': choose from mad, mse, mean, std"):
+        store.statistics("L05", ["mad", "ssim"])
+    assert set(store.statistics("L05", ["std"])) == {"std"}
 
 
 def test_small_blocks_share_a_task(store: Store) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,29 +60,29 @@ class ArrayLayout:
     def chunk_shape(self) -> tuple[int, ...]:
         return (1, *self.chunk)
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, ...]:
         """Inner chunks of one sample along each of its dims."""
         return tuple(n // c for n, c in zip(self.sample_shape, self.chunk, strict=True))
 
-    @property
+    @cached_property
     def chunks_per_sample(self) -> int:
         return math.prod(self.grid)
 
-    @property
+    @cached_property
     def chunk_bytes(self) -> int:
         return math.prod(self.chunk) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def chunk_stride(self) -> int:
         """Bytes from one inner chunk of a shard to the next: the chunk and its checksum."""
         return self.chunk_bytes + CHECKSUM_BYTES
 
-    @property
+    @cached_property
     def sample_stride(self) -> int:
         return self.chunks_per_sample * self.chunk_stride
 
-    @property
+    @cached_property
     def index_bytes(self) -> int:
         return self.slots * self.chunks_per_sample * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
 
@@ -150,12 +151,12 @@ def inner_chunk(conditions: int, channels: int, map_bytes: int, target: int = CH
     """(conditions, channels) of one inner chunk.
 
     All conditions and as many channels as fit ``target`` bytes; where one channel of all conditions is larger already,
-    one channel and as many conditions as fit. Both divide their axis, so that no chunk is padded.
+    one channel of one condition. Both divide their axis, so that no chunk is padded.
     """
     fitting = target // map_bytes
     if fitting >= conditions:
         return conditions, largest_divisor(channels, fitting // conditions)
-    return largest_divisor(conditions, max(1, fitting)), 1
+    return 1, 1
 
 
 def activation_layout(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
+from dask.blockwise import BlockwiseDepDict, blockwise
+from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_pieces, read_small
+from actstore.schema import DIFFERENCE_STATISTICS
 
 #: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
 #: sample is larger: few tasks, each long enough to hide what a scheduler costs.
@@ -20,29 +25,74 @@ TASK_BYTES = 64 * 2**20
 
 #: (block, samples that it holds)
 Part = tuple[int, int]
+Chunks = tuple[tuple[int, ...], ...]
+#: Position of a task to what its function gets.
+Arguments = Mapping[tuple[int, ...], object]
 
 
 def sharded(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> da.Array:
     """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
     tasks = cut(root, layout, parts)
-    channels = _cut_channels(layout)
     if not tasks:
         empty: da.Array = da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
         return empty
-    chunks: list[tuple[int, ...]] = [tuple(sum(piece.count for piece in task) for task in tasks)]
-    chunks += [(n,) for n in layout.sample_shape]
-    if channels:
-        chunks[2] = tuple(stop - start for start, stop in channels)
-    array: da.Array = da.map_blocks(
-        _load_sharded,
-        chunks=tuple(chunks),
-        dtype=layout.dtype,
-        meta=np.empty((0,) * len(layout.shape), dtype=layout.dtype),
+    chunks = [_samples(tasks), *((n,) for n in layout.sample_shape)]
+    if cuts := _cut_channels(layout):
+        chunks[2] = tuple(stop - start for start, stop in cuts)
+    arguments: Arguments = {
+        (i, g): (task, group) for i, task in enumerate(tasks) for g, group in enumerate(cuts or [None])
+    }
+    token = tokenize(root, layout, parts, TASK_BYTES)
+    axes = (0, 2) if len(layout.dims) > 2 else (0, 1)
+    return _array(f"read-{token}", _load_sharded, axes, arguments, tuple(chunks), layout.dtype, layout=layout)
+
+
+def statistics(
+    root: Path, layout: ArrayLayout, parts: Sequence[Part], names: tuple[str, ...]
+) -> dict[str, tuple[tuple[str, ...], da.Array]]:
+    """Per-channel statistics of an activation, reduced while its inner chunks are read: name to dims and float64 array.
+
+    All of ``names`` come from one pass of one task for every `TASK_BYTES` of samples; no task holds more than a few
+    inner chunks.
+    """
+    from actstore.statistics import reduce_pieces  # compiles
+
+    tasks = cut(root, layout, parts)
+    conditions, channels = layout.sample_shape[:2]
+    found: dict[str, tuple[tuple[str, ...], da.Array]] = {}
+    token = tokenize(root, layout, parts, names, TASK_BYTES)
+    layer = blockwise(
+        reduce_pieces,
+        f"reduce-{token}",
+        (0,),
+        BlockwiseDepDict({(i,): task for i, task in enumerate(tasks)}, (len(tasks),)),
+        (0,),
+        numblocks={},
         layout=layout,
-        tasks=tasks,
-        channels=channels,
+        names=names,
     )
-    return array
+    reduced = HighLevelGraph.from_collections(f"reduce-{token}", layer)
+    for i, name in enumerate(names):
+        dims = ("sample", "condition", "channel") if name in DIFFERENCE_STATISTICS else ("sample", "channel")
+        shape = (conditions, channels) if name in DIFFERENCE_STATISTICS else (channels,)
+        every = tuple(range(len(dims)))
+        pick = blockwise(
+            itemgetter(i),
+            f"{name}-{token}",
+            every,
+            f"reduce-{token}",
+            (0,),
+            numblocks={f"reduce-{token}": (len(tasks),)},
+            new_axes=dict.fromkeys(every[1:], 1),
+        )
+        graph = HighLevelGraph(
+            {**reduced.layers, f"{name}-{token}": pick},
+            {**reduced.dependencies, f"{name}-{token}": {f"reduce-{token}"}},
+        )
+        chunks = (_samples(tasks), *((n,) for n in shape))
+        array = da.Array(graph, f"{name}-{token}", chunks, meta=np.empty((0,) * len(dims)))
+        found[name] = (dims, array if tasks else da.empty((0, *shape)))
+    return found
 
 
 def cut(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[Piece, ...], ...]:
@@ -61,41 +111,60 @@ def cut(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[P
     return tuple(map(tuple, tasks))
 
 
+def _samples(tasks: Sequence[Sequence[Piece]]) -> tuple[int, ...]:
+    return tuple(sum(piece.count for piece in task) for task in tasks)
+
+
 def _cut_channels(layout: ArrayLayout) -> tuple[tuple[int, int], ...]:
-    """Ranges of whole inner chunks along ``channel``; empty where a sample is small enough, or cannot be cut there."""
-    if layout.dims[1:3] != ("condition", "channel") or layout.grid[0] != 1 or layout.sample_stride <= TASK_BYTES:
+    """Ranges of whole inner chunks along ``channel``; none where a sample is small enough."""
+    if layout.dims[1:3] != ("condition", "channel") or layout.sample_stride <= TASK_BYTES:
         return ()
-    step = max(1, TASK_BYTES // layout.chunk_stride) * layout.chunk[1]
+    step = max(1, TASK_BYTES // (layout.grid[0] * layout.chunk_stride)) * layout.chunk[1]
     channels = layout.sample_shape[1]
     return tuple((start, min(start + step, channels)) for start in range(0, channels, step))
 
 
-def _load_sharded(
-    *,
-    layout: ArrayLayout,
-    tasks: tuple[tuple[Piece, ...], ...],
-    channels: tuple[tuple[int, int], ...],
-    block_id: tuple[int, ...],
-) -> NDArray[Any]:
-    return read_pieces(layout, tasks[block_id[0]], channels=channels[block_id[2]] if channels else None)
+def _array(
+    name: str,
+    function: Callable[..., NDArray[Any]],
+    axes: tuple[int, ...],
+    arguments: Arguments,
+    chunks: Chunks,
+    dtype: str,
+    **common: object,
+) -> da.Array:
+    """An array whose task at each position along ``axes`` gets its own argument: a graph linear in its tasks."""
+    index = tuple(range(len(chunks)))
+    numblocks = tuple(len(chunks[axis]) for axis in axes)
+    others = [axis for axis in index if axis not in axes]
+    layer = blockwise(
+        function,
+        name,
+        index,
+        BlockwiseDepDict(dict(arguments), numblocks),
+        axes,
+        numblocks={},
+        new_axes=dict.fromkeys(others, 1),
+        **common,
+    )
+    graph = HighLevelGraph.from_collections(name, layer)
+    return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype=dtype))
+
+
+def _load_sharded(argument: tuple[tuple[Piece, ...], tuple[int, int] | None], *, layout: ArrayLayout) -> NDArray[Any]:
+    pieces, channels = argument
+    return read_pieces(layout, pieces, channels=channels)
 
 
 def small(root: Path, layout: SmallLayout, parts: tuple[Part, ...]) -> da.Array:
     """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
     shape = (sum(n for _, n in parts), *layout.chunk[1:])
-    array: da.Array = da.map_blocks(
-        _load_small,
-        chunks=tuple((n,) for n in shape),
-        dtype=layout.dtype,
-        meta=np.empty((0,) * len(shape), dtype=layout.dtype),
-        root=root,
-        layout=layout,
-        parts=parts,
-    )
-    return array
+    chunks = tuple((n,) for n in shape)
+    name = f"small-{tokenize(root, layout, parts)}"
+    return _array(name, _load_small, (0,), {(0,): parts}, chunks, layout.dtype, root=root, layout=layout)
 
 
-def _load_small(*, root: Path, layout: SmallLayout, parts: tuple[Part, ...], block_id: tuple[int, ...]) -> NDArray[Any]:
+def _load_small(parts: tuple[Part, ...], *, root: Path, layout: SmallLayout) -> NDArray[Any]:
     found = np.empty((sum(n for _, n in parts), *layout.chunk[1:]), dtype=layout.dtype)
     position = 0
     for block, valid in parts:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from crc32c import crc32c
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from actstore import pool
 from actstore.errors import StoreError
 from actstore.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
+
+Result = TypeVar("Result")
 
 #: Bytes read and checked at a time: what a core's cache holds.
 PIECE_BYTES = 2 * 2**20
@@ -137,22 +139,77 @@ def read_pieces(
     Parameters
     ----------
     channels
-        (start, stop) along the second dim of a sample: whole inner chunks, each of which holds all conditions.
+        (start, stop) along the second dim of a sample: whole inner chunks.
     """
-    start, grid = 0, layout.grid
-    if channels is not None and channels != (0, layout.sample_shape[1]):
-        per_chunk = layout.chunk[1]
-        if grid[0] != 1 or channels[0] % per_chunk or channels[1] % per_chunk:
-            raise ValueError(f"{layout.path}: channels {channels} are not whole inner chunks")
-        start = channels[0] // per_chunk
-        grid = (1, channels[1] // per_chunk - start, *grid[2:])
+    grid, first = layout.grid, 0
+    if channels is not None:
+        first, stop = _groups(layout, channels)
+        grid = (grid[0], stop - first, *grid[2:])
     raw = _raw(sum(piece.count for piece in pieces), math.prod(grid), layout.chunk_stride)
     position = 0
     for piece in pieces:
+        part = raw[position : position + piece.count]
         with ShardReader(piece.path, layout, piece.valid) as shard:
-            shard.fill(raw[position : position + piece.count], piece.first, start)
+            if grid == layout.grid:
+                shard.fill(part, piece.first, 0)
+            else:
+                for c in range(grid[0]):
+                    columns = slice(c * grid[1], (c + 1) * grid[1])
+                    shard.fill(part[:, columns], piece.first, c * layout.grid[1] + first)
         position += piece.count
     return _assembled(by_chunk(raw, layout, grid))
+
+
+def _groups(layout: ArrayLayout, channels: tuple[int, int]) -> tuple[int, int]:
+    """Positions along the chunk grid's channel axis of a range of channels."""
+    (start, more), (stop, rest) = (divmod(channel, layout.chunk[1]) for channel in channels)
+    if more or rest:
+        raise ValueError(f"{layout.path}: channels {channels} are not whole inner chunks")
+    return start, stop
+
+
+def reduce_groups(
+    layout: ArrayLayout, piece: Piece, reduction: Callable[[NDArray[Any]], Callable[[], Result]]
+) -> Iterator[tuple[slice, slice, Result]]:
+    """Reduce consecutive samples of one activation shard while they are read, a few inner chunks at a time.
+
+    Parameters
+    ----------
+    reduction
+        called with memory for maps (sample, channel, condition, \\*space); what it returns is called whenever that has
+        been filled with the next values, checked.
+
+    Yields
+    ------
+    samples, channels, result
+        where the maps belong, samples counted from ``piece.first``.
+    """
+    conditions, groups = layout.grid[:2]
+    step = max(1, PIECE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
+    raw = _raw(min(step, piece.count), conditions, layout.chunk_stride)
+    grid = (conditions, 1, *layout.grid[2:])
+    with ShardReader(piece.path, layout, piece.valid) as shard:
+        reduce: Callable[[], Result] | None = None
+        for first in range(0, piece.count, step):
+            if reduce is None or piece.count - first < len(raw):
+                raw = raw[: piece.count - first]
+                reduce = reduction(maps_of(by_chunk(raw, layout, grid)))
+            for group in range(groups):
+                for c in range(conditions):
+                    shard.fill(raw[:, c : c + 1], piece.first + first, c * groups + group)
+                channels = slice(group * layout.chunk[1], (group + 1) * layout.chunk[1])
+                yield slice(first, first + len(raw)), channels, reduce()
+
+
+def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:
+    """A channel group (sample, \\*grid, \\*chunk) of an activation, seen as (sample, channel, condition, \\*space)."""
+    n = (chunks.ndim - 1) // 2
+    maps = chunks.squeeze(axis=tuple(range(2, 1 + n)))
+    if maps.shape[1] == 1:
+        return maps[:, 0].swapaxes(1, 2)
+    if maps.shape[2] != 1:
+        raise ValueError(f"inner chunks of {maps.shape[2]} of {maps.shape[1] * maps.shape[2]} conditions: one or all")
+    return maps[:, :, 0].swapaxes(1, 2)
 
 
 def by_chunk(raw: NDArray[np.uint8], layout: ArrayLayout, grid: tuple[int, ...]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from actstore import commits
-from actstore.reader import ShardReader, by_chunk
+from actstore.reader import Piece
 from actstore.statistics import BlockStatistics
 
 if TYPE_CHECKING:
@@ -56,8 +56,5 @@ def _reduce_block(store: Store, block: int, samples: int) -> None:
     statistics = BlockStatistics(store.layout, samples)
     for i, layer in enumerate(store.layout.layers):
         array = store.layout.activation(layer)
-        with ShardReader(store.path / array.shard_key(block), array, samples) as shard:
-            for sample in range(samples):
-                content = shard.read(sample, 1, 0, array.chunks_per_sample)
-                statistics.add_chunks(i, sample, by_chunk(content, array, array.grid))
+        statistics.read(i, Piece(store.path / array.shard_key(block), samples, 0, samples))
     statistics.write(store.path, block, store.token)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.analysis.kernel import reduce_chunk
+from actstore.analysis.kernel import Reduction, reduce_chunk
 from actstore.layout import ArrayLayout
-from actstore.schema import STATISTICS, StoreLayout
+from actstore.reader import Piece, maps_of, reduce_groups
+from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, StoreLayout
 from actstore.shards import ShardBuffer, write_small
 
 
@@ -30,20 +32,21 @@ class BlockStatistics:
         """Reduce the samples that ``buffers``, in the order of ``layout.sharded``, hold."""
         activations = buffers[len(buffers) - len(self.layout.layers) :]
         for layer, buffer in enumerate(activations):
-            self.add_chunks(layer, buffer.first, buffer.view)
+            samples = slice(buffer.first, buffer.first + buffer.count)
+            channels = buffer.layout.chunk[1]
+            for group in range(buffer.layout.grid[1]):
+                found = reduce_chunk(maps_of(buffer.view[:, :, group : group + 1]), STATISTICS)
+                self._put(layer, samples, slice(group * channels, (group + 1) * channels), found)
 
-    def add_chunks(self, layer: int, first: int, chunks: NDArray[Any]) -> None:
-        """Reduce samples of one layer, given by inner chunk: (sample, \\*grid, \\*chunk) as in a shard."""
+    def read(self, layer: int, piece: Piece) -> None:
+        """Reduce the samples of one layer that are stored already."""
         array = self.layout.activation(self.layout.layers[layer])
-        count = len(chunks)
-        for start, maps in channel_groups(chunks, array):
-            stop = start + maps.shape[1]
-            for name, found in zip(STATISTICS, reduce_chunk(maps, STATISTICS), strict=True):
-                values = self._values[layer][name][first : first + count]
-                if found.ndim == 3:
-                    values[:, :, start:stop] = found.swapaxes(1, 2)
-                else:
-                    values[:, start:stop] = found
+        for found in reduce_groups(array, piece, partial(Reduction, names=STATISTICS)):
+            self._put(layer, *found)
+
+    def _put(self, layer: int, samples: slice, channels: slice, found: Sequence[NDArray[Any]]) -> None:
+        for name, values in zip(STATISTICS, found, strict=True):
+            _place(self._values[layer][name], samples, channels, values)
 
     def write(self, root: Path, block: int, token: int, *, fsync: bool = False) -> int:
         """Persist the statistics of ``block``, their record last. Returns bytes written."""
@@ -57,17 +60,34 @@ class BlockStatistics:
         return size + write_small(root / record.chunk_key(block), content, fsync=fsync)
 
 
-def channel_groups(chunks: NDArray[Any], array: ArrayLayout) -> list[tuple[int, NDArray[Any]]]:
-    """Inner chunks (sample, \\*grid, \\*chunk) as pairs of first channel and maps.
+def reduce_pieces(
+    pieces: Sequence[Piece], *, layout: ArrayLayout, names: tuple[str, ...]
+) -> tuple[NDArray[np.float64], ...]:
+    """Statistics of samples of several shards, reduced inner chunk by inner chunk while it is in the cache.
 
-    Maps are (sample, channel, condition, \\*space): views where an inner chunk holds all conditions, else copies.
+    Returns
+    -------
+    one array for each of ``names``: "mad", "mse" (sample, condition, channel), "mean", "std" (sample, channel).
     """
-    n = len(array.grid)
-    per_group = array.chunk[1]
-    squeezed = chunks.squeeze(axis=tuple(range(3, 1 + n)))
-    groups = []
-    for group in range(array.grid[1]):
-        maps = squeezed[:, :, group]
-        conditions_first = maps.reshape(len(maps), -1, *maps.shape[3:]) if maps.shape[1] > 1 else maps[:, 0]
-        groups.append((group * per_group, conditions_first.swapaxes(1, 2)))
-    return groups
+    samples = sum(piece.count for piece in pieces)
+    conditions, channels = layout.sample_shape[:2]
+    results = tuple(
+        np.empty((samples, conditions, channels) if name in DIFFERENCE_STATISTICS else (samples, channels))
+        for name in names
+    )
+    position = 0
+    for piece in pieces:
+        for inside, group, found in reduce_groups(layout, piece, partial(Reduction, names=names)):
+            samples_here = slice(position + inside.start, position + inside.stop)
+            for result, values in zip(results, found, strict=True):
+                _place(result, samples_here, group, values)
+        position += piece.count
+    return results
+
+
+def _place(target: NDArray[Any], samples: slice, channels: slice, values: NDArray[Any]) -> None:
+    """Put what was found for (sample, channel[, condition]) where it belongs in (sample[, condition], channel)."""
+    if values.ndim == 3:
+        target[samples, :, channels] = values.swapaxes(1, 2)
+    else:
+        target[samples, channels] = values

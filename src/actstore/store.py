@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from actstore import commits, lazy
 from actstore.errors import StoreError, one_line
-from actstore.layout import ArrayLayout
+from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
-from actstore.schema import SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
+from actstore.schema import DIFFERENCE_STATISTICS, SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
 
 if TYPE_CHECKING:
@@ -164,8 +165,7 @@ class Store:
             naming the layers that there are.
         """
         found = self._layer(layer)
-        array = self._read(self.layout.activation(found), name="activation")
-        return array.assign_coords(channel=np.arange(found.channels), layer=found.name, module=found.label)
+        return self._read(self.layout.activation(found), "activation", found)
 
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
         """One channel of one sample in one condition: ([z,] y, x), NaN where not applicable.
@@ -205,11 +205,11 @@ class Store:
         names = [layer.name for layer in self.layout.layers]
         raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
 
-    def _read(self, array: ArrayLayout, name: str) -> xr.DataArray:
+    def _read(self, array: ArrayLayout, name: str, layer: Layer | None = None) -> xr.DataArray:
         data = lazy.sharded(self.path, array, self.parts)
-        return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
+        return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims, layer), name=name)
 
-    def _coords(self, dims: tuple[str, ...]) -> dict[str, Any]:
+    def _coords(self, dims: tuple[str, ...], layer: Layer | None = None) -> xr.Coordinates:
         coords: dict[str, Any] = {}
         for name, values in self._sample.items():
             coords[name] = ("sample", values)
@@ -218,7 +218,9 @@ class Store:
             coords |= {name: ("condition", self._condition[name]) for name in CONDITION_COORDINATES}
         if "true_class" in dims:
             coords |= {"true_class": list(self.class_names), "predicted_class": list(self.class_names)}
-        return coords
+        if layer is not None:
+            coords |= {"channel": np.arange(layer.channels), "layer": layer.name, "module": layer.label}
+        return xr.Coordinates(coords)
 
     @property
     def image(self) -> xr.DataArray:
@@ -259,7 +261,7 @@ class Store:
 
         return analysis.cases(self.confusion, self.case_rules, applicable=self.applicable)
 
-    def _small(self, array: Any, name: str) -> xr.DataArray:
+    def _small(self, array: SmallLayout, name: str) -> xr.DataArray:
         data = lazy.small(self.path, array, self.parts)
         return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
 
@@ -269,18 +271,37 @@ class Store:
         done = commits.committed(self.path, self.layout, self.token, reduced=True, mending=True)
         return bool(done[self.committed].all())
 
-    def statistics(self, layer: str) -> xr.Dataset:
-        """MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel), float64, lazy.
+    def statistics(self, layer: str, names: Sequence[str] = STATISTICS, *, persisted: bool | None = None) -> xr.Dataset:
+        """Per-channel statistics of a layer, lazy, all of ``names`` from one pass over its shards.
 
-        Read where persisted, computed from the activations otherwise.
+        Parameters
+        ----------
+        names
+            of "mad" and "mse", (sample, condition, channel) differences from the original; "mean" and "std" of the
+            original, (sample, channel); float64.
+        persisted
+            read what capture or `reduce_store` persisted, or reduce the activations; by default the first where every
+            committed block has it.
+
+        Raises
+        ------
+        KeyError
+            naming the layers that there are.
+        StoreError
+            if a name is unknown, or statistics shall be read that are not persisted.
         """
-        from actstore import analysis
-
         found = self._layer(layer)
-        if not self.reduced:
-            return analysis.statistics(self[layer], STATISTICS)
-        arrays = {name: self._small(self.layout.statistic(found, name), name) for name in STATISTICS}
-        return xr.Dataset(arrays).assign_coords(channel=np.arange(found.channels), layer=found.name, module=found.label)
+        if unknown := [name for name in names if name not in STATISTICS]:
+            raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(STATISTICS)}")
+        if persisted and not self.reduced:
+            raise StoreError(f"{self.path} has blocks without persisted statistics: run `actstore reduce {self.path}`")
+        if self.reduced if persisted is None else persisted:
+            small = {name: self.layout.statistic(found, name) for name in names}
+            arrays = {name: (array.dims, lazy.small(self.path, array, self.parts)) for name, array in small.items()}
+        else:
+            arrays = lazy.statistics(self.path, self.layout.activation(found), self.parts, tuple(names))
+        dims = ("sample", "condition", "channel") if {*names} & {*DIFFERENCE_STATISTICS} else ("sample", "channel")
+        return xr.Dataset(arrays, coords=self._coords(dims, found))
 
     @cached_property
     def tree(self) -> xr.DataTree:

@@ -1,167 +1,235 @@
-"""One pass over a chunk of activations, in blocks that stay in a core's cache."""
+"""One compiled pass over a chunk of activations; the interpreter's lock is free meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
+import numba
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: Bytes of differences worked on at once. Of 64 KiB to 4 MiB on three layer shapes: smaller blocks pay for Python (half
-#: the speed at 128 KiB), 2 MiB and more gain at most a fifth and depend on a large shared cache.
+#: Bytes that are converted at once where a chunk's values cannot be reduced as they lie in memory.
 SCRATCH_BYTES = 1024 * 1024
 #: Values summed in the working precision before float64 takes over: float32 sums stay
 #: within 2e-7 up to 512, 1e-6 at 4096.
 SEGMENT = 512
 #: Sums outside this range may have lost float32 terms to overflow or underflow, and are repeated in float64.
-SAFE_RANGE = (1e-30, 1e30)
+SMALLEST, LARGEST = 1e-30, 1e30
 
 
-def reduce_chunk(chunk: Floats, names: tuple[str, ...]) -> tuple[Floats, ...]:
+def _compiled(function: Function) -> Function:
+    """``function`` in machine code, kept on disk for later processes where a folder for it is writable.
+
+    Sums may be taken in any order, for which vector registers are used; NaN and infinities are kept.
+    """
+    fastmath = {"reassoc", "nsz", "arcp", "contract"}
+    try:
+        compiled = numba.njit(function, nogil=True, fastmath=fastmath, cache=True)
+    except RuntimeError:  # no folder
+        compiled = numba.njit(function, nogil=True, fastmath=fastmath)
+    return cast(Function, compiled)
+
+
+DIFFERENCES = ("mad", "mse")
+MOMENTS = ("mean", "std")
+
+
+def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, ...]:
     """Statistics ``names`` of ``chunk``, each float64.
 
     ``chunk`` is (sample, channel, condition, …space) with the original as condition 0, of any real dtype and memory
     layout. "mad" and "mse" are (sample, channel, condition); "mean" and "std" of the original are (sample, channel).
-    Temporaries take about :data:`SCRATCH_BYTES`, plus a copy of one sample where space is not contiguous.
+    float32 and float64 are reduced where they lie if space is contiguous; otherwise temporaries of about
+    :data:`SCRATCH_BYTES`, or of one channel, are used.
     """
-    samples, channels, conditions, *space = chunk.shape
-    size = int(np.prod(space))
-    results: dict[str, Floats] = {
-        name: np.zeros((samples, channels, conditions) if name in ("mad", "mse") else (samples, channels))
-        for name in ("mad", "mse", "mean", "std")
-        if name in names
-    }
-    work = np.result_type(chunk.dtype, np.float32)
-    differences = _Differences(work, SCRATCH_BYTES) if "mad" in names or "mse" in names else None
-    moments = _Moments(SCRATCH_BYTES) if "mean" in names or "std" in names else None
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    return Reduction(chunk, names)()
+
+
+class Reduction:
+    """Reduces memory that is filled again and again: what can be prepared once is."""
+
+    def __init__(self, chunk: NDArray[Any], names: tuple[str, ...]) -> None:
+        self.names = names
+        self._chunk = chunk
+        samples, channels, conditions, *space = chunk.shape
+        self._shape = (samples, channels, conditions, math.prod(space))
+        self._moments = any(name in MOMENTS for name in names)
+        self._differences = any(name in DIFFERENCES for name in names)
+        self._maps = _in_order(chunk, self._shape)
+        self._run = _run(self._maps) if self._maps is not None and self._maps.dtype != np.float16 else None
+
+    def __call__(self) -> tuple[Floats, ...]:
+        """Statistics of what the memory holds now, in the order of ``names``, as `reduce_chunk`."""
+        samples, channels, conditions, size = self._shape
+        if samples and channels and size and self._run is not None:
+            found = self._reduce(self._run)
+        else:
+            found = {name: np.full((samples, channels, conditions), np.nan) for name in DIFFERENCES}
+            found |= {name: np.full((samples, channels), np.nan) for name in MOMENTS}
+            for s, k, maps in self._copies() if samples and channels and size else ():
+                for name, values in self._reduce(_run(maps)).items():
+                    found[name][s, k] = values
+        return tuple(found[name] for name in self.names)
+
+    def _reduce(self, run: Run) -> dict[str, Floats]:
+        samples, channels, conditions, _ = run[1]
+        found: dict[str, Floats] = {}
+        if self._differences:
+            mad, mse = np.empty((samples, channels, conditions)), np.empty((samples, channels, conditions))
+            _differences(*run, mad, mse)
+            found |= {"mad": mad, "mse": mse}
+        if self._moments:
+            mean, std = np.empty((samples, channels)), np.empty((samples, channels))
+            _moments(*run, mean, std)
+            found |= {"mean": mean, "std": std}
+        return found
+
+    def _copies(self) -> Iterator[tuple[slice, slice, Floats]]:
+        """Samples and channels with a converted copy of their maps (sample, channel, condition, pixel)."""
+        samples, channels, conditions, size = self._shape
+        work = np.result_type(self._chunk.dtype, np.float32).newbyteorder("=")
+        step = max(1, SCRATCH_BYTES // (conditions * size * work.itemsize))
+        scratch = np.empty(min(step, channels) * conditions * size, work)
         for s in range(samples):
-            maps = chunk[s].reshape(channels, conditions, size)
-            if differences:
-                differences.reduce(maps, {n: r[s] for n, r in results.items() if n in ("mad", "mse")})
-            if moments:
-                moments.reduce(maps[:, 0], {n: r[s] for n, r in results.items() if n in ("mean", "std")})
-    return tuple(results[name] for name in names)
+            for k in range(0, channels, step):
+                part = self._chunk[s : s + 1, k : k + step]
+                copy = scratch[: part.size].reshape(1, -1, conditions, size)
+                if self._maps is not None:
+                    half, shape, strides = _run(self._maps[s : s + 1, k : k + step])
+                    _widen(half.view(np.uint16), shape, strides, copy.view(np.uint32))
+                else:
+                    np.copyto(copy.reshape(part.shape), part)
+                yield slice(s, s + 1), slice(k, k + step), copy
 
 
-def _pieces(channels: int, size: int, values: int) -> Iterator[tuple[slice, slice]]:
-    """Cover (channel, pixel) by pieces of about ``values`` values: several whole maps, or a part of one."""
-    if size <= values:
-        step = max(1, values // max(size, 1))
-        for k in range(0, channels, step):
-            yield slice(k, min(k + step, channels)), slice(0, size)
-        return
-    step = max(SEGMENT, values - values % SEGMENT)
-    for k in range(channels):
-        for p in range(0, size, step):
-            yield slice(k, k + 1), slice(p, min(p + step, size))
+#: Values one after another; (sample, channel, condition, pixel); strides of the first three in values.
+Run = tuple[Floats, tuple[int, ...], tuple[int, ...]]
 
 
-class _Differences:
-    """Mean absolute and mean squared difference of every condition from condition 0."""
-
-    def __init__(self, work: DTypeLike, scratch_bytes: int) -> None:
-        self.work = np.dtype(work)
-        self.bytes = scratch_bytes
-        self.scratch = np.empty(0, self.work)
-        self.base = np.empty(0, self.work)
-        self.ones = np.ones(SEGMENT, self.work)
-
-    def reduce(self, maps: Floats, out: dict[str, Floats]) -> None:
-        """Reduce one sample: ``maps`` (channel, condition, pixel) into ``out``, each (channel, condition)."""
-        channels, conditions, size = maps.shape
-        broken = np.zeros(channels, bool)
-        values = self.bytes // self.work.itemsize // max(conditions - 1, 1)
-        for k, p in _pieces(channels, size, values):
-            original = maps[k, 0, p]
-            if original.dtype != self.work:
-                self.base = _sized(self.base, original.size)
-                cast = self.base[: original.size].reshape(original.shape)
-                np.copyto(cast, original)
-                original = cast
-            broken[k] |= ~np.isfinite(original).all(axis=-1)
-            shape = (original.shape[0], conditions - 1, original.shape[1])
-            self.scratch = _sized(self.scratch, shape[0] * shape[1] * shape[2])
-            difference = self.scratch[: shape[0] * shape[1] * shape[2]].reshape(shape)
-            if maps.dtype == self.work:
-                np.subtract(maps[k, 1:, p], original[:, None], out=difference)
-            else:
-                np.copyto(difference, maps[k, 1:, p])
-                np.subtract(difference, original[:, None], out=difference)
-            if "mse" in out:
-                out["mse"][k, 1:] += self._sum(difference, None)
-            if "mad" in out:
-                np.abs(difference, out=difference)
-                out["mad"][k, 1:] += self._sum(difference, self.ones)
-        if self.work.itemsize < 8:
-            self._repeat(maps, out)
-        for total in out.values():
-            total /= size if size else np.nan
-            total[broken, 0] = np.nan
-
-    def _sum(self, values: Floats, ones: Floats | None) -> Floats:
-        """Float64 sum over the last axis of ``values``, squared where ``ones`` is None."""
-        whole = values.shape[-1] - values.shape[-1] % SEGMENT
-        segments = values[..., :whole].reshape(*values.shape[:-1], whole // SEGMENT, SEGMENT)
-        rest = values[..., whole:]
-        total: Floats = np.vecdot(segments, segments if ones is None else ones).sum(axis=-1, dtype=np.float64)
-        if rest.shape[-1]:
-            total += np.vecdot(rest, rest if ones is None else ones[: rest.shape[-1]])
-        return total
-
-    def _repeat(self, maps: Floats, out: dict[str, Floats]) -> None:
-        """Take again, in float64, the sums that float32 may have spoilt."""
-        doubtful = np.zeros(maps.shape[:2], bool)
-        for total in out.values():
-            doubtful |= (total < SAFE_RANGE[0]) | (total > SAFE_RANGE[1])
-        if "mad" in out:
-            # The difference of two float32 is 0 only where they are equal.
-            doubtful &= out["mad"] != 0
-        doubtful[:, 0] = False
-        if not doubtful.any():
-            return
-        double = _Differences(np.float64, self.bytes)
-        for k, c in np.argwhere(doubtful):
-            again: dict[str, Floats] = {name: np.zeros((1, 2)) for name in out}
-            pair = np.stack([maps[k, 0], maps[k, c]])[None]
-            double.reduce(pair, again)
-            for name, total in out.items():
-                total[k, c] = again[name][0, 1] * maps.shape[-1]
+def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """``chunk`` as ``shape`` (sample, channel, condition, pixel), if it is floating, pixels are contiguous, no copy."""
+    if chunk.dtype not in (np.float16, np.float32, np.float64) or not chunk.dtype.isnative:
+        return None
+    try:
+        maps: NDArray[Any] = np.reshape(chunk, shape, copy=False)
+    except ValueError:
+        return None
+    *outer, inner = maps.strides
+    fits = (
+        (inner == maps.itemsize or shape[-1] == 1)
+        and all(stride >= 0 and stride % maps.itemsize == 0 for stride in outer)
+        and maps.flags.aligned
+    )
+    return maps if fits else None
 
 
-class _Moments:
-    """Mean and standard deviation (divided by the number of pixels) in float64."""
-
-    def __init__(self, scratch_bytes: int) -> None:
-        self.values = scratch_bytes // 8
-        self.scratch: Floats = np.empty(0, np.float64)
-
-    def reduce(self, maps: Floats, out: dict[str, Floats]) -> None:
-        """Reduce one sample: ``maps`` (channel, pixel) into ``out``, each (channel)."""
-        channels, size = maps.shape
-        total: Floats = np.zeros(channels)
-        squares: Floats = np.zeros(channels)
-        for k, p in _pieces(channels, size, self.values):
-            part = maps[k, p]
-            self.scratch = _sized(self.scratch, part.size)
-            centred = self.scratch[: part.size].reshape(part.shape)
-            np.copyto(centred, part)
-            sums: Floats = centred.sum(axis=-1)
-            count = part.shape[1]
-            np.subtract(centred, (sums / max(count, 1))[:, None], out=centred)
-            # Chan, Golub & LeVeque 1983, eq. 2.1b: join the squares about two means without cancellation.
-            if p.start:
-                apart: Floats = total[k] / p.start - sums / count
-                squares[k] += apart * apart * (p.start * count / (p.start + count))
-            squares[k] += np.vecdot(centred, centred)
-            total[k] += sums
-        if "mean" in out:
-            out["mean"][:] = total / (size if size else np.nan)
-        if "std" in out:
-            out["std"][:] = np.sqrt(squares / (size if size else np.nan))
+def _run(maps: Floats) -> Run:
+    """Maps in order as one contiguous run of values, with their shape and strides."""
+    strides = tuple(stride // maps.itemsize for stride in maps.strides[:3])
+    last = sum((n - 1) * stride for n, stride in zip(maps.shape, strides, strict=False))
+    values = as_strided(maps, (last + maps.shape[-1],), (maps.itemsize,), writeable=False)
+    return values, maps.shape, strides
 
 
-def _sized(scratch: Floats, size: int) -> Floats:
-    return scratch if scratch.size >= size else np.empty(size, scratch.dtype)
+@_compiled
+def _differences(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], mad: Floats, mse: Floats) -> None:
+    """Mean absolute and squared difference from condition 0: (sample, channel, condition), NaN for a broken map."""
+    samples, channels, conditions, size = shape
+    for s in range(samples):
+        for k in range(channels):
+            first = s * strides[0] + k * strides[1]
+            magnitude = np.float64(0)
+            mad[s, k] = 0
+            mse[s, k] = 0
+            for p in range(0, size, SEGMENT):
+                count = min(SEGMENT, size - p)
+                original = values[first + p : first + p + count]
+                part = values.dtype.type(0)
+                for i in range(count):
+                    part += abs(original[i])
+                magnitude += part
+                for c in range(1, conditions):
+                    start = first + c * strides[2] + p
+                    other = values[start : start + count]
+                    absolute = values.dtype.type(0)
+                    squared = values.dtype.type(0)
+                    for i in range(count):
+                        difference = other[i] - original[i]
+                        absolute += abs(difference)
+                        squared += difference * difference
+                    mad[s, k, c] += absolute
+                    mse[s, k, c] += squared
+            # A sum that is not finite tells of a value that is not, or of overflow.
+            if not np.isfinite(magnitude) and not np.isfinite(values[first : first + size]).all():
+                mad[s, k, 0] = np.nan
+                mse[s, k, 0] = np.nan
+            for c in range(1, conditions):
+                # The difference of two float32 is 0 only where they are equal. Comparisons with NaN are false.
+                if mad[s, k, c] != 0 and (
+                    min(mad[s, k, c], mse[s, k, c]) < SMALLEST or max(mad[s, k, c], mse[s, k, c]) > LARGEST
+                ):
+                    mad[s, k, c], mse[s, k, c] = _exact(values, first, first + c * strides[2], size)
+                mad[s, k, c] /= size
+                mse[s, k, c] /= size
+
+
+@_compiled
+def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float, float]:
+    """Sums of absolute and squared differences of two maps in float64."""
+    absolute = 0.0
+    squared = 0.0
+    for i in range(size):
+        difference = np.float64(values[other + i]) - np.float64(values[original + i])
+        absolute += abs(difference)
+        squared += difference * difference
+    return absolute, squared
+
+
+@_compiled
+def _moments(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], mean: Floats, std: Floats) -> None:
+    """Mean and standard deviation (divided by the number of pixels) of condition 0 in float64: (sample, channel)."""
+    samples, channels, _, size = shape
+    for s in range(samples):
+        for k in range(channels):
+            start = s * strides[0] + k * strides[1]
+            original = values[start : start + size]
+            total = 0.0
+            for i in range(size):
+                total += original[i]
+            centre = total / size
+            squares = 0.0
+            for i in range(size):
+                apart = original[i] - centre
+                squares += apart * apart
+            mean[s, k] = centre
+            std[s, k] = math.sqrt(squares / size)
+
+
+@_compiled
+def _widen(
+    half: NDArray[np.uint16], shape: tuple[int, ...], strides: tuple[int, ...], single: NDArray[np.uint32]
+) -> None:
+    """Bits of float16 maps as those of float32 (sample, channel, condition, pixel); NumPy's cast is slower by far."""
+    samples, channels, conditions, size = shape
+    for s in range(samples):
+        for k in range(channels):
+            for c in range(conditions):
+                start = s * strides[0] + k * strides[1] + c * strides[2]
+                source = half[start : start + size]
+                target = single[s, k, c]
+                scaled = target.view(np.float32)
+                for i in range(size):
+                    target[i] = np.uint32(source[i] & 0x7FFF) << np.uint32(13)
+                for i in range(size):
+                    # Exponents are biased by 15 and by 127; this is exact, also for subnormal numbers.
+                    scaled[i] *= np.float32(2.0**112)
+                for i in range(size):
+                    bits = np.uint32(source[i])
+                    special = np.uint32(0x7F800000) if (bits & np.uint32(0x7C00)) == np.uint32(0x7C00) else np.uint32(0)
+                    target[i] |= special | ((bits & np.uint32(0x8000)) << np.uint32(16))
