@@ -54,7 +54,7 @@ def main() -> None:
         def record() -> None:
             with recording(engine.model, plan.layout.layers, inference.record) as finish_pass:
                 for first, count in pieces:
-                    inference.infer(first, count, engine.ring.take(), finish_pass)
+                    inference.infer(first, *engine.ring.take().place(first, count), finish_pass)
 
         seconds = interleave({"forward": forward, "forward, recorded into shard buffers": record}, runs=arguments.runs)
         note = f"{int(applicable.sum())} inputs, {plan.batch_size} a pass, {plan.threads} threads"

@@ -34,8 +34,8 @@ FULL: dict[str, Any] = {
         {"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5]},
         {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV"},
     ],
-    "store": {"path": "runs/a.zarr", "dtype": "float16", "fsync": True},
-    "run": {"seed": 4, "batch_size": 2, "threads": 1, "workers": 3},
+    "store": {"path": "runs/a.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"], "fsync": True},
+    "run": {"seed": 4, "precision": "bf16", "batch_size": 2, "threads": 1, "workers": 3},
     "cases": {"empty_below": 20},
 }
 
@@ -124,8 +124,8 @@ def test_location_and_how_to_compute_are_no_identity(tmp_path: Path) -> None:
     here = Spec.from_mapping(FULL, folder=tmp_path)
     moved = {
         **FULL,
-        "run": {"seed": 4},
-        "store": {"path": "b.zarr", "dtype": "float16"},
+        "run": {"seed": 4, "precision": "bf16"},
+        "store": {"path": "b.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"]},
         "cases": {"empty_below": 3},
         "data": {**FULL["data"], "root": "other", "format": "acdc", "patients": ["patient009"]},
         "model": {**FULL["model"], "weights": "same-content.pt"},
@@ -145,6 +145,11 @@ def test_location_and_how_to_compute_are_no_identity(tmp_path: Path) -> None:
         ({"data__root": ""}, "data.root = '': must be the path of a file or folder"),
         ({"data__root": "a\0b"}, "data.root = 'a\\x00b': must be the path of a file or folder"),
         ({"store__path": "~nobody-here-of-that-name/a"}, "store.path = '~nobody-here-of-that-name/a': must not start"),
+        ({"store__keep": "some"}, "store.keep = 'some': must be 'all', 'statistics', or a list of patterns"),
+        ({"store__keep": []}, "store.keep = []: must be 'all', 'statistics', or a list of patterns"),
+        ({"store__mantissa_bits": 23}, "mantissa_bits = 23 rounds nothing, float32 has 23: use fewer, or none"),
+        ({"store__mantissa_bits": 0}, "store.mantissa_bits = 0: input should be greater than 0"),
+        ({"run__precision": "fp8"}, "run.precision = 'fp8': input should be 'float32', 'tf32' or 'bf16'"),
         ({"data": 5}, "data = 5: must be a table"),
         ({"data__format": "dicom"}, "data.format = 'dicom': input should be 'nnunet', 'acdc' or 'phantom'"),
         ({"data__patients": "patient001"}, "data.patients = 'patient001': must be a list"),

@@ -23,16 +23,14 @@ from actstore.fingerprint import Fingerprint
 from actstore.inference import Inference
 from actstore.models import build_model, weights_digest
 from actstore.record import recording
+from actstore.ring import CudaStream, Ring, Slot, Stream
 from actstore.schema import StoreLayout
-from actstore.shards import ShardBuffer, ShardWriter, write_small
+from actstore.shards import ShardWriter, write_small
 from actstore.spec import Spec
 from actstore.statistics import BlockStatistics
 from actstore.template import Block
 
 log = logging.getLogger(__name__)
-
-#: Buffers in the ring: one is filled while the other is written.
-RING = 2
 
 
 @dataclass(frozen=True)
@@ -139,31 +137,10 @@ def closing_engine() -> Iterator[None]:
         release()
 
 
-class Ring:
-    """Buffers for all sharded arrays, filled by inference and emptied by one writer thread, in order."""
-
-    def __init__(self, layout: StoreLayout, samples: int) -> None:
-        self._slots = [[ShardBuffer(array, samples) for array in layout.sharded] for _ in range(RING)]
-        self._busy: list[Future[None] | None] = [None] * RING
-        self._turn = 0
-
-    def take(self) -> list[ShardBuffer]:
-        """The next buffers, once the writer has let go of them. Its errors are its block's to see."""
-        self._turn = (self._turn + 1) % RING
-        busy = self._busy[self._turn]
-        if busy is not None:
-            wait([busy])
-        return self._slots[self._turn]
-
-    def give(self, writing: Future[None]) -> None:
-        """Hand the buffers taken last to the writer, until ``writing`` is done."""
-        self._busy[self._turn] = writing
-
-
 class Engine:
     """The loaded network, its buffers and its writer: runs the blocks of one process."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, stream: Stream | None = None) -> None:
         self.job = job
         self.device = torch.device(job.device)
         self.model = build_model(job.spec)
@@ -174,7 +151,9 @@ class Engine:
                 f"({job.fingerprint.weights[:12]} → {found[:12]}): restore them or start a new store"
             )
         self.model.to(self.device)
-        self.ring = Ring(job.layout, job.ring_samples)
+        if stream is None and self.device.type == "cuda":
+            stream = CudaStream(self.device)
+        self.ring = Ring(job.layout, job.ring_samples, stream)
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="actstore-writer")
         self._inferring = Lock()
 
@@ -187,7 +166,7 @@ class Engine:
             whatever made it fail; nothing of the block is then committed.
         """
         job, spec = self.job, self.job.spec
-        if commits.is_committed(job.store, job.layout, block.index, job.fingerprint.token):
+        if commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token):
             return BlockReport(block.index, block.name)
         commits.clear(job.store, job.layout, block.index)
         volume = read_volume(block.file, spec.data.classes)
@@ -225,21 +204,24 @@ class Engine:
             ]
             stack.callback(lambda: wait(writing))
 
-            def write(buffers: Sequence[ShardBuffer]) -> None:
-                statistics.add(buffers)
-                for writer, buffer in zip(writers, buffers, strict=True):
+            def write(slot: Slot) -> None:
+                statistics.add(slot)
+                for writer, buffer in zip(writers, slot.kept, strict=True):
                     writer.write(buffer)
 
             with (
                 self._inferring,
                 torch_threads(job.threads),
+                arithmetic(job.spec.run.precision, self.device),
                 recording(self.model, job.layout.layers, inference.record) as finish_pass,
             ):
                 for first in range(0, block.samples, job.ring_samples):
                     _raise_any(writing)
-                    buffers = self.ring.take()
-                    inference.infer(first, min(job.ring_samples, block.samples - first), buffers, finish_pass)
-                    writing.append(self.writer.submit(write, buffers))
+                    slot = self.ring.take()
+                    images, activations = slot.place(first, min(job.ring_samples, block.samples - first))
+                    inference.infer(first, images, activations, finish_pass)
+                    slot.send()
+                    writing.append(self.writer.submit(write, slot))
                     self.ring.give(writing[-1])
             wait(writing)
             _raise_any(writing)
@@ -270,6 +252,19 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Let the network compute in ``precision``: float32 is exact also where a GPU would take TF32 by itself."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def _raise_any(futures: Sequence[Future[None]]) -> None:

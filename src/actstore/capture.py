@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +120,7 @@ def ensure_store(plan: Plan) -> Plan:
 
     Returns
     -------
-    the plan with the store's own number of slots.
+    the plan with the store's own number of slots and, where the spec has none, its batch size.
 
     Raises
     ------
@@ -130,8 +131,11 @@ def ensure_store(plan: Plan) -> Plan:
     """
     path = plan.store
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        layout = replace(plan.layout, slots=_check_same_run(plan))
-        return replace(plan, layout=layout, ring_samples=ring_samples(layout))
+        stored = _check_same_run(plan)
+        layout = replace(plan.layout, slots=int(stored["slots"]))
+        # Another batch size would change the last bits of what is still to come.
+        batch_size = plan.spec.run.batch_size or int(stored["batch_size"])
+        return replace(plan, layout=layout, ring_samples=ring_samples(layout), batch_size=batch_size)
     check_resources(plan, plan.bytes)
     create(path, plan.layout, plan.blocks, plan.spec.conditions, plan.spec.class_names, attributes(plan))
     return plan
@@ -147,7 +151,7 @@ def remaining(plan: Plan) -> list[Block]:
     PlanError
         if what remains does not fit the disk or memory.
     """
-    done = commits.committed(plan.store, plan.layout, plan.fingerprint.token, mending=True)
+    done = commits.finished(plan.store, plan.layout, plan.fingerprint.token, mending=True)
     _check_sources(plan, done)
     todo = [block for block in plan.blocks if not done[block.index]]
     if todo:
@@ -171,11 +175,12 @@ def attributes(plan: Plan) -> dict[str, object]:
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
         "slots": plan.layout.slots,
+        "batch_size": plan.batch_size,
         "versions": versions(),
     }
 
 
-def _check_same_run(plan: Plan) -> int:
+def _check_same_run(plan: Plan) -> dict[str, Any]:
     stored = read_attributes(plan.store)
     theirs, mine = stored["fingerprint"], plan.fingerprint.as_json()
     if theirs["run"] == mine["run"]:
@@ -185,7 +190,7 @@ def _check_same_run(plan: Plan) -> int:
                 f"{plan.store} has room for {stored['slots']} slices a volume, {largest.name} has {largest.samples} "
                 "now: choose another store path"
             )
-        return int(stored["slots"])
+        return stored
     reasons = []
     if theirs["weights"] != mine["weights"]:
         reasons.append(f"other weights (sha256 {theirs['weights'][:12]} → {mine['weights'][:12]})")

@@ -14,11 +14,18 @@ from actstore.errors import ActstoreError, one_line
 
 if TYPE_CHECKING:
     from actstore.capture import Summary
-    from actstore.spec import Spec
+    from actstore.spec import Precision, Spec
     from actstore.store import Store
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 STORE = click.argument("store", type=click.Path(path_type=Path))
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bf16"]),
+    default=None,
+    help="Instead of the spec's run.precision; the store records it.",
+)
 TABLES = ("top-channels", "frequency", "dice", "cases", "mad")
 
 
@@ -102,14 +109,15 @@ def layers(spec: Path) -> None:
 @SPEC
 @click.option("--store", type=click.Path(path_type=Path), default=None, help="Instead of the spec's store.path.")
 @click.option("--workers", type=click.IntRange(1), default=None)
-@click.option("--device", default="auto", show_default=True)
-def plan(spec: Path, store: Path | None, workers: int | None, device: str) -> None:
+@DEVICE
+@PRECISION
+def plan(spec: Path, store: Path | None, workers: int | None, device: str, precision: Precision | None) -> None:
     """Say what a capture of SPEC will cost; refuse what cannot fit."""
     from actstore import text
     from actstore.plan import check_resources, make_plan
     from actstore.spec import load_spec
 
-    made = make_plan(load_spec(spec), store=store, workers=workers, device=device)
+    made = make_plan(load_spec(spec).with_precision(precision), store=store, workers=workers, device=device)
     text.show_plan(made)
     check_resources(made, made.bytes)
 
@@ -119,12 +127,16 @@ def plan(spec: Path, store: Path | None, workers: int | None, device: str) -> No
 @click.option("--store", type=click.Path(path_type=Path), default=None, help="Instead of the spec's store.path.")
 @click.option("--cluster", default="local", show_default=True, help="local or inline.")
 @click.option("--workers", type=click.IntRange(1), default=None)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-def capture(spec: Path, store: Path | None, cluster: str, workers: int | None, device: str) -> None:
+@DEVICE
+@PRECISION
+def capture(
+    spec: Path, store: Path | None, cluster: str, workers: int | None, device: str, precision: Precision | None
+) -> None:
     """Perturb, infer, record and store; run again to continue."""
     from actstore.spec import load_spec
 
-    summary = captured(load_spec(spec), store=store, cluster=cluster, workers=workers, device=device)
+    loaded = load_spec(spec).with_precision(precision)
+    summary = captured(loaded, store=store, cluster=cluster, workers=workers, device=device)
     if not summary.complete:
         sys.exit(1)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
+from actstore.layout import SmallLayout
 from actstore.reader import read_small
 from actstore.schema import StoreLayout
 from actstore.shards import TEMPORARY, write_small
@@ -54,7 +55,9 @@ def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bo
     StoreError
         if a file of it is not there: a second capture, or a worker taken for dead, cleared the block meanwhile.
     """
-    content = (layout.source, layout.applicable, layout.confusion)
+    content: tuple[SmallLayout, ...] = (layout.source, layout.applicable, layout.confusion)
+    if not layout.keeps_all:
+        content = (*content, layout.reduced, *layout.statistics)
     keys = [*(small.chunk_key(block) for small in content), *(array.shard_key(block) for array in layout.sharded)]
     for path in (root / key for key in keys):
         if not path.exists():
@@ -63,14 +66,25 @@ def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bo
     write_small(root / record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
 
 
-def is_committed(root: Path, layout: StoreLayout, block: int, token: int) -> bool:
-    """Whether ``block`` is done by this run."""
-    record = layout.committed
-    try:
-        found = read_small(root / record.chunk_key(block), record.dtype, record.chunk)
-    except StoreError:
-        return False
-    return found is not None and int(found[0]) == token
+def finished(root: Path, layout: StoreLayout, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
+    """Which blocks have all that cannot be had from the rest of the store, bool (block).
+
+    Where tensors are not kept that includes statistics. Arguments and errors as `committed`.
+    """
+    done = committed(root, layout, token, mending=mending)
+    return done if layout.keeps_all else done & committed(root, layout, token, reduced=True, mending=True)
+
+
+def is_finished(root: Path, layout: StoreLayout, block: int, token: int) -> bool:
+    """Whether this run has done ``block``, as `finished`."""
+    for record in (layout.committed,) if layout.keeps_all else (layout.committed, layout.reduced):
+        try:
+            found = read_small(root / record.chunk_key(block), record.dtype, record.chunk)
+        except StoreError:
+            return False
+        if found is None or int(found[0]) != token:
+            return False
+    return True
 
 
 def committed(

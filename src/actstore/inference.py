@@ -16,8 +16,7 @@ from actstore.data.preprocess import fit, image_window, normalize
 from actstore.errors import ModelError
 from actstore.perturb import apply
 from actstore.schema import StoreLayout
-from actstore.shards import ShardBuffer
-from actstore.spec import Spec
+from actstore.spec import MANTISSA_BITS, Spec
 
 #: The largest finite float16.
 HALF_RANGE = 65504.0
@@ -58,7 +57,7 @@ def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np
 
 
 class Inference:
-    """Forward passes over one volume, recorded into shard buffers."""
+    """Forward passes over one volume, recorded into the slots of a ring."""
 
     def __init__(
         self,
@@ -79,40 +78,65 @@ class Inference:
         #: (sample, condition, true class, predicted class), inside the image only.
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
         self.forward_passes = 0
+        self._rounding = rounding(spec.store.dtype, spec.store.mantissa_bits)
         self._destinations: list[Tensor] = []
         self._runs: list[Run] = []
+        #: Largest magnitude that each layer reached among the samples at hand, where float16 has to hold it.
+        self._largest: dict[int, Tensor] = {}
 
-    def infer(self, first: int, count: int, buffers: Sequence[ShardBuffer], finish_pass: Callable[[], None]) -> None:
-        """Fill ``buffers`` with samples ``first`` … ``first + count - 1``: inputs, label, predictions, activations."""
-        image, label, prediction, *activations = (buffer.place(first, count) for buffer in buffers)
+    def infer(
+        self,
+        first: int,
+        images: Sequence[NDArray[Any]],
+        activations: Sequence[Tensor],
+        finish_pass: Callable[[], None],
+    ) -> None:
+        """Fill ``images`` (inputs, label, predictions) and ``activations`` with samples ``first`` and following.
+
+        Both are views of a ring's slot, as `actstore.ring.Slot.place` returns them. A forward pass waits for nothing;
+        what it shows is read when all are done.
+        """
+        image, label, prediction = images
+        count = len(image)
         samples = slice(first, first + count)
         _by_condition(image)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
         label[...] = self.label[samples].reshape(label.shape)
         predicted = _by_condition(prediction)
         predicted[...] = 0
-        self._destinations = [_by_condition_tensor(view, len(self.layout.space)) for view in activations]
+        self._destinations = list(activations)
+        self._largest.clear()
         self._blank(samples)
-        chunk = self.layout.prediction.chunk[0]
+        outputs: list[tuple[list[Run], Tensor, Tensor]] = []
         with torch.inference_mode():
             for runs in batches(self.applicable[samples], self.batch_size):
                 self._runs = runs
                 batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in runs])
-                logits = self.model(torch.from_numpy(batch).unsqueeze(1).to(self.device))
+                logits = self.model(self._to_device(batch))
                 finish_pass()
                 self.forward_passes += 1
-                self._check_output(logits, runs, first)
-                classes = most_likely(logits).cpu().numpy()
-                for run in runs:
-                    group, within = divmod(run.condition, chunk)
-                    found = classes[run.offset : run.offset + run.stop - run.start]
-                    predicted[run.start : run.stop, group, within] = found
-                    for i, sample in enumerate(range(first + run.start, first + run.stop)):
-                        self.confusion[sample, run.condition] = self._confusion(self.label[sample], found[i])
+                outputs.append((runs, logits.isnan().flatten(1).any(1), most_likely(logits)))
+        for runs, broken, classes in outputs:
+            self._check_output(broken.cpu(), runs, first)
+            self._predict(predicted, runs, first, classes.cpu().numpy())
+        self._check_range()
+
+    def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
+        inputs = torch.from_numpy(batch).unsqueeze(1)
+        return inputs.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else inputs
+
+    def _predict(self, predicted: NDArray[Any], runs: Sequence[Run], first: int, classes: NDArray[np.uint8]) -> None:
+        chunk = self.layout.prediction.chunk[0]
+        for run in runs:
+            group, within = divmod(run.condition, chunk)
+            found = classes[run.offset : run.offset + run.stop - run.start]
+            predicted[run.start : run.stop, group, within] = found
+            for i, sample in enumerate(range(first + run.start, first + run.stop)):
+                self.confusion[sample, run.condition] = self._confusion(self.label[sample], found[i])
 
     def _blank(self, samples: slice) -> None:
         for sample, condition in np.argwhere(~self.applicable[samples]):
-            for destination, layer in zip(self._destinations, self.layout.layers, strict=True):
-                chunk = self.layout.activation(layer).chunk[0]
+            for destination in self._destinations:
+                chunk = destination.shape[2]
                 destination[sample, condition // chunk, condition % chunk] = torch.nan
 
     def record(self, layer: int, output: Tensor) -> None:
@@ -128,7 +152,10 @@ class Inference:
         chunk = destination.shape[2]
         channel_groups, channels = destination.shape[3:5]
         if destination.dtype == torch.float16:
-            self._check_range(layer, output)
+            largest = output.abs().amax()
+            before = self._largest.get(layer)
+            self._largest[layer] = largest if before is None else torch.maximum(before, largest)
+        output = self._rounding(output)
         for run in self._runs:
             group, within = divmod(run.condition, chunk)
             part = output[run.offset : run.offset + run.stop - run.start]
@@ -136,16 +163,15 @@ class Inference:
                 part.reshape(len(part), channel_groups, channels, *part.shape[2:])
             )
 
-    def _check_range(self, layer: int, output: Tensor) -> None:
-        largest = float(output.abs().amax())
-        if largest > HALF_RANGE:
-            raise ModelError(
-                f"layer {self.layout.layers[layer].name} reaches {largest:g}, float16 ends at {HALF_RANGE:g}: "
-                "use store.dtype = 'float32'"
-            )
+    def _check_range(self) -> None:
+        for layer, found in self._largest.items():
+            if (largest := float(found)) > HALF_RANGE:
+                raise ModelError(
+                    f"layer {self.layout.layers[layer].name} reaches {largest:g}, float16 ends at {HALF_RANGE:g}: "
+                    "use store.dtype = 'float32'"
+                )
 
-    def _check_output(self, logits: Tensor, runs: Sequence[Run], first: int) -> None:
-        broken = logits.isnan().flatten(1).any(1)
+    def _check_output(self, broken: Tensor, runs: Sequence[Run], first: int) -> None:
         for run in runs:
             bad = broken[run.offset : run.offset + run.stop - run.start].nonzero()
             if len(bad):
@@ -158,6 +184,26 @@ class Inference:
         classes = self.layout.classes
         pairs = label[self.window].astype(np.intp).ravel() * classes + predicted[self.window].ravel()
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def rounding(dtype: str, bits: int | None) -> Callable[[Tensor], Tensor]:
+    """Rounds values to ``dtype`` with ``bits`` of mantissa, to even; leaves them alone where ``bits`` is ``None``.
+
+    As the bit rounding of numcodecs (Klöwer et al. 2021, doi:10.1038/s43588-021-00156-2).
+    """
+    if bits is None:
+        return lambda values: values
+    kind, integer = getattr(torch, dtype), {"float32": torch.int32, "float16": torch.int16}[dtype]
+    dropped = MANTISSA_BITS[dtype] - bits
+    half, mask = (1 << (dropped - 1)) - 1, -(1 << dropped)
+
+    def rounded(values: Tensor) -> Tensor:
+        values = values.to(kind)
+        raw = values.view(integer)
+        result = ((raw + ((raw >> dropped) & 1) + half) & mask).view(kind)
+        return torch.where(values.isfinite(), result, values)
+
+    return rounded
 
 
 def most_likely(logits: Tensor) -> Tensor:
@@ -219,16 +265,5 @@ def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:
 
 def _by_condition(view: NDArray[Any]) -> NDArray[Any]:
     """A shard view of (sample, condition, \\*space) as (sample, condition group, condition in group, \\*space)."""
-    return _squeeze(view, (view.ndim - 1) // 2, 1)
-
-
-def _by_condition_tensor(view: NDArray[Any], space: int) -> Tensor:
-    """A shard view as (sample, condition group, condition in group, channel group, channel in group, \\*space)."""
-    n = space + 2
-    squeezed = _squeeze(view, n, 2)
-    return torch.from_numpy(squeezed.transpose(0, 1, 3, 2, *range(4, squeezed.ndim)))
-
-
-def _squeeze(view: NDArray[Any], n: int, kept: int) -> NDArray[Any]:
-    """Drop the chunk-grid axes of space, which are never split: their length is 1."""
-    return view.squeeze(axis=tuple(range(1 + kept, 1 + n)))
+    n = (view.ndim - 1) // 2
+    return view.squeeze(axis=tuple(range(2, 1 + n)))  # The chunk grid's axes of space, which is never split.

@@ -31,6 +31,8 @@ class Layer:
     channels: int
     #: (y, x) or (z, y, x)
     space: tuple[int, ...]
+    #: Whether its tensors are stored, not only its statistics.
+    kept: bool = True
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "space": list(self.space)}
@@ -98,9 +100,25 @@ class StoreLayout:
         )
 
     @property
+    def images(self) -> tuple[ArrayLayout, ...]:
+        """Inputs, labels and predictions."""
+        return (self.image, self.label, self.prediction)
+
+    @property
     def sharded(self) -> tuple[ArrayLayout, ...]:
-        """Inputs and outputs first, then the layers in network order."""
-        return (self.image, self.label, self.prediction, *(self.activation(layer) for layer in self.layers))
+        """Every array with pixels that is stored: `images`, then the kept layers in network order."""
+        return (*self.images, *(self.activation(layer) for layer in self.layers if layer.kept))
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample while it is computed: images and the activations of all layers, kept or not."""
+        arrays = (*self.images, *(self.activation(layer) for layer in self.layers))
+        return sum(array.sample_stride for array in arrays)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the tensors of every layer are stored, so that statistics can be taken again."""
+        return all(layer.kept for layer in self.layers)
 
     def _small(self, path: str, dims: tuple[str, ...], dtype: str, chunk: tuple[int, ...]) -> SmallLayout:
         return SmallLayout(path, dims, dtype, self.blocks, chunk)

@@ -219,19 +219,50 @@ class Perturbation(_Table):
         )
 
 
+def _keep(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
+        return tuple(value)
+    if value not in ("all", "statistics"):
+        raise ValueError("must be 'all', 'statistics', or a list of patterns like those of model.layers")
+    return value
+
+
+#: Bits of the mantissa of what is stored.
+MANTISSA_BITS: Mapping[str, int] = {"float32": 23, "float16": 10}
+
+
 class Store(_Table):
     """Where activations go and as what."""
 
     path: LocalPath
     dtype: Literal["float32", "float16"] = "float32"
+    #: Bits of the mantissa that are kept, the others rounded away: files compress better, and say less. All by default.
+    mantissa_bits: Annotated[StrictInt, Field(gt=0)] | None = None
+    #: Layers whose tensors are stored: "all", none with "statistics", or glob patterns and module types as in
+    #: model.layers. Statistics are stored for every layer.
+    keep: Annotated[Literal["all", "statistics"] | tuple[str, ...], BeforeValidator(_keep)] = "all"
     #: Flush every file to the disk before its block is committed: survives power loss, costs time.
     fsync: bool = False
 
+    @model_validator(mode="after")
+    def _fewer_bits(self) -> Store:
+        most = MANTISSA_BITS[self.dtype]
+        if self.mantissa_bits is not None and self.mantissa_bits >= most:
+            raise ValueError(
+                f"mantissa_bits = {self.mantissa_bits} rounds nothing, {self.dtype} has {most}: use fewer, or none"
+            )
+        return self
+
+
+Precision = Literal["float32", "tf32", "bf16"]
+
 
 class Run(_Table):
-    """How to compute. Nothing here changes what is stored beyond floating-point rounding."""
+    """How to compute. Nothing here but seed and precision changes what is stored beyond floating-point rounding."""
 
     seed: Annotated[StrictInt, Field(ge=0)] = 0
+    #: Arithmetic of the network: exact float32, TF32 in a GPU's products, or bfloat16 by automatic mixed precision.
+    precision: Precision = "float32"
     batch_size: Positive | None = None
     threads: Positive | None = None
     workers: Positive | None = None
@@ -291,6 +322,12 @@ class Spec(_Table):
         """("y", "x") or ("z", "y", "x")."""
         return ("z", "y", "x")[-len(self.data.preprocess.size) :]
 
+    def with_precision(self, precision: Precision | None) -> Spec:
+        """This spec with another ``run.precision``; unchanged for ``None``."""
+        if precision is None:
+            return self
+        return self.model_copy(update={"run": self.run.model_copy(update={"precision": precision})})
+
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
         dump = self.model_dump(mode="json")
@@ -302,6 +339,9 @@ class Spec(_Table):
             "layers": dump["model"]["layers"],
             "perturb": dump["perturb"],
             "dtype": dump["store"]["dtype"],
+            "mantissa_bits": dump["store"]["mantissa_bits"],
+            "keep": dump["store"]["keep"],
+            "precision": dump["run"]["precision"],
             "seed": dump["run"]["seed"],
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from actstore.analysis.kernel import Reduction, reduce_chunk
 from actstore.layout import ArrayLayout
 from actstore.reader import Piece, maps_of, reduce_groups
 from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, StoreLayout
-from actstore.shards import ShardBuffer, write_small
+from actstore.shards import write_small
+
+if TYPE_CHECKING:
+    from actstore.ring import Slot
 
 
 class BlockStatistics:
@@ -28,11 +31,15 @@ class BlockStatistics:
             for layer in layout.layers
         ]
 
-    def add(self, buffers: Sequence[ShardBuffer]) -> None:
-        """Reduce the samples that ``buffers``, in the order of ``layout.sharded``, hold."""
-        activations = buffers[len(buffers) - len(self.layout.layers) :]
-        for layer, buffer in enumerate(activations):
-            samples = slice(buffer.first, buffer.first + buffer.count)
+    def add(self, slot: Slot) -> None:
+        """Take what a device reduced of the slot's samples, once that has arrived, or reduce them here."""
+        samples = slice(slot.first, slot.first + slot.count)
+        reduced = slot.arrived()
+        for layer, of_device in enumerate(reduced):
+            for name in STATISTICS:
+                self._values[layer][name][samples] = of_device[name]
+        for layer, buffer in enumerate(slot.activations if not reduced else ()):
+            assert buffer is not None
             channels = buffer.layout.chunk[1]
             for group in range(buffer.layout.grid[1]):
                 found = reduce_chunk(maps_of(buffer.view[:, :, group : group + 1]), STATISTICS)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 #: Root attributes without which a store cannot be read, beside its schema and fingerprint.
-REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
+REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots", "batch_size")
 
 
 class MissingBlocksWarning(UserWarning):
@@ -87,7 +87,7 @@ class Store:
         self.class_names = tuple(classes)
         self.token = int(self.attributes["fingerprint"]["run"][:16], 16) or 1
         #: Which blocks are done, bool (block).
-        self.committed = commits.committed(path, self.layout, self.token)
+        self.committed = commits.finished(path, self.layout, self.token)
         coordinates = self._coordinates()
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Samples that each committed block holds, in order: (block, samples).
@@ -129,7 +129,7 @@ class Store:
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """One row a layer in network order: module, type, call, output, channels, size, bytes stored so far."""
+        """One row a layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
         rows = []
         samples = sum(n for _, n in self.parts)
         for layer in self.layout.layers:
@@ -141,7 +141,7 @@ class Store:
                     "type": layer.type,
                     "channels": layer.channels,
                     "size": layer.space,
-                    "bytes": samples * array.sample_stride,
+                    "bytes": samples * array.sample_stride if layer.kept else 0,
                 }
             )
         return pd.DataFrame(rows).set_index("layer")
@@ -163,8 +163,10 @@ class Store:
         ------
         KeyError
             naming the layers that there are.
+        StoreError
+            if the layer's tensors were not kept.
         """
-        found = self._layer(layer)
+        found = self._kept(layer)
         return self._read(self.layout.activation(found), "activation", found)
 
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
@@ -177,9 +179,9 @@ class Store:
         KeyError, IndexError
             if there is no such layer or condition, sample or channel.
         StoreError
-            if the chunk is damaged or missing.
+            if the chunk is damaged or missing, or the layer's tensors were not kept.
         """
-        array = self.layout.activation(self._layer(layer))
+        array = self.layout.activation(self._kept(layer))
         names = list(self._condition["condition"])
         if isinstance(condition, str):
             if condition not in names:
@@ -204,6 +206,16 @@ class Store:
                 return layer
         names = [layer.name for layer in self.layout.layers]
         raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
+
+    def _kept(self, name: str) -> Layer:
+        layer = self._layer(name)
+        if not layer.kept:
+            keep = self.attributes["identity"]["keep"]
+            raise StoreError(
+                f"the tensors of {name} ({layer.label}) are not in {self.path}, which was captured with store.keep = "
+                f"{keep!r}: use statistics({name!r}), or capture to another store with the layer in store.keep"
+            )
+        return layer
 
     def _read(self, array: ArrayLayout, name: str, layer: Layer | None = None) -> xr.DataArray:
         data = lazy.sharded(self.path, array, self.parts)
@@ -288,7 +300,7 @@ class Store:
         KeyError
             naming the layers that there are.
         StoreError
-            if a name is unknown, or statistics shall be read that are not persisted.
+            if a name is unknown, statistics shall be read that are not persisted, or reduced from tensors not kept.
         """
         found = self._layer(layer)
         if unknown := [name for name in names if name not in STATISTICS]:
@@ -299,7 +311,7 @@ class Store:
             small = {name: self.layout.statistic(found, name) for name in names}
             arrays = {name: (array.dims, lazy.small(self.path, array, self.parts)) for name, array in small.items()}
         else:
-            arrays = lazy.statistics(self.path, self.layout.activation(found), self.parts, tuple(names))
+            arrays = lazy.statistics(self.path, self.layout.activation(self._kept(layer)), self.parts, tuple(names))
         dims = ("sample", "condition", "channel") if {*names} & {*DIFFERENCE_STATISTICS} else ("sample", "channel")
         return xr.Dataset(arrays, coords=self._coords(dims, found))
 
@@ -313,7 +325,7 @@ class Store:
             "/inputs": xr.Dataset({"image": self.image, "label": self.label}),
             "/outputs": xr.Dataset({"prediction": self.prediction}),
         }
-        for layer in self.layout.layers:
+        for layer in filter(lambda layer: layer.kept, self.layout.layers):
             nodes[f"/layers/{layer.name}"] = xr.Dataset({"activation": self[layer.name]})
         for layer in self.layout.layers:
             nodes[f"/statistics/{layer.name}"] = self.statistics(layer.name)

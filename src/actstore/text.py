@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from actstore.capture import Summary
     from actstore.plan import Plan
     from actstore.record import Probe
+    from actstore.schema import StoreLayout
     from actstore.store import Store
 
 #: Where output is no terminal, lines are not cut to 80 columns.
@@ -117,9 +118,10 @@ def show_plan(plan: Plan) -> None:
     lines = {
         "blocks": f"{len(plan.blocks)} volumes, {plan.samples} samples, at most {layout.slots} a block",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
-        "layers": f"{len(layout.layers)}, {layout.dtype}",
+        "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
-        "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads each, {plan.batch_size} inputs a pass",
+        "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads each, {plan.batch_size} inputs a pass, "
+        f"{plan.spec.run.precision}",
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         "fingerprint": plan.fingerprint.run[:16],
@@ -127,6 +129,15 @@ def show_plan(plan: Plan) -> None:
     _show_lines(lines)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
+    parts = [str(len(layout.layers)), layout.dtype]
+    if not layout.keeps_all:
+        parts.append(f"tensors kept of {sum(layer.kept for layer in layout.layers) or 'none'}")
+    if identity["mantissa_bits"]:
+        parts.append(f"{identity['mantissa_bits']} bits of mantissa")
+    return ", ".join(parts)
 
 
 def show_status(store: Store) -> None:
@@ -137,7 +148,8 @@ def show_status(store: Store) -> None:
         "blocks": f"{len(store.parts)} committed, {len(missing)} missing, {layout.blocks} in all",
         "samples": f"{len(store.samples)}",
         "conditions": ", ".join(store.conditions.index),
-        "layers": f"{len(layout.layers)}, {layout.dtype}, {human_bytes(store.nbytes)}",
+        "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
+        "precision": attributes["identity"]["precision"],
         "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
         "fingerprint": attributes["fingerprint"]["run"][:16],
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",

@@ -50,6 +50,7 @@ def top_channels_table(
         if the layers differ in samples or conditions, or a coordinate is missing.
     """
     layers = _computed(statistics)
+    applicable = applicable.compute() if applicable is not None else None
     parts = []
     for data in layers.values():
         top = top_channels(data["mad"], k, applicable=applicable).transpose("sample", "condition", "rank")
@@ -68,6 +69,7 @@ def mad_table(statistics: Mapping[str, xr.Dataset], *, applicable: xr.DataArray 
     and take a third of the memory so.
     """
     layers = _computed(statistics)
+    applicable = applicable.compute() if applicable is not None else None
     parts = []
     for data in layers.values():
         mad, mse = data["mad"].values, data["mse"].values
@@ -103,6 +105,7 @@ def frequency_table(
     names = [str(key if isinstance(key, str) else key.name) for key in extra]
     columns = ["layer", "condition", "target", *names, "channel", "count", "rank"]
     extra = [key if isinstance(key, str) else key.compute() for key in extra]
+    applicable = applicable.compute() if applicable is not None else None
     frames = [pd.DataFrame({name: [] for name in columns})]
     for layer, data in _computed(statistics, ("mad",)).items():
         top = top_channels(data["mad"], k, applicable=applicable)

@@ -1,0 +1,265 @@
+"""The pipeline from network to writer: what a device mirrors is stored bit by bit, and no buffer is used too early."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from actstore import analysis, block, commits, plan
+from actstore.analysis.kernel import reduce_chunk
+from actstore.block import Engine
+from actstore.capture import prepare_store
+from actstore.errors import ModelError, PlanError
+from actstore.layout import activation_layout
+from actstore.plan import make_plan
+from actstore.ring import Mirror, Pair, Ring, ThreadStream, reduce_on_device
+from actstore.shards import ShardBuffer, ShardWriter
+from actstore.spec import load_spec
+from actstore.store import Store
+from conftest import WriteSpec
+
+POISON = 0xA5
+
+
+class SlowStream(ThreadStream):
+    """Copies late, as a busy link would."""
+
+    def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
+        self._thread.submit(time.sleep, 0.02)
+        return super().copy(pairs)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def capture_with(spec_path: Path, store: Path, stream: ThreadStream | None) -> Store:
+    made, todo = prepare_store(make_plan(load_spec(spec_path), store=store, timing=False))
+    engine = Engine(made.job, stream)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(engine.run, todo))
+    engine.writer.shutdown()
+    return Store(store)
+
+
+@pytest.fixture
+def two_sample_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several turns of the ring a block."""
+    plain = plan.ring_samples
+    monkeypatch.setattr(plan, "ring_samples", lambda layout: min(2, plain(layout)))
+    monkeypatch.setattr("actstore.capture.ring_samples", plan.ring_samples)
+
+
+@pytest.mark.usefixtures("two_sample_ring")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_mirrored_device_stores_the_same_bits(write_spec: WriteSpec, tmp_path: Path, dtype: str) -> None:
+    spec = write_spec(tmp_path, store__dtype=dtype)
+    direct = capture_with(spec, tmp_path / "direct.zarr", None)
+    mirrored = capture_with(spec, tmp_path / "mirrored.zarr", SlowStream())
+    a, b = files(direct.path), files(mirrored.path)
+    assert a.keys() == b.keys()
+    different = {name for name in a if a[name] != b[name]}
+    assert all(name.startswith("statistics/") for name in different)
+    for layer in direct.layers.index:
+        for name, values in direct.statistics(layer).items():
+            np.testing.assert_allclose(mirrored.statistics(layer)[name], values, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.usefixtures("two_sample_ring")
+@pytest.mark.parametrize("stream", [None, SlowStream], ids=["on the CPU", "mirrored"])
+def test_no_buffer_is_filled_before_what_it_held_is_written(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: type[ThreadStream] | None
+) -> None:
+    """A slow writer poisons every buffer that it has written: whatever was filled too early would be stored so."""
+    spec = write_spec(tmp_path)
+    expected = capture_with(spec, tmp_path / "expected.zarr", None)
+    plain = ShardWriter.write
+    writing, overlaps = threading.Event(), []
+
+    def slow(self: ShardWriter, buffer: ShardBuffer) -> None:
+        writing.set()
+        time.sleep(0.01)
+        plain(self, buffer)
+        buffer.bytes[...] = POISON
+        writing.clear()
+
+    forward = block.Inference.infer
+
+    def noting(self: Any, *args: Any) -> None:
+        forward(self, *args)
+        overlaps.append(writing.is_set())
+
+    monkeypatch.setattr(ShardWriter, "write", slow)
+    monkeypatch.setattr(block.Inference, "infer", noting)
+    found = capture_with(spec, tmp_path / "found.zarr", stream() if stream else None)
+    a, b = files(expected.path), files(found.path)
+    assert {n for n in a if a[n] != b[n] and not n.startswith("statistics/")} == set()
+    assert any(overlaps), "inference went on while the writer was busy"
+
+
+def test_a_mirror_that_is_not_waited_for_would_be_seen(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check above can fail: without the wait, the writer stores memory that has not arrived."""
+
+    class Unordered(SlowStream):
+        def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
+            super().copy(pairs)
+            return lambda: None
+
+    spec = write_spec(tmp_path)
+    expected = files(capture_with(spec, tmp_path / "expected.zarr", None).path)
+    found = files(capture_with(spec, tmp_path / "found.zarr", Unordered()).path)
+    assert any(expected[n] != found[n] for n in expected if n.startswith("layers/"))
+
+
+def test_a_ring_waits_for_the_writer_of_a_slot_alone(tiny_spec: Path) -> None:
+    layout = make_plan(load_spec(tiny_spec), timing=False).layout
+    ring = Ring(layout, 1)
+    with ThreadPoolExecutor(1) as pool:
+        release = threading.Event()
+        first = ring.take()
+        ring.give(pool.submit(lambda: (release.wait(10), None)[1]))
+        second = ring.take()
+        assert second is not first
+        taking = ThreadPoolExecutor(1).submit(ring.take)
+        time.sleep(0.05)
+        assert not taking.done(), "the first slot is still being written"
+        release.set()
+        assert taking.result(10) is first
+
+
+@pytest.mark.parametrize(("channels", "space"), [(3, (7, 5)), (4, (300, 301)), (2, (820, 830)), (2, (3, 4, 5))])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_statistics_on_the_device_are_those_of_the_kernel(channels: int, space: tuple[int, ...], dtype: str) -> None:
+    layout = activation_layout(
+        "a", dtype=dtype, blocks=1, slots=3, conditions=3, channels=channels, space=space,
+        space_dims=("z", "y", "x")[-len(space) :],
+    )  # fmt: skip
+    mirror = Mirror(layout, 3, torch.device("cpu"))
+    values = np.random.default_rng(5).normal(2, 3, (2, *layout.sample_shape)).astype(dtype)
+    values[1, 2] = np.nan
+    values[0, 0, 0].flat[0] = np.inf
+    view = mirror.view(2)
+    view[...] = torch.from_numpy(values).reshape(view.shape)
+    found = reduce_on_device(view)
+    names = ("mad", "mse", "mean", "std")
+    with np.errstate(invalid="ignore"):
+        for name, expected in zip(names, reduce_chunk(values.swapaxes(1, 2), names), strict=True):
+            reference = expected.swapaxes(1, 2) if expected.ndim == 3 else expected
+            np.testing.assert_allclose(found[name].numpy(), reference, rtol=1e-6, atol=1e-12)
+
+
+def expect_no_tensors(store: Store, layer: str) -> None:
+    for ask in (
+        lambda: store[layer],
+        lambda: store.map(layer, 0, 0, 0),
+        partial(store.statistics, layer, persisted=False),
+    ):
+        with pytest.raises(Exception, match=rf"tensors of {layer} .* are not in .* store.keep") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", [None, SlowStream], ids=["on the CPU", "mirrored"])
+def test_statistics_alone_are_the_same_and_take_little(
+    write_spec: WriteSpec, tmp_path: Path, tiny_store: Path, stream: type[ThreadStream] | None
+) -> None:
+    whole = Store(tiny_store)
+    store = capture_with(write_spec(tmp_path, store__keep="statistics"), tmp_path / "s.zarr", stream and stream())
+    assert not list(store.path.glob("layers/*"))
+    owned = [key for block, _ in store.parts for key in commits.block_files(store.layout, block)]
+    assert store.nbytes == sum((store.path / key).stat().st_size for key in owned)
+    assert list(store.layers["bytes"].unique()) == [0]
+    for layer in whole.layers.index:
+        expect_no_tensors(store, layer)
+        for name, values in whole.statistics(layer).items():
+            np.testing.assert_allclose(store.statistics(layer)[name], values, rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(store.confusion, whole.confusion)
+    assert "layers" not in store.tree or not store.tree["layers"].children
+
+
+def test_some_layers_are_kept(write_spec: WriteSpec, tmp_path: Path, tiny_store: Path) -> None:
+    whole = Store(tiny_store)
+    modules = list(whole.layers["module"])
+    store = capture_with(write_spec(tmp_path, store__keep=[modules[1]]), tmp_path / "s.zarr", None)
+    np.testing.assert_array_equal(store["L02"], whole["L02"])
+    expect_no_tensors(store, "L01")
+    assert {node.name for node in store.tree["layers"].children.values()} == {"L02"}
+
+
+def test_a_block_without_its_only_statistics_is_computed_again(write_spec: WriteSpec, tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, store__keep="statistics")
+    store = capture_with(spec, tmp_path / "s.zarr", None)
+    before = files(store.path)
+    (store.path / store.layout.reduced.chunk_key(1)).unlink()
+    assert len(Store(store.path).missing) == 1
+    assert not capture_with(spec, tmp_path / "s.zarr", None).missing
+    assert files(store.path) == before
+
+
+def relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.nanmax(np.abs(found - expected) / np.maximum(np.abs(expected), 1e-30)))
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float32", 7), ("float32", 1), ("float16", 6)])
+def test_mantissa_bits_are_rounded_and_statistics_are_of_what_is_stored(
+    write_spec: WriteSpec, tmp_path: Path, tiny_store: Path, dtype: str, bits: int
+) -> None:
+    store = capture_with(write_spec(tmp_path, store__dtype=dtype, store__mantissa_bits=bits), tmp_path / "s.zarr", None)
+    exact = Store(tiny_store)
+    for layer in store.layers.index:
+        stored = store[layer].values
+        raw = stored.view({"float32": np.uint32, "float16": np.uint16}[dtype])
+        dropped = {"float32": 23, "float16": 10}[dtype] - bits
+        assert not (raw[np.isfinite(stored)] & ((1 << dropped) - 1)).any()
+        normal = np.abs(exact[layer].values) > 1e-4
+        assert relative(stored.astype(np.float64)[normal], exact[layer].values[normal]) <= 2.0 ** -(bits + 1) + 2.0**-11
+        np.testing.assert_allclose(store.statistics(layer)["mad"], analysis.mad(store[layer]), rtol=1e-12, atol=1e-15)
+
+
+def test_bfloat16_is_recorded_and_close(write_spec: WriteSpec, tmp_path: Path, tiny_store: Path) -> None:
+    store = capture_with(write_spec(tmp_path, run__precision="bf16"), tmp_path / "s.zarr", None)
+    exact = Store(tiny_store)
+    assert store.attributes["identity"]["precision"] == "bf16"
+    assert store.token != exact.token
+    a, b = store["L01"].values, exact["L01"].values
+    assert not np.array_equal(a, b, equal_nan=True)
+    assert np.nanmax(np.abs(a - b)) < 0.1 * np.nanmax(np.abs(b))
+
+
+def test_float32_is_exact_where_a_gpu_would_round() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for precision, allowed in (("float32", False), ("tf32", True), ("bf16", False)):
+        with block.arithmetic(precision, torch.device("cpu")):
+            assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (allowed, allowed)
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_patterns_and_precisions_that_cannot_be_are_refused(write_spec: WriteSpec, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"store.keep pattern 'type:Conv2d' matches no recorded layer"):
+        make_plan(load_spec(write_spec(tmp_path, store__keep=["type:Conv2d"])), timing=False)
+    with pytest.raises(PlanError, match="'tf32' is of NVIDIA GPUs, the device is 'cpu'"):
+        make_plan(load_spec(write_spec(tmp_path, run__precision="tf32")), device="cpu", timing=False)
+
+
+def test_a_resumed_run_keeps_its_batch_size(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec(write_spec(tmp_path))
+    made, _ = prepare_store(make_plan(spec, timing=False))
+    monkeypatch.setattr(plan, "BATCH_SIZE", made.batch_size + 5)
+    again = make_plan(spec, timing=False)
+    assert again.batch_size == made.batch_size + 5
+    assert prepare_store(again)[0].batch_size == made.batch_size
