@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,23 +17,48 @@ from dask.blockwise import BlockwiseDepDict, blockwise
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from actstore.errors import StoreError
 from actstore.layout import ArrayLayout, SmallLayout
-from actstore.reader import Piece, read_pieces, read_small
+from actstore.reader import Piece, read_pieces, read_smalls
 from actstore.schema import DIFFERENCE_STATISTICS
 
 #: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
 #: sample is larger: few tasks, each long enough to hide what a scheduler costs.
 TASK_BYTES = 64 * 2**20
 
-#: (block, samples that it holds)
-Part = tuple[int, int]
+
+@dataclass(frozen=True)
+class Parts:
+    """The blocks of a store that are read: (block, samples that it holds), in order.
+
+    One object to dask, which would otherwise look at every number again for every array.
+    """
+
+    blocks: tuple[tuple[int, int], ...]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.blocks)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @cached_property
+    def samples(self) -> int:
+        return sum(samples for _, samples in self.blocks)
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(repr(self.blocks).encode()).hexdigest()
+
+    def __dask_tokenize__(self) -> str:
+        return self._digest
+
+
 Chunks = tuple[tuple[int, ...], ...]
 #: Position of a task to what its function gets.
 Arguments = Mapping[tuple[int, ...], object]
 
 
-def sharded(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> da.Array:
+def sharded(root: Path, layout: ArrayLayout, parts: Parts) -> da.Array:
     """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
     tasks = cut(root, layout, parts)
     if not tasks:
@@ -48,7 +76,7 @@ def sharded(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> da.Array:
 
 
 def statistics(
-    root: Path, layout: ArrayLayout, parts: Sequence[Part], names: tuple[str, ...]
+    root: Path, layout: ArrayLayout, parts: Parts, names: tuple[str, ...]
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """Per-channel statistics of an activation, reduced while its inner chunks are read: name to dims and float64 array.
 
@@ -95,7 +123,7 @@ def statistics(
     return found
 
 
-def cut(root: Path, layout: ArrayLayout, parts: Sequence[Part]) -> tuple[tuple[Piece, ...], ...]:
+def cut(root: Path, layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...], ...]:
     """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
     most = max(1, TASK_BYTES // layout.sample_stride)
     tasks: list[list[Piece]] = []
@@ -156,22 +184,13 @@ def _load_sharded(argument: tuple[tuple[Piece, ...], tuple[int, int] | None], *,
     return read_pieces(layout, pieces, channels=channels)
 
 
-def small(root: Path, layout: SmallLayout, parts: tuple[Part, ...]) -> da.Array:
+def small(root: Path, layout: SmallLayout, parts: Parts) -> da.Array:
     """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
-    shape = (sum(n for _, n in parts), *layout.chunk[1:])
+    shape = (parts.samples, *layout.chunk[1:])
     chunks = tuple((n,) for n in shape)
     name = f"small-{tokenize(root, layout, parts)}"
     return _array(name, _load_small, (0,), {(0,): parts}, chunks, layout.dtype, root=root, layout=layout)
 
 
-def _load_small(parts: tuple[Part, ...], *, root: Path, layout: SmallLayout) -> NDArray[Any]:
-    found = np.empty((sum(n for _, n in parts), *layout.chunk[1:]), dtype=layout.dtype)
-    position = 0
-    for block, valid in parts:
-        path = root / layout.chunk_key(block)
-        chunk = read_small(path, layout.dtype, layout.chunk)
-        if chunk is None:
-            raise StoreError(f"{path} is missing from a committed block: recompute the block")
-        found[position : position + valid] = chunk[:valid]
-        position += valid
-    return found
+def _load_small(parts: Parts, *, root: Path, layout: SmallLayout) -> NDArray[Any]:
+    return read_smalls(root, layout, parts.blocks)

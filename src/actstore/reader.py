@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from actstore import pool
 from actstore.errors import StoreError
-from actstore.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
+from actstore.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
 
 Result = TypeVar("Result")
 
@@ -40,6 +40,37 @@ def read_small(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] |
     if len(raw) != expected or crc32c(raw).to_bytes(CHECKSUM_BYTES, "little") != checksum:
         raise StoreError(f"{path} is damaged (length or checksum): recompute its block")
     return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+def read_smalls(root: Path, layout: SmallLayout, parts: Sequence[tuple[int, int]]) -> NDArray[Any]:
+    """The used samples of the listed (block, samples), one after another: (sample, …) as ``layout.dims``.
+
+    Raises
+    ------
+    StoreError
+        naming a file that is missing, or whose length or checksum is wrong.
+    """
+    found = np.empty((sum(samples for _, samples in parts), *layout.chunk[1:]), dtype=layout.dtype)
+    content = bytearray(layout.chunk_bytes + 1)
+    raw, checksum = memoryview(content)[: -CHECKSUM_BYTES - 1], memoryview(content)[-CHECKSUM_BYTES - 1 : -1]
+    chunk = np.frombuffer(raw, dtype=layout.dtype).reshape(layout.chunk)
+    folder = os.fspath(root)
+    position = 0
+    for block, samples in parts:
+        path = f"{folder}/{layout.chunk_key(block)}"
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise StoreError(f"{path} is missing from a committed block: recompute the block") from error
+        try:
+            size = os.readv(file, [content])
+        finally:
+            os.close(file)
+        if size != layout.chunk_bytes or crc32c(raw) != int.from_bytes(checksum, "little"):
+            raise StoreError(f"{path} is damaged (length or checksum): recompute its block")
+        found[position : position + samples] = chunk[:samples]
+        position += samples
+    return found
 
 
 class ShardReader:

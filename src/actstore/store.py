@@ -91,7 +91,7 @@ class Store:
         coordinates = self._coordinates()
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Samples that each committed block holds, in order: (block, samples).
-        self.parts = tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
+        self.parts = lazy.Parts(tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed)))
         slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
         self._sample = {
             name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in ("valid", "spacing")
@@ -131,7 +131,7 @@ class Store:
     def layers(self) -> pd.DataFrame:
         """One row a layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
         rows = []
-        samples = sum(n for _, n in self.parts)
+        samples = self.parts.samples
         for layer in self.layout.layers:
             array = self.layout.activation(layer)
             rows.append(
@@ -337,7 +337,7 @@ class Store:
         return sum(self.layout.block_bytes(n) for _, n in self.parts)
 
     def __repr__(self) -> str:
-        samples = sum(n for _, n in self.parts)
+        samples = self.parts.samples
         missing = len(self.missing)
         return (
             f"<actstore.Store {self.path}: {len(self.parts)} blocks{f' ({missing} missing)' if missing else ''}, "
