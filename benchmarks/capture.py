@@ -209,10 +209,9 @@ class Threads:
 def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
     """What people have now: one slice at a time, the original again for each class, MAD by a loop over channels.
 
-    The features of a volume and class are kept as NumPy arrays until their MADs are taken; nothing is written.
+    Every feature map of every volume is kept in memory as a NumPy array; nothing is written.
     """
     spec, layers = setting.spec, setting.plan.layout.layers
-    mad: dict[str, list[list[float]]] = defaultdict(list)
     features: dict[str, NDArray[np.float32]] = {}
     modules = dict(setting.model.named_modules())
 
@@ -225,6 +224,7 @@ def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
             setting.model(torch.from_numpy(seen)[:, None])
         return dict(features)
 
+    kept: list[tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]] = []
     handles = [modules[layer.module].register_forward_hook(keep(layer.name)) for layer in layers]
     try:
         for volume in setting.volumes:
@@ -235,15 +235,15 @@ def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
                 changed[volume.label == value] *= spec.perturb[0].strengths[0]
                 original = [run(volume.image[s].astype(np.float64)) for s in slices]
                 perturbed = [run(changed[s]) for s in slices]
-                for a, b in zip(original, perturbed, strict=True):
-                    for layer in layers:
-                        before, after = a[layer.name][0], b[layer.name][0]
-                        mad[layer.name].append(
-                            [float(np.abs(after[k] - before[k]).mean()) for k in range(layer.channels)]
-                        )
+                kept += zip(original, perturbed, strict=True)
     finally:
         for handle in handles:
             handle.remove()
+    mad: dict[str, list[list[float]]] = defaultdict(list)
+    for before, after in kept:
+        for layer in layers:
+            a, b = before[layer.name][0], after[layer.name][0]
+            mad[layer.name].append([float(np.abs(b[k] - a[k]).mean()) for k in range(layer.channels)])
     return {name: np.asarray(rows) for name, rows in mad.items()}
 
 

@@ -153,7 +153,8 @@ def remaining(plan: Plan) -> list[Block]:
     """
     done = commits.finished(plan.store, plan.layout, plan.fingerprint.token, mending=True)
     _check_sources(plan, done)
-    todo = [block for block in plan.blocks if not done[block.index]]
+    # The largest first: the last to end are then short, and no worker waits long for another.
+    todo = sorted((b for b in plan.blocks if not done[b.index]), key=lambda block: -block.samples)
     if todo:
         check_resources(plan, sum(plan.layout.block_bytes(block.samples) for block in todo))
         commits.sweep(plan.store, plan.layout)

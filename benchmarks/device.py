@@ -1,0 +1,161 @@
+"""Where the limit lies on a device: the bare network, the link to the host, the writer, and capture beside them.
+
+UNetHeart 8-4-4, phantom volumes, 21 layers in float32, one process. Rates are of activations: what the network computes
+in a second, what the link brings to pinned memory, what the writer checksums and writes to memory and to the disk. Then
+capture, everything stored, and capture of statistics alone. `--device cpu` runs the same code without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from common import machine, phantom_spec
+
+from actstore.block import arithmetic, closing_engine, run_block
+from actstore.capture import prepare_store
+from actstore.models import build_model
+from actstore.plan import Plan, make_plan
+from actstore.ring import CudaStream, Slot, Stream, ThreadStream
+from actstore.shards import ShardWriter
+
+
+def median(step: Callable[[], object], runs: int) -> float:
+    """Median seconds of ``runs`` after a warm-up."""
+    taken = []
+    for run in range(runs + 1):
+        start = time.perf_counter()
+        step()
+        if run:
+            taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def forward(plan: Plan, runs: int) -> float:
+    """Seconds of the bare network for one input, at the plan's batch size."""
+    device = torch.device(plan.device)
+    model = build_model(plan.spec).to(device)
+    batch = torch.rand(plan.batch_size, 1, *plan.spec.data.preprocess.size, device=device)
+    passes = 20
+
+    def step() -> None:
+        with torch.inference_mode(), arithmetic(plan.spec.run.precision, device):
+            for _ in range(passes):
+                model(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return median(step, runs) / passes / plan.batch_size
+
+
+def full_slot(plan: Plan, stream: Stream) -> Slot:
+    slot = Slot(plan.layout, plan.ring_samples, stream)
+    _, activations = slot.place(0, plan.ring_samples)
+    for activation in activations:
+        activation.fill_(1.0)
+    return slot
+
+
+def link(slot: Slot, runs: int) -> float:
+    """Seconds from the device to the host for a full slot, what the device reduces of it included."""
+
+    def step() -> None:
+        slot.send()
+        slot.arrived()
+
+    return median(step, runs)
+
+
+def writer(plan: Plan, slot: Slot, folder: Path, runs: int) -> float:
+    """Seconds to checksum and write a full slot."""
+
+    def step() -> None:
+        for buffer in slot.kept:
+            path = folder / "shard"
+            with ShardWriter(path, replace(buffer.layout, slots=slot.count), slot.count) as target:
+                buffer.layout = replace(buffer.layout, slots=slot.count)
+                target.write(buffer)
+                target.close()
+            path.unlink()
+
+    return median(step, runs)
+
+
+def capture(plan: Plan, runs: int) -> float:
+    """Seconds of a whole capture in this process; making the store is not counted."""
+    taken = []
+    with closing_engine():
+        for run in range(runs + 1):
+            shutil.rmtree(plan.store, ignore_errors=True)
+            made, todo = prepare_store(plan)
+            start = time.perf_counter()
+            with ThreadPoolExecutor(2) as pool:
+                reports = list(pool.map(partial(run_block, made.job), todo))
+            if run:
+                taken.append(time.perf_counter() - start)
+            if failed := [report for report in reports if report.failed]:
+                raise SystemExit(failed[0].error)
+    shutil.rmtree(plan.store)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bf16"])
+    parser.add_argument("--patients", type=int, default=5, help="two volumes each")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None, help="a folder on the disk to be measured")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        spec = phantom_spec(Path(folder), patients=arguments.patients).with_precision(arguments.precision)
+        plan = make_plan(spec, workers=1, device=arguments.device, timing=False)
+        device = torch.device(plan.device)
+        stream: Stream = CudaStream(device) if device.type == "cuda" else ThreadStream()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        slot = full_slot(plan, stream)
+        slot_bytes = sum(buffer.count * buffer.layout.sample_stride for buffer in slot.kept)
+        an_input = sum(plan.layout.activation(layer).sample_stride for layer in plan.layout.layers)
+        an_input //= plan.layout.conditions
+        rates = {
+            "bare forward pass": an_input / forward(plan, arguments.runs),
+            "device to host": slot_bytes / link(slot, arguments.runs),
+        }
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").exists() else None) as memory:
+            rates["writer, to memory"] = slot_bytes / writer(plan, slot, Path(memory), arguments.runs)
+        rates["writer, to disk"] = slot_bytes / writer(plan, slot, Path(folder), arguments.runs)
+        slowest = min(rates["bare forward pass"], rates["device to host"], rates["writer, to disk"])
+        del slot
+        applicable = sum(report_inputs(plan))
+        rates["capture"] = applicable * an_input / capture(plan, arguments.runs)
+        alone = spec.model_copy(update={"store": spec.store.model_copy(update={"keep": "statistics"})})
+        small = make_plan(alone, workers=1, device=arguments.device, timing=False)
+        rates["capture, statistics alone"] = applicable * an_input / capture(small, arguments.runs)
+    print(f"\n### Device: {name}\n\n{machine()}; `python {' '.join(sys.argv)}`; {plan.batch_size} inputs a pass\n")
+    print(
+        "| what | GB/s of activations | of the slowest of pass, link and disk | of the bare pass |\n|---|---|---|---|"
+    )
+    for what, rate in rates.items():
+        print(f"| {what} | {rate / 1e9:.2f} | {rate / slowest:.2f} | {rate / rates['bare forward pass']:.2f} |")
+
+
+def report_inputs(plan: Plan) -> list[int]:
+    """Inputs of each block: every applicable condition of every sample."""
+    from actstore.data import read_volume
+    from actstore.inference import prepare
+
+    return [int(prepare(plan.spec, read_volume(b.file, plan.spec.data.classes))[2].sum()) for b in plan.blocks]
+
+
+if __name__ == "__main__":
+    main()
