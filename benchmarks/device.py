@@ -59,7 +59,7 @@ def forward(plan: Plan, runs: int) -> float:
 
 
 def full_slot(plan: Plan, stream: Stream) -> Slot:
-    slot = Slot(plan.layout, plan.ring_samples, stream)
+    slot = Slot(replace(plan.layout, slots=plan.ring_samples), plan.ring_samples, stream)
     _, activations = slot.place(0, plan.ring_samples)
     for activation in activations:
         activation.fill_(1.0)
@@ -76,14 +76,13 @@ def link(slot: Slot, runs: int) -> float:
     return median(step, runs)
 
 
-def writer(plan: Plan, slot: Slot, folder: Path, runs: int) -> float:
+def writer(slot: Slot, folder: Path, runs: int) -> float:
     """Seconds to checksum and write a full slot."""
 
     def step() -> None:
         for buffer in slot.kept:
             path = folder / "shard"
-            with ShardWriter(path, replace(buffer.layout, slots=slot.count), slot.count) as target:
-                buffer.layout = replace(buffer.layout, slots=slot.count)
+            with ShardWriter(path, buffer.layout, slot.count) as target:
                 target.write(buffer)
                 target.close()
             path.unlink()
@@ -132,8 +131,8 @@ def main() -> None:
             "device to host": slot_bytes / link(slot, arguments.runs),
         }
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").exists() else None) as memory:
-            rates["writer, to memory"] = slot_bytes / writer(plan, slot, Path(memory), arguments.runs)
-        rates["writer, to disk"] = slot_bytes / writer(plan, slot, Path(folder), arguments.runs)
+            rates["writer, to memory"] = slot_bytes / writer(slot, Path(memory), arguments.runs)
+        rates["writer, to disk"] = slot_bytes / writer(slot, Path(folder), arguments.runs)
         slowest = min(rates["bare forward pass"], rates["device to host"], rates["writer, to disk"])
         del slot
         applicable = sum(report_inputs(plan))

@@ -1,4 +1,4 @@
-"""Does anything grow with the number of volumes? Time a block and memory while capturing, then opening and tables.
+"""Does anything grow with the number of volumes? Time and memory while capturing, then opening and tables.
 
 UNetHeart 8-4-4, phantom volumes, 21 layers, `store.keep = "statistics"`: hundreds of volumes fit a small disk. Two
 Dask workers. Every capture runs in a process of its own, whose peak is the client's.
@@ -30,14 +30,13 @@ TABLES = ("top-channels", "frequency", "dice", "cases", "mad")
 
 
 def captured(folder: Path, patients: int) -> None:
-    """Capture and print, as JSON, when each block ended, the workers' peak and this process's own."""
+    """Capture and print, as JSON, when each block ended and its inputs, the workers' peak and this process's own."""
     spec = phantom_spec(folder, patients=patients)
     spec = spec.model_copy(update={"store": spec.store.model_copy(update={"keep": "statistics"})})
-    ended, own = [], []
+    ended: list[tuple[float, int]] = []
 
     def note(report: Any, finished: int, total: int) -> None:
-        ended.append(time.perf_counter())
-        own.append(report.seconds)
+        ended.append((time.perf_counter(), report.inferred))
 
     summary = capture(spec, workers=2, progress=note)
     if not summary.complete:
@@ -50,6 +49,11 @@ def in_a_process(folder: Path, patients: int) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def per_input(ended: list[tuple[float, int]]) -> float:
+    """Seconds an input between the first and the last of the blocks."""
+    return (ended[-1][0] - ended[0][0]) / sum(inputs for _, inputs in ended[1:])
 
 
 def seconds(step: Callable[[], object], runs: int) -> list[float]:
@@ -80,18 +84,20 @@ def main() -> None:
         captured(arguments.capture, arguments.patients[0])
         return
     print(f"\n### Scale\n\n{machine()}; `python {' '.join(sys.argv)}`\n")
-    row("volumes", "s a block", "first quarter", "last quarter", "worker's peak", "client's peak")
-    row(*["---"] * 6)
+    row("volumes", "s a block", "ms an input", "in the first half", "in the last", "worker's peak", "client's peak")
+    row(*["---"] * 7)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for patients in arguments.patients:
             place = Path(folder) / str(patients)
             place.mkdir()
             found = in_a_process(place, patients)
-            gaps = [b - a for a, b in zip(found["ended"], found["ended"][1:], strict=False)]
-            quarter = max(1, len(gaps) // 4)
-            rates = [statistics.mean(part) for part in (gaps, gaps[:quarter], gaps[-quarter:])]
+            ended = found["ended"]
+            middle = len(ended) // 2
+            # Blocks come back from the largest to the smallest: an input is what can be compared.
+            rates = [per_input(part) for part in (ended, ended[: middle + 1], ended[middle:])]
+            block = (ended[-1][0] - ended[0][0]) / (len(ended) - 1)
             memory = [human_bytes(found[who]) for who in ("worker", "client")]
-            row(2 * patients, *(f"{rate:.3f}" for rate in rates), *memory)
+            row(2 * patients, f"{block:.3f}", *(f"{1000 * rate:.1f}" for rate in rates), *memory)
         path = place / "store.zarr"
         print(f"\n{2 * patients} volumes:\n")
         row("what", "median s", "min–max s")

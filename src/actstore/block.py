@@ -15,12 +15,13 @@ from threading import Lock
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from actstore import commits
 from actstore.data import Volume, read_volume
 from actstore.errors import BlockError, ModelError, one_line
 from actstore.fingerprint import Fingerprint
-from actstore.inference import Inference
+from actstore.inference import Inference, Passes
 from actstore.models import build_model, weights_digest
 from actstore.record import recording
 from actstore.ring import CudaStream, Ring, Slot, Stream
@@ -204,8 +205,10 @@ class Engine:
             ]
             stack.callback(lambda: wait(writing))
 
-            def write(slot: Slot) -> None:
-                statistics.add(slot)
+            def write(slot: Slot, passes: Passes, results: Sequence[Tensor]) -> None:
+                reduced = slot.arrived()
+                inference.read(passes, results)
+                statistics.add(slot, reduced)
                 for writer, buffer in zip(writers, slot.kept, strict=True):
                     writer.write(buffer)
 
@@ -219,9 +222,9 @@ class Engine:
                     _raise_any(writing)
                     slot = self.ring.take()
                     images, activations = slot.place(first, min(job.ring_samples, block.samples - first))
-                    inference.infer(first, images, activations, finish_pass)
-                    slot.send()
-                    writing.append(self.writer.submit(write, slot))
+                    passes = inference.infer(first, images, activations, finish_pass)
+                    results = slot.send(passes.results)
+                    writing.append(self.writer.submit(write, slot, passes, results))
                     self.ring.give(writing[-1])
             wait(writing)
             _raise_any(writing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -90,23 +90,22 @@ class Inference:
         images: Sequence[NDArray[Any]],
         activations: Sequence[Tensor],
         finish_pass: Callable[[], None],
-    ) -> None:
-        """Fill ``images`` (inputs, label, predictions) and ``activations`` with samples ``first`` and following.
+    ) -> Passes:
+        """Fill ``images`` (inputs, label) and ``activations`` with samples ``first`` and following.
 
-        Both are views of a ring's slot, as `actstore.ring.Slot.place` returns them. A forward pass waits for nothing;
-        what it shows is read when all are done.
+        Both are views of a ring's slot, as `actstore.ring.Slot.place` returns them. Nothing waits for the device: what
+        the passes return is for `read`, once it has come to the host.
         """
         image, label, prediction = images
         count = len(image)
         samples = slice(first, first + count)
         _by_condition(image)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
         label[...] = self.label[samples].reshape(label.shape)
-        predicted = _by_condition(prediction)
-        predicted[...] = 0
+        prediction[...] = 0
         self._destinations = list(activations)
         self._largest.clear()
         self._blank(samples)
-        outputs: list[tuple[list[Run], Tensor, Tensor]] = []
+        passes = Passes(first, prediction)
         with torch.inference_mode():
             for runs in batches(self.applicable[samples], self.batch_size):
                 self._runs = runs
@@ -114,11 +113,31 @@ class Inference:
                 logits = self.model(self._to_device(batch))
                 finish_pass()
                 self.forward_passes += 1
-                outputs.append((runs, logits.isnan().flatten(1).any(1), most_likely(logits)))
-        for runs, broken, classes in outputs:
-            self._check_output(broken.cpu(), runs, first)
-            self._predict(predicted, runs, first, classes.cpu().numpy())
-        self._check_range()
+                passes.runs.append(runs)
+                passes.results += [logits.isnan().flatten(1).any(1), most_likely(logits)]
+        passes.layers += self._largest
+        passes.results += self._largest.values()
+        return passes
+
+    def read(self, passes: Passes, results: Sequence[Tensor]) -> None:
+        """Check what ``passes`` returned, fill in predictions and count them.
+
+        Parameters
+        ----------
+        results
+            ``passes.results`` in host memory.
+
+        Raises
+        ------
+        ModelError
+            if the network returned NaN, or a layer does not fit float16.
+        """
+        predicted = _by_condition(passes.prediction)
+        for i, runs in enumerate(passes.runs):
+            self._check_output(results[2 * i], runs, passes.first)
+            self._predict(predicted, runs, passes.first, results[2 * i + 1].numpy())
+        for layer, largest in zip(passes.layers, results[2 * len(passes.runs) :], strict=True):
+            self._check_range(layer, float(largest))
 
     def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
         inputs = torch.from_numpy(batch).unsqueeze(1)
@@ -163,13 +182,12 @@ class Inference:
                 part.reshape(len(part), channel_groups, channels, *part.shape[2:])
             )
 
-    def _check_range(self) -> None:
-        for layer, found in self._largest.items():
-            if (largest := float(found)) > HALF_RANGE:
-                raise ModelError(
-                    f"layer {self.layout.layers[layer].name} reaches {largest:g}, float16 ends at {HALF_RANGE:g}: "
-                    "use store.dtype = 'float32'"
-                )
+    def _check_range(self, layer: int, largest: float) -> None:
+        if largest > HALF_RANGE:
+            raise ModelError(
+                f"layer {self.layout.layers[layer].name} reaches {largest:g}, float16 ends at {HALF_RANGE:g}: "
+                "use store.dtype = 'float32'"
+            )
 
     def _check_output(self, broken: Tensor, runs: Sequence[Run], first: int) -> None:
         for run in runs:
@@ -230,6 +248,20 @@ class Run:
     stop: int
     #: Where the run begins in the batch.
     offset: int
+
+
+@dataclass
+class Passes:
+    """What the forward passes over some samples returned, on the network's device."""
+
+    first: int
+    #: Where predictions go: a shard view as `actstore.ring.Slot.place` returns it.
+    prediction: NDArray[Any]
+    runs: list[list[Run]] = field(default_factory=list)
+    #: Layers of which the largest magnitude is among the results.
+    layers: list[int] = field(default_factory=list)
+    #: For every pass, which inputs gave NaN and the class of each pixel; then the largest magnitude of ``layers``.
+    results: list[Tensor] = field(default_factory=list)
 
 
 def batches(applicable: NDArray[np.bool_], size: int) -> Iterator[list[Run]]:

@@ -126,6 +126,8 @@ class Slot:
         self.count = 0
         self._arrived: Callable[[], None] = lambda: None
         self._reduced: list[dict[str, Tensor]] = []
+        #: Device memory that is being copied is not given up before.
+        self._pairs: list[Pair] = []
 
     @property
     def kept(self) -> list[ShardBuffer]:
@@ -152,23 +154,34 @@ class Slot:
             return images, [mirror.view(count) for mirror in self._mirrors]
         return images, [_by_condition(torch.from_numpy(buffer.view)) for buffer in self.activations if buffer]
 
-    def send(self) -> None:
-        """Begin to bring the samples to the host, and what the device reduces of them. Returns at once."""
+    def send(self, results: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Begin to bring the samples to the host, what the device reduces of them, and ``results``. Returns at once.
+
+        Returns
+        -------
+        ``results`` in host memory, to be read after `arrived`.
+        """
         if self._stream is None:
-            return
-        pairs = [
+            return list(results)
+        self._pairs = [
             (_host(buffer), mirror.run(self.count))
             for buffer, mirror in zip(self.activations, self._mirrors, strict=True)
             if buffer is not None
         ]
-        self._reduced = []
-        for mirror in self._mirrors:
-            found = {}
-            for name, values in reduce_on_device(mirror.view(self.count)).items():
-                found[name] = self._stream.memory(values.numel(), values.dtype).reshape(values.shape)
-                pairs.append((found[name], values))
-            self._reduced.append(found)
-        self._arrived = self._stream.copy(pairs)
+        self._reduced = [
+            {name: self._to_host(values) for name, values in reduce_on_device(mirror.view(self.count)).items()}
+            for mirror in self._mirrors
+        ]
+        found = [self._to_host(values) for values in results]
+        self._arrived = self._stream.copy(self._pairs)
+        return found
+
+    def _to_host(self, values: Tensor) -> Tensor:
+        """Memory that ``values`` will be copied to."""
+        assert self._stream is not None
+        host = self._stream.memory(values.numel(), values.dtype).reshape(values.shape)
+        self._pairs.append((host, values))
+        return host
 
     def arrived(self) -> list[dict[str, NDArray[np.float64]]]:
         """Wait for what was sent. Returns what the device reduced of each layer; nothing where the CPU computes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +31,9 @@ class BlockStatistics:
             for layer in layout.layers
         ]
 
-    def add(self, slot: Slot) -> None:
-        """Take what a device reduced of the slot's samples, once that has arrived, or reduce them here."""
+    def add(self, slot: Slot, reduced: Sequence[Mapping[str, NDArray[np.float64]]]) -> None:
+        """Take what a device ``reduced`` of each layer of the slot's samples; reduce them here where that is empty."""
         samples = slice(slot.first, slot.first + slot.count)
-        reduced = slot.arrived()
         for layer, of_device in enumerate(reduced):
             for name in STATISTICS:
                 self._values[layer][name][samples] = of_device[name]
