@@ -22,7 +22,7 @@ import numpy as np
 import tensorstore
 import torch
 import zarr
-from common import interleave, phantom_spec, show
+from common import interleave, phantom_spec, require_free, show
 from numpy.typing import NDArray
 
 from actstore.block import closing_engine, run_block
@@ -268,9 +268,7 @@ def main() -> None:
         closing_engine(),
     ):
         setting = Setting(phantom_spec(Path(folder), patients=arguments.patients))
-        free, needed = shutil.disk_usage(folder).free, 3 * setting.plan.bytes
-        if free < needed:
-            raise SystemExit(f"{folder} has {human_bytes(free)} free, {human_bytes(needed)} are needed")
+        require_free(folder, 3 * setting.plan.bytes)
         two = Setting.__new__(Setting)
         two.__dict__.update(setting.__dict__)
         two.plan = make_plan(setting.spec, workers=2, timing=False, store=Path(folder) / "two.zarr")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from actstore.spec import Spec
+from actstore.units import human_bytes
 
 
 def phantom_spec(folder: Path, *, patients: int, targets: tuple[str, ...] = ("LV", "RV", "MYO")) -> Spec:
@@ -49,6 +51,14 @@ def machine() -> str:
         f"{datetime.now(UTC):%Y-%m-%d}, {name}, {os.cpu_count()} cores, {memory:.0f} GiB, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )
+
+
+def require_free(folder: Path | str, needed: int) -> int:
+    """Bytes free in ``folder``; ends the benchmark where that is less than ``needed``."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SystemExit(f"{folder} has {human_bytes(free)} free, {human_bytes(needed)} are needed")
+    return free
 
 
 Step = Callable[[], object]

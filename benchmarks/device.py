@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import machine, phantom_spec
+from common import machine, phantom_spec, require_free
 
 from actstore.block import arithmetic, closing_engine, run_block
 from actstore.capture import prepare_store
@@ -119,6 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         spec = phantom_spec(Path(folder), patients=arguments.patients).with_precision(arguments.precision)
         plan = make_plan(spec, workers=1, device=arguments.device, timing=False)
+        require_free(folder, 2 * plan.bytes)
         device = torch.device(plan.device)
         stream: Stream = CudaStream(device) if device.type == "cuda" else ThreadStream()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -6,7 +6,6 @@ UNetHeart 8-4-4, phantom volumes, 21 layers in float32, two threads. Then one ch
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import time
@@ -20,10 +19,11 @@ import dask
 import numpy as np
 import tensorstore
 import xarray as xr
-from common import interleave, phantom_spec, show
+from common import interleave, phantom_spec, require_free, show
 
 from actstore import analysis, pool
 from actstore.capture import capture
+from actstore.plan import make_plan
 from actstore.store import Store, open_store
 from actstore.units import human_bytes
 
@@ -108,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         spec = phantom_spec(Path(folder), patients=arguments.patients)
-        free = shutil.disk_usage(folder).free
+        free = require_free(folder, make_plan(spec, timing=False).bytes)
         summary = capture(spec)
         store = open_store(summary.store)
         files = shards(store)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import machine, phantom_spec
+from common import machine, phantom_spec, require_free
 
 from actstore.block import peak_memory
 from actstore.capture import capture
@@ -26,6 +26,8 @@ from actstore.store import open_store
 from actstore.tables import build_table
 from actstore.units import human_bytes
 
+#: Bytes of two volumes, their images and statistics, roughly.
+A_PATIENT = 60_000_000
 TABLES = ("top-channels", "frequency", "dice", "cases", "mad")
 
 
@@ -87,6 +89,7 @@ def main() -> None:
     row("volumes", "s a block", "ms an input", "in the first half", "in the last", "worker's peak", "client's peak")
     row(*["---"] * 7)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        require_free(folder, sum(arguments.patients) * A_PATIENT)
         for patients in arguments.patients:
             place = Path(folder) / str(patients)
             place.mkdir()

@@ -48,7 +48,7 @@ def capture_with(spec_path: Path, store: Path, stream: ThreadStream | None) -> S
     engine = Engine(made.job, stream)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(engine.run, todo))
-    engine.writer.shutdown()
+    engine.close()
     return Store(store)
 
 
@@ -56,7 +56,7 @@ def capture_with(spec_path: Path, store: Path, stream: ThreadStream | None) -> S
 def two_sample_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several turns of the ring a block."""
     plain = plan.ring_samples
-    monkeypatch.setattr(plan, "ring_samples", lambda layout: min(2, plain(layout)))
+    monkeypatch.setattr(plan, "ring_samples", lambda *of: min(2, plain(*of)))
     monkeypatch.setattr("actstore.capture.ring_samples", plan.ring_samples)
 
 
@@ -73,6 +73,12 @@ def test_a_mirrored_device_stores_the_same_bits(write_spec: WriteSpec, tmp_path:
     for layer in direct.layers.index:
         for name, values in direct.statistics(layer).items():
             np.testing.assert_allclose(mirrored.statistics(layer)[name], values, rtol=1e-6, atol=1e-12)
+
+
+def test_several_writers_store_the_same_bits(write_spec: WriteSpec, tmp_path: Path, tiny_store: Path) -> None:
+    store = capture_with(write_spec(tmp_path, run__writers=3, run__threads=1), tmp_path / "s.zarr", None)
+    a, b = files(tiny_store), files(store.path)
+    assert {name for name in a if a[name] != b[name]} <= {"zarr.json"}
 
 
 @pytest.mark.usefixtures("two_sample_ring")

@@ -10,6 +10,7 @@ import cloudpickle
 import dask
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -165,3 +166,18 @@ def test_conditions_split_into_chunks_of_several_are_refused() -> None:
     odd = ArrayLayout("a", ("sample", "condition", "channel", "y", "x"), "float32", 1, 1, (4, 1, 2, 2), (2, 1, 2, 2))
     with pytest.raises(ValueError, match="2 of 4 conditions"):
         reader.maps_of(np.zeros((1, *odd.grid, *odd.chunk), np.float32))
+
+
+def test_statistics_are_the_same_on_a_cluster(tmp_path: Path) -> None:
+    layout = layout_of(6, (300, 301))
+    values = write_blocks(tmp_path, layout, [2, 1])
+    arrays = lazy.statistics(tmp_path, layout, lazy.Parts(((0, 2), (1, 1))), ("mad", "std"))
+    activation = lazy.sharded(tmp_path, layout, lazy.Parts(((0, 2), (1, 1))))
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        found, again = dask.compute({name: array for name, (_, array) in arrays.items()}, activation)
+    np.testing.assert_array_equal(again, values)
+    for name in ("mad", "std"):
+        np.testing.assert_allclose(found[name], expected(values, name), rtol=1e-6, atol=1e-12)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Lock
 
@@ -47,6 +47,8 @@ class Job:
     #: Model inputs in one forward pass.
     batch_size: int
     threads: int
+    #: Threads that checksum and write.
+    writers: int
     device: str
 
 
@@ -71,6 +73,8 @@ class BlockReport:
         return bool(self.error)
 
 
+#: What an engine is made for, beside the run.
+_OF_ENGINE = ("store", "layout", "ring_samples", "batch_size", "threads", "writers", "device")
 _engine: tuple[object, Engine] | None = None
 _loading = Lock()
 
@@ -114,7 +118,7 @@ def _reason(error: Exception) -> str:
 def _loaded(job: Job) -> Engine:
     global _engine
     with _loading:
-        key = (job.fingerprint.run, job.store, job.layout, job.ring_samples, job.batch_size, job.threads, job.device)
+        key = (job.fingerprint.run, *(getattr(job, field.name) for field in fields(job) if field.name in _OF_ENGINE))
         if _engine is None or _engine[0] != key:
             release()
             _engine = (key, Engine(job))
@@ -125,7 +129,7 @@ def release() -> None:
     """Let go of the network, the buffers and the writer that `run_block` keeps for this process's next block."""
     global _engine
     if _engine is not None:
-        _engine[1].writer.shutdown()
+        _engine[1].close()
         _engine = None
 
 
@@ -155,8 +159,16 @@ class Engine:
         if stream is None and self.device.type == "cuda":
             stream = CudaStream(self.device)
         self.ring = Ring(job.layout, job.ring_samples, stream)
+        #: Takes slots in the order in which they were filled; several shards of one are written side by side.
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="actstore-writer")
+        self._shards = ThreadPoolExecutor(job.writers, thread_name_prefix="actstore-shard") if job.writers > 1 else None
         self._inferring = Lock()
+
+    def close(self) -> None:
+        """End the engine's threads, when they have written what they were given."""
+        self.writer.shutdown()
+        if self._shards:
+            self._shards.shutdown()
 
     def run(self, block: Block) -> BlockReport:
         """Compute, write and commit one block.
@@ -209,8 +221,9 @@ class Engine:
                 reduced = slot.arrived()
                 inference.read(passes, results)
                 statistics.add(slot, reduced)
-                for writer, buffer in zip(writers, slot.kept, strict=True):
-                    writer.write(buffer)
+                each = self._shards.map if self._shards else map
+                for _ in each(ShardWriter.write, writers, slot.kept):
+                    pass
 
             with (
                 self._inferring,

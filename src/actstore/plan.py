@@ -35,6 +35,7 @@ from actstore.units import human_bytes
 #: Bytes of one buffer of the ring, as far as whole samples allow: large enough for long writes, small enough for caches
 #: of the page tables. Two of them stand in every worker.
 RING_BYTES = 192 * 2**20
+GPU_RING_BYTES = 1024 * 2**20
 #: Python, torch, MONAI, dask and their libraries in a worker process, before any data (measured).
 BASE_BYTES = 420 * 2**20
 #: Inputs to one forward pass where the spec does not say: on a CPU more gains nothing (measured from 1 to 16), a GPU is
@@ -60,6 +61,8 @@ class Plan:
     device: str
     workers: int
     threads: int
+    #: Threads of a worker that checksum and write.
+    writers: int
     batch_size: int
     ring_samples: int
     #: Seconds of one forward pass of one sample at the chosen batch size, on this machine.
@@ -79,6 +82,7 @@ class Plan:
             self.ring_samples,
             self.batch_size,
             self.threads,
+            self.writers,
             self.device,
         )
 
@@ -176,8 +180,9 @@ def make_plan(
         device=device,
         workers=workers,
         threads=threads,
+        writers=spec.run.writers or default_writers(device, workers),
         batch_size=batch_size,
-        ring_samples=ring_samples(layout),
+        ring_samples=ring_samples(layout, device),
         seconds_per_inference=_time_forward(model, spec, batch_size, device) if timing else math.nan,
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         transient_bytes=LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
@@ -203,9 +208,10 @@ def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module)
     return tuple(replace(layer, kept=layer.module in kept) for layer in layers)
 
 
-def ring_samples(layout: StoreLayout) -> int:
+def ring_samples(layout: StoreLayout, device: str) -> int:
     """Samples that one buffer of the ring holds."""
-    return max(1, min(layout.slots, RING_BYTES // layout.sample_bytes))
+    size = GPU_RING_BYTES if device.startswith("cuda") else RING_BYTES
+    return max(1, min(layout.slots, size // layout.sample_bytes))
 
 
 def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
@@ -268,6 +274,11 @@ def choose_device(device: str) -> str:
 def default_workers(device: str) -> int:
     """One where a GPU computes, or one for every core up to four."""
     return 1 if device.startswith("cuda") else max(1, min(4, cpu_count()))
+
+
+def default_writers(device: str, workers: int) -> int:
+    """One where the network needs the cores itself; beside a GPU, a worker's share of them up to four."""
+    return max(1, min(4, cpu_count() // workers)) if device.startswith("cuda") else 1
 
 
 def choose_batch_size(device: str, largest_output_bytes: int) -> int:

@@ -264,7 +264,9 @@ class Run(_Table):
     #: Arithmetic of the network: exact float32, TF32 in a GPU's products, or bfloat16 by automatic mixed precision.
     precision: Precision = "float32"
     batch_size: Positive | None = None
+    #: Torch's threads, and threads that checksum and write, in every worker.
     threads: Positive | None = None
+    writers: Positive | None = None
     workers: Positive | None = None
 
 

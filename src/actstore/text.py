@@ -120,8 +120,8 @@ def show_plan(plan: Plan) -> None:
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
-        "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads each, {plan.batch_size} inputs a pass, "
-        f"{plan.spec.run.precision}",
+        "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads and {plan.writers} writers each, "
+        f"{plan.batch_size} inputs a pass, {plan.spec.run.precision}",
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         "fingerprint": plan.fingerprint.run[:16],
