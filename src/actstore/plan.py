@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from actstore.block import Job
+from actstore.cluster import IN_FLIGHT
 from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
@@ -36,15 +37,16 @@ from actstore.units import human_bytes
 #: of the page tables. Two of them stand in every worker.
 RING_BYTES = 192 * 2**20
 GPU_RING_BYTES = 1024 * 2**20
-#: Python, torch, MONAI, dask and their libraries in a worker process, before any data (measured).
-BASE_BYTES = 420 * 2**20
+#: Python, torch, MONAI, dask, compiled reductions and their libraries in a worker process, before any data (measured).
+BASE_BYTES = 540 * 2**20
 #: Inputs to one forward pass where the spec does not say: on a CPU more gains nothing (measured from 1 to 16), a GPU is
 #: given as many as a share of its memory takes.
 BATCH_SIZE = 8
 GPU_BATCH_SIZE = 64
 GPU_SHARE = 0.25
-#: Live intermediate tensors of a forward pass, as a multiple of the largest module output of the batch.
-LIVE_OUTPUTS = 6
+#: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
+#: scratch memory of convolutions (measured). Each thread that infers keeps what it once had.
+LIVE_OUTPUTS = 10
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def make_plan(
         ring_samples=ring_samples(layout, device),
         seconds_per_inference=_time_forward(model, spec, batch_size, device) if timing else math.nan,
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
-        transient_bytes=LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
+        transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
         unreadable=unreadable,
     )
 
