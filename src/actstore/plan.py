@@ -46,7 +46,7 @@ GPU_BATCH_SIZE = 64
 GPU_SHARE = 0.25
 #: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
 #: scratch memory of convolutions (measured). Each thread that infers keeps what it once had.
-LIVE_OUTPUTS = 10
+LIVE_OUTPUTS = 9
 
 
 @dataclass(frozen=True)
