@@ -38,8 +38,8 @@ CODECS: dict[str, Any] = {
 
 
 def rounded(dtype: str, bits: int | None) -> Change:
-    change = rounding(dtype, bits)
-    return lambda values: change(torch.from_numpy(values).to(getattr(torch, dtype))).numpy()
+    change = rounding(bits)
+    return lambda values: change(torch.from_numpy(values)).to(getattr(torch, dtype)).numpy()
 
 
 STORED: dict[str, Change] = {

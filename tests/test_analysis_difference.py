@@ -242,3 +242,16 @@ def test_import_stays_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", ">f4", "bool", "uint64"])
+def test_any_real_dtype(dtype: str) -> None:
+    values = (np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6)) * 9).astype(dtype)
+    assert_matches(statistics(make_activation(values), ALL), values)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 0, 3), (0, 2, 2, 3), (2, 0, 2, 3), (2, 2, 2, 0)])
+def test_nothing_reduces_to_nothing(shape: tuple[int, ...]) -> None:
+    found = kernel.reduce_chunk(np.zeros(shape, np.float32), ALL)
+    assert [values.shape for values in found] == [shape[:3]] * 2 + [shape[:2]] * 2
+    assert all(np.isnan(values).all() for values in found)

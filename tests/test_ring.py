@@ -19,9 +19,11 @@ from actstore import analysis, block, commits, plan
 from actstore.analysis.kernel import reduce_chunk
 from actstore.block import Engine
 from actstore.capture import prepare_store
-from actstore.errors import ModelError, PlanError
+from actstore.errors import ModelError, PlanError, StoreError
+from actstore.inference import rounding
 from actstore.layout import activation_layout
 from actstore.plan import make_plan
+from actstore.reduce import reduce_store
 from actstore.ring import Mirror, Pair, Ring, ThreadStream, reduce_on_device
 from actstore.shards import ShardBuffer, ShardWriter
 from actstore.spec import load_spec
@@ -232,7 +234,8 @@ def test_mantissa_bits_are_rounded_and_statistics_are_of_what_is_stored(
         stored = store[layer].values
         raw = stored.view({"float32": np.uint32, "float16": np.uint16}[dtype])
         dropped = {"float32": 23, "float16": 10}[dtype] - bits
-        assert not (raw[np.isfinite(stored)] & ((1 << dropped) - 1)).any()
+        normal_numbers = np.isfinite(stored) & (np.abs(stored) >= np.finfo(dtype).smallest_normal)
+        assert not (raw[normal_numbers] & ((1 << dropped) - 1)).any()
         normal = np.abs(exact[layer].values) > 1e-4
         assert relative(stored.astype(np.float64)[normal], exact[layer].values[normal]) <= 2.0 ** -(bits + 1) + 2.0**-11
         np.testing.assert_allclose(store.statistics(layer)["mad"], analysis.mad(store[layer]), rtol=1e-12, atol=1e-15)
@@ -273,3 +276,72 @@ def test_a_resumed_run_keeps_its_batch_size(
     again = make_plan(spec, timing=False)
     assert again.batch_size == made.batch_size + 5
     assert prepare_store(again)[0].batch_size == made.batch_size
+
+
+def test_a_failed_shard_write_leaves_no_other_behind(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One write fails at once while another takes its time: the slot must not be given away before both have ended."""
+    made, todo = prepare_store(make_plan(load_spec(write_spec(tmp_path, run__writers=3)), timing=False))
+    plain = ShardWriter.write
+    running, failed = [], []
+
+    def write(self: ShardWriter, buffer: ShardBuffer) -> None:
+        if not failed and "prediction" in str(self.path):
+            failed.append(self.path)
+            raise OSError(28, "No space left on device")
+        running.append(self.path)
+        time.sleep(0.05 if failed else 0)
+        plain(self, buffer)
+        running.remove(self.path)
+
+    monkeypatch.setattr(ShardWriter, "write", write)
+    engine = Engine(made.job)
+    with pytest.raises(OSError, match="No space"):
+        engine.run(todo[0])
+    assert running == []
+    for one in todo[1:]:
+        engine.run(one)
+    engine.close()
+    store = Store(made.store)
+    assert store.missing == [todo[0].name]
+    assert all(np.isfinite(store.statistics(layer, persisted=False)["std"]).all() for layer in store.layers.index)
+
+
+def test_rounding_never_makes_a_number_infinite_and_overflow_is_seen_beside_nan() -> None:
+    values = torch.tensor([65000.0, 3.3e38, -3.4e38, float("inf"), float("nan"), 1 + 2**-4 + 2**-13])
+    found = rounding(3)(values)
+    assert found[:3].isfinite().all()
+    assert found[3] == torch.inf
+    assert found[4].isnan()
+    assert found[5] == 1.125
+
+
+@pytest.mark.parametrize("keep", ["all", "statistics"])
+@pytest.mark.parametrize("fault", ["missing", "damaged", "record"])
+def test_lost_statistics_come_back(write_spec: WriteSpec, tmp_path: Path, keep: str, fault: str) -> None:
+    spec = write_spec(tmp_path, store__keep=keep)
+    store = capture_with(spec, tmp_path / "s.zarr", None)
+    before = files(store.path)
+    small = store.layout.reduced if fault == "record" else store.layout.statistic(store.layout.layers[0], "mad")
+    path = store.path / small.chunk_key(1)
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"xx")
+    damaged = Store(store.path)
+    if keep == "all":
+        assert reduce_store(damaged) == 1
+    else:
+        if fault != "record":
+            with pytest.raises(StoreError, match="`actstore capture SPEC` computes the volume again"):
+                reduce_store(damaged)
+        assert len(Store(store.path).missing) == 1
+        capture_with(spec, tmp_path / "s.zarr", None)
+    assert files(store.path) == before
+
+
+def test_an_empty_store_has_empty_statistics(write_spec: WriteSpec, tmp_path: Path) -> None:
+    made, _ = prepare_store(make_plan(load_spec(write_spec(tmp_path)), timing=False))
+    for persisted in (None, False):
+        assert Store(made.store).statistics("L01", persisted=persisted).compute()["mad"].shape == (0, 3, 2)

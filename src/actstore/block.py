@@ -169,6 +169,7 @@ class Engine:
         self.writer.shutdown()
         if self._shards:
             self._shards.shutdown()
+        self.ring.close()
 
     def run(self, block: Block) -> BlockReport:
         """Compute, write and commit one block.
@@ -221,9 +222,7 @@ class Engine:
                 reduced = slot.arrived()
                 inference.read(passes, results)
                 statistics.add(slot, reduced)
-                each = self._shards.map if self._shards else map
-                for _ in each(ShardWriter.write, writers, slot.kept):
-                    pass
+                self._write_shards(writers, slot)
 
             with (
                 self._inferring,
@@ -242,6 +241,18 @@ class Engine:
             wait(writing)
             _raise_any(writing)
             return sum(writer.close() for writer in writers)
+
+    def _write_shards(self, writers: Sequence[ShardWriter], slot: Slot) -> None:
+        """Write a slot's shards; when this returns or raises, nothing uses the slot any more."""
+        pairs = list(zip(writers, slot.kept, strict=True))
+        if self._shards is None:
+            for writer, buffer in pairs:
+                writer.write(buffer)
+            return
+        writing = [self._shards.submit(writer.write, buffer) for writer, buffer in pairs]
+        wait(writing)
+        for shard in writing:
+            shard.result()
 
     def _write_small(self, block: Block, volume: Volume, inference: Inference, statistics: BlockStatistics) -> int:
         """Everything without pixels; the record of the statistics last."""

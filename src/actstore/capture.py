@@ -134,7 +134,7 @@ def ensure_store(plan: Plan) -> Plan:
         stored = _check_same_run(plan)
         layout = replace(plan.layout, slots=int(stored["slots"]))
         # Another batch size would change the last bits of what is still to come.
-        batch_size = plan.spec.run.batch_size or int(stored["batch_size"])
+        batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
         return replace(plan, layout=layout, ring_samples=ring_samples(layout, plan.device), batch_size=batch_size)
     check_resources(plan, plan.bytes)
     create(path, plan.layout, plan.blocks, plan.spec.conditions, plan.spec.class_names, attributes(plan))

@@ -78,7 +78,7 @@ class Inference:
         #: (sample, condition, true class, predicted class), inside the image only.
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
         self.forward_passes = 0
-        self._rounding = rounding(spec.store.dtype, spec.store.mantissa_bits)
+        self._rounding = rounding(spec.store.mantissa_bits)
         self._destinations: list[Tensor] = []
         self._runs: list[Run] = []
         #: Largest magnitude that each layer reached among the samples at hand, where float16 has to hold it.
@@ -170,11 +170,11 @@ class Inference:
             )
         chunk = destination.shape[2]
         channel_groups, channels = destination.shape[3:5]
+        output = self._rounding(output)
         if destination.dtype == torch.float16:
-            largest = output.abs().amax()
+            largest = output.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax()
             before = self._largest.get(layer)
             self._largest[layer] = largest if before is None else torch.maximum(before, largest)
-        output = self._rounding(output)
         for run in self._runs:
             group, within = divmod(run.condition, chunk)
             part = output[run.offset : run.offset + run.stop - run.start]
@@ -204,22 +204,22 @@ class Inference:
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def rounding(dtype: str, bits: int | None) -> Callable[[Tensor], Tensor]:
-    """Rounds values to ``dtype`` with ``bits`` of mantissa, to even; leaves them alone where ``bits`` is ``None``.
+def rounding(bits: int | None) -> Callable[[Tensor], Tensor]:
+    """Rounds float32 to ``bits`` of mantissa, to even; leaves values alone where ``bits`` is ``None``.
 
-    As the bit rounding of numcodecs (Klöwer et al. 2021, doi:10.1038/s43588-021-00156-2).
+    As the bit rounding of numcodecs (Klöwer et al. 2021, doi:10.1038/s43588-021-00156-2). What is not finite, or would
+    not stay so, is left alone.
     """
     if bits is None:
         return lambda values: values
-    kind, integer = getattr(torch, dtype), {"float32": torch.int32, "float16": torch.int16}[dtype]
-    dropped = MANTISSA_BITS[dtype] - bits
+    dropped = MANTISSA_BITS["float32"] - bits
     half, mask = (1 << (dropped - 1)) - 1, -(1 << dropped)
 
     def rounded(values: Tensor) -> Tensor:
-        values = values.to(kind)
-        raw = values.view(integer)
-        result = ((raw + ((raw >> dropped) & 1) + half) & mask).view(kind)
-        return torch.where(values.isfinite(), result, values)
+        values = values.float()
+        raw = values.view(torch.int32)
+        result = ((raw + ((raw >> dropped) & 1) + half) & mask).view(torch.float32)
+        return torch.where(values.isfinite() & result.isfinite(), result, values)
 
     return rounded
 

@@ -85,7 +85,7 @@ def statistics(
     """
     from actstore.statistics import reduce_pieces  # compiles
 
-    tasks = cut(root, layout, parts)
+    tasks = cut(root, layout, parts) or ((),)
     conditions, channels = layout.sample_shape[:2]
     found: dict[str, tuple[tuple[str, ...], da.Array]] = {}
     token = tokenize(root, layout, parts, names, TASK_BYTES)
@@ -119,7 +119,7 @@ def statistics(
         )
         chunks = (_samples(tasks), *((n,) for n in shape))
         array = da.Array(graph, f"{name}-{token}", chunks, meta=np.empty((0,) * len(dims)))
-        found[name] = (dims, array if tasks else da.empty((0, *shape)))
+        found[name] = (dims, array)
     return found
 
 

@@ -202,7 +202,7 @@ def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module)
     """
     if isinstance(wanted, str):
         return tuple(replace(layer, kept=wanted == "all") for layer in layers)
-    matches = match_modules(model, wanted)
+    matches = match_modules(model, wanted, key="store.keep")
     for pattern, modules in matches.items():
         if not any(layer.module in modules for layer in layers):
             raise ModelError(f"store.keep pattern {pattern!r} matches no recorded layer: `actstore layers` shows them")

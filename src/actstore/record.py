@@ -59,7 +59,7 @@ def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
                 yield f"{i}.{inner}" if inner else str(i), tensor
 
 
-def match_modules(model: nn.Module, patterns: Sequence[str]) -> dict[str, set[str]]:
+def match_modules(model: nn.Module, patterns: Sequence[str], *, key: str = "model.layers") -> dict[str, set[str]]:
     """Module paths that each pattern matches; a module that has several is listed by its first, whichever one matched.
 
     Raises
@@ -77,9 +77,10 @@ def match_modules(model: nn.Module, patterns: Sequence[str]) -> dict[str, set[st
         }
         if not matches[pattern]:
             kinds = ", ".join(sorted({type(m).__name__ for m in model.modules()})[:8])
+            name = "layer" if key == "model.layers" else key
             raise ModelError(
-                f"layer pattern {pattern!r} matches no module of {type(model).__name__} (module types: {kinds}, …): "
-                "correct model.layers, `actstore layers SPEC` shows the module tree"
+                f"{name} pattern {pattern!r} matches no module of {type(model).__name__} (module types: {kinds}, …): "
+                f"correct {key}, `actstore layers SPEC` shows the module tree"
             )
     return matches
 

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from actstore import commits
-from actstore.reader import Piece
+from actstore.errors import StoreError
+from actstore.reader import Piece, read_small
 from actstore.statistics import BlockStatistics
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ THREADS = 2
 def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | None = None) -> int:
     """Persist MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel) of each block.
 
-    A capture has done so already; this does it again for blocks whose statistics are not there.
+    A capture has done so already; this does it again for blocks whose statistics are not there, or damaged.
 
     Parameters
     ----------
@@ -34,10 +35,20 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
     Raises
     ------
     StoreError
-        if a chunk of a committed block is damaged or missing.
+        if a chunk of a committed block is damaged or missing, or statistics are that only the network can give again.
     """
-    done = commits.committed(store.path, store.layout, store.token, reduced=True)
+    done = commits.committed(store.path, store.layout, store.token, reduced=True, mending=True)
+    for block, _ in store.parts:
+        if done[block] and not _readable(store, block):
+            # Without its record a block's statistics are taken again, here or, if they need the network, by capture.
+            (store.path / store.layout.reduced.chunk_key(block)).unlink()
+            done[block] = False
     todo = [(block, samples) for block, samples in store.parts if not done[block]]
+    if todo and not store.layout.keeps_all:
+        raise StoreError(
+            f"statistics of {store.attributes['blocks'][todo[0][0]]} are damaged, and the tensors to take them again "
+            "from were not kept: `actstore capture SPEC` computes the volume again"
+        )
     with ThreadPoolExecutor(THREADS) as pool:
         futures = {pool.submit(_reduce_block, store, block, samples): block for block, samples in todo}
         try:
@@ -50,6 +61,17 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
             raise
     store.__dict__.pop("reduced", None)
     return len(todo)
+
+
+def _readable(store: Store, block: int) -> bool:
+    """Whether every persisted statistic of ``block`` is there and whole."""
+    try:
+        return all(
+            read_small(store.path / small.chunk_key(block), small.dtype, small.chunk) is not None
+            for small in store.layout.statistics
+        )
+    except StoreError:
+        return False
 
 
 def _reduce_block(store: Store, block: int, samples: int) -> None:

@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from actstore.errors import PlanError
 from actstore.layout import ArrayLayout, c_strides
 from actstore.schema import StoreLayout
 from actstore.shards import ShardBuffer
+from actstore.units import human_bytes
 
 #: Slots of the ring: one is filled while the other is written.
 SLOTS = 2
@@ -37,7 +39,11 @@ class Stream(Protocol):
         ...
 
     def pin(self, memory: Tensor) -> None:
-        """Make copies to existing host memory asynchronous, where that is possible."""
+        """Make copies to existing host memory asynchronous, until `unpin`."""
+        ...
+
+    def unpin(self, memory: Tensor) -> None:
+        """Undo `pin`, before the memory is given up."""
         ...
 
     def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
@@ -56,9 +62,17 @@ class CudaStream:
         return torch.empty(size, dtype=dtype, pin_memory=True)
 
     def pin(self, memory: Tensor) -> None:
-        """Register page-aligned memory with the driver; refused registration makes copies slower, not wrong."""
         runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-        runtime.cudaHostRegister(memory.data_ptr(), memory.numel() * memory.element_size(), 0)
+        refused = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+        if refused:
+            raise PlanError(
+                f"the GPU driver refuses to lock {human_bytes(memory.nbytes)} of memory (CUDA error {refused}): "
+                "raise the limit of locked memory (ulimit -l), or use --device cpu"
+            )
+
+    def unpin(self, memory: Tensor) -> None:
+        runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        runtime.cudaHostUnregister(memory.data_ptr())
 
     def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
         self._side.wait_stream(torch.cuda.current_stream(self.device))
@@ -82,6 +96,9 @@ class ThreadStream:
         return torch.empty(size, dtype=dtype)
 
     def pin(self, memory: Tensor) -> None:
+        pass
+
+    def unpin(self, memory: Tensor) -> None:
         pass
 
     def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
@@ -118,16 +135,23 @@ class Slot:
         ]
         self._stream = stream
         self._mirrors: list[Mirror] = []
+        self._pinned: list[Tensor] = []
         if stream is not None:
             self._mirrors = [Mirror(array, samples, stream.device) for array in arrays]
-            for buffer in filter(None, self.activations):
-                stream.pin(torch.from_numpy(buffer.bytes))
+            self._pinned = [torch.from_numpy(buffer.bytes) for buffer in self.activations if buffer]
+            for memory in self._pinned:
+                stream.pin(memory)
         self.first = 0
         self.count = 0
         self._arrived: Callable[[], None] = lambda: None
         self._reduced: list[dict[str, Tensor]] = []
         #: Device memory that is being copied is not given up before.
         self._pairs: list[Pair] = []
+
+    def close(self) -> None:
+        """Give the host memory back to the system as it was."""
+        while self._stream is not None and self._pinned:
+            self._stream.unpin(self._pinned.pop())
 
     @property
     def kept(self) -> list[ShardBuffer]:
@@ -196,6 +220,11 @@ class Ring:
         self._slots = [Slot(layout, samples, stream) for _ in range(SLOTS)]
         self._busy: list[Future[None] | None] = [None] * SLOTS
         self._turn = 0
+
+    def close(self) -> None:
+        """Give up the slots, which nothing may use any more."""
+        for slot in self._slots:
+            slot.close()
 
     def take(self) -> Slot:
         """The next slot, once the writer has let go of it. Its errors are its block's to see."""

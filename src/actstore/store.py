@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 #: Root attributes without which a store cannot be read, beside its schema and fingerprint.
-REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots", "batch_size")
+REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
 
 
 class MissingBlocksWarning(UserWarning):
@@ -210,7 +210,7 @@ class Store:
     def _kept(self, name: str) -> Layer:
         layer = self._layer(name)
         if not layer.kept:
-            keep = self.attributes["identity"]["keep"]
+            keep = self.attributes["identity"].get("keep")
             raise StoreError(
                 f"the tensors of {name} ({layer.label}) are not in {self.path}, which was captured with store.keep = "
                 f"{keep!r}: use statistics({name!r}), or capture to another store with the layer in store.keep"

@@ -135,8 +135,8 @@ def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
     parts = [str(len(layout.layers)), layout.dtype]
     if not layout.keeps_all:
         parts.append(f"tensors kept of {sum(layer.kept for layer in layout.layers) or 'none'}")
-    if identity["mantissa_bits"]:
-        parts.append(f"{identity['mantissa_bits']} bits of mantissa")
+    if bits := identity.get("mantissa_bits"):
+        parts.append(f"{bits} bits of mantissa")
     return ", ".join(parts)
 
 
@@ -149,7 +149,7 @@ def show_status(store: Store) -> None:
         "samples": f"{len(store.samples)}",
         "conditions": ", ".join(store.conditions.index),
         "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
-        "precision": attributes["identity"]["precision"],
+        "precision": attributes["identity"].get("precision", "float32"),
         "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
         "fingerprint": attributes["fingerprint"]["run"][:16],
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",

@@ -62,17 +62,19 @@ class Reduction:
         self._moments = any(name in MOMENTS for name in names)
         self._differences = any(name in DIFFERENCES for name in names)
         self._maps = _in_order(chunk, self._shape)
-        self._run = _run(self._maps) if self._maps is not None and self._maps.dtype != np.float16 else None
+        in_place = chunk.size > 0 and self._maps is not None and self._maps.dtype != np.float16
+        self._run = _run(self._maps) if in_place and self._maps is not None else None
 
     def __call__(self) -> tuple[Floats, ...]:
         """Statistics of what the memory holds now, in the order of ``names``, as `reduce_chunk`."""
-        samples, channels, conditions, size = self._shape
-        if samples and channels and size and self._run is not None:
+        samples, channels, conditions, _ = self._shape
+        filled = self._chunk.size > 0
+        if filled and self._run is not None:
             found = self._reduce(self._run)
         else:
             found = {name: np.full((samples, channels, conditions), np.nan) for name in DIFFERENCES}
             found |= {name: np.full((samples, channels), np.nan) for name in MOMENTS}
-            for s, k, maps in self._copies() if samples and channels and size else ():
+            for s, k, maps in self._copies() if filled else ():
                 for name, values in self._reduce(_run(maps)).items():
                     found[name][s, k] = values
         return tuple(found[name] for name in self.names)
@@ -93,7 +95,7 @@ class Reduction:
     def _copies(self) -> Iterator[tuple[slice, slice, Floats]]:
         """Samples and channels with a converted copy of their maps (sample, channel, condition, pixel)."""
         samples, channels, conditions, size = self._shape
-        work = np.result_type(self._chunk.dtype, np.float32).newbyteorder("=")
+        work = np.dtype(np.float32 if np.result_type(self._chunk.dtype, np.float32) == np.float32 else np.float64)
         step = max(1, SCRATCH_BYTES // (conditions * size * work.itemsize))
         scratch = np.empty(min(step, channels) * conditions * size, work)
         for s in range(samples):
