@@ -24,6 +24,8 @@ from common import machine, phantom_spec, require_free
 
 from actstore.block import arithmetic, closing_engine, run_block
 from actstore.capture import prepare_store
+from actstore.data import read_volume
+from actstore.inference import prepare
 from actstore.models import build_model
 from actstore.plan import Plan, make_plan
 from actstore.ring import CudaStream, Slot, Stream, ThreadStream
@@ -108,6 +110,12 @@ def capture(plan: Plan, runs: int) -> float:
     return statistics.median(taken)
 
 
+def inputs_of(plan: Plan) -> int:
+    """Inputs of a capture: every applicable condition of every sample."""
+    volumes = (read_volume(block.file, plan.spec.data.classes) for block in plan.blocks)
+    return sum(int(prepare(plan.spec, volume)[2].sum()) for volume in volumes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -136,7 +144,7 @@ def main() -> None:
         rates["writer, to disk"] = slot_bytes / writer(slot, Path(folder), arguments.runs)
         slowest = min(rates["bare forward pass"], rates["device to host"], rates["writer, to disk"])
         del slot
-        applicable = sum(report_inputs(plan))
+        applicable = inputs_of(plan)
         rates["capture"] = applicable * an_input / capture(plan, arguments.runs)
         alone = spec.model_copy(update={"store": spec.store.model_copy(update={"keep": "statistics"})})
         small = make_plan(alone, workers=1, device=arguments.device, timing=False)
@@ -147,14 +155,6 @@ def main() -> None:
     )
     for what, rate in rates.items():
         print(f"| {what} | {rate / 1e9:.2f} | {rate / slowest:.2f} | {rate / rates['bare forward pass']:.2f} |")
-
-
-def report_inputs(plan: Plan) -> list[int]:
-    """Inputs of each block: every applicable condition of every sample."""
-    from actstore.data import read_volume
-    from actstore.inference import prepare
-
-    return [int(prepare(plan.spec, read_volume(b.file, plan.spec.data.classes))[2].sum()) for b in plan.blocks]
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore import perturb
+from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError, SpecError
-from actstore.spec import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 
 NAMES = ("background", "RV", "MYO", "LV")
 KEY = VolumeKey("patient001", 1)
@@ -134,7 +134,7 @@ class TestRandomness:
 
     def test_another_process_draws_the_same(self, transform: str) -> None:
         code = (
-            "import numpy as np, hashlib; from actstore import perturb; from actstore.spec import Condition;"
+            "import numpy as np, hashlib; from actstore import perturb; from actstore.conditions import Condition;"
             "from actstore.data.volume import VolumeKey;"
             "i = np.arange(64.0).reshape(1, 8, 8); m = np.ones((1, 8, 8), np.uint8);"
             f"r = perturb.apply(Condition({transform!r}, 'A', 0.5), i, m, ('background', 'A'), seed=3,"

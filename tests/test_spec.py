@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from actstore.conditions import ORIGINAL_CONDITION, Condition
 from actstore.errors import SpecError
-from actstore.spec import ORIGINAL_CONDITION, Condition, Spec, load_spec
+from actstore.spec import Spec, load_spec
 from conftest import WriteSpec
 
 FULL: dict[str, Any] = {

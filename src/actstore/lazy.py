@@ -193,4 +193,4 @@ def small(root: Path, layout: SmallLayout, parts: Parts) -> da.Array:
 
 
 def _load_small(parts: Parts, *, root: Path, layout: SmallLayout) -> NDArray[Any]:
-    return read_smalls(root, layout, parts.blocks)
+    return read_smalls(root, layout, parts)

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.conditions import IDENTITY_STRENGTH, Condition
 from actstore.data.volume import VolumeKey
 from actstore.errors import ActstoreError, DataError, SpecError, one_line
 from actstore.imports import resolve_callable
-from actstore.spec import IDENTITY_STRENGTH, Condition
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -108,7 +108,7 @@ def shuffle(image: Image, mask: Mask, *, strength: float, rng: np.random.Generat
     return _inside(image, mask, values)
 
 
-#: The built-in transforms by name, as ``spec.IDENTITY_STRENGTH`` lists them.
+#: The built-in transforms by name, as ``conditions.IDENTITY_STRENGTH`` lists them.
 TRANSFORMS: Mapping[str, Transform] = {
     "brightness": brightness,
     "contrast": contrast,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -31,18 +31,14 @@ def read_small(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] |
     StoreError
         if its length or checksum is wrong.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    count = math.prod(shape)
+    content = bytearray(count * np.dtype(dtype).itemsize + CHECKSUM_BYTES)
+    if not _read_whole(os.fspath(path), content):
         return None
-    raw, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-    expected = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
-    if len(raw) != expected or crc32c(raw).to_bytes(CHECKSUM_BYTES, "little") != checksum:
-        raise StoreError(f"{path} is damaged (length or checksum): recompute its block")
-    return np.frombuffer(raw, dtype=dtype).reshape(shape)
+    return np.frombuffer(content, dtype, count).reshape(shape)
 
 
-def read_smalls(root: Path, layout: SmallLayout, parts: Sequence[tuple[int, int]]) -> NDArray[Any]:
+def read_smalls(root: Path, layout: SmallLayout, parts: Iterable[tuple[int, int]]) -> NDArray[Any]:
     """The used samples of the listed (block, samples), one after another: (sample, …) as ``layout.dims``.
 
     Raises
@@ -50,27 +46,36 @@ def read_smalls(root: Path, layout: SmallLayout, parts: Sequence[tuple[int, int]
     StoreError
         naming a file that is missing, or whose length or checksum is wrong.
     """
+    parts = list(parts)
     found = np.empty((sum(samples for _, samples in parts), *layout.chunk[1:]), dtype=layout.dtype)
-    content = bytearray(layout.chunk_bytes + 1)
-    raw, checksum = memoryview(content)[: -CHECKSUM_BYTES - 1], memoryview(content)[-CHECKSUM_BYTES - 1 : -1]
-    chunk = np.frombuffer(raw, dtype=layout.dtype).reshape(layout.chunk)
+    content = bytearray(layout.chunk_bytes)
+    chunk = np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
     folder = os.fspath(root)
     position = 0
     for block, samples in parts:
         path = f"{folder}/{layout.chunk_key(block)}"
-        try:
-            file = os.open(path, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise StoreError(f"{path} is missing from a committed block: recompute the block") from error
-        try:
-            size = os.readv(file, [content])
-        finally:
-            os.close(file)
-        if size != layout.chunk_bytes or crc32c(raw) != int.from_bytes(checksum, "little"):
-            raise StoreError(f"{path} is damaged (length or checksum): recompute its block")
+        if not _read_whole(path, content):
+            raise StoreError(f"{path} is missing from a committed block: recompute the block")
         found[position : position + samples] = chunk[:samples]
         position += samples
     return found
+
+
+def _read_whole(path: str, content: bytearray) -> bool:
+    """Read an unsharded chunk and its checksum, which fill ``content``; whether there is such a file."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        size = os.fstat(file).st_size
+        whole = size == len(content) == os.readv(file, [content])
+    finally:
+        os.close(file)
+    view = memoryview(content)
+    if not whole or crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
+        raise StoreError(f"{path} is damaged (length or checksum): recompute its block")
+    return True
 
 
 class ShardReader:

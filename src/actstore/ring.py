@@ -261,11 +261,6 @@ class Mirror:
         return _by_condition(self._values.as_strided((count, *layout.grid, *layout.chunk), strides))
 
 
-def mirror_bytes(layout: ArrayLayout, samples: int) -> int:
-    """Device memory that a `Mirror` takes."""
-    return samples * layout.sample_stride
-
-
 def _host(buffer: ShardBuffer) -> Tensor:
     """The samples placed in ``buffer`` as one run of values."""
     size = buffer.count * buffer.layout.sample_stride

@@ -43,10 +43,6 @@ class ShardBuffer:
         self.first = 0
         self.count = 0
 
-    @staticmethod
-    def memory_bytes(layout: ArrayLayout, samples: int) -> int:
-        return -(-(PAGE + samples * layout.sample_stride + layout.index_bytes) // PAGE) * PAGE
-
     @property
     def phase(self) -> int:
         """Where the first sample begins in this buffer: its file offset modulo the page size."""

@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,11 +25,12 @@ from pydantic import (
     model_validator,
 )
 
+from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 from actstore.errors import SpecError
+from actstore.problems import problems
 from actstore.rules import CaseRules
 
 BACKGROUND = "background"
-ORIGINAL = "original"
 
 Normalization = Literal[
     "minmax-slice",
@@ -41,42 +42,6 @@ Normalization = Literal[
     "none",
 ]
 DataFormat = Literal["nnunet", "acdc", "phantom"]
-
-#: Built-in transforms and the strength at which each changes nothing.
-IDENTITY_STRENGTH: Mapping[str, float] = {
-    "brightness": 1.0,
-    "contrast": 1.0,
-    "noise": 0.0,
-    "blur": 0.0,
-    "fill": 0.0,
-    "shuffle": 0.0,
-}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One condition of a run: the original, or transform x target class x strength."""
-
-    transform: str
-    target: str
-    strength: float
-    source: str | None = None
-
-    @property
-    def is_original(self) -> bool:
-        return self.transform == ORIGINAL
-
-    @property
-    def name(self) -> str:
-        """``original``, ``brightness(LV, 0.1)`` or ``fill(LV, 1, source=MYO)``."""
-        if self.is_original:
-            return ORIGINAL
-        source = f", source={self.source}" if self.source else ""
-        strength = f"{self.strength:g}" if float(f"{self.strength:g}") == self.strength else repr(self.strength)
-        return f"{self.transform}({self.target}, {strength}{source})"
-
-
-ORIGINAL_CONDITION = Condition(ORIGINAL, "", math.nan)
 
 
 def _finite(value: float) -> float:
@@ -361,7 +326,7 @@ class Spec(_Table):
         try:
             spec = cls.model_validate({**content, "folder": folder})
         except ValidationError as error:
-            raise SpecError(f"{name}: {_problems(error)}") from error
+            raise SpecError(f"{name}: {problems(error)}") from error
         weights = spec.model.weights
         return spec.model_copy(
             update={
@@ -402,37 +367,3 @@ def _resolve_weights(folder: Path, weights: Path) -> Path:
     if prefix == "package" and name:
         return Path(str(files("actstore") / "weights" / name))
     return _resolve(folder, weights)
-
-
-#: What TOML calls that which pydantic calls otherwise, by the kind of error.
-_WORDS: Mapping[str, str] = {
-    "model_type": "must be a table, [like.this]",
-    "dict_type": "must be a table, [like.this]",
-    "tuple_type": "must be a list: [in, brackets], or [[in.two]] for tables",
-    "too_short": "must not be empty",
-    "string_type": "must be text, in quotes",
-    "string_too_short": "must not be empty",
-}
-
-
-def _problems(error: ValidationError) -> str:
-    """Each offending key once: what a list or table repeats of a fault inside it is left out."""
-    errors = error.errors(include_url=False)
-    places = [e["loc"] for e in errors]
-    inner = [e for e in errors if not any(len(p) > len(e["loc"]) and p[: len(e["loc"])] == e["loc"] for p in places)]
-    return "; ".join(_problem(e) for e in inner)
-
-
-def _problem(error: Any) -> str:
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {where!r}: take it out or correct its spelling"
-    if error["type"] == "missing":
-        return f"missing key {where!r}: add it"
-    message: str = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
-    message = message[:1].lower() + message[1:]
-    if not where:
-        return message
-    if isinstance(error["input"], dict):
-        return f"{where}: {message}"
-    return f"{where} = {error['input']!r}: {message}"

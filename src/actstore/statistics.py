@@ -42,17 +42,15 @@ class BlockStatistics:
             channels = buffer.layout.chunk[1]
             for group in range(buffer.layout.grid[1]):
                 found = reduce_chunk(maps_of(buffer.view[:, :, group : group + 1]), STATISTICS)
-                self._put(layer, samples, slice(group * channels, (group + 1) * channels), found)
+                where = slice(group * channels, (group + 1) * channels)
+                for name, values in zip(STATISTICS, found, strict=True):
+                    _place(self._values[layer][name], samples, where, values)
 
     def read(self, layer: int, piece: Piece) -> None:
         """Reduce the samples of one layer that are stored already."""
         array = self.layout.activation(self.layout.layers[layer])
-        for found in reduce_groups(array, piece, partial(Reduction, names=STATISTICS)):
-            self._put(layer, *found)
-
-    def _put(self, layer: int, samples: slice, channels: slice, found: Sequence[NDArray[Any]]) -> None:
-        for name, values in zip(STATISTICS, found, strict=True):
-            _place(self._values[layer][name], samples, channels, values)
+        for name, found in zip(STATISTICS, reduce_pieces([piece], layout=array, names=STATISTICS), strict=True):
+            self._values[layer][name][piece.first : piece.first + piece.count] = found
 
     def write(self, root: Path, block: int, token: int, *, fsync: bool = False) -> int:
         """Persist the statistics of ``block``, their record last. Returns bytes written."""

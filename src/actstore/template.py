@@ -17,11 +17,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec
 
+from actstore.conditions import Condition
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import StoreError
 from actstore.layout import SEPARATOR
 from actstore.schema import StoreLayout
-from actstore.spec import Condition
 
 SAMPLE_COORDINATES = (
     "patient",

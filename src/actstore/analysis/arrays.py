@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
+from actstore.conditions import ORIGINAL
 from actstore.errors import ActstoreError
-from actstore.spec import ORIGINAL
 
 
 class AnalysisError(ActstoreError, ValueError):

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_original_first
 from actstore.analysis.kernel import reduce_chunk
-
-STATISTICS = ("mad", "mse", "mean", "std")
-_PER_CONDITION = ("mad", "mse")
+from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS
 
 
 def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) -> xr.Dataset:
@@ -57,11 +55,11 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     selected = [d for d in ("sample", "channel") if d not in activation.dims]
     activation = activation.expand_dims(selected) if selected else activation
     activation = one_chunk(activation, core).transpose("sample", "channel", *core)
-    sizes = [activation.sizes["condition"] if name in _PER_CONDITION else 1 for name in chosen]
+    sizes = [activation.sizes["condition"] if name in DIFFERENCE_STATISTICS else 1 for name in chosen]
     packed = _packed(activation.data, chosen, sum(sizes))
     arrays = {}
     for name, stop, size in zip(chosen, np.cumsum(sizes), sizes, strict=True):
-        rows = packed[:, :, stop - size : stop] if name in _PER_CONDITION else packed[:, :, stop - 1]
+        rows = packed[:, :, stop - size : stop] if name in DIFFERENCE_STATISTICS else packed[:, :, stop - 1]
         dims = ("sample", "channel", "condition")[: rows.ndim]
         coords = {str(key): coord for key, coord in activation.coords.items() if {*coord.dims} <= {*dims}}
         array = xr.DataArray(rows, dims=dims, coords=coords, name=name)

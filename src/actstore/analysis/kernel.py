@@ -11,7 +11,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from actstore.schema import DIFFERENCE_STATISTICS, ORIGINAL_STATISTICS
+
 Floats = NDArray[np.floating]
+#: Values one after another; (sample, channel, condition, pixel); strides of the first three in values.
+Run = tuple[Floats, tuple[int, ...], tuple[int, ...]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Bytes that are converted at once where a chunk's values cannot be reduced as they lie in memory.
@@ -36,10 +40,6 @@ def _compiled(function: Function) -> Function:
     return cast(Function, compiled)
 
 
-DIFFERENCES = ("mad", "mse")
-MOMENTS = ("mean", "std")
-
-
 def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, ...]:
     """Statistics ``names`` of ``chunk``, each float64.
 
@@ -59,8 +59,8 @@ class Reduction:
         self._chunk = chunk
         samples, channels, conditions, *space = chunk.shape
         self._shape = (samples, channels, conditions, math.prod(space))
-        self._moments = any(name in MOMENTS for name in names)
-        self._differences = any(name in DIFFERENCES for name in names)
+        self._moments = any(name in ORIGINAL_STATISTICS for name in names)
+        self._differences = any(name in DIFFERENCE_STATISTICS for name in names)
         self._maps = _in_order(chunk, self._shape)
         in_place = chunk.size > 0 and self._maps is not None and self._maps.dtype != np.float16
         self._run = _run(self._maps) if in_place and self._maps is not None else None
@@ -72,8 +72,8 @@ class Reduction:
         if filled and self._run is not None:
             found = self._reduce(self._run)
         else:
-            found = {name: np.full((samples, channels, conditions), np.nan) for name in DIFFERENCES}
-            found |= {name: np.full((samples, channels), np.nan) for name in MOMENTS}
+            found = {name: np.full((samples, channels, conditions), np.nan) for name in DIFFERENCE_STATISTICS}
+            found |= {name: np.full((samples, channels), np.nan) for name in ORIGINAL_STATISTICS}
             for s, k, maps in self._copies() if filled else ():
                 for name, values in self._reduce(_run(maps)).items():
                     found[name][s, k] = values
@@ -108,10 +108,6 @@ class Reduction:
                 else:
                     np.copyto(copy.reshape(part.shape), part)
                 yield slice(s, s + 1), slice(k, k + step), copy
-
-
-#: Values one after another; (sample, channel, condition, pixel); strides of the first three in values.
-Run = tuple[Floats, tuple[int, ...], tuple[int, ...]]
 
 
 def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
