@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint environment clean benchmark
+.PHONY: demo test test-faults test-cluster lint environment clean benchmark
 
 environment: $(STAMP)
 
@@ -19,6 +19,14 @@ demo: environment
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Every fault as often as docs/reliability.md says.
+test-faults: environment
+	$(BIN)/python -m pytest -m faults
+
+# Real SLURM, hosts in network namespaces, a file system that is full: as root, with the packages that it names.
+test-cluster: environment
+	$(BIN)/python -m pytest -m cluster
 
 lint: environment
 	$(BIN)/ruff check .

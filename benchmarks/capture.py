@@ -11,9 +11,9 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,21 +187,23 @@ def with_zarr(setting: Setting) -> None:
 
 def captured(setting: Setting, executor: Any) -> None:
     """The whole of a capture: files read, perturbed, inferred, reduced, checksummed, written, committed."""
-    reports = [r for _, r in executor.run(partial(run_block, setting.plan.job), setting.plan.blocks)]
+    blocks = iter(setting.plan.blocks)
+    reports = [r for _, r in executor.run(partial(run_block, setting.plan.job), lambda: next(blocks, None))]
     failed = [report for report in reports if report.failed]
     if failed:
         raise RuntimeError(failed[0])
 
 
 def fresh_store(setting: Setting) -> None:
-    shutil.rmtree(setting.plan.store, ignore_errors=True)
+    shutil.rmtree(setting.plan.store.location, ignore_errors=True)
     prepare_store(setting.plan)
 
 
 class Threads:
     """What one worker does: two blocks at once in one process."""
 
-    def run(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    def run(self, function: Callable[[Any], Any], next_item: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
+        items = list(iter(next_item, None))
         with ThreadPoolExecutor(2) as pool:
             yield from zip(items, pool.map(function, items), strict=True)
 
@@ -262,20 +264,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="where to write; the system's folder for such files")
     parser.add_argument("--only", nargs="*", default=None, help="run candidates whose names contain one of these")
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(dir=arguments.folder) as folder,
-        connect("local", 2) as workers,
-        closing_engine(),
-    ):
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder))
+        stack.enter_context(closing_engine())
         setting = Setting(phantom_spec(Path(folder), patients=arguments.patients))
         require_free(folder, 3 * setting.plan.bytes)
         two = Setting.__new__(Setting)
         two.__dict__.update(setting.__dict__)
         two.plan = make_plan(setting.spec, workers=2, timing=False, store=Path(folder) / "two.zarr")
+        fresh_store(two)
+        workers = stack.enter_context(
+            connect(setting.spec.cluster, 2, memory=two.plan.worker_memory, storage=two.plan.store)
+        )
 
         def table() -> None:
             captured(two, workers)
-            build_table(open_store(two.plan.store), "mad")
+            build_table(open_store(two.plan.store.location), "mad")
 
         candidates: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "forward": (lambda: None, partial(forward, setting)),
@@ -295,7 +299,7 @@ def main() -> None:
             }
         seconds = interleave(candidates, runs=arguments.runs)
         if any("table" in name for name in candidates):
-            check(setting, two.plan.store)
+            check(setting, two.plan.store.location)
         inputs = sum(map(len, setting.inputs))
         note = f"{len(setting.volumes)} volumes, {inputs} inputs, {human_bytes(setting.plan.bytes)}"
         show("Capture", seconds, base="forward", note=f"{note}, forward at batch {setting.batch}")

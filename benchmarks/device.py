@@ -30,6 +30,7 @@ from actstore.models import build_model
 from actstore.plan import Plan, make_plan
 from actstore.ring import CudaStream, Slot, Stream, ThreadStream
 from actstore.shards import ShardWriter
+from actstore.storage import LocalStorage
 
 
 def median(step: Callable[[], object], runs: int) -> float:
@@ -83,11 +84,10 @@ def writer(slot: Slot, folder: Path, runs: int) -> float:
 
     def step() -> None:
         for buffer in slot.kept:
-            path = folder / "shard"
-            with ShardWriter(path, buffer.layout, slot.count) as target:
+            with ShardWriter(LocalStorage(folder), "shard", buffer.layout, slot.count) as target:
                 target.write(buffer)
                 target.close()
-            path.unlink()
+            (folder / "shard").unlink()
 
     return median(step, runs)
 
@@ -97,7 +97,7 @@ def capture(plan: Plan, runs: int) -> float:
     taken = []
     with closing_engine():
         for run in range(runs + 1):
-            shutil.rmtree(plan.store, ignore_errors=True)
+            shutil.rmtree(plan.store.location, ignore_errors=True)
             made, todo = prepare_store(plan)
             start = time.perf_counter()
             with ThreadPoolExecutor(2) as pool:
@@ -106,7 +106,7 @@ def capture(plan: Plan, runs: int) -> float:
                 taken.append(time.perf_counter() - start)
             if failed := [report for report in reports if report.failed]:
                 raise SystemExit(failed[0].error)
-    shutil.rmtree(plan.store)
+    shutil.rmtree(plan.store.location)
     return statistics.median(taken)
 
 

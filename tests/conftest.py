@@ -50,7 +50,7 @@ def write_spec(phantom_root: Path) -> WriteSpec:
             "model": {"factory": "networks:tiny_unet", "layers": ["type:InstanceNorm2d"]},
             "perturb": [{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1]}],
             "store": {"path": "tiny.zarr"},
-            "run": {"threads": 1},
+            "run": {"threads": 1, "retries": 0},
         }
         for name, value in changes.items():
             *tables, key = name.split("__")

@@ -341,8 +341,8 @@ class TestOneBadVolume:
                 rewrite(path, lambda pixels: pixels[..., :3])
             return create(*arguments, **more)
 
-        create = capturing.create
-        monkeypatch.setattr(capturing, "create", spoil)
+        create = capturing.files_of
+        monkeypatch.setattr(capturing, "files_of", spoil)
         (failed,) = run(spec).failed
         assert "has 3 slices, 11 when the run was planned: run capture again" in failed.error
         assert run(spec).complete
@@ -616,7 +616,7 @@ class TestStorePath:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, os.strerror(28))
 
-        monkeypatch.setattr("actstore.template._create", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
         words = f"no store can be made at {tmp_path / 'tiny.zarr'}: No space left on device; check the folder"
         refused(write_spec(tmp_path), StoreError, words)
         assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
@@ -660,7 +660,7 @@ class TestStorePath:
     def test_newer_schema(self, write_spec: WriteSpec, tmp_path: Path, tiny_copy: Path) -> None:
         edit_attributes(tiny_copy, lambda attributes: attributes.update(schema=99))
         before = files(tiny_copy)
-        words = f"{tiny_copy} has schema 99, this actstore reads up to 1: install a newer actstore"
+        words = f"{tiny_copy} has schema 99, this actstore reads 2: install a newer actstore"
         refused(write_spec(tmp_path), StoreError, words)
         with pytest.raises(StoreError, match=re.escape(words)):
             actstore.open(tiny_copy)
@@ -675,8 +675,11 @@ class TestStorePath:
     def test_damaged_metadata(self, tiny_copy: Path) -> None:
         for content in (b"", b"{", b"[]", b"\xff\xff", b'{"attributes": {}}'):
             (tiny_copy / "zarr.json").write_bytes(content)
-            with pytest.raises(StoreError, match="holds something else than an actstore store"):
+            with pytest.raises(StoreError, match=r"is damaged: its zarr\.json cannot be read; `actstore verify"):
                 actstore.open(tiny_copy)
+        shutil.rmtree(tiny_copy / "metadata")
+        with pytest.raises(StoreError, match="holds something else than an actstore store"):
+            actstore.open(tiny_copy)
 
     @pytest.mark.parametrize("key", ["classes", "identity", "layers", "blocks", "slots"])
     def test_attribute_that_is_gone(self, tiny_copy: Path, key: str) -> None:
@@ -686,30 +689,32 @@ class TestStorePath:
 
     def test_coordinate_that_is_gone(self, tiny_copy: Path) -> None:
         (tiny_copy / "patient" / "c.0").write_bytes(b"nothing")
-        with pytest.raises(StoreError, match=r"is damaged: its coordinates cannot be read .*restore the store"):
+        with pytest.raises(StoreError, match=r"is damaged: its coordinates cannot be read .*verify STORE --repair"):
             actstore.open(tiny_copy)
 
     def test_no_store(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreError, match=r"none\.zarr does not exist: give the path of an actstore store"):
+        with pytest.raises(
+            StoreError, match=r"none\.zarr does not exist or is empty: give the path of an actstore store"
+        ):
             actstore.open(tmp_path / "none.zarr")
-        with pytest.raises(StoreError, match="holds something else than an actstore store"):
+        with pytest.raises(StoreError, match="does not exist or is empty"):
             actstore.open(tmp_path)
 
 
 class TestResources:
     def test_disk(self, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         free = SimpleNamespace(total=10**12, used=10**12 - 10**6, free=10**6)
-        monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: free)
-        message = refused(write_spec(tmp_path), PlanError, f" MB on {tmp_path}, which has 1.00 MB free (")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+        message = refused(write_spec(tmp_path), PlanError, f" MB at {tmp_path / 'tiny.zarr'}, which has 1.00 MB free (")
         assert re.match(
-            r"the run needs \d+\.\d\d MB on .* alone takes \d+%\): free space, record fewer layers", message
+            r"the run needs \d+\.\d\d MB at .* alone takes \d+%\): free space, record fewer layers", message
         )
         assert not (tmp_path / "tiny.zarr").exists()
 
     def test_a_complete_store_needs_no_disk(
         self, write_spec: WriteSpec, tmp_path: Path, stored: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
         assert run(write_spec(tmp_path)).skipped == 4
 
     def test_memory(self, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -731,7 +736,7 @@ class TestResources:
         assert not (tmp_path / "tiny.zarr").exists()
 
     def test_unknown_cluster_is_refused_before_anything_is_written(self, write_spec: WriteSpec, tmp_path: Path) -> None:
-        with pytest.raises(PlanError, match="cluster 'clod' is unknown: use inline"):
+        with pytest.raises(SpecError, match="cluster 'clod' is unknown: use inline"):
             capture(load_spec(write_spec(tmp_path)), cluster="clod")
         assert not (tmp_path / "tiny.zarr").exists()
 

@@ -110,7 +110,11 @@ class TestExitStatus:
         spec = write_spec(tmp_path, stroe=1)
         failed("spec.toml: unknown key 'stroe': take it out or correct its spelling", "capture", spec)
         for command in ("status", "reduce", "report"):
-            failed("none.zarr does not exist: give the path of an actstore store", command, tmp_path / "none.zarr")
+            failed(
+                "none.zarr does not exist or is empty: give the path of an actstore store",
+                command,
+                tmp_path / "none.zarr",
+            )
 
     def test_an_unknown_cluster(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         failed("cluster 'clod' is unknown: use inline", "capture", write_spec(tmp_path), "--cluster", "clod")
@@ -309,7 +313,9 @@ class TestTables:
         failed(f"{shard} is damaged: wrong checksum of slot 0, inner chunk 0", "table", tiny_copy, "mad")
         failed(f"{shard} is damaged: wrong checksum of slot 0, inner chunk 0", "reduce", tiny_copy)
         shard.unlink()
-        failed(f"{shard} is missing from a committed block: recompute the block", "table", tiny_copy, "mad")
+        failed(
+            f"{shard} is missing from a committed block: `actstore verify STORE --repair`", "table", tiny_copy, "mad"
+        )
         assert len(table(tiny_copy, "dice"))
 
     def test_a_commit_record_of_another_run(self, tiny_copy: Path) -> None:

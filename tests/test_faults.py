@@ -12,12 +12,13 @@ import torch
 
 import actstore
 from actstore import block as blocks
-from actstore import commits, pool
+from actstore import pool
 from actstore.capture import capture
 from actstore.errors import DataError, StoreError
 from actstore.inference import Inference
 from actstore.plan import make_plan
 from actstore.spec import load_spec
+from actstore.storage import LocalStorage
 from conftest import WriteSpec
 
 
@@ -150,5 +151,5 @@ def test_memory_comes_back_when_the_last_view_goes() -> None:
 
 def test_a_lock_needs_no_file(tiny_copy: Path) -> None:
     before = sorted(path.name for path in tiny_copy.iterdir())
-    with commits.locked(tiny_copy):
+    with LocalStorage(tiny_copy).locked():
         assert sorted(path.name for path in tiny_copy.iterdir()) == before

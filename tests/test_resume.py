@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,48 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import zarr
 
 import actstore
 from actstore import commits
 from actstore.capture import Summary, capture
 from actstore.data.phantom import write_phantom
 from actstore.errors import StoreError
-from actstore.shards import TEMPORARY
 from actstore.spec import load_spec
+from actstore.storage import LocalStorage
+from actstore.storage.base import TEMPORARY
 from actstore.store import MissingBlocksWarning, Store
 from conftest import WriteSpec
-
-BATCH = 8
-
-#: Lies beside the spec, as a researcher's own network would. Slow, so that a kill meets blocks in flight.
-SLOW_NETWORK = """
-import os
-import time
-import torch
-from torch import nn
-
-
-class Slow(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU(inplace=True),
-            nn.Conv2d(8, 16, 3, padding=1), nn.InstanceNorm2d(16), nn.ReLU(inplace=True), nn.Conv2d(16, 4, 1),
-        )
-
-    def forward(self, x):
-        time.sleep(float(os.environ.get("SLOW_NETWORK_PAUSE", "0")) if x.any() else 0)
-        return self.body(x)
-
-
-def slow():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        return Slow()
-"""
+from stores import BATCH, committed, expect_same, files_of, slow_spec, strays
 
 RUN = """
 import sys
@@ -75,19 +47,6 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def slow_spec(folder: Path, write_spec: WriteSpec, data_root: Path, **changes: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "slow_network.py").write_text(SLOW_NETWORK)
-    settings: dict[str, Any] = {
-        "data__root": data_root,
-        "model__factory": "slow_network:slow",
-        "data__preprocess__size": [48, 48],
-        "model__layers": ["type:InstanceNorm2d"],
-        "run": {"threads": 1, "batch_size": BATCH},
-    }
-    return write_spec(folder, **(settings | changes))
-
-
 @pytest.fixture(scope="module")
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec, data_root: Path
@@ -98,43 +57,11 @@ def undisturbed(
     return summary.store, summary
 
 
-def files_of(root: Path) -> dict[str, bytes]:
-    """Every chunk and shard below ``root``, by its key; metadata apart, which name versions and folders."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != "zarr.json"
-    }
-
-
-def expect_same(found: Path, expected: Path) -> None:
-    mine, theirs = files_of(found), files_of(expected)
-    assert mine.keys() == theirs.keys(), "no file is missing, none is left over"
-    assert [key for key in mine if mine[key] != theirs[key]] == []
-    with_zarr, other = zarr.open_group(found, mode="r"), zarr.open_group(expected, mode="r")
-    arrays = [name for name, member in other.members(max_depth=None) if isinstance(member, zarr.Array)]
-    assert [n for n, member in with_zarr.members(max_depth=None) if isinstance(member, zarr.Array)] == arrays
-    for name in arrays:
-        a: Any = with_zarr[name]
-        b: Any = other[name]
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        assert np.array_equal(a[...], b[...], equal_nan=a.dtype.kind == "f"), name
-
-
 def passes_of(store: Store, blocks: list[int]) -> int:
     """Forward passes for ``blocks``: ``BATCH`` applicable inputs at a time, never across blocks."""
     applicable = store.applicable.values
     of = store.samples["block"].to_numpy()
     return sum(-(-int(applicable[of == block].sum()) // BATCH) for block in blocks)
-
-
-def committed(root: Path) -> list[int]:
-    names = [path.name.removeprefix("c.") for path in (root / "committed").glob("c.*")]
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def strays(root: Path) -> list[str]:
-    return [path.name for path in root.rglob("*.partial*")]
 
 
 def processes_of(group: int) -> int:
@@ -343,15 +270,13 @@ def test_the_record_is_the_last_file_of_a_block(
 def test_a_block_that_lost_a_file_meanwhile_is_not_committed(undisturbed: tuple[Path, Summary], tmp_path: Path) -> None:
     layout = actstore.open(undisturbed[0]).layout
     with pytest.raises(StoreError, match=r"vanished before its block was committed: run one capture at a time"):
-        commits.commit(tmp_path, layout, 0, 1)
+        commits.commit(LocalStorage(tmp_path), layout, 0, 1)
     assert not (tmp_path / layout.committed.chunk_key(0)).exists()
 
 
-def test_clearing_takes_the_record_first(
+def test_a_sweep_takes_the_record_first(
     undisturbed: tuple[Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
     layout = actstore.open(root).layout
     others = {key: content for key, content in files_of(root).items() if key not in commits.block_files(layout, 2)}
@@ -364,16 +289,16 @@ def test_clearing_takes_the_record_first(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", unlink)
-        commits.clear(root, layout, 2)
-    assert gone[0] == root / layout.committed.chunk_key(2)
+        commits.sweep(LocalStorage(root), layout, [2])
+    assert {path.relative_to(root).as_posix() for path in gone[:2]} == {
+        layout.committed.chunk_key(2), layout.reduced.chunk_key(2)
+    }  # fmt: skip
     assert files_of(root) == others
 
 
 def test_a_sweep_takes_what_killed_attempts_left_and_nothing_else(
     undisturbed: tuple[Path, Summary], tmp_path: Path
 ) -> None:
-    import shutil
-
     root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
     layout = actstore.open(root).layout
     before = files_of(root)
@@ -381,5 +306,5 @@ def test_a_sweep_takes_what_killed_attempts_left_and_nothing_else(
         path = root / key
         path.with_name(f"{path.name}{TEMPORARY}0").write_bytes(b"torn")
     assert len(strays(root)) == 3
-    commits.sweep(root, layout)
+    commits.sweep(LocalStorage(root), layout, ())
     assert files_of(root) == before

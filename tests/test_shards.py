@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore import shards
 from actstore.errors import StoreError
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, ShardReader, read_map, read_pieces, read_small
-from actstore.shards import PAGE, ShardBuffer, ShardWriter, write_small
+from actstore.shards import ShardBuffer, ShardWriter, write_small
+from actstore.storage import LocalStorage
+from actstore.storage.local import PAGE
 from actstore.template import CODECS
 
 DTYPES = ("float32", "float16", "uint8")
@@ -66,7 +67,7 @@ def write_shard(path: Path, layout: ArrayLayout, values: NDArray[Any], steps: li
     path.parent.mkdir(parents=True, exist_ok=True)
     buffers = [ShardBuffer(layout, max(steps)) for _ in range(ring)]
     first = 0
-    with ShardWriter(path, layout, len(values)) as writer:
+    with ShardWriter(LocalStorage(path.parent), path.name, layout, len(values)) as writer:
         for i, count in enumerate(steps):
             buffer = buffers[i % ring]
             buffer.bytes[...] = 0xA5
@@ -101,8 +102,8 @@ def read_samples(
     """`read_pieces` of two pieces of one shard."""
     count = valid - first if count is None else count
     half = count // 2
-    pieces = [Piece(path, valid, first, half), Piece(path, valid, first + half, count - half)]
-    return read_pieces(layout, [piece for piece in pieces if piece.count], channels=channels)
+    pieces = [Piece(path.name, valid, first, half), Piece(path.name, valid, first + half, count - half)]
+    return read_pieces(LocalStorage(path.parent), layout, [piece for piece in pieces if piece.count], channels=channels)
 
 
 def read_everywhere(root: Path, layout: ArrayLayout, block: int, samples: int) -> dict[str, NDArray[Any]]:
@@ -207,7 +208,7 @@ def test_one_map_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ShardReader, "fill", lambda self, raw, first, start: (filled.append(raw.nbytes), plain(self, raw, first, start))
     )
     for sample, condition, channel in [(0, 0, 0), (2, 3, 11), (1, 2, 5)]:
-        found = read_map(layout, Piece(path, 3, sample, 1), (condition, channel))
+        found = read_map(LocalStorage(path.parent), layout, Piece(path.name, 3, sample, 1), (condition, channel))
         assert np.array_equal(as_bits(found), as_bits(values[sample, condition, channel]))
     assert filled == [layout.chunk_stride] * 3
 
@@ -348,7 +349,7 @@ def test_a_failing_close_raises_and_leaves_no_file(tmp_path: Path, monkeypatch: 
     before = len(os.listdir("/proc/self/fd"))
 
     def run() -> None:
-        with ShardWriter(tmp_path / "0", layout, 1, fsync=True) as writer:
+        with ShardWriter(LocalStorage(tmp_path), "0", layout, 1, fsync=True) as writer:
             buffer.place(0, 1)
             writer.write(buffer)
             writer.close()
@@ -364,7 +365,7 @@ def test_a_failing_close_raises_and_leaves_no_file(tmp_path: Path, monkeypatch: 
 def test_leaving_a_writer_unfinished_leaves_no_file(tmp_path: Path) -> None:
     layout = make_layout()
     buffer = ShardBuffer(layout, 2)
-    with ShardWriter(tmp_path / "0", layout, 3) as writer:
+    with ShardWriter(LocalStorage(tmp_path), "0", layout, 3) as writer:
         buffer.place(0, 2)
         writer.write(buffer)
         with pytest.raises(ValueError, match="2 of 3 samples were written"):
@@ -375,7 +376,7 @@ def test_leaving_a_writer_unfinished_leaves_no_file(tmp_path: Path) -> None:
 def test_samples_out_of_order_are_refused(tmp_path: Path) -> None:
     layout = make_layout()
     buffer = ShardBuffer(layout, 2)
-    with ShardWriter(tmp_path / "0", layout, 3) as writer:
+    with ShardWriter(LocalStorage(tmp_path), "0", layout, 3) as writer:
         buffer.place(1, 2)
         with pytest.raises(ValueError, match=r"samples 1\.\.3 do not follow 0"):
             writer.write(buffer)
@@ -430,7 +431,7 @@ def test_a_truncated_or_longer_file_is_named(shard: tuple[Path, ArrayLayout], cu
     path, layout = shard
     content = path.read_bytes()
     path.write_bytes(content[:cut] if cut >= 0 else content + b"\0")
-    with pytest.raises(StoreError, match=r"shard has \d+ bytes instead of \d+: recompute"):
+    with pytest.raises(StoreError, match=r"shard has \d+ bytes instead of \d+: `actstore verify"):
         read_samples(path, layout, 3)
 
 
@@ -444,12 +445,12 @@ def test_a_missing_file_is_named(shard: tuple[Path, ArrayLayout]) -> None:
 def test_a_shard_of_other_samples_is_refused(shard: tuple[Path, ArrayLayout]) -> None:
     path, layout = shard
     with pytest.raises(StoreError, match="bytes instead of"):
-        ShardReader(path, layout, 2)
+        ShardReader(LocalStorage(path.parent), path.name, layout, 2)
 
 
 def test_a_file_that_shrinks_while_it_is_read(shard: tuple[Path, ArrayLayout]) -> None:
     path, layout = shard
-    with ShardReader(path, layout, 3) as reader:
+    with ShardReader(LocalStorage(path.parent), path.name, layout, 3) as reader:
         os.truncate(path, layout.chunk_stride)
         with pytest.raises(StoreError, match="ends too early"):
             reader.read(0, 3, 0, layout.chunks_per_sample)
@@ -475,8 +476,8 @@ def test_small_chunks_read_back(data: st.DataObject, dtype: str) -> None:
     with scratch() as root:
         zarr.create_group(root).create_array("a", shape=layout.shape, dtype=dtype, chunks=chunk, fill_value=0, **CODECS)
         path = root / layout.chunk_key(1)
-        assert write_small(path, values) == path.stat().st_size == layout.chunk_bytes
-        mine = read_small(path, dtype, chunk)
+        assert write_small(LocalStorage(root), layout.chunk_key(1), values) == path.stat().st_size == layout.chunk_bytes
+        mine = read_small(LocalStorage(root), layout, 1)
         array: Any = zarr.open_array(root / "a", mode="r")
         assert mine is not None
         for found in (mine, array[chunk[0] : 2 * chunk[0]]):
@@ -486,26 +487,28 @@ def test_small_chunks_read_back(data: st.DataObject, dtype: str) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "longer"])
 def test_a_damaged_small_chunk_is_named(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "chunk"
-    write_small(path, np.arange(4))
+    layout = SmallLayout("chunk", ("d0",), "int64", 3, (4,))
+    path = tmp_path / layout.chunk_key(1)
+    path.parent.mkdir()
+    write_small(LocalStorage(tmp_path), layout.chunk_key(1), np.arange(4))
     content = bytearray(path.read_bytes())
     content[5] ^= 1
     path.write_bytes({"flip": bytes(content), "truncate": content[:-3], "empty": b"", "longer": content + b"x"}[damage])
-    with pytest.raises(StoreError, match="chunk is damaged"):
-        read_small(path, "int64", (4,))
-    assert read_small(tmp_path / "none", "int64", (4,)) is None
+    with pytest.raises(StoreError, match=r"chunk/c\.1 is damaged"):
+        read_small(LocalStorage(tmp_path), layout, 1)
+    assert read_small(LocalStorage(tmp_path), layout, 2) is None
 
 
 def test_a_small_chunk_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "chunk"
-    write_small(path, np.arange(4))
+    write_small(LocalStorage(tmp_path), "chunk", np.arange(4))
     before = path.read_bytes()
 
     def fail(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shards.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        write_small(path, np.arange(5))
+        write_small(LocalStorage(tmp_path), "chunk", np.arange(5))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["chunk"]

@@ -36,7 +36,7 @@ FULL: dict[str, Any] = {
         {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV"},
     ],
     "store": {"path": "runs/a.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"], "fsync": True},
-    "run": {"seed": 4, "precision": "bf16", "batch_size": 2, "threads": 1, "writers": 2, "workers": 3},
+    "run": {"seed": 4, "precision": "bf16", "batch_size": 2, "threads": 1, "writers": 2, "workers": 3, "retries": 2},
     "cases": {"empty_below": 20},
 }
 

@@ -22,6 +22,7 @@ from actstore.layout import ArrayLayout, activation_layout
 from actstore.reader import Piece, reduce_groups
 from actstore.schema import STATISTICS
 from actstore.statistics import reduce_pieces
+from actstore.storage import LocalStorage
 from helpers import raise_if_dask_computes
 from test_shards import write_shard
 
@@ -83,7 +84,7 @@ def test_fused_statistics_are_those_of_the_values(
     monkeypatch.setattr(lazy, "TASK_BYTES", task_bytes)
     values = write_blocks(tmp_path, layout, [2, 1])
     with raise_if_dask_computes():
-        arrays = lazy.statistics(tmp_path, layout, lazy.Parts(((0, 2), (1, 1))), STATISTICS)
+        arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 1))), STATISTICS)
     found = dask.compute({name: array for name, (_, array) in arrays.items()}, scheduler="threads")[0]
     for name in STATISTICS:
         assert arrays[name][1].shape == found[name].shape
@@ -110,9 +111,9 @@ def test_any_cut_gives_the_same_bits(
     layout = layout_of(channels, (side, side + 1))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         values = write_blocks(Path(folder), layout, samples)
-        pieces = [Piece(Path(folder) / layout.shard_key(b), n, 0, n) for b, n in enumerate(samples)]
-        patch.setattr(reader, "PIECE_BYTES", piece_bytes)
-        found = reduce_pieces(pieces, layout=layout, names=names)
+        pieces = [Piece(layout.shard_key(b), n, 0, n) for b, n in enumerate(samples)]
+        patch.setattr(reader, "CACHE_BYTES", piece_bytes)
+        found = reduce_pieces(pieces, storage=LocalStorage(Path(folder)), layout=layout, names=names)
     whole = reduce_chunk(values.swapaxes(1, 2), names)
     for name, mine, reference in zip(names, found, whole, strict=True):
         np.testing.assert_array_equal(mine, reference.swapaxes(1, 2) if name in ("mad", "mse") else reference)
@@ -127,7 +128,7 @@ def test_no_more_than_a_few_chunks_are_in_memory(tmp_path: Path) -> None:
         sizes.append(maps.nbytes)
         return lambda: None
 
-    groups = list(reduce_groups(layout, Piece(tmp_path / layout.shard_key(0), 5, 0, 5), noting))
+    groups = list(reduce_groups(LocalStorage(tmp_path), layout, Piece(layout.shard_key(0), 5, 0, 5), noting))
     assert len(groups) == 5 * 6
     assert sizes == [layout.chunk_bytes], "one buffer for the whole shard"
 
@@ -138,9 +139,9 @@ def test_graphs_are_linear_in_tasks_also_when_sent(what: str, tmp_path: Path) ->
         layout = layout_of(64, (256, 256), conditions=4, blocks=blocks)
         parts = lazy.Parts(tuple((b, 5) for b in range(blocks)))
         if what == "activation":
-            array = lazy.sharded(tmp_path, layout, parts)
+            array = lazy.sharded(LocalStorage(tmp_path), layout, parts)
         else:
-            array = lazy.statistics(tmp_path, layout, parts, STATISTICS)["mad"][1]
+            array = lazy.statistics(LocalStorage(tmp_path), layout, parts, STATISTICS)["mad"][1]
         graph = dict(array.__dask_graph__())
         return len(graph), sum(len(cloudpickle.dumps(task)) for task in graph.values())
 
@@ -157,7 +158,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[40] ^= 1
     path.write_bytes(content)
-    array = lazy.statistics(tmp_path, layout, lazy.Parts(((0, 2), (1, 2))), ("mad",))["mad"][1]
+    array = lazy.statistics(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 2))), ("mad",))["mad"][1]
     with pytest.raises(StoreError, match="wrong checksum of slot 0, inner chunk 0"):
         array.compute()
 
@@ -171,8 +172,8 @@ def test_conditions_split_into_chunks_of_several_are_refused() -> None:
 def test_statistics_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     layout = layout_of(6, (300, 301))
     values = write_blocks(tmp_path, layout, [2, 1])
-    arrays = lazy.statistics(tmp_path, layout, lazy.Parts(((0, 2), (1, 1))), ("mad", "std"))
-    activation = lazy.sharded(tmp_path, layout, lazy.Parts(((0, 2), (1, 1))))
+    arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 1))), ("mad", "std"))
+    activation = lazy.sharded(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 1))))
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster),

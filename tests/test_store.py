@@ -23,11 +23,13 @@ from torch import nn
 import actstore
 from actstore import analysis, lazy, reader
 from actstore.capture import capture
+from actstore.commits import write_record
 from actstore.errors import StoreError
 from actstore.layout import ArrayLayout
 from actstore.reduce import reduce_store
 from actstore.schema import STATISTICS
 from actstore.spec import load_spec
+from actstore.storage import LocalStorage
 from actstore.store import MissingBlocksWarning, Store
 from conftest import WriteSpec
 from helpers import raise_if_dask_computes
@@ -264,12 +266,11 @@ def test_a_missing_file_of_a_committed_block_is_named(deep_copy: Path) -> None:
 def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
     record = deep_copy / actstore.open(deep_copy).layout.committed.chunk_key(1)
     content = record.read_bytes()
+    layout = actstore.open(deep_copy).layout
     record.write_bytes(content[:-1])
     with pytest.raises(StoreError, match=r"committed/c\.1 is damaged"):
         actstore.open(deep_copy)
-    from actstore.shards import write_small
-
-    write_small(record, np.asarray([12345], dtype="uint64"))
+    write_record(LocalStorage(deep_copy), layout.committed, 1, 12345)
     with pytest.raises(StoreError, match=r"committed/c\.1 was committed by another run .*fingerprint 0000000000003039"):
         actstore.open(deep_copy)
 
@@ -277,7 +278,7 @@ def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "does not exist: give the path of an actstore store"),
+        (None, "does not exist or is empty: give the path of an actstore store"),
         ("", "holds something else"),
         ("[]", "holds something else"),
         ('{"attributes": {"schema": 1}}', "holds something else"),
@@ -294,7 +295,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path, content: str | None, messag
 
 
 def test_a_file_or_empty_folder_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds something else"):
+    with pytest.raises(StoreError, match="does not exist or is empty"):
         actstore.open(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="holds something else"):
@@ -306,7 +307,7 @@ def test_a_newer_schema_is_refused(deep_copy: Path) -> None:
     metadata = json.loads(path.read_text())
     metadata["attributes"]["schema"] = 99
     path.write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match="has schema 99, this actstore reads up to 1: install a newer actstore"):
+    with pytest.raises(StoreError, match="has schema 99, this actstore reads 2: install a newer actstore"):
         actstore.open(deep_copy)
 
 
@@ -393,9 +394,9 @@ def test_reduce_computes_only_blocks_without_statistics(
     opened: set[str] = set()
     plain = reader.ShardReader.__init__
 
-    def spy(self: Any, path: Path, layout: ArrayLayout, samples: int) -> None:
-        opened.add(path.name.split(".")[1])
-        plain(self, path, layout, samples)
+    def spy(self: Any, storage: LocalStorage, key: str, layout: ArrayLayout, samples: int) -> None:
+        opened.add(key.rpartition("/")[2].split(".")[1])
+        plain(self, storage, key, layout, samples)
 
     monkeypatch.setattr(reader.ShardReader, "__init__", spy)
     assert reduce_store(grown) == 2
@@ -470,9 +471,9 @@ def test_a_reduction_reads_its_own_layer_alone(deep_path: Path, monkeypatch: pyt
     opened: list[str] = []
     plain = reader.ShardReader.__init__
 
-    def spy(self: Any, path: Path, layout: ArrayLayout, samples: int) -> None:
+    def spy(self: Any, storage: LocalStorage, key: str, layout: ArrayLayout, samples: int) -> None:
         opened.append(layout.path)
-        plain(self, path, layout, samples)
+        plain(self, storage, key, layout, samples)
 
     monkeypatch.setattr(reader.ShardReader, "__init__", spy)
     store = actstore.open(deep_path)
@@ -498,7 +499,7 @@ def test_graphs_grow_with_blocks_alone(tmp_path: Path, blocks: int) -> None:
     layout = ArrayLayout(
         "a", ("sample", "condition", "channel", "y", "x"), "float32", blocks, 10, (4, 64, 256, 256), (4, 2, 256, 256)
     )
-    data = lazy.sharded(tmp_path, layout, lazy.Parts(tuple((b, 10) for b in range(blocks))))
+    data = lazy.sharded(LocalStorage(tmp_path), layout, lazy.Parts(tuple((b, 10) for b in range(blocks))))
     activation = xr.DataArray(data, dims=layout.dims, coords={"condition": ["original", "a", "b", "c"]})
     total = blocks * 10 * layout.sample_stride
     assert data.npartitions <= 2 * total / lazy.TASK_BYTES + 1, "tasks are large, however small an inner chunk is"
@@ -537,7 +538,7 @@ def test_lazy_cuts_cover_every_sample_and_channel(
     values = np.nan_to_num(values)
     for block, content in ((0, values[:valid]), (2, values[valid:])):
         write_shard(tmp_path / layout.shard_key(block), layout, content, [valid])
-    found = lazy.sharded(tmp_path, layout, lazy.Parts(((0, valid), (2, valid))))
+    found = lazy.sharded(LocalStorage(tmp_path), layout, lazy.Parts(((0, valid), (2, valid))))
     assert max(np.prod(chunk) for chunk in zip(*[(max(c),) for c in found.chunks], strict=True)) * 4 <= 20_000 + 1000
     assert np.array_equal(found.compute(), values)
 

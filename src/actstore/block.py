@@ -29,6 +29,7 @@ from actstore.schema import StoreLayout
 from actstore.shards import ShardWriter, write_small
 from actstore.spec import Spec
 from actstore.statistics import BlockStatistics
+from actstore.storage import Storage
 from actstore.template import Block
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Job:
     """All that a worker needs for any block of a run; small, sent with every task."""
 
     spec: Spec
-    store: Path
+    store: Storage
     layout: StoreLayout
     fingerprint: Fingerprint
     #: Samples whose activations one buffer of the ring holds.
@@ -59,6 +60,8 @@ class BlockReport:
     block: int
     volume: str
     error: str = ""
+    #: How often it was tried.
+    attempts: int = 1
     samples: int = 0
     #: (sample, condition) pairs inferred, and model calls made for them.
     inferred: int = 0
@@ -182,7 +185,6 @@ class Engine:
         job, spec = self.job, self.job.spec
         if commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token):
             return BlockReport(block.index, block.name)
-        commits.clear(job.store, job.layout, block.index)
         volume = read_volume(block.file, spec.data.classes)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)
         if samples != block.samples:
@@ -193,6 +195,8 @@ class Engine:
         inference = Inference(self.model, self.device, job.layout, job.batch_size, spec, volume)
         statistics = BlockStatistics(job.layout, samples)
         size = self._write(block, inference, statistics)
+        if size is None:
+            return BlockReport(block.index, block.name)
         size += self._write_small(block, volume, inference, statistics)
         commits.commit(job.store, job.layout, block.index, job.fingerprint.token, fsync=spec.store.fsync)
         return BlockReport(
@@ -204,14 +208,15 @@ class Engine:
             bytes=size,
         )
 
-    def _write(self, block: Block, inference: Inference, statistics: BlockStatistics) -> int:
+    def _write(self, block: Block, inference: Inference, statistics: BlockStatistics) -> int | None:
+        """Infer and write everything with pixels. Returns bytes written; ``None`` if the block was done meanwhile."""
         job = self.job
         writing: list[Future[None]] = []
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
                     ShardWriter(
-                        job.store / array.shard_key(block.index), array, block.samples, fsync=job.spec.store.fsync
+                        job.store, array.shard_key(block.index), array, block.samples, fsync=job.spec.store.fsync
                     )
                 )
                 for array in job.layout.sharded
@@ -240,6 +245,9 @@ class Engine:
                     self.ring.give(writing[-1])
             wait(writing)
             _raise_any(writing)
+            if commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token):
+                # Another worker was given this block while this one was taken for lost, and has done it.
+                return None
             return sum(writer.close() for writer in writers)
 
     def _write_shards(self, writers: Sequence[ShardWriter], slot: Slot) -> None:
@@ -264,7 +272,7 @@ class Engine:
         source = np.frombuffer(volume.digest, dtype=np.uint8)[None]
         contents = ((layout.applicable, applicable), (layout.confusion, confusion), (layout.source, source))
         size = sum(
-            write_small(job.store / array.chunk_key(block.index), content, fsync=job.spec.store.fsync)
+            write_small(job.store, array.chunk_key(block.index), content, fsync=job.spec.store.fsync)
             for array, content in contents
         )
         return size + statistics.write(job.store, block.index, job.fingerprint.token, fsync=job.spec.store.fsync)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from actstore.cluster import LostWorker, connect
 from actstore.data import digest_files
 from actstore.errors import DataError, StoreError
 from actstore.fingerprint import differences
+from actstore.interrupt import stoppable
 from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
 from actstore.spec import Spec
+from actstore.storage import Location, Lock
 from actstore.store import read_attributes
-from actstore.template import Block, create, update_samples
+from actstore.template import Block, coordinate_files, files_of, update_coordinates
 
 Progress = Callable[[BlockReport, int, int], None]
 
@@ -32,10 +35,13 @@ Progress = Callable[[BlockReport, int, int], None]
 class Summary:
     """What a capture did."""
 
-    store: Path
+    #: Where the store lies: a path, or an ``s3://`` URL.
+    store: Location
     done: int
     skipped: int
     failed: tuple[BlockReport, ...]
+    #: Blocks that were not begun, since an end was asked for.
+    left: int
     samples: int
     inferred: int
     forward_passes: int
@@ -46,28 +52,32 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        return not self.failed
+        return not self.failed and not self.left
 
 
 def capture(
     spec: Spec,
     *,
-    store: Path | None = None,
-    cluster: str = "local",
+    store: Location | None = None,
+    cluster: str | None = None,
     workers: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Compute every block of ``spec`` that the store does not hold yet.
 
     Parameters
     ----------
     store
-        where to write instead of ``spec.store.path``.
+        where to write instead of ``spec.store.path``: a path, or ``s3://bucket/run.zarr``.
     cluster
-        ``local`` (Dask worker processes) or ``inline`` (this process).
+        instead of ``spec.cluster.kind``: ``inline`` (this process), ``local`` (Dask worker processes), ``cuda``,
+        ``slurm``, ``kubernetes``, the address of a scheduler, or its JSON file.
     progress
         called after every block with its report, blocks finished and blocks to do.
+    stopping
+        called when Ctrl-C or SIGTERM asked for an end: blocks in flight are still finished and committed.
 
     Returns
     -------
@@ -76,30 +86,31 @@ def capture(
     Raises
     ------
     ActstoreError
-        if nothing can be computed: spec, data, network or store cannot be used, or the run cannot fit.
+        if nothing can be computed: spec, data, network, cluster or store cannot be used, or the run cannot fit.
     """
     start = time.perf_counter()
-    connect(cluster, 1)  # Not entered: refuses an unknown name before anything is written.
-    plan = make_plan(spec, store=store, workers=1 if cluster == "inline" else workers, device=device, timing=False)
-    plan = ensure_store(plan)
+    spec = spec.with_cluster(cluster)
+    plan = make_plan(spec, store=store, workers=workers, device=device, timing=False)
+    with plan.store.creating():
+        plan = ensure_store(plan)
     reports: list[BlockReport] = []
-    with commits.locked(plan.store):
+    with plan.store.locked() as lock:
         todo = remaining(plan)
         if todo:
-            with connect(cluster, min(plan.workers, len(todo))) as executor, closing_engine():
-                for block, result in executor.run(partial(run_block, plan.job), todo):
-                    if isinstance(result, LostWorker):
-                        result = BlockReport(block.index, block.name, error=str(result))
-                    reports.append(result)
+            with closing(_computed(plan, todo, lock, stopping)) as computed:
+                for report in computed:
+                    reports.append(report)
                     if progress is not None:
-                        progress(result, len(reports), len(todo))
-            commits.sweep(plan.store, plan.layout)
+                        progress(report, len(reports), len(todo))
+            reports = _confirmed(plan, reports)
+            commits.sweep(plan.store, plan.layout, ())
     failed = tuple(sorted((r for r in reports if r.failed), key=lambda r: r.block))
     return Summary(
-        store=plan.store,
+        store=plan.store.location,
         done=len(reports) - len(failed),
         skipped=len(plan.blocks) - len(todo),
         failed=failed,
+        left=len(todo) - len(reports),
         samples=sum(r.samples for r in reports),
         inferred=sum(r.inferred for r in reports),
         forward_passes=sum(r.forward_passes for r in reports),
@@ -107,6 +118,50 @@ def capture(
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in reports), default=0),
     )
+
+
+def _computed(plan: Plan, todo: Sequence[Block], lock: Lock, stopping: Callable[[], None]) -> Generator[BlockReport]:
+    """The final report of each block, as they end; fewer where an end was asked for."""
+    waiting = deque(todo)
+    attempts: Counter[int] = Counter()
+    cluster = connect(
+        plan.spec.cluster,
+        min(plan.workers, len(todo)),
+        memory=plan.worker_memory,
+        storage=plan.store,
+    )
+    with stoppable(stopping) as stop, cluster as executor, closing_engine():
+
+        def next_block() -> Block | None:
+            return waiting.popleft() if waiting and lock.held and not stop.requested else None
+
+        for block, result in executor.run(partial(run_block, plan.job), next_block):
+            attempts[block.index] += 1
+            if isinstance(result, LostWorker):
+                yield BlockReport(block.index, block.name, error=str(result))
+            elif result.failed and attempts[block.index] <= plan.spec.run.retries and not stop.requested:
+                waiting.append(block)
+            else:
+                yield replace(result, attempts=attempts[block.index])
+        if not lock.held:
+            raise StoreError(f"another capture took over {plan.store}: wait for it to end, then run again")
+
+
+def _confirmed(plan: Plan, reports: Sequence[BlockReport]) -> list[BlockReport]:
+    """Reports, failed where a block that was reported done is not there whole after all."""
+    done = commits.finished(plan.store, plan.layout, plan.fingerprint.token, mending=True)
+    samples = {report.block: plan.blocks[report.block].samples for report in reports if not report.failed}
+    lacking = commits.incomplete(plan.store, plan.layout, samples)
+    lacking |= {block: plan.layout.committed.chunk_key(block) for block in samples if not done[block]}
+    plan.store.delete(plan.layout.committed.chunk_key(block) for block in lacking)
+    return [
+        replace(
+            report, error=f"{plan.store.at(lacking[report.block])} was lost after it was written: run capture again"
+        )
+        if report.block in lacking
+        else report
+        for report in reports
+    ]
 
 
 def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
@@ -129,20 +184,22 @@ def ensure_store(plan: Plan) -> Plan:
     PlanError
         if the run does not fit the disk or memory.
     """
-    path = plan.store
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not plan.store.is_empty():
         stored = _check_same_run(plan)
         layout = replace(plan.layout, slots=int(stored["slots"]))
         # Another batch size would change the last bits of what is still to come.
         batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
         return replace(plan, layout=layout, ring_samples=ring_samples(layout, plan.device), batch_size=batch_size)
     check_resources(plan, plan.bytes)
-    create(path, plan.layout, plan.blocks, plan.spec.conditions, plan.spec.class_names, attributes(plan))
+    conditions, classes = plan.spec.conditions, plan.spec.class_names
+    plan.store.create(files_of(plan.layout, plan.blocks, conditions, classes, attributes(plan)))
     return plan
 
 
 def remaining(plan: Plan) -> list[Block]:
-    """The blocks that the plan's store does not hold yet; sample coordinates are brought up to date.
+    """The blocks that the plan's store does not hold yet; what earlier attempts at them left is deleted.
+
+    Sample coordinates are brought up to date.
 
     Raises
     ------
@@ -156,9 +213,10 @@ def remaining(plan: Plan) -> list[Block]:
     # The largest first: the last to end are then short, and no worker waits long for another.
     todo = sorted((b for b in plan.blocks if not done[b.index]), key=lambda block: -block.samples)
     if todo:
+        commits.sweep(plan.store, plan.layout, [block.index for block in todo])
         check_resources(plan, sum(plan.layout.block_bytes(block.samples) for block in todo))
-        commits.sweep(plan.store, plan.layout)
-    update_samples(plan.store, plan.layout, plan.blocks)
+    conditions, classes = plan.spec.conditions, plan.spec.class_names
+    update_coordinates(plan.store, coordinate_files(plan.layout, plan.blocks, conditions, classes))
     return todo
 
 
@@ -170,6 +228,7 @@ def attributes(plan: Plan) -> dict[str, object]:
     return {
         "schema": SCHEMA_VERSION,
         "spec": plan.spec.model_dump(mode="json"),
+        "folder": str(plan.spec.folder),
         "identity": plan.identity,
         "fingerprint": plan.fingerprint.as_json(),
         "layers": [layer.as_json() for layer in plan.layout.layers],
@@ -219,7 +278,7 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
 
     def changed(block: Block) -> str:
         record = plan.layout.source
-        stored = read_small(plan.store / record.chunk_key(block.index), record.dtype, record.chunk)
+        stored = read_small(plan.store, record, block.index)
         if stored is None:
             return f"{block.name}: the record of its files is gone; delete its commit record and capture again"
         try:

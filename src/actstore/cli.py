@@ -15,10 +15,31 @@ from actstore.errors import ActstoreError, one_line
 if TYPE_CHECKING:
     from actstore.capture import Summary
     from actstore.spec import Precision, Spec
+    from actstore.storage import Location
     from actstore.store import Store
+    from actstore.verify import Verification
+
+
+class StorePath(click.Path):
+    """A path, or a URL as it is."""
+
+    name = "path"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
-STORE = click.argument("store", type=click.Path(path_type=Path))
+STORE = click.argument("store", type=StorePath())
+CLUSTER = click.option(
+    "--cluster",
+    default=None,
+    help="inline, local, cuda, slurm, kubernetes, tcp://HOST:PORT, tls://HOST:PORT or a scheduler's JSON file; "
+    "by default the spec's cluster.kind, which is local unless said.",
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 PRECISION = click.option(
     "--precision",
@@ -107,11 +128,11 @@ def layers(spec: Path) -> None:
 
 @main.command()
 @SPEC
-@click.option("--store", type=click.Path(path_type=Path), default=None, help="Instead of the spec's store.path.")
+@click.option("--store", type=StorePath(), default=None, help="Instead of the spec's store.path.")
 @click.option("--workers", type=click.IntRange(1), default=None)
 @DEVICE
 @PRECISION
-def plan(spec: Path, store: Path | None, workers: int | None, device: str, precision: Precision | None) -> None:
+def plan(spec: Path, store: Location | None, workers: int | None, device: str, precision: Precision | None) -> None:
     """Say what a capture of SPEC will cost; refuse what cannot fit."""
     from actstore import text
     from actstore.plan import check_resources, make_plan
@@ -124,13 +145,18 @@ def plan(spec: Path, store: Path | None, workers: int | None, device: str, preci
 
 @main.command()
 @SPEC
-@click.option("--store", type=click.Path(path_type=Path), default=None, help="Instead of the spec's store.path.")
-@click.option("--cluster", default="local", show_default=True, help="local or inline.")
+@click.option("--store", type=StorePath(), default=None, help="Instead of the spec's store.path.")
+@CLUSTER
 @click.option("--workers", type=click.IntRange(1), default=None)
 @DEVICE
 @PRECISION
 def capture(
-    spec: Path, store: Path | None, cluster: str, workers: int | None, device: str, precision: Precision | None
+    spec: Path,
+    store: Location | None,
+    cluster: str | None,
+    workers: int | None,
+    device: str,
+    precision: Precision | None,
 ) -> None:
     """Perturb, infer, record and store; run again to continue."""
     from actstore.spec import load_spec
@@ -141,27 +167,37 @@ def capture(
         sys.exit(1)
 
 
-def captured(spec: Spec, *, store: Path | None, cluster: str, workers: int | None, device: str = "auto") -> Summary:
+def captured(
+    spec: Spec, *, store: Location | None, cluster: str | None, workers: int | None, device: str = "auto"
+) -> Summary:
     """Capture with a progress display, then show the summary."""
     from actstore import text
     from actstore.capture import capture as run
 
     with text.block_progress() as progress:
-        summary = run(spec, store=store, cluster=cluster, workers=workers, device=device, progress=progress)
+        summary = run(
+            spec,
+            store=store,
+            cluster=cluster,
+            workers=workers,
+            device=device,
+            progress=progress,
+            stopping=text.say_stopping,
+        )
     text.show_summary(summary)
     return summary
 
 
 @main.command()
 @STORE
-def status(store: Path) -> None:
+def status(store: Location) -> None:
     """Committed and missing blocks, size, layers and provenance of STORE."""
     from actstore import text
 
     text.show_status(opened(store))
 
 
-def opened(path: Path) -> Store:
+def opened(path: Location) -> Store:
     """Open a store; what is missing is said on stderr, once."""
     from actstore.store import open_store
 
@@ -175,7 +211,53 @@ def opened(path: Path) -> Store:
 
 @main.command()
 @STORE
-def reduce(store: Path) -> None:
+@click.option("--repair", is_flag=True, help="Mend what is found: compute damaged and missing volumes again.")
+@click.option("--spec", type=click.Path(path_type=Path), default=None, help="Where data or weights were moved.")
+@CLUSTER
+@click.option("--workers", type=click.IntRange(1), default=None)
+@DEVICE
+def verify(
+    store: Location, repair: bool, spec: Path | None, cluster: str | None, workers: int | None, device: str
+) -> None:
+    """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
+    from actstore import text
+
+    found = verified(store)
+    if found.whole or not repair:
+        text.show_verification(found)
+        sys.exit(0 if found.whole else 1)
+    from actstore.repair import repair as mend
+    from actstore.spec import load_spec
+
+    text.show_damage(found)
+    with text.block_progress() as progress:
+        mend(
+            store,
+            found.damage,
+            spec=load_spec(spec) if spec else None,
+            cluster=cluster,
+            workers=workers,
+            device=device,
+            progress=progress,
+            stopping=text.say_stopping,
+        )
+    again = verified(store)
+    text.show_verification(again)
+    sys.exit(0 if again.whole else 1)
+
+
+def verified(store: Location) -> Verification:
+    """Verify with a progress display."""
+    from actstore import text
+    from actstore.verify import verify as check
+
+    with text.block_progress() as progress:
+        return check(store, progress=progress)
+
+
+@main.command()
+@STORE
+def reduce(store: Location) -> None:
     """Persist per-channel statistics of STORE, so that tables come back at once."""
     from actstore import text
     from actstore.reduce import reduce_store
@@ -192,7 +274,7 @@ def reduce(store: Path) -> None:
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
 @click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="A .csv or .parquet file.")
-def table(store: Path, name: str, by: tuple[str, ...], top: int, most: int, output: Path | None) -> None:
+def table(store: Location, name: str, by: tuple[str, ...], top: int, most: int, output: Path | None) -> None:
     """Write a table of STORE as CSV or Parquet; CSV to standard output without -o."""
     from actstore.tables import build_table, write_table
 
@@ -207,7 +289,7 @@ def table(store: Path, name: str, by: tuple[str, ...], top: int, most: int, outp
 @main.command()
 @STORE
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
-def report(store: Path, output: Path) -> None:
+def report(store: Location, output: Path) -> None:
     """Write one self-contained HTML page about STORE."""
     from actstore.views.report import write_report
 

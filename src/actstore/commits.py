@@ -2,84 +2,120 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
 from actstore.layout import SmallLayout
-from actstore.reader import read_small
+from actstore.reader import each, read_small
 from actstore.schema import StoreLayout
-from actstore.shards import TEMPORARY, write_small
+from actstore.shards import write_small
+from actstore.storage import Storage
+from actstore.storage.base import TEMPORARY
 
-log = logging.getLogger(__name__)
+_CHUNK_KEY = re.compile(r"(?P<array>.+)/c\.(?P<block>\d+)(\.0)*")
+
+
+def small_files(layout: StoreLayout) -> Iterator[SmallLayout]:
+    """Arrays of which every committed block has one unsharded chunk, its commit records first."""
+    yield from (layout.committed, layout.reduced, layout.source, layout.applicable, layout.confusion)
+    yield from layout.statistics
 
 
 def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
     """Every file that ``block`` owns below the store's root, its commit records first."""
-    yield layout.committed.chunk_key(block)
-    yield layout.reduced.chunk_key(block)
-    for small in (layout.source, layout.applicable, layout.confusion, *layout.statistics):
+    for small in small_files(layout):
         yield small.chunk_key(block)
     for array in layout.sharded:
         yield array.shard_key(block)
 
 
-def clear(root: Path, layout: StoreLayout, block: int) -> None:
-    """Delete whatever an earlier attempt left of ``block``, its commit record first."""
-    for key in block_files(layout, block):
-        (root / key).unlink(missing_ok=True)
+def block_of(key: str, arrays: Collection[str]) -> int | None:
+    """The block that owns the file at ``key`` of one of ``arrays`` (paths); ``None`` for any other file."""
+    found = _CHUNK_KEY.fullmatch(key)
+    return int(found["block"]) if found and found["array"] in arrays else None
 
 
-def sweep(root: Path, layout: StoreLayout) -> None:
-    """Delete temporary files of attempts that were killed. Only while no worker writes to the store."""
-    folders = {(root / key).parent for key in block_files(layout, 0)}
-    for folder in folders:
-        with os.scandir(folder) as entries:
-            strays = [entry.path for entry in entries if TEMPORARY in entry.name]
-        for stray in strays:
-            os.unlink(stray)
+def block_arrays(layout: StoreLayout) -> set[str]:
+    """Paths of the arrays that blocks fill."""
+    return {small.path for small in small_files(layout)} | {array.path for array in layout.sharded}
 
 
-def commit(root: Path, layout: StoreLayout, block: int, token: int, *, fsync: bool = False) -> None:
+def sweep(storage: Storage, layout: StoreLayout, unfinished: Collection[int]) -> None:
+    """Delete what attempts at ``unfinished`` blocks left, and temporary files of any attempt.
+
+    Records go first, so that no block without its files ever counts as done; and last, since a worker of a capture that
+    was killed may still be ending such a block, and commit it meanwhile.
+    """
+    arrays, unfinished = block_arrays(layout), set(unfinished)
+    keys = [key for key, _ in storage.files() if TEMPORARY in key or block_of(key, arrays) in unfinished]
+    records = [record.chunk_key(block) for record in (layout.committed, layout.reduced) for block in unfinished]
+    storage.delete(records)
+    storage.delete(keys)
+    storage.delete(records)
+
+
+def incomplete(storage: Storage, layout: StoreLayout, samples: Mapping[int, int]) -> dict[int, str]:
+    """Blocks of which a file is missing or has another size than it must, and the first such file.
+
+    Parameters
+    ----------
+    samples
+        of each block to look at.
+    """
+    there = dict(storage.files())
+    found: dict[int, str] = {}
+    for block, count in samples.items():
+        sizes = {small.chunk_key(block): small.chunk_bytes for small in small_files(layout)}
+        sizes |= {array.shard_key(block): array.shard_bytes(count) for array in layout.sharded}
+        wrong = [key for key, size in sizes.items() if there.get(key) != size]
+        if wrong:
+            found[block] = wrong[0]
+    return found
+
+
+def commit(storage: Storage, layout: StoreLayout, block: int, token: int, *, fsync: bool = False) -> None:
     """Declare ``block`` done.
 
     Raises
     ------
     StoreError
-        if a file of it is not there: a second capture, or a worker taken for dead, cleared the block meanwhile.
+        if a file of it is not there: something else than its worker deleted it meanwhile.
     """
     content: tuple[SmallLayout, ...] = (layout.source, layout.applicable, layout.confusion)
     if not layout.keeps_all:
         content = (*content, layout.reduced, *layout.statistics)
     keys = [*(small.chunk_key(block) for small in content), *(array.shard_key(block) for array in layout.sharded)]
-    for path in (root / key for key in keys):
-        if not path.exists():
-            raise StoreError(f"{path} vanished before its block was committed: run one capture at a time into a store")
-    record = layout.committed
-    write_small(root / record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
+    for key in keys:
+        if not storage.exists(key):
+            raise StoreError(
+                f"{storage.at(key)} vanished before its block was committed: run one capture at a time into a store"
+            )
+    write_record(storage, layout.committed, block, token, fsync=fsync)
 
 
-def finished(root: Path, layout: StoreLayout, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
+def write_record(storage: Storage, record: SmallLayout, block: int, token: int, *, fsync: bool = False) -> int:
+    """Write ``token`` as the block's entry in ``record``. Returns bytes written."""
+    return write_small(storage, record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
+
+
+def finished(storage: Storage, layout: StoreLayout, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
     """Which blocks have all that cannot be had from the rest of the store, bool (block).
 
     Where tensors are not kept that includes statistics. Arguments and errors as `committed`.
     """
-    done = committed(root, layout, token, mending=mending)
-    return done if layout.keeps_all else done & committed(root, layout, token, reduced=True, mending=True)
+    done = committed(storage, layout, token, mending=mending)
+    return done if layout.keeps_all else done & committed(storage, layout, token, reduced=True, mending=True)
 
 
-def is_finished(root: Path, layout: StoreLayout, block: int, token: int) -> bool:
+def is_finished(storage: Storage, layout: StoreLayout, block: int, token: int) -> bool:
     """Whether this run has done ``block``, as `finished`."""
     for record in (layout.committed,) if layout.keeps_all else (layout.committed, layout.reduced):
         try:
-            found = read_small(root / record.chunk_key(block), record.dtype, record.chunk)
+            found = read_small(storage, record, block)
         except StoreError:
             return False
         if found is None or int(found[0]) != token:
@@ -88,7 +124,7 @@ def is_finished(root: Path, layout: StoreLayout, block: int, token: int) -> bool
 
 
 def committed(
-    root: Path, layout: StoreLayout, token: int, *, reduced: bool = False, mending: bool = False
+    storage: Storage, layout: StoreLayout, token: int, *, reduced: bool = False, mending: bool = False
 ) -> NDArray[np.bool_]:
     """Which blocks are done, bool (block).
 
@@ -106,44 +142,24 @@ def committed(
     """
     record = layout.reduced if reduced else layout.committed
     done = np.zeros(layout.blocks, dtype=bool)
-    for block in range(layout.blocks):
-        path = root / record.chunk_key(block)
-        try:
-            found = read_small(path, record.dtype, record.chunk)
-        except StoreError:
-            if not mending:
-                raise
-            continue
-        if found is None or found[0] == 0:
-            continue
-        if int(found[0]) != token:
-            raise StoreError(
-                f"{path} was committed by another run (fingerprint {int(found[0]):016x}, this store's is "
-                f"{token:016x}): remove this file and run capture again"
-            )
-        done[block] = True
+
+    def look(blocks: Sequence[tuple[int, int]], _before: int) -> None:
+        for block, _ in blocks:
+            try:
+                found = read_small(storage, record, block)
+            except StoreError:
+                if not mending:
+                    raise
+                continue
+            if found is None or found[0] == 0:
+                continue
+            if int(found[0]) != token:
+                raise StoreError(
+                    f"{storage.at(record.chunk_key(block))} was committed by another run (fingerprint "
+                    f"{int(found[0]):016x}, this store's is {token:016x}): `actstore verify STORE --repair` computes "
+                    "its block again"
+                )
+            done[block] = True
+
+    each(storage, look, [(block, 1) for block in range(layout.blocks)])
     return done
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Keep a second capture away from the store while this one writes; the kernel lets go when the process ends.
-
-    File systems without locks are used without.
-
-    Raises
-    ------
-    StoreError
-        if another capture is writing to the store.
-    """
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"another capture is writing to {root}: wait for it to end, then run again") from error
-        except OSError:
-            log.warning("%s: this file system has no locks; see that no second capture writes to it", root)
-        yield
-    finally:
-        os.close(folder)

@@ -62,7 +62,7 @@ def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: in
     spec = load_spec(path)
     text.say(f"capture: {path}")
     with text.block_progress() as progress:
-        summary = capture(spec, cluster=cluster, workers=workers, progress=progress)
+        summary = capture(spec, cluster=cluster, workers=workers, progress=progress, stopping=text.say_stopping)
     text.show_summary(summary)
     if not summary.complete:
         raise ActstoreError(f"{len(summary.failed)} of the demo's blocks failed: run again to continue")

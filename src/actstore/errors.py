@@ -27,6 +27,10 @@ class StoreError(ActstoreError):
     """A store that is missing, damaged, of another run, or of a newer schema."""
 
 
+class ClusterError(ActstoreError):
+    """Workers or a scheduler that do not start, are not reached, are lost, or differ from this process."""
+
+
 class BlockError(ActstoreError):
     """Failure of one block. Carries the block's volume; survives pickling between workers and client."""
 

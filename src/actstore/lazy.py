@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_pieces, read_smalls
 from actstore.schema import DIFFERENCE_STATISTICS
+from actstore.storage import Storage
 
 #: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
 #: sample is larger: few tasks, each long enough to hide what a scheduler costs.
@@ -58,9 +58,9 @@ Chunks = tuple[tuple[int, ...], ...]
 Arguments = Mapping[tuple[int, ...], object]
 
 
-def sharded(root: Path, layout: ArrayLayout, parts: Parts) -> da.Array:
+def sharded(storage: Storage, layout: ArrayLayout, parts: Parts) -> da.Array:
     """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
-    tasks = cut(root, layout, parts)
+    tasks = cut(layout, parts)
     if not tasks:
         empty: da.Array = da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
         return empty
@@ -70,13 +70,15 @@ def sharded(root: Path, layout: ArrayLayout, parts: Parts) -> da.Array:
     arguments: Arguments = {
         (i, g): (task, group) for i, task in enumerate(tasks) for g, group in enumerate(cuts or [None])
     }
-    token = tokenize(root, layout, parts, TASK_BYTES)
+    token = tokenize(storage, layout, parts, TASK_BYTES)
     axes = (0, 2) if len(layout.dims) > 2 else (0, 1)
-    return _array(f"read-{token}", _load_sharded, axes, arguments, tuple(chunks), layout.dtype, layout=layout)
+    return _array(
+        f"read-{token}", _load_sharded, axes, arguments, tuple(chunks), layout.dtype, storage=storage, layout=layout
+    )
 
 
 def statistics(
-    root: Path, layout: ArrayLayout, parts: Parts, names: tuple[str, ...]
+    storage: Storage, layout: ArrayLayout, parts: Parts, names: tuple[str, ...]
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """Per-channel statistics of an activation, reduced while its inner chunks are read: name to dims and float64 array.
 
@@ -85,10 +87,10 @@ def statistics(
     """
     from actstore.statistics import reduce_pieces  # compiles
 
-    tasks = cut(root, layout, parts) or ((),)
+    tasks = cut(layout, parts) or ((),)
     conditions, channels = layout.sample_shape[:2]
     found: dict[str, tuple[tuple[str, ...], da.Array]] = {}
-    token = tokenize(root, layout, parts, names, TASK_BYTES)
+    token = tokenize(storage, layout, parts, names, TASK_BYTES)
     layer = blockwise(
         reduce_pieces,
         f"reduce-{token}",
@@ -96,6 +98,7 @@ def statistics(
         BlockwiseDepDict({(i,): task for i, task in enumerate(tasks)}, (len(tasks),)),
         (0,),
         numblocks={},
+        storage=storage,
         layout=layout,
         names=names,
     )
@@ -123,7 +126,7 @@ def statistics(
     return found
 
 
-def cut(root: Path, layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...], ...]:
+def cut(layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...], ...]:
     """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
     most = max(1, TASK_BYTES // layout.sample_stride)
     tasks: list[list[Piece]] = []
@@ -134,7 +137,7 @@ def cut(root: Path, layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...
             if filled + count > most:
                 tasks.append([])
                 filled = 0
-            tasks[-1].append(Piece(root / layout.shard_key(block), valid, first, count))
+            tasks[-1].append(Piece(layout.shard_key(block), valid, first, count))
             filled += count
     return tuple(map(tuple, tasks))
 
@@ -179,18 +182,20 @@ def _array(
     return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype=dtype))
 
 
-def _load_sharded(argument: tuple[tuple[Piece, ...], tuple[int, int] | None], *, layout: ArrayLayout) -> NDArray[Any]:
+def _load_sharded(
+    argument: tuple[tuple[Piece, ...], tuple[int, int] | None], *, storage: Storage, layout: ArrayLayout
+) -> NDArray[Any]:
     pieces, channels = argument
-    return read_pieces(layout, pieces, channels=channels)
+    return read_pieces(storage, layout, pieces, channels=channels)
 
 
-def small(root: Path, layout: SmallLayout, parts: Parts) -> da.Array:
+def small(storage: Storage, layout: SmallLayout, parts: Parts) -> da.Array:
     """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
     shape = (parts.samples, *layout.chunk[1:])
     chunks = tuple((n,) for n in shape)
-    name = f"small-{tokenize(root, layout, parts)}"
-    return _array(name, _load_small, (0,), {(0,): parts}, chunks, layout.dtype, root=root, layout=layout)
+    name = f"small-{tokenize(storage, layout, parts)}"
+    return _array(name, _load_small, (0,), {(0,): parts}, chunks, layout.dtype, storage=storage, layout=layout)
 
 
-def _load_small(parts: Parts, *, root: Path, layout: SmallLayout) -> NDArray[Any]:
-    return read_smalls(root, layout, parts)
+def _load_small(parts: Parts, *, storage: Storage, layout: SmallLayout) -> NDArray[Any]:
+    return read_smalls(storage, layout, parts)

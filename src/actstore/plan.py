@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -28,8 +26,9 @@ from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
 from actstore.ring import SLOTS
 from actstore.schema import Layer, StoreLayout
-from actstore.shards import PAGE
 from actstore.spec import Spec
+from actstore.storage import Location, Storage, storage_at
+from actstore.storage.local import PAGE
 from actstore.template import Block
 from actstore.units import human_bytes
 
@@ -54,7 +53,7 @@ class Plan:
     """Blocks, bytes, objects, memory and time of a run."""
 
     spec: Spec
-    store: Path
+    store: Storage
     layout: StoreLayout
     #: What decides the stored numbers: `Spec.identity` and digests of code beside the spec.
     identity: dict[str, Any]
@@ -125,7 +124,7 @@ class Plan:
 
 
 def make_plan(
-    spec: Spec, *, store: Path | None = None, workers: int | None = None, device: str = "auto", timing: bool = True
+    spec: Spec, *, store: Location | None = None, workers: int | None = None, device: str = "auto", timing: bool = True
 ) -> Plan:
     """Read names, headers and the network; compute what the run will do.
 
@@ -140,8 +139,8 @@ def make_plan(
     device = choose_device(device)
     if spec.run.precision == "tf32" and not device.startswith("cuda"):
         raise PlanError(f"run.precision 'tf32' is of NVIDIA GPUs, the device is {device!r}: use 'float32' or 'bf16'")
-    workers = workers or spec.run.workers or default_workers(device)
-    threads = spec.run.threads or max(1, cpu_count() // workers)
+    workers = 1 if spec.cluster.kind == "inline" else workers or spec.run.workers or default_workers(device)
+    threads = spec.run.threads or threads_of(spec, workers)
     model, found = inspect_model(spec)
     weights = weights_digest(model)
     if spec.model.weights is None and weights_digest(build_model(spec)) != weights:
@@ -174,7 +173,7 @@ def make_plan(
     batch_size = spec.run.batch_size or choose_batch_size(device, found.largest_output_bytes)
     return Plan(
         spec=spec,
-        store=(store or spec.store.path).resolve(),
+        store=storage_at(store or spec.store.path),
         layout=layout,
         identity=identity,
         fingerprint=Fingerprint.of(weights, identity, layout.layers, [str(file.key) for file in files]),
@@ -274,8 +273,15 @@ def choose_device(device: str) -> str:
 
 
 def default_workers(device: str) -> int:
-    """One where a GPU computes, or one for every core up to four."""
-    return 1 if device.startswith("cuda") else max(1, min(4, cpu_count()))
+    """One for every GPU, or one for every core up to four."""
+    return torch.cuda.device_count() if device == "cuda" else 1 if device != "cpu" else max(1, min(4, cpu_count()))
+
+
+def threads_of(spec: Spec, workers: int) -> int:
+    """Torch's threads in a worker: its share of this machine's cores, or what a job elsewhere was given."""
+    if spec.cluster.is_here:
+        return max(1, cpu_count() // workers)
+    return spec.cluster.slurm.cores if spec.cluster.kind == "slurm" else 1
 
 
 def default_writers(device: str, workers: int) -> int:
@@ -323,26 +329,25 @@ def _time_forward(model: nn.Module, spec: Spec, batch_size: int, device: str) ->
     return best / batch_size
 
 
-def check_resources(plan: Plan, remaining: int, *, local: bool = True) -> None:
-    """Refuse a run whose ``remaining`` bytes do not fit the disk, or whose local workers do not fit the memory.
+def check_resources(plan: Plan, remaining: int) -> None:
+    """Refuse a run whose ``remaining`` bytes do not fit the disk, or whose workers here do not fit the memory.
 
     Raises
     ------
     PlanError
         naming the worst offender, in human units.
     """
-    folder = next(p for p in (plan.store, *plan.store.parents) if p.exists())
-    free = shutil.disk_usage(folder).free
-    if remaining > free:
+    free = plan.store.free_bytes()
+    if free is not None and remaining > free:
         worst = max(plan.layout.sharded, key=lambda array: array.sample_stride)
         share = worst.sample_stride / sum(array.sample_stride for array in plan.layout.sharded)
         raise PlanError(
-            f"the run needs {human_bytes(remaining)} on {folder}, which has {human_bytes(free)} free "
+            f"the run needs {human_bytes(remaining)} at {plan.store}, which has {human_bytes(free)} free "
             f"({worst.path} alone takes {share:.0%}): free space, record fewer layers, or use store.dtype = 'float16'"
         )
     available = psutil.virtual_memory().available
     needed = plan.worker_memory * plan.workers
-    if local and needed > available:
+    if plan.spec.cluster.is_here and needed > available:
         raise PlanError(
             f"{plan.workers} workers of {human_bytes(plan.worker_memory)} need {human_bytes(needed)} of memory, "
             f"{human_bytes(available)} are available: use fewer --workers or a smaller run.batch_size"

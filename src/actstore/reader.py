@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -16,29 +15,32 @@ from numpy.typing import NDArray
 from actstore import pool
 from actstore.errors import StoreError
 from actstore.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
+from actstore.storage import Storage
 
 Result = TypeVar("Result")
 
-#: Bytes read and checked at a time: what a core's cache holds.
-PIECE_BYTES = 2 * 2**20
+#: How damage is mended, at the end of every message about it.
+MEND = "`actstore verify STORE --repair` computes its block again"
+
+#: Bytes read and checked at a time from memory of the machine: what a core's cache holds.
+CACHE_BYTES = 2 * 2**20
 
 
-def read_small(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """An unsharded chunk, or ``None`` where its file does not exist.
+def read_small(storage: Storage, layout: SmallLayout, block: int) -> NDArray[Any] | None:
+    """The chunk of ``block``, or ``None`` where its file does not exist.
 
     Raises
     ------
     StoreError
         if its length or checksum is wrong.
     """
-    count = math.prod(shape)
-    content = bytearray(count * np.dtype(dtype).itemsize + CHECKSUM_BYTES)
-    if not _read_whole(os.fspath(path), content):
+    content = bytearray(layout.chunk_bytes)
+    if not _read_whole(storage, layout.chunk_key(block), content):
         return None
-    return np.frombuffer(content, dtype, count).reshape(shape)
+    return np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
 
 
-def read_smalls(root: Path, layout: SmallLayout, parts: Iterable[tuple[int, int]]) -> NDArray[Any]:
+def read_smalls(storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int, int]]) -> NDArray[Any]:
     """The used samples of the listed (block, samples), one after another: (sample, …) as ``layout.dims``.
 
     Raises
@@ -48,33 +50,46 @@ def read_smalls(root: Path, layout: SmallLayout, parts: Iterable[tuple[int, int]
     """
     parts = list(parts)
     found = np.empty((sum(samples for _, samples in parts), *layout.chunk[1:]), dtype=layout.dtype)
-    content = bytearray(layout.chunk_bytes)
-    chunk = np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
-    folder = os.fspath(root)
-    position = 0
-    for block, samples in parts:
-        path = f"{folder}/{layout.chunk_key(block)}"
-        if not _read_whole(path, content):
-            raise StoreError(f"{path} is missing from a committed block: recompute the block")
-        found[position : position + samples] = chunk[:samples]
-        position += samples
+
+    def read(blocks: Sequence[tuple[int, int]], position: int) -> None:
+        content = bytearray(layout.chunk_bytes)
+        chunk = np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
+        for block, samples in blocks:
+            if not _read_whole(storage, layout.chunk_key(block), content):
+                path = storage.at(layout.chunk_key(block))
+                raise StoreError(f"{path} is missing from a committed block: {MEND}")
+            found[position : position + samples] = chunk[:samples]
+            position += samples
+
+    each(storage, read, parts)
     return found
 
 
-def _read_whole(path: str, content: bytearray) -> bool:
+def each(
+    storage: Storage, read: Callable[[Sequence[tuple[int, int]], int], None], parts: Sequence[tuple[int, int]]
+) -> None:
+    """Call ``read`` for shares of ``parts``, with the samples before each, in the storage's number of threads."""
+    if storage.threads == 1:
+        read(parts, 0)
+        return
+    shares = []
+    position, share = 0, -(-len(parts) // storage.threads) or 1
+    for start in range(0, len(parts), share):
+        shares.append((parts[start : start + share], position))
+        position += sum(samples for _, samples in parts[start : start + share])
+    with ThreadPoolExecutor(storage.threads) as threads:
+        for done in [threads.submit(read, *arguments) for arguments in shares]:
+            done.result()
+
+
+def _read_whole(storage: Storage, key: str, content: bytearray) -> bool:
     """Read an unsharded chunk and its checksum, which fill ``content``; whether there is such a file."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    size = storage.fill(key, content)
+    if size is None:
         return False
-    try:
-        size = os.fstat(file).st_size
-        whole = size == len(content) == os.readv(file, [content])
-    finally:
-        os.close(file)
     view = memoryview(content)
-    if not whole or crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
-        raise StoreError(f"{path} is damaged (length or checksum): recompute its block")
+    if size != len(content) or crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
+        raise StoreError(f"{storage.at(key)} is damaged (length or checksum): {MEND}")
     return True
 
 
@@ -87,29 +102,36 @@ class ShardReader:
         naming the file and what is wrong, if it is missing, truncated, or a checksum differs.
     """
 
-    def __init__(self, path: Path, layout: ArrayLayout, samples: int) -> None:
-        self.path = path
+    def __init__(self, storage: Storage, key: str, layout: ArrayLayout, samples: int) -> None:
+        self.path = storage.at(key)
         self.layout = layout
         self.samples = samples
+        self._piece_bytes = storage.piece_bytes
         try:
-            self._fd = os.open(path, os.O_RDONLY)
+            self._file = storage.open(key)
         except FileNotFoundError as error:
-            raise StoreError(f"{path} is missing from a committed block: recompute the block") from error
+            raise StoreError(f"{self.path} is missing from a committed block: {MEND}") from error
         try:
             self._check_index()
         except BaseException:
-            os.close(self._fd)
+            self._file.close()
             raise
 
     def _check_index(self) -> None:
-        size = os.fstat(self._fd).st_size
-        expected = self.layout.shard_bytes(self.samples)
+        size, expected = self._file.size, self.layout.shard_bytes(self.samples)
         if size != expected:
-            raise StoreError(f"{self.path} has {size} bytes instead of {expected}: recompute its block")
-        content = os.pread(self._fd, self.layout.index_bytes, size - self.layout.index_bytes)
+            raise StoreError(f"{self.path} has {size} bytes instead of {expected}: {MEND}")
+        content = bytearray(self.layout.index_bytes)
+        self._read(memoryview(content), size - len(content))
         index = self.layout.index(self.samples).tobytes()
-        if content != index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little"):
-            raise StoreError(f"{self.path} has a damaged shard index: recompute its block")
+        if content == index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little"):
+            return
+        body = content[:-CHECKSUM_BYTES]
+        if crc32c(body) == int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
+            entries = np.frombuffer(body, "<u8").reshape(-1, 2) != np.frombuffer(index, "<u8").reshape(-1, 2)
+            slot, number = divmod(int(np.flatnonzero(entries.any(axis=1))[0]), self.layout.chunks_per_sample)
+            raise StoreError(f"{self.path} has no inner chunk {number} of slot {slot}: {MEND}")
+        raise StoreError(f"{self.path} has a damaged shard index: {MEND}")
 
     def read(self, first: int, count: int, start: int, stop: int) -> NDArray[np.uint8]:
         """Bytes of inner chunks ``start`` … ``stop - 1`` of ``count`` samples: uint8 (sample, chunk, byte), checked."""
@@ -124,30 +146,34 @@ class ShardReader:
         """
         samples, chunks, stride = raw.shape
         whole = chunks == self.layout.chunks_per_sample
-        step = max(1, PIECE_BYTES // (chunks * stride)) if whole else 1
+        step = max(1, self._piece_bytes // (chunks * stride)) if whole else 1
         for i in range(0, samples, step):
             piece = raw[i : i + step]
-            self._read(piece.reshape(-1), self.layout.chunk_offset(first + i, start))
+            self._read(piece.reshape(-1).data, self.layout.chunk_offset(first + i, start))
             for s in range(len(piece)):
                 for c in range(chunks):
                     self._check(piece[s, c], first + i + s, start + c)
 
+    def check(self) -> None:
+        """Read everything once, checking every checksum."""
+        chunks, stride = self.layout.chunks_per_sample, self.layout.chunk_stride
+        at_once = max(1, min(chunks, self._piece_bytes // stride))
+        samples = max(1, self._piece_bytes // self.layout.sample_stride) if at_once == chunks else 1
+        for first in range(0, self.samples, samples):
+            for start in range(0, chunks, at_once):
+                shape = min(samples, self.samples - first), min(at_once, chunks - start)
+                self.fill(_raw(*shape, stride), first, start)
+
     def _check(self, chunk: NDArray[np.uint8], slot: int, number: int) -> None:
         if crc32c(chunk[:-CHECKSUM_BYTES].data) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
-            raise StoreError(
-                f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}; recompute its block"
-            )
+            raise StoreError(f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}: {MEND}")
 
-    def _read(self, piece: NDArray[np.uint8], offset: int) -> None:
-        view = piece.data
-        while len(view):
-            got = os.preadv(self._fd, [view], offset)
-            if not got:
-                raise StoreError(f"{self.path} ends too early: recompute its block")
-            view, offset = view[got:], offset + got
+    def _read(self, view: memoryview, offset: int) -> None:
+        if self._file.read_into(view, offset) != len(view):
+            raise StoreError(f"{self.path} ends too early: {MEND}")
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +186,7 @@ class ShardReader:
 class Piece:
     """Consecutive samples of one shard."""
 
-    path: Path
+    key: str
     #: Samples that the shard holds.
     valid: int
     first: int
@@ -168,7 +194,7 @@ class Piece:
 
 
 def read_pieces(
-    layout: ArrayLayout, pieces: Sequence[Piece], *, channels: tuple[int, int] | None = None
+    storage: Storage, layout: ArrayLayout, pieces: Sequence[Piece], *, channels: tuple[int, int] | None = None
 ) -> NDArray[Any]:
     """Samples of several shards, one after another, checked: (sample, \\*sample_shape), or a ``channels`` range of it.
 
@@ -185,7 +211,7 @@ def read_pieces(
     position = 0
     for piece in pieces:
         part = raw[position : position + piece.count]
-        with ShardReader(piece.path, layout, piece.valid) as shard:
+        with ShardReader(storage, piece.key, layout, piece.valid) as shard:
             if grid == layout.grid:
                 shard.fill(part, piece.first, 0)
             else:
@@ -205,7 +231,10 @@ def _groups(layout: ArrayLayout, channels: tuple[int, int]) -> tuple[int, int]:
 
 
 def reduce_groups(
-    layout: ArrayLayout, piece: Piece, reduction: Callable[[NDArray[Any]], Callable[[], Result]]
+    storage: Storage,
+    layout: ArrayLayout,
+    piece: Piece,
+    reduction: Callable[[NDArray[Any]], Callable[[], Result]],
 ) -> Iterator[tuple[slice, slice, Result]]:
     """Reduce consecutive samples of one activation shard while they are read, a few inner chunks at a time.
 
@@ -221,10 +250,10 @@ def reduce_groups(
         where the maps belong, samples counted from ``piece.first``.
     """
     conditions, groups = layout.grid[:2]
-    step = max(1, PIECE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
+    step = max(1, CACHE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
     raw = _raw(min(step, piece.count), conditions, layout.chunk_stride)
     grid = (conditions, 1, *layout.grid[2:])
-    with ShardReader(piece.path, layout, piece.valid) as shard:
+    with ShardReader(storage, piece.key, layout, piece.valid) as shard:
         reduce: Callable[[], Result] | None = None
         for first in range(0, piece.count, step):
             if reduce is None or piece.count - first < len(raw):
@@ -272,7 +301,7 @@ def _raw(samples: int, chunks: int, stride: int) -> NDArray[np.uint8]:
     return pool.take(samples * chunks * stride)[: samples * chunks * stride].reshape(samples, chunks, stride)
 
 
-def read_map(layout: ArrayLayout, piece: Piece, index: tuple[int, ...]) -> NDArray[Any]:
+def read_map(storage: Storage, layout: ArrayLayout, piece: Piece, index: tuple[int, ...]) -> NDArray[Any]:
     """One map of one sample, reading the one inner chunk that it lies in: (\\*space).
 
     Parameters
@@ -283,7 +312,7 @@ def read_map(layout: ArrayLayout, piece: Piece, index: tuple[int, ...]) -> NDArr
     n = len(index)
     groups = [divmod(i, c) for i, c in zip(index, layout.chunk[:n], strict=True)]
     number = int(np.ravel_multi_index([g for g, _ in groups], layout.grid[:n]))
-    with ShardReader(piece.path, layout, piece.valid) as shard:
+    with ShardReader(storage, piece.key, layout, piece.valid) as shard:
         content = shard.read(piece.first, 1, number, number + 1)
     chunk = by_chunk(content, layout, (1,) * len(layout.grid)).reshape(layout.chunk)
     found: NDArray[Any] = chunk[tuple(within for _, within in groups)]

@@ -37,11 +37,11 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
     StoreError
         if a chunk of a committed block is damaged or missing, or statistics are that only the network can give again.
     """
-    done = commits.committed(store.path, store.layout, store.token, reduced=True, mending=True)
+    done = commits.committed(store.storage, store.layout, store.token, reduced=True, mending=True)
     for block, _ in store.parts:
         if done[block] and not _readable(store, block):
             # Without its record a block's statistics are taken again, here or, if they need the network, by capture.
-            (store.path / store.layout.reduced.chunk_key(block)).unlink()
+            store.storage.delete([store.layout.reduced.chunk_key(block)])
             done[block] = False
     todo = [(block, samples) for block, samples in store.parts if not done[block]]
     if todo and not store.layout.keeps_all:
@@ -66,10 +66,7 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
 def _readable(store: Store, block: int) -> bool:
     """Whether every persisted statistic of ``block`` is there and whole."""
     try:
-        return all(
-            read_small(store.path / small.chunk_key(block), small.dtype, small.chunk) is not None
-            for small in store.layout.statistics
-        )
+        return all(read_small(store.storage, small, block) is not None for small in store.layout.statistics)
     except StoreError:
         return False
 
@@ -78,5 +75,5 @@ def _reduce_block(store: Store, block: int, samples: int) -> None:
     statistics = BlockStatistics(store.layout, samples)
     for i, layer in enumerate(store.layout.layers):
         array = store.layout.activation(layer)
-        statistics.read(i, Piece(store.path / array.shard_key(block), samples, 0, samples))
-    statistics.write(store.path, block, store.token)
+        statistics.read(store.storage, i, Piece(array.shard_key(block), samples, 0, samples))
+    statistics.write(store.storage, block, store.token)

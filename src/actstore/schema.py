@@ -9,7 +9,7 @@ from typing import Any
 from actstore.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
 #: Raised whenever a reader of the previous schema would misread a store.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Persisted statistics a channel: differences from the original for every condition, then moments of the original.
 DIFFERENCE_STATISTICS = ("mad", "mse")
 ORIGINAL_STATISTICS = ("mean", "std")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -11,24 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
 
+from actstore.cluster.settings import Cluster
 from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 from actstore.errors import SpecError
+from actstore.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.problems import problems
 from actstore.rules import CaseRules
+from actstore.storage import Location
 
 BACKGROUND = "background"
 
@@ -44,34 +34,7 @@ Normalization = Literal[
 DataFormat = Literal["nnunet", "acdc", "phantom"]
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return float(value)
-
-
-def _usable_path(value: Any) -> Any:
-    if isinstance(value, str | Path):
-        if not str(value) or "\0" in str(value):
-            raise ValueError("must be the path of a file or folder")
-        try:
-            return Path(value).expanduser()
-        except RuntimeError as error:
-            raise ValueError("must not start with the home of a user who is not known here") from error
-    return value
-
-
-LocalPath = Annotated[Path, BeforeValidator(_usable_path)]
-Text = Annotated[StrictStr, Field(min_length=1)]
-Positive = Annotated[StrictInt, Field(gt=0)]
-Strength = Annotated[StrictFloat, Field(ge=0), AfterValidator(_finite)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Preprocess(_Table):
+class Preprocess(Table):
     """How raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
 
     normalize: Normalization = "minmax-slice"
@@ -86,14 +49,14 @@ class Preprocess(_Table):
         return size
 
 
-class Phantom(_Table):
+class Phantom(Table):
     """The synthetic data set that ``format = "phantom"`` generates where its root does not exist yet."""
 
     patients: Positive = 4
     seed: Annotated[StrictInt, Field(ge=0)] = 0
 
 
-class Data(_Table):
+class Data(Table):
     """Where the volumes are and what their labels mean."""
 
     format: DataFormat
@@ -118,11 +81,11 @@ class Data(_Table):
         return classes
 
 
-class Model(_Table):
+class Model(Table):
     """The network, its weights and the layers to record."""
 
     factory: Text
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default={})
     #: safetensors or a torch checkpoint; ``None`` where the factory returns a trained network.
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
@@ -141,7 +104,7 @@ def _module_callable(name: str) -> str:
     return name
 
 
-class Perturbation(_Table):
+class Perturbation(Table):
     """One transform, applied to each target class at each strength."""
 
     transform: Text
@@ -196,10 +159,11 @@ def _keep(value: Any) -> Any:
 MANTISSA_BITS: Mapping[str, int] = {"float32": 23, "float16": 10}
 
 
-class Store(_Table):
+class Store(Table):
     """Where activations go and as what."""
 
-    path: LocalPath
+    #: A path, or ``s3://bucket/run.zarr``.
+    path: StoreLocation
     dtype: Literal["float32", "float16"] = "float32"
     #: Bits of the mantissa that are kept, the others rounded away: files compress better, and say less. All by default.
     mantissa_bits: Annotated[StrictInt, Field(gt=0)] | None = None
@@ -222,7 +186,7 @@ class Store(_Table):
 Precision = Literal["float32", "tf32", "bf16"]
 
 
-class Run(_Table):
+class Run(Table):
     """How to compute. Nothing here but seed and precision changes what is stored beyond floating-point rounding."""
 
     seed: Annotated[StrictInt, Field(ge=0)] = 0
@@ -233,9 +197,11 @@ class Run(_Table):
     threads: Positive | None = None
     writers: Positive | None = None
     workers: Positive | None = None
+    #: Times that a block which failed by itself is tried again.
+    retries: Annotated[StrictInt, Field(ge=0)] = 1
 
 
-class Spec(_Table):
+class Spec(Table):
     """A validated run spec. ``folder`` is where it was read from; relative paths are resolved against it."""
 
     data: Data
@@ -243,8 +209,10 @@ class Spec(_Table):
     perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
     store: Store
     run: Run = Run()
+    #: Where to compute. Not stored with the results.
+    cluster: Cluster = Field(default=Cluster(), exclude=True)
     #: Thresholds of the case rules that differ from their defaults, by the names of `CaseRules`.
-    cases: dict[str, StrictInt | StrictFloat] = {}
+    cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)
 
     @field_validator("cases")
@@ -295,6 +263,20 @@ class Spec(_Table):
             return self
         return self.model_copy(update={"run": self.run.model_copy(update={"precision": precision})})
 
+    def with_cluster(self, kind: str | None) -> Spec:
+        """This spec with another ``cluster.kind``; unchanged for ``None``.
+
+        Raises
+        ------
+        SpecError
+            if there is no such kind, or it needs settings that the spec does not have.
+        """
+        try:
+            return self.model_copy(update={"cluster": self.cluster.of_kind(kind)})
+        except ValidationError as error:
+            why = problems(error).removeprefix(f"kind = {kind!r}: ")
+            raise SpecError(f"cluster {kind!r}{' ' if why.startswith('is ') else ': '}{why}") from error
+
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
         dump = self.model_dump(mode="json")
@@ -330,9 +312,10 @@ class Spec(_Table):
         weights = spec.model.weights
         return spec.model_copy(
             update={
-                "data": spec.data.model_copy(update={"root": _resolve(folder, spec.data.root)}),
+                "data": spec.data.model_copy(update={"root": resolved(folder, spec.data.root)}),
                 "model": spec.model.model_copy(update={"weights": weights and _resolve_weights(folder, weights)}),
-                "store": spec.store.model_copy(update={"path": _resolve(folder, spec.store.path)}),
+                "store": spec.store.model_copy(update={"path": _resolve_location(folder, spec.store.path)}),
+                "cluster": spec.cluster.below(folder),
             }
         )
 
@@ -357,8 +340,8 @@ def load_spec(path: str | Path) -> Spec:
     return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
 
 
-def _resolve(folder: Path, path: Path) -> Path:
-    return (folder / path).resolve()
+def _resolve_location(folder: Path, location: Location) -> Location:
+    return resolved(folder, location) if isinstance(location, Path) else location
 
 
 def _resolve_weights(folder: Path, weights: Path) -> Path:
@@ -366,4 +349,4 @@ def _resolve_weights(folder: Path, weights: Path) -> Path:
     prefix, _, name = str(weights).partition(":")
     if prefix == "package" and name:
         return Path(str(files("actstore") / "weights" / name))
-    return _resolve(folder, weights)
+    return resolved(folder, weights)

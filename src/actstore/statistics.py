@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore import commits
 from actstore.analysis.kernel import Reduction, reduce_chunk
 from actstore.layout import ArrayLayout
 from actstore.reader import Piece, maps_of, reduce_groups
 from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, StoreLayout
 from actstore.shards import write_small
+from actstore.storage import Storage
 
 if TYPE_CHECKING:
     from actstore.ring import Slot
@@ -46,26 +47,25 @@ class BlockStatistics:
                 for name, values in zip(STATISTICS, found, strict=True):
                     _place(self._values[layer][name], samples, where, values)
 
-    def read(self, layer: int, piece: Piece) -> None:
+    def read(self, storage: Storage, layer: int, piece: Piece) -> None:
         """Reduce the samples of one layer that are stored already."""
         array = self.layout.activation(self.layout.layers[layer])
-        for name, found in zip(STATISTICS, reduce_pieces([piece], layout=array, names=STATISTICS), strict=True):
+        reduced = reduce_pieces([piece], storage=storage, layout=array, names=STATISTICS)
+        for name, found in zip(STATISTICS, reduced, strict=True):
             self._values[layer][name][piece.first : piece.first + piece.count] = found
 
-    def write(self, root: Path, block: int, token: int, *, fsync: bool = False) -> int:
+    def write(self, storage: Storage, block: int, token: int, *, fsync: bool = False) -> int:
         """Persist the statistics of ``block``, their record last. Returns bytes written."""
         size = 0
         for layer, values in zip(self.layout.layers, self._values, strict=True):
             for name, content in values.items():
                 small = self.layout.statistic(layer, name)
-                size += write_small(root / small.chunk_key(block), content, fsync=fsync)
-        record = self.layout.reduced
-        content = np.asarray([token], dtype=record.dtype)
-        return size + write_small(root / record.chunk_key(block), content, fsync=fsync)
+                size += write_small(storage, small.chunk_key(block), content, fsync=fsync)
+        return size + commits.write_record(storage, self.layout.reduced, block, token, fsync=fsync)
 
 
 def reduce_pieces(
-    pieces: Sequence[Piece], *, layout: ArrayLayout, names: tuple[str, ...]
+    pieces: Sequence[Piece], *, storage: Storage, layout: ArrayLayout, names: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], ...]:
     """Statistics of samples of several shards, reduced inner chunk by inner chunk while it is in the cache.
 
@@ -81,7 +81,7 @@ def reduce_pieces(
     )
     position = 0
     for piece in pieces:
-        for inside, group, found in reduce_groups(layout, piece, partial(Reduction, names=names)):
+        for inside, group, found in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
             samples_here = slice(position + inside.start, position + inside.stop)
             for result, values in zip(results, found, strict=True):
                 _place(result, samples_here, group, values)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore import commits, lazy
+from actstore import commits, lazy, metadata
 from actstore.errors import StoreError, one_line
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
 from actstore.schema import DIFFERENCE_STATISTICS, SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
+from actstore.storage import Location, Storage, storage_at
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
 
 if TYPE_CHECKING:
@@ -29,65 +29,81 @@ if TYPE_CHECKING:
 
 #: Root attributes without which a store cannot be read, beside its schema and fingerprint.
 REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
+#: How damage to metadata is mended, at the end of messages about it.
+REPAIR = "`actstore verify STORE --repair` restores it"
 
 
 class MissingBlocksWarning(UserWarning):
     """The store is not complete: reductions see its committed blocks only."""
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
-    """Root attributes of the store at ``path``.
+def read_attributes(storage: Storage) -> dict[str, Any]:
+    """Root attributes of the store in ``storage``.
 
     Raises
     ------
     StoreError
-        if there is no actstore store, or one of a newer schema.
+        if there is no actstore store, one of another schema, or one whose metadata is damaged.
     """
     try:
-        metadata = json.loads((path / "zarr.json").read_bytes())
-        attributes: dict[str, Any] = metadata["attributes"]
+        content = storage.read("zarr.json")
+    except (NotADirectoryError, IsADirectoryError):
+        content = None
+    except OSError as error:
+        raise StoreError(f"{storage} cannot be read: {error.strerror}; check its permissions and disk") from error
+    if content is None:
+        if storage.is_empty():
+            raise StoreError(f"{storage} does not exist or is empty: give the path of an actstore store")
+        raise StoreError(f"{storage} holds something else than an actstore store: choose another path")
+    try:
+        attributes: dict[str, Any] = json.loads(content)["attributes"]
         schema = attributes["schema"]
         attributes["fingerprint"]["run"]
-    except OSError as error:
-        if not path.exists():
-            raise StoreError(f"{path} does not exist: give the path of an actstore store") from error
-        if not isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-            raise StoreError(f"{path} cannot be read: {error.strerror}; check its permissions and disk") from error
-        raise StoreError(f"{path} holds something else than an actstore store: choose another path") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} holds something else than an actstore store: choose another path") from error
+        if storage.exists(metadata.KEY):
+            raise StoreError(f"{storage} is damaged: its zarr.json cannot be read; {REPAIR}") from error
+        raise StoreError(f"{storage} holds something else than an actstore store: choose another path") from error
     if type(schema) is not int:
-        raise StoreError(f"{path} has schema {schema!r}, which is no number: its zarr.json is damaged, restore it")
+        raise StoreError(f"{storage} has schema {schema!r}, which is no number: its zarr.json is damaged; {REPAIR}")
     if schema > SCHEMA_VERSION:
         raise StoreError(
-            f"{path} has schema {schema}, this actstore reads up to {SCHEMA_VERSION}: install a newer actstore"
+            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: install a newer actstore"
+        )
+    if schema < SCHEMA_VERSION:
+        raise StoreError(
+            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: capture it again at another path"
         )
     if gone := [key for key in REQUIRED if key not in attributes]:
-        raise StoreError(f"{path} is damaged: its zarr.json has no {', '.join(gone)}; restore that file")
+        raise StoreError(f"{storage} is damaged: its zarr.json has no {', '.join(gone)}; {REPAIR}")
     return attributes
+
+
+def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
+    """The arrays of the store with these root attributes."""
+    identity = attributes["identity"]
+    return StoreLayout(
+        blocks=len(attributes["blocks"]),
+        slots=attributes["slots"],
+        conditions=1 + sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"]),
+        classes=len(attributes["classes"]),
+        space=tuple(identity["preprocess"]["size"]),
+        dtype=identity["dtype"],
+        layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
+    )
 
 
 class Store:
     """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        self.attributes = read_attributes(path)
+    def __init__(self, location: Location) -> None:
+        self.storage = storage_at(location)
+        self.attributes = read_attributes(self.storage)
         classes: list[str] = self.attributes["classes"]
-        identity = self.attributes["identity"]
-        self.layout = StoreLayout(
-            blocks=len(self.attributes["blocks"]),
-            slots=self.attributes["slots"],
-            conditions=1 + sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"]),
-            classes=len(classes),
-            space=tuple(identity["preprocess"]["size"]),
-            dtype=identity["dtype"],
-            layers=tuple(Layer.from_json(layer) for layer in self.attributes["layers"]),
-        )
+        self.layout = layout_of(self.attributes)
         self.class_names = tuple(classes)
         self.token = int(self.attributes["fingerprint"]["run"][:16], 16) or 1
         #: Which blocks are done, bool (block).
-        self.committed = commits.finished(path, self.layout, self.token)
+        self.committed = commits.finished(self.storage, self.layout, self.token)
         coordinates = self._coordinates()
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Samples that each committed block holds, in order: (block, samples).
@@ -100,12 +116,17 @@ class Store:
             self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
         self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
 
+    @property
+    def path(self) -> Location:
+        """Where the store lies: a path, or an ``s3://`` URL."""
+        return self.storage.location
+
     def _coordinates(self) -> dict[str, NDArray[Any]]:
         import zarr
 
         names = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
         try:
-            root = zarr.open_group(self.path, mode="r")
+            root = zarr.open_group(self.storage.zarr(), mode="r")
             arrays = {name: _array(root, name) for name in names}
             gone = [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]
             if gone:
@@ -113,8 +134,7 @@ class Store:
             return {name: _plain(array[...]) for name, array in arrays.items()}
         except Exception as error:
             raise StoreError(
-                f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); "
-                "restore the store or capture it again at another path"
+                f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); {REPAIR}"
             ) from error
 
     @property
@@ -197,8 +217,8 @@ class Store:
                 raise IndexError(f"{name} {value} is outside 0..{size - 1}")
         block = int(blocks[sample])
         first = sample - int(np.searchsorted(blocks, block))
-        piece = Piece(self.path / array.shard_key(block), dict(self.parts)[block], first, 1)
-        return read_map(array, piece, (condition, channel))
+        piece = Piece(array.shard_key(block), dict(self.parts)[block], first, 1)
+        return read_map(self.storage, array, piece, (condition, channel))
 
     def _layer(self, name: str) -> Layer:
         for layer in self.layout.layers:
@@ -218,7 +238,7 @@ class Store:
         return layer
 
     def _read(self, array: ArrayLayout, name: str, layer: Layer | None = None) -> xr.DataArray:
-        data = lazy.sharded(self.path, array, self.parts)
+        data = lazy.sharded(self.storage, array, self.parts)
         return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims, layer), name=name)
 
     def _coords(self, dims: tuple[str, ...], layer: Layer | None = None) -> xr.Coordinates:
@@ -274,13 +294,13 @@ class Store:
         return analysis.cases(self.confusion, self.case_rules, applicable=self.applicable)
 
     def _small(self, array: SmallLayout, name: str) -> xr.DataArray:
-        data = lazy.small(self.path, array, self.parts)
+        data = lazy.small(self.storage, array, self.parts)
         return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
 
     @cached_property
     def reduced(self) -> bool:
         """Whether the statistics of every committed block are persisted."""
-        done = commits.committed(self.path, self.layout, self.token, reduced=True, mending=True)
+        done = commits.committed(self.storage, self.layout, self.token, reduced=True, mending=True)
         return bool(done[self.committed].all())
 
     def statistics(self, layer: str, names: Sequence[str] = STATISTICS, *, persisted: bool | None = None) -> xr.Dataset:
@@ -309,9 +329,9 @@ class Store:
             raise StoreError(f"{self.path} has blocks without persisted statistics: run `actstore reduce {self.path}`")
         if self.reduced if persisted is None else persisted:
             small = {name: self.layout.statistic(found, name) for name in names}
-            arrays = {name: (array.dims, lazy.small(self.path, array, self.parts)) for name, array in small.items()}
+            arrays = {name: (array.dims, lazy.small(self.storage, array, self.parts)) for name, array in small.items()}
         else:
-            arrays = lazy.statistics(self.path, self.layout.activation(self._kept(layer)), self.parts, tuple(names))
+            arrays = lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.parts, tuple(names))
         dims = ("sample", "condition", "channel") if {*names} & {*DIFFERENCE_STATISTICS} else ("sample", "channel")
         return xr.Dataset(arrays, coords=self._coords(dims, found))
 
@@ -345,8 +365,8 @@ class Store:
         )
 
 
-def open_store(path: str | Path) -> Store:
-    """Open the store at ``path`` for reading; nothing but metadata and coordinates is read.
+def open_store(path: Location) -> Store:
+    """Open the store at ``path``, or at an ``s3://`` URL, for reading; nothing but metadata and coordinates is read.
 
     Warns
     -----
@@ -358,7 +378,7 @@ def open_store(path: str | Path) -> Store:
     StoreError
         if there is no store, one of a newer schema, or one with a damaged commit record.
     """
-    store = Store(Path(path))
+    store = Store(path)
     if store.missing:
         first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
         warnings.warn(

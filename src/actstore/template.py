@@ -1,27 +1,24 @@
-"""Creates a store: all metadata and coordinates, once, by one process. Workers only fill regions afterwards."""
+"""What a new store consists of: all metadata and coordinates, made once. Workers only fill regions afterwards."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.storage import MemoryStore
 
+from actstore import metadata
 from actstore.conditions import Condition
 from actstore.data.volume import VolumeFile, VolumeHeader
-from actstore.errors import StoreError
 from actstore.layout import SEPARATOR
 from actstore.schema import StoreLayout
+from actstore.storage import Storage
 
 SAMPLE_COORDINATES = (
     "patient",
@@ -105,58 +102,16 @@ def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[
     }
 
 
-def create(
-    path: Path,
+def files_of(
     layout: StoreLayout,
     blocks: Sequence[Block],
     conditions: Sequence[Condition],
     class_names: Sequence[str],
     attributes: Mapping[str, Any],
-) -> None:
-    """Write a store without any block to ``path``, which appears whole or not at all.
-
-    Raises
-    ------
-    StoreError
-        if ``path`` is more than an empty folder already, or its folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
-    except OSError as error:
-        raise StoreError(
-            f"no store can be made at {path}: {error.strerror} ({error.filename}); choose a folder you may write"
-        ) from error
-    try:
-        os.chmod(building, 0o755)
-        _fill(building, layout, blocks, conditions, class_names, attributes)
-        os.rename(building, path)
-    except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise StoreError(f"{path} appeared while the store was made: run again to continue it") from error
-        raise StoreError(f"no store can be made at {path}: {error.strerror}; check the folder and its disk") from error
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-
-
-def _fill(
-    path: Path,
-    layout: StoreLayout,
-    blocks: Sequence[Block],
-    conditions: Sequence[Condition],
-    class_names: Sequence[str],
-    attributes: Mapping[str, Any],
-) -> None:
-    root = zarr.create_group(path, zarr_format=3)
-    coordinates = {**sample_coordinates(blocks, layout.slots), **condition_coordinates(conditions)}
-    for name, values in coordinates.items():
-        dims = ("condition",) if name in CONDITION_COORDINATES or name == "condition" else ("sample", "axis")
-        _coordinate(root, name, values, dims[: values.ndim])
-    for name in ("true_class", "predicted_class"):
-        _coordinate(root, name, np.asarray(class_names), (name,))
-    _coordinate(root, "axis", np.asarray(["z", "y", "x"]), ("axis",))
+) -> dict[str, bytes]:
+    """Every file of a store without any block, by key: metadata and coordinates."""
+    root, files = _in_memory()
+    _coordinates(root, layout, blocks, conditions, class_names)
     root.update_attributes(
         {**attributes, "coordinates": " ".join((*SAMPLE_COORDINATES, *CONDITION_COORDINATES))},
     )
@@ -166,10 +121,51 @@ def _fill(
     for array in layout.sharded:
         chunking = {"chunks": array.chunk_shape, "shards": array.shard_shape}
         _create(root, array.path, array.shape, array.dims, array.dtype, **chunking)
+    _create(root, metadata.ARRAY, (metadata.room(files()),), ("metadata_byte",), "uint8")
     with warnings.catch_warnings():
         # Consolidated metadata is an extension that zarr, xarray and tensorstore accept; zarr warns others may not.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(root.store)
+    made = files()
+    return {**made, metadata.KEY: metadata.as_copy(made)}
+
+
+def coordinate_files(
+    layout: StoreLayout, blocks: Sequence[Block], conditions: Sequence[Condition], class_names: Sequence[str]
+) -> dict[str, bytes]:
+    """The chunks of every coordinate, by key."""
+    root, files = _in_memory()
+    _coordinates(root, layout, blocks, conditions, class_names)
+    return {key: content for key, content in files().items() if not metadata.is_metadata(key)}
+
+
+def update_coordinates(storage: Storage, wanted: Mapping[str, bytes]) -> None:
+    """Bring coordinates up to date: files of uncommitted blocks may have been mended, or a chunk damaged."""
+    for key, content in wanted.items():
+        if storage.read(key) != content:
+            storage.write(key, content)
+
+
+def _in_memory() -> tuple[zarr.Group, Callable[[], dict[str, bytes]]]:
+    content: dict[str, Any] = {}
+    root = zarr.create_group(MemoryStore(content), zarr_format=3)
+    return root, lambda: {key: value.to_bytes() for key, value in content.items()}
+
+
+def _coordinates(
+    root: zarr.Group,
+    layout: StoreLayout,
+    blocks: Sequence[Block],
+    conditions: Sequence[Condition],
+    class_names: Sequence[str],
+) -> None:
+    coordinates = {**sample_coordinates(blocks, layout.slots), **condition_coordinates(conditions)}
+    for name, values in coordinates.items():
+        dims = ("condition",) if name in CONDITION_COORDINATES or name == "condition" else ("sample", "axis")
+        _coordinate(root, name, values, dims[: values.ndim])
+    for name in ("true_class", "predicted_class"):
+        _coordinate(root, name, np.asarray(class_names), (name,))
+    _coordinate(root, "axis", np.asarray(["z", "y", "x"]), ("axis",))
 
 
 def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
@@ -178,11 +174,7 @@ def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[s
         content: NDArray[Any] = values.astype(object)
     else:
         array, content = _create(root, name, values.shape, dims, values.dtype), values
-    _write_whole(array, content)
-
-
-def _write_whole(array: Any, content: NDArray[Any]) -> None:
-    """Write every chunk, also one of fill values alone: a coordinate's missing file then always means damage."""
+    # Also a chunk of fill values alone: a coordinate's missing file then always means damage.
     array.with_config({"write_empty_chunks": True})[...] = content
 
 
@@ -197,14 +189,3 @@ def _create(
 def _fill_value(dtype: np.dtype[Any] | str) -> Any:
     kind = np.dtype(dtype).kind
     return np.nan if kind == "f" else False if kind == "b" else 0
-
-
-def update_samples(path: Path, layout: StoreLayout, blocks: Sequence[Block]) -> None:
-    """Bring the sample coordinates up to date where files of uncommitted blocks were mended meanwhile."""
-    root = zarr.open_group(path, mode="r+", use_consolidated=False)
-    for name, values in sample_coordinates(blocks, layout.slots).items():
-        array: Any = root[name]
-        stored = np.asarray(array[...])
-        current = values.astype(stored.dtype) if values.dtype.kind == "U" else values
-        if not np.array_equal(stored, current, equal_nan=stored.dtype.kind == "f"):
-            _write_whole(array, current)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from actstore.record import Probe
     from actstore.schema import StoreLayout
     from actstore.store import Store
+    from actstore.verify import Verification
 
 #: Where output is no terminal, lines are not cut to 80 columns.
 PIPED_WIDTH = 200
@@ -66,6 +67,10 @@ def block_progress() -> Iterator[BlockProgress]:
                 errors.print(f"{finished}/{total} blocks{left}{note}", soft_wrap=True)
 
         yield show
+
+
+def say_stopping() -> None:
+    errors.print("stopping: blocks in flight are finished and committed; Ctrl-C again stops now", soft_wrap=True)
 
 
 def say(message: str) -> None:
@@ -164,6 +169,30 @@ def show_status(store: Store) -> None:
     show_frame(table, "layers")
 
 
+#: Damaged files that are listed one by one.
+LISTED = 100
+
+
+def show_damage(found: Verification) -> None:
+    for damage in found.damage[:LISTED]:
+        say(str(damage))
+    if len(found.damage) > LISTED:
+        say(f"… and {len(found.damage) - LISTED} more files")
+
+
+def show_verification(found: Verification) -> None:
+    """What is damaged, then how much was looked at; how to mend it goes to standard error."""
+    show_damage(found)
+    rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
+    say(
+        f"{found.committed} of {found.blocks} volumes committed, {found.files} files, {human_bytes(found.bytes)} "
+        f"checked in {human_seconds(found.seconds)} ({rate}/s): "
+        + ("whole" if found.whole else f"{len(found.damage)} files missing or damaged")
+    )
+    if not found.whole:
+        errors.print("not whole: `actstore verify STORE --repair` mends exactly that", style="red", soft_wrap=True)
+
+
 def show_summary(summary: Summary) -> None:
     written = "nothing: every block is there" if not summary.done and not summary.failed else human_bytes(summary.bytes)
     _show_lines(
@@ -176,7 +205,10 @@ def show_summary(summary: Summary) -> None:
         }
     )
     for report in summary.failed:
-        errors.print(f"failed: {report.volume}: {report.error}", style="red", soft_wrap=True)
+        tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
+        errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
+    if summary.left:
+        errors.print(f"stopped: {summary.left} blocks are left; the same command continues", soft_wrap=True)
 
 
 def _show_lines(lines: dict[str, str]) -> None:

@@ -1,0 +1,7 @@
+"""Where blocks are computed: this process, or Dask workers. Nothing outside imports distributed."""
+
+from actstore.cluster.executors import IN_FLIGHT, LostWorker
+from actstore.cluster.launch import connect
+from actstore.cluster.settings import Cluster
+
+__all__ = ["IN_FLIGHT", "Cluster", "LostWorker", "connect"]

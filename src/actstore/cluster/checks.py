@@ -1,0 +1,49 @@
+"""What every worker must share with its client: versions, and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from actstore.errors import ClusterError
+from actstore.provenance import versions
+from actstore.storage import Storage
+
+
+class SameAsClient(WorkerPlugin):
+    """Refuses a worker that would compute with other packages, or does not see the store.
+
+    Workers that join later are checked as well, and do not start where they differ.
+    """
+
+    name = "actstore-same-as-client"
+
+    def __init__(self, wanted: Mapping[str, str], storage: Storage, metadata: bytes) -> None:
+        self.wanted = dict(wanted)
+        self.storage = storage
+        self.metadata = metadata
+
+    def setup(self, worker: Any) -> None:
+        address = worker.address if worker.status.name != "init" else "a worker"
+        found = versions()
+        for package, version in self.wanted.items():
+            mine = found.get(package, "none")
+            if mine != version:
+                raise ClusterError(
+                    f"{address} has {package} {mine}, this process has {version}: install the same versions on both "
+                    "(constraints.txt pins a tested set)"
+                )
+        try:
+            seen = self.storage.read("zarr.json")
+        except OSError as error:
+            seen = None
+            why = f" ({error.strerror})"
+        else:
+            why = ""
+        if seen != self.metadata:
+            raise ClusterError(
+                f"{address} does not see the store at {self.storage}{why}: use a folder that all machines share, or "
+                "s3://bucket/run.zarr"
+            )

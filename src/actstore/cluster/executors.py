@@ -1,0 +1,132 @@
+"""How blocks are given to workers: one after another here, or a few at a time to each worker of a Dask cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from actstore.errors import ActstoreError, ClusterError, one_line
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Tasks submitted a worker: one infers, the other reads its files or ends its writing; none hoards.
+IN_FLIGHT = 2
+#: Times that a block is given again after the worker that held it was lost.
+WORKER_LOSSES = 2
+#: Seconds after which it is looked whether workers joined, where nothing else happens.
+POLL = 2.0
+
+
+class LostWorker(ActstoreError):
+    """A task whose workers died, more often than it is given again."""
+
+
+class Executor(Protocol):
+    """Runs a function over items and yields each item with its result, or the error that took its worker."""
+
+    def run(self, function: Callable[[T], R], next_item: Callable[[], T | None]) -> Iterator[tuple[T, R | LostWorker]]:
+        """Until ``next_item`` has none and all that began has ended. It may have one again after a result."""
+        ...
+
+
+class Inline:
+    """One item after another in this process."""
+
+    def run(self, function: Callable[[T], R], next_item: Callable[[], T | None]) -> Iterator[tuple[T, R | LostWorker]]:
+        while (item := next_item()) is not None:
+            yield item, function(item)
+
+
+class Dask:
+    """At most `IN_FLIGHT` tasks a worker on a Dask cluster, whose workers may come and go."""
+
+    def __init__(self, client: Any, *, patience: float, keep_up: Callable[[], None] = lambda: None) -> None:
+        self.client = client
+        #: Seconds that it may be without any worker.
+        self.patience = patience
+        #: Called now and then: asks for workers in place of lost ones.
+        self.keep_up = keep_up
+        self._seen = time.monotonic()
+
+    def run(self, function: Callable[[T], R], next_item: Callable[[], T | None]) -> Iterator[tuple[T, R | LostWorker]]:
+        from concurrent.futures import CancelledError
+
+        from distributed import wait
+
+        held: dict[Any, T] = {}
+        self._seen = time.monotonic()
+        try:
+            while True:
+                workers = self._workers()
+                while len(held) < IN_FLIGHT * workers and (item := next_item()) is not None:
+                    held[self.client.submit(function, item, pure=False, retries=0)] = item
+                if not held:
+                    if workers or (item := next_item()) is None:
+                        return
+                    held[self.client.submit(function, item, pure=False, retries=0)] = item
+                self.keep_up()
+                try:
+                    wait(list(held), timeout=POLL, return_when="FIRST_COMPLETED")
+                except TimeoutError:
+                    continue
+                except CancelledError as error:
+                    raise self._lost() from error
+                for future in [future for future in held if future.done()]:
+                    item = held.pop(future)
+                    yield item, self._result(future)
+        finally:
+            # Whoever stops listening wants no more of it; workers that are alone would go on.
+            if held and self.client.status == "running":
+                self.client.cancel(list(held), force=True)
+
+    def _result(self, future: Any) -> Any:
+        from distributed import KilledWorker
+
+        if future.status in ("cancelled", "lost"):
+            raise self._lost()
+        try:
+            return future.result()
+        except KilledWorker as error:
+            return LostWorker(
+                f"its worker died {error.allowed_failures + 1} times (last on {error.last_worker.address}): "
+                "its memory limit is the usual reason; use fewer --workers or a smaller run.batch_size"
+            )
+        except Exception as error:
+            return LostWorker(one_line(error))
+        finally:
+            future.release()
+
+    def _workers(self) -> int:
+        """How many workers there are.
+
+        Raises
+        ------
+        ClusterError
+            if the scheduler does not answer, or no worker was there for longer than ``patience``.
+        """
+        if self.client.status != "running":
+            raise self._lost()
+        try:
+            count = len(self.client.scheduler_info(n_workers=-1)["workers"])
+        except (OSError, TimeoutError, KeyError, RuntimeError) as error:
+            raise self._lost() from error
+        now = time.monotonic()
+        if count:
+            self._seen = now
+        elif now - self._seen > self.patience:
+            raise ClusterError(
+                f"no worker for {self.patience:.0f} s at {self._address()}: see that workers can start and reach the "
+                "scheduler, or raise cluster.startup_timeout; run again to continue"
+            )
+        return count
+
+    def _address(self) -> str:
+        return str(self.client.scheduler.address) if self.client.scheduler else "the scheduler"
+
+    def _lost(self) -> ClusterError:
+        return ClusterError(
+            f"the scheduler at {self._address()} was lost: what is committed is kept; start it again, then run the "
+            "same command to continue"
+        )

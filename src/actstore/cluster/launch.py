@@ -1,0 +1,282 @@
+"""Starts the workers that a spec asks for, or joins a scheduler that is there."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from actstore.cluster.executors import IN_FLIGHT, WORKER_LOSSES, Dask, Executor, Inline
+from actstore.cluster.settings import Cluster, Slurm
+from actstore.errors import ActstoreError, ClusterError, one_line
+from actstore.provenance import versions
+from actstore.storage import Storage
+
+#: Workers keep the memory that they free: distributed's own setting gives it back at once, and then every tensor of a
+#: forward pass is made of fresh pages, which doubles its time.
+WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
+    "MALLOC_MMAP_THRESHOLD_": 2**30,
+    "OMP_NUM_THREADS": 1,
+    "MKL_NUM_THREADS": 1,
+    "OPENBLAS_NUM_THREADS": 1,
+}
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def _inline() -> Iterator[Inline]:
+    yield Inline()
+
+
+@contextmanager
+def _configured(settings: Cluster) -> Iterator[None]:
+    import dask
+
+    with dask.config.set(
+        {
+            "distributed.scheduler.allowed-failures": WORKER_LOSSES,
+            "distributed.scheduler.worker-ttl": f"{settings.worker_timeout}s",
+            "distributed.worker.daemon": True,
+            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+            "distributed.worker.preload": ["actstore.cluster.preload"],
+            "distributed.deploy.lost-worker-timeout": "5s",
+            # Failures of blocks come back as reports, lost workers as errors of their tasks; what else distributed logs
+            # while it shuts down would read as a failure.
+            "logging": dict.fromkeys(
+                ("distributed", "distributed.client", "tornado", "tornado.application"), "critical"
+            ),
+            "distributed.admin.tick.limit": "60s",
+        }
+    ):
+        yield
+
+
+def _extra(module: str, extra: str, kind: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ClusterError(
+            f"cluster {kind!r} needs {module.partition('.')[0]} ({one_line(error)}): pip install 'actstore[{extra}]'"
+        ) from error
+
+
+def _local(settings: Cluster, workers: int, memory: int) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=IN_FLIGHT,
+        processes=True,
+        host=settings.host or LOOPBACK,
+        dashboard_address=settings.dashboard,
+        memory_limit=settings.memory or "auto",
+        silence_logs=logging.ERROR,
+    )
+
+
+def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
+    """One single-threaded process a GPU."""
+    return _extra("dask_cuda", "cuda", "cuda").LocalCUDACluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host=settings.host or LOOPBACK,
+        dashboard_address=settings.dashboard,
+        memory_limit=settings.memory or "auto",
+        silence_logs=logging.ERROR,
+    )
+
+
+def slurm_arguments(settings: Cluster, memory: int) -> dict[str, Any]:
+    """Arguments of ``dask_jobqueue.SLURMCluster``: one worker a job, which ends before its wall limit.
+
+    Raises
+    ------
+    ClusterError
+        if the spec does not say on which network the scheduler may listen.
+    """
+    slurm = settings.slurm
+    if not settings.interface and not settings.host:
+        raise ClusterError(
+            "workers in SLURM jobs must reach the scheduler: set cluster.interface (`ip link` lists them) or "
+            "cluster.host; it must be a network that only trusted users reach"
+        )
+    where = {"interface": settings.interface} if settings.interface else {"host": settings.host}
+    seconds = Slurm.seconds_of(slurm.walltime)
+    stagger = min(120, seconds // 10)
+    lifetime = seconds - min(300, seconds // 5) - stagger
+    exports = " ".join(f"{name}={value}" for name, value in WORKER_ENVIRONMENT.items())
+    return {
+        "cores": IN_FLIGHT,
+        "job_cpu": slurm.cores,
+        "processes": 1,
+        "memory": settings.memory or f"{memory * 5 // 4}B",
+        "walltime": slurm.walltime,
+        "queue": slurm.partition,
+        "account": slurm.account,
+        "interface": settings.interface,
+        "scheduler_options": {**where, "dashboard_address": settings.dashboard},
+        "nanny": True,
+        "python": sys.executable,
+        "job_name": "actstore",
+        "death_timeout": 120,
+        "log_directory": str(slurm.log_folder or Path("slurm-logs").absolute()),
+        "worker_extra_args": ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"],
+        # A job that SLURM queues again would come back beside the one in its place.
+        "job_extra_directives": ["--no-requeue", *slurm.extra],
+        "job_script_prologue": [*slurm.prologue, f"export {exports}"],
+        "silence_logs": logging.ERROR,
+    }
+
+
+def _slurm(settings: Cluster, workers: int, memory: int) -> Any:
+    return _extra("dask_jobqueue", "slurm", "slurm").SLURMCluster(**slurm_arguments(settings, memory))
+
+
+def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
+    chosen = settings.kubernetes
+    if chosen.image is None and chosen.manifest is None:
+        raise ClusterError("cluster.kubernetes needs an image with actstore in it, or a manifest: set one of them")
+    operator = _extra("dask_kubernetes.operator", "kubernetes", "kubernetes")
+    if chosen.manifest is not None:
+        return operator.KubeCluster(namespace=chosen.namespace, custom_cluster_spec=str(chosen.manifest))
+    limit = settings.memory or f"{memory * 5 // 4 // 2**20}Mi"
+    return operator.KubeCluster(
+        name=chosen.name,
+        namespace=chosen.namespace,
+        image=chosen.image,
+        n_workers=workers,
+        resources={"requests": {"memory": limit}, "limits": {"memory": limit}},
+        env={name: str(value) for name, value in WORKER_ENVIRONMENT.items()},
+        worker_command=["dask", "worker", "--nthreads", str(IN_FLIGHT)],
+    )
+
+
+_STARTED: Mapping[str, Callable[[Cluster, int, int], Any]] = {
+    "local": _local,
+    "cuda": _cuda,
+    "slurm": _slurm,
+    "kubernetes": _kubernetes,
+}
+#: Kinds whose lost workers come back only when they are asked for again.
+_SCALED = ("slurm",)
+
+
+@contextmanager
+def _started(settings: Cluster, workers: int, memory: int, storage: Storage) -> Iterator[Dask]:
+    with _configured(settings):
+        try:
+            cluster = _STARTED[settings.kind](settings, workers, memory)
+        except ActstoreError:
+            raise
+        except Exception as error:
+            raise ClusterError(f"cluster {settings.kind!r} does not start: {one_line(error)}") from error
+        with cluster:
+            scale = (lambda: cluster.scale(jobs=workers)) if settings.kind in _SCALED else (lambda: None)
+            scale()
+            with _joined(settings, storage, cluster, keep_up=scale) as executor:
+                yield executor
+
+
+@contextmanager
+def _existing(settings: Cluster, storage: Storage) -> Iterator[Dask]:
+    with _configured(settings):
+        if settings.kind.endswith(".json"):
+            if not Path(settings.kind).is_file():
+                raise ClusterError(
+                    f"{settings.kind}: no such scheduler file; `dask scheduler --scheduler-file` writes it"
+                )
+            with _joined(settings, storage, scheduler_file=settings.kind) as executor:
+                yield executor
+        else:
+            with _joined(settings, storage, settings.kind) as executor:
+                yield executor
+
+
+def _security(settings: Cluster) -> Any:
+    from distributed.security import Security
+
+    if settings.tls_ca is None:
+        return None
+    for path in (settings.tls_ca, settings.tls_cert, settings.tls_key):
+        if path is None or not path.is_file():
+            raise ClusterError(f"{path}: no such file; give the PEM files that the scheduler's were made with")
+    return Security(
+        tls_ca_file=str(settings.tls_ca),
+        tls_client_cert=str(settings.tls_cert),
+        tls_client_key=str(settings.tls_key),
+        require_encryption=True,
+    )
+
+
+@contextmanager
+def _joined(
+    settings: Cluster,
+    storage: Storage,
+    address: Any = None,
+    *,
+    scheduler_file: str | None = None,
+    keep_up: Callable[[], None] = lambda: None,
+) -> Iterator[Dask]:
+    """A client whose workers were found to be like this process."""
+    from distributed import Client
+
+    where = settings.kind
+    try:
+        client = Client(address, scheduler_file=scheduler_file, security=_security(settings))
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no scheduler answers at {where}: {one_line(error)}; start it with `dask scheduler`, or correct the "
+            "address and its TLS files"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=settings.startup_timeout)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"no worker came to {where} within {settings.startup_timeout} s: start workers, look at their logs, or "
+                "raise cluster.startup_timeout"
+            ) from error
+        _check_workers(client, storage)
+        yield Dask(client, patience=settings.startup_timeout, keep_up=keep_up)
+
+
+def _check_workers(client: Any, storage: Storage) -> None:
+    from actstore.cluster.checks import SameAsClient
+
+    try:
+        client.register_plugin(SameAsClient(versions(), storage, storage.read("zarr.json") or b""))
+    except ClusterError:
+        raise
+    except Exception as error:
+        raise ClusterError(
+            f"a worker cannot run actstore: {one_line(error)}; install the same actstore there as here"
+        ) from error
+
+
+def connect(settings: Cluster, workers: int, *, memory: int, storage: Storage) -> AbstractContextManager[Executor]:
+    """An executor on the cluster that ``settings`` describe.
+
+    Parameters
+    ----------
+    workers
+        how many to start; a scheduler that is there has its own.
+    memory
+        predicted peak of a worker, bytes: what a job or pod is given where the settings do not say.
+    storage
+        the store, which every worker must see.
+
+    Raises
+    ------
+    ClusterError
+        on entering, if it does not start, no worker comes, or workers differ from this process.
+    """
+    if settings.kind == "inline":
+        return _inline()
+    if settings.kind in _STARTED:
+        return _started(settings, workers, memory, storage)
+    return _existing(settings, storage)

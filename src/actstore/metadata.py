@@ -1,0 +1,57 @@
+"""A second copy of a store's metadata, with a checksum: `zarr.json` files have none of their own."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+
+from crc32c import crc32c
+
+from actstore.errors import StoreError
+from actstore.layout import CHECKSUM_BYTES
+from actstore.storage import Storage
+
+#: The array (byte,) uint8 whose one chunk holds the copy: compressed JSON of {key: text}, then zeros.
+ARRAY = "metadata"
+KEY = f"{ARRAY}/c.0"
+
+
+def is_metadata(key: str) -> bool:
+    return key.rpartition("/")[2] == "zarr.json"
+
+
+def _texts(files: Mapping[str, bytes]) -> bytes:
+    """The metadata among ``files``, compressed."""
+    texts = {key: content.decode() for key, content in sorted(files.items()) if is_metadata(key)}
+    return zlib.compress(json.dumps(texts, ensure_ascii=False).encode())
+
+
+def room(files: Mapping[str, bytes]) -> int:
+    """Bytes that the copy is given: for these files, and what is consolidated of them in the root's."""
+    return 4096 + 4 * len(_texts(files))
+
+
+def as_copy(files: Mapping[str, bytes]) -> bytes:
+    """The chunk of the array `ARRAY` that holds the metadata among ``files``, the array's own too."""
+    (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
+    body = _texts(files).ljust(size, b"\0")
+    return body + crc32c(body).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def read_copy(storage: Storage) -> dict[str, bytes]:
+    """Every ``zarr.json`` as it was when the store was made, by key.
+
+    Raises
+    ------
+    StoreError
+        if the copy is missing or damaged.
+    """
+    content = storage.read(KEY)
+    if content is None:
+        raise StoreError(f"{storage.at(KEY)}, the copy of the metadata, is missing")
+    body = content[:-CHECKSUM_BYTES]
+    if len(content) <= CHECKSUM_BYTES or crc32c(body) != int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
+        raise StoreError(f"{storage.at(KEY)}, the copy of the metadata, is damaged (length or checksum)")
+    texts: dict[str, str] = json.loads(zlib.decompressobj().decompress(body))
+    return {key: text.encode() for key, text in texts.items()}

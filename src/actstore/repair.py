@@ -1,0 +1,105 @@
+"""Mends what `verify` found, touching nothing else: metadata from their copy, blocks by computing them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from actstore import metadata
+from actstore.capture import Progress, capture
+from actstore.errors import ActstoreError, StoreError
+from actstore.reduce import reduce_store
+from actstore.spec import Spec
+from actstore.storage import Location, Storage, storage_at
+from actstore.store import Store, layout_of, read_attributes
+from actstore.verify import Damage
+
+
+def repair(
+    location: Location,
+    damage: Sequence[Damage],
+    *,
+    spec: Spec | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    stopping: Callable[[], None] = lambda: None,
+) -> None:
+    """Mend ``damage`` of the store at ``location``; blocks that were never captured are computed as well.
+
+    Parameters
+    ----------
+    spec
+        instead of the one in the store: where data or weights were moved. Other options as `actstore.capture`'s.
+
+    Raises
+    ------
+    ActstoreError
+        if blocks must be computed again and cannot be; what was mended stays mended.
+    """
+    storage = storage_at(location)
+    kinds = {found.kind for found in damage}
+    with storage.locked():
+        _restore_metadata(storage, damage)
+        storage.delete(found.key for found in damage if found.kind == "stray")
+    attributes = read_attributes(storage)
+    layout = layout_of(attributes)
+    lost = {found.block for found in damage if found.kind in _NEEDS_NETWORK}
+    if not layout.keeps_all:
+        lost |= {found.block for found in damage if found.kind == "statistics"}
+    reduced = {found.block for found in damage if found.kind == "statistics"}
+    with storage.locked():
+        storage.delete(layout.committed.chunk_key(block) for block in lost if block is not None)
+        storage.delete(layout.reduced.chunk_key(block) for block in lost | reduced if block is not None)
+    if lost or "coordinate" in kinds:
+        summary = capture(
+            spec or spec_of(attributes),
+            store=location,
+            cluster=cluster,
+            workers=workers,
+            device=device,
+            progress=progress,
+            stopping=stopping,
+        )
+        if summary.failed:
+            first = summary.failed[0]
+            raise StoreError(
+                f"{len(summary.failed)} of {len(lost)} damaged volumes could not be computed again: {first.volume}: "
+                f"{first.error}"
+            )
+        if summary.left:
+            raise StoreError(f"{summary.left} damaged volumes are left: the same command continues")
+    if "statistics" in kinds and layout.keeps_all:
+        reduce_store(Store(location))
+
+
+_NEEDS_NETWORK = ("commit", "content")
+
+
+def spec_of(attributes: dict[str, Any]) -> Spec:
+    """The spec that a store was captured with.
+
+    Raises
+    ------
+    StoreError
+        if it cannot be used here.
+    """
+    try:
+        return Spec.from_mapping(
+            attributes["spec"], folder=Path(attributes.get("folder", ".")), name="the store's spec"
+        )
+    except ActstoreError as error:
+        raise StoreError(f"{error}; give one that fits with --spec") from error
+
+
+def _restore_metadata(storage: Storage, damage: Sequence[Damage]) -> None:
+    wanted = {found.key for found in damage if found.kind == "metadata"}
+    if wanted:
+        texts = metadata.read_copy(storage)
+        for key in sorted(wanted):
+            storage.write(key, texts[key])
+    if any(found.kind == "copy" for found in damage):
+        texts = {key: storage.read(key) or b"" for key, _ in storage.files() if metadata.is_metadata(key)}
+        storage.write(metadata.KEY, metadata.as_copy(texts))

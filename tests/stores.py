@@ -1,0 +1,91 @@
+"""Whole stores in tests: a slow network to disturb, and comparison bit by bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from conftest import WriteSpec
+
+BATCH = 8
+
+#: Lies beside the spec, as a researcher's own network would. Slow, so that a fault meets blocks in flight.
+SLOW_NETWORK = """
+import os
+import time
+import torch
+from torch import nn
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU(inplace=True),
+            nn.Conv2d(8, 16, 3, padding=1), nn.InstanceNorm2d(16), nn.ReLU(inplace=True), nn.Conv2d(16, 4, 1),
+        )
+
+    def forward(self, x):
+        time.sleep(float(os.environ.get("SLOW_NETWORK_PAUSE", "0")) if x.any() else 0)
+        return self.body(x)
+
+
+def slow():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return Slow()
+"""
+
+
+def slow_spec(folder: Path, write_spec: WriteSpec, data_root: Path, **changes: Any) -> Path:
+    """A spec of the slow network at 48 x 48, and the network beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "slow_network.py").write_text(SLOW_NETWORK)
+    settings: dict[str, Any] = {
+        "data__root": data_root,
+        "model__factory": "slow_network:slow",
+        "data__preprocess__size": [48, 48],
+        "model__layers": ["type:InstanceNorm2d"],
+        "run": {"threads": 1, "batch_size": BATCH, "retries": 0},
+    }
+    return write_spec(folder, **(settings | changes))
+
+
+def is_chunk(key: str) -> bool:
+    """Whether a file holds numbers: not metadata, which name versions and folders, nor their copy."""
+    return not key.endswith("zarr.json") and not key.startswith("metadata/")
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """Every chunk and shard below ``root``, by its key."""
+    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+    return {key: path.read_bytes() for key, path in files.items() if is_chunk(key)}
+
+
+def expect_same(found: Path, expected: Path) -> None:
+    """Both stores hold the same files, bit by bit, and the same arrays to Zarr."""
+    mine, theirs = files_of(found), files_of(expected)
+    assert mine.keys() == theirs.keys(), "no file is missing, none is left over"
+    assert [key for key in mine if mine[key] != theirs[key]] == []
+    with_zarr, other = zarr.open_group(found, mode="r"), zarr.open_group(expected, mode="r")
+    arrays = [name for name, member in other.members(max_depth=None) if isinstance(member, zarr.Array)]
+    assert [n for n, member in with_zarr.members(max_depth=None) if isinstance(member, zarr.Array)] == arrays
+    for name in (name for name in arrays if is_chunk(f"{name}/")):
+        a: Any = with_zarr[name]
+        b: Any = other[name]
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        assert np.array_equal(a[...], b[...], equal_nan=a.dtype.kind == "f"), name
+
+
+def committed(root: Path) -> list[int]:
+    """Blocks that have a commit record."""
+    names = [path.name.removeprefix("c.") for path in (root / "committed").glob("c.*")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def strays(root: Path) -> list[str]:
+    """Files of attempts that have not got their name."""
+    return [path.name for path in root.rglob("*.partial*")]
