@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from actstore.cluster.executors import IN_FLIGHT, WORKER_LOSSES, Dask, Executor, Inline
-from actstore.cluster.settings import Cluster, Slurm
+from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
+from actstore.cluster.settings import Cluster
 from actstore.errors import ActstoreError, ClusterError, one_line
 from actstore.provenance import versions
 from actstore.storage import Storage
@@ -91,52 +91,6 @@ def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
     )
 
 
-def slurm_arguments(settings: Cluster, memory: int) -> dict[str, Any]:
-    """Arguments of ``dask_jobqueue.SLURMCluster``: one worker a job, which ends before its wall limit.
-
-    Raises
-    ------
-    ClusterError
-        if the spec does not say on which network the scheduler may listen.
-    """
-    slurm = settings.slurm
-    if not settings.interface and not settings.host:
-        raise ClusterError(
-            "workers in SLURM jobs must reach the scheduler: set cluster.interface (`ip link` lists them) or "
-            "cluster.host; it must be a network that only trusted users reach"
-        )
-    where = {"interface": settings.interface} if settings.interface else {"host": settings.host}
-    seconds = Slurm.seconds_of(slurm.walltime)
-    stagger = min(120, seconds // 10)
-    lifetime = seconds - min(300, seconds // 5) - stagger
-    exports = " ".join(f"{name}={value}" for name, value in WORKER_ENVIRONMENT.items())
-    return {
-        "cores": IN_FLIGHT,
-        "job_cpu": slurm.cores,
-        "processes": 1,
-        "memory": settings.memory or f"{memory * 5 // 4}B",
-        "walltime": slurm.walltime,
-        "queue": slurm.partition,
-        "account": slurm.account,
-        "interface": settings.interface,
-        "scheduler_options": {**where, "dashboard_address": settings.dashboard},
-        "nanny": True,
-        "python": sys.executable,
-        "job_name": "actstore",
-        "death_timeout": 120,
-        "log_directory": str(slurm.log_folder or Path("slurm-logs").absolute()),
-        "worker_extra_args": ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"],
-        # A job that SLURM queues again would come back beside the one in its place.
-        "job_extra_directives": ["--no-requeue", *slurm.extra],
-        "job_script_prologue": [*slurm.prologue, f"export {exports}"],
-        "silence_logs": logging.ERROR,
-    }
-
-
-def _slurm(settings: Cluster, workers: int, memory: int) -> Any:
-    return _extra("dask_jobqueue", "slurm", "slurm").SLURMCluster(**slurm_arguments(settings, memory))
-
-
 def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
     chosen = settings.kubernetes
     if chosen.image is None and chosen.manifest is None:
@@ -156,30 +110,39 @@ def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
     )
 
 
-_STARTED: Mapping[str, Callable[[Cluster, int, int], Any]] = {
+_MAKERS: Mapping[str, Callable[[Cluster, int, int], Any]] = {
     "local": _local,
     "cuda": _cuda,
-    "slurm": _slurm,
     "kubernetes": _kubernetes,
 }
-#: Kinds whose lost workers come back only when they are asked for again.
-_SCALED = ("slurm",)
+
+
+def _nothing() -> None:
+    return
+
+
+def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[], None]]:
+    """A cluster, and what must be called now and then to keep its workers."""
+    try:
+        if settings.kind != "slurm":
+            return _MAKERS[settings.kind](settings, workers, memory), _nothing
+        _extra("dask_jobqueue", "slurm", "slurm")
+        from actstore.cluster.slurm import Jobs
+
+        jobs = Jobs(settings, workers, memory, threads=IN_FLIGHT, environment=WORKER_ENVIRONMENT)
+        return jobs.cluster, jobs.keep_up
+    except ActstoreError:
+        raise
+    except Exception as error:
+        raise ClusterError(f"cluster {settings.kind!r} does not start: {one_line(error)}") from error
 
 
 @contextmanager
 def _started(settings: Cluster, workers: int, memory: int, storage: Storage) -> Iterator[Dask]:
     with _configured(settings):
-        try:
-            cluster = _STARTED[settings.kind](settings, workers, memory)
-        except ActstoreError:
-            raise
-        except Exception as error:
-            raise ClusterError(f"cluster {settings.kind!r} does not start: {one_line(error)}") from error
-        with cluster:
-            scale = (lambda: cluster.scale(jobs=workers)) if settings.kind in _SCALED else (lambda: None)
-            scale()
-            with _joined(settings, storage, cluster, keep_up=scale) as executor:
-                yield executor
+        cluster, keep_up = _made(settings, workers, memory)
+        with cluster, _joined(settings, storage, cluster, keep_up=keep_up) as executor:
+            yield executor
 
 
 @contextmanager
@@ -220,7 +183,7 @@ def _joined(
     address: Any = None,
     *,
     scheduler_file: str | None = None,
-    keep_up: Callable[[], None] = lambda: None,
+    keep_up: Callable[[], None] = _nothing,
 ) -> Iterator[Dask]:
     """A client whose workers were found to be like this process."""
     from distributed import Client
@@ -234,15 +197,24 @@ def _joined(
             "address and its TLS files"
         ) from error
     with client:
-        try:
-            client.wait_for_workers(1, timeout=settings.startup_timeout)
-        except TimeoutError as error:
-            raise ClusterError(
-                f"no worker came to {where} within {settings.startup_timeout} s: start workers, look at their logs, or "
-                "raise cluster.startup_timeout"
-            ) from error
+        _await_worker(client, where, settings.startup_timeout, keep_up)
         _check_workers(client, storage)
         yield Dask(client, patience=settings.startup_timeout, keep_up=keep_up)
+
+
+def _await_worker(client: Any, where: str, patience: float, keep_up: Callable[[], None]) -> None:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            client.wait_for_workers(1, timeout=min(POLL, patience))
+            return
+        except TimeoutError as error:
+            if time.monotonic() > end:
+                raise ClusterError(
+                    f"no worker came to {where} within {patience:.0f} s: start workers, look at their logs, or raise "
+                    "cluster.startup_timeout"
+                ) from error
+            keep_up()
 
 
 def _check_workers(client: Any, storage: Storage) -> None:
@@ -277,6 +249,6 @@ def connect(settings: Cluster, workers: int, *, memory: int, storage: Storage) -
     """
     if settings.kind == "inline":
         return _inline()
-    if settings.kind in _STARTED:
+    if settings.kind == "slurm" or settings.kind in _MAKERS:
         return _started(settings, workers, memory, storage)
     return _existing(settings, storage)

@@ -31,6 +31,9 @@ PART = 16 * 2**20
 RENEWAL = 20.0
 EXPIRY = 120.0
 
+#: Requests that fail are tried again this often.
+RETRIES: Any = {"max_retries": 5}
+
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +93,7 @@ class S3Storage:
         return S3File(self, key)
 
     def write(self, key: str, content: bytes, *, fsync: bool = False) -> None:
-        with self._naming(key):
+        with self._naming(""):
             _obstore().put(self._store, self._path(key), content)
 
     def sink(self, key: str, size: int, *, fsync: bool = False) -> S3Sink:
@@ -153,11 +156,13 @@ class S3Storage:
 
     @contextmanager
     def _naming(self, key: str) -> Iterator[None]:
-        """Errors of the object store as one line that names the object."""
+        """Errors of the object store as one line that names the object; that ``key`` is not there is none of them."""
         exceptions = _obstore().exceptions
         try:
             yield
-        except (exceptions.BaseError, PermissionError) as error:
+        except (exceptions.BaseError, OSError) as error:
+            if isinstance(error, FileNotFoundError) and key:
+                raise
             raise StoreError(
                 f"{self.at(key)}: {_short(error)}; check the bucket, AWS_ENDPOINT_URL and credentials, then run again"
             ) from error
@@ -183,7 +188,7 @@ def _bucket_of(bucket: str, prefix: str, _process: int) -> Any:
     from obstore.store import S3Store
 
     try:
-        return S3Store(bucket, prefix=prefix or None)
+        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES)
     except Exception as error:
         raise StoreError(f"s3://{bucket} cannot be used: {_short(error)}; check the AWS_… environment") from error
 
@@ -240,7 +245,8 @@ class S3Sink:
                 self._writer = _obstore().open_writer(
                     self._storage._store, self._storage._path(self._key), buffer_size=PART
                 )
-            self._writer.write(memory[start:stop].data)
+            # A copy: the writer keeps what it is given until it has a whole part.
+            self._writer.write(memory[start:stop].tobytes())
 
     def close(self) -> None:
         with self._storage._naming(self._key):

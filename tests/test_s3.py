@@ -1,0 +1,296 @@
+"""A store in a bucket of an S3 server on loopback: the same code, the same bits, the same refusals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import obstore
+import pytest
+import tensorstore
+import zarr
+from moto.server import ThreadedMotoServer
+from obstore.store import S3Store
+
+import actstore
+from actstore.capture import capture
+from actstore.errors import SpecError, StoreError
+from actstore.reduce import reduce_store
+from actstore.repair import repair
+from actstore.spec import load_spec
+from actstore.storage import s3, storage_at
+from actstore.storage.s3 import S3Storage
+from actstore.store import MissingBlocksWarning
+from actstore.tables import build_table
+from actstore.verify import verify
+from conftest import WriteSpec
+from stores import files_of, is_chunk
+
+SECRET = "never-to-be-written-0123456789"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    """The environment that reaches a server with a bucket."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    environment = {
+        "AWS_ACCESS_KEY_ID": "researcher",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    import urllib.request
+
+    request = urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")
+    request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request")
+    urllib.request.urlopen(request).close()
+    yield environment
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    s3._bucket_of.cache_clear()
+    store = S3Store("bucket")
+    yield store
+    s3._bucket_of.cache_clear()
+    keys = [entry["path"] for batch in obstore.list(store) for entry in batch]
+    if keys:
+        obstore.delete(store, keys)
+
+
+def objects(bucket: S3Store, prefix: str) -> dict[str, bytes]:
+    found = {}
+    for batch in obstore.list(bucket, prefix):
+        for entry in batch:
+            found[entry["path"].removeprefix(f"{prefix}/")] = bytes(obstore.get(bucket, entry["path"]).bytes())
+    return found
+
+
+def lock_of(bucket: S3Store, prefix: str) -> bytes:
+    try:
+        return bytes(obstore.get(bucket, f"{prefix}.lock").bytes())
+    except FileNotFoundError:
+        return b""
+
+
+@pytest.mark.parametrize("ring_bytes", [None, 300_000])
+def test_the_same_bits_as_in_a_folder(
+    bucket: S3Store,
+    tiny_spec: Path,
+    tiny_store: Path,
+    ring_bytes: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a shard is written in several pieces from buffers that are used again."""
+    expected = tiny_store
+    if ring_bytes:
+        monkeypatch.setattr("actstore.plan.RING_BYTES", ring_bytes)
+        expected = tmp_path / "folder.zarr"
+        capture(load_spec(tiny_spec), store=expected, cluster="inline", device="cpu")
+    url = "s3://bucket/runs/tiny.zarr"
+    summary = capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    assert summary.complete
+    assert summary.store == url
+    found = {key: content for key, content in objects(bucket, "runs/tiny.zarr").items() if is_chunk(key)}
+    assert found == files_of(expected)
+    assert not lock_of(bucket, "runs/tiny.zarr"), "the lease is given back"
+    again = capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    assert (again.done, again.skipped) == (0, 4)
+
+
+def test_it_reads_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
+    url = "s3://bucket/tiny.zarr"
+    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    mine, plain = actstore.open(url), actstore.open(tiny_store)
+    assert mine.path == url
+    for name in plain.layers.index:
+        np.testing.assert_array_equal(mine[name].values, plain[name].values)
+        np.testing.assert_array_equal(mine.map(name, 3, 0, 1), plain.map(name, 3, 0, 1))
+        for persisted in (True, False):
+            a, b = (store.statistics(name, persisted=persisted).compute() for store in (mine, plain))
+            assert a.identical(b)
+    for table in ("dice", "cases", "top-channels", "frequency", "mad"):
+        assert build_table(mine, table).equals(build_table(plain, table))
+    root = zarr.open_group(storage_at(url).zarr(), mode="r")
+    np.testing.assert_array_equal(np.asarray(root["layers/L01/activation"][0]), plain["L01"].values[0])
+    with_tensorstore = tensorstore.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {
+                "driver": "s3",
+                "bucket": "bucket",
+                "path": "tiny.zarr/layers/L01/activation/",
+                "endpoint": os.environ["AWS_ENDPOINT_URL"],
+                "aws_region": "us-east-1",
+            },
+        }
+    ).result()
+    np.testing.assert_array_equal(with_tensorstore[0].read().result(), plain["L01"].values[0])
+
+
+def test_worker_processes_write_there_and_no_secret_is_kept(
+    bucket: S3Store, write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    spec = write_spec(tmp_path, store__path="s3://bucket/local.zarr")
+    command = [str(Path(sys.executable).with_name("actstore")), "--debug", "capture", str(spec), "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    kept = objects(bucket, "local.zarr")
+    assert len(kept) > 100
+    assert not [key for key, content in kept.items() if SECRET.encode() in content]
+    found = verify("s3://bucket/local.zarr")
+    assert found.whole
+    assert found.files == len(kept)
+
+
+def test_a_stopped_capture_continues_there(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
+    url = "s3://bucket/part.zarr"
+    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    layout = actstore.open(url).layout
+    storage = storage_at(url)
+    storage.delete([layout.committed.chunk_key(1), layout.sharded[0].shard_key(1)])
+    with pytest.warns(MissingBlocksWarning):
+        assert len(actstore.open(url).missing) == 1
+    again = capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    assert (again.done, again.skipped) == (1, 3)
+    assert {k: v for k, v in objects(bucket, "part.zarr").items() if is_chunk(k)} == files_of(tiny_store)
+
+
+def test_damage_there_is_found_and_mended(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
+    url = "s3://bucket/worn.zarr"
+    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    layout = actstore.open(url).layout
+    storage = storage_at(url)
+    shard, gone = layout.sharded[-1].shard_key(2), layout.sharded[1].shard_key(0)
+    content = bytearray(storage.read(shard) or b"")
+    content[1000] ^= 4
+    storage.write(shard, bytes(content))
+    storage.delete([gone])
+    with pytest.raises(StoreError, match=rf"s3://bucket/worn\.zarr/{shard} is damaged: wrong checksum of slot 0"):
+        actstore.open(url)[layout.layers[-1].name].compute()
+    with pytest.raises(StoreError, match=rf"s3://bucket/worn\.zarr/{gone} is missing"):
+        actstore.open(url).label.compute()
+    found = verify(url)
+    assert [damage.key for damage in found.damage] == [gone, shard]
+    repair(url, found.damage, cluster="inline", device="cpu")
+    assert verify(url).whole
+    assert {k: v for k, v in objects(bucket, "worn.zarr").items() if is_chunk(k)} == files_of(tiny_store)
+    (storage.delete([layout.statistics[0].chunk_key(1)]))
+    assert reduce_store(actstore.open(url)) == 1
+    assert verify(url).whole
+
+
+def test_a_second_capture_is_kept_away(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = S3Storage("bucket", "a.zarr")
+    with storage.locked() as lease:
+        assert lease.held
+        with pytest.raises(StoreError, match=r"another capture is writing to s3://bucket/a\.zarr"), storage.locked():
+            pass
+        assert lock_of(bucket, "a.zarr")
+    with storage.locked():
+        pass
+
+
+def test_the_lease_of_a_killed_capture_is_taken_after_a_while(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "EXPIRY", 2.0)
+    storage = S3Storage("bucket", "a.zarr")
+    obstore.put(bucket, "a.zarr.lock", b'{"owner": "a capture that was killed"}')
+    with pytest.raises(StoreError, match="or 2 s where it was killed"), storage.locked():
+        pass
+    time.sleep(3.2)
+    with storage.locked():
+        assert b"killed" not in lock_of(bucket, "a.zarr")
+    assert not lock_of(bucket, "a.zarr")
+
+
+def test_a_lease_is_renewed_and_its_loss_is_noticed(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "RENEWAL", 0.05)
+    storage = S3Storage("bucket", "a.zarr")
+    with storage.locked() as lease:
+        first = lock_of(bucket, "a.zarr")
+        time.sleep(0.5)
+        assert lease.held
+        assert lock_of(bucket, "a.zarr") not in (b"", first)
+        obstore.put(bucket, "a.zarr.lock", b'{"owner": "another"}')
+        time.sleep(0.5)
+        assert not lease.held
+    assert lock_of(bucket, "a.zarr"), "the other's lease is not taken away"
+
+
+def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from actstore import block as blocks
+
+    plain = blocks.run_block
+
+    def run_block(job: object, block: object) -> object:
+        report = plain(job, block)  # type: ignore[arg-type]
+        obstore.put(bucket, "lost.zarr.lock", b'{"owner": "another"}')
+        time.sleep(0.5)
+        return report
+
+    monkeypatch.setattr(s3, "RENEWAL", 0.05)
+    monkeypatch.setattr("actstore.capture.run_block", run_block)
+    with pytest.raises(StoreError, match=r"another capture took over s3://bucket/lost\.zarr"):
+        capture(load_spec(tiny_spec), store="s3://bucket/lost.zarr", cluster="inline", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("s3://me:hush-hush@bucket/a.zarr", "holds credentials: take them out and set AWS_ACCESS_KEY_ID"),
+        ("s3://bucket", "use s3://bucket/run.zarr"),
+        ("s3://bucket/../a.zarr", "'..' part"),
+        ("gs://bucket/a.zarr", "is none that actstore knows"),
+        ("s3://bucket/a.zarr?x=1", "is none that actstore knows"),
+    ],
+)
+def test_a_bad_url_is_one_clear_line(url: str, why: str, write_spec: WriteSpec, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as opened:
+        actstore.open(url)
+    with pytest.raises(SpecError) as loaded:
+        load_spec(write_spec(tmp_path, store__path=url))
+    assert why in str(opened.value)
+    assert "hush-hush" not in str(opened.value)
+    assert "use s3://" in str(loaded.value) or "holds credentials" in str(loaded.value)
+
+
+def test_no_bucket_and_no_server_are_one_clear_line(
+    bucket: S3Store, tiny_spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match=r"s3://nowhere/a\.zarr does not exist"):
+        actstore.open("s3://nowhere/a.zarr")
+    with pytest.raises(StoreError, match=r"s3://nowhere/a\.zarr/: .*check the bucket") as failed:
+        capture(load_spec(tiny_spec), store="s3://nowhere/a.zarr", cluster="inline", device="cpu")
+    assert SECRET not in str(failed.value)
+    assert "\n" not in str(failed.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(s3, "RETRIES", {"max_retries": 0})
+    s3._bucket_of.cache_clear()
+    with pytest.raises(StoreError, match=r"s3://bucket/a\.zarr/zarr\.json: .*check the bucket, AWS_ENDPOINT_URL"):
+        actstore.open("s3://bucket/a.zarr")
+
+
+def test_no_obstore_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    s3._obstore.cache_clear()
+    try:
+        with pytest.raises(StoreError, match=r"pip install 'actstore\[s3\]'"):
+            actstore.open("s3://bucket/a.zarr")
+    finally:
+        s3._obstore.cache_clear()
