@@ -80,6 +80,8 @@ def in_shell(script: str) -> Iterator[list[str]]:
             command = part.strip()
             while (shorter := BEFORE.sub("", command)) != command:
                 command = shorter
+            # What follows the script is what it gives to actstore.
+            command = re.sub(r"^sbatch .*capture\.sbatch", "actstore capture", command)
             if re.match(r"(actstore|dask)\s", command):
                 yield shlex.split(command.replace('"$@"', "SPEC"), comments=True)
 
@@ -152,6 +154,7 @@ def test_what_does_not_exist_is_noticed(parse: Parse) -> None:
     for line, said in (
         ("actstore capture SPEC --nothing", "No such option"),
         ("exec actstore nothing SPEC", "No such command"),
+        ("sbatch --time=1:00:00 cluster/slurm/capture.sbatch SPEC --nothing", "No such option"),
         ("X=1 actstore plan", "Missing argument"),
         ("actstore capture SPEC --cluster nothing", "cluster 'nothing'"),
         ("dask worker tcp://127.0.0.1:8786 --nothing", "No such option"),

@@ -92,22 +92,14 @@ def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
 
 
 def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
+    """The manifest's own: what dask-kubernetes makes without one starts a command that distributed has no more."""
     chosen = settings.kubernetes
-    if chosen.image is None and chosen.manifest is None:
-        raise ClusterError("cluster.kubernetes needs an image with actstore in it, or a manifest: set one of them")
+    if chosen.manifest is None or not chosen.manifest.is_file():
+        raise ClusterError(
+            f"cluster.kubernetes.manifest {str(chosen.manifest or '')!r} is no file: name a DaskCluster manifest"
+        )
     operator = _extra("dask_kubernetes.operator", "kubernetes", "kubernetes")
-    if chosen.manifest is not None:
-        return operator.KubeCluster(namespace=chosen.namespace, custom_cluster_spec=str(chosen.manifest))
-    limit = settings.memory or f"{memory * 5 // 4 // 2**20}Mi"
-    return operator.KubeCluster(
-        name=chosen.name,
-        namespace=chosen.namespace,
-        image=chosen.image,
-        n_workers=workers,
-        resources={"requests": {"memory": limit}, "limits": {"memory": limit}},
-        env={name: str(value) for name, value in WORKER_ENVIRONMENT.items()},
-        worker_command=["dask", "worker", "--nthreads", str(IN_FLIGHT)],
-    )
+    return operator.KubeCluster(namespace=chosen.namespace, custom_cluster_spec=str(chosen.manifest))
 
 
 _MAKERS: Mapping[str, Callable[[Cluster, int, int], Any]] = {

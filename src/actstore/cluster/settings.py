@@ -56,11 +56,9 @@ class Slurm(Table):
 class Kubernetes(Table):
     """Pods that the operator of dask-kubernetes starts."""
 
-    image: Text | None = None
-    namespace: Text = "default"
-    name: Text = "actstore"
-    #: A ``DaskCluster`` manifest instead of the one that dask-kubernetes makes.
+    #: A ``DaskCluster`` manifest; its replicas are the workers.
     manifest: LocalPath | None = None
+    namespace: Text = "default"
 
 
 class Cluster(Table):

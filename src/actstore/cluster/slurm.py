@@ -90,6 +90,7 @@ class Jobs:
         self.cluster = SLURMCluster(**arguments(settings, memory, threads=threads, environment=environment))
         self._looked = time.monotonic()
         self._lost = 0
+        self._absent: set[Any] = set()
         try:
             # Awaited, or a refusal by sbatch would be seen by nobody.
             self.cluster.sync(self._submit)
@@ -118,7 +119,9 @@ class Jobs:
             return
         gone = [name for name, job in self.cluster.workers.items() if getattr(job, "job_id", None) not in queued]
         known = {str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()}
-        never = [name for name in gone if str(name) not in known]
+        # At two looks: a worker that came and ended is listed a little longer than its job.
+        absent = {name for name in gone if str(name) not in known}
+        never, self._absent = absent & self._absent, absent
         self._lost += len(never)
         if self._lost > LOST_JOBS * self.workers:
             raise ClusterError(

@@ -169,8 +169,8 @@ class S3Storage:
 
 
 def _short(error: BaseException) -> str:
-    """Without the debug form of the error that obstore appends, which holds whole requests."""
-    return one_line(error).split(" Debug source:")[0][:300]
+    """Without the server's page and the debug form of the error, which holds whole requests."""
+    return one_line(error).split(" Debug source:")[0].split(": <")[0]
 
 
 @cache
