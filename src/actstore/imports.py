@@ -25,7 +25,7 @@ def add_folder(folder: Path) -> None:
         _added.remove(other)
         if str(other) in sys.path:
             sys.path.remove(str(other))
-        for name in [name for name, module in list(sys.modules.items()) if _lies_in(other, name, module)]:
+        for name in [name for name, module in sys.modules.copy().items() if _lies_in(other, name, module)]:
             del sys.modules[name]
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

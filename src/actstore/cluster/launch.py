@@ -36,6 +36,7 @@ def _inline() -> Iterator[Inline]:
 @contextmanager
 def _configured(settings: Cluster) -> Iterator[None]:
     import dask
+    import distributed  # noqa: F401  Its import merges defaults, which must outlive these settings.
 
     with dask.config.set(
         {

@@ -1,0 +1,242 @@
+"""What stands between two attempts at one block, and between a capture and workers unlike it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+import actstore
+from actstore import commits, provenance
+from actstore.block import Engine
+from actstore.capture import capture, prepare_store
+from actstore.cluster import connect
+from actstore.errors import ClusterError, DataError, StoreError
+from actstore.plan import make_plan
+from actstore.shards import ShardWriter
+from actstore.spec import load_spec
+from actstore.storage import LocalStorage
+from actstore.storage.base import TEMPORARY
+from actstore.verify import verify
+from conftest import WriteSpec
+from stores import committed, expect_same, files_of, strays
+
+
+def test_an_attempt_that_woke_up_late_leaves_the_other_ones_files(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen while it infers, thawed when another worker has committed the block."""
+    spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
+    made, todo = prepare_store(make_plan(spec, device="cpu", timing=False))
+    plain = ShardWriter.write
+    times: dict[str, int] = {}
+
+    def write(self: ShardWriter, buffer: Any) -> None:
+        if not times:
+            times["begun"] = 0
+            other = Engine(made.job)
+            other.run(todo[0])
+            other.close()
+            times.update({key: (root / key).stat().st_mtime_ns for key in files_of(root) if TEMPORARY not in key})
+        plain(self, buffer)
+
+    root = Path(str(made.store.location))
+    monkeypatch.setattr(ShardWriter, "write", write)
+    engine = Engine(made.job)
+    report = engine.run(todo[0])
+    engine.close()
+    assert not report.failed
+    assert report.bytes == 0, "it wrote nothing"
+    times.pop("begun")
+    assert times == {key: (root / key).stat().st_mtime_ns for key in files_of(root)}
+    assert strays(root) == []
+
+
+def test_a_worker_of_a_killed_capture_cannot_commit_what_was_swept(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends its block while the next capture clears away what was left of it: before, while and after."""
+    spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
+    capture(spec, cluster="inline", device="cpu")
+    plan, _ = prepare_store(make_plan(spec, device="cpu", timing=False))
+    storage, layout = plan.store, plan.layout
+    (Path(str(storage.location)) / layout.committed.chunk_key(0)).unlink()
+    plain = LocalStorage.delete
+    calls = 0
+
+    def delete(self: LocalStorage, keys: Any) -> None:
+        nonlocal calls
+        calls += 1
+        plain(self, keys)
+        if calls == 1:
+            commits.write_record(storage, layout.committed, 0, plan.fingerprint.token)
+
+    monkeypatch.setattr(LocalStorage, "delete", delete)
+    commits.sweep(storage, layout, [0])
+    monkeypatch.undo()
+    assert not commits.is_finished(storage, layout, 0, plan.fingerprint.token)
+    with pytest.raises(StoreError, match="vanished before its block was committed"):
+        commits.commit(storage, layout, 0, plan.fingerprint.token)
+
+
+def test_a_block_that_lost_a_file_after_its_commit_is_no_success(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
+    plain = commits.commit
+
+    def commit(storage: LocalStorage, layout: Any, block: int, token: int, *, fsync: bool = False) -> None:
+        plain(storage, layout, block, token, fsync=fsync)
+        if block == 1:
+            storage.delete([layout.sharded[2].shard_key(block)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "commit", commit)
+        summary = capture(spec, cluster="inline", device="cpu")
+    (failed,) = summary.failed
+    assert "was lost after it was written: run capture again" in failed.error
+    assert committed(Path(str(summary.store))) == [0]
+    assert capture(spec, cluster="inline", device="cpu").done == 1
+    assert verify(summary.store).whole
+
+
+@pytest.mark.parametrize(("retries", "done"), [(0, False), (1, False), (2, True)])
+def test_a_block_that_fails_by_itself_is_tried_again(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int, done: bool
+) -> None:
+    spec = load_spec(write_spec(tmp_path, data__patients=["patient001"], run__retries=retries))
+    plain = commits.commit
+    failures = {0: 2}
+
+    def commit(storage: Any, layout: Any, block: int, token: int, *, fsync: bool = False) -> None:
+        if failures.get(block, 0):
+            failures[block] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        plain(storage, layout, block, token, fsync=fsync)
+
+    monkeypatch.setattr(commits, "commit", commit)
+    summary = capture(spec, cluster="inline", device="cpu")
+    assert summary.complete is done
+    if not done:
+        (failed,) = summary.failed
+        assert "Input/output error" in failed.error
+        assert failed.attempts == retries + 1
+        assert summary.done == 1
+
+
+@pytest.mark.parametrize("package", ["torch", "actstore"])
+def test_workers_of_other_versions_are_refused(
+    tiny_spec: Path, tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {**provenance.versions(), package: "0.0.1"}
+    monkeypatch.setattr("actstore.cluster.launch.versions", lambda: found)
+    with pytest.raises(ClusterError, match=rf"has {package} \S+, this process has 0\.0\.1: install the same versions"):
+        capture(load_spec(tiny_spec), store=tmp_path / "a.zarr", cluster="local", workers=1, device="cpu")
+    assert not (tmp_path / "a.zarr" / "committed" / "c.0").exists()
+
+
+def test_workers_that_do_not_see_the_store_are_refused(tiny_spec: Path, tmp_path: Path) -> None:
+    spec = load_spec(tiny_spec)
+    made, _ = prepare_store(make_plan(spec, store=tmp_path / "a.zarr", device="cpu", timing=False))
+    from actstore.cluster.checks import SameAsClient
+
+    elsewhere = replace(made.store, root=tmp_path / "elsewhere")  # type: ignore[type-var]
+    plugin = SameAsClient(provenance.versions(), elsewhere, made.store.read("zarr.json") or b"")
+
+    class Worker:
+        address = "tcp://far:1"
+
+        class status:
+            name = "running"
+
+    with pytest.raises(ClusterError, match=r"tcp://far:1 does not see the store at .*use a folder that all machines"):
+        plugin.setup(Worker())
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"kind": "tcp://127.0.0.1:9"}, "no scheduler answers at tcp://127.0.0.1:9"),
+        ({"kind": "none.json"}, "none.json: no such scheduler file"),
+        ({"kind": "slurm"}, "set cluster.interface"),
+        ({"kind": "kubernetes"}, "name a DaskCluster manifest"),
+        ({"kind": "cuda"}, r"pip install 'actstore\[cuda\]'"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(
+    write_spec: WriteSpec, tmp_path: Path, settings: dict[str, Any], why: str
+) -> None:
+    import dask
+
+    spec = load_spec(write_spec(tmp_path, cluster={**settings, "startup_timeout": 1}))
+    storage = LocalStorage(tmp_path)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ClusterError, match=why) as refused,
+        connect(spec.cluster, 1, memory=10**9, storage=storage),
+    ):
+        pass
+    assert "\n" not in str(refused.value)
+
+
+class TestInputsChange:
+    """An input file that is no longer what was planned, when a worker opens it."""
+
+    @pytest.mark.parametrize("how", ["removed", "truncated", "replaced", "replaced by another shape"])
+    def test_between_plan_and_capture(
+        self, write_spec: WriteSpec, tmp_path: Path, phantom_copy: Path, tiny_store: Path, how: str
+    ) -> None:
+        spec = load_spec(write_spec(tmp_path, data__root=phantom_copy))
+        victim = sorted(phantom_copy.rglob("patient002_frame??.nii.gz"))[0]
+        kept = victim.read_bytes()
+        import actstore.capture as capturing
+
+        plain = capturing.remaining
+
+        def remaining(plan: Any) -> Any:
+            todo = plain(plan)
+            if how == "removed":
+                victim.unlink()
+            elif how == "truncated":
+                victim.write_bytes(kept[: len(kept) // 2])
+            else:
+                image: Any = nibabel.load(victim)  # type: ignore[no-untyped-call]
+                pixels = np.asarray(image.dataobj)
+                pixels = pixels[..., :-1] if "shape" in how else pixels[::-1]
+                changed: Any = nibabel.Nifti1Image(pixels.copy(), image.affine)  # type: ignore[no-untyped-call]
+                changed.to_filename(victim)
+            return todo
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(capturing, "remaining", remaining)
+            summary = capture(spec, cluster="inline", device="cpu")
+        if how == "replaced":
+            # A whole file of the same shape is as good as the one before; the store knows which of them it saw.
+            assert summary.complete
+            victim.write_bytes(kept)
+            with pytest.raises(StoreError, match="its files changed since it was captured"):
+                capture(spec, cluster="inline", device="cpu")
+            return
+        (failed,) = summary.failed
+        assert summary.done == 3
+        assert "patient002" in failed.volume
+        assert str(victim.parent) in failed.error
+        if how == "removed":
+            with pytest.raises(DataError):
+                capture(spec, cluster="inline", device="cpu")
+        victim.write_bytes(kept)
+        assert capture(spec, cluster="inline", device="cpu").done == 1
+        expect_same(Path(str(summary.store)), tiny_store)
+
+
+def test_a_swept_store_keeps_its_finished_blocks(tiny_copy: Path, tiny_store: Path) -> None:
+    layout = actstore.open(tiny_copy).layout
+    commits.sweep(LocalStorage(tiny_copy), layout, ())
+    expect_same(tiny_copy, tiny_store)
+    shutil.rmtree(tiny_copy)
