@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from actstore import commits, lazy, metadata
 from actstore.errors import StoreError, one_line
+from actstore.fingerprint import Fingerprint
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
 from actstore.schema import DIFFERENCE_STATISTICS, SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
@@ -75,7 +76,20 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
         )
     if gone := [key for key in REQUIRED if key not in attributes]:
         raise StoreError(f"{storage} is damaged: its zarr.json has no {', '.join(gone)}; {REPAIR}")
+    if not fits_fingerprint(attributes):
+        raise StoreError(f"{storage} is damaged: its zarr.json does not fit the fingerprint in it; {REPAIR}")
     return attributes
+
+
+def fits_fingerprint(attributes: Mapping[str, Any]) -> bool:
+    """Whether what decides the stored numbers is what the attributes' own digests are of."""
+    stored = attributes["fingerprint"]
+    try:
+        layers = [Layer.from_json(layer) for layer in attributes["layers"]]
+        made = Fingerprint.of(stored["weights"], attributes["identity"], layers, attributes["blocks"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+    return bool(made.as_json() == stored)
 
 
 def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:

@@ -13,7 +13,6 @@ from crc32c import crc32c
 
 from actstore import commits, metadata
 from actstore.errors import StoreError
-from actstore.fingerprint import Fingerprint
 from actstore.layout import CHECKSUM_BYTES, SmallLayout
 from actstore.reader import ShardReader, read_small
 from actstore.schema import StoreLayout
@@ -85,9 +84,7 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
     storage = storage_at(location)
     there = dict(storage.files()) if storage.exists("zarr.json") or storage.exists(metadata.KEY) else {}
     damage, texts = _check_metadata(storage)
-    attributes = json.loads(texts["zarr.json"])["attributes"] if texts else read_attributes(storage)
-    if not texts:
-        _check_identity(storage, attributes)
+    attributes = json.loads(texts["zarr.json"])["attributes"] if texts else _without_copy(storage)
     store = _Expected(storage, attributes, there)
     damage += store.coordinates(texts)
     damage += store.records()
@@ -129,16 +126,14 @@ def _check_metadata(storage: Storage) -> tuple[list[Damage], dict[str, bytes]]:
     return damage, texts
 
 
-def _check_identity(storage: Storage, attributes: Mapping[str, Any]) -> None:
-    """Without a copy, root attributes must at least fit their own fingerprint."""
-    stored = attributes["fingerprint"]
-    layers = layout_of(attributes).layers
-    mine = Fingerprint.of(stored["weights"], attributes["identity"], layers, attributes["blocks"])
-    if mine.as_json() != stored:
+def _without_copy(storage: Storage) -> dict[str, Any]:
+    try:
+        return read_attributes(storage)
+    except StoreError as error:
         raise StoreError(
-            f"{storage}: its metadata do not fit their fingerprint, and their copy is damaged too: restore zarr.json "
-            "from a backup, or capture at another path"
-        )
+            f"{storage}: its zarr.json is damaged, and the copy of the metadata too: restore zarr.json from a backup, "
+            "or capture at another path"
+        ) from error
 
 
 class _Expected:

@@ -1,0 +1,175 @@
+"""Real processes in tests: the command line, a Dask scheduler with workers on loopback, and what /proc says of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from conftest import TESTS
+
+#: Workers and the command line find `networks` as pytest does.
+PYTHONPATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+LOOPBACK = "127.0.0.1"
+
+
+def until(happened: Callable[[], object], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"{seconds} s are over before {what}"
+        time.sleep(0.005)
+
+
+def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """The command line, started in a process group of its own. Warnings are errors."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", "from actstore.cli import main; main()", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment},
+    )
+
+
+@contextmanager
+def captured(spec: Path, cluster: str, *arguments: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """``actstore capture``, of whose processes none is left afterwards."""
+    command = ("capture", spec, "--cluster", cluster, "--device", "cpu", *arguments)
+    with actstore(*command, **environment) as process:
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 180) -> tuple[str, str]:
+    """What it wrote to standard output and standard error, when it ended by itself."""
+    try:
+        return process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill it and all that it started, and wait until they are dead."""
+    if alive(process.pid):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    until(lambda: not alive(process.pid), "killed processes are dead")
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
+    """Processes that are not yet dead and their fields in /proc from the state on."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if fields[0] not in "ZX":
+            yield int(stat.parent.name), fields
+
+
+def alive(group: int) -> list[int]:
+    """Processes of a group."""
+    return [pid for pid, fields in _stats() if int(fields[2]) == group]
+
+
+def workers_of(client: int) -> list[int]:
+    """Dask's local worker processes that ``client`` started."""
+    return sorted(pid for pid, fields in _stats() if int(fields[1]) == client and b"spawn_main" in _command(pid))
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@dataclass
+class DaskProcess:
+    """``dask scheduler`` or ``dask worker``, and where it logs."""
+
+    process: subprocess.Popen[bytes]
+    path: Path
+
+    @property
+    def log(self) -> str:
+        return self.path.read_text()
+
+    def says(self, pattern: str) -> str:
+        """The first match in its log, or nothing; it must be alive."""
+        found = re.search(pattern, self.log)
+        assert found or self.process.poll() is None, self.log
+        return found[0] if found else ""
+
+
+def start_dask(
+    log: Path,
+    *arguments: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+) -> DaskProcess:
+    with log.open("w") as file:
+        process = popen(
+            [sys.executable, "-m", "dask", *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PYTHONPATH": PYTHONPATH,
+                "OMP_NUM_THREADS": "1",
+                "DASK_TEMPORARY_DIRECTORY": str(log.parent),
+                **environment,
+            },
+        )
+    return DaskProcess(process, log)
+
+
+@dataclass
+class Loopback:
+    """A scheduler and its workers."""
+
+    address: str
+    scheduler: DaskProcess
+    workers: list[DaskProcess]
+
+
+@contextmanager
+def loopback(
+    folder: Path,
+    *,
+    workers: int = 2,
+    scheduler_environment: Mapping[str, str] = MappingProxyType({}),
+    worker_environment: Mapping[str, str] = MappingProxyType({}),
+    worker_options: Sequence[str] = ("--no-nanny",),
+) -> Iterator[Loopback]:
+    """``dask scheduler`` and ``dask worker`` on the loopback address; killed at the end."""
+    folder.mkdir()
+    with ExitStack() as stack:
+
+        def start(name: str, environment: Mapping[str, str], *arguments: str) -> DaskProcess:
+            made = start_dask(folder / f"{name}.log", *arguments, "--no-dashboard", environment=environment)
+            stack.enter_context(made.process)
+            stack.callback(made.process.kill)
+            return made
+
+        scheduler = start("scheduler", scheduler_environment, "scheduler", "--host", LOOPBACK, "--port", "0")
+        until(lambda: scheduler.says(r"Scheduler at:\s+\S+"), "the scheduler listens")
+        address = scheduler.says(r"Scheduler at:\s+\S+").split()[-1]
+        own = ("--host", LOOPBACK, "--nthreads", "2", *worker_options)
+        made = [
+            start(f"worker{number}", worker_environment, "worker", address, "--name", f"worker{number}", *own)
+            for number in range(workers)
+        ]
+        until(lambda: all(worker.says("Registered to") for worker in made), "workers are registered")
+        yield Loopback(address, scheduler, made)
