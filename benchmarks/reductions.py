@@ -26,6 +26,7 @@ from actstore.capture import capture
 from actstore.plan import make_plan
 from actstore.store import Store, open_store
 from actstore.units import human_bytes
+from actstore.verify import verify
 
 THREADS = 2
 
@@ -118,6 +119,7 @@ def main() -> None:
             "plain read, np.fromfile": partial(read_arrays, store),
             "all lazy statistics": partial(fused, store),
             "analysis.statistics of lazy arrays": partial(of_arrays, store),
+            "actstore verify, images too": partial(verify, summary.store),
             "tensorstore, read only": partial(with_tensorstore, store),
             "xarray over zarr-python": partial(with_xarray, store),
         }

@@ -91,9 +91,8 @@ class Lifetime(RuleBasedStateMachine):
     @precondition(lambda self: not self.wounds)
     @rule(operations=st.integers(0, 140))
     def capture_and_kill(self, operations: int) -> None:
-        with killed_after(operations):
-            with suppress(Killed):
-                self.run()
+        with killed_after(operations), suppress(Killed):
+            self.run()
         self.made = self.made or self.root.exists()
         after = set(committed(self.root)) if self.made else set()
         assert self.done <= after, "what was committed stays"

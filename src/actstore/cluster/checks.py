@@ -12,6 +12,11 @@ from actstore.provenance import versions
 from actstore.storage import Storage
 
 
+def _as_compared(package: str, version: str) -> str:
+    """Of Python only what changes its pickles and packages: 3.12 of 3.12.4."""
+    return version.rpartition(".")[0] if package == "python" else version
+
+
 class SameAsClient(WorkerPlugin):
     """Refuses a worker that would compute with other packages, or does not see the store.
 
@@ -30,7 +35,7 @@ class SameAsClient(WorkerPlugin):
         found = versions()
         for package, version in self.wanted.items():
             mine = found.get(package, "none")
-            if mine != version:
+            if _as_compared(package, mine) != _as_compared(package, version):
                 raise ClusterError(
                     f"{address} has {package} {mine}, this process has {version}: install the same versions on both "
                     "(constraints.txt pins a tested set)"
