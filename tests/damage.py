@@ -11,11 +11,11 @@ import numpy as np
 from crc32c import crc32c
 
 from actstore import commits
+from actstore.attributes import layout_of, read_attributes
 from actstore.layout import CHECKSUM_BYTES, ArrayLayout
 from actstore.schema import StoreLayout
 from actstore.storage import LocalStorage
 from actstore.storage.base import TEMPORARY
-from actstore.store import layout_of, read_attributes
 from actstore.verify import COORDINATES
 
 

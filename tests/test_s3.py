@@ -24,7 +24,9 @@ from actstore.errors import SpecError, StoreError
 from actstore.reduce import reduce_store
 from actstore.repair import repair
 from actstore.spec import load_spec
-from actstore.storage import s3, storage_at
+from actstore.storage import bucket as bucket_module
+from actstore.storage import lease as lease_module
+from actstore.storage import storage_at
 from actstore.storage.s3 import S3Storage
 from actstore.store import MissingBlocksWarning
 from actstore.tables import build_table
@@ -62,10 +64,10 @@ def server() -> Iterator[dict[str, str]]:
 def bucket(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
     for name, value in server.items():
         monkeypatch.setenv(name, value)
-    s3._bucket_of.cache_clear()
+    bucket_module._opened.cache_clear()
     store = S3Store("bucket")
     yield store
-    s3._bucket_of.cache_clear()
+    bucket_module._opened.cache_clear()
     keys = [entry["path"] for batch in obstore.list(store) for entry in batch]
     if keys:
         obstore.delete(store, keys)
@@ -208,7 +210,7 @@ def test_a_second_capture_is_kept_away(bucket: S3Store, monkeypatch: pytest.Monk
 
 
 def test_the_lease_of_a_killed_capture_is_taken_after_a_while(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "EXPIRY", 2.0)
+    monkeypatch.setattr(lease_module, "EXPIRY", 2.0)
     storage = S3Storage("bucket", "a.zarr")
     obstore.put(bucket, "a.zarr.lock", b'{"owner": "a capture that was killed"}')
     with pytest.raises(StoreError, match="or 2 s where it was killed"), storage.locked():
@@ -220,7 +222,7 @@ def test_the_lease_of_a_killed_capture_is_taken_after_a_while(bucket: S3Store, m
 
 
 def test_a_lease_is_renewed_and_its_loss_is_noticed(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "RENEWAL", 0.05)
+    monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
     storage = S3Storage("bucket", "a.zarr")
     with storage.locked() as lease:
         first = lock_of(bucket, "a.zarr")
@@ -244,7 +246,7 @@ def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, m
         time.sleep(0.5)
         return report
 
-    monkeypatch.setattr(s3, "RENEWAL", 0.05)
+    monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
     monkeypatch.setattr("actstore.capture.run_block", run_block)
     with pytest.raises(StoreError, match=r"another capture took over s3://bucket/lost\.zarr"):
         capture(load_spec(tiny_spec), store="s3://bucket/lost.zarr", cluster="inline", device="cpu")
@@ -275,22 +277,22 @@ def test_no_bucket_and_no_server_are_one_clear_line(
 ) -> None:
     with pytest.raises(StoreError, match=r"s3://nowhere/a\.zarr does not exist"):
         actstore.open("s3://nowhere/a.zarr")
-    with pytest.raises(StoreError, match=r"s3://nowhere/a\.zarr/: .*check the bucket") as failed:
+    with pytest.raises(StoreError, match=r"s3://nowhere/a\.zarr: .*check the bucket") as failed:
         capture(load_spec(tiny_spec), store="s3://nowhere/a.zarr", cluster="inline", device="cpu")
     assert SECRET not in str(failed.value)
     assert "\n" not in str(failed.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(s3, "RETRIES", {"max_retries": 0})
-    s3._bucket_of.cache_clear()
+    monkeypatch.setattr(bucket_module, "RETRIES", {"max_retries": 0})
+    bucket_module._opened.cache_clear()
     with pytest.raises(StoreError, match=r"s3://bucket/a\.zarr/zarr\.json: .*check the bucket, AWS_ENDPOINT_URL"):
         actstore.open("s3://bucket/a.zarr")
 
 
 def test_no_obstore_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    s3._obstore.cache_clear()
+    bucket_module.library.cache_clear()
     try:
         with pytest.raises(StoreError, match=r"pip install 'actstore\[s3\]'"):
             actstore.open("s3://bucket/a.zarr")
     finally:
-        s3._obstore.cache_clear()
+        bucket_module.library.cache_clear()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore import commits
+from actstore.attributes import read_attributes
 from actstore.block import BlockReport, closing_engine, run_block
 from actstore.cluster import LostWorker, connect
 from actstore.data import digest_files
@@ -25,7 +26,6 @@ from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
 from actstore.spec import Spec
 from actstore.storage import Location, Lock
-from actstore.store import read_attributes
 from actstore.template import Block, coordinate_files, files_of, update_coordinates
 
 Progress = Callable[[BlockReport, int, int], None]

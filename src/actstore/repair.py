@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from actstore import metadata
+from actstore.attributes import layout_of, read_attributes
 from actstore.capture import Progress, capture
 from actstore.errors import ActstoreError, StoreError
 from actstore.reduce import reduce_store
 from actstore.spec import Spec
 from actstore.storage import Location, Storage, storage_at
-from actstore.store import Store, layout_of, read_attributes
+from actstore.store import Store
 from actstore.verify import Damage
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore import commits, lazy, metadata
+from actstore import commits, lazy
+from actstore.attributes import REPAIR, layout_of, read_attributes, token_of
 from actstore.errors import StoreError, one_line
-from actstore.fingerprint import Fingerprint
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
-from actstore.schema import DIFFERENCE_STATISTICS, SCHEMA_VERSION, STATISTICS, Layer, StoreLayout
-from actstore.storage import Location, Storage, storage_at
+from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, Layer
+from actstore.storage import Location, storage_at
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
 
 if TYPE_CHECKING:
@@ -28,82 +27,8 @@ if TYPE_CHECKING:
     from actstore.rules import CaseRules
 
 
-#: Root attributes without which a store cannot be read, beside its schema and fingerprint.
-REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
-#: How damage to metadata is mended, at the end of messages about it.
-REPAIR = "`actstore verify STORE --repair` restores it"
-
-
 class MissingBlocksWarning(UserWarning):
     """The store is not complete: reductions see its committed blocks only."""
-
-
-def read_attributes(storage: Storage) -> dict[str, Any]:
-    """Root attributes of the store in ``storage``.
-
-    Raises
-    ------
-    StoreError
-        if there is no actstore store, one of another schema, or one whose metadata is damaged.
-    """
-    try:
-        content = storage.read("zarr.json")
-    except (NotADirectoryError, IsADirectoryError):
-        content = None
-    except OSError as error:
-        raise StoreError(f"{storage} cannot be read: {error.strerror}; check its permissions and disk") from error
-    if content is None:
-        if storage.is_empty():
-            raise StoreError(f"{storage} does not exist or is empty: give the path of an actstore store")
-        raise StoreError(f"{storage} holds something else than an actstore store: choose another path")
-    try:
-        attributes: dict[str, Any] = json.loads(content)["attributes"]
-        schema = attributes["schema"]
-        attributes["fingerprint"]["run"]
-    except (ValueError, KeyError, TypeError) as error:
-        if storage.exists(metadata.KEY):
-            raise StoreError(f"{storage} is damaged: its zarr.json cannot be read; {REPAIR}") from error
-        raise StoreError(f"{storage} holds something else than an actstore store: choose another path") from error
-    if type(schema) is not int:
-        raise StoreError(f"{storage} has schema {schema!r}, which is no number: its zarr.json is damaged; {REPAIR}")
-    if schema > SCHEMA_VERSION:
-        raise StoreError(
-            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: install a newer actstore"
-        )
-    if schema < SCHEMA_VERSION:
-        raise StoreError(
-            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: capture it again at another path"
-        )
-    if gone := [key for key in REQUIRED if key not in attributes]:
-        raise StoreError(f"{storage} is damaged: its zarr.json has no {', '.join(gone)}; {REPAIR}")
-    if not fits_fingerprint(attributes):
-        raise StoreError(f"{storage} is damaged: its zarr.json does not fit the fingerprint in it; {REPAIR}")
-    return attributes
-
-
-def fits_fingerprint(attributes: Mapping[str, Any]) -> bool:
-    """Whether what decides the stored numbers is what the attributes' own digests are of."""
-    stored = attributes["fingerprint"]
-    try:
-        layers = [Layer.from_json(layer) for layer in attributes["layers"]]
-        made = Fingerprint.of(stored["weights"], attributes["identity"], layers, attributes["blocks"])
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return False
-    return bool(made.as_json() == stored)
-
-
-def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
-    """The arrays of the store with these root attributes."""
-    identity = attributes["identity"]
-    return StoreLayout(
-        blocks=len(attributes["blocks"]),
-        slots=attributes["slots"],
-        conditions=1 + sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"]),
-        classes=len(attributes["classes"]),
-        space=tuple(identity["preprocess"]["size"]),
-        dtype=identity["dtype"],
-        layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
-    )
 
 
 class Store:
@@ -115,7 +40,7 @@ class Store:
         classes: list[str] = self.attributes["classes"]
         self.layout = layout_of(self.attributes)
         self.class_names = tuple(classes)
-        self.token = int(self.attributes["fingerprint"]["run"][:16], 16) or 1
+        self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout, self.token)
         coordinates = self._coordinates()

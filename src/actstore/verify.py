@@ -12,13 +12,13 @@ from typing import Any, Literal
 from crc32c import crc32c
 
 from actstore import commits, metadata
+from actstore.attributes import layout_of, read_attributes, token_of
 from actstore.errors import StoreError
 from actstore.layout import CHECKSUM_BYTES, SmallLayout
 from actstore.reader import ShardReader, read_small
 from actstore.schema import StoreLayout
 from actstore.storage import Location, Storage, storage_at
 from actstore.storage.base import TEMPORARY
-from actstore.store import layout_of, read_attributes
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
 
 COORDINATES = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES, "true_class", "predicted_class", "axis")
@@ -142,7 +142,7 @@ class _Expected:
     def __init__(self, storage: Storage, attributes: Mapping[str, Any], there: Mapping[str, int]) -> None:
         self.storage = storage
         self.layout: StoreLayout = layout_of(attributes)
-        self.token = int(attributes["fingerprint"]["run"][:16], 16) or 1
+        self.token = token_of(attributes)
         self.volumes: list[str] = attributes["blocks"]
         self.there = there
         #: Samples of each committed block.

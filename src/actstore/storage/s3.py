@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import socket
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
-from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.errors import StoreError, one_line
+from actstore.errors import StoreError
+from actstore.storage.bucket import library, naming, opened
+from actstore.storage.lease import Lease
 
 #: Bytes fetched ahead of sequential reads: a request costs some ten milliseconds.
 READ_AHEAD = 16 * 2**20
@@ -27,14 +21,6 @@ READ_AHEAD = 16 * 2**20
 TAIL = 64 * 2**10
 #: Bytes of one part of a multipart upload.
 PART = 16 * 2**20
-#: Seconds between two renewals of the lease, and without one after which it counts as given up.
-RENEWAL = 20.0
-EXPIRY = 120.0
-
-#: Requests that fail are tried again this often.
-RETRIES: Any = {"max_retries": 5}
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,7 +63,7 @@ class S3Storage:
     def read(self, key: str) -> bytes | None:
         with self._naming(key):
             try:
-                return bytes(_obstore().get(self._store, self._path(key)).bytes())
+                return bytes(library().get(self._store, self._path(key)).bytes())
             except FileNotFoundError:
                 return None
 
@@ -94,7 +80,7 @@ class S3Storage:
 
     def write(self, key: str, content: bytes, *, fsync: bool = False) -> None:
         with self._naming(""):
-            _obstore().put(self._store, self._path(key), content)
+            library().put(self._store, self._path(key), content)
 
     def sink(self, key: str, size: int, *, fsync: bool = False) -> S3Sink:
         return S3Sink(self, key)
@@ -102,7 +88,7 @@ class S3Storage:
     def exists(self, key: str) -> bool:
         with self._naming(key):
             try:
-                _obstore().head(self._store, self._path(key))
+                library().head(self._store, self._path(key))
             except FileNotFoundError:
                 return False
             return True
@@ -111,11 +97,11 @@ class S3Storage:
         paths = [self._path(key) for key in keys]
         with self._naming(""):
             if paths:
-                _obstore().delete(self._store, paths)
+                library().delete(self._store, paths)
 
     def files(self) -> Iterator[tuple[str, int]]:
         with self._naming(""):
-            for batch in _obstore().list(self._store, self.prefix):
+            for batch in library().list(self._store, self.prefix):
                 for entry in batch:
                     yield entry["path"][len(self.prefix) + 1 :], entry["size"]
 
@@ -132,7 +118,7 @@ class S3Storage:
 
     @contextmanager
     def locked(self) -> Iterator[Lease]:
-        lease = Lease(self)
+        lease = Lease(self._store, f"{self.prefix}.lock", self.location)
         lease.acquire()
         try:
             yield lease
@@ -145,56 +131,17 @@ class S3Storage:
     def zarr(self) -> Any:
         from zarr.storage import ObjectStore
 
-        return ObjectStore(_bucket(self.bucket, self.prefix), read_only=True)
+        return ObjectStore(opened(self.bucket, self.prefix), read_only=True)
 
     @property
     def _store(self) -> Any:
-        return _bucket(self.bucket)
+        return opened(self.bucket)
 
     def _path(self, key: str) -> str:
         return f"{self.prefix}/{key}"
 
-    @contextmanager
-    def _naming(self, key: str) -> Iterator[None]:
-        """Errors of the object store as one line that names the object; that ``key`` is not there is none of them."""
-        exceptions = _obstore().exceptions
-        try:
-            yield
-        except (exceptions.BaseError, OSError) as error:
-            if isinstance(error, FileNotFoundError) and key:
-                raise
-            raise StoreError(
-                f"{self.at(key)}: {_short(error)}; check the bucket, AWS_ENDPOINT_URL and credentials, then run again"
-            ) from error
-
-
-def _short(error: BaseException) -> str:
-    """Without the server's page and the debug form of the error, which holds whole requests."""
-    return one_line(error).split(" Debug source:")[0].split(": <")[0]
-
-
-@cache
-def _obstore() -> Any:
-    try:
-        import obstore
-    except ImportError as error:
-        raise StoreError("stores at s3:// need obstore: pip install 'actstore[s3]'") from error
-    return obstore
-
-
-@cache
-def _bucket_of(bucket: str, prefix: str, _process: int) -> Any:
-    _obstore()
-    from obstore.store import S3Store
-
-    try:
-        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES)
-    except Exception as error:
-        raise StoreError(f"s3://{bucket} cannot be used: {_short(error)}; check the AWS_… environment") from error
-
-
-def _bucket(bucket: str, prefix: str = "") -> Any:
-    return _bucket_of(bucket, prefix, os.getpid())
+    def _naming(self, key: str) -> AbstractContextManager[None]:
+        return naming(self.at(key), may_be_missing=bool(key))
 
 
 class S3File:
@@ -203,7 +150,7 @@ class S3File:
     def __init__(self, storage: S3Storage, key: str) -> None:
         self._storage, self._key = storage, key
         with storage._naming(key):
-            found = _obstore().get(storage._store, storage._path(key), options={"range": {"suffix": TAIL}})
+            found = library().get(storage._store, storage._path(key), options={"range": {"suffix": TAIL}})
             self.size: int = found.meta["size"]
             self._tail = memoryview(bytes(found.bytes()))
         self._ahead = memoryview(b"")
@@ -219,7 +166,7 @@ class S3File:
         if not self._start <= offset <= end <= self._start + len(self._ahead):
             fetched = min(self.size, max(end, offset + READ_AHEAD if offset == self._next else 0))
             with self._storage._naming(self._key):
-                content = _obstore().get_range(
+                content = library().get_range(
                     self._storage._store, self._storage._path(self._key), start=offset, end=fetched
                 )
             self._ahead, self._start = memoryview(content), offset
@@ -242,7 +189,7 @@ class S3Sink:
     def append(self, memory: NDArray[np.uint8], start: int, stop: int, *, last: bool) -> None:
         with self._storage._naming(self._key):
             if self._writer is None:
-                self._writer = _obstore().open_writer(
+                self._writer = library().open_writer(
                     self._storage._store, self._storage._path(self._key), buffer_size=PART
                 )
             # A copy: the writer keeps what it is given until it has a whole part.
@@ -254,87 +201,3 @@ class S3Sink:
 
     def abandon(self) -> None:
         self._writer = None
-
-
-class Lease:
-    """An object beside the store, made only where there is none, and renewed while a capture runs."""
-
-    def __init__(self, storage: S3Storage) -> None:
-        self._storage = storage
-        self._path = f"{storage.prefix}.lock"
-        self._etag = ""
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
-        self._renewals = 0
-        self._released = Event()
-        self._thread = Thread(target=self._renew, name="actstore-lease", daemon=True)
-        self.held = True
-
-    def acquire(self) -> None:
-        obstore = _obstore()
-        with self._storage._naming(""):
-            try:
-                self._put("create")
-            except obstore.exceptions.AlreadyExistsError:
-                self._take_over()
-        self._thread.start()
-
-    def _put(self, mode: Any) -> None:
-        self._renewals += 1
-        content = json.dumps({"owner": self._owner, "renewals": self._renewals}).encode()
-        found = _obstore().put(self._storage._store, self._path, content, mode=mode, use_multipart=False)
-        self._etag = found["e_tag"]
-
-    def _take_over(self) -> None:
-        """Take a lease that was not renewed for `EXPIRY` seconds by the server's clock; refuse otherwise."""
-        obstore = _obstore()
-        store = self._storage._store
-        refusal = StoreError(
-            f"another capture is writing to {self._storage}: wait for it to end, or {EXPIRY:.0f} s where it was "
-            "killed, then run again"
-        )
-        try:
-            theirs = obstore.head(store, self._path)
-            if (self._server_time() - theirs["last_modified"]).total_seconds() < EXPIRY:
-                raise refusal
-            self._put({"e_tag": theirs["e_tag"]})
-        except (FileNotFoundError, obstore.exceptions.PreconditionError) as error:
-            raise refusal from error
-
-    def _server_time(self) -> datetime:
-        obstore, store = _obstore(), self._storage._store
-        path = f"{self._path}.{uuid.uuid4().hex}"
-        obstore.put(store, path, b"")
-        try:
-            found: datetime = obstore.head(store, path)["last_modified"]
-        finally:
-            obstore.delete(store, path)
-        return found
-
-    def _renew(self) -> None:
-        while not self._released.wait(RENEWAL):
-            try:
-                self._put({"e_tag": self._etag})
-            except _obstore().exceptions.PreconditionError:
-                if self._is_ours():
-                    continue
-                self.held = False
-                log.warning("%s: another capture took the lease", self._storage)
-                return
-            except Exception as error:
-                log.warning("%s: the lease could not be renewed: %s", self._storage, _short(error))
-
-    def _is_ours(self) -> bool:
-        """A renewal whose answer was lost, and that was tried again, is refused though the first try succeeded."""
-        try:
-            found = _obstore().get(self._storage._store, self._path)
-            self._etag = found.meta["e_tag"]
-            return bool(json.loads(bytes(found.bytes()))["owner"] == self._owner)
-        except FileNotFoundError:
-            return False
-
-    def release(self) -> None:
-        self._released.set()
-        self._thread.join()
-        if self.held:
-            with self._storage._naming(""):
-                _obstore().delete(self._storage._store, self._path)

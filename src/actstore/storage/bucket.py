@@ -1,0 +1,65 @@
+"""Buckets through obstore, which reads endpoint, region and credentials from the usual ``AWS_…`` environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from actstore.errors import StoreError, one_line
+
+#: Requests that fail are tried again this often.
+RETRIES: Any = {"max_retries": 5}
+
+
+@cache
+def library() -> Any:
+    """The module obstore.
+
+    Raises
+    ------
+    StoreError
+        if it is not installed.
+    """
+    try:
+        import obstore
+    except ImportError as error:
+        raise StoreError("stores at s3:// need obstore: pip install 'actstore[s3]'") from error
+    return obstore
+
+
+def opened(bucket: str, prefix: str = "") -> Any:
+    """obstore's handle of a bucket, one a process: threads below it do not survive a fork."""
+    return _opened(bucket, prefix, os.getpid())
+
+
+@cache
+def _opened(bucket: str, prefix: str, _process: int) -> Any:
+    library()
+    from obstore.store import S3Store
+
+    try:
+        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES)
+    except Exception as error:
+        raise StoreError(f"s3://{bucket} cannot be used: {short(error)}; check the AWS_… environment") from error
+
+
+def short(error: BaseException) -> str:
+    """Without the server's page and the debug form of the error, which holds whole requests."""
+    return one_line(error).split(" Debug source:")[0].split(": <")[0]
+
+
+@contextmanager
+def naming(where: str, *, may_be_missing: bool = False) -> Iterator[None]:
+    """Errors of the object store as one line that names the object; that it is not there may be none of them."""
+    exceptions = library().exceptions
+    try:
+        yield
+    except (exceptions.BaseError, OSError) as error:
+        if isinstance(error, FileNotFoundError) and may_be_missing:
+            raise
+        raise StoreError(
+            f"{where}: {short(error)}; check the bucket, AWS_ENDPOINT_URL and credentials, then run again"
+        ) from error
