@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,11 @@ import actstore
 from actstore import commits, metadata
 from actstore.capture import capture
 from actstore.cli import main
-from actstore.errors import StoreError
+from actstore.errors import ActstoreError, StoreError
 from actstore.repair import repair
 from actstore.spec import load_spec
+from actstore.storage import LocalStorage
+from actstore.storage.local import LocalFile
 from actstore.verify import verify
 from conftest import WriteSpec
 from damage import DAMAGE, Wound
@@ -155,3 +160,97 @@ def test_the_command_line_names_volumes_and_layers(tiny_copy: Path) -> None:
     mended = runner.invoke(main, ["verify", str(tiny_copy), "--repair", "--cluster", "inline", "--device", "cpu"])
     assert mended.exit_code == 0, mended.stderr
     assert runner.invoke(main, ["verify", str(tiny_copy)]).exit_code == 0
+
+
+@pytest.mark.parametrize("folder", ["layers/L01", "layers", "statistics", "committed", "valid", "metadata", "inputs"])
+def test_a_lost_folder_comes_back(tiny_copy: Path, tiny_store: Path, folder: str) -> None:
+    shutil.rmtree(tiny_copy / folder)
+    mend(tiny_copy)
+    assert verify(tiny_copy).whole
+    expect_same(tiny_copy, tiny_store)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", bytes(4)])
+def test_a_coordinate_without_content_is_damage(tiny_copy: Path, content: bytes) -> None:
+    (tiny_copy / "valid" / "c.0").write_bytes(content)
+    assert [damage.key for damage in verify(tiny_copy).damage] == ["valid/c.0"]
+
+
+@pytest.mark.parametrize("how", ["missing", "other type"])
+def test_metadata_are_compared_with_the_roots_where_their_copy_is_lost(
+    tiny_copy: Path, tiny_store: Path, how: str
+) -> None:
+    (tiny_copy / metadata.KEY).unlink()
+    path = tiny_copy / "layers/L01/activation/zarr.json"
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_text(path.read_text().replace("float32", "float16"))
+    found = verify(tiny_copy)
+    assert {damage.key for damage in found.damage} == {metadata.KEY, "layers/L01/activation/zarr.json"}
+    mend(tiny_copy)
+    assert verify(tiny_copy).whole
+    for original in tiny_store.rglob("zarr.json"):
+        assert (tiny_copy / original.relative_to(tiny_store)).read_bytes() == original.read_bytes()
+    assert (tiny_copy / metadata.KEY).read_bytes() == (tiny_store / metadata.KEY).read_bytes()
+
+
+def test_layers_on_another_disk_behind_a_link(tiny_copy: Path, tmp_path: Path) -> None:
+    (tiny_copy / "layers").rename(tmp_path / "elsewhere")
+    (tiny_copy / "layers").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tiny_copy)
+    assert verify(tiny_copy).whole
+
+
+@pytest.mark.parametrize("how", ["cluster", "data"])
+def test_a_repair_that_cannot_begin_gives_nothing_up(
+    write_spec: WriteSpec, tmp_path: Path, phantom_copy: Path, how: str
+) -> None:
+    spec = load_spec(write_spec(tmp_path, data__root=phantom_copy))
+    root = Path(str(capture(spec, cluster="inline", device="cpu").store))
+    DAMAGE["bit in a shard"](root, random.Random(4))
+    found = verify(root)
+    if how == "data":
+        phantom_copy.rename(phantom_copy.with_name("moved"))
+    with pytest.raises(ActstoreError):
+        repair(root, found.damage, cluster="clod" if how == "cluster" else "inline", device="cpu")
+    assert len(list((root / "committed").glob("c.*"))) == 4
+
+
+def test_a_storage_that_does_not_answer_is_no_damage(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to `verify` nor to a capture, which would delete healthy blocks."""
+    plain = LocalStorage.fill
+
+    def fill(self: LocalStorage, key: str, content: bytearray) -> int | None:
+        if key == "committed/c.1":
+            raise StoreError(f"{key}: 503 Slow Down")
+        return plain(self, key, content)
+
+    store = actstore.open(tiny_copy)
+    monkeypatch.setattr(LocalStorage, "fill", fill)
+    for look in (
+        lambda: verify(tiny_copy),
+        lambda: commits.finished(LocalStorage(tiny_copy), store.layout, store.token, mending=True),
+        lambda: commits.is_finished(LocalStorage(tiny_copy), store.layout, 1, store.token),
+    ):
+        with pytest.raises(StoreError, match="503"):
+            look()
+
+
+def test_a_sector_that_cannot_be_read_is_damage(
+    tiny_copy: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LocalFile.read_into
+
+    def read_into(self: LocalFile, view: memoryview, offset: int) -> int:
+        if "L02" in os.readlink(f"/proc/self/fd/{self._fd}") and offset == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(self, view, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFile, "read_into", read_into)
+        found = verify(tiny_copy)
+    assert {damage.what for damage in found.damage} == {"cannot be read: Input/output error"}
+    assert len(found.damage) == 4
+    repair(tiny_copy, found.damage, cluster="inline", device="cpu")
+    expect_same(tiny_copy, tiny_store)

@@ -33,6 +33,8 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{storage} cannot be read: {error.strerror}; check its permissions and disk") from error
     if content is None:
+        if storage.exists(metadata.KEY):
+            raise StoreError(f"{storage} is damaged: its zarr.json is missing; {REPAIR}")
         if storage.is_empty():
             raise StoreError(f"{storage} does not exist or is empty: give the path of an actstore store")
         raise StoreError(f"{storage} holds something else than an actstore store: choose another path")

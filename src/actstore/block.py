@@ -183,7 +183,7 @@ class Engine:
             whatever made it fail; nothing of the block is then committed.
         """
         job, spec = self.job, self.job.spec
-        if commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token):
+        if self._is_done(block):
             return BlockReport(block.index, block.name)
         volume = read_volume(block.file, spec.data.classes)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)
@@ -195,7 +195,7 @@ class Engine:
         inference = Inference(self.model, self.device, job.layout, job.batch_size, spec, volume)
         statistics = BlockStatistics(job.layout, samples)
         size = self._write(block, inference, statistics)
-        if size is None:
+        if size is None or self._is_done(block):
             return BlockReport(block.index, block.name)
         size += self._write_small(block, volume, inference, statistics)
         commits.commit(job.store, job.layout, block.index, job.fingerprint.token, fsync=spec.store.fsync)
@@ -207,6 +207,11 @@ class Engine:
             forward_passes=inference.forward_passes,
             bytes=size,
         )
+
+    def _is_done(self, block: Block) -> bool:
+        """Whether the block is committed: by a worker that was given it while this one was taken for lost."""
+        job = self.job
+        return commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token)
 
     def _write(self, block: Block, inference: Inference, statistics: BlockStatistics) -> int | None:
         """Infer and write everything with pixels. Returns bytes written; ``None`` if the block was done meanwhile."""
@@ -245,8 +250,7 @@ class Engine:
                     self.ring.give(writing[-1])
             wait(writing)
             _raise_any(writing)
-            if commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token):
-                # Another worker was given this block while this one was taken for lost, and has done it.
+            if self._is_done(block):
                 return None
             return sum(writer.close() for writer in writers)
 

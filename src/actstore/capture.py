@@ -124,13 +124,17 @@ def _computed(plan: Plan, todo: Sequence[Block], lock: Lock, stopping: Callable[
     """The final report of each block, as they end; fewer where an end was asked for."""
     waiting = deque(todo)
     attempts: Counter[int] = Counter()
-    cluster = connect(
-        plan.spec.cluster,
-        min(plan.workers, len(todo)),
-        memory=plan.worker_memory,
-        storage=plan.store,
-    )
-    with stoppable(stopping) as stop, cluster as executor, closing_engine():
+    with (
+        stoppable(stopping) as stop,
+        connect(
+            plan.spec.cluster,
+            min(plan.workers, len(todo)),
+            memory=plan.worker_memory,
+            storage=plan.store,
+            stopped=lambda: stop.requested,
+        ) as executor,
+        closing_engine(),
+    ):
 
         def next_block() -> Block | None:
             return waiting.popleft() if waiting and lock.held and not stop.requested else None
@@ -185,14 +189,15 @@ def ensure_store(plan: Plan) -> Plan:
         if the run does not fit the disk or memory.
     """
     if not plan.store.is_empty():
-        stored = _check_same_run(plan)
+        stored = check_same_run(plan)
         layout = replace(plan.layout, slots=int(stored["slots"]))
         # Another batch size would change the last bits of what is still to come.
         batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
         return replace(plan, layout=layout, ring_samples=ring_samples(layout, plan.device), batch_size=batch_size)
     check_resources(plan, plan.bytes)
     conditions, classes = plan.spec.conditions, plan.spec.class_names
-    plan.store.create(files_of(plan.layout, plan.blocks, conditions, classes, attributes(plan)))
+    files = files_of(plan.layout, plan.blocks, conditions, classes, attributes(plan))
+    plan.store.create(files, fsync=plan.spec.store.fsync)
     return plan
 
 
@@ -216,7 +221,8 @@ def remaining(plan: Plan) -> list[Block]:
         commits.sweep(plan.store, plan.layout, [block.index for block in todo])
         check_resources(plan, sum(plan.layout.block_bytes(block.samples) for block in todo))
     conditions, classes = plan.spec.conditions, plan.spec.class_names
-    update_coordinates(plan.store, coordinate_files(plan.layout, plan.blocks, conditions, classes))
+    files = coordinate_files(plan.layout, plan.blocks, conditions, classes)
+    update_coordinates(plan.store, files, fsync=plan.spec.store.fsync)
     return todo
 
 
@@ -240,7 +246,14 @@ def attributes(plan: Plan) -> dict[str, object]:
     }
 
 
-def _check_same_run(plan: Plan) -> dict[str, Any]:
+def check_same_run(plan: Plan) -> dict[str, Any]:
+    """Attributes of the plan's store.
+
+    Raises
+    ------
+    StoreError
+        if it is of another run, saying in what it differs.
+    """
     stored = read_attributes(plan.store)
     theirs, mine = stored["fingerprint"], plan.fingerprint.as_json()
     if theirs["run"] == mine["run"]:
@@ -280,7 +293,7 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
         record = plan.layout.source
         stored = read_small(plan.store, record, block.index)
         if stored is None:
-            return f"{block.name}: the record of its files is gone; delete its commit record and capture again"
+            return f"{block.name}: the record of its files is gone; `actstore verify STORE --repair` computes it again"
         try:
             same = stored.tobytes() == digest_files(block.file)
         except DataError as error:

@@ -221,20 +221,21 @@ def verify(
 ) -> None:
     """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
     from actstore import text
+    from actstore.spec import load_spec
 
+    loaded = load_spec(spec) if spec else None
     found = verified(store)
     if found.whole or not repair:
         text.show_verification(found)
         sys.exit(0 if found.whole else 1)
     from actstore.repair import repair as mend
-    from actstore.spec import load_spec
 
     text.show_damage(found)
     with text.block_progress() as progress:
         mend(
             store,
             found.damage,
-            spec=load_spec(spec) if spec else None,
+            spec=loaded,
             cluster=cluster,
             workers=workers,
             device=device,

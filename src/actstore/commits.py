@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.errors import StoreError
+from actstore.errors import DamageError, StoreError
 from actstore.layout import SmallLayout
 from actstore.reader import each, read_small
 from actstore.schema import StoreLayout
@@ -16,7 +16,7 @@ from actstore.shards import write_small
 from actstore.storage import Storage
 from actstore.storage.base import TEMPORARY
 
-_CHUNK_KEY = re.compile(r"(?P<array>.+)/c\.(?P<block>\d+)(\.0)*")
+_CHUNK_KEY = re.compile(r"(?P<array>.+)/c\.(?P<block>0|[1-9]\d*)(?P<rest>(\.0)*)")
 
 
 def small_files(layout: StoreLayout) -> Iterator[SmallLayout]:
@@ -33,15 +33,15 @@ def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
         yield array.shard_key(block)
 
 
-def block_of(key: str, arrays: Collection[str]) -> int | None:
-    """The block that owns the file at ``key`` of one of ``arrays`` (paths); ``None`` for any other file."""
+def block_of(key: str, arrays: Mapping[str, str]) -> int | None:
+    """The block that owns the file at ``key`` of one of ``arrays`` (`block_arrays`); ``None`` for any other file."""
     found = _CHUNK_KEY.fullmatch(key)
-    return int(found["block"]) if found and found["array"] in arrays else None
+    return int(found["block"]) if found and arrays.get(found["array"]) == found["rest"] else None
 
 
-def block_arrays(layout: StoreLayout) -> set[str]:
-    """Paths of the arrays that blocks fill."""
-    return {small.path for small in small_files(layout)} | {array.path for array in layout.sharded}
+def block_arrays(layout: StoreLayout) -> dict[str, str]:
+    """Paths of the arrays that blocks fill, and how the names of their files end behind the block's number."""
+    return {key.rpartition("/")[0]: key.rpartition("/c.0")[2] for key in block_files(layout, 0)}
 
 
 def sweep(storage: Storage, layout: StoreLayout, unfinished: Collection[int]) -> None:
@@ -95,6 +95,10 @@ def commit(storage: Storage, layout: StoreLayout, block: int, token: int, *, fsy
                 f"{storage.at(key)} vanished before its block was committed: run one capture at a time into a store"
             )
     write_record(storage, layout.committed, block, token, fsync=fsync)
+    if not storage.exists(layout.source.chunk_key(block)):
+        # Swept between the look and the record, by a capture that took this worker's for dead.
+        storage.delete([layout.committed.chunk_key(block)])
+        raise StoreError(f"{storage.at(layout.source.chunk_key(block))} vanished while its block was committed")
 
 
 def write_record(storage: Storage, record: SmallLayout, block: int, token: int, *, fsync: bool = False) -> int:
@@ -116,7 +120,7 @@ def is_finished(storage: Storage, layout: StoreLayout, block: int, token: int) -
     for record in (layout.committed,) if layout.keeps_all else (layout.committed, layout.reduced):
         try:
             found = read_small(storage, record, block)
-        except StoreError:
+        except DamageError:
             return False
         if found is None or int(found[0]) != token:
             return False
@@ -147,7 +151,7 @@ def committed(
         for block, _ in blocks:
             try:
                 found = read_small(storage, record, block)
-            except StoreError:
+            except DamageError:
                 if not mending:
                     raise
                 continue

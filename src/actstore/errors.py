@@ -27,6 +27,10 @@ class StoreError(ActstoreError):
     """A store that is missing, damaged, of another run, or of a newer schema."""
 
 
+class DamageError(StoreError):
+    """A file of a store that is missing, or not as it was written: not one that could not be reached."""
+
+
 class ClusterError(ActstoreError):
     """Workers or a scheduler that do not start, are not reached, are lost, or differ from this process."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 from crc32c import crc32c
 
-from actstore.errors import StoreError
+from actstore.errors import DamageError
 from actstore.layout import CHECKSUM_BYTES
 from actstore.storage import Storage
 
@@ -44,14 +45,38 @@ def read_copy(storage: Storage) -> dict[str, bytes]:
 
     Raises
     ------
-    StoreError
+    DamageError
         if the copy is missing or damaged.
     """
     content = storage.read(KEY)
     if content is None:
-        raise StoreError(f"{storage.at(KEY)}, the copy of the metadata, is missing")
-    body = content[:-CHECKSUM_BYTES]
-    if len(content) <= CHECKSUM_BYTES or crc32c(body) != int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
-        raise StoreError(f"{storage.at(KEY)}, the copy of the metadata, is damaged (length or checksum)")
-    texts: dict[str, str] = json.loads(zlib.decompressobj().decompress(body))
+        raise DamageError(f"{storage.at(KEY)}, the copy of the metadata, is missing")
+    if not has_checksum(content):
+        raise DamageError(f"{storage.at(KEY)}, the copy of the metadata, is damaged (length or checksum)")
+    texts: dict[str, str] = json.loads(zlib.decompressobj().decompress(content[:-CHECKSUM_BYTES]))
     return {key: text.encode() for key, text in texts.items()}
+
+
+def has_checksum(content: bytes) -> bool:
+    """Whether there is something, and the crc32c behind it is its own."""
+    body, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+    return len(body) > 0 and crc32c(body) == int.from_bytes(stored, "little")
+
+
+def consolidated(root: bytes) -> dict[str, bytes]:
+    """Every ``zarr.json`` as the root's says it is; their spelling may differ from the files'."""
+    entries = json.loads(root).get("consolidated_metadata", {}).get("metadata", {})
+    return {f"{path}/zarr.json": _spelled(entry) for path, entry in entries.items()}
+
+
+def _spelled(entry: Mapping[str, Any]) -> bytes:
+    """As in a file of its own, where groups hold no consolidated metadata."""
+    return json.dumps({key: value for key, value in entry.items() if key != "consolidated_metadata"}, indent=2).encode()
+
+
+def same(found: bytes, wanted: bytes) -> bool:
+    """Whether two pieces of metadata say the same."""
+    try:
+        return bool(json.loads(found) == json.loads(wanted))
+    except ValueError:
+        return False

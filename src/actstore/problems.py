@@ -38,4 +38,7 @@ def _problem(error: Any) -> str:
         return message
     if isinstance(error["input"], dict):
         return f"{where}: {message}"
+    if "://" in str(error["input"]):
+        # A URL may hold a secret; the message says what of it matters.
+        return f"{where}: {message}"
     return f"{where} = {error['input']!r}: {message}"

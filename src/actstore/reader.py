@@ -13,7 +13,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from actstore import pool
-from actstore.errors import StoreError
+from actstore.errors import DamageError
 from actstore.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
 from actstore.storage import Storage
 
@@ -31,7 +31,7 @@ def read_small(storage: Storage, layout: SmallLayout, block: int) -> NDArray[Any
 
     Raises
     ------
-    StoreError
+    DamageError
         if its length or checksum is wrong.
     """
     content = bytearray(layout.chunk_bytes)
@@ -45,7 +45,7 @@ def read_smalls(storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int
 
     Raises
     ------
-    StoreError
+    DamageError
         naming a file that is missing, or whose length or checksum is wrong.
     """
     parts = list(parts)
@@ -57,7 +57,7 @@ def read_smalls(storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int
         for block, samples in blocks:
             if not _read_whole(storage, layout.chunk_key(block), content):
                 path = storage.at(layout.chunk_key(block))
-                raise StoreError(f"{path} is missing from a committed block: {MEND}")
+                raise DamageError(f"{path} is missing from a committed block: {MEND}")
             found[position : position + samples] = chunk[:samples]
             position += samples
 
@@ -89,7 +89,7 @@ def _read_whole(storage: Storage, key: str, content: bytearray) -> bool:
         return False
     view = memoryview(content)
     if size != len(content) or crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
-        raise StoreError(f"{storage.at(key)} is damaged (length or checksum): {MEND}")
+        raise DamageError(f"{storage.at(key)} is damaged (length or checksum): {MEND}")
     return True
 
 
@@ -98,7 +98,7 @@ class ShardReader:
 
     Raises
     ------
-    StoreError
+    DamageError
         naming the file and what is wrong, if it is missing, truncated, or a checksum differs.
     """
 
@@ -110,7 +110,7 @@ class ShardReader:
         try:
             self._file = storage.open(key)
         except FileNotFoundError as error:
-            raise StoreError(f"{self.path} is missing from a committed block: {MEND}") from error
+            raise DamageError(f"{self.path} is missing from a committed block: {MEND}") from error
         try:
             self._check_index()
         except BaseException:
@@ -120,7 +120,7 @@ class ShardReader:
     def _check_index(self) -> None:
         size, expected = self._file.size, self.layout.shard_bytes(self.samples)
         if size != expected:
-            raise StoreError(f"{self.path} has {size} bytes instead of {expected}: {MEND}")
+            raise DamageError(f"{self.path} has {size} bytes instead of {expected}: {MEND}")
         content = bytearray(self.layout.index_bytes)
         self._read(memoryview(content), size - len(content))
         index = self.layout.index(self.samples).tobytes()
@@ -130,8 +130,8 @@ class ShardReader:
         if crc32c(body) == int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
             entries = np.frombuffer(body, "<u8").reshape(-1, 2) != np.frombuffer(index, "<u8").reshape(-1, 2)
             slot, number = divmod(int(np.flatnonzero(entries.any(axis=1))[0]), self.layout.chunks_per_sample)
-            raise StoreError(f"{self.path} has no inner chunk {number} of slot {slot}: {MEND}")
-        raise StoreError(f"{self.path} has a damaged shard index: {MEND}")
+            raise DamageError(f"{self.path} has no inner chunk {number} of slot {slot}: {MEND}")
+        raise DamageError(f"{self.path} has a damaged shard index: {MEND}")
 
     def read(self, first: int, count: int, start: int, stop: int) -> NDArray[np.uint8]:
         """Bytes of inner chunks ``start`` … ``stop - 1`` of ``count`` samples: uint8 (sample, chunk, byte), checked."""
@@ -166,11 +166,11 @@ class ShardReader:
 
     def _check(self, chunk: NDArray[np.uint8], slot: int, number: int) -> None:
         if crc32c(chunk[:-CHECKSUM_BYTES].data) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
-            raise StoreError(f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}: {MEND}")
+            raise DamageError(f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}: {MEND}")
 
     def _read(self, view: memoryview, offset: int) -> None:
         if self._file.read_into(view, offset) != len(view):
-            raise StoreError(f"{self.path} ends too early: {MEND}")
+            raise DamageError(f"{self.path} ends too early: {MEND}")
 
     def close(self) -> None:
         self._file.close()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from actstore import commits
-from actstore.errors import StoreError
+from actstore.errors import DamageError, StoreError
 from actstore.reader import Piece, read_small
 from actstore.statistics import BlockStatistics
 
@@ -67,7 +67,7 @@ def _readable(store: Store, block: int) -> bool:
     """Whether every persisted statistic of ``block`` is there and whole."""
     try:
         return all(read_small(store.storage, small, block) is not None for small in store.layout.statistics)
-    except StoreError:
+    except DamageError:
         return False
 
 

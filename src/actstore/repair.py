@@ -8,8 +8,9 @@ from typing import Any
 
 from actstore import metadata
 from actstore.attributes import layout_of, read_attributes
-from actstore.capture import Progress, capture
+from actstore.capture import Progress, capture, check_same_run
 from actstore.errors import ActstoreError, StoreError
+from actstore.plan import make_plan
 from actstore.reduce import reduce_store
 from actstore.spec import Spec
 from actstore.storage import Location, Storage, storage_at
@@ -51,29 +52,28 @@ def repair(
     if not layout.keeps_all:
         lost |= {found.block for found in damage if found.kind == "statistics"}
     reduced = {found.block for found in damage if found.kind == "statistics"}
+    computing = bool(lost) or "coordinate" in kinds
+    if computing:
+        # Before anything is given up: can they be computed at all, and would it be the same run?
+        spec = (spec or spec_of(attributes)).with_cluster(cluster)
+        check_same_run(make_plan(spec, store=location, workers=workers, device=device, timing=False))
     with storage.locked():
         storage.delete(layout.committed.chunk_key(block) for block in lost if block is not None)
         storage.delete(layout.reduced.chunk_key(block) for block in lost | reduced if block is not None)
-    if lost or "coordinate" in kinds:
-        summary = capture(
-            spec or spec_of(attributes),
-            store=location,
-            cluster=cluster,
-            workers=workers,
-            device=device,
-            progress=progress,
-            stopping=stopping,
-        )
+    failure = ""
+    if computing and spec is not None:
+        summary = capture(spec, store=location, workers=workers, device=device, progress=progress, stopping=stopping)
         if summary.failed:
             first = summary.failed[0]
-            raise StoreError(
-                f"{len(summary.failed)} of {len(lost)} damaged volumes could not be computed again: {first.volume}: "
-                f"{first.error}"
+            failure = (
+                f"{len(summary.failed)} damaged volumes could not be computed again: {first.volume}: {first.error}"
             )
-        if summary.left:
-            raise StoreError(f"{summary.left} damaged volumes are left: the same command continues")
+        elif summary.left:
+            failure = f"{summary.left} damaged volumes are left: the same command continues"
     if "statistics" in kinds and layout.keeps_all:
         reduce_store(Store(location))
+    if failure:
+        raise StoreError(failure)
 
 
 _NEEDS_NETWORK = ("commit", "content")
@@ -96,11 +96,14 @@ def spec_of(attributes: dict[str, Any]) -> Spec:
 
 
 def _restore_metadata(storage: Storage, damage: Sequence[Damage]) -> None:
-    wanted = {found.key for found in damage if found.kind == "metadata"}
-    if wanted:
-        texts = metadata.read_copy(storage)
-        for key in sorted(wanted):
-            storage.write(key, texts[key])
-    if any(found.kind == "copy" for found in damage):
-        texts = {key: storage.read(key) or b"" for key, _ in storage.files() if metadata.is_metadata(key)}
-        storage.write(metadata.KEY, metadata.as_copy(texts))
+    """From the copy; the copy from the files, as the root's consolidated metadata lists them."""
+    wanted = sorted({found.key for found in damage if found.kind == "metadata"})
+    lost_copy = any(found.kind == "copy" for found in damage)
+    if not wanted and not lost_copy:
+        return
+    texts = metadata.consolidated(storage.read("zarr.json") or b"{}") if lost_copy else metadata.read_copy(storage)
+    for key in wanted:
+        storage.write(key, texts[key])
+    if lost_copy:
+        kept = {key: storage.read(key) or b"" for key in ("zarr.json", *texts)}
+        storage.write(metadata.KEY, metadata.as_copy(kept))

@@ -139,11 +139,11 @@ def coordinate_files(
     return {key: content for key, content in files().items() if not metadata.is_metadata(key)}
 
 
-def update_coordinates(storage: Storage, wanted: Mapping[str, bytes]) -> None:
+def update_coordinates(storage: Storage, wanted: Mapping[str, bytes], *, fsync: bool = False) -> None:
     """Bring coordinates up to date: files of uncommitted blocks may have been mended, or a chunk damaged."""
     for key, content in wanted.items():
         if storage.read(key) != content:
-            storage.write(key, content)
+            storage.write(key, content, fsync=fsync)
 
 
 def _in_memory() -> tuple[zarr.Group, Callable[[], dict[str, bytes]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,13 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from crc32c import crc32c
-
 from actstore import commits, metadata
 from actstore.attributes import layout_of, read_attributes, token_of
-from actstore.errors import StoreError
-from actstore.layout import CHECKSUM_BYTES, SmallLayout
-from actstore.reader import ShardReader, read_small
+from actstore.errors import DamageError, StoreError, one_line
+from actstore.layout import ArrayLayout, SmallLayout
+from actstore.reader import MEND, ShardReader, read_small
 from actstore.schema import StoreLayout
 from actstore.storage import Location, Storage, storage_at
 from actstore.storage.base import TEMPORARY
@@ -82,12 +81,13 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
     """
     start = time.perf_counter()
     storage = storage_at(location)
-    there = dict(storage.files()) if storage.exists("zarr.json") or storage.exists(metadata.KEY) else {}
     damage, texts = _check_metadata(storage)
     attributes = json.loads(texts["zarr.json"])["attributes"] if texts else _without_copy(storage)
-    store = _Expected(storage, attributes, there)
+    store = _Expected(storage, attributes)
     damage += store.coordinates(texts)
     damage += store.records()
+    # After the records: whatever a capture commits meanwhile is not looked at.
+    store.look()
     done = sorted(store.samples)
     with ThreadPoolExecutor(max(THREADS, storage.threads)) as pool:
         futures = {pool.submit(store.block, block): block for block in done}
@@ -104,8 +104,8 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
         damage=tuple(sorted(damage, key=lambda found: (-1 if found.block is None else found.block, found.key))),
         committed=len(done),
         blocks=store.layout.blocks,
-        files=len(there),
-        bytes=sum(there.values()),
+        files=len(store.there),
+        bytes=sum(store.there.values()),
         seconds=time.perf_counter() - start,
     )
 
@@ -114,16 +114,23 @@ def _check_metadata(storage: Storage) -> tuple[list[Damage], dict[str, bytes]]:
     """Metadata compared with their copy, bit by bit; the copy, empty where it cannot be trusted."""
     try:
         texts = metadata.read_copy(storage)
-    except StoreError as error:
+    except DamageError as error:
         if not storage.exists("zarr.json"):
             read_attributes(storage)  # says what is there instead
-        return [Damage("copy", metadata.KEY, str(error))], {}
+        return [Damage("copy", metadata.KEY, str(error).partition(": ")[2] or str(error)), *_against_root(storage)], {}
     damage = []
     for key, text in texts.items():
         found = storage.read(key)
         if found != text:
             damage.append(Damage("metadata", key, "is missing" if found is None else "differs from its copy"))
     return damage, texts
+
+
+def _against_root(storage: Storage) -> Iterator[Damage]:
+    for key, text in metadata.consolidated(storage.read("zarr.json") or b"{}").items():
+        found = storage.read(key)
+        if found is None or not metadata.same(found, text):
+            yield Damage("metadata", key, "is missing" if found is None else "differs from the root's")
 
 
 def _without_copy(storage: Storage) -> dict[str, Any]:
@@ -136,15 +143,28 @@ def _without_copy(storage: Storage) -> dict[str, Any]:
         ) from error
 
 
+def _found(look: Callable[[], str]) -> str:
+    """What ``look`` says, or the damage that it met. A storage that does not answer is an error, not damage."""
+    try:
+        return look()
+    except DamageError as error:
+        return str(error).partition(f": {MEND}")[0]
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.EISDIR):
+            raise StoreError(f"{one_line(error)}: see that it can be read, then verify again") from error
+        return f"cannot be read: {error.strerror}"
+
+
 class _Expected:
     """What a store should hold, looked for."""
 
-    def __init__(self, storage: Storage, attributes: Mapping[str, Any], there: Mapping[str, int]) -> None:
+    def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
         self.storage = storage
         self.layout: StoreLayout = layout_of(attributes)
         self.token = token_of(attributes)
         self.volumes: list[str] = attributes["blocks"]
-        self.there = there
+        #: Files with their sizes.
+        self.there: dict[str, int] = {}
         #: Samples of each committed block.
         self.samples: dict[int, int] = {}
 
@@ -153,7 +173,7 @@ class _Expected:
             content = self.storage.read(key)
             if content is None:
                 yield Damage("coordinate", key, "is missing")
-            elif crc32c(content[:-CHECKSUM_BYTES]) != int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
+            elif not metadata.has_checksum(content):
                 yield Damage("coordinate", key, "is damaged (length or checksum)")
 
     def _coordinate_keys(self, texts: Mapping[str, bytes]) -> Iterator[str]:
@@ -163,13 +183,17 @@ class _Expected:
 
     def records(self) -> Iterator[Damage]:
         """Commit records; afterwards it is known which blocks are to be looked at."""
-        label = self.layout.label
         for block, volume in enumerate(self.volumes):
-            key = self.layout.committed.chunk_key(block)
             if what := self._record(self.layout.committed, block):
-                yield Damage("commit", key, what, block, volume)
-                continue
-            # As the smallest of its shards says; all others must then agree with it.
+                yield Damage("commit", self.layout.committed.chunk_key(block), what, block, volume)
+            else:
+                self.samples[block] = 0
+
+    def look(self) -> None:
+        """List the files; the size of a block's shards says how many samples it has, and all must then agree."""
+        self.there = dict(self.storage.files())
+        label = self.layout.label
+        for block in self.samples:
             size = self.there.get(label.shard_key(block), 0)
             samples, rest = divmod(size - label.index_bytes, label.sample_stride)
             if rest or not 0 < samples <= self.layout.slots:
@@ -186,15 +210,16 @@ class _Expected:
 
     def _record(self, record: SmallLayout, block: int) -> str:
         """What is wrong with a block's entry in ``record``."""
-        try:
+
+        def look() -> str:
             found = read_small(self.storage, record, block)
-        except StoreError:
-            return "is damaged (length or checksum)"
-        if found is None or not found[0]:
-            return "is missing: the volume is not committed"
-        if int(found[0]) != self.token:
-            return f"is of another run (fingerprint {int(found[0]):016x}, this store's is {self.token:016x})"
-        return ""
+            if found is None or not found[0]:
+                return "is missing: the volume is not committed"
+            if int(found[0]) != self.token:
+                return f"is of another run (fingerprint {int(found[0]):016x}, this store's is {self.token:016x})"
+            return ""
+
+        return _found(look).removeprefix(f"{self.storage.at(record.chunk_key(block))} ")
 
     def block(self, block: int) -> list[Damage]:
         """Every file of a committed block."""
@@ -213,18 +238,18 @@ class _Expected:
             yield "statistics", small.chunk_key(block), self._small(small, block)
 
     def _small(self, small: SmallLayout, block: int) -> str:
-        try:
+        def look() -> str:
             return "is missing" if read_small(self.storage, small, block) is None else ""
-        except StoreError:
-            return "is damaged (length or checksum)"
 
-    def _shard(self, key: str, array: Any, samples: int) -> str:
-        try:
+        return _found(look).removeprefix(f"{self.storage.at(small.chunk_key(block))} ")
+
+    def _shard(self, key: str, array: ArrayLayout, samples: int) -> str:
+        def look() -> str:
             with ShardReader(self.storage, key, array, samples) as shard:
                 shard.check()
-        except StoreError as error:
-            return str(error).removeprefix(f"{self.storage.at(key)} ").partition(": `actstore")[0]
-        return ""
+            return ""
+
+        return _found(look).removeprefix(f"{self.storage.at(key)} ")
 
     def strays(self, texts: Mapping[str, bytes]) -> Iterator[Damage]:
         """Files of attempts that were killed, and files that belong to nothing.

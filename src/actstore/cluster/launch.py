@@ -33,28 +33,36 @@ def _inline() -> Iterator[Inline]:
     yield Inline()
 
 
+#: Failures of blocks come back as reports, lost workers as errors of their tasks; what else these log while a cluster
+#: starts and shuts down would read as a failure.
+_QUIET = ("distributed", "distributed.client", "tornado", "tornado.application")
+
+
 @contextmanager
 def _configured(settings: Cluster) -> Iterator[None]:
     import dask
     import distributed  # noqa: F401  Its import merges defaults, which must outlive these settings.
 
-    with dask.config.set(
-        {
-            "distributed.scheduler.allowed-failures": WORKER_LOSSES,
-            "distributed.scheduler.worker-ttl": f"{settings.worker_timeout}s",
-            "distributed.worker.daemon": True,
-            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-            "distributed.worker.preload": ["actstore.cluster.preload"],
-            "distributed.deploy.lost-worker-timeout": "5s",
-            # Failures of blocks come back as reports, lost workers as errors of their tasks; what else distributed logs
-            # while it shuts down would read as a failure.
-            "logging": dict.fromkeys(
-                ("distributed", "distributed.client", "tornado", "tornado.application"), "critical"
-            ),
-            "distributed.admin.tick.limit": "60s",
-        }
-    ):
-        yield
+    before = {name: logging.getLogger(name).level for name in _QUIET}
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": WORKER_LOSSES,
+                "distributed.scheduler.worker-ttl": f"{settings.worker_timeout}s",
+                "distributed.worker.daemon": True,
+                "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+                "distributed.worker.preload": ["actstore.cluster.preload"],
+                "distributed.deploy.lost-worker-timeout": "5s",
+                "logging": dict.fromkeys(_QUIET, "critical"),  # of the processes that are started
+                "distributed.admin.tick.limit": "60s",
+            }
+        ):
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _extra(module: str, extra: str, kind: str) -> Any:
@@ -131,25 +139,27 @@ def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[
 
 
 @contextmanager
-def _started(settings: Cluster, workers: int, memory: int, storage: Storage) -> Iterator[Dask]:
+def _started(
+    settings: Cluster, workers: int, memory: int, storage: Storage, stopped: Callable[[], bool]
+) -> Iterator[Dask]:
     with _configured(settings):
         cluster, keep_up = _made(settings, workers, memory)
-        with cluster, _joined(settings, storage, cluster, keep_up=keep_up) as executor:
+        with cluster, _joined(settings, storage, cluster, keep_up=keep_up, stopped=stopped) as executor:
             yield executor
 
 
 @contextmanager
-def _existing(settings: Cluster, storage: Storage) -> Iterator[Dask]:
+def _existing(settings: Cluster, storage: Storage, stopped: Callable[[], bool]) -> Iterator[Dask]:
     with _configured(settings):
         if settings.kind.endswith(".json"):
             if not Path(settings.kind).is_file():
                 raise ClusterError(
                     f"{settings.kind}: no such scheduler file; `dask scheduler --scheduler-file` writes it"
                 )
-            with _joined(settings, storage, scheduler_file=settings.kind) as executor:
+            with _joined(settings, storage, scheduler_file=settings.kind, stopped=stopped) as executor:
                 yield executor
         else:
-            with _joined(settings, storage, settings.kind) as executor:
+            with _joined(settings, storage, settings.kind, stopped=stopped) as executor:
                 yield executor
 
 
@@ -177,6 +187,7 @@ def _joined(
     *,
     scheduler_file: str | None = None,
     keep_up: Callable[[], None] = _nothing,
+    stopped: Callable[[], bool],
 ) -> Iterator[Dask]:
     """A client whose workers were found to be like this process."""
     from distributed import Client
@@ -190,14 +201,18 @@ def _joined(
             "address and its TLS files"
         ) from error
     with client:
-        _await_worker(client, where, settings.startup_timeout, keep_up)
+        _await_worker(client, where, settings.startup_timeout, keep_up, stopped)
         _check_workers(client, storage)
         yield Dask(client, patience=settings.startup_timeout, keep_up=keep_up)
 
 
-def _await_worker(client: Any, where: str, patience: float, keep_up: Callable[[], None]) -> None:
+def _await_worker(
+    client: Any, where: str, patience: float, keep_up: Callable[[], None], stopped: Callable[[], bool]
+) -> None:
     end = time.monotonic() + patience
     while True:
+        if stopped():
+            raise ClusterError(f"stopped while waiting for workers at {where}; the same command continues")
         try:
             client.wait_for_workers(1, timeout=min(POLL, patience))
             return
@@ -223,7 +238,9 @@ def _check_workers(client: Any, storage: Storage) -> None:
         ) from error
 
 
-def connect(settings: Cluster, workers: int, *, memory: int, storage: Storage) -> AbstractContextManager[Executor]:
+def connect(
+    settings: Cluster, workers: int, *, memory: int, storage: Storage, stopped: Callable[[], bool] = lambda: False
+) -> AbstractContextManager[Executor]:
     """An executor on the cluster that ``settings`` describe.
 
     Parameters
@@ -234,6 +251,8 @@ def connect(settings: Cluster, workers: int, *, memory: int, storage: Storage) -
         predicted peak of a worker, bytes: what a job or pod is given where the settings do not say.
     storage
         the store, which every worker must see.
+    stopped
+        asked while it waits for the first worker: whether to wait no longer.
 
     Raises
     ------
@@ -243,5 +262,5 @@ def connect(settings: Cluster, workers: int, *, memory: int, storage: Storage) -
     if settings.kind == "inline":
         return _inline()
     if settings.kind == "slurm" or settings.kind in _MAKERS:
-        return _started(settings, workers, memory, storage)
-    return _existing(settings, storage)
+        return _started(settings, workers, memory, storage, stopped)
+    return _existing(settings, storage, stopped)

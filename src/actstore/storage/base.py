@@ -49,8 +49,10 @@ class Sink(Protocol):
 class Lock(Protocol):
     """A store's lock while it is held."""
 
-    #: False as soon as it is known that another process has it.
-    held: bool
+    @property
+    def held(self) -> bool:
+        """False as soon as another process has it, or may have it."""
+        ...
 
 
 class Storage(Protocol):
@@ -107,7 +109,7 @@ class Storage(Protocol):
         """Whether nothing is there that a new store would overwrite."""
         ...
 
-    def create(self, files: Mapping[str, bytes]) -> None:
+    def create(self, files: Mapping[str, bytes], *, fsync: bool = False) -> None:
         """Make a store of ``files``, which appears whole or not at all.
 
         Raises

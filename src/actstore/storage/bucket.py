@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -47,8 +48,9 @@ def _opened(bucket: str, prefix: str, _process: int) -> Any:
 
 
 def short(error: BaseException) -> str:
-    """Without the server's page and the debug form of the error, which holds whole requests."""
-    return one_line(error).split(" Debug source:")[0].split(": <")[0]
+    """One line, without the server's page, the debug form of the error with its whole requests, and secrets in URLs."""
+    text = one_line(error).split(" Debug source:")[0].split(": <")[0]
+    return re.sub(r"\?\S+", "?…", re.sub(r"://[^/\s]+@", "://…@", text))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import time
 import uuid
 from datetime import datetime
 from threading import Event, Thread
@@ -34,7 +35,9 @@ class Lease:
         self._renewals = 0
         self._released = Event()
         self._thread = Thread(target=self._renew, name="actstore-lease", daemon=True)
-        self.held = True
+        self._lost = False
+        #: When the last renewal that succeeded was begun.
+        self._renewed = time.monotonic()
 
     def acquire(self) -> None:
         obstore = library()
@@ -47,9 +50,10 @@ class Lease:
 
     def _put(self, mode: Any) -> None:
         self._renewals += 1
+        began = time.monotonic()
         content = json.dumps({"owner": self._owner, "renewals": self._renewals}).encode()
         found = library().put(self._bucket, self._path, content, mode=mode, use_multipart=False)
-        self._etag = found["e_tag"]
+        self._etag, self._renewed = found["e_tag"], began
 
     def _take_over(self) -> None:
         """Take a lease that was not renewed for `EXPIRY` seconds by the server's clock; refuse otherwise."""
@@ -77,31 +81,42 @@ class Lease:
             obstore.delete(store, path)
         return found
 
+    @property
+    def held(self) -> bool:
+        """False once another capture has the lease, or may have it: it was not renewed for too long."""
+        return not self._lost and time.monotonic() - self._renewed < EXPIRY - RENEWAL
+
     def _renew(self) -> None:
-        while not self._released.wait(RENEWAL):
+        precondition = library().exceptions.PreconditionError
+        while self.held and not self._released.wait(RENEWAL):
             try:
-                self._put({"e_tag": self._etag})
-            except library().exceptions.PreconditionError:
-                if self._is_ours():
-                    continue
-                self.held = False
-                log.warning("%s: another capture took the lease", self._url)
-                return
+                try:
+                    self._put({"e_tag": self._etag})
+                except precondition:
+                    if not self._is_ours():
+                        self._lost = True
+                        log.warning("%s: another capture took the lease", self._url)
             except Exception as error:
                 log.warning("%s: the lease could not be renewed: %s", self._url, short(error))
 
     def _is_ours(self) -> bool:
         """A renewal whose answer was lost, and that was tried again, is refused though the first try succeeded."""
+        began = time.monotonic()
         try:
             found = library().get(self._bucket, self._path)
-            self._etag = found.meta["e_tag"]
-            return bool(json.loads(bytes(found.bytes()))["owner"] == self._owner)
-        except FileNotFoundError:
+            owner = json.loads(bytes(found.bytes()))["owner"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
+        if owner != self._owner:
+            return False
+        self._etag, self._renewed = found.meta["e_tag"], began
+        return True
 
     def release(self) -> None:
+        """Give the lease back; one that another capture may have by now is left alone."""
         self._released.set()
         self._thread.join()
         if self.held:
             with naming(self._url):
-                library().delete(self._bucket, self._path)
+                if self._is_ours():
+                    library().delete(self._bucket, self._path)

@@ -57,7 +57,7 @@ class LocalStorage:
     def read(self, key: str) -> bytes | None:
         try:
             return (self.root / key).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def fill(self, key: str, content: bytearray) -> int | None:
@@ -77,6 +77,8 @@ class LocalStorage:
     def write(self, key: str, content: bytes, *, fsync: bool = False) -> None:
         path = self.root / key
         partial = _partial(path)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
         try:
             with open(partial, "wb") as file:
                 file.write(content)
@@ -85,7 +87,7 @@ class LocalStorage:
                     os.fsync(file.fileno())
             os.replace(partial, path)
             if fsync:
-                _sync_folder(path.parent)
+                _sync(path.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -101,24 +103,29 @@ class LocalStorage:
             (self.root / key).unlink(missing_ok=True)
 
     def files(self) -> Iterator[tuple[str, int]]:
-        folders = [""]
+        folders, seen = [""], set()
         while folders:
             folder = folders.pop()
+            status = os.stat(self.root / folder)
+            # Layers may lie on another disk behind a link, and links may go round in circles.
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     key = f"{folder}{entry.name}"
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_dir():
                         folders.append(f"{key}/")
                         continue
                     try:
-                        yield key, entry.stat(follow_symlinks=False).st_size
+                        yield key, entry.stat().st_size
                     except FileNotFoundError:  # renamed meanwhile
                         continue
 
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
 
-    def create(self, files: Mapping[str, bytes]) -> None:
+    def create(self, files: Mapping[str, bytes], *, fsync: bool = False) -> None:
         path = self.root
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +140,12 @@ class LocalStorage:
                 folder.mkdir(parents=True, exist_ok=True)
             for key, content in files.items():
                 (building / key).write_bytes(content)
+            if fsync:
+                for each in (*building.rglob("*"), building):
+                    _sync(each)
             os.rename(building, path)
+            if fsync:
+                _sync(path.parent)
         except OSError as error:
             shutil.rmtree(building, ignore_errors=True)
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
@@ -234,7 +246,7 @@ class LocalSink:
         os.close(fd)
         os.replace(self._partial, self.path)
         if self._fsync:
-            _sync_folder(self.path.parent)
+            _sync(self.path.parent)
         self._named = True
 
     def abandon(self) -> None:
@@ -257,9 +269,9 @@ def _open(path: Path) -> tuple[int, bool]:
     return os.open(path, flags, 0o644), False
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` as durable as the files are."""
-    fd = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

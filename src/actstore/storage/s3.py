@@ -34,17 +34,18 @@ class S3Storage:
 
     @classmethod
     def at_url(cls, url: str) -> S3Storage:
+        if "@" in url or "?" in url:
+            # Not shown: a secret may be any part of it.
+            raise StoreError(
+                "a store URL holds credentials or options ('@', '?'): take them out, use s3://bucket/run.zarr, and set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         try:
             parts = urlsplit(url)
         except ValueError as error:
             raise StoreError(f"store URL cannot be read: {error}; use s3://bucket/run.zarr") from error
         prefix = parts.path.strip("/")
-        if parts.username or parts.password:
-            raise StoreError(
-                f"the store URL for bucket {parts.hostname!r} holds credentials: take them out and set "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
-        if parts.scheme != "s3" or not parts.netloc or not prefix or parts.query or parts.fragment:
+        if parts.scheme != "s3" or not parts.netloc or ":" in parts.netloc or not prefix or parts.fragment:
             raise StoreError(f"store URL {url!r} is none that actstore knows: use s3://bucket/run.zarr, or a path")
         if any(part in ("", ".", "..") for part in prefix.split("/")):
             raise StoreError(f"store URL {url!r} has an empty, '.' or '..' part: use s3://bucket/run.zarr")
@@ -109,7 +110,7 @@ class S3Storage:
         """Whether there is no root metadata, which is written last."""
         return not self.exists("zarr.json")
 
-    def create(self, files: Mapping[str, bytes]) -> None:
+    def create(self, files: Mapping[str, bytes], *, fsync: bool = False) -> None:
         for key in sorted(files, key=lambda key: key == "zarr.json"):
             self.write(key, files[key])
 
