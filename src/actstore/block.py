@@ -20,6 +20,7 @@ from torch import Tensor
 from actstore import commits
 from actstore.data import Volume, read_volume
 from actstore.errors import BlockError, ModelError, one_line
+from actstore.fence import Fence, Superseded
 from actstore.fingerprint import Fingerprint
 from actstore.inference import Inference, Passes
 from actstore.models import build_model, weights_digest
@@ -182,9 +183,16 @@ class Engine:
         ActstoreError, OSError
             whatever made it fail; nothing of the block is then committed.
         """
-        job, spec = self.job, self.job.spec
-        if self._is_done(block):
+        job = self.job
+        fence = Fence(job.store, job.layout, block.index, job.fingerprint.token)
+        try:
+            fence.check()
+            return self._computed(block, fence)
+        except Superseded:
             return BlockReport(block.index, block.name)
+
+    def _computed(self, block: Block, fence: Fence) -> BlockReport:
+        job, spec = self.job, self.job.spec
         volume = read_volume(block.file, spec.data.classes)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)
         if samples != block.samples:
@@ -194,10 +202,9 @@ class Engine:
             )
         inference = Inference(self.model, self.device, job.layout, job.batch_size, spec, volume)
         statistics = BlockStatistics(job.layout, samples)
-        size = self._write(block, inference, statistics)
-        if size is None or self._is_done(block):
-            return BlockReport(block.index, block.name)
-        size += self._write_small(block, volume, inference, statistics)
+        size = self._write(block, inference, statistics, fence)
+        size += self._write_small(block, volume, inference, statistics, fence)
+        fence.check()
         commits.commit(job.store, job.layout, block.index, job.fingerprint.token, fsync=spec.store.fsync)
         return BlockReport(
             block.index,
@@ -208,13 +215,8 @@ class Engine:
             bytes=size,
         )
 
-    def _is_done(self, block: Block) -> bool:
-        """Whether the block is committed: by a worker that was given it while this one was taken for lost."""
-        job = self.job
-        return commits.is_finished(job.store, job.layout, block.index, job.fingerprint.token)
-
-    def _write(self, block: Block, inference: Inference, statistics: BlockStatistics) -> int | None:
-        """Infer and write everything with pixels. Returns bytes written; ``None`` if the block was done meanwhile."""
+    def _write(self, block: Block, inference: Inference, statistics: BlockStatistics, fence: Fence) -> int:
+        """Infer and write everything with pixels. Returns bytes written."""
         job = self.job
         writing: list[Future[None]] = []
         with ExitStack() as stack:
@@ -250,9 +252,11 @@ class Engine:
                     self.ring.give(writing[-1])
             wait(writing)
             _raise_any(writing)
-            if self._is_done(block):
-                return None
-            return sum(writer.close() for writer in writers)
+            size = 0
+            for writer in writers:
+                fence.check()
+                size += writer.close()
+            return size
 
     def _write_shards(self, writers: Sequence[ShardWriter], slot: Slot) -> None:
         """Write a slot's shards; when this returns or raises, nothing uses the slot any more."""
@@ -266,7 +270,9 @@ class Engine:
         for shard in writing:
             shard.result()
 
-    def _write_small(self, block: Block, volume: Volume, inference: Inference, statistics: BlockStatistics) -> int:
+    def _write_small(
+        self, block: Block, volume: Volume, inference: Inference, statistics: BlockStatistics, fence: Fence
+    ) -> int:
         """Everything without pixels; the record of the statistics last."""
         job, layout = self.job, self.job.layout
         applicable = np.zeros(layout.applicable.chunk, dtype=bool)
@@ -274,12 +280,12 @@ class Engine:
         confusion = np.zeros(layout.confusion.chunk, dtype=np.int64)
         confusion[: block.samples] = inference.confusion
         source = np.frombuffer(volume.digest, dtype=np.uint8)[None]
-        contents = ((layout.applicable, applicable), (layout.confusion, confusion), (layout.source, source))
-        size = sum(
-            write_small(job.store, array.chunk_key(block.index), content, fsync=job.spec.store.fsync)
-            for array, content in contents
-        )
-        return size + statistics.write(job.store, block.index, job.fingerprint.token, fsync=job.spec.store.fsync)
+        fsync, size = job.spec.store.fsync, 0
+        for array, content in ((layout.applicable, applicable), (layout.confusion, confusion), (layout.source, source)):
+            fence.check()
+            size += write_small(job.store, array.chunk_key(block.index), content, fsync=fsync)
+        token = job.fingerprint.token
+        return size + statistics.write(job.store, block.index, token, fsync=fsync, before=fence.check)
 
 
 @contextmanager

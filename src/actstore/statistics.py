@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +54,23 @@ class BlockStatistics:
         for name, found in zip(STATISTICS, reduced, strict=True):
             self._values[layer][name][piece.first : piece.first + piece.count] = found
 
-    def write(self, storage: Storage, block: int, token: int, *, fsync: bool = False) -> int:
-        """Persist the statistics of ``block``, their record last. Returns bytes written."""
+    def write(
+        self,
+        storage: Storage,
+        block: int,
+        token: int,
+        *,
+        fsync: bool = False,
+        before: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Persist the statistics of ``block``, their record last; ``before`` each file. Returns bytes written."""
         size = 0
         for layer, values in zip(self.layout.layers, self._values, strict=True):
             for name, content in values.items():
                 small = self.layout.statistic(layer, name)
+                before()
                 size += write_small(storage, small.chunk_key(block), content, fsync=fsync)
+        before()
         return size + commits.write_record(storage, self.layout.reduced, block, token, fsync=fsync)
 
 
