@@ -1,4 +1,4 @@
-"""Real processes in tests: the command line, a Dask scheduler with workers on loopback, and what /proc says of them."""
+"""Real processes in tests: the command line and how it may end, a Dask scheduler with workers on loopback, /proc."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from conftest import TESTS
+from stores import committed, expect_same, files_of
 
 #: Workers and the command line find `networks` as pytest does.
 PYTHONPATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -59,6 +60,43 @@ def finish(process: subprocess.Popen[str], seconds: float = 180) -> tuple[str, s
         process.kill()
 
 
+def said(errors: str) -> list[str]:
+    """Lines of standard error, but for how many blocks are done."""
+    return [line for line in errors.splitlines() if line.strip() and not re.match(r"\d+/\d+ blocks", line)]
+
+
+def expect_whole(root: Path, expected: Path) -> None:
+    """Every committed block has all its files, as they are in the complete store ``expected``."""
+    done = committed(root)
+    mine, theirs = (
+        {key: content for key, content in files_of(r).items() if _block(key) in done} for r in (root, expected)
+    )
+    assert mine.keys() == theirs.keys()
+    assert [key for key in mine if mine[key] != theirs[key]] == []
+
+
+def _block(key: str) -> int | None:
+    """The block that owns a chunk; of a coordinate's chunk, its number."""
+    found = re.search(r"/c\.(\d+)(\.0)*$", key)
+    return int(found[1]) if found else None
+
+
+def expect_end(process: subprocess.Popen[str], root: Path, expected: Path) -> bool:
+    """A capture ends by itself: complete, or with a line for each thing that went wrong; whether it is complete."""
+    output, errors = finish(process)
+    lines = said(errors)
+    print(process.returncode, lines)
+    if process.returncode == 0:
+        assert " 0 failed" in output
+        assert lines == []
+        expect_same(root, expected)
+        return True
+    assert process.returncode == 1, errors
+    failed = [line for line in lines if line.startswith("failed: ")]
+    assert lines == failed or (len(lines) == 1 and lines[0].startswith("actstore: ")), errors
+    return False
+
+
 def kill_group(process: subprocess.Popen[str]) -> None:
     """Kill it and all that it started, and wait until they are dead."""
     if alive(process.pid):
@@ -81,6 +119,11 @@ def _stats() -> Iterator[tuple[int, list[str]]]:
 def alive(group: int) -> list[int]:
     """Processes of a group."""
     return [pid for pid, fields in _stats() if int(fields[2]) == group]
+
+
+def expect_none_left(process: subprocess.Popen[str]) -> None:
+    """What an ended process started has ended too, or does within seconds."""
+    until(lambda: not alive(process.pid), "no process is left", 5)
 
 
 def workers_of(client: int) -> list[int]:

@@ -10,19 +10,31 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import actstore
+from actstore import commits
 from actstore.capture import Summary, capture
 from actstore.spec import load_spec
 from actstore.store import MissingBlocksWarning
 from conftest import WriteSpec
-from processes import alive, captured, finish, kill_group, loopback, until, workers_of
-from stores import BATCH, committed, expect_same, expect_whole, files_of, slow_spec, strays
+from processes import (
+    captured,
+    expect_end,
+    expect_none_left,
+    expect_whole,
+    finish,
+    kill_group,
+    loopback,
+    said,
+    until,
+    workers_of,
+)
+from stores import BATCH, committed, expect_same, slow_spec, strays
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 
@@ -76,58 +88,225 @@ def store_of(spec: Path) -> Path:
     return spec.parent / "tiny.zarr"
 
 
-def passes_of(root: Path, blocks: Sequence[int]) -> int:
-    """Forward passes for ``blocks`` of a whole store: ``BATCH`` applicable inputs at a time, never across blocks."""
+def inputs_of(root: Path) -> list[int]:
+    """Applicable inputs of each block of a whole store."""
     store = actstore.open(root)
     applicable, of = store.applicable.values, store.samples["block"].to_numpy()
-    return sum(-(-int(applicable[of == block].sum()) // BATCH) for block in blocks)
+    return [int(applicable[of == block].sum()) for block, _ in store.parts]
 
 
-def until_in_flight(process: subprocess.Popen[str], root: Path, done: int = 0) -> None:
-    """Wait until ``done`` blocks are committed and others are being written."""
+def until_in_flight(process: subprocess.Popen[str], root: Path, done: int = 0, old: Collection[str] = ()) -> None:
+    """Wait until ``done`` blocks are committed and others are being written, of which ``old`` files are no sign."""
 
     def in_flight() -> bool:
         assert process.poll() is None, finish(process)
-        return len(committed(root)) >= done and bool(strays(root))
+        return len(committed(root)) >= done and not set(strays(root)) <= set(old)
 
     until(in_flight, "blocks are in flight")
 
 
-def said(errors: str) -> list[str]:
-    """Lines of standard error that tell no progress."""
-    return [line for line in errors.splitlines() if line.strip() and " blocks" not in line.partition(",")[0]]
-
-
-def expect_end(process: subprocess.Popen[str], root: Path, expected: Path) -> bool:
-    """It ends by itself, complete, or with one line for each thing that went wrong; whether it is complete."""
-    output, errors = finish(process)
-    lines = said(errors)
-    print(process.returncode, lines)
-    expect_whole(root, expected)
-    if process.returncode == 0:
-        assert "0 failed" in output
-        assert lines == []
-        expect_same(root, expected)
-        return True
-    assert process.returncode == 1, errors
-    failed = [line for line in lines if line.startswith("failed: ")]
-    assert lines == failed or (len(lines) == 1 and lines[0].startswith("actstore: ")), errors
-    return False
-
-
 def resume(spec: Path, whole: Summary) -> None:
-    """The same command, here: computes what is not committed, and nothing else."""
+    """Capture here what is not committed, and nothing else: then the store is as if nothing had happened."""
     root = store_of(spec)
     expect_whole(root, whole.store)
     done = committed(root)
-    with pytest.warns(MissingBlocksWarning) if len(done) < whole.done else _nothing():
-        store = actstore.open(root)
-    assert [block for block, _ in store.parts] == done
     todo = [block for block in range(whole.done) if block not in done]
-    kept = {key: (root / key).stat().st_mtime_ns for key in files_of(root) if of_blocks(key, done)}
+    if todo:
+        with pytest.warns(MissingBlocksWarning, match=f"{len(todo)} of {whole.done} blocks are missing"):
+            store = actstore.open(root)
+        assert [block for block, _ in store.parts] == done
+        store["L01"].compute()
+    layout = actstore.open(whole.store).layout
+    kept = {root / key for block in done for key in commits.block_files(layout, block)}
+    times = {path: path.stat().st_mtime_ns for path in kept}
     summary = capture(load_spec(spec), cluster="inline", device="cpu")
     assert summary.complete
     assert (summary.done, summary.skipped) == (len(todo), len(done))
-    assert summary.forward_passes == passes_of(root, todo), "no forward pass for a committed block"
-    assert {key: (root / key).stat().st_mtime_ns for key in kept} == kept, "no committed file is touched"
+    inputs = inputs_of(root)
+    # A pass takes inputs of one block.
+    assert summary.forward_passes == sum(-(-inputs[block] // BATCH) for block in todo), "none for a committed block"
+    assert {path: path.stat().st_mtime_ns for path in kept} == times, "no committed file is touched"
     expect_same(root, whole.store)
+
+
+@pytest.mark.parametrize("seed", seeds(20))
+def test_a_killed_worker_costs_no_block(spec: Path, whole: Summary, seed: int) -> None:
+    """At any moment from its start on; in a third of the cases before it computes."""
+    rng = random.Random(seed)
+    early, moment = rng.random() < 1 / 3, rng.uniform(0, 1.5)
+    root = store_of(spec)
+    with captured(spec, "local", "--workers", "2", **PAUSE) as process:
+        if early:
+            until(lambda: workers_of(process.pid), "a worker starts")
+        else:
+            until_in_flight(process, root)
+        time.sleep(moment)
+        victim = rng.choice(workers_of(process.pid))
+        print(f"seed {seed}: a worker killed {moment:.3f} s after {'its start' if early else 'it began to write'}")
+        os.kill(victim, signal.SIGKILL)
+        complete = expect_end(process, root, whole.store)
+        expect_none_left(process)
+    if not complete:
+        resume(spec, whole)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_a_killed_scheduler_is_named_and_another_one_continues(
+    tmp_path: Path, spec: Path, whole: Summary, seed: int
+) -> None:
+    """Its workers end what they compute, beside those of the next scheduler."""
+    rng = random.Random(seed)
+    moment = rng.uniform(0, 1.2)
+    root = store_of(spec)
+    with loopback(tmp_path / "first", worker_environment=PAUSE) as first:
+        with captured(spec, first.address) as process:
+            until_in_flight(process, root)
+            time.sleep(moment)
+            print(f"seed {seed}: the scheduler killed {moment:.3f} s after workers began to write")
+            first.scheduler.process.kill()
+            _, errors = finish(process)
+            assert process.returncode == 1
+            assert said(errors) == [
+                f"actstore: the scheduler at {first.address} was lost: what is committed is kept; start it again, then "
+                "run the same command to continue"
+            ]
+        with loopback(tmp_path / "second", worker_environment=PAUSE) as second:
+            with captured(spec, second.address) as process:
+                complete = expect_end(process, root, whole.store)
+            for worker in first.workers:
+                assert worker.process.wait(60) == 0
+    if complete:
+        expect_same(root, whole.store)
+    else:
+        resume(spec, whole)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_a_killed_client_leaves_workers_that_do_no_harm(tmp_path: Path, spec: Path, whole: Summary, seed: int) -> None:
+    """They go on with its blocks while the same command is started again, with the same workers."""
+    rng = random.Random(seed)
+    moment = rng.uniform(0, 1.2)
+    root = store_of(spec)
+    with loopback(tmp_path / "cluster", worker_environment=PAUSE) as cluster:
+        with captured(spec, cluster.address) as process:
+            until_in_flight(process, root)
+            time.sleep(moment)
+            print(f"seed {seed}: the client killed {moment:.3f} s after workers began to write")
+            kill_group(process)
+        with captured(spec, cluster.address) as process:
+            complete = expect_end(process, root, whole.store)
+        for worker in cluster.workers:
+            worker.process.terminate()
+            worker.process.wait(60)
+    if complete:
+        expect_same(root, whole.store)
+    else:
+        resume(spec, whole)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_a_capture_killed_with_all_its_workers_continues(spec: Path, whole: Summary, seed: int) -> None:
+    """Once in the ordinary suite, else again and again until little is left."""
+    rng = random.Random(seed)
+    root = store_of(spec)
+    torn = 0
+    for more in (0,) if seed == 0 else (0, rng.randint(0, 1), 1):
+        before, old = committed(root), strays(root)
+        moment = rng.uniform(0, 0.15)
+        with captured(spec, "local", "--workers", "2", SLOW_NETWORK_PAUSE="0.1") as process:
+            until_in_flight(process, root, len(before) + more, old)
+            time.sleep(moment)
+            assert len(workers_of(process.pid)) == 2
+            kill_group(process)
+        after = committed(root)
+        torn += len(strays(root))
+        print(f"seed {seed}: killed {moment:.3f} s after {more} more blocks; committed {before} → {after}")
+        assert set(before) <= set(after)
+        expect_whole(root, whole.store)
+        if len(after) >= whole.done - 1:
+            break
+    assert torn, "a kill met a block in flight"
+    resume(spec, whole)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_a_frozen_worker_that_wakes_up_changes_nothing(tmp_path: Path, spec: Path, whole: Summary, seed: int) -> None:
+    """Others have its blocks: with even seeds it wakes up after they are done, else while they are computed."""
+    rng = random.Random(seed)
+    moment, longer = rng.uniform(0, 1), rng.uniform(0, 2)
+    root = store_of(spec)
+    with (
+        loopback(
+            tmp_path / "cluster",
+            scheduler_environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "6s"},
+            # What is slow to import would keep a worker from its heartbeats.
+            worker_environment={**PAUSE, "DASK_DISTRIBUTED__WORKER__PRELOAD": "['actstore.block']"},
+        ) as cluster,
+        captured(spec, cluster.address) as process,
+    ):
+        until_in_flight(process, root)
+        time.sleep(moment)
+        name = rng.choice(["worker0", "worker1"])
+        sleeper = cluster.workers[int(name[-1])]
+        print(f"seed {seed}: {name} frozen {moment:.3f} s after workers began to write")
+        sleeper.process.send_signal(signal.SIGSTOP)
+        try:
+            until(lambda: cluster.scheduler.says(rf"failed to heartbeat.* name: {name}\b"), "it counts as lost")
+            if seed % 2:
+                time.sleep(longer)
+            else:
+                complete = expect_end(process, root, whole.store)
+        finally:
+            sleeper.process.send_signal(signal.SIGCONT)
+        if seed % 2:
+            complete = expect_end(process, root, whole.store)
+        assert sleeper.process.wait(60) == 0
+    assert complete
+    expect_same(root, whole.store)
+
+
+@pytest.mark.parametrize("seed", seeds(5))
+def test_of_two_captures_at_the_same_moment_one_is_refused(spec: Path, whole: Summary, seed: int) -> None:
+    """Or it comes when the other has ended, and finds nothing to do."""
+    rng = random.Random(seed)
+    later = rng.choice([0, rng.uniform(0, 1)])
+    print(f"seed {seed}: the second {later:.3f} s after the first")
+    root = store_of(spec)
+    with captured(spec, "inline", **PAUSE) as first:
+        time.sleep(later)
+        with captured(spec, "inline", **PAUSE) as second:
+            ends = [expect_end(process, root, whole.store) for process in (first, second)]
+            assert any(ends)
+    expect_same(root, whole.store)
+    assert {path.name for path in root.parent.iterdir()} >= {root.name}
+    assert not list(root.parent.glob(f".{root.name}*")), "a store that was not needed is gone"
+
+
+def test_a_worker_over_its_memory_limit_costs_that_block_alone(
+    tmp_path: Path, write_spec: WriteSpec, phantom_root: Path
+) -> None:
+    folder = tmp_path / "spec"
+    folder.mkdir()
+    (folder / "hungry_network.py").write_text(HUNGRY_NETWORK)
+    settings = {"model__factory": "hungry_network:hungry", "run__batch_size": 64, "data__root": phantom_root}
+    expected = capture(
+        load_spec(write_spec(folder, store__path="expected.zarr", **settings)), cluster="inline", device="cpu"
+    )
+    spec = write_spec(folder, cluster={"memory": "1 GiB"}, **settings)
+    root = store_of(spec)
+    inputs = inputs_of(expected.store)
+    hungry = max(range(expected.done), key=lambda block: inputs[block])
+    assert inputs.count(inputs[hungry]) == 1
+    with captured(spec, "local", "--workers", "2", HUNGRY_INPUTS=str(inputs[hungry])) as process:
+        output, errors = finish(process)
+        assert process.returncode == 1
+        assert f"{expected.done - 1} done, 0 skipped, 1 failed" in output, errors
+        (line,) = said(errors)
+        assert "its worker died" in line
+        assert "memory" in line
+        expect_none_left(process)
+    assert committed(root) == [block for block in range(expected.done) if block != hungry]
+    expect_whole(root, expected.store)
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert (summary.done, summary.skipped, summary.complete) == (1, expected.done - 1, True)
+    expect_same(root, expected.store)

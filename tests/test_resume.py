@@ -1,15 +1,10 @@
-"""A capture that is killed, or whose writes fail, continues: repeats nothing, and ends as if nothing had happened."""
+"""A capture whose writes fail continues: repeats nothing, and ends as if nothing had happened."""
 
 from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +18,9 @@ from actstore.errors import StoreError
 from actstore.spec import load_spec
 from actstore.storage import LocalStorage
 from actstore.storage.base import TEMPORARY
-from actstore.store import MissingBlocksWarning, Store
+from actstore.store import Store
 from conftest import WriteSpec
 from stores import BATCH, committed, expect_same, files_of, slow_spec, strays
-
-RUN = """
-import sys
-from pathlib import Path
-from actstore.capture import capture
-from actstore.spec import load_spec
-
-if __name__ == "__main__":
-    made = capture(load_spec(sys.argv[1]), cluster="local", workers=2, device="cpu")
-    assert made.complete, made.failed
-    print(made.done, made.skipped, made.forward_passes, made.inferred)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,97 +45,6 @@ def passes_of(store: Store, blocks: list[int]) -> int:
     applicable = store.applicable.values
     of = store.samples["block"].to_numpy()
     return sum(-(-int(applicable[of == block].sum()) // BATCH) for block in blocks)
-
-
-def processes_of(group: int) -> int:
-    """Processes of a group that are not yet dead, from /proc."""
-    alive = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
-            continue
-        alive += int(fields[2]) == group and fields[0] not in "ZX"
-    return alive
-
-
-def start(spec: Path, pause: float = 0.0) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(spec.parent / "run.py"), str(spec)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "SLOW_NETWORK_PAUSE": str(pause)},
-    )
-
-
-def kill_in_flight(spec: Path, root: Path, more: int, rng: random.Random) -> float:
-    """Run until ``more`` blocks were committed and a next one is being written, wait a moment, kill every process."""
-    wanted = len(committed(root)) + more
-    with start(spec, pause=0.1) as process:
-        try:
-            while not (len(committed(root)) >= wanted and strays(root)):
-                assert process.poll() is None, process.stderr and process.stderr.read()
-                time.sleep(0.002)
-            moment = rng.uniform(0, 0.15)
-            time.sleep(moment)
-        finally:
-            workers = processes_of(process.pid)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    assert workers >= 3, "the client and two workers"
-    while processes_of(process.pid):
-        time.sleep(0.01)
-    return moment
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_a_killed_capture_continues_where_it_was(
-    tmp_path: Path, write_spec: WriteSpec, data_root: Path, undisturbed: tuple[Path, Summary]
-) -> None:
-    expected, whole = undisturbed
-    spec = slow_spec(tmp_path, write_spec, data_root)
-    (tmp_path / "run.py").write_text(RUN)
-    root = load_spec(spec).store.path
-    seed = int(os.environ.get("ACTSTORE_TEST_SEED", "20"))
-    rng = random.Random(seed)
-    torn = 0
-    for more in (rng.randint(0, 1), rng.randint(1, 2), rng.randint(1, 2)):
-        before = committed(root)
-        moment = kill_in_flight(spec, root, more, rng)
-        after = committed(root)
-        torn += len(strays(root))
-        print(f"seed {seed}: killed {moment:.3f} s after {more} more blocks; committed {before} → {after}")
-        assert set(before) <= set(after)
-        assert len(after) < whole.done
-        with pytest.warns(MissingBlocksWarning, match=f"{whole.done - len(after)} of {whole.done} blocks are missing"):
-            store = actstore.open(root)
-        assert [block for block, _ in store.parts] == after
-        store["L01"].compute()
-    assert torn, "a kill met a block in flight"
-    kept = {key: content for key, content in files_of(root).items() if key in keys_of(root, committed(root))}
-    times = {key: (root / key).stat().st_mtime_ns for key in kept}
-
-    done = committed(root)
-    todo = [block for block in range(whole.done) if block not in done]
-    with start(spec) as process:
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    summary = [int(number) for number in output.split()]
-    store = actstore.open(root)
-    assert summary[:2] == [len(todo), len(done)]
-    assert summary[2] == passes_of(store, todo), "no forward pass for a committed block"
-    assert {key: (root / key).stat().st_mtime_ns for key in kept} == times, "no committed file is touched"
-    assert strays(root) == []
-    expect_same(root, expected)
-    assert passes_of(store, list(range(whole.done))) == whole.forward_passes
-
-
-def keys_of(root: Path, blocks: list[int]) -> set[str]:
-    with pytest.warns(MissingBlocksWarning):
-        layout = actstore.open(root).layout
-    return {key for block in blocks for key in commits.block_files(layout, block)}
 
 
 def test_local_and_inline_store_the_same_bits(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +21,13 @@ from namespaces import Host, hosts
 
 from actstore.capture import capture
 from actstore.spec import load_spec
-from conftest import TESTS, WriteSpec
+from conftest import WriteSpec
+from processes import actstore, finish, start_dask, until
 from stores import expect_same, slow_spec, strays
 
 pytestmark = pytest.mark.cluster
 
 PORT = 8786
-#: Workers and the command line find `networks` as pytest does.
-PYTHONPATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 #: Lies beside the spec. Says on which host it was loaded.
 NETWORK = """
 import os
@@ -99,20 +95,9 @@ def cluster(
         made = Cluster(folder, kind, scheduler, workers)
 
         def start(host: Host, environment: Mapping[str, str], *arguments: str) -> None:
-            with (folder / f"{host.name}.log").open("w") as log:
-                host.popen(
-                    [sys.executable, "-m", "dask", *arguments, *options],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={
-                        **os.environ,
-                        "PYTHONPATH": PYTHONPATH,
-                        "OMP_NUM_THREADS": "1",
-                        "DASK_TEMPORARY_DIRECTORY": str(folder),
-                        "LOADED": str(folder / f"{host.name}.loaded"),
-                        **environment,
-                    },
-                )
+            loaded = {"LOADED": str(folder / f"{host.name}.loaded")}
+            log = folder / f"{host.name}.log"
+            start_dask(log, *arguments, *options, environment=loaded | {**environment}, popen=host.popen)
 
         def registered() -> bool:
             for host in (scheduler, *workers):
@@ -126,32 +111,6 @@ def cluster(
             start(worker, worker_environment, "worker", kind, *own)
         until(registered, "workers are registered")
         yield made
-
-
-def until(happened: Callable[[], object], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, f"{seconds} s are over before {what}"
-        time.sleep(0.05)
-
-
-def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """The command line, started."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from actstore.cli import main; main()", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment},
-    )
-
-
-def finish(process: subprocess.Popen[str], seconds: float = 180) -> tuple[str, str]:
-    """What it wrote to standard output and standard error, when it ended by itself."""
-    try:
-        return process.communicate(timeout=seconds)
-    finally:
-        process.kill()
 
 
 def tiny(folder: Path, write_spec: WriteSpec, **changes: Any) -> Path:

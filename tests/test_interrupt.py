@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM: the first ends in order, the second at once; the same command continues after either."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from actstore.capture import capture
+from actstore.spec import load_spec
+from conftest import WriteSpec
+from processes import captured, expect_none_left, expect_whole, finish, said, until
+from stores import committed, expect_same, slow_spec, strays
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+
+STOPPING = "stopping: blocks in flight are finished and committed; Ctrl-C again stops now"
+#: Blocks of one worker that are in flight, by kind of cluster.
+IN_FLIGHT = {"inline": 1, "local": 2}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec, phantom_root: Path) -> Path:
+    spec = slow_spec(tmp_path_factory.mktemp("undisturbed"), write_spec, phantom_root)
+    return Path(capture(load_spec(spec), cluster="inline", device="cpu").store)
+
+
+@pytest.fixture
+def spec(tmp_path: Path, write_spec: WriteSpec, phantom_root: Path) -> Path:
+    """Four blocks of the slow network."""
+    return slow_spec(tmp_path / "spec", write_spec, phantom_root)
+
+
+def until_in_flight(process: subprocess.Popen[str], root: Path) -> None:
+    def in_flight() -> bool:
+        assert process.poll() is None, finish(process)
+        return bool(strays(root))
+
+    until(in_flight, "a block is in flight")
+
+
+def expect_resumable(spec: Path, done: int, expected: Path) -> None:
+    expect_whole(spec.parent / "tiny.zarr", expected)
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert (summary.done, summary.skipped, summary.complete) == (4 - done, done, True)
+    expect_same(spec.parent / "tiny.zarr", expected)
+
+
+@pytest.mark.parametrize("cluster", ["inline", "local"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_the_first_signal_ends_in_order(spec: Path, undisturbed: Path, cluster: str, number: signal.Signals) -> None:
+    root = spec.parent / "tiny.zarr"
+    with captured(spec, cluster, "--workers", "1", SLOW_NETWORK_PAUSE="0.3") as process:
+        until_in_flight(process, root)
+        assert committed(root) == []
+        if number == signal.SIGINT:
+            # As a terminal does: workers get it too.
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        output, errors = finish(process, 30)
+        assert process.returncode == 1
+        expect_none_left(process)
+    done = IN_FLIGHT[cluster]
+    assert said(errors) == [STOPPING, f"stopped: {4 - done} blocks are left; the same command continues"]
+    assert f"{done} done, 0 skipped, 0 failed" in output
+    assert len(committed(root)) == done
+    assert strays(root) == []
+    expect_resumable(spec, done, undisturbed)
+
+
+@pytest.mark.parametrize("cluster", ["inline", "local"])
+def test_the_second_ctrl_c_ends_at_once(spec: Path, undisturbed: Path, cluster: str) -> None:
+    root = spec.parent / "tiny.zarr"
+    with captured(spec, cluster, "--workers", "1", SLOW_NETWORK_PAUSE="60") as process:
+        until_in_flight(process, root)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stderr
+        assert process.stderr.readline().strip() == STOPPING
+        os.killpg(process.pid, signal.SIGINT)
+        start = time.monotonic()
+        output, errors = finish(process, 30)
+        assert time.monotonic() - start < 15
+        assert (process.returncode, output) == (1, "")
+        assert said(errors) == ["interrupted: run the same command again to continue"]
+        expect_none_left(process)
+    expect_resumable(spec, 0, undisturbed)
