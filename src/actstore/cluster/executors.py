@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -56,14 +57,19 @@ class Dask:
         from distributed import wait
 
         held: dict[Any, T] = {}
+        # Items whose workers died, perhaps of another item beside them: each is given once more, alone.
+        suspects: deque[T] = deque()
+        alone = False
         self._seen = time.monotonic()
         try:
             while True:
                 workers = self._workers()
-                while len(held) < IN_FLIGHT * workers and (item := next_item()) is not None:
+                while not alone and len(held) < IN_FLIGHT * workers and (item := next_item()) is not None:
                     held[self.client.submit(function, item, pure=False, retries=0)] = item
                 if not held:
-                    if workers or (item := next_item()) is None:
+                    alone = bool(suspects)
+                    item = suspects.popleft() if suspects else next_item()
+                    if item is None:
                         return
                     held[self.client.submit(function, item, pure=False, retries=0)] = item
                 self.keep_up()
@@ -75,7 +81,12 @@ class Dask:
                     raise self._lost() from error
                 for future in [future for future in held if future.done()]:
                     item = held.pop(future)
-                    yield item, self._result(future)
+                    result = self._result(future)
+                    if isinstance(result, LostWorker) and not alone:
+                        suspects.append(item)
+                        continue
+                    alone = False
+                    yield item, result
         finally:
             # Whoever stops listening wants no more of it; workers that are alone would go on.
             if held and self.client.status == "running":
