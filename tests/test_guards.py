@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 
 import actstore
@@ -253,3 +254,18 @@ def test_a_swept_store_keeps_its_finished_blocks(tiny_copy: Path, tiny_store: Pa
     commits.sweep(LocalStorage(tiny_copy), layout, ())
     expect_same(tiny_copy, tiny_store)
     shutil.rmtree(tiny_copy)
+
+
+def test_a_local_cluster_listens_on_loopback_alone(tiny_spec: Path, tmp_path: Path) -> None:
+    """Scheduler, dashboard, nanny and worker: whoever reaches one of them could run programs here."""
+    spec = load_spec(tiny_spec)
+    made, _ = prepare_store(make_plan(spec, store=tmp_path / "a.zarr", device="cpu", timing=False))
+    with connect(spec.cluster, 1, memory=made.worker_memory, storage=made.store):
+        mine = psutil.Process()
+        listening = {
+            connection.laddr.ip
+            for process in (mine, *mine.children(recursive=True))
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert listening == {"127.0.0.1"}
