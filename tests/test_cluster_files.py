@@ -337,7 +337,7 @@ def test_pods_share_one_volume() -> None:
     claim = load("kubernetes/volume.yaml")["metadata"]["name"]
     for name in ("worker", "capture"):
         volumes = {volume["name"]: volume for volume in pod_specs()[name]["volumes"]}
-        assert volumes["work"]["persistentVolumeClaim"] == {"claimName": claim}
+        assert volumes["study"]["persistentVolumeClaim"] == {"claimName": claim}
 
 
 def test_nothing_holds_a_secret() -> None:
