@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 ORIGINAL = "original"
+#: Where a condition changes the image: in its target class, or in a region of the same shape elsewhere in the body.
+TARGET = "target"
+CONTROL = "control"
 
 #: Built-in transforms and the strength at which each changes nothing.
 IDENTITY_STRENGTH: Mapping[str, float] = {

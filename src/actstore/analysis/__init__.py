@@ -6,6 +6,7 @@ Arrays have the dims (sample, condition, channel, [z,] y, x), the original as th
 from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.cases import cases
 from actstore.analysis.difference import mad, mse, statistics
+from actstore.analysis.network import in_top, stack_layers
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
 from actstore.analysis.segmentation import dice, jaccard, mean_dice
 from actstore.analysis.tables import (
@@ -26,12 +27,14 @@ __all__ = [
     "dice",
     "dice_table",
     "frequency_table",
+    "in_top",
     "jaccard",
     "mad",
     "mad_table",
     "mean_dice",
     "most_frequent",
     "mse",
+    "stack_layers",
     "statistics",
     "top_channels",
     "top_channels_table",
