@@ -1,0 +1,49 @@
+"""Sphinx settings. `make docs` builds with every warning an error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from actstore import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "actstore"
+author = "the actstore developers"
+project_copyright = "the actstore developers, Apache-2.0"
+release = version = __version__
+language = "en-GB"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_source"]
+exclude_patterns = ["_build", "_ext"]
+nitpicky = True
+# Links to other packages would need their inventories from the network.
+nitpick_ignore_regex = [
+    ("py:.*", r"(numpy|pandas|pathlib|xarray|collections\.abc)\..*"),
+    ("py:.*", r"(np|pd|xr|hv)\..*|NDArray|Path"),
+    # Lists of columns, which each table's own description gives.
+    ("py:data", r"[A-Z_]+_COLUMNS"),
+]
+
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"actstore {release}"
+html_static_path: list[str] = []
+html_copy_source = False
+html_show_sphinx = False
+# Nothing is asked of another server: Furo has no web fonts, and formulas are plain text.
+html_theme_options = {"navigation_with_keys": True}
+
+linkcheck_timeout = 20
+linkcheck_retries = 2

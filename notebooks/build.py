@@ -1,0 +1,63 @@
+"""Run the notebooks and write them beside their scripts: `python notebooks/build.py [NAME…]`, or `make notebooks`.
+
+The scripts are the source. What depends on the machine or the moment is taken out of what they show.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import jupytext
+import nbformat
+from jupyter_client import AsyncKernelManager
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+HERE = Path(__file__).parent
+#: Shows patients' data, so it is committed without what it showed.
+NOT_SHOWN = {"02_cardiac_study"}
+SCRIPTS = sorted(HERE.glob("[0-9]*.py"))
+
+
+def run(script: Path, folder: Path) -> NotebookNode:
+    """The notebook of ``script``, executed in ``folder``.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        with the traceback of the cell that failed.
+    """
+    notebook = jupytext.read(script)
+    # Sockets in a folder of our own: over TCP, others on the machine could read what a kernel says.
+    with TemporaryDirectory() as sockets:
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
+        NotebookClient(notebook, km=kernel, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    return tidied(notebook)
+
+
+def tidied(notebook: NotebookNode) -> NotebookNode:
+    """Without times of execution, progress and warnings on standard error, and the kernel's version."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata.pop("language_info", None)
+    return notebook
+
+
+def write(script: Path) -> Path:
+    """Execute ``script`` and write its notebook; a notebook that is not shown is written without running."""
+    notebook = jupytext.read(script) if script.stem in NOT_SHOWN else run(script, HERE)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+    path = script.with_suffix(".ipynb")
+    nbformat.write(notebook, path)
+    return path
+
+
+if __name__ == "__main__":
+    for chosen in SCRIPTS:
+        if len(sys.argv) == 1 or chosen.stem in sys.argv[1:]:
+            print(write(chosen).name)
