@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-faults test-cluster lint environment clean benchmark
+.PHONY: demo test test-faults test-cluster lint environment docs linkcheck notebooks clean benchmark
 
 environment: $(STAMP)
 
@@ -33,10 +33,23 @@ lint: environment
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Into docs/_build/html; every warning, and every link between pages that leads nowhere, is an error.
+docs: environment
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+# Links to other servers: needs the network.
+linkcheck: environment
+	$(BIN)/python -m sphinx -n -W --keep-going -b linkcheck docs docs/_build/linkcheck
+
+# Run, and written beside their scripts; the test suite runs them and compares.
+notebooks: environment
+	$(BIN)/python notebooks/build.py
+
 benchmark: environment
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/capture.py
 	$(BIN)/python benchmarks/reductions.py
 
 clean:
-	rm -rf $(VENV) actstore-demo
+	rm -rf $(VENV) actstore-demo docs/_build

@@ -53,8 +53,8 @@ spec = load_spec("phantom.toml")
 summary = capture(spec, cluster="inline")
 store = actstore.open(summary.store)
 
-print(f"{len(store.samples)} slices of {store.samples.patient.nunique()} patients, {len(store.layers)} layers,", end=" ")
-print(f"{store.nbytes / 1e6:.0f} MB")
+patients = store.samples.patient.nunique()
+print(f"{len(store.samples)} slices of {patients} patients, {len(store.layers)} layers, {store.nbytes / 1e6:.0f} MB")
 store.conditions[["transform", "target", "strength"]]
 
 # %% [markdown]
@@ -64,8 +64,7 @@ store.conditions[["transform", "target", "strength"]]
 # outline of the left ventricle.
 
 # %%
-patients = store.samples.patient.to_numpy()
-middle = int(np.flatnonzero((store.samples["slice"] == 4) & (patients == "patient001"))[0])
+middle = int(np.flatnonzero((store.samples["patient"] == "patient001") & (store.samples["slice"] == 4))[0])
 names = ["RV", "MYO", "LV"]
 colours = dict(zip(names, ["#0072b2", "#e69f00", "#cc79a7"], strict=True))
 
@@ -137,6 +136,7 @@ frequency = {layer: analysis.channel_frequency(ranks).compute() for layer, ranks
 # %% [markdown]
 # How often is each channel among the three that change most in its layer? Layers run down in network order; a row ends
 # where its layer has no more channels.
+
 
 # %%
 def share(condition):

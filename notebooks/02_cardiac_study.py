@@ -34,6 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython import get_ipython
+from IPython.display import display
 
 import actstore
 from actstore import analysis
@@ -42,7 +43,9 @@ from actstore.tables import build_table
 
 path = Path(os.environ.get("ACTSTORE_STORE", "../runs/acdc.zarr"))
 if not path.exists():
-    print("There is no store yet, so all cells below do nothing. Follow the three steps above, then restart the kernel.")
+    print(
+        "There is no store yet, so all cells below do nothing. Follow the three steps above, then restart the kernel."
+    )
     get_ipython().input_transformers_cleanup.append(lambda lines: [])
 
 # %%
@@ -102,9 +105,7 @@ def listed(ranked):
 
 conditions = [f"brightness({target}, 0.1)" for target in targets]
 with pd.option_context("display.max_colwidth", None):
-    display(  # noqa: F821  a notebook has it
-        pd.DataFrame({c: {layer: listed(general[layer].sel(condition=c)) for layer in layers} for c in conditions})
-    )
+    display(pd.DataFrame({c: {layer: listed(general[layer].sel(condition=c)) for layer in layers} for c in conditions}))
 
 # %% [markdown]
 # ## Channels of one class
@@ -141,14 +142,14 @@ for condition in conditions:
         if one["n"] > 0:
             rows[condition, f"{case} (n = {int(one['n'])})"] = listed(one)
 with pd.option_context("display.max_colwidth", None):
-    display(pd.Series(rows, name=f"channels of {layer}").to_frame())  # noqa: F821
+    display(pd.Series(rows, name=f"channels of {layer}").to_frame())
 
 # %% [markdown]
 # ## MAD from layer to layer
 #
-# Mean over slices and channels, each patient a thin line: where in the network the change is large, and whether patients
-# agree. Raw values of different layers are on different scales, so each is given in standard deviations of what its
-# channels do on the original.
+# Mean over slices and channels, each patient a thin line: where in the network the change is large, and whether
+# patients agree. Raw values of different layers are on different scales, so each is given in standard deviations of
+# what its channels do on the original.
 
 # %%
 fig, axes = plt.subplots(1, len(targets), figsize=(4 * len(targets), 3), sharey=True, layout="constrained")

@@ -14,14 +14,15 @@
 # # Querying a store
 #
 # Everything in a store is an xarray object that is read only when it is computed. This notebook asks questions that no
-# table of actstore answers: of some patients only, with a reduction of one's own, on more data than fits in memory, on a
-# cluster, and without actstore.
+# table of actstore answers: of some patients only, with a reduction of one's own, on more data than fits in memory, on
+# a cluster, and without actstore.
 
 # %%
 import dask
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from distributed import Client, LocalCluster
 
 import actstore
 from actstore import analysis
@@ -55,8 +56,8 @@ frequency["channel"].to_pandas()
 # %% [markdown]
 # ## A reduction of one's own
 #
-# MAD says how much a map moved, not over what area: a strong change in one corner and a weak one everywhere can have the
-# same. So: what share of a channel's map moved by more than half of its own standard deviation?
+# MAD says how much a map moved, not over what area: a strong change in one corner and a weak one everywhere can have
+# the same. So: what share of a channel's map moved by more than half of its own standard deviation?
 
 # %%
 original = a.isel(condition=0, drop=True)
@@ -89,8 +90,8 @@ print(f"over {by_patient.sizes['patient']} patients")
 # %% [markdown]
 # ## Larger than memory
 #
-# A chunk holds as many slices as fit 64 MiB, so a reduction needs that much for each thread, and what its own arithmetic
-# makes of it, however many patients there are. Five patients would fit; three hundred ask nothing else of this code.
+# A chunk holds as many slices as fit 64 MiB, so a reduction needs that much for each thread, and what its own
+# arithmetic makes of it, however many patients there are. Five would fit; three hundred ask nothing else of this code.
 
 # %%
 last = store["L21"]
@@ -126,8 +127,6 @@ median.isel(condition=1).values.round(2)
 # `SLURMCluster` or a scheduler's address work the same way.
 
 # %%
-from distributed import Client, LocalCluster
-
 with (
     LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
     Client(cluster) as client,

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 HERE = Path(__file__).parent
 #: Shows patients' data, so it is committed without what it showed.
@@ -32,8 +32,9 @@ def run(script: Path, folder: Path) -> NotebookNode:
     notebook = jupytext.read(script)
     # Sockets in a folder of our own: over TCP, others on the machine could read what a kernel says.
     with TemporaryDirectory() as sockets:
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
-        NotebookClient(notebook, km=kernel, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+        here = {"metadata": {"path": str(folder)}}
+        NotebookClient(notebook, kernel_name="python3", timeout=600, resources=here, config=config).execute()
     return tidied(notebook)
 
 

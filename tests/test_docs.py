@@ -1,0 +1,210 @@
+"""The pages: built without a warning, every link leads somewhere, and what they say to run runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+import matplotlib
+import nbformat
+import pytest
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from actstore.capture import capture
+from actstore.cli import main
+from actstore.spec import load_spec
+from conftest import WriteSpec
+from test_cluster_files import in_shell
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)],
+)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+#: Pages whose code runs as it stands.
+TO_RUN = [*sorted((DOCS / "howto").glob("*.md")), DOCS / "tutorial.md"]
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def texts(page: Path) -> list[str]:
+    """The Markdown of a page, or of a notebook's cells."""
+    if page.suffix == ".md":
+        return [page.read_text(encoding="utf-8")]
+    cells = nbformat.read(page, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
+
+
+def inline(text: str) -> list[Token]:
+    blocks = MarkdownIt("commonmark").enable("table").parse(text)
+    return [child for block in blocks for child in block.children or ()]
+
+
+def links(page: Path) -> list[str]:
+    """Targets of links and images."""
+    found = [token.attrGet("href") or token.attrGet("src") for text in texts(page) for token in inline(text)]
+    return [unquote(str(target)) for target in found if target]
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    parsed = [token for text in texts(page) for token in MarkdownIt("commonmark").parse(text)]
+    made: Counter[str] = Counter()
+    found = set()
+    for opening, heading in pairwise(parsed):
+        if opening.type == "heading_open":
+            words = "".join(child.content for child in heading.children or ())
+            slug = re.sub(r"[^\w\- ]", "", words.strip().lower()).replace(" ", "-")
+            found.add(f"{slug}-{made[slug]}" if made[slug] else slug)
+            made[slug] += 1
+    return found
+
+
+def dead(page: Path) -> list[str]:
+    """Links of a page that lead nowhere in this repository."""
+    found = []
+    for link in links(page):
+        if re.match(r"(https?|mailto):", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        inside = target.is_relative_to(ROOT)
+        if not inside or not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead(page) == []
+
+
+def test_dead_links_are_noticed(tmp_path: Path) -> None:
+    page = DOCS / "store.md"
+    assert "shape-of-it" not in anchors(page)
+    assert anchors(DOCS / "performance.md") >= {"codecs-and-lossy-types"}
+    assert len(links(ROOT / "README.md")) > 5
+    outside = tmp_path / "page.md"
+    outside.write_text("[a](missing.md) [b](#nothing) [c](https://example.org) ![d](e.png)\n# Here\n", encoding="utf-8")
+    assert dead(outside) == ["missing.md", "#nothing", "e.png"]
+
+
+def test_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    """As `make docs` builds them."""
+    command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html"]
+    done = subprocess.run(
+        [*command, "-d", tmp_path / "doctrees", DOCS, tmp_path / "html"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(tmp_path / "html").with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
+    assert {page.relative_to(DOCS).as_posix() for page in PAGES if page.is_relative_to(DOCS)} <= pages
+    reference = (tmp_path / "html" / "reference" / "analysis.html").read_text(encoding="utf-8")
+    assert "actstore.analysis.channel_frequency" in reference
+    for html in (tmp_path / "html").rglob("*.html"):
+        page = html.read_text(encoding="utf-8")
+        asked = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]+", page)
+        assert asked == [], f"{html.name} asks another server"
+    for style in (tmp_path / "html").rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+def test_every_command_is_in_the_reference() -> None:
+    """Its page is made of the program itself; this is of what the other pages say to type."""
+    known = set(main.commands)
+    for page in PAGES:
+        for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
+            if language == "sh":
+                subprocess.run(["bash", "-n"], input=body, text=True, check=True)
+                named = {words[1] for words in in_shell(body) if words[0] == "actstore"}
+                assert named <= known, name(page)
+
+
+def test_tables_of_the_reference_name_every_key() -> None:
+    """A table that a spec has, and the page has not, would be missing without a word."""
+    from pydantic import BaseModel
+
+    from actstore import spec
+
+    def tables(model: type[BaseModel]) -> set[type[BaseModel]]:
+        inner = {t for field in model.model_fields.values() for t in _models(field.annotation)}
+        return inner | {deeper for table in inner for deeper in tables(table)}
+
+    shown = re.findall(r"spec-table\} (\S+):(\w+)", (DOCS / "reference" / "spec.md").read_text(encoding="utf-8"))
+    assert {(table.__module__, table.__name__) for table in tables(spec.Spec)} == set(shown)
+
+
+def _models(annotation: object) -> list[type]:
+    from typing import get_args
+
+    from pydantic import BaseModel
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
+    """A folder like the demo's: the same network and layers, two patients, small images."""
+    folder = tmp_path_factory.mktemp("study")
+    spec = write_spec(
+        folder,
+        model__factory="actstore.models:unet_heart_8_4_4",
+        model__weights="package:unet_heart_8_4_4_phantom.safetensors",
+        model__layers=["*.adn.N"],
+        perturb=[{"transform": "brightness", "targets": ["LV", "RV", "MYO"], "strengths": [0.1]}],
+        store__path="phantom.zarr",
+    )
+    assert capture(load_spec(spec), cluster="inline", device="cpu").complete
+    return folder
+
+
+@pytest.mark.parametrize("page", TO_RUN, ids=name)
+def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own, one block after another; the demo's store is a smaller one."""
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "actstore-demo").symlink_to(study)
+    variables: dict[str, object] = {"__name__": page.stem}
+    for number, (language, body) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
+        file = FILE.match(body)
+        if file and language in ("python", "toml"):
+            Path(file[1]).write_text(body, encoding="utf-8")
+            if language == "toml":
+                load_spec(file[1])
+        elif language == "python":
+            exec(compile(body, f"{page.name} block {number}", "exec"), variables)
+        elif language == "toml":
+            tomllib.loads(body)
+        elif language == "sh":
+            for words in in_shell(body):
+                run(words)
+    assert variables.keys() > {"__name__", "__builtins__"}
+
+
+def run(words: list[str]) -> None:
+    """A command line of ours; a capture in this process, and no demo, which is what ``study`` stands for."""
+    program, command, *rest = words
+    assert program == "actstore"
+    if command == "demo":
+        return
+    if command == "capture":
+        rest += ["--cluster", "inline"]
+    done = CliRunner().invoke(main, [command, *rest])
+    assert done.exit_code == 0, f"{shlex.join(words)}: {done.output}"
