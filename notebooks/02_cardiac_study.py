@@ -71,8 +71,8 @@ own = dice[dice.class_name == dice.target].join(original, on=keys)
 
 fig, axes = plt.subplots(1, len(targets), figsize=(3.4 * len(targets), 3.2), sharey=True, layout="constrained")
 for ax, target in zip(axes, targets, strict=True):
-    values = own.loc[own.class_name == target, ["original", "dice"]].to_numpy().T
-    ax.boxplot(values, tick_labels=["original", "perturbed"], widths=0.5)
+    values = list(own.loc[own.class_name == target, ["original", "dice"]].to_numpy().T)
+    ax.boxplot(values, tick_labels=["original", "perturbed"], widths=0.5, showfliers=False)
     for x, column in enumerate(values, start=1):
         ax.plot(np.full(len(column), x) + np.linspace(-0.15, 0.15, len(column)), column, ".", alpha=0.4)
     ax.set_title(target)

@@ -5,6 +5,7 @@ The scripts are the source. What depends on the machine or the moment is taken o
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from traitlets.config import Config
 HERE = Path(__file__).parent
 #: Shows patients' data, so it is committed without what it showed.
 NOT_SHOWN = {"02_cardiac_study"}
+PICTURE = re.compile(r"<img[^>]+src=['\"]data:image/png;base64,([^'\"]+)")
 SCRIPTS = sorted(HERE.glob("[0-9]*.py"))
 
 
@@ -39,13 +41,24 @@ def run(script: Path, folder: Path) -> NotebookNode:
 
 
 def tidied(notebook: NotebookNode) -> NotebookNode:
-    """Without times of execution, progress and warnings on standard error, and the kernel's version."""
+    """Without times of execution, progress and warnings on standard error, scripts, and the kernel's version."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in map(still, cell.outputs) if output is not None]
     notebook.metadata.pop("language_info", None)
     return notebook
+
+
+def still(output: NotebookNode) -> NotebookNode | None:
+    """What a page without scripts can show of an output: HoloViews wraps its pictures in HTML, which GitHub drops."""
+    if output.get("name") == "stderr":
+        return None
+    data = output.get("data", {})
+    if picture := PICTURE.search(data.get("text/html", "")):
+        data["image/png"] = picture[1]
+        del data["text/html"]
+    return output if "data" not in output or data.keys() & {"image/png", "text/plain"} else None
 
 
 def write(script: Path) -> Path:
