@@ -15,8 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
-#: Wide enough for every option's own line.
-WIDTH = 96
+#: Of a page's code blocks, in characters.
+WIDTH = 84
 
 
 class CommandLine(SphinxDirective):
@@ -39,9 +39,10 @@ class CommandLine(SphinxDirective):
 
 
 def help_of(command: click.Command, name: str) -> str:
-    """What ``--help`` says, without the line of ``--help`` itself."""
+    """What ``--help`` says, without what it says of itself."""
     context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
-    return re.sub(r"\n +-h, --help +Show this message and exit\.", "", command.get_help(context)).strip()
+    said = re.sub(r"\n +--help +Show this message and exit\.", "", command.get_help(context))
+    return said.strip().removesuffix("Options:").strip()
 
 
 def literal(text: str) -> nodes.Node:
@@ -77,7 +78,7 @@ def default_of(field: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, BaseModel):
-        return "that table's"
+        return "its own"
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
