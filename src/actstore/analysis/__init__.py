@@ -8,6 +8,7 @@ from actstore.analysis.cases import cases
 from actstore.analysis.difference import mad, mse, statistics
 from actstore.analysis.network import in_top, stack_layers
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
+from actstore.analysis.regions import regional_mad
 from actstore.analysis.segmentation import dice, jaccard, mean_dice
 from actstore.analysis.tables import (
     cases_table,
@@ -34,6 +35,7 @@ __all__ = [
     "mean_dice",
     "most_frequent",
     "mse",
+    "regional_mad",
     "stack_layers",
     "statistics",
     "top_channels",
