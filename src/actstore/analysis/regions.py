@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_original_first
-from actstore.analysis.evidence import perturbations
+from actstore.analysis.evidence import patients_of, perturbations
 from actstore.analysis.masks import around, averaged
 
 REGIONS = ("inside", "rim", "outside")
@@ -96,6 +96,35 @@ def regional_mad(
     stride = [label.sizes[d] / activation.sizes[d] for d in space]
     found |= {"stride": xr.DataArray(stride, dims="axis"), "offset": xr.DataArray(list(shift), dims="axis")}
     return xr.Dataset(found).assign_coords(labels)
+
+
+def mean_regions(regional: xr.Dataset) -> xr.Dataset:
+    """What :func:`regional_mad` finds, averaged over samples: (condition, channel), lazy where that is.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``mad`` of the whole map and of each region ``inside``, ``rim``, ``outside``; ``inside_share``, ``rim_share``,
+        ``outside_share``, the mean share of a map's whole change that lies there, which sum to 1, all float64
+        (condition, channel); ``samples`` and ``patients`` int64 (condition) that they rest on; ``stride`` float64, of
+        the last axis, in pixels of the input.
+    """
+    require_dims(regional, ["sample", "condition", "channel"])
+    weighed = {name: regional[name].fillna(0.0) * regional[f"{name}_area"] for name in REGIONS}
+    whole = sum(weighed.values(), start=xr.DataArray(0.0))
+    found = {"mad": whole.mean("sample")}
+    found |= {name: regional[name].mean("sample") for name in REGIONS}
+    found |= {f"{name}_share": (part / whole.where(whole > 0)).mean("sample") for name, part in weighed.items()}
+    used = regional["inside_area"].notnull()
+    code, names = patients_of(regional)
+    found["samples"] = used.sum("sample")
+    found["patients"] = (
+        used.assign_coords(code=("sample", code)).groupby("code").any().sum("code")
+        if len(names)
+        else used.sum("sample")
+    )
+    found["stride"] = regional["stride"].isel(axis=-1)
+    return xr.Dataset(found)
 
 
 def _space(activation: xr.DataArray, label: xr.DataArray) -> tuple[str, ...]:
