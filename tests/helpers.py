@@ -128,7 +128,16 @@ def make_study(
     study["applicable"] = ("sample", "condition"), applicable
     study["confusion"] = make_confusion(confusion, targets).variable
     study = study.assign_coords(true_class=list(CLASSES), predicted_class=list(CLASSES))
-    return study if chunks is None else study.chunk(chunks)
+    return study if chunks is None else lazy_study(study, chunks)
+
+
+def lazy_study(study: xr.Dataset, chunks: dict[str, Any]) -> xr.Dataset:
+    """``study`` with dask-backed variables and, as in a store, NumPy coordinates."""
+    arrays = {
+        name: array.variable.chunk({d: n for d, n in chunks.items() if d in array.dims})
+        for name, array in study.data_vars.items()
+    }
+    return study.assign(arrays)
 
 
 def plant(

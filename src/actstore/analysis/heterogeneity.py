@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, note, patients_of
 from actstore.analysis.network import layer_slices
-from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient
+from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient, rests_on
 
 #: Permutations behind the p-value without a patient, which is only held against ``alpha``.
 RESAMPLES_WITHOUT = 999
@@ -89,13 +89,13 @@ def heterogeneity(
             "alpha": alpha,
         },
         input_core_dims=[whole, whole[:2]],
-        output_core_dims=[whole[1:]] * 7 + [["condition"]] * 2,
+        output_core_dims=[whole[1:]] * 7,
         dask="parallelized",
-        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64, np.int64],
+        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE],
         keep_attrs=False,
     )
-    order = ("count", "statistic", "p", "q", "explained_by", "share", "note", "samples", "patients")
-    return xr.Dataset(dict(zip(order, found, strict=True)))
+    order = ("count", "statistic", "p", "q", "explained_by", "share", "note")
+    return xr.Dataset({**dict(zip(order, found, strict=True)), **rests_on(valid, patient)})
 
 
 _NOTE = np.dtype("U48")
@@ -128,7 +128,7 @@ def _heterogeneity(
     own = np.take_along_axis(counts, np.maximum(explained, 0)[None], axis=0)[0] if len(names) else count
     share = np.where(explained >= 0, own / np.maximum(count, 1), np.nan)
     text = np.broadcast_to(note(patients, "test").astype(_NOTE)[:, None], p.shape)
-    return count, statistic, p, q, by.astype(names.dtype), share, text, sizes.sum(axis=0), patients
+    return count, statistic, p, q, by.astype(names.dtype), share, text
 
 
 def _chi_square(counts: Counts, sizes: Counts) -> Floats:
