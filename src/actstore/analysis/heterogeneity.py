@@ -13,6 +13,9 @@ from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, note, patient
 from actstore.analysis.network import layer_slices
 from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient, rests_on
 
+#: Permutations behind a p-value, at least.
+RESAMPLES = 9999
+
 #: Permutations behind the p-value without a patient, which is only held against ``alpha``.
 RESAMPLES_WITHOUT = 999
 
@@ -26,7 +29,7 @@ def heterogeneity(
     member: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 9999,
+    resamples: int | None = None,
     seed: int = 0,
     alpha: float = 0.05,
 ) -> xr.Dataset:
@@ -49,7 +52,8 @@ def heterogeneity(
         channels.
     resamples
         Random permutations of the samples' patients behind every p-value, the same for every channel and condition
-        with the same samples.
+        with the same samples. By default 9999, or tests / alpha if that is more: with fewer, a single channel among
+        all those tested could not be rejected, however uneven.
     seed
         Of these permutations.
     alpha
@@ -84,7 +88,7 @@ def heterogeneity(
         kwargs={
             "patient": patient,
             "names": names,
-            "resamples": require_positive("resamples", resamples),
+            "resamples": resamples if resamples is None else require_positive("resamples", resamples),
             "seed": seed,
             "alpha": alpha,
         },
@@ -106,7 +110,7 @@ def _heterogeneity(
     valid: Bools,
     patient: NDArray[np.intp],
     names: NDArray[np.str_],
-    resamples: int,
+    resamples: int | None,
     seed: int,
     alpha: float,
 ) -> tuple[NDArray[Any], ...]:
@@ -115,7 +119,10 @@ def _heterogeneity(
     patients = (sizes > 0).sum(axis=0)
     statistic = np.stack([_chi_square(counts[:, c], sizes[:, c]) for c in range(valid.shape[1])])
     p = np.full(statistic.shape, np.nan)
-    for c in np.flatnonzero(patients >= FEWEST_PATIENTS):
+    enough = np.flatnonzero(patients >= FEWEST_PATIENTS)
+    if resamples is None:
+        resamples = max(RESAMPLES, int(np.isfinite(statistic[enough]).sum() / alpha))
+    for c in enough:
         p[c] = _p_values(counts[:, c], sizes[:, c], resamples, seed)
     q = corrected(p)
     explained = np.full(p.shape, -1)

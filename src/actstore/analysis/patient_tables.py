@@ -40,7 +40,7 @@ def heterogeneity_table(
     k: int = 3,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 9999,
+    resamples: int | None = None,
     seed: int = 0,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
@@ -77,7 +77,8 @@ def leave_one_out_table(
         "lost": [_listed((~without & every)[..., where], number[where]) for where in slices],
     }
     arrays = {name: (("layer", "patient", "condition"), np.array(values)) for name, values in changed.items()}
-    sets = found[["samples", "left_out"]].assign(arrays).assign_coords(layer_coords(member))
+    sizes = found[["samples", "left_out"]].drop_vars(["layer", "module"], errors="ignore")
+    sets = sizes.assign(arrays).assign_coords(layer_coords(member))
     return channel_frame(sets, LEAVE_ONE_OUT_COLUMNS, keep=sets["left_out"] > 0)
 
 

@@ -13,7 +13,7 @@ from actstore.analysis.arrays import one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.network import in_top, layer_slices
 from actstore.analysis.sets import Bools, counted_samples, most_often, overlap, per_patient, rests_on
-from actstore.analysis.uncertainty import NOTE, bootstrap_mean, layer_coords, require_confidence
+from actstore.analysis.uncertainty import NOTE, bootstrap_mean, layer_coords, require_confidence, unlayered
 
 
 def frequency_certainty(
@@ -143,7 +143,7 @@ def set_stability(
     cells = ["layer", "condition", "most"]
     arrays = xr.apply_ufunc(
         _stability,
-        one_chunk(member, whole),
+        one_chunk(unlayered(member), whole),
         one_chunk(valid, whole[:2]),
         kwargs={
             "patient": patient,
@@ -233,7 +233,7 @@ def sensitivity_to_k(
     count = xr.concat([member.sum("sample") for member in members], "top", coords="minimal", compat="override")
     shared: xr.DataArray = xr.apply_ufunc(
         _shared,
-        one_chunk(count, ["top", "channel"]),
+        one_chunk(unlayered(count), ["top", "channel"]),
         kwargs={"every": every, "ks": tops, "mosts": sizes, "reference": chosen, "layers": list(slices.values())},
         input_core_dims=[["top", "channel"]],
         output_core_dims=[["layer", "k", "most"]],
@@ -244,7 +244,8 @@ def sensitivity_to_k(
     )
     texts = [[[_all_channels(k, most, where) for most in sizes] for k in tops] for where in slices.values()]
     found = xr.Dataset({"overlap": shared.transpose("layer", ...), "note": (("layer", "k", "most"), texts)})
-    found = found.assign(rests_on(counted_samples(members[0], applicable), patients_of(score)[0]))
+    valid = unlayered(counted_samples(members[0], applicable))
+    found = found.assign(rests_on(valid, patients_of(score)[0]))
     return found.assign_coords(**layer_coords(score), k=tops, most=sizes)
 
 
