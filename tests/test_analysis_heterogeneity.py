@@ -57,7 +57,7 @@ def only_in(study: xr.Dataset, patient: str) -> xr.Dataset:
 def test_a_channel_of_one_patient_is_found_and_named() -> None:
     false = []
     for seed in range(30):
-        study = only_in(make_study(patients=8, layers={"L01": 8, "L02": 12}, seed=seed), "patient003")
+        study = only_in(make_study(patients=8, layers={"L01": 8, "L02": 12}, missing=0.1, seed=seed), "patient003")
         found = heterogeneity(top(study), applicable=study["applicable"], resamples=1999)
         planted = ((found["layer"] == "L02") & (found["channel"] == 3) & (found["target"] == "LV")).transpose(
             *found["q"].dims
@@ -139,6 +139,53 @@ def test_p_is_the_exact_one(counts: list[int]) -> None:
     assert found["p"].item() >= 1 / 10_000
 
 
+def runs(seed: int, patient_effect: float = 0.0) -> xr.DataArray:
+    """Membership of 12 channels in 12 patients x 2 volumes x 6 slices, in which neighbouring slices are alike."""
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(size=(24, 6, 12))
+    for s in range(1, 6):
+        steps[:, s] = 0.9 * steps[:, s - 1] + np.sqrt(1 - 0.9**2) * steps[:, s]
+    steps += patient_effect * np.repeat(rng.normal(size=(12, 1, 12)), 2, axis=0)
+    score = steps.reshape(144, 12)
+    member = make_member(score >= np.sort(score, axis=1)[:, -3:-2], [12] * 12)
+    return member.assign_coords(frame=("sample", np.tile(np.repeat([1, 12], 6), 12)))
+
+
+def test_runs_of_slices_are_told_from_patients_by_whole_volumes() -> None:
+    studies, alpha = 80, 0.05
+    false = [bool((heterogeneity(runs(s), by="frame", resamples=499)["q"] <= alpha).any()) for s in range(studies)]
+    assert sum(false) <= stats.binom.ppf(0.999, studies, alpha)
+    # Slices taken for exchangeable: what the docstring warns of.
+    assert all((heterogeneity(runs(s), resamples=499)["q"] <= alpha).any() for s in range(5))
+    differ = heterogeneity(runs(0, patient_effect=3), by="frame", resamples=999)
+    assert (differ["q"] <= alpha).sum() > 3
+
+
+def test_p_of_whole_volumes_is_the_exact_one() -> None:
+    counts, sizes = np.array([4, 3, 0, 1, 1, 0, 0, 1, 2, 1]), np.array([4, 4, 3, 5, 4, 4, 2, 4, 4, 3])
+    members = [[i < c] for c, n in zip(counts, sizes, strict=True) for i in range(n)]
+    member = make_member(members, sizes[::2] + sizes[1::2])
+    member = member.assign_coords(frame=("sample", np.repeat(np.tile([1, 12], 5), sizes)))
+    found = heterogeneity(member, applicable=everywhere(member), by="frame", resamples=4999)
+
+    def uneven(order: Any) -> Any:
+        pairs = np.asarray(order).reshape(-1, 5, 2)
+        return (counts[pairs].sum(axis=-1) ** 2 / sizes[pairs].sum(axis=-1)).sum(axis=-1)
+
+    # Orders within a pair, and of the pairs, change nothing: the first volume of each pair is the lowest left.
+    def pairings(left: tuple[int, ...]) -> Any:
+        if not left:
+            yield ()
+        for other in left[1:]:
+            for rest in pairings(tuple(v for v in left[1:] if v != other)):
+                yield (left[0], other, *rest)
+
+    every = uneven(list(pairings(tuple(range(10)))))
+    assert len(every) == 9 * 7 * 5 * 3
+    exact = (every >= uneven(range(10)) - 1e-9).mean()
+    assert found["p"].item() == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 4999) + 4e-4)
+
+
 def test_what_cannot_be_tested_says_so() -> None:
     study = make_study(patients=4)
     found = heterogeneity(top(study), applicable=study["applicable"])
@@ -179,7 +226,12 @@ def test_lazy_chunked_and_repeated_results_are_the_same() -> None:
     lazy = lazy_study(study, {"sample": 7, "condition": 2, "channel": 5})
     with raise_if_dask_computes():
         tests = heterogeneity(top(lazy), applicable=lazy["applicable"], resamples=199)
+        whole = heterogeneity(top(lazy), applicable=lazy["applicable"], by="frame", resamples=199)
         sets = leave_one_out(top(lazy), applicable=lazy["applicable"])
+    xr.testing.assert_identical(
+        whole.compute(scheduler="synchronous"),
+        heterogeneity(top(study), applicable=study["applicable"], by="frame", resamples=199),
+    )
     plain = heterogeneity(top(study), applicable=study["applicable"], resamples=199)
     xr.testing.assert_identical(tests.compute(scheduler="synchronous"), plain)
     xr.testing.assert_identical(
@@ -282,6 +334,7 @@ def test_no_samples() -> None:
     [
         (lambda m: heterogeneity(m, alpha=1.5), r"alpha = 1.5: give a level between 0 and 1"),
         (lambda m: heterogeneity(m, resamples=0), r"resamples = 0: give an integer of at least 1"),
+        (lambda m: heterogeneity(m, by="age"), r"by = 'age' is no coordinate along sample: use one such as 'frame'"),
         (lambda m: heterogeneity(m.drop_vars("patient")), r"no coordinate 'patient' along sample: assign it"),
         (lambda m: heterogeneity(m.isel(channel=0)), r"in_top has no dimension 'channel', only"),
         (lambda m: leave_one_out(m, 0), r"most = 0: give an integer of at least 1"),

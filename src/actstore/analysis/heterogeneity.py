@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, note, patients_of
 from actstore.analysis.network import layer_slices
+from actstore.analysis.permutation import Spread, p_values
 from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient, rests_on
 
 #: Permutations behind a p-value, at least.
@@ -19,9 +20,6 @@ RESAMPLES = 9999
 #: Permutations behind the p-value without a patient, which is only held against ``alpha``.
 RESAMPLES_WITHOUT = 999
 
-#: Counts that a batch of permutations may hold: 32 MiB.
-_BATCH = 4 * 2**20
-
 Floats = NDArray[np.float64]
 
 
@@ -29,6 +27,7 @@ def heterogeneity(
     member: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
+    by: str | None = None,
     resamples: int | None = None,
     seed: int = 0,
     alpha: float = 0.05,
@@ -38,9 +37,14 @@ def heterogeneity(
     The null: which samples have the channel on top is unrelated to whose they are. Given the count, every way to spread
     it over the applicable samples is as likely as any other, so that counts per patient are multivariate
     hypergeometric. To reject it says that samples of one patient are more alike than samples of different patients. A
-    run of neighbouring slices that are alike counts as that, too: the test tells patients apart from exchangeable
-    slices, not from a stretch of similar slices within a patient. Where the position of a slice matters and patients
-    have similar stacks, counts are more even than under the null, and the test rejects less often than stated.
+    run of neighbouring slices that are alike counts as that, too, and is common: the test tells patients apart from
+    exchangeable slices, not from a stretch of similar slices within a patient. Where the position of a slice matters
+    and patients have similar stacks, counts are more even than under the null: it is rejected less often than stated.
+
+    With ``by="frame"``, whole volumes are exchanged between patients instead. Runs of slices then count for nothing,
+    and to reject says that volumes of one patient are more alike than those of different patients. But the two volumes
+    of one patient of P fall together again in one of 2P - 1 permutations: a channel of one patient alone has no smaller
+    p, and is not found this way.
 
     Parameters
     ----------
@@ -50,6 +54,8 @@ def heterogeneity(
     applicable
         bool (sample, condition). Without it, the samples in which any channel is a member: pass it for a selection of
         channels.
+    by
+        Name of a coordinate along sample: the samples of a patient that share its value are exchanged as a whole.
     resamples
         Random permutations of the samples' patients behind every p-value, the same for every channel and condition
         with the same samples. By default 9999, or tests / alpha if that is more: with fewer, a single channel among
@@ -74,7 +80,7 @@ def heterogeneity(
     Raises
     ------
     AnalysisError
-        if ``patient`` or a dimension is missing, ``resamples`` is below 1, or ``alpha`` is not between 0 and 1.
+        if ``patient``, ``by`` or a dimension is missing, ``resamples`` is below 1, or ``alpha`` is not between 0 and 1.
     """
     if not 0 < alpha < 1:
         raise AnalysisError(f"alpha = {alpha!r}: give a level between 0 and 1, such as 0.05")
@@ -87,6 +93,7 @@ def heterogeneity(
         one_chunk(valid, whole[:2]),
         kwargs={
             "patient": patient,
+            "unit": None if by is None else _units(member, patient, by),
             "names": names,
             "resamples": resamples if resamples is None else require_positive("resamples", resamples),
             "seed": seed,
@@ -105,31 +112,50 @@ def heterogeneity(
 _NOTE = np.dtype("U48")
 
 
+def _units(member: xr.DataArray, patient: NDArray[np.intp], by: str) -> NDArray[np.intp]:
+    """A number for each patient and value of ``by``, of every sample."""
+    if by not in member.coords or member.coords[by].dims != ("sample",):
+        raise AnalysisError(f"by = {by!r} is no coordinate along sample: use one such as 'frame'")
+    values = np.unique(member.coords[by].values, return_inverse=True)[1]
+    unit: NDArray[np.intp] = np.unique(patient * (len(values) + 1) + values, return_inverse=True)[1]
+    return unit
+
+
 def _heterogeneity(
     member: Bools,
     valid: Bools,
     patient: NDArray[np.intp],
+    unit: NDArray[np.intp] | None,
     names: NDArray[np.str_],
     resamples: int | None,
     seed: int,
     alpha: float,
 ) -> tuple[NDArray[Any], ...]:
-    counts = per_patient(member.astype(bool) & valid[..., None], patient).astype(np.int64)
+    member = member.astype(bool) & valid[..., None]
+    counts = per_patient(member, patient).astype(np.int64)
     sizes = per_patient(valid, patient).astype(np.int64)
     patients = (sizes > 0).sum(axis=0)
     statistic = np.stack([_chi_square(counts[:, c], sizes[:, c]) for c in range(valid.shape[1])])
-    p = np.full(statistic.shape, np.nan)
     enough = np.flatnonzero(patients >= FEWEST_PATIENTS)
     if resamples is None:
         resamples = max(RESAMPLES, int(np.isfinite(statistic[enough]).sum() / alpha))
-    for c in enough:
-        p[c] = _p_values(counts[:, c], sizes[:, c], resamples, seed)
+    if unit is None:
+        spread = Spread(counts, sizes, np.arange(len(names)), whole=False)
+    else:
+        owner = patient[np.unique(unit, return_index=True)[1]]
+        spread = Spread(per_patient(member, unit), per_patient(valid, unit), owner, whole=True)
+    p = np.full(statistic.shape, np.nan)
+    for c in enough.tolist():
+        p[c] = p_values(spread.of(c), resamples, seed)
     q = corrected(p)
     explained = np.full(p.shape, -1)
-    for c in np.flatnonzero((q <= alpha).any(axis=1)):
-        explained[c] = _explained(
-            counts[:, c], sizes[:, c], q[c] <= alpha, min(resamples, RESAMPLES_WITHOUT), seed, alpha
-        )
+    for c in np.flatnonzero((q <= alpha).any(axis=1)).tolist():
+        suspect = _largest_residual(counts[:, c], sizes[:, c])
+        for one in np.unique(suspect[q[c] <= alpha]).tolist():
+            channels = np.flatnonzero((q[c] <= alpha) & (suspect == one))
+            without = p_values(spread.of(c, channels, one), min(resamples, RESAMPLES_WITHOUT), seed)
+            # NaN: without the patient, the channel is on top nowhere or everywhere.
+            explained[c, channels[~(without <= alpha)]] = one
     count = counts.sum(axis=0)
     by = np.where(explained >= 0, names[explained], "") if len(names) else np.full(p.shape, "", names.dtype)
     own = np.take_along_axis(counts, np.maximum(explained, 0)[None], axis=0)[0] if len(names) else count
@@ -148,65 +174,14 @@ def _chi_square(counts: Counts, sizes: Counts) -> Floats:
     return np.where(varies, squares / (1 - rate), np.nan)
 
 
-def _p_values(counts: Counts, sizes: Counts, resamples: int, seed: int) -> Floats:
-    """p of each channel's chi-square (channel); NaN where it cannot be tested."""
-    counts, sizes = counts[sizes > 0], sizes[sizes > 0]
+def _largest_residual(counts: Counts, sizes: Counts) -> NDArray[np.intp]:
+    """The patient whose count is furthest above its share, in standard deviations, for each channel."""
     count, samples = counts.sum(axis=0), sizes.sum()
-    tested = np.flatnonzero((count > 0) & (count < samples))
-    p = np.full(counts.shape[1], np.nan)
-    if not len(tested) or len(sizes) < 2:
-        return p
-    # Members and non-members have the same chi-square, so that the smaller of the two is drawn.
-    fewer = np.where(2 * count > samples, sizes[:, None] - counts, counts)[:, tested]
-    totals, which = np.unique(fewer.sum(axis=0), return_inverse=True)
-    null = np.sort(_null(sizes, totals, resamples, seed), axis=0)
-    # Counts that are equally uneven may differ in the last digits.
-    observed = (fewer**2 / sizes[:, None]).sum(axis=0) * (1 - 1e-9)
-    for i, channel in enumerate(tested):
-        extreme = resamples - np.searchsorted(null[:, which[i]], observed[i], side="left")
-        p[channel] = (1 + extreme) / (1 + resamples)
-    return p
-
-
-def _null(sizes: Counts, totals: Counts, resamples: int, seed: int) -> Floats:
-    """Σ count² / size over patients for random permutations: (resample, total), rising with chi-square for each total.
-
-    The first m of permuted samples are m drawn at random without replacement, for every m at once: one permutation
-    serves all totals, and a channel's p does not depend on which others are tested with it.
-    """
-    rng = np.random.default_rng(seed)
-    patients, samples, last = len(sizes), int(sizes.sum()), int(totals[-1])
-    labels = np.repeat(np.arange(patients), sizes)
-    step = np.searchsorted(totals, np.arange(last), side="right")
-    found = np.empty((resamples, len(totals)))
-    batch = max(1, _BATCH // max(samples, len(totals) * patients))
-    for first in range(0, resamples, batch):
-        rows = min(batch, resamples - first)
-        drawn = rng.permuted(np.tile(labels, (rows, 1)), axis=1)[:, :last]
-        cell = (np.arange(rows)[:, None] * len(totals) + step) * patients + drawn
-        steps = np.bincount(cell.ravel(), minlength=rows * len(totals) * patients)
-        counts = steps.reshape(rows, len(totals), patients).cumsum(axis=1)
-        found[first : first + rows] = (counts**2) @ (1 / sizes)
-    return found
-
-
-def _explained(
-    counts: Counts, sizes: Counts, rejected: Bools, resamples: int, seed: int, alpha: float
-) -> NDArray[np.intp]:
-    """The patient without whom evenness is not rejected, for each of the ``rejected`` channels; else -1."""
-    count, samples = counts.sum(axis=0), sizes.sum()
-    rate = np.where(rejected, count / samples, 0.5)
+    rate = count / samples
     variance = sizes[:, None] * rate * (1 - rate) * (1 - sizes[:, None] / samples)
-    residual = np.where(variance > 0, (counts - sizes[:, None] * rate) / np.sqrt(np.maximum(variance, 1e-300)), -np.inf)
-    suspect = residual.argmax(axis=0)
-    found = np.full(len(count), -1)
-    for patient in np.unique(suspect[rejected]):
-        channels = np.flatnonzero(rejected & (suspect == patient))
-        rest = np.arange(len(sizes)) != patient
-        p = _p_values(counts[rest][:, channels], sizes[rest], resamples, seed)
-        # NaN: without the patient, the channel is on top nowhere or everywhere.
-        found[channels[~(p <= alpha)]] = patient
-    return found
+    above = (counts - sizes[:, None] * rate) / np.sqrt(np.where(variance > 0, variance, 1.0))
+    largest: NDArray[np.intp] = np.where(variance > 0, above, -np.inf).argmax(axis=0)
+    return largest
 
 
 def leave_one_out(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> xr.Dataset:

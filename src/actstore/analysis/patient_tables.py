@@ -40,6 +40,7 @@ def heterogeneity_table(
     k: int = 3,
     *,
     applicable: xr.DataArray | None = None,
+    by: str | None = None,
     resamples: int | None = None,
     seed: int = 0,
     alpha: float = 0.05,
@@ -52,7 +53,8 @@ def heterogeneity_table(
     """
     member, valid = _top(score, k, applicable)
     return channel_frame(
-        heterogeneity(member, applicable=valid, resamples=resamples, seed=seed, alpha=alpha), HETEROGENEITY_COLUMNS
+        heterogeneity(member, applicable=valid, by=by, resamples=resamples, seed=seed, alpha=alpha),
+        HETEROGENEITY_COLUMNS,
     )
 
 
