@@ -4,11 +4,28 @@ Arrays have the dims (sample, condition, channel, [z,] y, x), the original as th
 """
 
 from actstore.analysis.arrays import AnalysisError
+from actstore.analysis.association import association, beside_frequency
 from actstore.analysis.cases import cases
+from actstore.analysis.comparison import general_and_specific, shared_channels
+from actstore.analysis.controls import class_sensitivity, noise_floor, noise_ratio
 from actstore.analysis.difference import mad, mse, statistics
+from actstore.analysis.dose import case_changes, dice_curve, half_loss, mad_response
 from actstore.analysis.network import in_top, stack_layers
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
+from actstore.analysis.relative import network_rank, pooled_std, standardised
+from actstore.analysis.response_tables import (
+    association_table,
+    comparison_table,
+    controls_table,
+    dose_cases_table,
+    dose_channels_table,
+    dose_half_table,
+    dose_table,
+    general_specific_table,
+    noise_table,
+)
 from actstore.analysis.segmentation import dice, jaccard, mean_dice
+from actstore.analysis.strengths import by_strength, doses
 from actstore.analysis.tables import (
     cases_table,
     dice_table,
@@ -21,20 +38,45 @@ from actstore.rules import CaseRules
 __all__ = [
     "AnalysisError",
     "CaseRules",
+    "association",
+    "association_table",
+    "beside_frequency",
+    "by_strength",
+    "case_changes",
     "cases",
     "cases_table",
     "channel_frequency",
+    "class_sensitivity",
+    "comparison_table",
+    "controls_table",
     "dice",
+    "dice_curve",
     "dice_table",
+    "dose_cases_table",
+    "dose_channels_table",
+    "dose_half_table",
+    "dose_table",
+    "doses",
     "frequency_table",
+    "general_and_specific",
+    "general_specific_table",
+    "half_loss",
     "in_top",
     "jaccard",
     "mad",
+    "mad_response",
     "mad_table",
     "mean_dice",
     "most_frequent",
     "mse",
+    "network_rank",
+    "noise_floor",
+    "noise_ratio",
+    "noise_table",
+    "pooled_std",
+    "shared_channels",
     "stack_layers",
+    "standardised",
     "statistics",
     "top_channels",
     "top_channels_table",

@@ -60,7 +60,7 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
     require_dims(score, _DIMS)
     if not 0 < alpha < 1:
         raise AnalysisError(f"alpha = {alpha!r}: give a rate between 0 and 1")
-    code, names = patients_of(score)
+    code, _ = patients_of(score)
     at, against = _paired_with_control(score)
     score = score if scale is None else in_units(score, scale)
     score = one_chunk(score.transpose(*_DIMS), ["sample"])
@@ -70,7 +70,7 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
         _paired,
         perturbed,
         control,
-        kwargs={"code": code, "patients": len(names)},
+        kwargs={"code": code},
         input_core_dims=[["sample"], ["sample"]],
         output_core_dims=[[]] * len(_NUMBERS),
         dask="parallelized",
@@ -152,13 +152,11 @@ def _mean(score: xr.DataArray) -> xr.DataArray:
     return score.sum("sample") / number.where(number > 0)
 
 
-def _paired(
-    perturbed: NDArray[Any], control: NDArray[Any], code: NDArray[np.intp], patients: int
-) -> tuple[NDArray[np.float64], ...]:
+def _paired(perturbed: NDArray[Any], control: NDArray[Any], code: NDArray[np.intp]) -> tuple[NDArray[np.float64], ...]:
     from scipy import special, stats
 
     used = np.isfinite(perturbed) & np.isfinite(control)
-    first, second = (patient_means(np.where(used, x, np.nan), code, patients) for x in (perturbed, control))
+    first, second = (patient_means(np.where(used, x, np.nan), code) for x in (perturbed, control))
     differences = np.ma.masked_invalid(first - second)
     number = differences.count(axis=-1)
     mad, against, mean = (np.ma.masked_invalid(x).mean(axis=-1) for x in (first, second, differences))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import one_chunk
 from actstore.analysis.evidence import corrected, note, patients_of
+from actstore.analysis.sets import per_patient
 
 
 def support(used: xr.DataArray) -> xr.Dataset:
@@ -22,11 +23,11 @@ def support(used: xr.DataArray) -> xr.Dataset:
     AnalysisError
         if the dimension sample or its coordinate ``patient`` is missing.
     """
-    code, names = patients_of(used)
+    code, _ = patients_of(used)
     samples, patients = xr.apply_ufunc(
         _count,
         one_chunk(used, ["sample"]),
-        kwargs={"code": code, "patients": len(names)},
+        kwargs={"code": code},
         input_core_dims=[["sample"]],
         output_core_dims=[[], []],
         dask="parallelized",
@@ -58,23 +59,16 @@ def noted(patients: xr.DataArray, what: str) -> xr.DataArray:
     return text
 
 
-def _count(used: NDArray[np.bool_], code: NDArray[np.intp], patients: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    counts = patient_sums(used, code, patients)
+def _count(used: NDArray[np.bool_], code: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+    counts = np.moveaxis(per_patient(np.moveaxis(used, -1, 0), code), 0, -1)
     return counts.sum(axis=-1).astype(np.int64), (counts > 0).sum(axis=-1).astype(np.int64)
 
 
-def patient_sums(values: NDArray[Any], code: NDArray[np.intp], patients: int) -> NDArray[np.float64]:
-    """Sums of finite ``values`` (…, sample) over the samples of each patient: (…, patient)."""
-    member = code[:, None] == np.arange(patients)
-    sums: NDArray[np.float64] = values.astype(np.float64) @ member.astype(np.float64)
-    return sums
-
-
-def patient_means(values: NDArray[Any], code: NDArray[np.intp], patients: int) -> NDArray[np.float64]:
+def patient_means(values: NDArray[Any], code: NDArray[np.intp]) -> NDArray[np.float64]:
     """Means of ``values`` (…, sample) over the samples of each patient that are finite, NaN without: (…, patient)."""
-    used = np.isfinite(values)
-    number = patient_sums(used, code, patients)
-    sums = patient_sums(np.where(used, values, 0.0), code, patients)
-    means = np.full(sums.shape, np.nan)
-    np.divide(sums, number, out=means, where=number > 0)
-    return means
+    first = np.moveaxis(values.astype(np.float64), -1, 0)
+    used = np.isfinite(first)
+    number = per_patient(used, code)
+    means = np.full(number.shape, np.nan)
+    np.divide(per_patient(np.where(used, first, 0.0), code), number, out=means, where=number > 0)
+    return np.moveaxis(means, 0, -1)
