@@ -126,12 +126,12 @@ def noise_ratio(score: xr.DataArray) -> xr.DataArray:
 def _paired_with_control(score: xr.DataArray) -> tuple[list[int], list[int]]:
     """Positions of the perturbations that have a control, and of those controls."""
     changed = perturbations(score)
-    for name in ("transform", "strength", "region"):
+    for name in ("transform", "strength"):
         if name not in score.coords or score.coords[name].dims != ("condition",):
             raise AnalysisError(f"no coordinate {name!r} along condition: take the conditions of an opened store")
     keys = list(zip(*(score.coords[name].values.tolist() for name in _SAME if name in score.coords), strict=True))
-    region = score.coords["region"].values
-    control = {key: i for i, key in enumerate(keys) if region[i] == CONTROL}
+    region = score.coords["region"].values.tolist() if "region" in score.coords else []
+    control = {keys[i]: i for i, name in enumerate(region) if name == CONTROL}
     at = [int(i) for i in changed if keys[i] in control]
     if not at:
         raise AnalysisError("no perturbation has its control: capture with `[controls] region = true` in the spec")

@@ -32,9 +32,9 @@ def bootstrap_mean(
     interval, at the level that Hesterberg's expansion needs for ``confidence``: with tails Φ(-√(P/(P-1)) t), t the
     quantile of Student's distribution with P - 1 degrees of freedom, P the number of patients (Am. Stat. 69 (2015),
     371, doi:10.1080/00031305.2015.1089789). Without it, percentile and BCa intervals of 5 patients cover the truth in
-    about 83 of 100 studies where 95 are promised; with it in about 92, and in 94 to 95 from 8 patients on. Skewed
-    values stay below: a channel that is on top in 1 of 10 samples, mostly of a few patients, 81 with 5 patients, 87
-    with 10, 92 with 20. docs/uncertainty.md has the simulation.
+    about 83 of 100 studies where 95 are promised; with it in about 92, and in 93 to 95 from 8 patients on. Skewed
+    values stay below: of a channel that is on top in 1 of 10 samples, mostly of a few patients, the intervals cover 81
+    with 5 patients, 87 with 10, 90 with 20. docs/uncertainty.md has the simulation.
 
     Parameters
     ----------
@@ -227,7 +227,12 @@ def layer_mean(values: xr.DataArray) -> xr.DataArray:
     """
     parts = [values.isel(channel=where).mean("channel") for where in layer_slices(values).values()]
     means = xr.concat(parts, "layer", coords="minimal", compat="override", join="override").transpose(..., "layer")
-    return means.drop_vars(["layer", "module"], errors="ignore").assign_coords(layer_coords(values))
+    return unlayered(means).assign_coords(layer_coords(values))
+
+
+def unlayered(array: xr.DataArray) -> xr.DataArray:
+    """``array`` without the coordinates ``layer`` and ``module``, which a result per layer has along ``layer``."""
+    return array.drop_vars(["layer", "module"], errors="ignore")
 
 
 def layer_coords(array: xr.DataArray | xr.Dataset) -> dict[str, Any]:
