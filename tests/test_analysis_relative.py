@@ -36,10 +36,10 @@ def test_pooled_std_is_that_of_all_positions_of_all_samples(seed: int, samples: 
     np.testing.assert_allclose(found, mad / expected, rtol=1e-5)
 
 
-def test_channels_that_differ_only_between_samples_are_told_apart_after_instance_normalisation() -> None:
-    means = np.array([[0.0, -3.0], [0.0, 3.0]])
-    reduced = xr.Dataset({"mean": (("sample", "channel"), means), "std": (("sample", "channel"), np.ones((2, 2)))})
-    np.testing.assert_allclose(pooled_std(reduced), [1, np.sqrt(10)])
+def test_a_channel_that_varies_between_samples_only_has_that_spread() -> None:
+    dims = ("sample", "channel")
+    reduced = xr.Dataset({"mean": (dims, [[0, -3, -3], [0, 3, 3]]), "std": (dims, [[1, 0, 1], [1, 0, 1]])})
+    np.testing.assert_allclose(pooled_std(reduced), [1, 3, np.sqrt(10)])
 
 
 def test_silent_channels_and_broken_maps() -> None:

@@ -24,9 +24,9 @@ def pooled_std(statistics: xr.Dataset) -> xr.DataArray:
     xarray.DataArray
         √(mean of std² + variance of mean), the law of total variance: every map has the same number of positions, so
         that this is the standard deviation of all of them together. Samples where either is not finite are left out;
-        NaN without any. Pooled, because a channel that is silent in one slice has a standard deviation of 0 there, and
-        because after instance normalisation that of a slice is 1 by construction (Ulyanov et al., arXiv:1607.08022):
-        only how the means differ between samples tells such channels apart.
+        NaN without any. Pooled, because a channel that is silent in one slice has a standard deviation of 0 there. That
+        of a slice right after instance normalisation is 1, and its mean 0, by construction (Ulyanov et al.,
+        arXiv:1607.08022), so that of all samples is 1 too.
 
     Raises
     ------
