@@ -1,0 +1,143 @@
+"""Where a control goes: a region of the target's size and shape elsewhere in the body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.data.preprocess import image_window
+
+Mask = NDArray[np.bool_]
+
+#: Differences of a region's mean from the target's are told apart to so many decimals of the image's range.
+DECIMALS = 4
+
+
+def control_regions(
+    image: NDArray[np.floating], label: NDArray[np.uint8], targets: Iterable[int], size: Sequence[int]
+) -> dict[int, Mask]:
+    """The control's region of each of ``targets`` in every sample of a volume.
+
+    Parameters
+    ----------
+    image, label
+        raw intensities and class indices (slice, y, x).
+    targets
+        class indices.
+    size
+        the network's input size in pixels: (y, x), each slice is then a sample, or (z, y, x), then the volume is.
+
+    Returns
+    -------
+    for each target, bool (slice, y, x): in each sample the target's mask moved as it is, or nothing where there is no
+    place for it, see :func:`place`.
+    """
+    regions: dict[int, Mask] = {}
+    targets = tuple(targets)
+    body = body_of(image) if targets else np.zeros_like(label, dtype=bool)
+    for target in targets:
+        mask = label == target
+        others = (label > 0) & ~mask
+        regions[target] = np.zeros_like(mask)
+        # Where the network's input lies inside the image is where an image of that size lies inside of one of this.
+        window = image_window(size, image.shape[image.ndim - len(size) :])
+        for part in [...] if len(size) == image.ndim else range(len(image)):
+            found = place(image[part], mask[part], others[part], body[part], window)
+            if found is not None:
+                regions[target][part] = found
+    return regions
+
+
+def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask, window: Sequence[slice]) -> Mask | None:
+    """``target`` moved to where a change of it best compares with a change of the target.
+
+    Of all whole-pixel translations that keep the region wholly inside ``window`` and off the target, those that cover
+    the fewest pixels of ``others``; of these, the fewest outside of ``body``; of these, those whose mean intensity is
+    closest to the target's, so that the same perturbation takes as much away; of these, the first in raster order.
+
+    Parameters
+    ----------
+    image, target, others, body
+        of one sample, (y, x) or (z, y, x).
+    window
+        the part of the sample that the network sees, one slice an axis.
+
+    Returns
+    -------
+    bool of the sample's shape, as many pixels as ``target`` and in its shape; ``None`` where no translation keeps to
+    this, or there is no target.
+    """
+    if not target.any():
+        return None
+    box = _box(target)
+    shape = target[box]
+    seen = tuple(window)
+    if any(s.stop - s.start < n for s, n in zip(seen, shape.shape, strict=True)):
+        return None
+    pixels = np.count_nonzero(shape)
+    # One count of both: a pixel of the target weighs more than a region full of others.
+    taken = _counts(np.where(target, pixels + 1, others)[seen], shape)
+    if taken.min() > pixels:
+        return None
+    best = _least(np.ones(taken.shape, bool), taken)
+    best = _least(best, _counts(~body[seen], shape))
+    if np.count_nonzero(best) > 1:
+        best = _least(best, _mean_differences(image, target, seen, shape))
+    found = np.unravel_index(int(np.argmax(best)), best.shape)
+    region = np.zeros_like(target)
+    moved = tuple(slice(s.start + i, s.start + i + n) for s, i, n in zip(seen, found, shape.shape, strict=True))
+    region[moved] = shape
+    return region
+
+
+def body_of(image: NDArray[np.floating]) -> Mask:
+    """What of an image (slice, y, x) is body: in each slice what is brighter than Otsu's threshold, holes filled.
+
+    Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979), 62, as scikit-image computes it. Nothing where a slice is constant.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    body = np.zeros(image.shape, bool)
+    for i, part in enumerate(image):
+        body[i] = ndimage.binary_fill_holes(part > threshold_otsu(part))
+    return body
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    """The smallest box that holds ``mask``."""
+    axes = range(mask.ndim)
+    along = [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(int(a[0]), int(a[-1]) + 1) for a in along)
+
+
+def _sums(field: NDArray[np.floating], shape: Mask) -> NDArray[np.float64]:
+    """Sum of ``field`` over ``shape`` at every place of it inside of the field."""
+    from scipy.signal import fftconvolve
+
+    sums: NDArray[np.float64] = fftconvolve(field, np.flip(shape).astype(np.float64), mode="valid")
+    return sums
+
+
+# A Fourier transform rounds differently from one build of a library to the next: counts become integers again, and
+# differences of means are made coarser than any such error, or places that are equal would be told apart by it.
+def _counts(field: NDArray[np.number] | Mask, shape: Mask) -> NDArray[np.int64]:
+    return np.rint(_sums(field.astype(np.float64), shape)).astype(np.int64)
+
+
+def _mean_differences(
+    image: NDArray[np.floating], target: Mask, seen: tuple[slice, ...], shape: Mask
+) -> NDArray[np.float64]:
+    """How far the mean of each place lies from the target's, in ranges of the image, rounded."""
+    values = image[seen].astype(np.float64)
+    range_ = float(np.ptp(values))
+    above = (values - image[target].mean(dtype=np.float64)) / (range_ or 1.0)
+    return np.round(np.abs(_sums(above, shape)) / np.count_nonzero(shape), DECIMALS)
+
+
+def _least(among: Mask, score: NDArray[np.number]) -> Mask:
+    """Where ``score`` is smallest ``among`` the places left."""
+    least: Mask = among & (score == score[among].min())
+    return least
