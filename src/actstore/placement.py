@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,14 +78,17 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask, w
     if any(s.stop - s.start < n for s, n in zip(seen, shape.shape, strict=True)):
         return None
     pixels = np.count_nonzero(shape)
+    total = _summing(shape, [s.stop - s.start for s in seen])
     # One count of both: a pixel of the target weighs more than a region full of others.
-    taken = _counts(np.where(target, pixels + 1, others)[seen], shape)
+    taken = _count(total(np.where(target, pixels + 1, others)[seen]))
     if taken.min() > pixels:
         return None
     best = _least(np.ones(taken.shape, bool), taken)
-    best = _least(best, _counts(~body[seen], shape))
+    best = _least(best, _count(total(~body[seen])))
     if np.count_nonzero(best) > 1:
-        best = _least(best, _mean_differences(image, target, seen, shape))
+        values = image[seen].astype(np.float64)
+        above = total((values - image[target].mean(dtype=np.float64)) / (float(np.ptp(values)) or 1.0))
+        best = _least(best, np.round(np.abs(above) / pixels, DECIMALS))
     found = np.unravel_index(int(np.argmax(best)), best.shape)
     region = np.zeros_like(target)
     moved = tuple(slice(s.start + i, s.start + i + n) for s, i, n in zip(seen, found, shape.shape, strict=True))
@@ -113,31 +117,32 @@ def _box(mask: Mask) -> tuple[slice, ...]:
     return tuple(slice(int(a[0]), int(a[-1]) + 1) for a in along)
 
 
-def _sums(field: NDArray[np.floating], shape: Mask) -> NDArray[np.float64]:
-    """Sum of ``field`` over ``shape`` at every place of it inside of the field."""
-    from scipy.signal import fftconvolve
+def _summing(shape: Mask, size: Sequence[int]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """Sums a field of ``size`` over ``shape`` at every place of it inside of the field, all by one correlation.
 
-    sums: NDArray[np.float64] = fftconvolve(field, np.flip(shape).astype(np.float64), mode="valid")
-    return sums
+    By transforms of the field's own size, half as long as those of `scipy.signal.fftconvolve`: what they wrap around
+    is not inside.
+    """
+    from scipy import fft
+
+    fast = [fft.next_fast_len(n, real=True) for n in size]
+    kernel = fft.rfftn(shape.astype(np.float64), fast).conj()
+    inside = tuple(slice(n - k + 1) for n, k in zip(size, shape.shape, strict=True))
+
+    def total(field: NDArray[Any]) -> NDArray[np.float64]:
+        sums: NDArray[np.float64] = fft.irfftn(fft.rfftn(field.astype(np.float64), fast) * kernel, fast)[inside]
+        return sums
+
+    return total
 
 
 # A Fourier transform rounds differently from one build of a library to the next: counts become integers again, and
 # differences of means are made coarser than any such error, or places that are equal would be told apart by it.
-def _counts(field: NDArray[np.number] | Mask, shape: Mask) -> NDArray[np.int64]:
-    return np.rint(_sums(field.astype(np.float64), shape)).astype(np.int64)
+def _count(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.rint(sums).astype(np.int64)
 
 
-def _mean_differences(
-    image: NDArray[np.floating], target: Mask, seen: tuple[slice, ...], shape: Mask
-) -> NDArray[np.float64]:
-    """How far the mean of each place lies from the target's, in ranges of the image, rounded."""
-    values = image[seen].astype(np.float64)
-    range_ = float(np.ptp(values))
-    above = (values - image[target].mean(dtype=np.float64)) / (range_ or 1.0)
-    return np.round(np.abs(_sums(above, shape)) / np.count_nonzero(shape), DECIMALS)
-
-
-def _least(among: Mask, score: NDArray[np.number]) -> Mask:
+def _least(among: Mask, score: NDArray[Any]) -> Mask:
     """Where ``score`` is smallest ``among`` the places left."""
     least: Mask = among & (score == score[among].min())
     return least

@@ -47,8 +47,8 @@ GPU_SHARE = 0.25
 #: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
 #: scratch memory of convolutions (measured). Each thread that infers keeps what it once had.
 LIVE_OUTPUTS = 9
-#: Bytes a voxel that finding a place in a whole volume takes (measured, for a target of 0.6 of the width; fewer take less).
-PLACEMENT_BYTES = 180
+#: Bytes a voxel that finding a place in a whole volume takes (measured).
+PLACEMENT_BYTES = 60
 
 
 @dataclass(frozen=True)
