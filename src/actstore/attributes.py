@@ -49,15 +49,11 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
         raise StoreError(f"{storage} holds something else than an actstore store: choose another path") from error
     if type(schema) is not int:
         raise StoreError(f"{storage} has schema {schema!r}, which is no number: its zarr.json is damaged; {REPAIR}")
+    reads = f"{storage} has schema {schema}, this actstore reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
     if schema > SCHEMA_VERSION:
-        raise StoreError(
-            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: install a newer actstore"
-        )
+        raise StoreError(f"{reads}: install a newer actstore")
     if schema < OLDEST_SCHEMA:
-        raise StoreError(
-            f"{storage} has schema {schema}, this actstore reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}: capture it "
-            "again at another path"
-        )
+        raise StoreError(f"{reads}: capture it again at another path")
     if gone := [key for key in REQUIRED if key not in attributes]:
         raise StoreError(f"{storage} is damaged: its zarr.json has no {', '.join(gone)}; {REPAIR}")
     if not fits_fingerprint(attributes):

@@ -32,67 +32,60 @@ def control_regions(
 
     Returns
     -------
-    for each target, bool (slice, y, x): in each sample the target's mask moved as it is, or nothing where there is no
-    place for it, see :func:`place`.
+    for each target, bool (slice, y, x): in each sample, what the network sees of the target moved as it is to another
+    place that it sees; nothing where there is no place for it, see :func:`place`.
     """
-    regions: dict[int, Mask] = {}
     targets = tuple(targets)
     body = body_of(image) if targets else np.zeros_like(label, dtype=bool)
-    for target in targets:
-        mask = label == target
-        others = (label > 0) & ~mask
-        regions[target] = np.zeros_like(mask)
-        # Where the network's input lies inside the image is where an image of that size lies inside of one of this.
-        window = image_window(size, image.shape[image.ndim - len(size) :])
-        for part in [...] if len(size) == image.ndim else range(len(image)):
-            found = place(image[part], mask[part], others[part], body[part], window)
+    # Where the network's input lies inside the image is where an image of that size lies inside of one of this.
+    window = image_window(size, image.shape[image.ndim - len(size) :])
+    samples: list[Any] = [()] if len(size) == image.ndim else [(i,) for i in range(len(image))]
+    regions = {target: np.zeros(label.shape, dtype=bool) for target in targets}
+    for target, region in regions.items():
+        for sample in samples:
+            seen = (*sample, *window)
+            mask = label[seen] == target
+            found = place(image[seen], mask, (label[seen] > 0) & ~mask, body[seen])
             if found is not None:
-                regions[target][part] = found
+                region[seen] = found
     return regions
 
 
-def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask, window: Sequence[slice]) -> Mask | None:
+def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -> Mask | None:
     """``target`` moved to where a change of it best compares with a change of the target.
 
-    Of all whole-pixel translations that keep the region wholly inside ``window`` and off the target, those that cover
-    the fewest pixels of ``others``; of these, the fewest outside of ``body``; of these, those whose mean intensity is
-    closest to the target's, so that the same perturbation takes as much away; of these, the first in raster order.
+    Of all whole-pixel translations that keep the region wholly inside and off the target, those that cover the fewest
+    pixels of ``others``; of these, the fewest outside of ``body``; of these, those whose mean intensity is closest to
+    the target's, so that the same perturbation takes as much away; of these, the first in raster order.
 
     Parameters
     ----------
     image, target, others, body
-        of one sample, (y, x) or (z, y, x).
-    window
-        the part of the sample that the network sees, one slice an axis.
+        what the network sees of one sample, (y, x) or (z, y, x): raw intensities, then bool.
 
     Returns
     -------
-    bool of the sample's shape, as many pixels as ``target`` and in its shape; ``None`` where no translation keeps to
-    this, or there is no target.
+    bool of that shape, as many pixels as ``target`` and in its shape; ``None`` where no translation keeps to this, or
+    there is no target.
     """
     if not target.any():
         return None
-    box = _box(target)
-    shape = target[box]
-    seen = tuple(window)
-    if any(s.stop - s.start < n for s, n in zip(seen, shape.shape, strict=True)):
-        return None
+    shape = target[_box(target)]
     pixels = np.count_nonzero(shape)
-    total = _summing(shape, [s.stop - s.start for s in seen])
+    total = _summing(shape, target.shape)
     # One count of both: a pixel of the target weighs more than a region full of others.
-    taken = _count(total(np.where(target, pixels + 1, others)[seen]))
+    taken = _count(total(np.where(target, pixels + 1, others)))
     if taken.min() > pixels:
         return None
     best = _least(np.ones(taken.shape, bool), taken)
-    best = _least(best, _count(total(~body[seen])))
+    best = _least(best, _count(total(~body)))
     if np.count_nonzero(best) > 1:
-        values = image[seen].astype(np.float64)
-        above = total((values - image[target].mean(dtype=np.float64)) / (float(np.ptp(values)) or 1.0))
+        values = image.astype(np.float64)
+        above = total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0))
         best = _least(best, np.round(np.abs(above) / pixels, DECIMALS))
     found = np.unravel_index(int(np.argmax(best)), best.shape)
     region = np.zeros_like(target)
-    moved = tuple(slice(s.start + i, s.start + i + n) for s, i, n in zip(seen, found, shape.shape, strict=True))
-    region[moved] = shape
+    region[tuple(slice(i, i + n) for i, n in zip(found, shape.shape, strict=True))] = shape
     return region
 
 
