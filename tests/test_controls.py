@@ -120,6 +120,15 @@ class TestPlace:
         image[13, 17] = 100
         assert self.corner(image=image) == (13, 17)
 
+    def test_means_that_hardly_differ_are_equal(self) -> None:
+        image = self.image.copy()
+        image[self.target] = 0
+        image[2:5, 1:5] = 100 * 4e-5
+        image[13:16, 17:21] = 0
+        assert self.corner(image=image) == (2, 1)
+        image[2:5, 1:5] = 100 * 6e-5
+        assert self.corner(image=image) == (13, 17)
+
     def test_body_before_mean(self) -> None:
         image, body = self.image.copy(), self.nothing.copy()
         image[self.target] = 40
