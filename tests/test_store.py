@@ -181,6 +181,7 @@ def test_tables_of_layers_samples_and_conditions(store: Store) -> None:
         assert own["depth"].unique().tolist() == [len(own)]
     assert store.conditions.index.tolist() == ["original", "brightness(LV, 0.1)", "brightness(RV, 0.1)"]
     assert store.conditions["target"].tolist() == ["", "LV", "RV"]
+    assert store.conditions["region"].tolist() == ["", "target", "target"]
     assert np.isnan(store.conditions["strength"].iloc[0])
     assert store.conditions["strength"].tolist()[1:] == [0.1, 0.1]
     assert repr(store).endswith(f"4 blocks, {len(store.samples)} samples, 3 conditions, {DEPTH} layers>")
@@ -307,7 +308,7 @@ def test_a_newer_schema_is_refused(deep_copy: Path) -> None:
     metadata = json.loads(path.read_text())
     metadata["attributes"]["schema"] = 99
     path.write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match="has schema 99, this actstore reads 2: install a newer actstore"):
+    with pytest.raises(StoreError, match="has schema 99, this actstore reads 2 to 3: install a newer actstore"):
         actstore.open(deep_copy)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from actstore.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
 #: Raised whenever a reader of the previous schema would misread a store.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+#: The oldest schema that is read. A store of schema 2 has no coordinate ``region``: it holds no controls.
+OLDEST_SCHEMA = 2
 #: Persisted statistics a channel: differences from the original for every condition, then moments of the original.
 DIFFERENCE_STATISTICS = ("mad", "mse")
 ORIGINAL_STATISTICS = ("mean", "std")

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from actstore import commits, lazy
 from actstore.attributes import REPAIR, layout_of, read_attributes, token_of
+from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
 from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, Layer
 from actstore.storage import Location, storage_at
-from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
+from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES, is_stored
 
 if TYPE_CHECKING:
     import zarr
@@ -63,18 +64,21 @@ class Store:
     def _coordinates(self) -> dict[str, NDArray[Any]]:
         import zarr
 
-        names = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
+        names = [*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES]
+        names = [name for name in names if is_stored(name, self.attributes["schema"])]
         try:
             root = zarr.open_group(self.storage.zarr(), mode="r")
             arrays = {name: _array(root, name) for name in names}
             gone = [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]
             if gone:
                 raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
-            return {name: _plain(array[...]) for name, array in arrays.items()}
+            found = {name: _plain(array[...]) for name, array in arrays.items()}
         except Exception as error:
             raise StoreError(
                 f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); {REPAIR}"
             ) from error
+        # A store of schema 2 holds no controls.
+        return {"region": np.where(found["target"] == "", "", TARGET), **found}
 
     @property
     def missing(self) -> list[str]:
@@ -112,7 +116,7 @@ class Store:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """One row a condition: its name, transform, target class, strength."""
+        """One row a condition: its name, transform, target class, strength, source, and the region that it changes."""
         return pd.DataFrame(self._condition).set_index("condition")
 
     def __getitem__(self, layer: str) -> xr.DataArray:
@@ -315,7 +319,7 @@ def open_store(path: Location) -> Store:
     Raises
     ------
     StoreError
-        if there is no store, one of a newer schema, or one with a damaged commit record.
+        if there is no store, one of a schema that is not read, or one with a damaged commit record.
     """
     store = Store(path)
     if store.missing:

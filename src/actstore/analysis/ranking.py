@@ -11,10 +11,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+from actstore.analysis.evidence import perturbations
 
 NO_CHANNEL = -1
 
-_DESCRIBE_CONDITION = ("transform", "target", "strength", "source")
+_DESCRIBE_CONDITION = ("transform", "target", "strength", "source", "region")
+#: Keys along condition alone that tell controls and repeats from perturbations.
+_TELLS_APART = ("condition", "region")
 
 #: What to group by: the name of a coordinate, or a named array along sample and condition.
 Key = str | xr.DataArray
@@ -88,7 +91,9 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
         Names of coordinates, or named arrays, along sample, condition or both: "patient", "case",
         ``cases(store.confusion)``. Every combination of their values is a group. Each condition is counted apart,
         unless a key lies along condition alone ("target", "strength"): then the conditions that share its value are
-        counted together. The values of the keys are read at once, since they are the coordinates of the result.
+        counted together. That is of perturbations alone: controls, and repeats of the original, are left out unless
+        "condition" or "region" is a key too. The values of the keys are read at once, since they are the coordinates of
+        the result.
     most
         Keep the ``most`` most frequent channels of each group, as :func:`most_frequent`.
 
@@ -188,13 +193,23 @@ def _labels(ranks: xr.DataArray, key: Key) -> xr.DataArray:
     return xr.DataArray(array.variable.to_base_variable(), name=str(array.name))
 
 
+def _counted_conditions(labels: Sequence[xr.DataArray], cells: xr.DataArray) -> xr.DataArray:
+    """bool (condition): all but the original, or perturbations alone where a key pools conditions."""
+    if "condition" not in cells.dims:
+        return xr.DataArray(True)
+    counted = ~is_original(cells)
+    pooled = any(array.dims == ("condition",) for array in labels)
+    if pooled and "target" in cells.coords and not any(array.name in _TELLS_APART for array in labels):
+        counted[np.setdiff1d(np.arange(counted.size), perturbations(cells))] = False
+    return counted.drop_vars("condition", errors="ignore")
+
+
 def _groups(
     labels: Sequence[xr.DataArray], cells: xr.DataArray, over: Sequence[str]
 ) -> tuple[xr.DataArray, dict[str, NDArray[Any]]]:
     """The number of each cell's group, -1 where it has none, along ``over``; and the values of each key."""
     group = xr.DataArray(np.zeros([cells.sizes[d] for d in over], np.int64), dims=over)
-    perturbed = ~is_original(cells) if "condition" in over else xr.DataArray(True)
-    perturbed = perturbed.drop_vars("condition", errors="ignore")
+    perturbed = _counted_conditions(labels, cells)
     values = {}
     for array in labels:
         text = array.dtype.kind in "UOT"
