@@ -5,7 +5,7 @@ Arrays have the dims (sample, condition, channel, [z,] y, x), the original as th
 
 from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.cases import cases
-from actstore.analysis.difference import mad, mse, statistics
+from actstore.analysis.difference import cosine_similarity, mad, mean_difference, mse, psnr, ssim, statistics
 from actstore.analysis.network import in_top, stack_layers
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
 from actstore.analysis.segmentation import dice, jaccard, mean_dice
@@ -24,6 +24,7 @@ __all__ = [
     "cases",
     "cases_table",
     "channel_frequency",
+    "cosine_similarity",
     "dice",
     "dice_table",
     "frequency_table",
@@ -32,8 +33,11 @@ __all__ = [
     "mad",
     "mad_table",
     "mean_dice",
+    "mean_difference",
     "most_frequent",
     "mse",
+    "psnr",
+    "ssim",
     "stack_layers",
     "statistics",
     "top_channels",
