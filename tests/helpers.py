@@ -37,6 +37,11 @@ def tasks_of(lazy: xr.DataArray | xr.Dataset) -> int:
     return len(dict(lazy.__dask_graph__()))  # type: ignore[no-untyped-call]
 
 
+def chunked(array: xr.DataArray, chunks: dict[str, int]) -> xr.DataArray:
+    """``array`` in dask chunks, its coordinates in memory as a store has them: ``DataArray.chunk`` chunks those too."""
+    return array.copy(data=array.variable.chunk(chunks).data)
+
+
 def label_coords(
     samples: int, targets: Sequence[str] = ("RV", "MYO", "LV"), per_volume: int = 3, **scalars: Any
 ) -> dict[str, Any]:

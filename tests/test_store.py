@@ -514,8 +514,8 @@ def test_statistics_that_are_not_there_are_refused(deep_copy: Path) -> None:
     store = actstore.open(deep_copy)
     with pytest.raises(StoreError, match="run `actstore reduce"):
         store.statistics("L05", persisted=True)
-    with pytest.raises(StoreError, match="unknown statistic 'ssim': choose from mad, mse, mean, std"):
-        store.statistics("L05", ["mad", "ssim"])
+    with pytest.raises(StoreError, match="unknown statistic 'msd': choose from mad, mse, mean_difference, cosine"):
+        store.statistics("L05", ["mad", "msd"])
     assert set(store.statistics("L05", ["std"])) == {"std"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from actstore.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
@@ -16,6 +16,19 @@ OLDEST_SCHEMA = 2
 DIFFERENCE_STATISTICS = ("mad", "mse")
 ORIGINAL_STATISTICS = ("mean", "std")
 STATISTICS = DIFFERENCE_STATISTICS + ORIGINAL_STATISTICS
+#: Which values of a metric mean the most change.
+Order = Literal["largest", "smallest", "magnitude"]
+#: Every metric of a channel between a condition and the original. Those not persisted are reduced from the tensors.
+METRICS: Mapping[str, Order] = {
+    "mad": "largest",
+    "mse": "largest",
+    "mean_difference": "magnitude",
+    "cosine": "smallest",
+    "psnr": "smallest",
+    "ssim": "smallest",
+}
+#: Everything that a channel's maps can be reduced to.
+MEASURES = (*METRICS, *ORIGINAL_STATISTICS)
 
 
 @dataclass(frozen=True)
