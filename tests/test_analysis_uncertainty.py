@@ -46,10 +46,6 @@ def top(study: xr.Dataset, k: int = 3) -> xr.DataArray:
     return in_top(study["mad"], k, applicable=study["applicable"])
 
 
-def confusion_of(study: xr.Dataset) -> xr.DataArray:
-    return study["confusion"]
-
-
 def make_values(values: Any, patients: Any) -> xr.DataArray:
     """Values (sample, cell) of the named patients."""
     return xr.DataArray(values, dims=("sample", "cell"), coords={"patient": ("sample", list(map(str, patients)))})
@@ -152,7 +148,7 @@ def test_paired_change_uses_the_same_samples() -> None:
 
 def test_dice_change_is_over_samples_that_hold_the_class() -> None:
     study = make_study(patients=8)
-    confusion = confusion_of(study).copy()
+    confusion = study["confusion"].copy()
     confusion.values[::3, :, 1, :] = 0
     found = dice_change(confusion, applicable=study["applicable"])
     values = dice(confusion, applicable=study["applicable"]).sel(class_name="RV").values
@@ -257,7 +253,7 @@ def test_too_few_patients_say_so() -> None:
         assert set(found["note"].values.ravel()) == {"4 patients: too few for an interval"}
         assert all(found[name].isnull().all() for name in numbers)
     assert certainty["frequency"].notnull().all()
-    change = dice_change(confusion_of(study), applicable=study["applicable"])
+    change = dice_change(study["confusion"], applicable=study["applicable"])
     assert change["change_low"].isnull().all()
     assert change["change"].notnull().all()
 
@@ -273,7 +269,7 @@ def test_lazy_and_chunked_results_are_the_same() -> None:
             frequency_certainty(top(data), applicable=valid, resamples=200),
             set_stability(top(data), applicable=valid, resamples=200),
             sensitivity_to_k(data["mad"], applicable=valid),
-            dice_change(confusion_of(data), applicable=valid, resamples=200),
+            dice_change(data["confusion"], applicable=valid, resamples=200),
             layer_mean(data["mad"]).to_dataset(name="mean"),
         ]
 
@@ -328,7 +324,7 @@ def tables(data: xr.Dataset) -> dict[str, pd.DataFrame]:
         "stability": stability_table(data["mad"], applicable=valid, resamples=200),
         "sensitivity": sensitivity_table(data["mad"], applicable=valid),
         "layers": layers_table(data["mad"], standardised, rank, applicable=valid, resamples=200),
-        "dice-mean": dice_mean_table(confusion_of(data), applicable=valid, resamples=200),
+        "dice-mean": dice_mean_table(data["confusion"], applicable=valid, resamples=200),
     }
 
 

@@ -11,8 +11,8 @@ from actstore.analysis.sets import Counts, per_patient
 
 Floats = NDArray[np.float64]
 
-#: Counts that a batch of permutations may hold: 32 MiB.
-_BATCH = 4 * 2**20
+#: Numbers in each array of a batch of permutations: 4 MiB.
+_BATCH = 2**19
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,20 @@ def _null(sizes: Counts, totals: Counts, resamples: int, seed: int) -> Floats:
     serves all totals, and a channel's p does not depend on which others are tested with it.
     """
     rng = np.random.default_rng(seed)
-    patients, samples, last = len(sizes), int(sizes.sum()), int(totals[-1])
-    labels = np.repeat(np.arange(patients), sizes)
-    step = np.searchsorted(totals, np.arange(last), side="right")
+    samples, last = int(sizes.sum()), int(totals[-1])
+    labels = np.repeat(np.arange(len(sizes)), sizes)
     found = np.empty((resamples, len(totals)))
-    batch = max(1, _BATCH // max(samples, len(totals) * patients))
+    batch = max(1, _BATCH // samples)
     for first in range(0, resamples, batch):
         rows = min(batch, resamples - first)
         drawn = rng.permuted(np.tile(labels, (rows, 1)), axis=1)[:, :last]
-        cell = (np.arange(rows)[:, None] * len(totals) + step) * patients + drawn
-        steps = np.bincount(cell.ravel(), minlength=rows * len(totals) * patients)
-        counts = steps.reshape(rows, len(totals), patients).cumsum(axis=1)
-        found[first : first + rows] = (counts**2) @ (1 / sizes)
+        order = np.argsort(drawn, axis=1, kind="stable")
+        grouped = np.take_along_axis(drawn, order, axis=1)
+        begins = np.diff(grouped, axis=1, prepend=-1) != 0
+        place = np.arange(last)
+        before = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+        # One more of a patient that has c adds (c + 1)² - c².
+        added = np.empty((rows, last))
+        np.put_along_axis(added, order, (2 * before + 1) / sizes[grouped], axis=1)
+        found[first : first + rows] = added.cumsum(axis=1)[:, totals - 1]
     return found
