@@ -220,7 +220,11 @@ def test_layers_without_space_and_selections_of_one() -> None:
 @pytest.mark.parametrize(
     ("change", "names", "message"),
     [
-        (lambda a: a, ["ssim"], r"unknown statistic 'ssim': choose from mad, mse, mean, std"),
+        (
+            lambda a: a,
+            ["msd"],
+            r"unknown statistic 'msd': choose from mad, mse, mean_difference, cosine,",
+        ),
         (lambda a: a, [], r"names = \[\]: give a list of statistics"),
         (lambda a: a, "mad", r"names = 'mad': give a list of statistics"),
         (lambda a: a.isel(condition=0), ["mad"], r"activation has no dimension 'condition', only"),

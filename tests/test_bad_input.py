@@ -644,6 +644,7 @@ class TestStorePath:
             ),
             ({"model__layers": ["down.1"]}, 'another spec (layers: ["type:InstanceNorm2d"] → ["down.1"])'),
             ({"perturb": [{"transform": "blur", "targets": ["LV"], "strengths": [2]}]}, "another spec (perturb: [{"),
+            ({"controls": {"noise": True}}, "another spec (controls.noise: false → true)"),
         ],
     )
     def test_another_spec(
@@ -660,7 +661,7 @@ class TestStorePath:
     def test_newer_schema(self, write_spec: WriteSpec, tmp_path: Path, tiny_copy: Path) -> None:
         edit_attributes(tiny_copy, lambda attributes: attributes.update(schema=99))
         before = files(tiny_copy)
-        words = f"{tiny_copy} has schema 99, this actstore reads 2: install a newer actstore"
+        words = f"{tiny_copy} has schema 99, this actstore reads 2 to 3: install a newer actstore"
         refused(write_spec(tmp_path), StoreError, words)
         with pytest.raises(StoreError, match=re.escape(words)):
             actstore.open(tiny_copy)

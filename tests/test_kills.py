@@ -105,6 +105,14 @@ def until_in_flight(process: subprocess.Popen[str], root: Path, done: int = 0, o
     until(in_flight, "blocks are in flight")
 
 
+def strike(process: subprocess.Popen[str], root: Path, seed: int, who: str) -> None:
+    """Return at some moment while blocks are in flight, for ``who`` to be killed."""
+    moment = random.Random(seed).uniform(0, 1.2)
+    until_in_flight(process, root)
+    time.sleep(moment)
+    print(f"seed {seed}: the {who} killed {moment:.3f} s after workers began to write")
+
+
 def resume(spec: Path, whole: Summary) -> None:
     """Capture here what is not committed, and nothing else: then the store is as if nothing had happened."""
     root = store_of(spec)
@@ -155,14 +163,10 @@ def test_a_killed_scheduler_is_named_and_another_one_continues(
     tmp_path: Path, spec: Path, whole: Summary, seed: int
 ) -> None:
     """Its workers end what they compute, beside those of the next scheduler."""
-    rng = random.Random(seed)
-    moment = rng.uniform(0, 1.2)
     root = store_of(spec)
     with loopback(tmp_path / "first", worker_environment=PAUSE) as first:
         with captured(spec, first.address) as process:
-            until_in_flight(process, root)
-            time.sleep(moment)
-            print(f"seed {seed}: the scheduler killed {moment:.3f} s after workers began to write")
+            strike(process, root, seed, "scheduler")
             first.scheduler.process.kill()
             _, errors = finish(process)
             assert process.returncode == 1
@@ -184,14 +188,10 @@ def test_a_killed_scheduler_is_named_and_another_one_continues(
 @pytest.mark.parametrize("seed", seeds(5))
 def test_a_killed_client_leaves_workers_that_do_no_harm(tmp_path: Path, spec: Path, whole: Summary, seed: int) -> None:
     """They go on with its blocks while the same command is started again, with the same workers."""
-    rng = random.Random(seed)
-    moment = rng.uniform(0, 1.2)
     root = store_of(spec)
     with loopback(tmp_path / "cluster", worker_environment=PAUSE) as cluster:
         with captured(spec, cluster.address) as process:
-            until_in_flight(process, root)
-            time.sleep(moment)
-            print(f"seed {seed}: the client killed {moment:.3f} s after workers began to write")
+            strike(process, root, seed, "client")
             kill_group(process)
         with captured(spec, cluster.address) as process:
             complete = expect_end(process, root, whole.store)

@@ -9,12 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from actstore.conditions import ORIGINAL_CONDITION, Condition
 from actstore.errors import SpecError
 from actstore.spec import Spec, load_spec
 from conftest import WriteSpec
+
+JOBS = Path(__file__).parents[1] / "jobs"
 
 FULL: dict[str, Any] = {
     "data": {
@@ -35,6 +38,7 @@ FULL: dict[str, Any] = {
         {"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5]},
         {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV"},
     ],
+    "controls": {"region": True, "noise": True},
     "store": {"path": "runs/a.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"], "fsync": True},
     "run": {"seed": 4, "precision": "bf16", "batch_size": 2, "threads": 1, "writers": 2, "workers": 3, "retries": 2},
     "cases": {"empty_below": 20},
@@ -47,9 +51,10 @@ def test_every_key_survives_json(tmp_path: Path) -> None:
     assert again == spec
     assert again.identity() == spec.identity()
     dumped = json.loads(spec.model_dump_json())
-    for table in ("data", "model", "store", "run", "cases"):
+    for table in ("data", "model", "controls", "store", "run", "cases"):
         assert dumped[table].keys() == FULL[table].keys(), table
     assert dumped["run"] == FULL["run"]
+    assert dumped["controls"] == FULL["controls"]
     assert dumped["cases"] == FULL["cases"]
     assert dumped["perturb"] == [{"source": None, **p} for p in FULL["perturb"]]
 
@@ -101,16 +106,52 @@ def test_weights_that_ship_with_the_package(write_spec: WriteSpec, tmp_path: Pat
 def test_conditions_and_classes_in_order(tmp_path: Path) -> None:
     spec = Spec.from_mapping(FULL, folder=tmp_path)
     assert spec.conditions[0] == ORIGINAL_CONDITION
-    assert [c.name for c in spec.conditions] == [
-        "original",
+    perturbations = [
         "brightness(LV, 0.1)",
         "brightness(LV, 0.5)",
         "brightness(RV, 0.1)",
         "brightness(RV, 0.5)",
         "fill(LV, 1, source=RV)",
     ]
+    controls = [f"{name[:-1]}, control)" for name in perturbations]
+    names = ["original", *perturbations, *controls, "repeat", "repeat(batch=1)"]
+    assert [c.name for c in spec.conditions] == names
+    assert [c.region for c in spec.conditions] == ["", *["target"] * 5, *["control"] * 5, "", ""]
+    assert [(c.transform, c.target, c.strength, c.source) for c in spec.conditions[6:11]] == [
+        (c.transform, c.target, c.strength, c.source) for c in spec.conditions[1:6]
+    ]
+    assert [(c.transform, c.target, c.batch_size) for c in spec.conditions[11:]] == [
+        ("repeat", "", None),
+        ("repeat", "", 1),
+    ]
+    assert np.isnan([c.strength for c in spec.conditions[11:]]).all()
     assert spec.class_names == ("background", "RV", "LV")
     assert spec.spatial_dims == ("y", "x")
+
+
+@pytest.mark.parametrize(
+    ("controls", "names"),
+    [
+        ({}, []),
+        ({"region": True}, ["brightness(LV, 0.1, control)", "brightness(RV, 0.1, control)"]),
+        ({"noise": True}, ["repeat", "repeat(batch=1)"]),
+    ],
+)
+def test_controls_are_asked_for(
+    write_spec: WriteSpec, tmp_path: Path, controls: dict[str, bool], names: list[str]
+) -> None:
+    spec = load_spec(write_spec(tmp_path, controls=controls))
+    assert [c.name for c in spec.conditions[3:]] == names
+    plain = load_spec(write_spec(tmp_path))
+    assert (spec.identity() == plain.identity()) == (not controls)
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.name)
+def test_jobs_are_specs(path: Path) -> None:
+    spec = load_spec(path)
+    assert {c.target for c in spec.conditions} == {"", "LV", "RV", "MYO"}
+    assert spec.controls.region == spec.controls.noise == (path.stem == "controls")
+    assert (len({p for table in spec.perturb for p in table.strengths}) > 1) == (path.stem == "dose")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +212,10 @@ def test_location_and_how_to_compute_are_no_identity(tmp_path: Path) -> None:
         ({"model__layers": [""]}, "model.layers[0] = '': must not be empty"),
         ({"perturb": []}, "perturb = []: must not be empty"),
         ({"perturb": {"transform": "blur"}}, "perturb: must be a list: [in, brackets], or [[in.two]] for tables"),
+        ({"controls": True}, "controls = True: must be a table, [like.this]"),
+        ({"controls": {"regions": True}}, "unknown key 'controls.regions': take it out or correct its spelling"),
+        ({"controls": {"region": 1}}, "controls.region = 1: input should be a valid boolean"),
+        ({"controls": {"noise": "yes"}}, "controls.noise = 'yes': input should be a valid boolean"),
         ({"store__dtype": "float64"}, "store.dtype = 'float64': input should be 'float32' or 'float16'"),
         ({"run__batch_size": 0}, "run.batch_size = 0: input should be greater than 0"),
         ({"run__workers": "2"}, "run.workers = '2': input should be a valid integer"),

@@ -181,6 +181,7 @@ def test_tables_of_layers_samples_and_conditions(store: Store) -> None:
         assert own["depth"].unique().tolist() == [len(own)]
     assert store.conditions.index.tolist() == ["original", "brightness(LV, 0.1)", "brightness(RV, 0.1)"]
     assert store.conditions["target"].tolist() == ["", "LV", "RV"]
+    assert store.conditions["region"].tolist() == ["", "target", "target"]
     assert np.isnan(store.conditions["strength"].iloc[0])
     assert store.conditions["strength"].tolist()[1:] == [0.1, 0.1]
     assert repr(store).endswith(f"4 blocks, {len(store.samples)} samples, 3 conditions, {DEPTH} layers>")
@@ -307,7 +308,7 @@ def test_a_newer_schema_is_refused(deep_copy: Path) -> None:
     metadata = json.loads(path.read_text())
     metadata["attributes"]["schema"] = 99
     path.write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match="has schema 99, this actstore reads 2: install a newer actstore"):
+    with pytest.raises(StoreError, match="has schema 99, this actstore reads 2 to 3: install a newer actstore"):
         actstore.open(deep_copy)
 
 
@@ -513,8 +514,8 @@ def test_statistics_that_are_not_there_are_refused(deep_copy: Path) -> None:
     store = actstore.open(deep_copy)
     with pytest.raises(StoreError, match="run `actstore reduce"):
         store.statistics("L05", persisted=True)
-    with pytest.raises(StoreError, match="unknown statistic 'ssim': choose from mad, mse, mean, std"):
-        store.statistics("L05", ["mad", "ssim"])
+    with pytest.raises(StoreError, match="unknown statistic 'msd': choose from mad, mse, mean_difference, cosine"):
+        store.statistics("L05", ["mad", "msd"])
     assert set(store.statistics("L05", ["std"])) == {"std"}
 
 

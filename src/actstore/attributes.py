@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from actstore import metadata
+from actstore.conditions import REPEATS
 from actstore.errors import StoreError
 from actstore.fingerprint import Fingerprint
-from actstore.schema import SCHEMA_VERSION, Layer, StoreLayout
+from actstore.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
 from actstore.storage import Storage
 
 #: Root attributes without which a store cannot be read, beside its schema and fingerprint.
@@ -48,14 +49,11 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
         raise StoreError(f"{storage} holds something else than an actstore store: choose another path") from error
     if type(schema) is not int:
         raise StoreError(f"{storage} has schema {schema!r}, which is no number: its zarr.json is damaged; {REPAIR}")
+    reads = f"{storage} has schema {schema}, this actstore reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
     if schema > SCHEMA_VERSION:
-        raise StoreError(
-            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: install a newer actstore"
-        )
-    if schema < SCHEMA_VERSION:
-        raise StoreError(
-            f"{storage} has schema {schema}, this actstore reads {SCHEMA_VERSION}: capture it again at another path"
-        )
+        raise StoreError(f"{reads}: install a newer actstore")
+    if schema < OLDEST_SCHEMA:
+        raise StoreError(f"{reads}: capture it again at another path")
     if gone := [key for key in REQUIRED if key not in attributes]:
         raise StoreError(f"{storage} is damaged: its zarr.json has no {', '.join(gone)}; {REPAIR}")
     if not fits_fingerprint(attributes):
@@ -68,7 +66,9 @@ def fits_fingerprint(attributes: Mapping[str, Any]) -> bool:
     stored = attributes["fingerprint"]
     try:
         layers = [Layer.from_json(layer) for layer in attributes["layers"]]
-        made = Fingerprint.of(stored["weights"], attributes["identity"], layers, attributes["blocks"])
+        made = Fingerprint.of(
+            stored["weights"], attributes["identity"], layers, attributes["blocks"], attributes["schema"]
+        )
     except (KeyError, TypeError, AttributeError, ValueError):
         return False
     return bool(made.as_json() == stored)
@@ -77,10 +77,14 @@ def fits_fingerprint(attributes: Mapping[str, Any]) -> bool:
 def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
     """The arrays of the store with these root attributes."""
     identity = attributes["identity"]
+    perturbed = sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"])
+    controls = identity.get("controls", {})  # None in schema 2.
     return StoreLayout(
         blocks=len(attributes["blocks"]),
         slots=attributes["slots"],
-        conditions=1 + sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"]),
+        conditions=1
+        + perturbed * (2 if controls.get("region") else 1)
+        + (len(REPEATS) if controls.get("noise") else 0),
         classes=len(attributes["classes"]),
         space=tuple(identity["preprocess"]["size"]),
         dtype=identity["dtype"],

@@ -24,6 +24,7 @@ from actstore.fingerprint import differences
 from actstore.interrupt import stoppable
 from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
+from actstore.schema import SCHEMA_VERSION
 from actstore.spec import Spec
 from actstore.storage import Location, Lock
 from actstore.template import Block, coordinate_files, files_of, update_coordinates
@@ -184,7 +185,7 @@ def ensure_store(plan: Plan) -> Plan:
     Raises
     ------
     StoreError
-        if the path holds something else, another run, or a newer schema.
+        if the path holds something else, another run, or another schema.
     PlanError
         if the run does not fit the disk or memory.
     """
@@ -229,7 +230,6 @@ def remaining(plan: Plan) -> list[Block]:
 def attributes(plan: Plan) -> dict[str, object]:
     """The store's root attributes: schema, spec, fingerprint, layers, classes, versions."""
     from actstore.provenance import versions
-    from actstore.schema import SCHEMA_VERSION
 
     return {
         "schema": SCHEMA_VERSION,
@@ -252,9 +252,14 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        if it is of another run, saying in what it differs.
+        if it is of another run, saying in what it differs, or of an older schema.
     """
     stored = read_attributes(plan.store)
+    if stored["schema"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{plan.store} has schema {stored['schema']}, which this actstore reads and does not continue (it writes "
+            f"{SCHEMA_VERSION}): choose another store path"
+        )
     theirs, mine = stored["fingerprint"], plan.fingerprint.as_json()
     if theirs["run"] == mine["run"]:
         if stored["slots"] < plan.layout.slots:

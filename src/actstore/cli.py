@@ -13,8 +13,7 @@ from actstore import __version__
 from actstore.errors import ActstoreError, one_line
 
 if TYPE_CHECKING:
-    from actstore.capture import Summary
-    from actstore.spec import Precision, Spec
+    from actstore.spec import Precision
     from actstore.storage import Location
     from actstore.store import Store
     from actstore.verify import Verification
@@ -40,6 +39,7 @@ CLUSTER = click.option(
     help="inline, local, cuda, slurm, kubernetes, tcp://HOST:PORT, tls://HOST:PORT or a scheduler's JSON file; "
     "by default the spec's cluster.kind, which is local unless said.",
 )
+WORKERS = click.option("--workers", type=click.IntRange(1), default=None)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 PRECISION = click.option(
     "--precision",
@@ -105,7 +105,7 @@ def phantom(folder: Path, patients: int, seed: int) -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("actstore-demo"), show_default=True)
 @click.option("--patients", type=click.IntRange(1), default=6, show_default=True)
 @click.option("--cluster", default="local", show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=None)
+@WORKERS
 def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None:
     """Phantom, capture, reduce and report, with nothing to prepare."""
     from actstore.demo import run_demo
@@ -129,7 +129,7 @@ def layers(spec: Path) -> None:
 @main.command()
 @SPEC
 @click.option("--store", type=StorePath(), default=None, help="Instead of the spec's store.path.")
-@click.option("--workers", type=click.IntRange(1), default=None)
+@WORKERS
 @DEVICE
 @PRECISION
 def plan(spec: Path, store: Location | None, workers: int | None, device: str, precision: Precision | None) -> None:
@@ -147,45 +147,21 @@ def plan(spec: Path, store: Location | None, workers: int | None, device: str, p
 @SPEC
 @click.option("--store", type=StorePath(), default=None, help="Instead of the spec's store.path.")
 @CLUSTER
-@click.option("--workers", type=click.IntRange(1), default=None)
+@WORKERS
 @DEVICE
 @PRECISION
-def capture(
-    spec: Path,
-    store: Location | None,
-    cluster: str | None,
-    workers: int | None,
-    device: str,
-    precision: Precision | None,
-) -> None:
+def capture(spec: Path, store: Location | None, precision: Precision | None, **where: Any) -> None:
     """Perturb, infer, record and store; run again to continue."""
+    from actstore import text
+    from actstore.capture import capture as run
     from actstore.spec import load_spec
 
     loaded = load_spec(spec).with_precision(precision)
-    summary = captured(loaded, store=store, cluster=cluster, workers=workers, device=device)
+    with text.block_progress() as progress:
+        summary = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
+    text.show_summary(summary)
     if not summary.complete:
         sys.exit(1)
-
-
-def captured(
-    spec: Spec, *, store: Location | None, cluster: str | None, workers: int | None, device: str = "auto"
-) -> Summary:
-    """Capture with a progress display, then show the summary."""
-    from actstore import text
-    from actstore.capture import capture as run
-
-    with text.block_progress() as progress:
-        summary = run(
-            spec,
-            store=store,
-            cluster=cluster,
-            workers=workers,
-            device=device,
-            progress=progress,
-            stopping=text.say_stopping,
-        )
-    text.show_summary(summary)
-    return summary
 
 
 @main.command()
@@ -214,11 +190,9 @@ def opened(path: Location) -> Store:
 @click.option("--repair", is_flag=True, help="Mend what is found: compute damaged and missing volumes again.")
 @click.option("--spec", type=click.Path(path_type=Path), default=None, help="Where data or weights were moved.")
 @CLUSTER
-@click.option("--workers", type=click.IntRange(1), default=None)
+@WORKERS
 @DEVICE
-def verify(
-    store: Location, repair: bool, spec: Path | None, cluster: str | None, workers: int | None, device: str
-) -> None:
+def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> None:
     """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
     from actstore import text
     from actstore.spec import load_spec
@@ -232,16 +206,7 @@ def verify(
 
     text.show_damage(found)
     with text.block_progress() as progress:
-        mend(
-            store,
-            found.damage,
-            spec=loaded,
-            cluster=cluster,
-            workers=workers,
-            device=device,
-            progress=progress,
-            stopping=text.say_stopping,
-        )
+        mend(store, found.damage, spec=loaded, progress=progress, stopping=text.say_stopping, **where)
     again = verified(store)
     text.show_verification(again)
     sys.exit(0 if again.whole else 1)

@@ -20,16 +20,23 @@ class Fingerprint:
     layers: str
     #: Over the volumes' names in order. The content of each volume is recorded with its block.
     data: str
+    schema: int = SCHEMA_VERSION
 
     @classmethod
     def of(
-        cls, weights: str, identity: Mapping[str, Any], layers: Sequence[Layer], volumes: Sequence[str]
+        cls,
+        weights: str,
+        identity: Mapping[str, Any],
+        layers: Sequence[Layer],
+        volumes: Sequence[str],
+        schema: int = SCHEMA_VERSION,
     ) -> Fingerprint:
-        return cls(weights, _digest(identity), _digest([layer.as_json() for layer in layers]), _digest(list(volumes)))
+        tables = [layer.as_json() for layer in layers]
+        return cls(weights, _digest(identity), _digest(tables), _digest(list(volumes)), schema)
 
     @property
     def run(self) -> str:
-        return _digest({**asdict(self), "schema": SCHEMA_VERSION})
+        return _digest(asdict(self))
 
     @property
     def token(self) -> int:
@@ -37,7 +44,8 @@ class Fingerprint:
         return int(self.run[:16], 16) or 1
 
     def as_json(self) -> dict[str, str]:
-        return {"run": self.run, **asdict(self)}
+        """The digests; the schema is an attribute of its own."""
+        return {"run": self.run, "weights": self.weights, "spec": self.spec, "layers": self.layers, "data": self.data}
 
 
 def _digest(content: Any) -> str:

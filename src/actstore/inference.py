@@ -15,6 +15,7 @@ from actstore.data import Volume
 from actstore.data.preprocess import fit, image_window, normalize
 from actstore.errors import ModelError
 from actstore.perturb import apply
+from actstore.placement import control_regions
 from actstore.schema import StoreLayout
 from actstore.spec import MANTISSA_BITS, Spec
 
@@ -32,7 +33,8 @@ def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np
     label
         (sample, \\*space) uint8 class index.
     applicable
-        (sample, condition) bool: the original everywhere, others where the target class lies in the network's input.
+        (sample, condition) bool: the original and its repeats everywhere, others where the target class lies in the
+        network's input; controls only where there is a place for them.
     """
     size = spec.data.preprocess.size
     volumetric = len(size) == 3
@@ -42,13 +44,27 @@ def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np
     inputs = np.full((len(label), len(conditions), *size), np.nan, dtype=np.float32)
     applicable = np.zeros((len(label), len(conditions)), dtype=bool)
     space = tuple(range(1, label.ndim))
+    controlled = sorted({names.index(condition.target) for condition in conditions if condition.is_control})
+    regions = control_regions(volume.image, volume.label, controlled, size)
     for c, condition in enumerate(conditions):
-        present = condition.is_original or (label == names.index(condition.target)).any(axis=space)
-        applicable[:, c] = present
+        if condition.is_untouched and c:
+            inputs[:, c], applicable[:, c] = inputs[:, 0], True
+            continue
+        applicable[:, c] = condition.is_original or (label == names.index(condition.target)).any(axis=space)
+        region = regions[names.index(condition.target)] if condition.is_control else None
+        if region is not None:
+            applicable[:, c] &= region.any(axis=None if volumetric else space)
         if not applicable[:, c].any():
             continue
         changed = apply(
-            condition, volume.image, volume.label, names, seed=spec.run.seed, key=volume.key, volumetric=volumetric
+            condition,
+            volume.image,
+            volume.label,
+            names,
+            seed=spec.run.seed,
+            key=volume.key,
+            volumetric=volumetric,
+            region=region,
         )
         seen = fit(normalize(changed, spec.data.preprocess.normalize), size)
         seen = seen[None] if volumetric else seen
@@ -71,8 +87,8 @@ class Inference:
         self.model = model
         self.device = device
         self.layout = layout
-        self.batch_size = batch_size
         self.conditions = spec.conditions
+        self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
         self.inputs, self.label, self.applicable = prepare(spec, volume)
         self.window = image_window(volume.image.shape, spec.data.preprocess.size)
         #: (sample, condition, true class, predicted class), inside the image only.
@@ -107,7 +123,7 @@ class Inference:
         self._blank(samples)
         passes = Passes(first, prediction)
         with torch.inference_mode():
-            for runs in batches(self.applicable[samples], self.batch_size):
+            for runs in batches(self.applicable[samples], self.batch_sizes):
                 self._runs = runs
                 batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in runs])
                 logits = self.model(self._to_device(batch))
@@ -264,11 +280,17 @@ class Passes:
     results: list[Tensor] = field(default_factory=list)
 
 
-def batches(applicable: NDArray[np.bool_], size: int) -> Iterator[list[Run]]:
-    """Cut the applicable (sample, condition) pairs into batches of at most ``size``, condition by condition."""
+def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[list[Run]]:
+    """Cut the applicable (sample, condition) pairs into batches, condition by condition.
+
+    A batch holds at most as many pairs as ``sizes`` has for its conditions, which all have the same there.
+    """
     runs: list[Run] = []
     filled = 0
-    for condition in range(applicable.shape[1]):
+    for condition, size in enumerate(sizes):
+        if runs and size != sizes[runs[-1].condition]:
+            yield runs
+            runs, filled = [], 0
         position = 0
         wanted = np.flatnonzero(applicable[:, condition])
         while position < len(wanted):

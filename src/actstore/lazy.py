@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_pieces, read_smalls
-from actstore.schema import DIFFERENCE_STATISTICS
+from actstore.schema import METRICS
 from actstore.storage import Storage
 
 #: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
@@ -104,8 +104,8 @@ def statistics(
     )
     reduced = HighLevelGraph.from_collections(f"reduce-{token}", layer)
     for i, name in enumerate(names):
-        dims = ("sample", "condition", "channel") if name in DIFFERENCE_STATISTICS else ("sample", "channel")
-        shape = (conditions, channels) if name in DIFFERENCE_STATISTICS else (channels,)
+        dims = ("sample", "condition", "channel") if name in METRICS else ("sample", "channel")
+        shape = (conditions, channels) if name in METRICS else (channels,)
         every = tuple(range(len(dims)))
         pick = blockwise(
             itemgetter(i),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.conditions import IDENTITY_STRENGTH, Condition
+from actstore.conditions import IDENTITY_STRENGTH, TARGET, Condition
 from actstore.data.volume import VolumeKey
 from actstore.errors import ActstoreError, DataError, SpecError, one_line
 from actstore.imports import resolve_callable
@@ -24,10 +25,11 @@ Label = NDArray[np.uint8]
 class Transform(Protocol):
     """What perturbs one sample: a slice (y, x) for a 2D network, a volume (z, y, x) for a 3D one.
 
-    ``image`` holds raw intensities, ``mask`` is where the target class lies, ``label`` the class indices into
-    ``class_names``; all have the same shape and are copies. ``source`` is the class named in the spec, if any. ``rng``
-    is the only randomness to use: it depends on the run's seed, the sample and the condition alone. The result has the
-    shape of ``image``, finite values, and ``image``'s own values outside of ``mask``.
+    ``image`` holds raw intensities, ``mask`` is where the target class lies, or for a control the same shape elsewhere,
+    ``label`` the class indices into ``class_names``; all have the same shape and are copies. ``source`` is the class
+    named in the spec, if any. ``rng`` is the only randomness to use: it depends on the run's seed, the sample and the
+    condition alone. The result has the shape of ``image``, finite values, and ``image``'s own values outside of
+    ``mask``.
     """
 
     def __call__(
@@ -139,14 +141,14 @@ def resolve(name: str) -> Transform:
 
 
 def check(condition: Condition) -> None:
-    """Refuse a condition that could not be applied to any image. The original always can.
+    """Refuse a condition that could not be applied to any image. The original and its repeats always can.
 
     Raises
     ------
     SpecError
         if its transform cannot be resolved, or its strength is beyond what the transform takes.
     """
-    if condition.is_original:
+    if condition.is_untouched:
         return
     resolve(condition.transform)
     largest = _LARGEST_STRENGTH.get(condition.transform)
@@ -165,13 +167,15 @@ def apply(
     seed: int,
     key: VolumeKey,
     volumetric: bool = False,
+    region: Mask | None = None,
 ) -> Image:
-    """Perturb a volume as ``condition`` says, inside the target class only.
+    """Perturb a volume as ``condition`` says, inside the target class only, or inside ``region`` for a control.
 
     ``image`` holds raw intensities (slice, y, x) and ``label`` class indices into ``class_names`` (slice, y, x), uint8;
     neither is changed. Each slice is perturbed on its own, as a 2D network sees it, or the whole volume at once where
     ``volumetric``. A sample without the target class is left as it is. Randomness depends on seed, volume, slice and
-    condition, not on order or process.
+    condition, not on order or process; a control draws what its perturbation does. ``region``, (slice, y, x) bool, is
+    of :func:`actstore.placement.control_regions`.
 
     Returns
     -------
@@ -184,15 +188,20 @@ def apply(
         or a changed pixel outside of the mask.
     DataError
         if ``fill`` has no pixel of its source class in the volume, or a built-in transform leaves float64's range.
+    ValueError
+        for a control without ``region``, or a region without a control.
     """
+    if condition.is_control != (region is not None):
+        raise ValueError(f"{condition.name}: a control has a region, and nothing else has")
     result = np.array(image, dtype=np.float64)
     check(condition)
-    if condition.is_original or condition.strength == IDENTITY_STRENGTH.get(condition.transform):
+    if condition.is_untouched or condition.strength == IDENTITY_STRENGTH.get(condition.transform):
         return result
     target = _class_index(condition.target, condition, class_names)
+    masks = label == target if region is None else region
     for index in [None] if volumetric else range(len(result)):
         part = slice(None) if index is None else index
-        mask = label[part] == target
+        mask = masks[part]
         if not mask.any():
             continue
         transform = resolve(condition.transform)
@@ -254,7 +263,8 @@ def _source_mean(
 
 
 def _generator(seed: int, key: VolumeKey, index: int | None, condition: Condition) -> np.random.Generator:
-    identity = json.dumps([seed, key.patient, key.frame, index, condition.name]).encode("ascii")
+    same = replace(condition, region=TARGET)
+    identity = json.dumps([seed, key.patient, key.frame, index, same.name]).encode("ascii")
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(identity).digest(), "big")))
 
 
@@ -275,8 +285,9 @@ def _checked(changed: object, image: Image, mask: Mask, condition: Condition, wh
     outside = (result != image) & ~mask
     if outside.any():
         first = tuple(int(i) for i in np.argwhere(outside)[0])
+        place = f"{condition.target}'s control region" if condition.is_control else condition.target
         raise SpecError(
-            f"{name} changed {np.count_nonzero(outside)} pixels outside of {condition.target} on {where}, the first at "
-            f"{first}; write inside of mask only, in float64"
+            f"{name} changed {np.count_nonzero(outside)} pixels outside of {place} on {where}, the first at {first}; "
+            "write inside of mask only, in float64"
         )
     return result

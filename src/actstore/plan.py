@@ -6,6 +6,7 @@ import math
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ GPU_SHARE = 0.25
 #: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
 #: scratch memory of convolutions (measured). Each thread that infers keeps what it once had.
 LIVE_OUTPUTS = 9
+#: Bytes a voxel that finding a place in a whole volume takes (measured).
+PLACEMENT_BYTES = 60
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class Plan:
     writers: int
     batch_size: int
     ring_samples: int
-    #: Seconds of one forward pass of one sample at the chosen batch size, on this machine.
-    seconds_per_inference: float
+    #: Seconds of the forward pass of one sample in every condition, each in batches of its size, on this machine.
+    seconds_per_sample: float
     model_bytes: int
     transient_bytes: int
     #: Volumes whose header could not be read, with why; their blocks fail by themselves.
@@ -112,15 +115,20 @@ class Plan:
 
     @property
     def volume_bytes(self) -> int:
-        """The largest volume: read and decoded, float64 while perturbed and normalised, inputs of all conditions."""
+        """The largest volume: read and decoded, float64 while perturbed and normalised, inputs of all conditions.
+
+        Where there are controls, their regions too, and the transforms by which a place in a whole volume is found.
+        """
         largest = max((math.prod(b.header.shape) for b in self.blocks if b.header is not None), default=0)
         inputs = self.layout.slots * math.prod(self.layout.space) * 4 * (self.layout.conditions + 1)
-        return largest * (8 + 8 + 3 * 8 + 1) + inputs
+        regions = len({c.target for c in self.spec.conditions if c.is_control})
+        searched = PLACEMENT_BYTES if regions and len(self.layout.space) == 3 else 0
+        return largest * (8 + 8 + 3 * 8 + 1 + regions + searched) + inputs
 
     @property
     def seconds(self) -> float:
         """Estimated time: every condition of every sample, writing included (1.8 times the bare forward pass)."""
-        return 1.8 * self.samples * self.layout.conditions * self.seconds_per_inference / self.workers
+        return 1.8 * self.samples * self.seconds_per_sample / self.workers
 
 
 def make_plan(
@@ -184,7 +192,7 @@ def make_plan(
         writers=spec.run.writers or default_writers(device, workers),
         batch_size=batch_size,
         ring_samples=ring_samples(layout, device),
-        seconds_per_inference=_time_forward(model, spec, batch_size, device) if timing else math.nan,
+        seconds_per_sample=_time_sample(model, spec, batch_size, device) if timing else math.nan,
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
         unreadable=unreadable,
@@ -312,6 +320,11 @@ def _samples(spec: Spec, header: VolumeHeader | None) -> int:
     if header is None:
         return 0
     return header.shape[0] if len(spec.data.preprocess.size) == 2 else 1
+
+
+def _time_sample(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:
+    sizes = Counter(condition.batch_size or batch_size for condition in spec.conditions)
+    return sum(count * _time_forward(model, spec, size, device) for size, count in sizes.items())
 
 
 def _time_forward(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:

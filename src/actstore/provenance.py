@@ -5,7 +5,18 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("actstore", "torch", "monai", "numpy", "zarr", "dask", "distributed", "nibabel")
+PACKAGES = (
+    "actstore",
+    "torch",
+    "monai",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "zarr",
+    "dask",
+    "distributed",
+    "nibabel",
+)
 
 
 def versions() -> dict[str, str]:

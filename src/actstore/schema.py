@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from actstore.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
 #: Raised whenever a reader of the previous schema would misread a store.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+#: The oldest schema that is read. A store of schema 2 has no coordinate ``region``: it holds no controls.
+OLDEST_SCHEMA = 2
 #: Persisted statistics a channel: differences from the original for every condition, then moments of the original.
 DIFFERENCE_STATISTICS = ("mad", "mse")
 ORIGINAL_STATISTICS = ("mean", "std")
 STATISTICS = DIFFERENCE_STATISTICS + ORIGINAL_STATISTICS
+#: Which values of a metric mean the most change.
+Order = Literal["largest", "smallest", "magnitude"]
+#: Every metric of a channel between a condition and the original. Those not persisted are reduced from the tensors.
+METRICS: Mapping[str, Order] = {
+    "mad": "largest",
+    "mse": "largest",
+    "mean_difference": "magnitude",
+    "cosine": "smallest",
+    "psnr": "smallest",
+    "ssim": "smallest",
+}
+#: Everything that a channel's maps can be reduced to.
+MEASURES = (*METRICS, *ORIGINAL_STATISTICS)
 
 
 @dataclass(frozen=True)

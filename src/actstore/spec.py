@@ -10,10 +10,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from actstore.cluster.settings import Cluster
-from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
+from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition
 from actstore.errors import SpecError
 from actstore.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.problems import problems
@@ -147,6 +156,15 @@ class Perturbation(Table):
         )
 
 
+class Controls(Table):
+    """What perturbations are held against."""
+
+    #: Each perturbation once more, on a region of equal size and shape elsewhere in the body.
+    region: StrictBool = False
+    #: The original once more: in the run's own batches, and one sample at a time.
+    noise: StrictBool = False
+
+
 def _keep(value: Any) -> Any:
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
         return tuple(value)
@@ -207,6 +225,7 @@ class Spec(Table):
     data: Data
     model: Model
     perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
+    controls: Controls = Controls()
     store: Store
     run: Run = Run()
     #: Where to compute. Not stored with the results.
@@ -238,14 +257,16 @@ class Spec(Table):
             if perturbation.source in perturbation.targets:
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
         for condition, count in Counter(self.conditions).items():
-            if count > 1 and not condition.is_original:
+            if count > 1:
                 raise ValueError(f"condition {condition.name} is asked for {count} times: keep one")
         return self
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Every condition of the run in order; index 0 is the original."""
-        return (ORIGINAL_CONDITION, *(c for p in self.perturb for c in p.conditions))
+        """Every condition of the run in order: the original, perturbations, their controls, repeats of the original."""
+        perturbed = [c for p in self.perturb for c in p.conditions]
+        controls = [c.control for c in perturbed] if self.controls.region else []
+        return (ORIGINAL_CONDITION, *perturbed, *controls, *(REPEATS if self.controls.noise else ()))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -287,6 +308,7 @@ class Spec(Table):
             "arguments": dump["model"]["arguments"],
             "layers": dump["model"]["layers"],
             "perturb": dump["perturb"],
+            "controls": dump["controls"],
             "dtype": dump["store"]["dtype"],
             "mantissa_bits": dump["store"]["mantissa_bits"],
             "keep": dump["store"]["keep"],

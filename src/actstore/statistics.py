@@ -13,7 +13,7 @@ from actstore import commits
 from actstore.analysis.kernel import Reduction, reduce_chunk
 from actstore.layout import ArrayLayout
 from actstore.reader import Piece, maps_of, reduce_groups
-from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, StoreLayout
+from actstore.schema import METRICS, STATISTICS, StoreLayout
 from actstore.shards import write_small
 from actstore.storage import Storage
 
@@ -81,13 +81,12 @@ def reduce_pieces(
 
     Returns
     -------
-    one array for each of ``names``: "mad", "mse" (sample, condition, channel), "mean", "std" (sample, channel).
+    one array for each of ``names``: metrics (sample, condition, channel), "mean" and "std" (sample, channel).
     """
     samples = sum(piece.count for piece in pieces)
     conditions, channels = layout.sample_shape[:2]
     results = tuple(
-        np.empty((samples, conditions, channels) if name in DIFFERENCE_STATISTICS else (samples, channels))
-        for name in names
+        np.empty((samples, conditions, channels) if name in METRICS else (samples, channels)) for name in names
     )
     position = 0
     for piece in pieces:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from actstore import commits, lazy
 from actstore.attributes import REPAIR, layout_of, read_attributes, token_of
+from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
-from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS, Layer
+from actstore.schema import MEASURES, METRICS, STATISTICS, Layer
 from actstore.storage import Location, storage_at
-from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
+from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES, is_stored
 
 if TYPE_CHECKING:
     import zarr
@@ -63,18 +64,21 @@ class Store:
     def _coordinates(self) -> dict[str, NDArray[Any]]:
         import zarr
 
-        names = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES)
+        names = [*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES]
+        names = [name for name in names if is_stored(name, self.attributes["schema"])]
         try:
             root = zarr.open_group(self.storage.zarr(), mode="r")
             arrays = {name: _array(root, name) for name in names}
             gone = [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]
             if gone:
                 raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
-            return {name: _plain(array[...]) for name, array in arrays.items()}
+            found = {name: _plain(array[...]) for name, array in arrays.items()}
         except Exception as error:
             raise StoreError(
                 f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); {REPAIR}"
             ) from error
+        # A store of schema 2 holds no controls.
+        return {"region": np.where(found["target"] == "", "", TARGET), **found}
 
     @property
     def missing(self) -> list[str]:
@@ -112,7 +116,7 @@ class Store:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """One row a condition: its name, transform, target class, strength."""
+        """One row a condition: its name, transform, target class, strength, source, and the region that it changes."""
         return pd.DataFrame(self._condition).set_index("condition")
 
     def __getitem__(self, layer: str) -> xr.DataArray:
@@ -243,16 +247,17 @@ class Store:
         return bool(done[self.committed].all())
 
     def statistics(self, layer: str, names: Sequence[str] = STATISTICS, *, persisted: bool | None = None) -> xr.Dataset:
-        """Per-channel statistics of a layer, lazy, all of ``names`` from one pass over its shards.
+        """Per-channel statistics of a layer, lazy; those not read come from one pass over its shards, all together.
 
         Parameters
         ----------
         names
-            of "mad" and "mse", (sample, condition, channel) differences from the original; "mean" and "std" of the
-            original, (sample, channel); float64.
+            of the metrics "mad", "mse", "mean_difference", "cosine", "psnr" and "ssim" against the original, (sample,
+            condition, channel), and "mean" and "std" of the original, (sample, channel); float64. Definitions:
+            :func:`actstore.analysis.statistics`.
         persisted
-            read what capture or `reduce_store` persisted, or reduce the activations; by default the first where every
-            committed block has it.
+            read what capture or `reduce_store` persisted, which is "mad", "mse", "mean" and "std", or reduce the
+            activations; by default each name is read if every committed block has it, and reduced otherwise.
 
         Raises
         ------
@@ -262,17 +267,27 @@ class Store:
             if a name is unknown, statistics shall be read that are not persisted, or reduced from tensors not kept.
         """
         found = self._layer(layer)
-        if unknown := [name for name in names if name not in STATISTICS]:
-            raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(STATISTICS)}")
+        names = tuple(dict.fromkeys(names))
+        if unknown := [name for name in names if name not in MEASURES]:
+            raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
         if persisted and not self.reduced:
             raise StoreError(f"{self.path} has blocks without persisted statistics: run `actstore reduce {self.path}`")
-        if self.reduced if persisted is None else persisted:
-            small = {name: self.layout.statistic(found, name) for name in names}
-            arrays = {name: (array.dims, lazy.small(self.storage, array, self.parts)) for name, array in small.items()}
-        else:
-            arrays = lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.parts, tuple(names))
-        dims = ("sample", "condition", "channel") if {*names} & {*DIFFERENCE_STATISTICS} else ("sample", "channel")
-        return xr.Dataset(arrays, coords=self._coords(dims, found))
+        read = [name for name in names if name in STATISTICS and (self.reduced if persisted is None else persisted)]
+        rest = tuple(name for name in names if name not in read)
+        if persisted and rest:
+            raise StoreError(f"{rest[0]} is not persisted, only {', '.join(STATISTICS)}: leave out persisted=True")
+        if not found.kept and (taken := [name for name in rest if name not in STATISTICS]):
+            raise StoreError(
+                f"{taken[0]} is taken from tensors, and those of {layer} ({found.label}) are not in {self.path}, which "
+                f"was captured with store.keep = {self.attributes['identity'].get('keep')!r}: ask for "
+                f"{', '.join(STATISTICS)}, or capture to another store with the layer in store.keep"
+            )
+        small = {name: self.layout.statistic(found, name) for name in read}
+        arrays = {name: (array.dims, lazy.small(self.storage, array, self.parts)) for name, array in small.items()}
+        if rest:
+            arrays |= lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.parts, rest)
+        dims = ("sample", "condition", "channel") if {*names} & {*METRICS} else ("sample", "channel")
+        return xr.Dataset({name: arrays[name] for name in names}, coords=self._coords(dims, found))
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -315,7 +330,7 @@ def open_store(path: Location) -> Store:
     Raises
     ------
     StoreError
-        if there is no store, one of a newer schema, or one with a damaged commit record.
+        if there is no store, one of a schema that is not read, or one with a damaged commit record.
     """
     store = Store(path)
     if store.missing:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore import analysis
+from actstore.analysis.evidence import perturbations
 from actstore.spec import BACKGROUND
 from actstore.tables import build_table
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def dice_summary(store: Store) -> pd.DataFrame:
-    """Mean Dice of each class over slices that contain it: under each condition, and the original on the same slices.
+    """Mean Dice of each class over slices that contain it: under each perturbation, and the original on the same ones.
 
-    Columns ``class_name, condition, samples, original, perturbed, change``, one row a class and condition. ``samples``
-    counts slices that contain the class and where the condition applies; both means are over exactly these.
+    Columns ``class_name, condition, samples, original, perturbed, change``, one row a class and perturbation.
+    ``samples`` counts slices that contain the class and where the condition applies; both means are over exactly these.
     """
     confusion = store.confusion.compute()
     dice = analysis.dice(confusion, applicable=store.applicable).compute()
@@ -27,13 +28,13 @@ def dice_summary(store: Store) -> pd.DataFrame:
     rows = []
     for name in (c for c in store.class_names if c != BACKGROUND):
         values = dice.sel(class_name=name).values[present.sel(true_class=name).values]
-        for c, condition in enumerate(store.conditions.index[1:], start=1):
+        for c in perturbations(confusion):
             paired = values[np.isfinite(values[:, c])]
             original, perturbed = paired[:, [0, c]].mean(axis=0) if len(paired) else (np.nan, np.nan)
             rows.append(
                 {
                     "class_name": name,
-                    "condition": condition,
+                    "condition": store.conditions.index[c],
                     "samples": len(paired),
                     "original": original,
                     "perturbed": perturbed,
@@ -70,11 +71,12 @@ def case_summary(store: Store) -> pd.DataFrame:
 
 
 def frequency_summary(store: Store, *, top: int = 3, most: int = 7) -> pd.DataFrame:
-    """The most frequent top channels of every layer: one row a layer, one column a condition, ``channel (count)``."""
+    """The most frequent top channels of every layer: a row a layer, a column a perturbation, ``channel (count)``."""
     frequency = build_table(store, "frequency", top=top, most=most)
     pairs = zip(frequency["channel"], frequency["count"], strict=True)
     cells = frequency.assign(cell=[f"{channel}\u00a0({count})" for channel, count in pairs])
     wide = cells.groupby(["layer", "condition"], observed=True)["cell"].agg(" · ".join).unstack("condition")
-    conditions = [name for name in store.conditions.index if name in wide.columns]
+    perturbed = store.conditions.index[perturbations(store.applicable)]
+    conditions = [name for name in perturbed if name in wide.columns]
     wide = wide.reindex(index=list(store.layers.index), columns=conditions).fillna("")
     return wide.rename_axis(columns=None).reset_index()

@@ -33,7 +33,7 @@ SAMPLE_COORDINATES = (
     "width",
     "spacing",
 )
-CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source")
+CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source", "region")
 KEYS: Any = {"name": "default", "separator": SEPARATOR}
 CODECS: dict[str, Any] = {
     "filters": None,
@@ -99,7 +99,13 @@ def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[
         "target": np.asarray([c.target for c in conditions]),
         "strength": np.asarray([c.strength for c in conditions], dtype=np.float64),
         "perturbation_source": np.asarray([c.source or "" for c in conditions]),
+        "region": np.asarray([c.region for c in conditions]),
     }
+
+
+def is_stored(coordinate: str, schema: int) -> bool:
+    """Whether a store of that schema has the coordinate."""
+    return schema > 2 or coordinate != "region"
 
 
 def files_of(

@@ -18,7 +18,7 @@ from actstore.reader import MEND, ShardReader, read_small
 from actstore.schema import StoreLayout
 from actstore.storage import Location, Storage, storage_at
 from actstore.storage.base import TEMPORARY
-from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES
+from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES, is_stored
 
 COORDINATES = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES, "true_class", "predicted_class", "axis")
 #: Shards read at the same time; reading and checksums run without the interpreter lock.
@@ -163,6 +163,7 @@ class _Expected:
         self.layout: StoreLayout = layout_of(attributes)
         self.token = token_of(attributes)
         self.volumes: list[str] = attributes["blocks"]
+        self._names = [name for name in COORDINATES if is_stored(name, attributes["schema"])]
         #: Files with their sizes.
         self.there: dict[str, int] = {}
         #: Samples of each committed block.
@@ -177,7 +178,7 @@ class _Expected:
                 yield Damage("coordinate", key, "is damaged (length or checksum)")
 
     def _coordinate_keys(self, texts: Mapping[str, bytes]) -> Iterator[str]:
-        for name in COORDINATES:
+        for name in self._names:
             text = texts.get(f"{name}/zarr.json") or self.storage.read(f"{name}/zarr.json") or b'{"shape": [0]}'
             yield f"{name}/{'.'.join(('c', *('0' for _ in json.loads(text)['shape'])))}"
 

@@ -9,10 +9,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
+from actstore.analysis.evidence import perturbations
 from actstore.analysis.segmentation import class_names, counted
 from actstore.rules import CaseRules
 
-#: The case of a sample and condition that has none: the original, or a condition that is not applicable.
+#: The case of a sample and condition that has none: no class is perturbed, or the condition is not applicable.
 NO_CASE = ""
 EMPTY = "empty prediction"
 EVERY_CLASS = "every class"
@@ -45,7 +46,8 @@ def cases(
     xarray.DataArray
         For the targets LV and RV of a network that also knows MYO, the rules made for them; for any other target T the
         first that holds of "empty prediction", "only T", "extreme T→x", "T→x" (x the other foreground class that most
-        of T went to), "T + others" and "error". "" for the original and where the condition is not applicable.
+        of T went to), "T + others" and "error". "" for the original, its repeats and controls, in which no class is
+        perturbed and a right prediction is no failure, and where the condition is not applicable.
 
     Raises
     ------
@@ -56,8 +58,10 @@ def cases(
     require_dims(confusion, ["condition"])
     if "target" not in confusion.coords:
         raise AnalysisError("confusion has no coordinate 'target': assign the perturbed class of every condition")
-    original = is_original(confusion).values
-    targets = ["" if o else str(t) for o, t in zip(original, confusion.coords["target"].values, strict=True)]
+    perturbed = np.zeros(confusion.sizes["condition"], dtype=bool)
+    perturbed[perturbations(confusion)] = True
+    perturbed &= ~is_original(confusion).values
+    targets = [str(t) if p else "" for p, t in zip(perturbed, confusion.coords["target"].values, strict=True)]
     for target in targets:
         if target and target not in names[1:]:
             raise AnalysisError(f"target {target!r} is no foreground class: the confusion has {', '.join(names[1:])}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_original_first
 from actstore.analysis.kernel import reduce_chunk
-from actstore.schema import DIFFERENCE_STATISTICS, STATISTICS
+from actstore.schema import MEASURES, METRICS
 
 
 def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) -> xr.Dataset:
@@ -25,16 +25,30 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
         condition. Every dimension but sample, condition and channel counts as space. NumPy- or dask-backed; condition
         and space are merged into one chunk where they are split.
     names
-        Of "mad" and "mse", mean absolute and mean squared difference from the original over space, float64
-        (sample, condition, channel); "mean" and "std" of the original over space, float64 (sample, channel), "std"
-        with the number of pixels as divisor.
+        Between each condition (b) and the original (a), over the n values of space, float64 (sample, condition,
+        channel):
+
+        - "mad", "mse": mean absolute and mean squared difference; "mean_difference": the mean of b - a.
+        - "cosine": Σab / √(Σa² Σb²); 1 where both maps are all 0, 0 where one is.
+        - "psnr": 10 log₁₀(R² / MSE) in decibels with R = max a - min a, as scikit-image's
+          ``peak_signal_noise_ratio`` with that data range; inf where a and b are equal, -inf where only a is constant.
+        - "ssim": mean structural similarity (Wang et al., IEEE TIP 13 (2004), 600) of each map min-max scaled by
+          itself, as scikit-image's ``structural_similarity`` with its defaults and data_range=1: a uniform window of 7
+          (7x7, or 7x7x7 of volumes), sample covariance, K1 = 0.01, K2 = 0.03, averaged over windows inside the map.
+          The scaling takes offset and contrast away: 2a + 1 is as a. A constant map is scaled to 0. NaN where the map
+          is smaller than the window.
+
+        "mean" and "std" of the original over space, float64 (sample, channel), "std" with the number of pixels as
+        divisor.
 
     Returns
     -------
     xarray.Dataset
-        Lazy where ``activation`` is. NaN where a condition is not applicable, and where an activation itself is NaN;
-        inf where one is infinite. "mad" and "mse" of the original are 0, or NaN where its map is not finite. Within
-        1e-6 of a float64 computation.
+        Lazy where ``activation`` is. NaN where a condition is not applicable, and where an activation itself is NaN.
+        Where one is infinite, "mad" and "mse" are inf, "cosine" and "ssim" NaN. Of the original, "mad", "mse" and
+        "mean_difference" are 0, "cosine" and "ssim" 1, "psnr" inf, or NaN where its map is not finite. Within 1e-6 of
+        a float64 computation, but "ssim" of float32 and narrower maps is taken in float32, as scikit-image does, which
+        changes it by up to 2e-5.
 
     Raises
     ------
@@ -43,10 +57,10 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     """
     chosen = tuple(dict.fromkeys(names))
     if isinstance(names, str) or not chosen:
-        raise AnalysisError(f"names = {names!r}: give a list of statistics from {', '.join(STATISTICS)}")
+        raise AnalysisError(f"names = {names!r}: give a list of statistics from {', '.join(MEASURES)}")
     for name in chosen:
-        if name not in STATISTICS:
-            raise AnalysisError(f"unknown statistic {name!r}: choose from {', '.join(STATISTICS)}")
+        if name not in MEASURES:
+            raise AnalysisError(f"unknown statistic {name!r}: choose from {', '.join(MEASURES)}")
     require_original_first(activation)
     if np.dtype(activation.dtype).kind not in "fiub":
         raise AnalysisError(f"{activation.name or 'activation'} is {activation.dtype}: only real numbers have a MAD")
@@ -55,11 +69,11 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     selected = [d for d in ("sample", "channel") if d not in activation.dims]
     activation = activation.expand_dims(selected) if selected else activation
     activation = one_chunk(activation, core).transpose("sample", "channel", *core)
-    sizes = [activation.sizes["condition"] if name in DIFFERENCE_STATISTICS else 1 for name in chosen]
+    sizes = [activation.sizes["condition"] if name in METRICS else 1 for name in chosen]
     packed = _packed(activation.data, chosen, sum(sizes))
     arrays = {}
     for name, stop, size in zip(chosen, np.cumsum(sizes), sizes, strict=True):
-        rows = packed[:, :, stop - size : stop] if name in DIFFERENCE_STATISTICS else packed[:, :, stop - 1]
+        rows = packed[:, :, stop - size : stop] if name in METRICS else packed[:, :, stop - 1]
         dims = ("sample", "channel", "condition")[: rows.ndim]
         coords = {str(key): coord for key, coord in activation.coords.items() if {*coord.dims} <= {*dims}}
         array = xr.DataArray(rows, dims=dims, coords=coords, name=name)
@@ -112,3 +126,35 @@ def mse(activation: xr.DataArray) -> xr.DataArray:
     As :func:`statistics`, which takes several in one pass.
     """
     return statistics(activation, ["mse"])["mse"]
+
+
+def mean_difference(activation: xr.DataArray) -> xr.DataArray:
+    """Mean of condition minus original over space, signed: float64 (sample, condition, channel), lazy.
+
+    As :func:`statistics`, which takes several in one pass.
+    """
+    return statistics(activation, ["mean_difference"])["mean_difference"]
+
+
+def cosine_similarity(activation: xr.DataArray) -> xr.DataArray:
+    """Cosine of the angle between a map and the original's, as vectors: float64 (sample, condition, channel), lazy.
+
+    As :func:`statistics`, which takes several in one pass.
+    """
+    return statistics(activation, ["cosine"])["cosine"]
+
+
+def psnr(activation: xr.DataArray) -> xr.DataArray:
+    """Peak signal-to-noise ratio in decibels against the original: float64 (sample, condition, channel), lazy.
+
+    As :func:`statistics`, which takes several in one pass.
+    """
+    return statistics(activation, ["psnr"])["psnr"]
+
+
+def ssim(activation: xr.DataArray) -> xr.DataArray:
+    """Structural similarity to the original, maps min-max scaled: float64 (sample, condition, channel), lazy.
+
+    As :func:`statistics`, which takes several in one pass.
+    """
+    return statistics(activation, ["ssim"])["ssim"]

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any
 
-import numba
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from actstore.schema import DIFFERENCE_STATISTICS, ORIGINAL_STATISTICS
-
-Floats = NDArray[np.floating]
-#: Values one after another; (sample, channel, condition, pixel); strides of the first three in values.
-Run = tuple[Floats, tuple[int, ...], tuple[int, ...]]
-Function = TypeVar("Function", bound=Callable[..., Any])
+from actstore.analysis.compiled import Floats, Run, compiled, run_of
+from actstore.analysis.similarity import similarities
+from actstore.schema import METRICS, ORIGINAL_STATISTICS
 
 #: Bytes that are converted at once where a chunk's values cannot be reduced as they lie in memory.
 SCRATCH_BYTES = 1024 * 1024
@@ -27,24 +22,12 @@ SEGMENT = 512
 SMALLEST, LARGEST = 1e-30, 1e30
 
 
-def _compiled(function: Function) -> Function:
-    """``function`` in machine code, kept on disk for later processes where a folder for it is writable.
-
-    Sums may be taken in any order, for which vector registers are used; NaN and infinities are kept.
-    """
-    fastmath = {"reassoc", "nsz", "arcp", "contract"}
-    try:
-        compiled = numba.njit(function, nogil=True, fastmath=fastmath, cache=True)
-    except RuntimeError:  # no folder
-        compiled = numba.njit(function, nogil=True, fastmath=fastmath)
-    return cast(Function, compiled)
-
-
 def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, ...]:
     """Statistics ``names`` of ``chunk``, each float64.
 
     ``chunk`` is (sample, channel, condition, …space) with the original as condition 0, of any real dtype and memory
-    layout. "mad" and "mse" are (sample, channel, condition); "mean" and "std" of the original are (sample, channel).
+    layout. Those of :data:`actstore.schema.METRICS` are (sample, channel, condition); "mean" and "std" of the original
+    are (sample, channel).
     float32 and float64 are reduced where they lie if space is contiguous; otherwise temporaries of about
     :data:`SCRATCH_BYTES`, or of one channel, are used.
     """
@@ -59,27 +42,29 @@ class Reduction:
         self._chunk = chunk
         samples, channels, conditions, *space = chunk.shape
         self._shape = (samples, channels, conditions, math.prod(space))
+        self._space = tuple(space)
         self._moments = any(name in ORIGINAL_STATISTICS for name in names)
-        self._differences = any(name in DIFFERENCE_STATISTICS for name in names)
+        self._differences = any(name in ("mad", "mse", "psnr") for name in names)
+        self._similarities = any(name in METRICS and name not in ("mad", "mse") for name in names)
         self._maps = _in_order(chunk, self._shape)
         in_place = chunk.size > 0 and self._maps is not None and self._maps.dtype != np.float16
-        self._run = _run(self._maps) if in_place and self._maps is not None else None
+        self._run = (self._maps, run_of(self._maps)) if in_place and self._maps is not None else None
 
     def __call__(self) -> tuple[Floats, ...]:
         """Statistics of what the memory holds now, in the order of ``names``, as `reduce_chunk`."""
         samples, channels, conditions, _ = self._shape
         filled = self._chunk.size > 0
         if filled and self._run is not None:
-            found = self._reduce(self._run)
+            found = self._reduce(*self._run)
         else:
-            found = {name: np.full((samples, channels, conditions), np.nan) for name in DIFFERENCE_STATISTICS}
+            found = {name: np.full((samples, channels, conditions), np.nan) for name in METRICS}
             found |= {name: np.full((samples, channels), np.nan) for name in ORIGINAL_STATISTICS}
             for s, k, maps in self._copies() if filled else ():
-                for name, values in self._reduce(_run(maps)).items():
+                for name, values in self._reduce(maps, run_of(maps)).items():
                     found[name][s, k] = values
         return tuple(found[name] for name in self.names)
 
-    def _reduce(self, run: Run) -> dict[str, Floats]:
+    def _reduce(self, maps: Floats, run: Run) -> dict[str, Floats]:
         samples, channels, conditions, _ = run[1]
         found: dict[str, Floats] = {}
         if self._differences:
@@ -90,6 +75,8 @@ class Reduction:
             mean, std = np.empty((samples, channels)), np.empty((samples, channels))
             _moments(*run, mean, std)
             found |= {"mean": mean, "std": std}
+        if self._similarities:
+            found |= similarities(maps, run, self._space, self.names, found.get("mse"))
         return found
 
     def _copies(self) -> Iterator[tuple[slice, slice, Floats]]:
@@ -103,7 +90,7 @@ class Reduction:
                 part = self._chunk[s : s + 1, k : k + step]
                 copy = scratch[: part.size].reshape(1, -1, conditions, size)
                 if self._maps is not None:
-                    half, shape, strides = _run(self._maps[s : s + 1, k : k + step])
+                    half, shape, strides = run_of(self._maps[s : s + 1, k : k + step])
                     _widen(half.view(np.uint16), shape, strides, copy.view(np.uint32))
                 else:
                     np.copyto(copy.reshape(part.shape), part)
@@ -127,15 +114,7 @@ def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | Non
     return maps if fits else None
 
 
-def _run(maps: Floats) -> Run:
-    """Maps in order as one contiguous run of values, with their shape and strides."""
-    strides = tuple(stride // maps.itemsize for stride in maps.strides[:3])
-    last = sum((n - 1) * stride for n, stride in zip(maps.shape, strides, strict=False))
-    values = as_strided(maps, (last + maps.shape[-1],), (maps.itemsize,), writeable=False)
-    return values, maps.shape, strides
-
-
-@_compiled
+@compiled
 def _differences(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], mad: Floats, mse: Floats) -> None:
     """Mean absolute and squared difference from condition 0: (sample, channel, condition), NaN for a broken map."""
     samples, channels, conditions, size = shape
@@ -177,7 +156,7 @@ def _differences(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...
                 mse[s, k, c] /= size
 
 
-@_compiled
+@compiled
 def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float, float]:
     """Sums of absolute and squared differences of two maps in float64."""
     absolute = 0.0
@@ -189,7 +168,7 @@ def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float,
     return absolute, squared
 
 
-@_compiled
+@compiled
 def _moments(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], mean: Floats, std: Floats) -> None:
     """Mean and standard deviation (divided by the number of pixels) of condition 0 in float64: (sample, channel)."""
     samples, channels, _, size = shape
@@ -209,7 +188,24 @@ def _moments(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], m
             std[s, k] = math.sqrt(squares / size)
 
 
-@_compiled
+@compiled
+def weighted_differences(original: Floats, other: Floats, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of absolute differences of maps (channel, pixel), weighted by each of (weight, pixel): (channel, weight)."""
+    channels, size = original.shape
+    found = np.zeros((channels, len(weights)))
+    for k in range(channels):
+        for w in range(len(weights)):
+            first = original[k]
+            second = other[k]
+            weight = weights[w]
+            total = 0.0
+            for i in range(size):
+                total += abs(np.float64(second[i]) - np.float64(first[i])) * weight[i]
+            found[k, w] = total
+    return found
+
+
+@compiled
 def _widen(
     half: NDArray[np.uint16], shape: tuple[int, ...], strides: tuple[int, ...], single: NDArray[np.uint32]
 ) -> None:

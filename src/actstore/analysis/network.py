@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_positive
 from actstore.analysis.ranking import top_channels
+from actstore.schema import Order
 
 
 def stack_layers(layers: Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray]) -> xr.Dataset:
@@ -63,8 +64,10 @@ def layer_slices(array: xr.DataArray | xr.Dataset) -> dict[str, slice]:
     return {str(names[a]): slice(int(a), int(b)) for a, b in zip(starts, np.r_[starts[1:], len(names)], strict=True)}
 
 
-def in_top(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
-    """Whether a channel is among the ``k`` of highest ``score`` of its layer: bool (sample, condition, channel), lazy.
+def in_top(
+    score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
+) -> xr.DataArray:
+    """Whether a channel is among the top ``k`` of its layer by ``score``: bool (sample, condition, channel), lazy.
 
     Arguments and errors as in :func:`top_channels`; ``score`` may be of one layer or of :func:`stack_layers`. False
     where the condition is not applicable, and for the original.
@@ -73,7 +76,7 @@ def in_top(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None =
     parts = []
     for where in layer_slices(score).values():
         part = score.isel(channel=where)
-        ranks = top_channels(part, k, applicable=applicable)["channel"]
+        ranks = top_channels(part, k, applicable=applicable, order=order)["channel"]
         found: xr.DataArray = xr.apply_ufunc(
             _members,
             one_chunk(ranks, ["rank"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,17 +11,23 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+from actstore.analysis.evidence import perturbations
+from actstore.schema import METRICS, Order
 
 NO_CHANNEL = -1
 
-_DESCRIBE_CONDITION = ("transform", "target", "strength", "source")
+_DESCRIBE_CONDITION = ("transform", "target", "strength", "source", "region")
+#: Keys along condition alone that tell controls and repeats from perturbations.
+_TELLS_APART = ("condition", "region")
 
 #: What to group by: the name of a coordinate, or a named array along sample and condition.
 Key = str | xr.DataArray
 
 
-def top_channels(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
-    """The ``k`` channels of highest ``score``, per sample and condition; lazy where ``score`` is.
+def top_channels(
+    score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
+) -> xr.Dataset:
+    """The ``k`` channels whose ``score`` tells of the most change, per sample and condition; lazy where ``score`` is.
 
     Parameters
     ----------
@@ -31,6 +37,10 @@ def top_channels(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | 
         How many; beyond the channel count, all channels.
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every channel is NaN.
+    order
+        Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default as the
+        score's name asks for: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
+        (:data:`actstore.schema.METRICS`), any other largest.
 
     Returns
     -------
@@ -43,9 +53,11 @@ def top_channels(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | 
     Raises
     ------
     AnalysisError
-        if ``k`` is below 1 or the dimension channel is missing.
+        if ``k`` is below 1, ``order`` is unknown or the dimension channel is missing.
     """
     require_dims(score, ["channel"])
+    if order is not None and order not in get_args(Order):
+        raise AnalysisError(f"order = {order!r}: give {', '.join(map(repr, get_args(Order)))}, or None")
     count = score.sizes["channel"]
     k = min(require_positive("k", k), count)
     perturbed = ~is_original(score)
@@ -54,7 +66,7 @@ def top_channels(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | 
         _rank,
         one_chunk(score, ["channel"]),
         valid,
-        kwargs={"k": k, "guess": applicable is None},
+        kwargs={"k": k, "guess": applicable is None, "order": order or METRICS.get(str(score.name), "largest")},
         input_core_dims=[["channel"], []],
         output_core_dims=[["rank"], ["rank"]],
         dask="parallelized",
@@ -66,13 +78,17 @@ def top_channels(score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | 
     return ranked.assign_coords(rank=np.arange(1, k + 1), channels=count)
 
 
-def _rank(score: NDArray[Any], valid: NDArray[np.bool_], k: int, guess: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rank(
+    score: NDArray[Any], valid: NDArray[np.bool_], k: int, guess: bool, order: Order
+) -> tuple[NDArray[Any], NDArray[Any]]:
     missing = np.isnan(score)
     valid = np.broadcast_to(valid, score.shape[:-1])
     if guess:
         valid = valid & ~missing.all(axis=-1)
-    falling = np.where(missing, -np.inf, -score.astype(np.float64))
-    channel = np.argsort(falling, axis=-1, kind="stable")[..., :k]
+    rising = score.astype(np.float64)
+    if order != "smallest":
+        rising = -np.abs(rising) if order == "magnitude" else -rising
+    channel = np.argsort(np.where(missing, -np.inf, rising), axis=-1, kind="stable")[..., :k]
     value = np.take_along_axis(score, channel, axis=-1).astype(np.result_type(score.dtype, np.float32))
     return np.where(valid[..., None], channel, NO_CHANNEL), np.where(valid[..., None], value, np.nan)
 
@@ -88,7 +104,9 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
         Names of coordinates, or named arrays, along sample, condition or both: "patient", "case",
         ``cases(store.confusion)``. Every combination of their values is a group. Each condition is counted apart,
         unless a key lies along condition alone ("target", "strength"): then the conditions that share its value are
-        counted together. The values of the keys are read at once, since they are the coordinates of the result.
+        counted together. That is of perturbations alone: controls, and repeats of the original, are left out unless
+        "condition" or "region" is a key too. The values of the keys are read at once, since they are the coordinates of
+        the result.
     most
         Keep the ``most`` most frequent channels of each group, as :func:`most_frequent`.
 
@@ -188,13 +206,23 @@ def _labels(ranks: xr.DataArray, key: Key) -> xr.DataArray:
     return xr.DataArray(array.variable.to_base_variable(), name=str(array.name))
 
 
+def _counted_conditions(labels: Sequence[xr.DataArray], cells: xr.DataArray) -> xr.DataArray:
+    """bool (condition): all but the original, or perturbations alone where a key pools conditions."""
+    if "condition" not in cells.dims:
+        return xr.DataArray(True)
+    counted = ~is_original(cells)
+    pooled = any(array.dims == ("condition",) for array in labels)
+    if pooled and "target" in cells.coords and not any(array.name in _TELLS_APART for array in labels):
+        counted[np.setdiff1d(np.arange(counted.size), perturbations(cells))] = False
+    return counted.drop_vars("condition", errors="ignore")
+
+
 def _groups(
     labels: Sequence[xr.DataArray], cells: xr.DataArray, over: Sequence[str]
 ) -> tuple[xr.DataArray, dict[str, NDArray[Any]]]:
     """The number of each cell's group, -1 where it has none, along ``over``; and the values of each key."""
     group = xr.DataArray(np.zeros([cells.sizes[d] for d in over], np.int64), dims=over)
-    perturbed = ~is_original(cells) if "condition" in over else xr.DataArray(True)
-    perturbed = perturbed.drop_vars("condition", errors="ignore")
+    perturbed = _counted_conditions(labels, cells)
     values = {}
     for array in labels:
         text = array.dtype.kind in "UOT"

@@ -1,4 +1,4 @@
-"""Overlap of prediction and truth, from confusion counts."""
+"""Overlap of prediction and truth, rates and volumes, from confusion counts."""
 
 from __future__ import annotations
 
@@ -68,6 +68,94 @@ def jaccard(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) 
     return _overlap(confusion, _jaccard, applicable).rename("jaccard")
 
 
+def sensitivity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Share |A∩B| / |B| of the true mask B that is predicted: float64 (sample, condition, class_name), lazy.
+
+    NaN where the true mask is empty: nothing could have been found, and a mean shall rest on where something could
+    (Maier-Hein et al., Nat. Methods 21 (2024), 195, on undefined ratios). Otherwise as :func:`dice`.
+    """
+    return _overlap(confusion, _sensitivity, applicable).rename("sensitivity")
+
+
+def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Share of the pixels outside the true mask that are not predicted: float64 (sample, condition, class_name), lazy.
+
+    NaN where the true mask fills the image. Otherwise as :func:`dice`.
+    """
+    return _overlap(confusion, _specificity, applicable).rename("specificity")
+
+
+def precision(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Share |A∩B| / |A| of the predicted mask A that is true: float64 (sample, condition, class_name), lazy.
+
+    NaN where the predicted mask is empty: nothing was claimed, and what was missed is told by :func:`sensitivity`.
+    Otherwise as :func:`dice`.
+    """
+    return _overlap(confusion, _precision, applicable).rename("precision")
+
+
+def volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Predicted minus true volume in millilitres: float64 (sample, condition, class_name), lazy.
+
+    ``confusion`` needs the coordinates spacing_z, spacing_y and spacing_x along sample, in millimetres; a slice counts
+    as a slab of thickness spacing_z, so that slices add up to their volume. 0 where both masks are empty.
+
+    Raises
+    ------
+    AnalysisError
+        if a spacing is missing; as :func:`dice`.
+    """
+    millilitres = voxel_volume(confusion) / 1000
+    found = (_overlap(confusion, _excess, applicable) * millilitres).rename("volume_difference")
+    return found.assign_attrs(units="ml")
+
+
+def relative_volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """(|A| - |B|) / |B| of predicted mask A and true mask B: float64 (sample, condition, class_name), lazy.
+
+    0 is equal, -1 nothing predicted; NaN where the true mask is empty, since no volume is a share of nothing. Otherwise
+    as :func:`dice`.
+    """
+    return _overlap(confusion, _relative_excess, applicable).rename("relative_volume_difference")
+
+
+def segmentation_metrics(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
+    """Everything that counts tell of a segmentation: variables float64 (sample, condition, class_name), lazy.
+
+    Returns
+    -------
+    xarray.Dataset
+        dice, jaccard, sensitivity, specificity, precision, volume_difference (millilitres) and
+        relative_volume_difference, each as the function of that name.
+
+    Raises
+    ------
+    AnalysisError
+        as :func:`volume_difference`.
+    """
+    return xr.Dataset({measure.__name__: measure(confusion, applicable=applicable) for measure in _MEASURES})
+
+
+def voxel_volume(confusion: xr.DataArray) -> xr.DataArray:
+    """Volume of one pixel in cubic millimetres, from the coordinates spacing_z, spacing_y and spacing_x: (sample).
+
+    Raises
+    ------
+    AnalysisError
+        naming the spacing that is missing.
+    """
+    for axis in "zyx":
+        name = f"spacing_{axis}"
+        if name not in confusion.coords or confusion.coords[name].dims not in ((), ("sample",)):
+            raise AnalysisError(
+                f"no coordinate {name!r} along sample: assign the size of a pixel in millimetres, or pool only samples "
+                "of one spacing"
+            )
+    z, y, x = (confusion.coords[f"spacing_{axis}"].reset_coords(drop=True) for axis in "zyx")
+    volume: xr.DataArray = z * y * x
+    return volume
+
+
 def mean_dice(
     confusion: xr.DataArray,
     *,
@@ -122,11 +210,40 @@ def _jaccard(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
     return _ratio(both, true + predicted - both)
 
 
+def _sensitivity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, true, _ = _masks(confusion)
+    return _ratio(both, true, np.nan)
+
+
+def _specificity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, true, predicted = _masks(confusion)
+    outside = confusion.sum(axis=(-2, -1))[..., None] - true
+    return _ratio(outside - predicted + both, outside, np.nan)
+
+
+def _precision(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, _, predicted = _masks(confusion)
+    return _ratio(both, predicted, np.nan)
+
+
+def _excess(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    _, true, predicted = _masks(confusion)
+    return (predicted - true).astype(np.float64)
+
+
+def _relative_excess(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    _, true, predicted = _masks(confusion)
+    return _ratio(predicted - true, true, np.nan)
+
+
 def _masks(confusion: NDArray[np.integer]) -> tuple[NDArray[np.integer], ...]:
     """Pixels of the intersection, of the true and of the predicted mask, of every foreground class."""
     both = np.diagonal(confusion, axis1=-2, axis2=-1)
     return both[..., 1:], confusion.sum(axis=-1)[..., 1:], confusion.sum(axis=-2)[..., 1:]
 
 
-def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.float64]:
-    return np.where(whole == 0, 1.0, part / np.where(whole == 0, 1, whole))
+def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer], of_nothing: float = 1.0) -> NDArray[np.float64]:
+    return np.where(whole == 0, of_nothing, part / np.where(whole == 0, 1, whole))
+
+
+_MEASURES = (dice, jaccard, sensitivity, specificity, precision, volume_difference, relative_volume_difference)

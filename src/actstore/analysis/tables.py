@@ -98,7 +98,8 @@ def frequency_table(
 
     Columns ``layer, condition, target, […by,] channel, count, rank``. ``by`` takes coordinate names and named arrays,
     as :func:`actstore.analysis.channel_frequency`: for cases, ``by=cases(store.confusion)``. "condition" and "target"
-    add no column. Other arguments and errors as in :func:`top_channels_table`.
+    add no column: each condition is counted apart, controls and repeats (target "") too. Other arguments and errors as
+    in :func:`top_channels_table`.
     """
     keys = [by] if isinstance(by, str | xr.DataArray) else list(by or [])
     extra = [key for key in keys if not isinstance(key, str) or key not in ("condition", "target")]
@@ -125,7 +126,7 @@ def frequency_table(
 
 
 def dice_table(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
-    """Dice of every foreground class, in columns :data:`DICE_COLUMNS`, the original (target "") included.
+    """Dice of every foreground class, in columns :data:`DICE_COLUMNS`; target "" for the original and its repeats.
 
     Arguments and errors as in :func:`actstore.analysis.dice`; a missing coordinate is an AnalysisError too.
     """
@@ -138,7 +139,7 @@ def dice_table(confusion: xr.DataArray, *, applicable: xr.DataArray | None = Non
 def cases_table(
     confusion: xr.DataArray, rules: CaseRules | None = None, *, applicable: xr.DataArray | None = None
 ) -> pd.DataFrame:
-    """The case of every prediction under a perturbation, in columns :data:`CASES_COLUMNS`.
+    """The case of every prediction under a perturbation, in columns :data:`CASES_COLUMNS`; controls have none.
 
     Arguments and errors as in :func:`actstore.analysis.cases`; a missing coordinate is an AnalysisError too.
     """

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore import analysis
+from actstore.analysis.evidence import perturbations
 
 if TYPE_CHECKING:
     from actstore.store import Store
@@ -38,7 +39,7 @@ def frequency_map(store: Store, *, top: int = 3) -> hv.Layout:
     }
     computed = _compute(counted)
     width = max(store.layers["channels"])
-    conditions = [name for name in store.conditions.index if name != "original"]
+    conditions = store.conditions.index[perturbations(store.applicable)]
     panels = []
     for condition in conditions:
         share = np.full((len(layers), width), np.nan)

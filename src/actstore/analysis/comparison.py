@@ -1,0 +1,208 @@
+"""Channels of several classes, and of several kinds of failure, set against each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_positive
+from actstore.analysis.cases import NO_CASE
+from actstore.analysis.evidence import perturbations
+from actstore.analysis.network import layer_slices
+from actstore.analysis.ranking import most_frequent
+from actstore.analysis.support import noted, support
+
+_DIMS = ("sample", "condition", "channel")
+
+
+def shared_channels(member: xr.DataArray, most: int = 7) -> xr.Dataset:
+    """Which of the most frequent channels of each layer several classes share, and which belong to one; lazy.
+
+    Parameters
+    ----------
+    member
+        bool (sample, condition, channel), of :func:`actstore.analysis.in_top`, with the coordinate ``target``. The
+        conditions of one target are counted together: select some first to compare classes at one strength.
+    most
+        How many channels of a layer each class has; equal counts rank by lower channel, a count of 0 never.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``count`` int64 and ``selected`` bool (target, channel): how often the channel was among the top, and whether
+        it is among the ``most`` frequent; ``number`` int64 (channel), of how many classes; ``targets`` str (channel),
+        their names; ``specific`` str (channel), the name where it is one class alone, else ""; ``samples`` and
+        ``patients`` int64 (target).
+
+    Raises
+    ------
+    AnalysisError
+        if a dimension or coordinate is missing, no condition perturbs a class, or ``most`` is below 1.
+    """
+    member = _perturbed(member)
+    most = require_positive("most", most)
+    targets = member.coords["target"].values
+    classes = list(dict.fromkeys(targets.tolist()))
+    each = [member.isel(condition=np.flatnonzero(targets == name)) for name in classes]
+    along = xr.DataArray(classes, dims="target", name="target")
+    count = xr.concat([part.sum(["sample", "condition"]) for part in each], along)
+    rests = xr.concat([support(part.any(["condition", "channel"])) for part in each], along)
+    selected = most_counted(count, most)
+    text: xr.DataArray = xr.apply_ufunc(
+        _names,
+        one_chunk(selected, ["target"]),
+        kwargs={"classes": classes},
+        input_core_dims=[["target"]],
+        dask="parallelized",
+        output_dtypes=[f"U{len(', '.join(classes))}"],
+        keep_attrs=False,
+    )
+    number = selected.sum("target")
+    return xr.Dataset(
+        {
+            "count": count.astype(np.int64),
+            "selected": selected,
+            "number": number,
+            "targets": text,
+            "specific": text.where(number == 1, ""),
+            **rests.data_vars,
+        }
+    )
+
+
+def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 7) -> xr.Dataset:
+    """The order of channels over all samples against the order within each kind of failure; lazy.
+
+    Parameters
+    ----------
+    member
+        bool (sample, condition, channel), of :func:`actstore.analysis.in_top`, with the coordinates ``target`` and
+        ``patient``.
+    cases
+        str (sample, condition), of :func:`actstore.analysis.cases`. Its values are read at once, since they are a
+        coordinate of the result.
+    most
+        As in :func:`shared_channels`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along (layer, condition, case): ``correlation`` float64, Spearman's rank correlation (Am. J. Psychol. 15 (1904),
+        72) between how often each channel of the layer is among the top over all samples of the condition, and over
+        those of the case; NaN where either is the same for all channels. The case's samples are among all samples, so
+        that a case which is most of them correlates by construction. ``gained`` and ``lost`` str, the channels that are
+        among the ``most`` frequent only within the case, and only over all samples. ``samples`` and ``patients`` int64
+        and ``note`` str (condition, case), of the case.
+
+    Raises
+    ------
+    AnalysisError
+        if a dimension or coordinate is missing, sizes differ, no condition perturbs a class, there is no case, or
+        ``most`` is below 1.
+    """
+    member = _perturbed(member)
+    most = require_positive("most", most)
+    labels = _cases_of(member, cases)
+    found = [name for name in np.unique(labels.values).tolist() if name != NO_CASE]
+    if not found:
+        raise AnalysisError("cases are all '': no sample has a kind of failure, compare none")
+    along = xr.DataArray(found, dims="case", name="case")
+    within = labels == along
+    general = member.sum("sample")
+    counts = xr.concat([(member & within.isel(case=i, drop=True)).sum("sample") for i in range(len(found))], along)
+    rests = support(member.any("channel") & within.assign_coords(patient=member.coords["patient"]))
+    kept = most_counted(general, most), most_counted(counts, most)
+    parts = []
+    for where in layer_slices(member).values():
+        arrays = [array.isel(channel=where).drop_vars("channel", errors="ignore") for array in (general, counts, *kept)]
+        width = most * (len(str(arrays[0].sizes["channel"])) + 2)
+        correlation, gained, lost = xr.apply_ufunc(
+            _against,
+            *(one_chunk(array, ["channel"]) for array in arrays),
+            input_core_dims=[["channel"]] * 4,
+            output_core_dims=[[], [], []],
+            dask="parallelized",
+            output_dtypes=[np.float64, f"U{width}", f"U{width}"],
+            keep_attrs=False,
+        )
+        parts.append(xr.Dataset({"correlation": correlation, "gained": gained, "lost": lost}))
+    slices = layer_slices(member).values()
+    names, modules = ([_label(member, name, where) for where in slices] for name in ("layer", "module"))
+    parts = [part.drop_vars(["layer", "module"], errors="ignore") for part in parts]
+    layers = xr.concat(parts, xr.DataArray(names, dims="layer", name="layer"), coords="minimal", compat="override")
+    layers = layers.assign_coords(module=("layer", modules))
+    result = layers.transpose("layer", "condition", "case").assign(rests.transpose("condition", "case").data_vars)
+    return result.assign(note=noted(result["patients"], "comparison"))
+
+
+def most_counted(count: xr.DataArray, most: int) -> xr.DataArray:
+    """Whether a channel is one of the ``most`` of highest ``count`` (…, channel) of its layer: bool, lazy.
+
+    Equal counts and a count of 0 as in :func:`actstore.analysis.most_frequent`.
+    """
+    parts = []
+    for where in layer_slices(count).values():
+        part = count.isel(channel=where).astype(np.int64)
+        ranks = most_frequent(xr.Dataset({"count": part, "n": part.sum("channel")}), most)["channel"]
+        numbers = xr.DataArray(np.arange(part.sizes["channel"]), dims="channel")
+        parts.append((ranks == numbers).any("rank"))
+    joined = xr.concat(parts, "channel", coords="minimal", compat="override", join="override")
+    along = {name: coord for name, coord in count.coords.items() if coord.dims == ("channel",)}
+    return joined.assign_coords(along).transpose(*count.dims)
+
+
+def _perturbed(member: xr.DataArray) -> xr.DataArray:
+    require_dims(member, _DIMS)
+    if member.dtype != bool:
+        raise AnalysisError(f"member is {member.dtype}, not bool: give the result of in_top")
+    at = perturbations(member)
+    if not len(at):
+        raise AnalysisError("no condition perturbs a class: select at least one with a target")
+    return member.isel(condition=at).transpose(*_DIMS)
+
+
+def _cases_of(member: xr.DataArray, cases: xr.DataArray) -> xr.DataArray:
+    """``cases`` of the conditions of ``member``, in memory and without coordinates."""
+    require_dims(cases, ["sample", "condition"])
+    if "condition" in cases.coords and "condition" in member.coords:
+        cases = cases.sel(condition=member.coords["condition"].values)
+    for dim in ("sample", "condition"):
+        if cases.sizes[dim] != member.sizes[dim]:
+            raise AnalysisError(
+                f"cases have {cases.sizes[dim]} along {dim}, member has {member.sizes[dim]}: select the same of both"
+            )
+    labels = cases.transpose("sample", "condition")
+    return xr.DataArray(np.asarray(labels.values, dtype=str), dims=("sample", "condition"))
+
+
+def _names(selected: NDArray[np.bool_], classes: list[str]) -> NDArray[np.str_]:
+    names = [", ".join(np.compress(row, classes).tolist()) for row in selected.reshape(-1, len(classes))]
+    return np.array(names, dtype=f"U{len(', '.join(classes))}").reshape(selected.shape[:-1])
+
+
+def _against(
+    general: NDArray[Any], counts: NDArray[Any], expected: NDArray[np.bool_], selected: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.str_]]:
+    from scipy import stats
+
+    general, counts = np.broadcast_arrays(general, counts)
+    correlation = np.full(counts.shape[:-1], np.nan)
+    for cell in np.ndindex(correlation.shape):
+        if np.ptp(general[cell]) and np.ptp(counts[cell]):
+            correlation[cell] = stats.spearmanr(general[cell], counts[cell]).statistic
+    return correlation, _numbers(selected & ~expected), _numbers(expected & ~selected & counts.any(-1, keepdims=True))
+
+
+def _numbers(chosen: NDArray[np.bool_]) -> NDArray[np.str_]:
+    rows = chosen.reshape(-1, chosen.shape[-1])
+    text = [", ".join(map(str, np.flatnonzero(row).tolist())) for row in rows]
+    return np.array(text, dtype=str).reshape(chosen.shape[:-1])
+
+
+def _label(member: xr.DataArray, name: str, where: slice) -> str:
+    """What the coordinate ``name`` says of one layer, "" without it."""
+    values = np.atleast_1d(member.coords[name].values) if name in member.coords else np.array([""])
+    return str(values[where.start if len(values) > 1 else 0])

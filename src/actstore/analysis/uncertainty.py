@@ -1,0 +1,248 @@
+"""Intervals over patients: means of anything that has samples, and changes between conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
+from actstore.analysis.network import layer_slices
+from actstore.analysis.segmentation import dice
+from actstore.analysis.sets import per_patient
+
+Floats = NDArray[np.float64]
+
+NOTE = np.dtype("U48")
+
+#: Resampled means that are held at once: 16 MiB, beside the sorted copy that percentiles need.
+_BATCH = 2 * 2**20
+
+
+def bootstrap_mean(
+    values: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> xr.Dataset:
+    """Mean over samples with an interval from resampled patients; lazy where ``values`` is.
+
+    The mean weighs samples alike, so that it is the one of every other table: sum over count. Whole patients are drawn
+    with replacement, with all their samples, from those that have any; ratios of sums of the draws give the percentile
+    interval, at the level that Hesterberg's expansion needs for ``confidence``: with tails Φ(-√(P/(P-1)) t), t the
+    quantile of Student's distribution with P - 1 degrees of freedom, P the number of patients (Am. Stat. 69 (2015),
+    371, doi:10.1080/00031305.2015.1089789). Without it, percentile and BCa intervals of 5 patients cover the truth in
+    about 83 of 100 studies where 95 are promised; with it in about 92, and in 93 to 95 from 8 patients on. Skewed
+    values stay below: of a channel that is on top in 1 of 10 samples, mostly of a few patients, the intervals cover 81
+    with 5 patients, 87 with 10, 90 with 20. docs/uncertainty.md has the simulation.
+
+    Parameters
+    ----------
+    values
+        (sample, …) with the coordinate ``patient`` along sample: MAD, Dice, or membership as
+        ``member.astype(float).where(applicable)``. NaN is not there.
+    resamples
+        Draws of patients, the same for everything that rests on the same patients.
+    confidence
+        Of the interval.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the other dims of ``values``: ``mean``, ``low`` and ``high`` float64, ``samples`` and ``patients`` int64,
+        ``note``. Without samples the mean is NaN. The interval is NaN for fewer than
+        :data:`actstore.analysis.evidence.FEWEST_PATIENTS` patients, and where a value is infinite.
+
+    Raises
+    ------
+    AnalysisError
+        if ``patient`` or the dimension sample is missing, or an argument is out of range.
+    """
+    patient, names = patients_of(values)
+    found = xr.apply_ufunc(
+        _mean,
+        one_chunk(values, ["sample"]),
+        kwargs={
+            "patient": patient,
+            "patients": len(names),
+            "resamples": require_positive("resamples", resamples),
+            "confidence": require_confidence(confidence),
+            "seed": seed,
+        },
+        input_core_dims=[["sample"]],
+        output_core_dims=[[]] * 6,
+        dask="parallelized",
+        output_dtypes=[*[np.float64] * 3, np.int64, np.int64, NOTE],
+        keep_attrs=False,
+    )
+    return xr.Dataset(dict(zip(("mean", "low", "high", "samples", "patients", "note"), found, strict=True)))
+
+
+def require_confidence(confidence: float) -> float:
+    """``confidence`` if it lies between 0 and 1.
+
+    Raises
+    ------
+    AnalysisError
+        naming its value.
+    """
+    if not 0 < confidence < 1:
+        raise AnalysisError(f"confidence = {confidence!r}: give a level between 0 and 1, such as 0.95")
+    return float(confidence)
+
+
+def _mean(
+    values: NDArray[Any], patient: NDArray[np.intp], patients: int, resamples: int, confidence: float, seed: int
+) -> tuple[NDArray[Any], ...]:
+    shape = values.shape[:-1]
+    cells = values.reshape(-1, values.shape[-1]) if values.size else np.empty((int(np.prod(shape)), 0))
+    sums, counts = np.zeros((2, patients, len(cells)))
+    step = max(1, _BATCH // max(values.shape[-1], 1))
+    for first in range(0, len(cells) if values.size else 0, step):
+        part = cells[first : first + step].T.astype(np.float64)
+        there = ~np.isnan(part)
+        sums[:, first : first + step] = per_patient(np.where(there, part, 0.0), patient)
+        counts[:, first : first + step] = per_patient(there, patient)
+    samples, rests_on = counts.sum(axis=0).astype(np.int64), (counts > 0).sum(axis=0)
+    mean = np.where(samples > 0, sums.sum(axis=0) / np.maximum(samples, 1), np.nan)
+    low, high = np.full((2, len(cells)), np.nan)
+    usable = np.flatnonzero((rests_on >= FEWEST_PATIENTS) & np.isfinite(mean))
+    patterns, pattern = np.unique(counts[:, usable] > 0, axis=1, return_inverse=True)
+    for i, present in enumerate(patterns.T):
+        at = usable[pattern.ravel() == i]
+        step = max(1, _BATCH // resamples)
+        for some in np.split(at, range(step, len(at), step)):
+            here = np.ix_(present, some)
+            low[some], high[some] = _interval(sums[here], counts[here], resamples, confidence, seed)
+    texts = note(rests_on, "interval").astype(NOTE)
+    return tuple(array.reshape(shape) for array in (mean, low, high, samples, rests_on, texts))
+
+
+def _interval(sums: Floats, counts: Floats, resamples: int, confidence: float, seed: int) -> tuple[Floats, Floats]:
+    """Interval of Σ sums / Σ counts over patients (patient, cell): low and high (cell)."""
+    from scipy import stats
+
+    patients = len(sums)
+
+    def ratio(drawn: NDArray[np.intp], axis: int = -1) -> Floats:
+        weights = _weights(drawn.reshape(-1, drawn.shape[-1]), patients)
+        return ((weights @ sums) / (weights @ counts)).T.reshape(-1, *drawn.shape[:-1])
+
+    found = stats.bootstrap(
+        (np.arange(patients),),
+        ratio,
+        n_resamples=resamples,
+        vectorized=True,
+        axis=-1,
+        confidence_level=expanded(confidence, patients),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return np.asarray(found.low), np.asarray(found.high)
+
+
+def _weights(drawn: NDArray[np.intp], patients: int) -> Floats:
+    """How often each patient is in a draw: (resample, patient)."""
+    cell = np.arange(len(drawn))[:, None] * patients + drawn
+    return np.bincount(cell.ravel(), minlength=len(drawn) * patients).reshape(-1, patients).astype(np.float64)
+
+
+def expanded(confidence: float, patients: int) -> float:
+    """The level at which a percentile interval of ``patients`` values covers as Student's would at ``confidence``.
+
+    Hesterberg, Am. Stat. 69 (2015), 371: tails Φ(-√(n/(n-1)) t).
+    """
+    from scipy import stats
+
+    t = stats.t.ppf((1 + confidence) / 2, patients - 1)
+    return float(1 - 2 * stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * t))
+
+
+def paired_change(
+    values: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> xr.Dataset:
+    """Means of the original and of each condition over the same samples, and of the change between them; lazy.
+
+    Parameters
+    ----------
+    values
+        (sample, condition, …) with one original, for example :func:`actstore.analysis.dice`. A sample counts for a
+        condition where both are there, that is, not NaN.
+    resamples, confidence, seed
+        As for :func:`bootstrap_mean`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over (condition, …): ``original``, ``perturbed`` and ``change`` (perturbed - original), each with ``…_low`` and
+        ``…_high``, float64; ``samples``, ``patients`` and ``note``. The interval of the change is of differences of the
+        same samples, and narrower than the other two suggest where they go together.
+
+    Raises
+    ------
+    AnalysisError
+        if there is not exactly one original; as :func:`bootstrap_mean`.
+    """
+    require_dims(values, ["sample", "condition"])
+    original = np.flatnonzero(is_original(values).values)
+    if len(original) != 1:
+        raise AnalysisError(f"{values.name or 'values'}: {len(original)} original conditions: keep exactly one")
+    before = values.isel(condition=int(original[0]), drop=True)
+    both = before.notnull() & values.notnull()
+    measures = {"original": before.where(both), "perturbed": values.where(both), "change": values - before}
+    found = xr.Dataset()
+    for name, array in measures.items():
+        part = bootstrap_mean(
+            array.transpose(*values.dims), resamples=resamples, confidence=confidence, seed=seed
+        ).rename(mean=name, low=f"{name}_low", high=f"{name}_high")
+        found = found.merge(part, compat="override", join="override")
+    return found
+
+
+def dice_change(
+    confusion: xr.DataArray,
+    *,
+    applicable: xr.DataArray | None = None,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Mean Dice before and after, over the samples whose true mask holds the class; lazy.
+
+    As :func:`paired_change`, over (condition, class_name); ``confusion`` and ``applicable`` as for
+    :func:`actstore.analysis.dice`, with the coordinate ``patient``.
+    """
+    values = dice(confusion, applicable=applicable)
+    true = confusion.sum("predicted_class").isel(true_class=slice(1, None)).rename(true_class="class_name")
+    present = values.where(true > 0)
+    return paired_change(present, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def layer_mean(values: xr.DataArray) -> xr.DataArray:
+    """Mean over the channels of each layer, NaN left out: (…, layer) float64 of ``values`` (…, channel), lazy.
+
+    With the coordinates ``layer`` and, where ``values`` has it, ``module``.
+    """
+    parts = [values.isel(channel=where).mean("channel") for where in layer_slices(values).values()]
+    means = xr.concat(parts, "layer", coords="minimal", compat="override", join="override").transpose(..., "layer")
+    return unlayered(means).assign_coords(layer_coords(values))
+
+
+def unlayered(array: xr.DataArray) -> xr.DataArray:
+    """``array`` without the coordinates ``layer`` and ``module``, which a result per layer has along ``layer``."""
+    return array.drop_vars(["layer", "module"], errors="ignore")
+
+
+def layer_coords(array: xr.DataArray | xr.Dataset) -> dict[str, Any]:
+    """Coordinates along ``layer`` of a result per layer: its name and, where known, its module."""
+    slices = layer_slices(array)
+    coords: dict[str, Any] = {}
+    for name in ("layer", "module"):
+        if name not in array.coords:
+            continue
+        values = np.asarray(array.coords[name].values, dtype=str)
+        first = values[[where.start for where in slices.values()]] if values.ndim else values[None]
+        coords[name] = ("layer", first)
+    return coords
