@@ -133,7 +133,44 @@ def escape_bars(line: str) -> str:
     return "".join(part if part.startswith("``") else re.sub(r"(?<!\\)\|", r"\|", part) for part in parts)
 
 
+def without_link(app: Sphinx, env: object, node: nodes.Element, contnode: nodes.Element) -> nodes.Element | None:
+    """Plain text for a name that exists in the code and has no page here: a helper of ours, or another package's.
+
+    Links to other packages would need their inventories from the network. A name that is nowhere stays a warning.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target = str(node["reftarget"])
+    docstring = re.search(r"docstring of ([\w.]+)", get_node_source(node) or "")
+    home = docstring[1].rpartition(".")[0] if docstring else ""
+    return contnode if exists(target) or (home and exists(f"{home}.{target}")) else None
+
+
+def get_node_source(node: nodes.Node | None) -> str | None:
+    """Where the nearest enclosing node that knows it comes from."""
+    while node is not None and not getattr(node, "source", None):
+        node = node.parent
+    return getattr(node, "source", None)
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name can be imported."""
+    parts = name.split(".")
+    for size in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:size]))
+        except (ImportError, ValueError):
+            continue
+        for part in parts[size:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("missing-reference", without_link)
     # Napoleon runs at 500.
     app.connect("autodoc-process-docstring", keep_plain, priority=400)
     app.connect("autodoc-process-docstring", restore_plain, priority=600)
