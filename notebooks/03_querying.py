@@ -139,12 +139,13 @@ xr.testing.assert_allclose(on_cluster, mean)
 # %% [markdown]
 # ## Keep a result
 #
-# Beside the store, not in it: a store is checked byte by byte against what the capture wrote.
+# Beside the store, not in it: a store is checked byte by byte against what the capture wrote. In Zarr version 2, since
+# version 3 has no settled form for fixed-width text yet.
 
 # %%
 kept = share.rename("share").drop_vars(["spacing_z", "spacing_y", "spacing_x"]).to_dataset()
-kept.to_zarr("../runs/share-L07.zarr", mode="w", consolidated=False)
-again = xr.open_zarr("../runs/share-L07.zarr", consolidated=False)["share"]
+kept.to_zarr("../runs/share-L07.zarr", mode="w", zarr_format=2)
+again = xr.open_zarr("../runs/share-L07.zarr")["share"]
 xr.testing.assert_allclose(again.isel(condition=slice(1, None)).mean("sample").compute(), mean)
 
 # %% [markdown]
