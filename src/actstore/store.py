@@ -92,10 +92,15 @@ class Store:
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """One row a layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
+        """One row a layer in network order: module, type, channels, size, offset, bytes of its tensors stored so far.
+
+        ``offset`` is how far the layer's grid is shifted against the input's along each axis, in pixels of the input.
+        """
         rows = []
         samples = self.parts.samples
-        for layer in self.layout.layers:
+        unmeasured = [(0.0,) * len(self.layout.space)] * len(self.layout.layers)
+        grid = self.attributes.get("grid", unmeasured)
+        for layer, offset in zip(self.layout.layers, grid, strict=True):
             array = self.layout.activation(layer)
             rows.append(
                 {
@@ -104,6 +109,7 @@ class Store:
                     "type": layer.type,
                     "channels": layer.channels,
                     "size": layer.space,
+                    "offset": tuple(offset),
                     "bytes": samples * array.sample_stride if layer.kept else 0,
                 }
             )
