@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from monai.networks.nets import UNet
 from numpy.typing import NDArray
 from torch import nn
 
+import actstore
 from actstore import analysis
 from actstore.analysis import AnalysisError, regional_mad
 from actstore.analysis.masks import around, averaged, averaged_within
 from actstore.grid import grid_offsets
+from actstore.models import build_model
 from actstore.record import probe
+from actstore.spec import load_spec
 from helpers import CLASSES, make_activation, raise_if_dask_computes
 
 SIZE = (24, 32)
@@ -216,3 +220,14 @@ def test_a_network_that_cannot_be_run_so_has_offsets_of_zero() -> None:
     model = Picky().eval()
     layers = probe(model, (1, 32, 32), ["a"]).layers
     assert grid_offsets(model, layers, (32, 32)) == [(0.0, 0.0)]
+
+
+def test_a_store_knows_the_grid_of_its_layers(tiny_store: Path, tiny_spec: Path) -> None:
+    store = actstore.open(tiny_store)
+    model = build_model(load_spec(tiny_spec))
+    assert store.offsets == dict(
+        zip(store.layers.index, grid_offsets(model, store.layout.layers, (64, 64)), strict=True)
+    )
+    assert any(offset != (0.0, 0.0) for offset in store.offsets.values())
+    del store.attributes["grid"]
+    assert set(store.offsets.values()) == {(0.0, 0.0)}, "a store of before"

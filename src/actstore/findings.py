@@ -140,7 +140,7 @@ class Findings:
                     store[layer],
                     store.label,
                     class_names=store.class_names,
-                    offset=store.layers.loc[layer, "offset"],
+                    offset=store.offsets[layer],
                 )
             )
             for layer in store.layers.index

@@ -92,15 +92,10 @@ class Store:
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """One row a layer in network order: module, type, channels, size, offset, bytes of its tensors stored so far.
-
-        ``offset`` is how far the layer's grid is shifted against the input's along each axis, in pixels of the input.
-        """
+        """One row a layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
         rows = []
         samples = self.parts.samples
-        unmeasured = [(0.0,) * len(self.layout.space)] * len(self.layout.layers)
-        grid = self.attributes.get("grid", unmeasured)
-        for layer, offset in zip(self.layout.layers, grid, strict=True):
+        for layer in self.layout.layers:
             array = self.layout.activation(layer)
             rows.append(
                 {
@@ -109,11 +104,20 @@ class Store:
                     "type": layer.type,
                     "channels": layer.channels,
                     "size": layer.space,
-                    "offset": tuple(offset),
                     "bytes": samples * array.sample_stride if layer.kept else 0,
                 }
             )
         return pd.DataFrame(rows).set_index("layer")
+
+    @property
+    def offsets(self) -> dict[str, tuple[float, ...]]:
+        """How far each layer's grid is shifted against the input's along each axis, in pixels of the input.
+
+        Strided convolutions shift it: masks lie so much further. Measured when the store was made; 0 in older stores.
+        """
+        unmeasured = [[0.0] * len(self.layout.space)] * len(self.layout.layers)
+        grid = self.attributes.get("grid", unmeasured)
+        return {layer.name: tuple(offset) for layer, offset in zip(self.layout.layers, grid, strict=True)}
 
     @cached_property
     def samples(self) -> pd.DataFrame:

@@ -163,7 +163,7 @@ def show_status(store: Store) -> None:
     _show_lines(lines)
     for name in missing:
         say(f"missing: {name}")
-    table = store.layers.drop(columns="offset").reset_index()
+    table = store.layers.reset_index()
     table["size"] = ["x".join(map(str, size)) for size in table["size"]]
     table["bytes"] = [human_bytes(n) for n in table["bytes"]]
     show_frame(table, "layers")

@@ -58,7 +58,7 @@ def regional_mad(
     rim
         width of the rim in millimetres.
     offset
-        of the layer's grid along each axis, in pixels of the input, as ``store.layers`` lists it; 0 where left out.
+        of the layer's grid along each axis, in pixels of the input, as ``store.offsets`` lists it; 0 where left out.
 
     Returns
     -------
