@@ -228,7 +228,7 @@ def remaining(plan: Plan) -> list[Block]:
 
 
 def attributes(plan: Plan) -> dict[str, object]:
-    """The store's root attributes: schema, spec, fingerprint, layers, classes, versions."""
+    """The store's root attributes: schema, spec, fingerprint, layers and their grids, classes, versions."""
     from actstore.provenance import versions
 
     return {
@@ -238,6 +238,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "identity": plan.identity,
         "fingerprint": plan.fingerprint.as_json(),
         "layers": [layer.as_json() for layer in plan.layout.layers],
+        "grid": [list(offset) for offset in plan.grid],
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
         "slots": plan.layout.slots,

@@ -47,7 +47,12 @@ PRECISION = click.option(
     default=None,
     help="Instead of the spec's run.precision; the store records it.",
 )
-TABLES = ("top-channels", "frequency", "dice", "cases", "mad")
+TABLES = (
+    *("top-channels", "frequency", "dice", "cases", "mad", "segmentation", "surface", "dice-mean", "layers"),
+    *("certainty", "stability", "sensitivity", "comparison", "general-specific", "heterogeneity", "leave-one-out"),
+    *("regions", "controls", "noise", "dose", "dose-half", "dose-channels", "dose-cases", "association"),
+)
+METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
 
 class Group(click.Group):
@@ -235,21 +240,32 @@ def reduce(store: Location) -> None:
 
 @main.command()
 @STORE
-@click.argument("name", type=click.Choice(TABLES))
+@click.argument("name", type=click.Choice(TABLES), metavar="NAME")
 @click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
+@click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="A row of segmentation or surface.")
+@click.option("--metric", type=click.Choice(METRICS), help="What channels are ranked by, MAD unless said.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
 @click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="A .csv or .parquet file.")
-def table(store: Location, name: str, by: tuple[str, ...], top: int, most: int, output: Path | None) -> None:
-    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o."""
+def table(store: Location, name: str, output: Path | None, **options: Any) -> None:
+    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o.
+
+    \b
+    NAME is one of
+      segmentation   dice, segmentation, surface, dice-mean, cases
+      channels       mad, top-channels, frequency, layers, comparison, general-specific, regions
+      certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
+      comparison     controls, noise, association
+      dose–response  dose, dose-half, dose-channels, dose-cases
+    """
     from actstore.tables import build_table, write_table
 
-    if by and name != "frequency":
-        raise click.UsageError(f"--by {by[0]} does not go with {name}: only frequency is grouped")
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
-    made = build_table(opened(store), name, by=by, top=top, most=most)
+    made = build_table(opened(store), name, **options)
     write_table(made, output if output is not None else sys.stdout)
+    if output is not None:
+        click.echo(f"{len(made)} rows: {output}")
 
 
 @main.command()

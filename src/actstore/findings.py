@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import xarray as xr
 from dask.base import compute
 
 from actstore import analysis
+from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
+from actstore.schema import STATISTICS
 
 if TYPE_CHECKING:
     from actstore.store import Store
+
+Per = Literal["slice", "volume", "patient"]
 
 
 class Unanswerable(StoreError):
@@ -32,16 +36,40 @@ class Findings:
         channels of a layer that count as top, per sample and condition.
     most
         most frequent channels listed for a layer.
+    metric
+        what channels are ranked by, one of :data:`actstore.schema.METRICS`.
+    by
+        what groups the table of frequencies: ``case``, ``patient`` or another coordinate along sample or condition.
+    per
+        what a row of the tables of segmentation is: a slice, a volume or a patient.
     resamples
         bootstrap resamples of patients behind every interval.
+
+    Raises
+    ------
+    StoreError
+        if no block is committed.
     """
 
-    def __init__(self, store: Store, *, top: int = 3, most: int = 7, resamples: int = 2000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        top: int = 3,
+        most: int = 7,
+        metric: str = "mad",
+        by: Sequence[str] = (),
+        per: Per = "slice",
+        resamples: int = 2000,
+    ) -> None:
         if not store.parts:
             raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
         self.store = store
         self.top = top
         self.most = most
+        self.metric = metric
+        self.by = tuple(by)
+        self.per = per
         self.resamples = resamples
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -56,18 +84,89 @@ class Findings:
         return self.store.confusion.compute()
 
     @cached_property
+    def dice(self) -> xr.DataArray:
+        """Dice: float64 (sample, condition, class_name), in memory."""
+        return analysis.dice(self.confusion, applicable=self.applicable)
+
+    @cached_property
+    def cases(self) -> xr.DataArray:
+        """The kind of failure of each prediction: str (sample, condition), in memory."""
+        return analysis.cases(self.confusion, self.store.case_rules, applicable=self.applicable)
+
+    @cached_property
     def layers(self) -> dict[str, xr.Dataset]:
-        """Layer name to its persisted statistics, in memory."""
-        lazy = {layer: self.store.statistics(layer) for layer in self.store.layers.index}
+        """Layer name to its statistics, in memory: what is persisted, and ``metric``."""
+        names = list(dict.fromkeys([*STATISTICS, self.metric]))
+        lazy = {layer: self.store.statistics(layer, names) for layer in self.store.layers.index}
         return dict(zip(lazy, compute(*lazy.values()), strict=True))
 
     @cached_property
     def network(self) -> xr.Dataset:
         """All layers' statistics along one dimension: (sample, [condition,] channel), in memory."""
-        return analysis.stack_layers(self.layers)
+        return analysis.stack_layers(self.layers).compute()
+
+    @cached_property
+    def score(self) -> xr.DataArray:
+        """What channels are ranked by: (sample, condition, channel) of all layers, in memory."""
+        return self.network[self.metric]
+
+    @cached_property
+    def member(self) -> xr.DataArray:
+        """Whether a channel is among its layer's top: bool (sample, condition, channel), in memory."""
+        return analysis.in_top(self.score, self.top, applicable=self.applicable)
+
+    @cached_property
+    def standardised(self) -> xr.DataArray:
+        """MAD in standard deviations of the channel on the original: (sample, condition, channel), in memory."""
+        return analysis.standardised(self.network)
+
+    @cached_property
+    def network_rank(self) -> xr.DataArray:
+        """Percentile rank of a channel's mean MAD among all of the network: (condition, channel), in memory."""
+        return analysis.network_rank(self.network["mad"])
+
+    @cached_property
+    def regions(self) -> xr.Dataset:
+        """Mean MAD inside the perturbed class, around it and outside: (condition, channel) of all layers, in memory."""
+        store = self.store
+        if gone := [layer.name for layer in store.layout.layers if not layer.kept]:
+            raise Unanswerable(
+                f"where a map changes needs the tensors of {', '.join(gone[:3])}{', …' if gone[3:] else ''}: "
+                'capture with store.keep = "all"'
+            )
+        found = {
+            layer: analysis.mean_regions(
+                analysis.regional_mad(
+                    store[layer],
+                    store.label,
+                    class_names=store.class_names,
+                    offset=store.offsets[layer],
+                )
+            )
+            for layer in store.layers.index
+        }
+        return analysis.stack_layers(dict(zip(found, compute(*found.values()), strict=True)))
+
+    def need(self, what: str) -> None:
+        """Refuse what the store's conditions cannot answer: "control", "repeat" or "dose".
+
+        Raises
+        ------
+        Unanswerable
+            naming what the run's spec would need.
+        """
+        conditions = self.store.conditions
+        if what == "control" and not (conditions["region"] == CONTROL).any():
+            raise Unanswerable("the store has no control conditions: set `region = true` below [controls] in the spec")
+        if what == "repeat" and not (conditions["transform"] == REPEAT).any():
+            raise Unanswerable("the store has no repeated inputs: set `noise = true` below [controls] in the spec")
+        if what == "dose" and not analysis.doses(self.confusion):
+            raise Unanswerable(
+                "no transform and target has three strengths: give `strengths` below [[perturb]] more values"
+            )
 
     def table(self, name: str) -> pd.DataFrame:
-        """The table of that name, one of :data:`TABLES`.
+        """The table of that name, one of :data:`TABLES`; docs/tables.md lists their columns.
 
         Raises
         ------
@@ -83,5 +182,102 @@ class Findings:
         return self._tables[name]
 
 
+def _frequency(f: Findings) -> pd.DataFrame:
+    keys = [f.cases if key == "case" else key for key in f.by]
+    return analysis.frequency_table(f.layers, f.top, most=f.most, by=keys, applicable=f.applicable, metric=f.metric)
+
+
+def _segmentation(f: Findings) -> pd.DataFrame:
+    if f.per == "slice":
+        return analysis.segmentation_table(f.confusion, applicable=f.applicable)
+    by = ("patient", "frame") if f.per == "volume" else ("patient",)
+    return analysis.segmentation_table(analysis.pooled(f.confusion, by, applicable=f.applicable))
+
+
+def _surface(f: Findings) -> pd.DataFrame:
+    if f.per == "patient":
+        raise Unanswerable("surface distances are of a slice or a volume: a patient has several volumes")
+    store = f.store
+    return analysis.surface_table(store.prediction, store.label, store.class_names, applicable=f.applicable, by=f.per)
+
+
+def _dice_mean(f: Findings) -> pd.DataFrame:
+    return analysis.dice_mean_table(f.confusion, applicable=f.applicable, resamples=f.resamples)
+
+
+def _layers(f: Findings) -> pd.DataFrame:
+    return analysis.layers_table(
+        f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
+    )
+
+
+def _certainty(f: Findings) -> pd.DataFrame:
+    return analysis.certainty_table(f.score, f.top, f.most, applicable=f.applicable, resamples=f.resamples)
+
+
+def _stability(f: Findings) -> pd.DataFrame:
+    mosts = sorted({f.top, f.most})
+    return analysis.stability_table(f.score, f.top, mosts, applicable=f.applicable, resamples=f.resamples)
+
+
+def _sensitivity(f: Findings) -> pd.DataFrame:
+    return analysis.sensitivity_table(f.score, reference=(f.top, f.most), applicable=f.applicable)
+
+
+def _controls(f: Findings) -> pd.DataFrame:
+    f.need("control")
+    return analysis.controls_table(f.network["mad"])
+
+
+def _noise(f: Findings) -> pd.DataFrame:
+    f.need("repeat")
+    return analysis.noise_table(f.network["mad"])
+
+
+def _dose(f: Findings) -> pd.DataFrame:
+    f.need("dose")
+    return analysis.dose_table(f.dice, resamples=f.resamples)
+
+
+def _dose_half(f: Findings) -> pd.DataFrame:
+    f.need("dose")
+    return analysis.dose_half_table(f.dice, resamples=f.resamples)
+
+
+def _dose_channels(f: Findings) -> pd.DataFrame:
+    f.need("dose")
+    return analysis.dose_channels_table(f.network["mad"], analysis.pooled_std(f.network))
+
+
+def _dose_cases(f: Findings) -> pd.DataFrame:
+    f.need("dose")
+    return analysis.dose_cases_table(f.cases)
+
+
 #: Table name to what makes it.
-TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {}
+TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
+    "top-channels": lambda f: analysis.top_channels_table(f.layers, f.top, applicable=f.applicable, metric=f.metric),
+    "frequency": _frequency,
+    "dice": lambda f: analysis.dice_table(f.confusion, applicable=f.applicable),
+    "cases": lambda f: analysis.cases_table(f.confusion, f.store.case_rules, applicable=f.applicable),
+    "mad": lambda f: analysis.mad_table(f.layers, applicable=f.applicable),
+    "segmentation": _segmentation,
+    "surface": _surface,
+    "dice-mean": _dice_mean,
+    "layers": _layers,
+    "certainty": _certainty,
+    "stability": _stability,
+    "sensitivity": _sensitivity,
+    "comparison": lambda f: analysis.comparison_table(f.member, f.most),
+    "general-specific": lambda f: analysis.general_specific_table(f.member, f.cases, f.most),
+    "heterogeneity": lambda f: analysis.heterogeneity_table(f.score, f.top, applicable=f.applicable),
+    "leave-one-out": lambda f: analysis.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable),
+    "regions": lambda f: analysis.regions_table(f.regions),
+    "controls": _controls,
+    "noise": _noise,
+    "dose": _dose,
+    "dose-half": _dose_half,
+    "dose-channels": _dose_channels,
+    "dose-cases": _dose_cases,
+    "association": lambda f: analysis.association_table(f.network["mad"], f.dice, f.member),
+}

@@ -21,6 +21,7 @@ from actstore.cluster import IN_FLIGHT
 from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
+from actstore.grid import grid_offsets
 from actstore.imports import add_folder, code_digests
 from actstore.models import build_model, weights_digest
 from actstore.perturb import check
@@ -75,6 +76,8 @@ class Plan:
     transient_bytes: int
     #: Volumes whose header could not be read, with why; their blocks fail by themselves.
     unreadable: tuple[tuple[str, str], ...]
+    #: By how many pixels of the input each layer's grid is shifted, along each axis.
+    grid: tuple[tuple[float, ...], ...]
 
     @property
     def job(self) -> Job:
@@ -196,6 +199,7 @@ def make_plan(
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
         unreadable=unreadable,
+        grid=tuple(grid_offsets(model, layout.layers, layout.space)),
     )
 
 

@@ -109,6 +109,16 @@ class Store:
             )
         return pd.DataFrame(rows).set_index("layer")
 
+    @property
+    def offsets(self) -> dict[str, tuple[float, ...]]:
+        """How far each layer's grid is shifted against the input's along each axis, in pixels of the input.
+
+        Strided convolutions shift it: masks lie so much further. Measured when the store was made; 0 in older stores.
+        """
+        unmeasured = [[0.0] * len(self.layout.space)] * len(self.layout.layers)
+        grid = self.attributes.get("grid", unmeasured)
+        return {layer.name: tuple(offset) for layer, offset in zip(self.layout.layers, grid, strict=True)}
+
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row a sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres."""

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
 
-from actstore import analysis
 from actstore.errors import StoreError
+from actstore.findings import Findings
 
 if TYPE_CHECKING:
     from actstore.store import Store
 
+#: What a table must be for an option to mean something to it.
+_OPTIONS_OF = {
+    "by": ("frequency",),
+    "per": ("segmentation", "surface"),
+    "metric": (
+        *("top-channels", "frequency", "certainty", "stability", "sensitivity", "comparison", "general-specific"),
+        *("heterogeneity", "leave-one-out", "association"),
+    ),
+}
 
-def build_table(store: Store, name: str, *, by: Sequence[str] = (), top: int = 3, most: int = 7) -> pd.DataFrame:
-    """One of the tables ``top-channels``, ``frequency``, ``dice``, ``cases`` and ``mad``, in DataFrame columns.
 
-    Parameters
-    ----------
-    by
-        what groups a frequency: ``case``, ``patient`` or another coordinate along sample or condition.
-    top
-        channels of a layer that count as top, per sample and condition.
-    most
-        most frequent channels listed for a layer.
+def build_table(store: Store, name: str, **options: Any) -> pd.DataFrame:
+    """The table ``name`` of :data:`actstore.findings.TABLES`, with the options of :class:`actstore.findings.Findings`.
 
     Raises
     ------
     StoreError
-        for ``by`` with a table that has no groups, or a store without a committed block.
+        for an option that means nothing to the table, a store without a committed block, or one that was not captured
+        for the question.
     """
-    if not store.parts:
-        raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
-    if by and name != "frequency":
-        raise StoreError(f"table {name!r} is not grouped: --by {' '.join(by)} goes with frequency")
-    if name == "dice":
-        return analysis.dice_table(store.confusion, applicable=store.applicable)
-    if name == "cases":
-        return analysis.cases_table(store.confusion, store.case_rules, applicable=store.applicable)
-    statistics = {layer: store.statistics(layer) for layer in store.layers.index}
-    if name == "top-channels":
-        return analysis.top_channels_table(statistics, top, applicable=store.applicable)
-    if name == "mad":
-        return analysis.mad_table(statistics, applicable=store.applicable)
-    if name == "frequency":
-        keys = [store.cases if key == "case" else key for key in by]
-        return analysis.frequency_table(statistics, top, most=most, by=keys, applicable=store.applicable)
-    raise ValueError(f"no table {name!r}")
+    for option, tables in _OPTIONS_OF.items():
+        if options.get(option) and name not in tables:
+            raise StoreError(f"--{option} does not go with table {name!r}, only with {', '.join(tables)}")
+    return Findings(store, **{key: value for key, value in options.items() if value}).table(name)
 
 
 def write_table(table: pd.DataFrame, output: Path | TextIO) -> None:

@@ -24,7 +24,7 @@ from actstore.analysis.patient_tables import (
 )
 from actstore.analysis.pooling import pooled, slice_position, thirds
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
-from actstore.analysis.regions import regional_mad
+from actstore.analysis.regions import mean_regions, regional_mad, regions_table
 from actstore.analysis.relative import network_rank, pooled_std, standardised
 from actstore.analysis.response_tables import (
     association_table,
@@ -102,6 +102,7 @@ __all__ = [
     "mad_table",
     "mean_dice",
     "mean_difference",
+    "mean_regions",
     "most_frequent",
     "mse",
     "network_rank",
@@ -114,6 +115,7 @@ __all__ = [
     "precision",
     "psnr",
     "regional_mad",
+    "regions_table",
     "relative_volume_difference",
     "segmentation_metrics",
     "segmentation_table",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.network import layer_slices
-from actstore.analysis.tables import _take
+from actstore.analysis.tables import take
 
 
 def channel_frame(
@@ -96,4 +96,4 @@ def _column(array: xr.DataArray, at: dict[str, NDArray[np.intp]], rows: int) -> 
         flat = np.zeros(rows, dtype=np.intp)
     else:
         flat = np.ravel_multi_index(tuple(at[str(d)] for d in array.dims), array.shape)
-    return _take(array.values.ravel(), flat)
+    return take(array.values.ravel(), flat)

@@ -12,7 +12,8 @@ from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, note, patients_of
 from actstore.analysis.network import layer_slices
 from actstore.analysis.permutation import Spread, p_values
-from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient, rests_on
+from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient
+from actstore.analysis.support import support
 
 #: Permutations behind a p-value, at least.
 RESAMPLES = 9999
@@ -106,7 +107,7 @@ def heterogeneity(
         keep_attrs=False,
     )
     order = ("count", "statistic", "p", "q", "explained_by", "share", "note")
-    return xr.Dataset({**dict(zip(order, found, strict=True)), **rests_on(valid, patient)})
+    return xr.Dataset({**dict(zip(order, found, strict=True)), **support(valid, patient).data_vars})
 
 
 _NOTE = np.dtype("U48")

@@ -189,23 +189,6 @@ def _moments(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], m
 
 
 @compiled
-def weighted_differences(original: Floats, other: Floats, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of absolute differences of maps (channel, pixel), weighted by each of (weight, pixel): (channel, weight)."""
-    channels, size = original.shape
-    found = np.zeros((channels, len(weights)))
-    for k in range(channels):
-        for w in range(len(weights)):
-            first = original[k]
-            second = other[k]
-            weight = weights[w]
-            total = 0.0
-            for i in range(size):
-                total += abs(np.float64(second[i]) - np.float64(first[i])) * weight[i]
-            found[k, w] = total
-    return found
-
-
-@compiled
 def _widen(
     half: NDArray[np.uint16], shape: tuple[int, ...], strides: tuple[int, ...], single: NDArray[np.uint32]
 ) -> None:

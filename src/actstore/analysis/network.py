@@ -51,7 +51,9 @@ def stack_layers(layers: Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray]) 
                 raise AnalysisError(
                     f"layers {next(iter(layers))} and {name} have {first} and {mine} of {dim}: stack layers of one run"
                 )
-    return xr.concat(parts, "channel", coords="minimal", compat="override", join="override", combine_attrs="drop")
+    return xr.concat(
+        parts, "channel", data_vars="all", coords="minimal", compat="override", join="override", combine_attrs="drop"
+    )
 
 
 def layer_slices(array: xr.DataArray | xr.Dataset) -> dict[str, slice]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_original_first
-from actstore.analysis.evidence import patients_of, perturbations
-from actstore.analysis.masks import around, averaged
+from actstore.analysis.evidence import perturbations
+from actstore.analysis.frames import channel_frame
+from actstore.analysis.kernel import reduce_chunk
+from actstore.analysis.masks import around, averaged_within, near
+from actstore.analysis.support import support
 
 REGIONS = ("inside", "rim", "outside")
+REGIONS_COLUMNS = (
+    *("layer", "module", "condition", "target", "channel", "samples", "patients", "mad"),
+    *REGIONS,
+    *(f"{name}_share" for name in REGIONS),
+    "stride",
+)
 
 #: Width of the rim in millimetres: one pixel of a layer of stride 8 at the in-plane spacing of cardiac cine MRI.
 RIM = 10.0
@@ -47,7 +58,7 @@ def regional_mad(
     rim
         width of the rim in millimetres.
     offset
-        of the layer's grid along each axis, in pixels of the input, as ``store.layers`` lists it; 0 where left out.
+        of the layer's grid along each axis, in pixels of the input, as ``store.offsets`` lists it; 0 where left out.
 
     Returns
     -------
@@ -115,16 +126,18 @@ def mean_regions(regional: xr.Dataset) -> xr.Dataset:
     found = {"mad": whole.mean("sample")}
     found |= {name: regional[name].mean("sample") for name in REGIONS}
     found |= {f"{name}_share": (part / whole.where(whole > 0)).mean("sample") for name, part in weighed.items()}
-    used = regional["inside_area"].notnull()
-    code, names = patients_of(regional)
-    found["samples"] = used.sum("sample")
-    found["patients"] = (
-        used.assign_coords(code=("sample", code)).groupby("code").any().sum("code")
-        if len(names)
-        else used.sum("sample")
-    )
+    rests = support(regional["inside_area"].notnull())
+    found |= {name: rests[name] for name in ("samples", "patients")}
     found["stride"] = regional["stride"].isel(axis=-1)
     return xr.Dataset(found)
+
+
+def regions_table(regions: xr.Dataset) -> pd.DataFrame:
+    """What :func:`mean_regions` finds, of one layer or of :func:`actstore.analysis.stack_layers`, as a table.
+
+    Columns :data:`REGIONS_COLUMNS`, a row for every perturbation and channel.
+    """
+    return channel_frame(regions, REGIONS_COLUMNS)
 
 
 def _space(activation: xr.DataArray, label: xr.DataArray) -> tuple[str, ...]:
@@ -160,21 +173,6 @@ def _spacing(label: xr.DataArray, space: Sequence[str]) -> xr.DataArray:
     return xr.DataArray(np.where(np.isfinite(spacing) & (spacing > 0), spacing, 1.0), dims=("sample", "axis"))
 
 
-def _weights(
-    label: NDArray[Any],
-    target: int,
-    spacing: Floats,
-    rim: float,
-    size: tuple[int, ...],
-    offset: tuple[float, ...],
-) -> NDArray[np.float64]:
-    """How much of each layer pixel lies inside, in the rim and outside: (region, \\*space)."""
-    mask = label == target
-    inside = averaged(mask, size, offset)
-    near = averaged(around(mask, rim, spacing), size, offset)
-    return np.stack([inside, near, np.clip(1 - inside - near, 0, 1)])
-
-
 def _parts(
     activation: NDArray[Any],
     label: NDArray[Any],
@@ -185,20 +183,25 @@ def _parts(
     offset: tuple[float, ...],
 ) -> NDArray[np.float64]:
     """MAD of each region, then its share of the area: (sample, channel, condition, part)."""
-    from actstore.analysis.kernel import weighted_differences
-
     # The channel that labels and spacing lack.
     label, spacing = label[:, 0], spacing[:, 0]
     samples, channels, conditions = activation.shape[:3]
     found = np.full((samples, channels, conditions, 2 * len(REGIONS)), np.nan)
-    work = np.result_type(activation.dtype, np.float32)
+    pixels, every = math.prod(size), slice(None)
+    (mad,) = reduce_chunk(activation, ("mad",))
     for s in range(samples):
-        maps = [np.ascontiguousarray(activation[s, :, c], dtype=work).reshape(channels, -1) for c in range(conditions)]
         for target in {t for t in targets if t and (label[s] == t).any()}:
-            weights = _weights(label[s], target, spacing[s], rim, size, offset).reshape(len(REGIONS), -1)
-            total = weights.sum(axis=1)
+            mask = label[s] == target
+            box = near(mask, rim, spacing[s])
+            part, weights = averaged_within([mask, around(mask, rim, spacing[s])], box, size, offset)
+            area = weights.reshape(len(weights), -1).sum(axis=1)
+            area = np.append(area, pixels - area.sum())
+            original = activation[s, :, 0][every, *part].astype(np.float64)
             for c in (c for c, t in enumerate(targets) if t == target):
-                sums = weighted_differences(maps[0], maps[c], weights)
-                found[s, :, c, : len(REGIONS)] = np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
-                found[s, :, c, len(REGIONS) :] = total / weights.shape[1]
+                change = np.abs(activation[s, :, c][every, *part] - original)
+                close = np.einsum("kp,rp->kr", change.reshape(channels, -1), weights.reshape(len(weights), -1))
+                away = np.maximum(mad[s, :, c] * pixels - close.sum(axis=1), 0)
+                sums = np.column_stack([close, away])
+                found[s, :, c, : len(REGIONS)] = np.divide(sums, area, out=np.full_like(sums, np.nan), where=area > 0)
+                found[s, :, c, len(REGIONS) :] = area / pixels
     return found

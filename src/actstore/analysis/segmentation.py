@@ -72,7 +72,7 @@ def sensitivity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = No
     """Share |A∩B| / |B| of the true mask B that is predicted: float64 (sample, condition, class_name), lazy.
 
     NaN where the true mask is empty: nothing could have been found, and a mean shall rest on where something could
-    (Maier-Hein et al., Nat. Methods 21 (2024), 195, on undefined ratios). Otherwise as :func:`dice`.
+    (on such edge cases: Reinke et al., Nat. Methods 21 (2024), 182). Otherwise as :func:`dice`.
     """
     return _overlap(confusion, _sensitivity, applicable).rename("sensitivity")
 

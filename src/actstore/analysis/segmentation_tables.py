@@ -13,7 +13,7 @@ from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.pooling import VOLUME, any_of, grouped, slice_position
 from actstore.analysis.segmentation import counted, segmentation_metrics
 from actstore.analysis.surface import NAMES, surface_distances
-from actstore.analysis.tables import _SAMPLE, _frame, _take
+from actstore.analysis.tables import _SAMPLE, _frame, take
 
 METRIC_NAMES = (
     "dice",
@@ -49,8 +49,8 @@ def segmentation_table(confusion: xr.DataArray, *, applicable: xr.DataArray | No
     columns = {name: found[name].values[s, c, k] for name in METRIC_NAMES}
     if "slice" in along:
         columns["position"] = found["position"].values[s]
-    columns["class_name"] = _take(found["class_name"].values, k)
-    return _frame(confusion, s, c, columns, order, _take)
+    columns["class_name"] = take(found["class_name"].values, k)
+    return _frame(confusion, s, c, columns, order, take)
 
 
 def surface_table(
@@ -75,8 +75,8 @@ def surface_table(
         valid = any_of(valid, grouped(prediction, VOLUME)[0])
     s, c, k = _rows(valid, found.sizes["class_name"])
     columns = {name: found[name].values[s, c, k] for name in NAMES}
-    columns["class_name"] = _take(found["class_name"].values, k)
-    return _frame(found, s, c, columns, order, _take)
+    columns["class_name"] = take(found["class_name"].values, k)
+    return _frame(found, s, c, columns, order, take)
 
 
 def _rows(valid: Any, classes: int) -> tuple[Any, Any, Any]:

@@ -35,19 +35,6 @@ def per_patient(values: NDArray[Any], patient: NDArray[np.intp]) -> NDArray[Any]
     return np.add.reduceat(values[order], starts, axis=0, dtype=dtype)
 
 
-def rests_on(valid: xr.DataArray, patient: NDArray[np.intp]) -> dict[str, xr.DataArray]:
-    """``samples`` and ``patients`` that have any, of bool ``valid`` (sample, condition): int64 (condition), lazy."""
-    samples, patients = xr.apply_ufunc(
-        lambda there: (there.sum(axis=0), (per_patient(there, patient) > 0).sum(axis=0)),
-        one_chunk(valid, ["sample", "condition"]),
-        input_core_dims=[["sample", "condition"]],
-        output_core_dims=[["condition"]] * 2,
-        dask="parallelized",
-        output_dtypes=[np.int64, np.int64],
-    )
-    return {"samples": samples, "patients": patients}
-
-
 def most_often(count: NDArray[Any], most: int, layers: Iterable[slice]) -> Bools:
     """Whether a channel is among the ``most`` of its layer with the highest ``count`` (…, channel): bool (…, channel).
 

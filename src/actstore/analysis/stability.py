@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.network import in_top, layer_slices
-from actstore.analysis.sets import Bools, counted_samples, most_often, overlap, per_patient, rests_on
+from actstore.analysis.sets import Bools, counted_samples, most_often, overlap, per_patient
+from actstore.analysis.support import support
 from actstore.analysis.uncertainty import NOTE, bootstrap_mean, layer_coords, require_confidence, unlayered
 
 
@@ -161,7 +162,7 @@ def set_stability(
         keep_attrs=False,
     )
     found = xr.Dataset(dict(zip(("overlap", "low", "high", "note"), arrays, strict=True)))
-    return found.assign(rests_on(valid, patient)).assign_coords(**layer_coords(member), most=sizes)
+    return found.assign(support(valid, patient).data_vars).assign_coords(**layer_coords(member), most=sizes)
 
 
 def _stability(
@@ -245,7 +246,7 @@ def sensitivity_to_k(
     texts = [[[_all_channels(k, most, where) for most in sizes] for k in tops] for where in slices.values()]
     found = xr.Dataset({"overlap": shared.transpose("layer", ...), "note": (("layer", "k", "most"), texts)})
     valid = unlayered(counted_samples(members[0], applicable))
-    found = found.assign(rests_on(valid, patients_of(score)[0]))
+    found = found.assign(support(valid, patients_of(score)[0]).data_vars)
     return found.assign_coords(**layer_coords(score), k=tops, most=sizes)
 
 

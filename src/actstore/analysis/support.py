@@ -13,17 +13,18 @@ from actstore.analysis.evidence import corrected, note, patients_of
 from actstore.analysis.sets import per_patient
 
 
-def support(used: xr.DataArray) -> xr.Dataset:
+def support(used: xr.DataArray, patient: NDArray[np.intp] | None = None) -> xr.Dataset:
     """``samples`` and ``patients``, int64 over the dims of ``used`` but sample, lazy where it is.
 
-    ``used`` is bool (…, sample), with the coordinate ``patient`` along sample: which samples a number was made from.
+    ``used`` is bool (…, sample): which samples a number was made from. ``patient`` is the number of each sample's
+    patient, as of :func:`actstore.analysis.evidence.patients_of`; without it, ``used`` has the coordinate ``patient``.
 
     Raises
     ------
     AnalysisError
         if the dimension sample or its coordinate ``patient`` is missing.
     """
-    code, _ = patients_of(used)
+    code = patients_of(used)[0] if patient is None else patient
     samples, patients = xr.apply_ufunc(
         _count,
         one_chunk(used, ["sample"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -33,7 +33,8 @@ def surface_distances(
     ----------
     prediction
         (sample, condition, [z,] y, x), class numbers, the original first along condition, with the coordinates
-        spacing_y, spacing_x and, where there is a third axis, spacing_z along sample: millimetres.
+        spacing_y, spacing_x and, where there is a third axis, spacing_z along sample: millimetres. With height, width
+        and, in 3D, depth, the size of the image before it was padded, what is predicted in the padding is left out.
     label
         (sample, [z,] y, x), true class numbers.
     class_names
@@ -84,12 +85,13 @@ def surface_distances(
         one_chunk(label.transpose("sample", *space), space),
         one_chunk(valid.transpose("sample", "condition"), ["condition"]),
         xr.DataArray(spacing, dims=("sample", "axis")),
+        xr.DataArray(_extent(prediction, space), dims=("sample", "size")),
     ]
     axes = "".join(map(str, space))
     values = _of_blocks(
         partial(_volume if by == "volume" else _measure, classes=len(class_names)),
         [array.isel(sample=order).data for array in arrays],
-        [f"sc{axes}", f"s{axes}", "sc", "sa"],
+        [f"sc{axes}", f"s{axes}", "sc", "sa", "se"],
         volumes,
         len(class_names) - 1,
     )
@@ -131,6 +133,16 @@ def _spacing(prediction: xr.DataArray, axes: int) -> NDArray[np.float64]:
     return np.stack(columns, axis=-1)
 
 
+def _extent(prediction: xr.DataArray, space: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Pixels of the image that was padded or cropped: (sample, axis); all of the array where that is not known."""
+    columns = []
+    for dim in space:
+        name = {"z": "depth", "y": "height", "x": "width"}.get(str(dim), "")
+        size = prediction.coords[name].values if name in prediction.coords else prediction.sizes[dim]
+        columns.append(np.broadcast_to(size, prediction.sizes["sample"]).astype(np.int64))
+    return np.stack(columns, axis=-1)
+
+
 def _of_blocks(
     function: Callable[..., NDArray[np.float64]],
     arrays: list[Any],
@@ -162,12 +174,14 @@ def _volume(
     label: NDArray[np.integer],
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
+    extent: NDArray[np.int64],
     classes: int,
 ) -> NDArray[np.float64]:
     """As `_measure`, of all samples as the slices of one volume."""
     filled = np.where(applicable[..., None, None], prediction, prediction[:, :1])
     valid = any_of(applicable, np.zeros(len(applicable), np.intp))
-    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], classes)
+    whole = np.concatenate([[[len(label)]], extent[:1]], axis=1)
+    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, classes)
 
 
 def _measure(
@@ -175,13 +189,18 @@ def _measure(
     label: NDArray[np.integer],
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
+    extent: NDArray[np.int64],
     classes: int,
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
+    from actstore.data.preprocess import image_window  # reads files too
+
     found = np.full((*prediction.shape[:2], classes - 1, len(NAMES)), np.nan)
     for s, c in zip(*np.nonzero(applicable), strict=True):
+        image = image_window(extent[s].tolist(), label.shape[1:])
+        predicted, true = prediction[s, c][image], label[s][image]
         for k in range(1, classes):
-            found[s, c, k - 1] = _distances(prediction[s, c] == k, label[s] == k, spacing[s])
+            found[s, c, k - 1] = _distances(predicted == k, true == k, spacing[s])
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,13 @@ CASES_COLUMNS = (*_SAMPLE, "condition", "target", "case")
 
 
 def top_channels_table(
-    statistics: Mapping[str, xr.Dataset], k: int = 3, *, applicable: xr.DataArray | None = None
+    statistics: Mapping[str, xr.Dataset],
+    k: int = 3,
+    *,
+    applicable: xr.DataArray | None = None,
+    metric: str = "mad",
 ) -> pd.DataFrame:
-    """The ``k`` channels of highest MAD, in columns :data:`TOP_CHANNELS_COLUMNS`.
+    """The ``k`` channels that change most, in columns :data:`TOP_CHANNELS_COLUMNS` and that of ``metric``.
 
     Parameters
     ----------
@@ -43,23 +47,26 @@ def top_channels_table(
         How many; beyond the channel count of a layer, all its channels.
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every MAD is NaN.
+    metric
+        what channels are ranked by, in ``statistics`` too: any of :data:`actstore.schema.METRICS`.
 
     Raises
     ------
     AnalysisError
         if the layers differ in samples or conditions, or a coordinate is missing.
     """
-    layers = _computed(statistics)
+    values = tuple(dict.fromkeys(["mad", "mse", metric]))
+    layers = _computed(statistics, values)
     applicable = applicable.compute() if applicable is not None else None
     parts = []
     for data in layers.values():
-        top = top_channels(data["mad"], k, applicable=applicable).transpose("sample", "condition", "rank")
+        top = top_channels(data[metric], k, applicable=applicable).transpose("sample", "condition", "rank")
         channel = top["channel"].values
         s, c, r = np.nonzero(channel != NO_CHANNEL)
         chosen = channel[s, c, r]
-        parts.append((s, c, {"rank": r + 1, "channel": chosen, "mad": top["mad"].values[s, c, r],
-                             "mse": data["mse"].values[s, c, chosen]}))  # fmt: skip
-    return _layer_frame(layers, parts, TOP_CHANNELS_COLUMNS, _take)
+        columns = {"rank": r + 1, "channel": chosen}
+        parts.append((s, c, columns | {name: data[name].values[s, c, chosen] for name in values}))
+    return _layer_frame(layers, parts, dict.fromkeys((*TOP_CHANNELS_COLUMNS, metric)), take)
 
 
 def mad_table(statistics: Mapping[str, xr.Dataset], *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
@@ -93,6 +100,7 @@ def frequency_table(
     most: int = 7,
     by: Key | Sequence[Key] | None = None,
     applicable: xr.DataArray | None = None,
+    metric: str = "mad",
 ) -> pd.DataFrame:
     """The ``most`` channels most often among the top ``k``, per layer and condition and, if asked, per group.
 
@@ -108,18 +116,18 @@ def frequency_table(
     extra = [key if isinstance(key, str) else key.compute() for key in extra]
     applicable = applicable.compute() if applicable is not None else None
     frames = [pd.DataFrame({name: [] for name in columns})]
-    for layer, data in _computed(statistics, ("mad",)).items():
-        top = top_channels(data["mad"], k, applicable=applicable)
+    for layer, data in _computed(statistics, (metric,)).items():
+        top = top_channels(data[metric], k, applicable=applicable)
         ranked = most_frequent(channel_frequency(top, ["condition", *extra]), most)
         ranked = ranked.transpose("condition", *names, "rank")
         channel = ranked["channel"].values
         at = np.nonzero(channel != NO_CHANNEL)
         frame = {
-            "layer": _take([layer], np.zeros(len(at[0]), int)),
-            "condition": _take(ranked["condition"].values, at[0]),
+            "layer": take([layer], np.zeros(len(at[0]), int)),
+            "condition": take(ranked["condition"].values, at[0]),
         }
-        frame["target"] = _take(_along(ranked, "target", "condition"), at[0])
-        frame |= {name: _take(ranked[name].values, index) for name, index in zip(names, at[1:], strict=False)}
+        frame["target"] = take(_along(ranked, "target", "condition"), at[0])
+        frame |= {name: take(ranked[name].values, index) for name, index in zip(names, at[1:], strict=False)}
         frame |= {"channel": channel[at], "count": ranked["count"].values[at], "rank": at[-1] + 1}
         frames.append(pd.DataFrame(frame, columns=columns))
     return pd.concat(frames[1:], ignore_index=True) if frames[1:] else frames[0]
@@ -132,8 +140,8 @@ def dice_table(confusion: xr.DataArray, *, applicable: xr.DataArray | None = Non
     """
     values = dice(confusion, applicable=applicable).transpose("sample", "condition", "class_name").compute()
     s, c, k = np.nonzero(values.notnull().values)
-    columns = {"class_name": _take(values["class_name"].values, k), "dice": values.values[s, c, k]}
-    return _frame(confusion, s, c, columns, DICE_COLUMNS, _take)
+    columns = {"class_name": take(values["class_name"].values, k), "dice": values.values[s, c, k]}
+    return _frame(confusion, s, c, columns, DICE_COLUMNS, take)
 
 
 def cases_table(
@@ -146,7 +154,7 @@ def cases_table(
     labels = cases(confusion, rules, applicable=applicable).transpose("sample", "condition").values
     s, c = np.nonzero(labels != NO_CASE)
     found, code = np.unique(labels[s, c], return_inverse=True)
-    return _frame(confusion, s, c, {"case": _take(found, code)}, CASES_COLUMNS, _take)
+    return _frame(confusion, s, c, {"case": take(found, code)}, CASES_COLUMNS, take)
 
 
 def _computed(statistics: Mapping[str, xr.Dataset], names: tuple[str, ...] = ("mad", "mse")) -> dict[str, xr.Dataset]:
@@ -178,7 +186,7 @@ def _mask(applicable: xr.DataArray) -> NDArray[np.bool_]:
 def _layer_frame(
     layers: Mapping[str, xr.Dataset],
     parts: Sequence[tuple[NDArray[Any], NDArray[Any], dict[str, Any]]],
-    order: Sequence[str],
+    order: Iterable[str],
     take: Take,
 ) -> pd.DataFrame:
     """One table of the rows of every layer: sample and condition index, and the layer's own columns."""
@@ -200,7 +208,7 @@ def _frame(
     sample: NDArray[Any],
     condition: NDArray[Any],
     columns: dict[str, Any],
-    order: Sequence[str],
+    order: Iterable[str],
     take: Take,
 ) -> pd.DataFrame:
     """``columns`` and those that ``labels`` has along sample and condition, in ``order``."""
@@ -220,7 +228,7 @@ def _along(labels: xr.Dataset | xr.DataArray, name: str, dim: str) -> NDArray[An
     return values
 
 
-def _take(values: Any, index: NDArray[Any]) -> Any:
+def take(values: Any, index: NDArray[Any]) -> Any:
     """``values[index]`` as a pandas column; text in pandas' own text type, whose ``take`` is fast."""
     values = np.asarray(values)
     return pd.Series(values.tolist()).array.take(index) if values.dtype.kind in "UOT" else values.take(index)
