@@ -142,8 +142,9 @@ def without_link(app: Sphinx, env: object, node: nodes.Element, contnode: nodes.
         return None
     target = str(node["reftarget"])
     docstring = re.search(r"docstring of ([\w.]+)", get_node_source(node) or "")
-    home = docstring[1].rpartition(".")[0] if docstring else ""
-    return contnode if exists(target) or (home and exists(f"{home}.{target}")) else None
+    homes = [docstring[1].rpartition(".")[0] if docstring else None, node.get("py:module")]
+    names = [target, *(f"{home}.{target}" for home in homes if home)]
+    return contnode if any(map(exists, names)) else None
 
 
 def get_node_source(node: nodes.Node | None) -> str | None:
