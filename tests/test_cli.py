@@ -26,7 +26,7 @@ COLUMNS = {
     "frequency": "layer,condition,target,channel,count,rank",
     "dice": "patient,frame,slice,condition,target,class_name,dice",
     "cases": "patient,frame,slice,condition,target,case",
-    "mad": "layer,module,patient,frame,slice,condition,transform,target,strength,channel,mad,mse",
+    "mad": "layer,module,patient,frame,slice,condition,transform,target,strength,channel,mad,mse,standardised,network_rank",
 }
 
 
@@ -96,7 +96,7 @@ class TestExitStatus:
             ("0 is not in the range x>=1", ["table", "a.zarr", "mad", "--top", "0"]),
             ("x.txt ends in '.txt': name a .csv or .parquet file", ["table", "a.zarr", "mad", "-o", "x.txt"]),
             (
-                "--by patient does not go with dice: only frequency is grouped",
+                "--by does not go with dice, only with frequency",
                 ["table", "a", "dice", "--by", "patient"],
             ),
         ],

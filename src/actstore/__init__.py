@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Store", "capture", "load_spec", "open"]
+__all__ = ["Findings", "Store", "capture", "load_spec", "open"]
 
 if TYPE_CHECKING:
     from actstore.capture import capture
+    from actstore.findings import Findings
     from actstore.spec import load_spec
     from actstore.store import Store
     from actstore.store import open_store as open
 
 _HOMES = {
+    "Findings": ("actstore.findings", "Findings"),
     "Store": ("actstore.store", "Store"),
     "capture": ("actstore.capture", "capture"),
     "load_spec": ("actstore.spec", "load_spec"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -313,3 +315,13 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
         raise StoreError(
             f"{plan.store} holds other data: {problems[0]}{more}; restore the files or choose another store path"
         )
+
+
+class _Verb(ModuleType):
+    """Importing this module binds it to ``actstore.capture``, which is the function's public name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Summary:
+        return capture(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Verb

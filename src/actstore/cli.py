@@ -48,7 +48,18 @@ PRECISION = click.option(
     help="Instead of the spec's run.precision; the store records it.",
 )
 TABLES = (
-    *("top-channels", "frequency", "dice", "cases", "mad", "segmentation", "surface", "dice-mean", "layers"),
+    *(
+        "top-channels",
+        "frequency",
+        "dice",
+        "cases",
+        "mad",
+        "segmentation",
+        "surface",
+        "dice-mean",
+        "layers",
+        "relative",
+    ),
     *("certainty", "stability", "sensitivity", "comparison", "general-specific", "heterogeneity", "leave-one-out"),
     *("regions", "controls", "noise", "dose", "dose-half", "dose-channels", "dose-cases", "association"),
 )
@@ -253,13 +264,18 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     \b
     NAME is one of
       segmentation   dice, segmentation, surface, dice-mean, cases
-      channels       mad, top-channels, frequency, layers, comparison, general-specific, regions
+      channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, noise, association
       dose–response  dose, dose-half, dose-channels, dose-cases
     """
-    from actstore.tables import build_table, write_table
+    from actstore.errors import StoreError
+    from actstore.tables import build_table, check_options, write_table
 
+    try:
+        check_options(name, **options)
+    except StoreError as error:
+        raise click.UsageError(str(error)) from error
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
     made = build_table(opened(store), name, **options)

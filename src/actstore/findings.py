@@ -11,6 +11,7 @@ import xarray as xr
 from dask.base import compute
 
 from actstore import analysis
+from actstore.analysis.network import layer_slices
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
 from actstore.schema import STATISTICS
@@ -64,13 +65,13 @@ class Findings:
     ) -> None:
         if not store.parts:
             raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
-        self.store = store
-        self.top = top
-        self.most = most
-        self.metric = metric
+        self.store: Store = store
+        self.top: int = top
+        self.most: int = most
+        self.metric: str = metric
         self.by = tuple(by)
-        self.per = per
-        self.resamples = resamples
+        self.per: Per = per
+        self.resamples: int = resamples
         self._tables: dict[str, pd.DataFrame] = {}
 
     @cached_property
@@ -187,6 +188,17 @@ def _frequency(f: Findings) -> pd.DataFrame:
     return analysis.frequency_table(f.layers, f.top, most=f.most, by=keys, applicable=f.applicable, metric=f.metric)
 
 
+def _mad(f: Findings) -> pd.DataFrame:
+    rank = analysis.network_rank(f.network["mad"], each=True)
+    beside = {"standardised": f.standardised.variable, "network_rank": rank.transpose(*f.standardised.dims).variable}
+    network = f.network.assign(beside)
+    parts = {
+        layer: network.isel(channel=where).assign_coords(module=f.layers[layer]["module"])
+        for layer, where in layer_slices(network).items()
+    }
+    return analysis.mad_table(parts, applicable=f.applicable, beside=tuple(beside))
+
+
 def _segmentation(f: Findings) -> pd.DataFrame:
     if f.per == "slice":
         return analysis.segmentation_table(f.confusion, applicable=f.applicable)
@@ -207,6 +219,12 @@ def _dice_mean(f: Findings) -> pd.DataFrame:
 
 def _layers(f: Findings) -> pd.DataFrame:
     return analysis.layers_table(
+        f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
+    )
+
+
+def _relative(f: Findings) -> pd.DataFrame:
+    return analysis.relative_table(
         f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
     )
 
@@ -260,11 +278,12 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "frequency": _frequency,
     "dice": lambda f: analysis.dice_table(f.confusion, applicable=f.applicable),
     "cases": lambda f: analysis.cases_table(f.confusion, f.store.case_rules, applicable=f.applicable),
-    "mad": lambda f: analysis.mad_table(f.layers, applicable=f.applicable),
+    "mad": _mad,
     "segmentation": _segmentation,
     "surface": _surface,
     "dice-mean": _dice_mean,
     "layers": _layers,
+    "relative": _relative,
     "certainty": _certainty,
     "stability": _stability,
     "sensitivity": _sensitivity,

@@ -24,18 +24,28 @@ _OPTIONS_OF = {
 }
 
 
+def check_options(name: str, **options: Any) -> None:
+    """Refuse an option that means nothing to the table ``name``.
+
+    Raises
+    ------
+    StoreError
+        naming the option and the tables that it goes with.
+    """
+    for option, tables in _OPTIONS_OF.items():
+        if options.get(option) and name not in tables:
+            raise StoreError(f"--{option} does not go with {name}, only with {', '.join(tables)}")
+
+
 def build_table(store: Store, name: str, **options: Any) -> pd.DataFrame:
     """The table ``name`` of :data:`actstore.findings.TABLES`, with the options of :class:`actstore.findings.Findings`.
 
     Raises
     ------
     StoreError
-        for an option that means nothing to the table, a store without a committed block, or one that was not captured
-        for the question.
+        as :func:`check_options`; for a store without a committed block, or not captured for the question.
     """
-    for option, tables in _OPTIONS_OF.items():
-        if options.get(option) and name not in tables:
-            raise StoreError(f"--{option} does not go with table {name!r}, only with {', '.join(tables)}")
+    check_options(name, **options)
     return Findings(store, **{key: value for key, value in options.items() if value}).table(name)
 
 

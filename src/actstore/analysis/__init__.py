@@ -19,6 +19,7 @@ from actstore.analysis.patient_tables import (
     heterogeneity_table,
     layers_table,
     leave_one_out_table,
+    relative_table,
     sensitivity_table,
     stability_table,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "psnr",
     "regional_mad",
     "regions_table",
+    "relative_table",
     "relative_volume_difference",
     "segmentation_metrics",
     "segmentation_table",

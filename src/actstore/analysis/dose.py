@@ -204,7 +204,8 @@ def _half(
         ends = np.quantile(np.where(kept, beyond, at[1:]), [tail, 1 - tail], method="inverted_cdf")
         found += np.where(np.isinf(ends), np.nan, ends).tolist()
         if np.isinf(ends).any():
-            texts.append(f"open {side}: half is kept in {100 * kept.mean():.0f} % of resamples")
+            share = f"{100 * kept.mean():.0f} %" if kept.mean() >= 0.005 else "less than 1 %"
+            texts.append(f"open {side}: half is kept in {share} of resamples")
     return found, "; ".join(filter(None, texts))
 
 

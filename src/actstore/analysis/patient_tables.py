@@ -20,14 +20,16 @@ from actstore.analysis.uncertainty import bootstrap_mean, dice_change, layer_coo
 _LAYER = ("layer", "module", "condition", "target")
 _RESTS_ON = ("samples", "patients")
 
-_TEST = ("statistic", "p", "q", "explained_by", "share", "note")
+_TEST = ("statistic", "p", "q", "p_volumes", "q_volumes", "explained_by", "share", "note")
 
 HETEROGENEITY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, *_TEST)
 LEAVE_ONE_OUT_COLUMNS = (*_LAYER, "patient", "samples", "shared", "gained", "lost")
 CERTAINTY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, "frequency", "low", "high", "selected", "note")
 STABILITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap", "low", "high", "note")
 SENSITIVITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap")
-LAYERS_COLUMNS = (*_LAYER, *_RESTS_ON, "mad", "low", "high", "standardised", "network_rank", "note")
+_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "standardised", "network_rank", "note")
+LAYERS_COLUMNS = (*_LAYER, *_RELATIVE)
+RELATIVE_COLUMNS = (*_LAYER, "channel", *_RELATIVE)
 DICE_MEAN_COLUMNS = (
     *("class_name", "condition", "target", *_RESTS_ON),
     *(f"{name}{end}" for name in ("original", "perturbed", "change") for end in ("", "_low", "_high")),
@@ -40,22 +42,23 @@ def heterogeneity_table(
     k: int = 3,
     *,
     applicable: xr.DataArray | None = None,
-    by: str | None = None,
     resamples: int | None = None,
     seed: int = 0,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
     """Which channels' counts are uneven over patients, in columns :data:`HETEROGENEITY_COLUMNS`.
 
+    ``p`` and ``q`` exchange samples between patients; ``p_volumes`` and ``q_volumes`` exchange whole volumes, by the
+    coordinate ``frame``, so that slices of a volume that are alike do not count as a difference between patients.
+
     ``score`` (sample, condition, channel), of one layer or of :func:`actstore.analysis.stack_layers`; ``k`` and
     ``applicable`` as for :func:`actstore.analysis.in_top`; the rest, the values and errors as for
     :func:`actstore.analysis.heterogeneity`. Of the perturbations only, which the correction is over.
     """
     member, valid = _top(score, k, applicable)
-    return channel_frame(
-        heterogeneity(member, applicable=valid, by=by, resamples=resamples, seed=seed, alpha=alpha),
-        HETEROGENEITY_COLUMNS,
-    )
+    found = heterogeneity(member, applicable=valid, resamples=resamples, seed=seed, alpha=alpha)
+    whole = heterogeneity(member, applicable=valid, by="frame", resamples=resamples, seed=seed, alpha=alpha)
+    return channel_frame(found.assign(p_volumes=whole["p"], q_volumes=whole["q"]), HETEROGENEITY_COLUMNS)
 
 
 def leave_one_out_table(
@@ -165,13 +168,43 @@ def layers_table(
     resamples, confidence, seed
         As for :func:`actstore.analysis.bootstrap_mean`, also for errors.
     """
-    raw, relative = layer_mean(mad), layer_mean(standardised)
+    arrays = (layer_mean(mad), layer_mean(standardised), layer_mean(network_rank))
+    bootstrap = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    return channel_frame(_relative(*arrays, applicable, bootstrap), LAYERS_COLUMNS)
+
+
+def relative_table(
+    mad: xr.DataArray,
+    standardised: xr.DataArray,
+    network_rank: xr.DataArray,
+    *,
+    applicable: xr.DataArray | None = None,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean MAD of each channel under each perturbation, raw and relative, in columns :data:`RELATIVE_COLUMNS`.
+
+    Arguments and errors as in :func:`layers_table`; nothing is averaged over channels.
+    """
+    bootstrap = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    return channel_frame(_relative(mad, standardised, network_rank, applicable, bootstrap), RELATIVE_COLUMNS)
+
+
+def _relative(
+    mad: xr.DataArray,
+    standardised: xr.DataArray,
+    network_rank: xr.DataArray,
+    applicable: xr.DataArray | None,
+    bootstrap: dict[str, Any],
+) -> xr.Dataset:
+    """Means over samples, the raw one with its interval."""
     if applicable is not None:
         valid = applicable.reset_coords(drop=True)
-        raw, relative = raw.where(valid), relative.where(valid)
-    found = bootstrap_mean(raw, resamples=resamples, confidence=confidence, seed=seed).rename(mean="mad")
-    means = {"standardised": relative.mean("sample"), "network_rank": layer_mean(network_rank)}
-    return channel_frame(found.assign({name: array.variable for name, array in means.items()}), LAYERS_COLUMNS)
+        mad, standardised = mad.where(valid), standardised.where(valid)
+    found = bootstrap_mean(mad, **bootstrap).rename(mean="mad")
+    means = {"standardised": standardised.mean("sample"), "network_rank": network_rank}
+    return found.assign({name: array.variable for name, array in means.items()})
 
 
 def dice_mean_table(

@@ -67,7 +67,7 @@ def in_units(score: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     return ratio.where((scale != 0) | (score == 0) | score.isnull(), np.inf)
 
 
-def network_rank(score: xr.DataArray) -> xr.DataArray:
+def network_rank(score: xr.DataArray, *, each: bool = False) -> xr.DataArray:
     """Percentile rank of each channel's mean score among all channels: float64 in [0, 1] (condition, channel), lazy.
 
     Parameters
@@ -75,6 +75,8 @@ def network_rank(score: xr.DataArray) -> xr.DataArray:
     score
         (sample, condition, channel), for a rank within the network of :func:`actstore.analysis.stack_layers`. NaN where
         not applicable.
+    each
+        Rank the scores of each sample, (sample, condition, channel), instead of their means.
 
     Returns
     -------
@@ -89,7 +91,8 @@ def network_rank(score: xr.DataArray) -> xr.DataArray:
     """
     require_dims(score, ["sample", "condition", "channel"])
     number = score.notnull().sum("sample")
-    mean = (score.sum("sample") / number.where(number > 0)).where(~is_original(score))
+    mean = score if each else score.sum("sample") / number.where(number > 0)
+    mean = mean.where(~is_original(score))
     ranked: xr.DataArray = xr.apply_ufunc(
         _percentile,
         one_chunk(mean, ["channel"]),
@@ -99,7 +102,7 @@ def network_rank(score: xr.DataArray) -> xr.DataArray:
         output_dtypes=[np.float64],
         keep_attrs=False,
     )
-    return ranked.transpose("condition", "channel").rename("network_rank")
+    return ranked.transpose(..., "condition", "channel").rename("network_rank")
 
 
 def _percentile(mean: NDArray[Any]) -> NDArray[np.float64]:

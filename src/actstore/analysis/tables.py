@@ -69,28 +69,31 @@ def top_channels_table(
     return _layer_frame(layers, parts, dict.fromkeys((*TOP_CHANNELS_COLUMNS, metric)), take)
 
 
-def mad_table(statistics: Mapping[str, xr.Dataset], *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
-    """MAD and MSE of every channel, in columns :data:`MAD_COLUMNS`.
+def mad_table(
+    statistics: Mapping[str, xr.Dataset],
+    *,
+    applicable: xr.DataArray | None = None,
+    beside: Sequence[str] = (),
+) -> pd.DataFrame:
+    """MAD and MSE of every channel, in columns :data:`MAD_COLUMNS`, and what else of ``statistics`` is named.
 
-    Arguments and errors as in :func:`top_channels_table`. Text is pandas "category" here: millions of rows are usual,
-    and take a third of the memory so.
+    Other arguments and errors as in :func:`top_channels_table`. Text is pandas "category" here: millions of rows are
+    usual, and take a third of the memory so.
     """
-    layers = _computed(statistics)
+    names = ("mad", "mse", *beside)
+    layers = _computed(statistics, names)
     applicable = applicable.compute() if applicable is not None else None
     parts = []
     for data in layers.values():
-        mad, mse = data["mad"].values, data["mse"].values
+        mad = data["mad"].values
         perturbed = ~is_original(data).values
         valid = ~np.isnan(mad).all(axis=-1) if applicable is None else _mask(applicable)
         s, c = (index.astype(np.int32) for index in np.nonzero(valid & perturbed))
         channels = mad.shape[-1]
-        columns = {
-            "channel": np.tile(np.arange(channels), len(s)),
-            "mad": mad[s, c].ravel(),
-            "mse": mse[s, c].ravel(),
-        }
+        columns = {"channel": np.tile(np.arange(channels), len(s))}
+        columns |= {name: data[name].values[s, c].ravel() for name in names}
         parts.append((np.repeat(s, channels), np.repeat(c, channels), columns))
-    return _layer_frame(layers, parts, MAD_COLUMNS, _categories)
+    return _layer_frame(layers, parts, (*MAD_COLUMNS, *beside), _categories)
 
 
 def frequency_table(

@@ -1,0 +1,189 @@
+"""Every table of a store by name, on a study with controls, repeats and doses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import actstore
+from actstore import Findings, analysis, cli
+from actstore.capture import capture
+from actstore.data.phantom import write_phantom
+from actstore.errors import StoreError
+from actstore.findings import TABLES, Unanswerable
+from actstore.schema import METRICS
+from actstore.spec import load_spec
+from actstore.store import Store
+from actstore.tables import build_table
+from conftest import WriteSpec
+
+DOCS = Path(__file__).parents[1] / "docs" / "tables.md"
+PATIENTS = 5
+#: Tables with rows of controls and repeats too.
+OF_EVERY_CONDITION = ("top-channels", "frequency", "dice", "mad", "segmentation", "surface", "noise")
+CONDITION = "brightness(LV, 0.1)"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Store:
+    """Five patients, LV and RV at three strengths each, their controls, and repeats."""
+    folder = tmp_path_factory.mktemp("study")
+    write_phantom(folder / "data", patients=PATIENTS, seed=3)
+    spec = write_spec(
+        folder,
+        data__root=folder / "data",
+        perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
+        controls={"region": True, "noise": True},
+    )
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    return actstore.open(summary.store)
+
+
+@pytest.fixture(scope="module")
+def findings(study: Store) -> Findings:
+    return Findings(study, resamples=200)
+
+
+def documented() -> dict[str, list[str]]:
+    """The columns that the documentation lists, without units and options."""
+    found = {}
+    for name, columns in re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|$", DOCS.read_text("utf-8"), re.MULTILINE):
+        plain = re.sub(r" \([^)]*\)", "", columns)
+        found[name] = [c.strip() for c in plain.split(",") if not re.search(r"`--|what ", c)]
+    return found
+
+
+def test_every_table_is_documented_and_known_to_the_command_line() -> None:
+    assert set(documented()) == set(TABLES) == set(cli.TABLES)
+    shown = CliRunner().invoke(cli.main, ["table", "--help"]).output
+    listed = re.findall(r"[a-z-]+", shown.partition("NAME is one of")[2].partition("Options")[0])
+    assert set(TABLES) <= set(listed)
+    assert set(cli.METRICS) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_the_columns_that_are_documented(findings: Findings, name: str) -> None:
+    table = findings.table(name)
+    assert list(table.columns) == documented()[name]
+    assert len(table)
+    assert findings.table(name) is table, "kept"
+    if "condition" in table and name not in (
+        "top-channels",
+        "frequency",
+        "dice",
+        "mad",
+        "segmentation",
+        "surface",
+        "noise",
+    ):
+        assert not table["condition"].str.contains("control|repeat|original").any(), "perturbations only"
+    if "patients" in table:
+        assert (table["patients"] <= PATIENTS).all()
+
+
+def test_means_and_ranks_are_those_of_the_mad_table(findings: Findings) -> None:
+    mad = findings.table("mad").query("condition == @CONDITION")
+    by_channel = mad.groupby(["layer", "channel"], observed=True)[["mad", "standardised"]].mean()
+    relative = findings.table("relative").query("condition == @CONDITION").set_index(["layer", "channel"])
+    np.testing.assert_allclose(relative[["mad", "standardised"]], by_channel.loc[relative.index])
+    expected = (by_channel["mad"].rank() - 1) / (len(by_channel) - 1)
+    np.testing.assert_allclose(relative["network_rank"], expected.loc[relative.index])
+    assert (relative["low"] <= relative["mad"]).all()
+    assert (relative["mad"] <= relative["high"]).all()
+    one = mad[(mad["patient"] == mad["patient"].iloc[0]) & (mad["frame"] == 1)]
+    one = one[one["slice"] == one["slice"].iloc[0]]
+    np.testing.assert_allclose(one["network_rank"], (one["mad"].rank() - 1) / (len(one) - 1))
+
+
+def test_dice_before_and_after_is_over_the_same_slices(findings: Findings, study: Store) -> None:
+    dice = findings.table("dice").set_index(["patient", "frame", "slice", "class_name"])
+    truth = study.confusion.isel(condition=0).sum("predicted_class").compute()
+    for row in findings.table("dice-mean").itertuples():
+        present = study.samples[truth.sel(true_class=row.class_name).values > 0]
+        keys = [(r.patient, r.frame, r.slice, row.class_name) for r in present.itertuples()]
+        perturbed = dice[dice["condition"] == row.condition]["dice"]
+        perturbed = perturbed[perturbed.index.isin(keys)]
+        original = dice[dice["condition"] == "original"]["dice"].loc[perturbed.index]
+        assert row.samples == len(perturbed)
+        assert (row.original, row.perturbed) == pytest.approx((original.mean(), perturbed.mean()))
+        assert row.change == pytest.approx(row.perturbed - row.original)
+
+
+def test_controls_compare_with_the_same_condition_elsewhere(findings: Findings) -> None:
+    table = findings.table("controls").query("condition == @CONDITION").set_index(["layer", "channel"])
+    mad = findings.table("mad").set_index(["layer", "channel", "patient", "frame", "slice"])["mad"]
+    conditions = findings.table("mad")["condition"].to_numpy()
+    target, control = mad[conditions == CONDITION], mad[conditions == "brightness(LV, 0.1, control)"]
+    both = (target - control).dropna()
+    patients = both.groupby(["layer", "channel", "patient"], observed=True).mean()
+    expected = patients.groupby(["layer", "channel"], observed=True).mean()
+    np.testing.assert_allclose(table["difference"], expected.loc[table.index], rtol=1e-9)
+
+
+def test_the_noise_of_this_computer_is_small(findings: Findings) -> None:
+    noise = findings.table("noise")
+    assert set(noise["condition"]) == {"repeat", "repeat(batch=1)"}
+    smallest = findings.table("relative").groupby(["layer", "condition"])["mad"].max().min()
+    assert noise["largest"].max() < smallest
+
+
+def test_regions_make_up_the_whole(findings: Findings) -> None:
+    table = findings.table("regions")
+    shares = table[["inside_share", "rim_share", "outside_share"]].sum(axis=1)
+    np.testing.assert_allclose(shares[table["mad"] > 0], 1)
+    relative = findings.table("relative")
+    np.testing.assert_allclose(table["mad"], relative["mad"], rtol=1e-5, err_msg="areas times MAD is the MAD")
+
+
+def test_ranking_by_another_metric(study: Store) -> None:
+    by_ssim = build_table(study, "top-channels", metric="ssim", top=2)
+    lowest = analysis.ssim(study["L02"]).compute()
+    row = by_ssim[(by_ssim["layer"] == "L02") & (by_ssim["condition"] == CONDITION)].iloc[0]
+    sample = study.samples.query("patient == @row.patient and frame == @row.frame and slice == @row.slice").index[0]
+    values = lowest.isel(sample=sample).sel(condition=CONDITION).values
+    assert row["channel"] == values.argmin()
+    assert row["ssim"] == pytest.approx(values.min())
+
+
+@pytest.mark.parametrize(("per", "rows"), [("volume", 2 * PATIENTS), ("patient", PATIENTS)])
+def test_segmentation_of_volumes_and_patients(study: Store, per: str, rows: int) -> None:
+    table = build_table(study, "segmentation", per=per)
+    assert len(table.query("condition == 'original' and class_name == 'LV'")) == rows
+
+
+def test_what_a_store_was_not_captured_for_is_said(tiny_store: Path) -> None:
+    store = actstore.open(tiny_store)
+    for name, text in {
+        "controls": r"the store has no control conditions: set `region = true` below \[controls\] in the spec",
+        "noise": r"the store has no repeated inputs: set `noise = true` below \[controls\] in the spec",
+        "dose": r"no transform and target has three strengths: give `strengths` below \[\[perturb\]\] more values",
+        "dose-cases": r"no transform and target has three strengths",
+    }.items():
+        with pytest.raises(Unanswerable, match=text):
+            Findings(store).table(name)
+    with pytest.raises(Unanswerable, match="surface distances are of a slice or a volume: a patient has several"):
+        build_table(store, "surface", per="patient")
+    with pytest.raises(StoreError, match="--per does not go with dice, only with segmentation, surface"):
+        build_table(store, "dice", per="volume")
+    with pytest.raises(StoreError, match="--metric does not go with dice, only with top-channels"):
+        build_table(store, "dice", metric="ssim")
+    with pytest.raises(KeyError, match="no table 'nothing': there are top-channels, frequency"):
+        Findings(store).table("nothing")
+    few = Findings(store).table("dice-mean")
+    assert few["low" if "low" in few else "change_low"].isna().all()
+    assert (few["note"] == "2 patients: too few for an interval").all()
+
+
+def test_where_tensors_were_not_kept_regions_are_not_known(tmp_path: Path, write_spec: WriteSpec) -> None:
+    changes: dict[str, Any] = {"store__keep": "statistics", "data__patients": ["patient001"]}
+    summary = capture(load_spec(write_spec(tmp_path, **changes)), cluster="inline", device="cpu")
+    findings = Findings(actstore.open(summary.store))
+    with pytest.raises(Unanswerable, match="where a map changes needs the tensors of L01, L02: capture with"):
+        findings.table("regions")
+    assert len(findings.table("layers"))
