@@ -98,21 +98,19 @@ def frequency(
     columns
         maps beside each other.
     """
-    return frequency_map_of(
+    return frequency_maps(
         frequency_cells(store, by, top=top),
         list(store.layers.index),
-        top=top,
         most=most,
         groups=groups,
         columns=columns,
     )
 
 
-def frequency_map_of(
+def frequency_maps(
     cells: pd.DataFrame,
     layers: Sequence[str],
     *,
-    top: int,
     most: int | None,
     groups: Sequence[str] | None,
     columns: int,

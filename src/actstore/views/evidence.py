@@ -29,7 +29,7 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     colours
         class name to colour, here as in every figure; by default in order of appearance.
     """
-    first = table.sort_values("frequency", ascending=False, kind="stable").drop_duplicates(["condition", "layer"])
+    first = table.sort_values("frequency", ascending=False, kind="stable").drop_duplicates(["condition", "layer"]).sort_index()
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
         sure = own["selected"] >= 0.95
@@ -155,21 +155,23 @@ def noise(
     for i, (condition, own) in enumerate(table.groupby("condition", sort=False)):
         largest = own.groupby("layer", sort=False)["largest"].max().reindex(names).clip(lower=floor)
         elements.append(
-            marks.line(np.arange(len(names)), largest.to_numpy(), INK, label=f"{condition}, largest", dashed=i > 0)
+            marks.line(np.arange(len(names)), np.log10(largest.to_numpy()), INK, label=f"{condition}, largest", dashed=i > 0)
         )
     if layers is not None:
         colours = colours or _in_order(layers)
         for condition, own in list(layers.groupby("condition", sort=False))[:_SHOWN]:
             x = own["layer"].map(names.index).to_numpy()
             elements.append(
-                marks.line(x, own["mad"].to_numpy(), colours[str(own["target"].iloc[0])], label=str(condition))
+                marks.line(x, np.log10(own["mad"].clip(lower=floor)), colours[str(own["target"].iloc[0])], label=str(condition))
             )
     step = -(-len(names) // 21)
+    # Logarithms on an even axis: matplotlib's logarithmic axes do not keep an aspect.
+    lowest, highest = np.log10(floor), np.log10(max([*above, float(table["largest"].max()), floor * 10]))
     return panel(
         elements,
         (640, 260),
-        logy=True,
-        ylim=(floor / 2, max([*above, float(table["largest"].max()), floor * 10]) * 3),
+        ylim=(lowest - 0.3, highest + 0.5),
+        yticks=[(e, f"1e{e}") for e in range(int(np.floor(lowest)), int(np.ceil(highest)) + 1)],
         xlim=(-0.5, len(names) - 0.5),
         xticks=[(i, name) for i, name in enumerate(names) if i % step == 0],
         xrotation=90,

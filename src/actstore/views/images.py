@@ -159,7 +159,7 @@ def activation(
         (condition, _image(maps[1], SEQUENTIAL, limits, colorbar=True), outline),
         ("perturbed − original", _image(change, DIVERGING, (-most, most), colorbar=True), dark),
     ]
-    panels = [panel([image, line], (size, size), title=title, **_BARE) for title, image, line in drawn]
+    panels = [panel([image, *line], (size, size), title=title, **_BARE) for title, image, line in drawn]
     return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
 
 
@@ -198,31 +198,37 @@ def _image(values: NDArray[Any], cmap: str, limits: tuple[float, float], *, colo
     )
 
 
-def _outlines(store: Store, label: NDArray[Any], prediction: NDArray[Any] | None = None) -> list[Any]:
+def _outlines(store: Store, label: NDArray[Any], prediction: NDArray[Any] | None = None) -> list[hv.Contours]:
     colours = {store.classes[name]: colour for name, colour in class_colours(store.class_names).items()}
-    found = [_contour([(label == number, colour) for number, colour in colours.items()], width=2.2)]
+    found = _contour([(label == number, colour) for number, colour in colours.items()], width=2.2)
     if prediction is not None:
         light = [(prediction == number, tint(colour, 0.45)) for number, colour in colours.items()]
-        found.append(_contour(light, width=1.7, dashed=True))
+        found += _contour(light, width=1.7, dashed=True)
     return found
 
 
-def _contour(masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False) -> hv.Contours:
-    """The border of each mask (y, x) in its colour, closed where it meets the border of the image."""
+def _contour(
+    masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False
+) -> list[hv.Contours]:
+    """The border of each mask (y, x) in its colour, closed where it meets the border of the image; none of no mask."""
     lines = [
         {"x": points[:, 1], "y": points[:, 0], "colour": colour} for mask, colour in masks for points in contours(mask)
     ]
-    return styled(
-        hv.Contours(lines, ["x", "y"], "colour"),
-        color="colour",
-        bokeh={"line_width": width, "line_dash": "5 3" if dashed else "solid"},
-        matplotlib={"linewidth": width * 0.6, "linestyle": (0, (3, 2)) if dashed else "solid"},
-    )
+    if not lines:
+        return []
+    return [
+        styled(
+            hv.Contours(lines, ["x", "y"], "colour"),
+            color="colour",
+            bokeh={"line_width": width, "line_dash": "5 3" if dashed else "solid"},
+            matplotlib={"linewidth": width * 0.6, "linestyle": (0, (3, 2)) if dashed else "solid"},
+        )
+    ]
 
 
 def contours(mask: NDArray[Any]) -> Sequence[NDArray[np.float64]]:
-    """Closed lines (points, [y, x]) around ``mask`` (y, x): where it crosses one half."""
+    """Closed lines (points, [y, x]) around ``mask`` (y, x): where it crosses one half, or half of its largest value."""
     from skimage.measure import find_contours
 
     padded = np.pad(np.asarray(mask, dtype=float), 1)
-    return [line - 1 for line in find_contours(padded, 0.5)]
+    return [line - 1 for line in find_contours(padded, min(0.5, padded.max() / 2))] if padded.any() else []

@@ -180,7 +180,7 @@ def regions(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
                 elements,
                 size,
                 title=condition,
-                xlim=(0, 1),
+                xlim=(0, 1.08),
                 ylim=(-0.6, len(names) - 0.4),
                 xticks=[(0, "0"), (0.5, "50 %"), (1, "100 %")],
                 yticks=[(j, name) for j, name in enumerate(names) if j % step == 0],

@@ -1,0 +1,115 @@
+"""How far the numbers can be trusted, and whether patients agree."""
+
+from __future__ import annotations
+
+from actstore.views import cohort as groups
+from actstore.views import evidence as figures
+from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, with_interval
+
+
+def certainty(study: Study) -> Section:
+    """Intervals and stability of the chosen channels."""
+    missing: list[str] = []
+    drawn, tables, findings, words = [], [], [], []
+    colours = study.colours
+    table = study.ask("certainty", missing)
+    if table is not None:
+        width = (table["high"] - table["low"]).median()
+        sure = table[table["selected"] >= 0.95]
+        if width == width:
+            findings.append(
+                f"The 95 % interval of a channel's frequency is {number(width)} wide (median); {len(sure)} of {len(table)} "
+                f"channels chosen as most frequent are chosen in at least 95 % of resamples of the patients."
+            )
+        drawn.append(
+            Figure(
+                "certainty",
+                lambda: figures.certainty(table, colours),
+                "The most frequent channel of each layer (its number beside it), with a 95 % interval from resampling patients; "
+                f"filled where at least 95 % of resamples choose it among the most frequent. {cohort(table)}.",
+                "Dots with intervals, one a layer, one plot a perturbation",
+                table,
+            )
+        )
+        shown = table[["layer", "channel", "condition", "samples"]].assign(
+            frequency=with_interval(table, "frequency", "low", "high"), selected=table["selected"]
+        )
+        order = table.sort_values(["selected", "frequency"], ascending=False, kind="stable").index
+        tables.append(
+            Table("certainty-selected", "The surest channels: frequency and share of resamples", shown.loc[order], table)
+        )
+        words += caution(table)
+    stable = study.ask("stability", missing)
+    if stable is not None:
+        drawn.append(
+            Figure(
+                "stability",
+                lambda: figures.stability(stable, colours),
+                f"Overlap of the most frequent channels between resamples of the patients: mean and 95 % interval. "
+                f"{cohort(stable)}.",
+                "Dots with intervals of overlap, one a layer, one plot a perturbation",
+                stable,
+            )
+        )
+    settings = study.ask("sensitivity", missing)
+    if settings is not None:
+        drawn.append(
+            Figure(
+                "sensitivity",
+                lambda: figures.sensitivity(settings),
+                "Overlap with the chosen setting when another number of channels counts as top or as most frequent: mean over "
+                f"layers. {cohort(settings)}.",
+                "Cells of overlap by number of top and most frequent channels",
+                settings,
+            )
+        )
+    return Section("certainty", "How sure", words, drawn, tables, findings, missing)
+
+
+def patients(study: Study) -> Section:
+    """Channels on which patients differ."""
+    missing: list[str] = []
+    drawn, tables, findings, words = [], [], [], []
+    table = study.ask("heterogeneity", missing)
+    if table is not None:
+        tested = table[table["q"].notna()]
+        found = tested[tested["q"] < figures.SIGNIFICANT]
+        alone = found[found["explained_by"].fillna("").astype(str) != ""]
+        if len(tested):
+            findings.append(
+                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) differ between patients by more than "
+                f"chance (false discovery rate 5 %); {len(alone)} of them are explained by one patient alone."
+            )
+            uneven = groups.uneven(table)
+            shares = groups.patient_shares(study.store, uneven, top=study.findings.top)
+            drawn.append(
+                Figure(
+                    "heterogeneity",
+                    lambda: groups.heterogeneity(uneven, shares),
+                    "How often a channel is in its layer's top, patient by patient: the channels of lowest q of each "
+                    f"perturbation, whether significant or not. An orange dot marks the patient that alone explains one. "
+                    f"{cohort(tested)}.",
+                    "Channel by patient maps of frequency",
+                    shares,
+                )
+            )
+            shown = uneven[["layer", "channel", "condition", "samples", "patients", "statistic", "p", "q", "explained_by"]]
+            tables.append(Table("heterogeneity", "The most uneven channels", shown, table))
+        words += caution(table)
+    out = study.ask("leave-one-out", missing)
+    if out is not None:
+        kept = out["shared"] / (out["shared"] + out["lost"])
+        words.append(
+            f"Leaving one patient out keeps {kept.mean():.0%} of a layer's most frequent channels on average, at worst "
+            f"{kept.min():.0%} ({out.loc[kept.idxmin(), 'layer']} without {out.loc[kept.idxmin(), 'patient']})."
+        )
+        drawn.append(
+            Figure(
+                "leave-one-out",
+                lambda: groups.leave_one_out(out),
+                f"Share of a layer's most frequent channels that stay when one patient is left out. {cohort(out)}.",
+                "Layer by patient maps of the share of channels that stay",
+                out,
+            )
+        )
+    return Section("patients", "Do patients agree", words, drawn, tables, findings, missing)
