@@ -37,11 +37,7 @@ def made_up_tables(
 
     put(
         "dice-mean",
-        [
-            {"class_name": name, "condition": c, "target": t, **rests}
-            for c, t in conditions.items()
-            for name in classes
-        ],
+        [{"class_name": name, "condition": c, "target": t, **rests} for c, t in conditions.items() for name in classes],
         original=between(0.9, 0.97),
         original_low=between(0.85, 0.9),
         original_high=between(0.97, 1.0),
@@ -101,7 +97,13 @@ def made_up_tables(
     put(
         "comparison",
         [
-            {"layer": layer, "module": f"net.{layer}", "channel": c, "targets": ", ".join(chosen), "number": len(chosen)}
+            {
+                "layer": layer,
+                "module": f"net.{layer}",
+                "channel": c,
+                "targets": ", ".join(chosen),
+                "number": len(chosen),
+            }
             for layer, count in layers.items()
             for c in range(min(count, 10))
             if (chosen := [t for t in targets if rng.random() < 0.6])

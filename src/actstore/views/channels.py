@@ -187,8 +187,8 @@ def layer_map(
 
 def _grey(base: pd.DataFrame) -> hv.Rectangles:
     """One grey strip a layer, as long as it has channels."""
-    last = base.groupby("row")["channel"].max()
-    strips = [(-0.5, row - 0.45, channel + 0.5, row + 0.45) for row, channel in last.items()]
+    last = base.groupby("row")["channel"].max().reset_index().to_numpy(float)
+    strips = [(-0.5, row - 0.45, channel + 0.5, row + 0.45) for row, channel in last]
     return styled(
         hv.Rectangles(strips, ["x0", "y0", "x1", "y1"]),
         bokeh={"fill_color": FAINT, "line_color": None},

@@ -152,9 +152,10 @@ def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.Dat
         member = analysis.in_top(scores[layer].isel(condition=at), top, applicable=used)
         inside = member.transpose("sample", "condition", "channel").values[used.values[:, 0], 0][:, own["channel"]]
         wide = pd.DataFrame(inside, columns=own["channel"].to_numpy()).groupby(patients[used.values[:, 0]])
-        counted = wide.sum().stack().rename("count").rename_axis(["patient", "channel"]).reset_index()
+        total: Any = wide.sum().stack()
+        counted = total.rename("count").rename_axis(["patient", "channel"]).reset_index()
         counted["samples"] = counted["patient"].map(wide.size())
-        parts.append(counted.assign(layer=layer, condition=condition))
+        parts.append(counted.assign(layer=str(layer), condition=str(condition)))
     empty = pd.DataFrame({name: [] for name in ("patient", "channel", "count", "samples", "layer", "condition")})
     joined = pd.concat(parts, ignore_index=True) if parts else empty
     return joined.assign(share=joined["count"] / joined["samples"])
@@ -182,7 +183,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
     conditions = list(dict.fromkeys(table["condition"]))[:_SHOWN]
     columns = 3 if len(patients) <= 12 else 1
     rows = max(int((table["condition"] == c).sum()) for c in conditions)
-    size = ((225 if columns == 3 else WIDTH - 190), 18 * rows)
+    size = ((205 if columns == 3 else WIDTH - 190), 18 * rows)
     panels = []
     for i, condition in enumerate(conditions):
         own = table[table["condition"] == condition]

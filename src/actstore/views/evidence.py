@@ -29,7 +29,11 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     colours
         class name to colour, here as in every figure; by default in order of appearance.
     """
-    first = table.sort_values("frequency", ascending=False, kind="stable").drop_duplicates(["condition", "layer"]).sort_index()
+    first = (
+        table.sort_values("frequency", ascending=False, kind="stable")
+        .drop_duplicates(["condition", "layer"])
+        .sort_index()
+    )
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
         sure = own["selected"] >= 0.95
@@ -155,14 +159,18 @@ def noise(
     for i, (condition, own) in enumerate(table.groupby("condition", sort=False)):
         largest = own.groupby("layer", sort=False)["largest"].max().reindex(names).clip(lower=floor)
         elements.append(
-            marks.line(np.arange(len(names)), np.log10(largest.to_numpy()), INK, label=f"{condition}, largest", dashed=i > 0)
+            marks.line(
+                np.arange(len(names)), np.log10(largest.to_numpy()), INK, label=f"{condition}, largest", dashed=i > 0
+            )
         )
     if layers is not None:
         colours = colours or _in_order(layers)
         for condition, own in list(layers.groupby("condition", sort=False))[:_SHOWN]:
             x = own["layer"].map(names.index).to_numpy()
             elements.append(
-                marks.line(x, np.log10(own["mad"].clip(lower=floor)), colours[str(own["target"].iloc[0])], label=str(condition))
+                marks.line(
+                    x, np.log10(own["mad"].clip(lower=floor)), colours[str(own["target"].iloc[0])], label=str(condition)
+                )
             )
     step = -(-len(names) // 21)
     # Logarithms on an even axis: matplotlib's logarithmic axes do not keep an aspect.

@@ -12,7 +12,7 @@ import pandas as pd
 from actstore.errors import StoreError
 from actstore.views.theme import FAINT, INK, SOFT
 
-_PAPER = {
+_PAPER: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "axes.edgecolor": SOFT,
@@ -117,6 +117,7 @@ def page_item(figure: Any, target: str) -> str:
 
     Safe inside a ``<script>`` element.
     """
+    from bokeh.core.types import ID
     from bokeh.core.validation.warnings import FIXED_SIZING_MODE
     from bokeh.embed import json_item
     from bokeh.themes import Theme
@@ -124,7 +125,7 @@ def page_item(figure: Any, target: str) -> str:
 
     plot = hv.Store.renderers["bokeh"].get_plot(figure)
     with silence_warnings(FIXED_SIZING_MODE):
-        item = json_item(plot.state, target, theme=Theme(json=_SCREEN))
+        item = json_item(plot.state, ID(target), theme=Theme(json=_SCREEN))
     plot.cleanup()
     return json.dumps(item, separators=(",", ":")).replace("</", "<\\/")
 

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
-from actstore.views.selection import best_slice, picture, typical_sample, window
+from actstore.views.selection import best_slice, picture, target_of, typical_sample, window
 from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, grid, panel, styled, tint
 
 if TYPE_CHECKING:
     from actstore.store import Store
 
-_BARE = {"xaxis": None, "yaxis": None, "invert_yaxis": True, "show_grid": False}
+_BARE: dict[str, Any] = {"xaxis": None, "yaxis": None, "invert_yaxis": True, "show_grid": False}
 
 
 def inputs(
-    store: Store, condition: str, sample: int | None = None, *, difference: bool = True, size: int = 290
+    store: Store, condition: str, sample: int | None = None, *, difference: bool = True, size: int = 278
 ) -> hv.Layout:
     """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
 
@@ -43,7 +43,7 @@ def inputs(
     c = _condition(store, condition)
     sample = typical_sample(store, condition) if sample is None else sample
     if not bool(store.applicable[sample, c]):
-        target = store.conditions.loc[condition, "target"]
+        target = target_of(store, condition)
         raise StoreError(f"sample {sample} has no {condition!r}: it does not contain {target}; choose another sample")
     found = picture(store, sample, [0, c])
     label, image, prediction = found["label"], found["image"], found["prediction"]
@@ -115,7 +115,7 @@ def example_cells(store: Store, case: str, condition: str | None = None, example
         turn[i] = seen[p]
         seen[p] += 1
     # Of a patient's slices the middle one first: the ends of a heart are the least like it.
-    middle = [abs(t - (seen[p] - 1) / 2) for t, p in zip(turn, patients, strict=True)]
+    middle = np.array([abs(t - (seen[p] - 1) / 2) for t, p in zip(turn, patients, strict=True)])
     order = np.lexsort((np.arange(len(cells)), middle))
     chosen: list[int] = []
     while len(chosen) < min(examples, len(cells)):
@@ -125,7 +125,7 @@ def example_cells(store: Store, case: str, condition: str | None = None, example
 
 
 def activation(
-    store: Store, layer: str, channel: int, condition: str, sample: int | None = None, *, size: int = 290
+    store: Store, layer: str, channel: int, condition: str, sample: int | None = None, *, size: int = 262
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
 
@@ -142,7 +142,7 @@ def activation(
     maps = [store.map(layer, sample, i, channel).astype(np.float32) for i in (0, c)]
     if np.isnan(maps[1]).all() and not bool(store.applicable[sample, c]):
         raise StoreError(f"sample {sample} has no {condition!r}: choose one that it applies to")
-    label = store.label.isel(sample=sample).values == store.classes[store.conditions.loc[condition, "target"]]
+    label: NDArray[Any] = np.equal(store.label.isel(sample=sample).values, store.classes[target_of(store, condition)])
     if label.ndim == 3:
         z = best_slice(label)
         label = label[z]
@@ -165,14 +165,14 @@ def activation(
 
 def area_mean(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Share of each pixel of a coarser grid of ``shape`` (y, x) that ``mask`` (y, x) covers."""
-    from skimage.transform import resize
+    from scipy import ndimage
 
-    return np.asarray(
-        resize(mask.astype(float), shape, order=1, anti_aliasing=False)
-        if any(n % m for n, m in zip(mask.shape, shape, strict=True))
-        else mask.reshape(shape[0], mask.shape[0] // shape[0], shape[1], -1).mean(axis=(1, 3)),
-        dtype=float,
-    )
+    factors = [n // m for n, m in zip(mask.shape, shape, strict=True)]
+    if [m * f for m, f in zip(shape, factors, strict=True)] == list(mask.shape):
+        parts = mask.reshape(shape[0], factors[0], shape[1], factors[1])
+        return np.asarray(parts.mean(axis=(1, 3)), dtype=np.float64)
+    zoom = [m / n for n, m in zip(mask.shape, shape, strict=True)]
+    return np.asarray(ndimage.zoom(mask.astype(np.float64), zoom, order=1, grid_mode=True, mode="nearest"))
 
 
 def _condition(store: Store, name: str) -> int:
@@ -207,9 +207,7 @@ def _outlines(store: Store, label: NDArray[Any], prediction: NDArray[Any] | None
     return found
 
 
-def _contour(
-    masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False
-) -> list[hv.Contours]:
+def _contour(masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False) -> list[hv.Contours]:
     """The border of each mask (y, x) in its colour, closed where it meets the border of the image; none of no mask."""
     lines = [
         {"x": points[:, 1], "y": points[:, 0], "colour": colour} for mask, colour in masks for points in contours(mask)
@@ -228,7 +226,10 @@ def _contour(
 
 def contours(mask: NDArray[Any]) -> Sequence[NDArray[np.float64]]:
     """Closed lines (points, [y, x]) around ``mask`` (y, x): where it crosses one half, or half of its largest value."""
-    from skimage.measure import find_contours
+    from skimage import measure
 
     padded = np.pad(np.asarray(mask, dtype=float), 1)
-    return [line - 1 for line in find_contours(padded, min(0.5, padded.max() / 2))] if padded.any() else []
+    if not padded.any():
+        return []
+    find: Any = measure.find_contours
+    return [line - 1 for line in find(padded, min(0.5, padded.max() / 2))]

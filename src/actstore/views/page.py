@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from actstore.analysis.evidence import perturbations
 from actstore.findings import TABLES, Findings, Unanswerable
 from actstore.tables import build_table
 from actstore.views.selection import shown_conditions
@@ -104,7 +105,8 @@ class Study:
         else:
             raise Unanswerable(f"the table {name} is not known to this version")
         if shown and "condition" in found.columns:
-            found = found[found["condition"].isin([*self.conditions, "original", ""])]
+            every = self.store.conditions.index[perturbations(self.store.confusion)]
+            found = found[~found["condition"].isin(set(every) - set(self.conditions))]
         if found.empty:
             raise Unanswerable(f"no volume of this store has a row of the table {name}")
         return found.reset_index(drop=True)
@@ -119,7 +121,7 @@ class Study:
 
     def deed(self, condition: str) -> str:
         """What a condition does, in words: "darkening LV to 10 %"."""
-        row = self.store.conditions.loc[condition]
+        row: Any = self.store.conditions.loc[condition]
         strength = float(row["strength"])
         if row["transform"] == "brightness" and strength != 1:
             return f"{'darkening' if strength < 1 else 'brightening'} {row['target']} to {strength * 100:g} %"
@@ -150,7 +152,12 @@ def number(value: float) -> str:
         return "–"
     if value == 0 or 0.01 <= abs(value) < 1000:
         return f"{value:.2f}".replace("-", "−")
-    return f"{value:.2g}".replace("-", "−")
+    return f"{value:.{1 if abs(value) < 0.01 else 4}g}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share as whole per cent."""
+    return f"{share * 100:.0f} %" if np.isfinite(share) else "–"
 
 
 def with_interval(table: pd.DataFrame, name: str, low: str | None = None, high: str | None = None) -> list[str]:

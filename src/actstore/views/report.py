@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
+import contextlib
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
@@ -14,21 +15,20 @@ from actstore.errors import StoreError
 from actstore.findings import Findings
 from actstore.units import human_bytes
 from actstore.views import export
-from actstore.views.page import ROWS, Figure, Section, Study, Table, as_html
-from actstore.views.sections import SECTIONS
+from actstore.views.page import ROWS, Study, as_html
+from actstore.views.render import Rendered, drawing_aside, rendered
+from actstore.views.sections import OF_THE_STORE, SECTIONS
 
 if TYPE_CHECKING:
     from actstore.store import Store
-
-#: A drawing of more bytes goes onto paper as pixels.
-_LARGEST_SVG = 160_000
 
 
 def write_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
     """Write what ``store`` answers to ``output``, and the data and figures to the folder ``<name>_data`` beside it.
 
     The page holds its style, its script and its figures itself and asks nothing of any network. A question that the
-    store was not captured for is named with what its spec would need.
+    store was not captured for is named with what its spec would need. On more than one core, a second process draws
+    part of it meanwhile.
 
     Parameters
     ----------
@@ -44,44 +44,19 @@ def write_report(store: Store, output: Path, findings: Findings | None = None) -
     folder = output.with_name(f"{output.stem}_data")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sections = [make(study) for make in SECTIONS]
-        parts = [_rendered(section, folder) for section in sections]
-        output.write_text(_page(study, sections, parts, folder), encoding="utf-8")
+        done: dict[str, Rendered] = {}
+        with contextlib.ExitStack() as stack:
+            aside = set(OF_THE_STORE) if (os.cpu_count() or 1) > 1 else set()
+            collect = stack.enter_context(drawing_aside(study, folder, sorted(aside))) if aside else dict
+            done |= {key: rendered(SECTIONS[key](study), folder) for key in SECTIONS if key not in aside}
+            done |= collect()
+        output.write_text(_page(study, [done[key] for key in SECTIONS], folder), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{output} cannot be written: {error.strerror or error}; choose another -o") from error
     return output
 
 
-def _rendered(section: Section, folder: Path) -> dict[str, Any]:
-    """What the template needs of a section; its files are written on the way."""
-    return {
-        "section": section,
-        "figures": [_figure(figure, folder) for figure in section.figures],
-        "tables": [_table(table, folder) for table in section.tables],
-    }
-
-
-def _figure(figure: Figure, folder: Path) -> dict[str, Any]:
-    drawn = figure.draw()
-    png, svg = (folder / f"{figure.key}.{ending}" for ending in ("png", "svg"))
-    export.save_images(drawn, png, svg)
-    export.save_frame(figure.data, folder, figure.key)
-    vector = svg.stat().st_size <= _LARGEST_SVG
-    kind, content = ("svg+xml", svg.read_bytes()) if vector else ("png", png.read_bytes())
-    return {
-        "figure": figure,
-        "image": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
-        "item": Markup(export.page_item(drawn, f"plot-{figure.key}")),
-        "rows": len(figure.data),
-    }
-
-
-def _table(table: Table, folder: Path) -> dict[str, Any]:
-    export.save_frame(table.data, folder, table.key)
-    return {"table": table, "html": as_html(table.shown.head(ROWS)), "hidden": max(len(table.shown) - ROWS, 0)}
-
-
-def _page(study: Study, sections: list[Section], parts: list[dict[str, Any]], folder: Path) -> str:
+def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
     store = study.store
     layers = store.layers.reset_index()
     layers["size"] = ["×".join(map(str, size)) for size in layers["size"]]
@@ -97,9 +72,9 @@ def _page(study: Study, sections: list[Section], parts: list[dict[str, Any]], fo
         patients=patients,
         size=human_bytes(store.nbytes),
         summary=[sentence for section in sections for sentence in section.findings],
+        sections=sections,
         fewest=FEWEST_PATIENTS,
-        numbers={drawn["figure"].key: i for i, drawn in enumerate((f for p in parts for f in p["figures"]), start=1)},
-        parts=parts,
+        numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
         folder=folder.name,
         rows=ROWS,
         layers=as_html(layers),

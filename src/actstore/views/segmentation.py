@@ -142,16 +142,16 @@ def dice_by_patient(store: Store, conditions: list[str] | None = None) -> hv.Lay
     patients = sorted(table["patient"].unique())
     few = len(patients) <= NAMED_PATIENTS
     colours = dict(zip(patients, shades(len(patients)) if few else [INK] * len(patients), strict=True))
-    size = _size(len(shown), 240)
+    size = ({1: 480, 2: 330}.get(len(shown), 225), 240)
     panels = []
     for i, condition in enumerate(shown):
         own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
         means = own.groupby("patient")[["original", "perturbed"]].mean()
         elements: list[Any] = []
         for patient, row in means.iterrows():
-            label = {"label": str(patient)} if few else {}
+            label = str(patient) if few else ""
             elements.append(
-                marks.line([0, 1], row.to_numpy(), colours[str(patient)], alpha=0.9 if few else 0.25, **label)
+                marks.line([0, 1], row.to_numpy(), colours[str(patient)], alpha=0.9 if few else 0.25, label=label)
             )
         if not few:
             elements.append(marks.line([0, 1], means.mean().to_numpy(), "#D55E00", width=3.5, label="mean of patients"))
@@ -190,12 +190,14 @@ def dice_by_position(store: Store, conditions: list[str] | None = None, *, bins:
         part = np.minimum((own["position"] * bins).astype(int), bins - 1)
         elements: list[Any] = []
         for kind in ("original", "perturbed"):
-            found = own.groupby(part)[kind].agg(["mean", lambda v: v.quantile(0.25), lambda v: v.quantile(0.75)])
-            x = (found.index.to_numpy() + 0.5) / bins
-            mean, low, high = (found.iloc[:, k].to_numpy() for k in range(3))
+            group = own.groupby(part)[kind]
+            mean = group.mean()
+            x = (mean.index.to_numpy() + 0.5) / bins
             if kind == "perturbed":
-                elements.append(marks.band(x, low, high, colours[target]))
-            elements.append(marks.line(x, mean, colours[target], label=kind, dashed=kind == "original"))
+                elements.append(
+                    marks.band(x, group.quantile(0.25).to_numpy(), group.quantile(0.75).to_numpy(), colours[target])
+                )
+            elements.append(marks.line(x, mean.to_numpy(), colours[target], label=kind, dashed=kind == "original"))
         panels.append(
             panel(
                 elements,
@@ -232,7 +234,7 @@ def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:
         own = table[table["condition"] == condition]
         row = own["case"].map(names.index)
         bars = own[["case", "samples", "share"]].assign(x0=0.0, x1=own["share"], y0=row - 0.36, y1=row + 0.36)
-        told = [f"{n} ({share:.0%})" for n, share in zip(own["samples"], own["share"], strict=True)]
+        told = [f"{n} ({share * 100:.0f} %)" for n, share in zip(own["samples"], own["share"], strict=True)]
         text = pd.DataFrame({"x": own["share"] + 0.02, "y": row, "text": told})
         panels.append(
             panel(

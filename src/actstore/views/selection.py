@@ -34,6 +34,11 @@ def shown_conditions(store: Store, most: int = 6) -> list[str]:
     return [name for name in table.index if name in chosen][:most]
 
 
+def target_of(store: Store, condition: str) -> str:
+    """The class that a condition changes."""
+    return str(store.conditions.loc[condition, "target"])
+
+
 def paired_dice(store: Store) -> pd.DataFrame:
     """Dice of each class on the original and under each perturbation, on the slices that contain the class.
 
@@ -73,7 +78,7 @@ def typical_sample(store: Store, condition: str) -> int:
     c = list(store.conditions.index).index(condition)
     confusion = store.confusion.isel(condition=[0, c]).compute()
     at = np.flatnonzero(store.applicable.isel(condition=c).values)
-    target = store.conditions.loc[condition, "target"]
+    target = target_of(store, condition)
     dice = analysis.dice(confusion.isel(sample=at)).sel(class_name=target)
     change = (dice.isel(condition=1) - dice.isel(condition=0)).values
     return int(at[np.argsort(change, kind="stable")[len(at) // 2]])

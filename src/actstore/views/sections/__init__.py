@@ -10,19 +10,22 @@ from actstore.views.sections.patients import certainty, patients
 from actstore.views.sections.questions import association, controls, dose, regions
 from actstore.views.sections.segmentation import failures, images, segmentation
 
-#: What makes each section, in order.
-SECTIONS: tuple[Callable[[Study], Section], ...] = (
-    images,
-    segmentation,
-    failures,
-    channels,
-    layers,
-    activations,
-    specific,
-    certainty,
-    patients,
-    regions,
-    controls,
-    dose,
-    association,
-)
+#: What makes each section, in order, by its key.
+SECTIONS: dict[str, Callable[[Study], Section]] = {
+    "images": images,
+    "segmentation": segmentation,
+    "failures": failures,
+    "channels": channels,
+    "layers": layers,
+    "activations": activations,
+    "specific": specific,
+    "certainty": certainty,
+    "patients": patients,
+    "regions": regions,
+    "controls": controls,
+    "dose": dose,
+    "association": association,
+}
+
+#: Those that need no table of the findings: they can be drawn while these are computed.
+OF_THE_STORE = ("images", "failures", "channels", "activations")

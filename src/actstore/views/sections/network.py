@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ from actstore.summaries import frequency_summary
 from actstore.views import channels as figures
 from actstore.views import cohort as groups
 from actstore.views import images as pictures
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, with_interval
-from actstore.views.selection import typical_sample
+from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
+from actstore.views.selection import target_of, typical_sample
 
 
 def channels(study: Study) -> Section:
@@ -25,7 +26,7 @@ def channels(study: Study) -> Section:
     def cells(by: str | None) -> pd.DataFrame:
         return figures.frequency_cells(store, by, top=top)
 
-    def maps(by: str | None, groups: list[str] | None, columns: int, most: int | None) -> figures.hv.Layout:
+    def maps(by: str | None, groups: list[str] | None, columns: int, most: int | None) -> Any:
         return figures.frequency_maps(cells(by), study.layers, most=most, groups=groups, columns=columns)
 
     patients = store.samples["patient"].nunique()
@@ -33,14 +34,18 @@ def channels(study: Study) -> Section:
     by_condition = cells("condition")
     by_condition = by_condition[by_condition["group"].isin(study.conditions)]
     by_case = cells("case")
-    kinds = by_case.drop_duplicates("group").sort_values("samples", ascending=False, kind="stable")["group"][:6].tolist()
+    kinds = (
+        by_case.drop_duplicates("group").sort_values("samples", ascending=False, kind="stable")["group"][:6].tolist()
+    )
     cut = f"coloured are the {most} most frequent channels of a layer, grey the others"
     drawn = [
         Figure(
             "frequency",
             lambda: maps(None, None, 1, None),
-            f"Share of perturbed slices in which a channel is among the {top} of its layer with the highest MAD, over all "
-            f"perturbations. Layers run down in network order. n = {every['samples'].iloc[0]} slices of {patients} patients.",
+            f"Share of perturbed slices in which a channel is among the {top} of its layer with the highest MAD, over "
+            "all "
+            f"perturbations. Layers run down in network order. n = {every['samples'].iloc[0]} slices of {patients} "
+            "patients.",
             "Layer by channel map of how often a channel is in its layer's top",
             every,
         ),
@@ -54,7 +59,8 @@ def channels(study: Study) -> Section:
         Figure(
             "frequency-by-case",
             lambda: maps("case", kinds, 3, most),
-            f"The same for each kind of failure, the {len(kinds)} most usual; {cut}. n above each map. Maps of few slices say "
+            f"The same for each kind of failure, the {len(kinds)} most usual; {cut}. n above each map. Maps of few "
+            "slices say "
             "little.",
             "Layer by channel maps, one a kind of failure",
             by_case,
@@ -67,16 +73,20 @@ def channels(study: Study) -> Section:
         row = first.iloc[0]
         often = by_condition[by_condition["layer"].isin(wide)].groupby(["layer", "channel"])["share"].min() >= 0.5
         findings.append(
-            f"Channel {row['channel']} of {row['layer']} responds most steadily: it is in the top {top} of its layer in "
-            f"{row['share']:.0%} of slices under {row['group']} (n = {row['samples']}). {int(often.sum())} of {len(often)} "
-            f"channels (layers of more than {2 * top}) are there in at least half of the slices under every perturbation."
+            f"Channel {row['channel']} of {row['layer']} responds most steadily: it is in the top {top} of its layer "
+            "in "
+            f"{percent(row['share'])} of slices under {row['group']} (n = {row['samples']}). {int(often.sum())} of "
+            f"{len(often)} "
+            f"channels (layers of more than {2 * top}) are there in at least half of the slices under every "
+            "perturbation."
         )
     wide_table = frequency_summary(store, top=top, most=most)
     return Section(
         "channels",
         "Which channels respond",
         [
-            "MAD is the mean absolute difference of a channel between a perturbed slice and its original, over the whole map. "
+            "MAD is the mean absolute difference of a channel between a perturbed slice and its original, over the "
+            "whole map. "
             f"A channel counts as responding where its MAD is among the {top} highest of its layer."
         ],
         drawn,
@@ -103,10 +113,12 @@ def layers(study: Study) -> Section:
     findings = []
     for condition, own in table.groupby("condition", sort=False):
         if own["mad"].notna().any():
-            raw, standard = (own.loc[own[name].idxmax()] for name in ("mad", "standardised"))
+            raw, standard = (own.sort_values(name, ascending=False).iloc[0] for name in ("mad", "standardised"))
             findings.append(
-                f"{condition}: the raw change is largest in {raw['layer']} (mean MAD {number(raw['mad'])}), relative to what "
-                f"channels vary on the original in {standard['layer']} ({number(standard['standardised'])} standard deviations)."
+                f"{condition}: the raw change is largest in {raw['layer']} (mean MAD {number(raw['mad'])}), relative "
+                "to what "
+                f"channels vary on the original in {standard['layer']} ({number(standard['standardised'])} standard "
+                "deviations)."
             )
     shown = table[["layer", "condition", "samples"]].assign(
         MAD=with_interval(table, "mad", "low", "high"),
@@ -118,7 +130,8 @@ def layers(study: Study) -> Section:
         "layers",
         title,
         [
-            "Layers differ in the range of their activations, and with it in MAD. Beside the raw value stand the MAD divided by "
+            "Layers differ in the range of their activations, and with it in MAD. Beside the raw value stand the MAD "
+            "divided by "
             "the channel's standard deviation on the original, and the channel's rank within the whole network.",
             *findings,
             *caution(table),
@@ -127,13 +140,18 @@ def layers(study: Study) -> Section:
             Figure(
                 "layers",
                 lambda: figures.layers(table, colours),
-                f"Mean MAD over the channels of each layer: raw with 95 % interval over patients, standardised, and as rank in "
+                "Mean MAD over the channels of each layer: raw with 95 % interval over patients, standardised, and as "
+                "rank in "
                 f"the network. {cohort(table)}.",
                 "Curves of mean MAD over layers, raw, standardised and ranked",
                 table,
             )
         ],
-        [Table("layers-mad", "Layers with the highest MAD, with 95 % intervals over patients", shown.loc[order], table)],
+        [
+            Table(
+                "layers-mad", "Layers with the highest MAD, with 95 % intervals over patients", shown.loc[order], table
+            )
+        ],
     )
 
 
@@ -142,20 +160,21 @@ def activations(study: Study) -> Section:
     store, title = study.store, "What the channels show"
     kept = {layer.name for layer in store.layout.layers if layer.kept}
     if not kept:
-        need = "The full tensors were not kept (store.keep = \"statistics\"), so that there are no maps to show; "
-        return Section("activations", title, missing=[need + "capture with store.keep = \"all\" or a list of layers."])
+        need = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
+        return Section("activations", title, missing=[need + 'capture with store.keep = "all" or a list of layers.'])
     chosen = responding(study, sorted(kept))
     drawn = []
     for layer, channel, condition in chosen:
         sample = typical_sample(store, condition)
         row = store.samples.iloc[sample]
         where = f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
-        target = store.conditions.loc[condition, "target"]
+        target = target_of(store, condition)
         drawn.append(
             Figure(
                 f"activation-{layer}-{channel}-{target}",
                 lambda a=(layer, channel, condition, sample): pictures.activation(store, *a),  # type: ignore[misc]
-                f"Channel {channel} of {layer} under {condition}: {where}. The first two maps share one scale; the outline is "
+                f"Channel {channel} of {layer} under {condition}: {where}. The first two maps share one scale; the "
+                "outline is "
                 f"{target} at the layer's resolution. n = 1 slice.",
                 f"Activation maps of channel {channel} of {layer}, original, perturbed and difference",
                 _pixels(study, layer, channel, condition, sample),
@@ -165,7 +184,8 @@ def activations(study: Study) -> Section:
         "activations",
         title,
         [
-            "Of each perturbation, the channel most often in its layer's top, in a layer of every resolution, on the slice of "
+            "Of each perturbation, the channel most often in its layer's top, in a layer of every resolution, on the "
+            "slice of "
             "median change in Dice."
         ],
         drawn,
@@ -183,7 +203,7 @@ def responding(study: Study, kept: list[str], most: int = 6) -> list[tuple[str, 
     for condition in study.conditions[:most]:
         own = cells[cells["group"] == condition].sort_values("share", ascending=False, kind="stable")
         wide = own[own["layer"].map(study.store.layers["channels"]) > 2 * study.findings.top]
-        best = (wide if len(wide) else own).drop_duplicates("size").head(each)
+        best: Any = (wide if len(wide) else own).drop_duplicates("size").head(each)
         found += [(str(row.layer), int(row.channel), condition) for row in best.itertuples()]
     return found
 
@@ -194,25 +214,30 @@ def specific(study: Study) -> Section:
     drawn, tables, findings, words = [], [], [], []
     table = study.ask("comparison", missing)
     if table is not None:
-        widths = study.store.layers["channels"].to_dict()
+        widths = {str(layer): int(n) for layer, n in study.store.layers["channels"].items()}
         only = table[table["specific"].fillna("") != ""]
         everywhere = int((table["number"] == len(set(study.store.conditions["target"]) - {""})).sum())
         parts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
         findings.append(
-            f"Of {len(table)} channels among the {study.findings.most} most frequent of their layer, {len(only)} belong to one "
+            f"Of {len(table)} channels among the {study.findings.most} most frequent of their layer, {len(only)} "
+            "belong to one "
             f"class only{f' ({parts})' if parts else ''} and {everywhere} to every class."
         )
         drawn.append(
             Figure(
                 "comparison",
                 lambda: groups.comparison(table, study.colours, widths),
-                f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one perturbed class "
-                "only, black where of all, grey-blue where of some; pale cells are never among them. n as in the maps above.",
+                f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one "
+                "perturbed class "
+                "only, black where of all, grey-blue where of some; pale cells are never among them. n as in the maps "
+                "above.",
                 "Layer by channel map of class-specific and shared channels",
                 table,
             )
         )
-        shown = only[["layer", "channel", "specific", "targets"]] if len(only) else table[["layer", "channel", "targets"]]
+        shown = (
+            only[["layer", "channel", "specific", "targets"]] if len(only) else table[["layer", "channel", "targets"]]
+        )
         tables.append(Table("comparison-specific", "Channels of one class only", shown, table))
     orders = study.ask("general-specific", missing)
     if orders is not None:
@@ -223,7 +248,8 @@ def specific(study: Study) -> Section:
             Figure(
                 "general-specific",
                 lambda: groups.general_specific(orders),
-                "Rank correlation between the order of a layer's channels in one kind of failure and over all slices of the "
+                "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
+                "of the "
                 f"perturbation; slices in brackets. {cohort(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actstore.views import cohort as groups
 from actstore.views import evidence as figures
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, with_interval
+from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
 
 
 def certainty(study: Study) -> Section:
@@ -18,14 +18,16 @@ def certainty(study: Study) -> Section:
         sure = table[table["selected"] >= 0.95]
         if width == width:
             findings.append(
-                f"The 95 % interval of a channel's frequency is {number(width)} wide (median); {len(sure)} of {len(table)} "
+                f"The 95 % interval of a channel's frequency is {number(width)} wide (median); {len(sure)} of "
+                f"{len(table)} "
                 f"channels chosen as most frequent are chosen in at least 95 % of resamples of the patients."
             )
         drawn.append(
             Figure(
                 "certainty",
                 lambda: figures.certainty(table, colours),
-                "The most frequent channel of each layer (its number beside it), with a 95 % interval from resampling patients; "
+                "The most frequent channel of each layer (its number beside it), with a 95 % interval from resampling "
+                "patients; "
                 f"filled where at least 95 % of resamples choose it among the most frequent. {cohort(table)}.",
                 "Dots with intervals, one a layer, one plot a perturbation",
                 table,
@@ -36,7 +38,9 @@ def certainty(study: Study) -> Section:
         )
         order = table.sort_values(["selected", "frequency"], ascending=False, kind="stable").index
         tables.append(
-            Table("certainty-selected", "The surest channels: frequency and share of resamples", shown.loc[order], table)
+            Table(
+                "certainty-selected", "The surest channels: frequency and share of resamples", shown.loc[order], table
+            )
         )
         words += caution(table)
     stable = study.ask("stability", missing)
@@ -57,7 +61,8 @@ def certainty(study: Study) -> Section:
             Figure(
                 "sensitivity",
                 lambda: figures.sensitivity(settings),
-                "Overlap with the chosen setting when another number of channels counts as top or as most frequent: mean over "
+                "Overlap with the chosen setting when another number of channels counts as top or as most frequent: "
+                "mean over "
                 f"layers. {cohort(settings)}.",
                 "Cells of overlap by number of top and most frequent channels",
                 settings,
@@ -77,7 +82,8 @@ def patients(study: Study) -> Section:
         alone = found[found["explained_by"].fillna("").astype(str) != ""]
         if len(tested):
             findings.append(
-                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) differ between patients by more than "
+                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) differ between patients by more "
+                "than "
                 f"chance (false discovery rate 5 %); {len(alone)} of them are explained by one patient alone."
             )
             uneven = groups.uneven(table)
@@ -87,27 +93,33 @@ def patients(study: Study) -> Section:
                     "heterogeneity",
                     lambda: groups.heterogeneity(uneven, shares),
                     "How often a channel is in its layer's top, patient by patient: the channels of lowest q of each "
-                    f"perturbation, whether significant or not. An orange dot marks the patient that alone explains one. "
+                    "perturbation, whether significant or not. An orange dot marks the patient that alone explains "
+                    "one. "
                     f"{cohort(tested)}.",
                     "Channel by patient maps of frequency",
                     shares,
                 )
             )
-            shown = uneven[["layer", "channel", "condition", "samples", "patients", "statistic", "p", "q", "explained_by"]]
+            shown = uneven[
+                ["layer", "channel", "condition", "samples", "patients", "statistic", "p", "q", "explained_by"]
+            ]
             tables.append(Table("heterogeneity", "The most uneven channels", shown, table))
         words += caution(table)
     out = study.ask("leave-one-out", missing)
     if out is not None:
         kept = out["shared"] / (out["shared"] + out["lost"])
+        worst = out.iloc[int(kept.to_numpy().argmin())]
         words.append(
-            f"Leaving one patient out keeps {kept.mean():.0%} of a layer's most frequent channels on average, at worst "
-            f"{kept.min():.0%} ({out.loc[kept.idxmin(), 'layer']} without {out.loc[kept.idxmin(), 'patient']})."
+            f"Leaving one patient out keeps {percent(kept.mean())} of a layer's most frequent channels on average, at "
+            "worst "
+            f"{percent(kept.min())} ({worst['layer']} without {worst['patient']})."
         )
         drawn.append(
             Figure(
                 "leave-one-out",
                 lambda: groups.leave_one_out(out),
-                f"Share of a layer's most frequent channels that stay when one patient is left out. {cohort(out)}.",
+                "Share of a layer's most frequent channels that stay when one patient is left out. "
+                f"{cohort(out)}, {out['patient'].nunique()} patients.",
                 "Layer by patient maps of the share of channels that stay",
                 out,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from actstore.views import evidence as figures
 from actstore.views import response
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, with_interval
+from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
 
 
 def regions(study: Study) -> Section:
@@ -19,9 +21,9 @@ def regions(study: Study) -> Section:
     outside = table.groupby("layer", sort=False)["outside_share"].mean()
     inside = table.groupby("layer", sort=False)["inside_share"].mean()
     finding = (
-        f"Of all change in {outside.index[0]}, {inside.iloc[0]:.0%} lies inside the perturbed region and "
-        f"{outside.iloc[0]:.0%} outside it and its rim; in {outside.index[-1]}, {inside.iloc[-1]:.0%} and "
-        f"{outside.iloc[-1]:.0%} (means over channels and perturbations)."
+        f"Of all change in {outside.index[0]}, {percent(inside.iloc[0])} lies inside the perturbed region and "
+        f"{percent(outside.iloc[0])} outside it and its rim; in {outside.index[-1]}, {percent(inside.iloc[-1])} and "
+        f"{percent(outside.iloc[-1])} (means over channels and perturbations)."
     )
     far = table.sort_values("outside_share", ascending=False, kind="stable")
     names = ["layer", "channel", "condition", "samples", "mad", "inside", "rim", "outside", "outside_share"]
@@ -29,7 +31,8 @@ def regions(study: Study) -> Section:
         "regions",
         title,
         [
-            "A normalisation over the whole map spreads a local change everywhere. The mask is averaged over each of the "
+            "A normalisation over the whole map spreads a local change everywhere. The mask is averaged over each of "
+            "the "
             "layer's pixels; shares are of the summed absolute difference.",
             *caution(table),
         ],
@@ -54,18 +57,19 @@ def controls(study: Study) -> Section:
     drawn, tables, findings, words = [], [], [], []
     table = study.ask("controls", missing)
     if table is not None:
-        for condition, own in table.groupby("condition", sort=False):
-            tested = own[own["q"].notna()]
-            if len(tested):
-                findings.append(
-                    f"{int(tested['sensitive'].astype(bool).sum())} of {len(tested)} channels respond more to {condition} than "
-                    "to the same perturbation elsewhere in the body (false discovery rate 5 %)."
-                )
+        tested = table[table["q"].notna()].groupby("condition", sort=False)["sensitive"].agg(["sum", "size"])
+        if len(tested):
+            parts = ", ".join(f"{int(row['sum'])} of {row['size']} to {name}" for name, row in tested.iterrows())
+            findings.append(
+                "Channels that respond more to the class than to the same perturbation elsewhere in the body: "
+                f"{parts} (false discovery rate 5 %)."
+            )
         drawn.append(
             Figure(
                 "controls",
                 lambda: figures.controls(table, study.colours),
-                "Effect of each channel against its control, by layer: above 0 it responds more to the class than to a region "
+                "Effect of each channel against its control, by layer: above 0 it responds more to the class than to a "
+                "region "
                 f"of equal size and shape elsewhere; filled where class-sensitive. {cohort(table)}.",
                 "Dots of effect size, one a channel, by layer",
                 table,
@@ -75,7 +79,9 @@ def controls(study: Study) -> Section:
         shown = first[["layer", "channel", "condition", "mad", "control"]].assign(
             effect=with_interval(first, "effect"), q=first["q"], sensitive=first["sensitive"]
         )
-        tables.append(Table("controls-sensitive", "Channels with the largest effect against their control", shown, table))
+        tables.append(
+            Table("controls-sensitive", "Channels with the largest effect against their control", shown, table)
+        )
         words += caution(table)
     noise = study.ask("noise", missing)
     if noise is not None:
@@ -93,7 +99,8 @@ def controls(study: Study) -> Section:
             Figure(
                 "noise",
                 lambda: figures.noise(noise, layers, study.colours),
-                "MAD of the original run again (largest of a layer's channels, black) beside the mean MAD of the perturbations. "
+                "MAD of the original run again (largest of a layer's channels, black) beside the mean MAD of the "
+                "perturbations. "
                 f"A line along the lower edge is no difference at all. {cohort(noise)}.",
                 "Curves of MAD over layers, repeats and perturbations, on a log scale",
                 noise,
@@ -113,7 +120,8 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose",
                 lambda: response.dose(table, half, study.colours),
-                "Mean Dice against strength with 95 % intervals over patients; the perturbed class is drawn thick, dashed lines "
+                "Mean Dice against strength with 95 % intervals over patients; the perturbed class is drawn thick, "
+                "dashed lines "
                 f"mark where half of its Dice is lost. {cohort(table)}.",
                 "Curves of Dice against strength, one plot a perturbed class",
                 table,
@@ -121,15 +129,14 @@ def dose(study: Study) -> Section:
         )
         words += caution(table)
     if half is not None:
-        for row in half[half["class_name"] == half["target"]].itertuples():
-            ends = [(row.half_below, "down to"), (row.half_above, "up to")]
-            told = [f"{way} {number(end)}" for end, way in ends if np.isfinite(end)]
-            findings.append(
-                f"{row.target} loses half of its Dice at {row.transform} {' and '.join(told)} ({row.samples} slices of "
-                f"{row.patients} patients)."
-                if told
-                else f"{row.target} keeps more than half of its Dice at every strength of {row.transform}."
-            )
+        parts = []
+        own_half: Any = half[half["class_name"] == half["target"]]
+        for row in own_half.itertuples():
+            told = [number(end) for end in (row.half_below, row.half_above) if np.isfinite(end)]
+            lost = f"at {' and '.join(told)}" if told else "at no strength that was run"
+            parts.append(f"{row.target} {lost} ({row.transform}; {row.samples} slices of {row.patients} patients)")
+        if parts:
+            findings.append(f"Strength at which half of the Dice is lost: {', '.join(parts)}.")
         shown = half[["transform", "target", "class_name", "samples", "baseline"]].assign(
             half_lost_below=with_interval(half, "half_below"), half_lost_above=with_interval(half, "half_above")
         )
@@ -141,7 +148,8 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose-channels",
                 lambda: response.dose_channels(channels, study.layers),
-                "How steeply each channel's MAD rises with the distance of strength from 1, below and above it: slope without "
+                "How steeply each channel's MAD rises with the distance of strength from 1, below and above it: slope "
+                "without "
                 f"its sign. {cohort(channels)}.",
                 "Layer by channel maps of slope",
                 channels,
@@ -177,7 +185,8 @@ def association(study: Study) -> Section:
         often = tested[tested["frequency_rank"] <= 20]
         both = int((often["q"] < figures.SIGNIFICANT).sum())
         findings.append(
-            f"For {len(found)} of {len(tested)} pairs of channel and perturbation, MAD goes with the loss of Dice within "
+            f"For {len(found)} of {len(tested)} pairs of channel and perturbation, MAD goes with the loss of Dice "
+            "within "
             f"patients (false discovery rate 5 %); so do {both} of the {len(often)} that respond most often."
         )
     first = own.assign(size=own["correlation"].abs()).sort_values("size", ascending=False, kind="stable")
@@ -191,7 +200,8 @@ def association(study: Study) -> Section:
         "association",
         title,
         [
-            "Association is no cause: a channel may change with the loss of Dice because both follow from how much of the slice "
+            "Association is no cause: a channel may change with the loss of Dice because both follow from how much of "
+            "the slice "
             "the class takes.",
             *caution(table),
         ],
@@ -199,7 +209,8 @@ def association(study: Study) -> Section:
             Figure(
                 "association",
                 lambda: figures.association(table, study.colours),
-                "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by frequency; "
+                "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by "
+                "frequency; "
                 f"filled: q < 0.05, counted above. {cohort(own)}.",
                 "Dots of correlation against rank by frequency, one a channel",
                 table,

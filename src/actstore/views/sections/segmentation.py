@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,8 +11,8 @@ from actstore.findings import Unanswerable
 from actstore.summaries import dice_summary, original_dice
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, with_interval
-from actstore.views.selection import paired_dice, typical_sample
+from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
+from actstore.views.selection import paired_dice, target_of, typical_sample
 
 _LINES = "Solid lines are the true outlines, dashed ones the prediction"
 
@@ -22,7 +24,7 @@ def images(study: Study) -> Section:
     for condition in study.conditions:
         sample = typical_sample(store, condition)
         row = store.samples.iloc[sample]
-        target = store.conditions.loc[condition, "target"]
+        target = target_of(store, condition)
         where = f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
         drawn.append(
             Figure(
@@ -54,7 +56,9 @@ def segmentation(study: Study) -> Section:
     paired = paired_dice(store)
     paired = paired[paired["condition"].isin(shown)].reset_index(drop=True)
     if paired.empty:
-        return Section("segmentation", "Segmentation before and after", missing=["No slice contains a perturbed class."])
+        return Section(
+            "segmentation", "Segmentation before and after", missing=["No slice contains a perturbed class."]
+        )
     means = _means(study)
     own = paired[paired["class_name"] == paired["target"]]
     n = own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique"))
@@ -66,7 +70,8 @@ def segmentation(study: Study) -> Section:
         Figure(
             "dice",
             lambda: figures.dice(store, shown),
-            f"Dice of every class, original (hollow) against perturbed (filled). A dot is a slice that contains the class; "
+            "Dice of every class, original (hollow) against perturbed (filled). A dot is a slice that contains the "
+            "class; "
             f"boxes are quartiles, thick lines medians. {said} (slices of the perturbed class).",
             "Boxes and dots of Dice per class, original beside perturbed, one plot a perturbation",
             paired,
@@ -95,7 +100,8 @@ def segmentation(study: Study) -> Section:
         Figure(
             "dice-by-position",
             lambda: figures.dice_by_position(store, shown),
-            "Mean Dice of the perturbed class along the heart, from the first to the last slice with foreground (base to "
+            "Mean Dice of the perturbed class along the heart, from the first to the last slice with foreground (base "
+            "to "
             f"apex, as short-axis MRI is usually stored); dashed: the original; shaded: quartiles. {said}.",
             "Curves of Dice from base to apex, original and perturbed",
             cut,
@@ -104,7 +110,8 @@ def segmentation(study: Study) -> Section:
     tables = [
         Table(
             "dice-mean",
-            "Mean Dice over the same slices, those that contain the class, with 95 % intervals over patients where there "
+            "Mean Dice over the same slices, those that contain the class, with 95 % intervals over patients where "
+            "there "
             "are patients enough",
             pd.DataFrame(
                 {
@@ -127,7 +134,11 @@ def segmentation(study: Study) -> Section:
         [*words, *caution(means)],
         drawn,
         tables,
-        findings=[_fall(study, row) for _, row in means[means["class_name"] == means["target"]].iterrows()],
+        findings=[
+            _fall(study, row)
+            for condition in shown
+            for _, row in means[(means["condition"] == condition) & (means["class_name"] == means["target"])].iterrows()
+        ],
     )
 
 
@@ -202,20 +213,22 @@ def failures(study: Study) -> Section:
     ]
     table = study.table("cases")
     for condition in study.conditions:
-        for row in shares[shares["condition"] == condition].head(3).itertuples():
+        first: Any = shares[shares["condition"] == condition].head(3)
+        for row in first.itertuples():
             cells = pictures.example_cells(store, str(row.case), condition, 4)
             chosen = store.samples.iloc[[s for s, _ in cells]]
             drawn.append(
                 Figure(
                     f"gallery-{_slug(condition)}-{_slug(str(row.case))}",
                     lambda case=str(row.case), c=condition: pictures.gallery(store, case, c),  # type: ignore[misc]
-                    f"“{row.case}” under {condition}: {len(cells)} of {row.samples} slices ({row.share:.0%}), of different "
+                    f"“{row.case}” under {condition}: {len(cells)} of {row.samples} slices ({percent(row.share)}), of "
+                    "different "
                     f"patients where there are. {_LINES}.",
                     f"Perturbed images with outlines, examples of {row.case}",
                     chosen[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
                 )
             )
-    usual = shares.drop_duplicates("condition")
+    usual: Any = shares.drop_duplicates("condition")
     finding = "The most usual outcome is " + ", ".join(
         f"“{row.case}” under {row.condition} ({row.samples} of {totals[row.condition]} slices)"
         for row in usual.itertuples()
@@ -224,12 +237,23 @@ def failures(study: Study) -> Section:
         "failures",
         "Kinds of failure",
         [
-            "What the network made of each perturbed slice, decided from the confusion counts of its prediction. “T + others”: "
-            "the perturbed class T is still found; “T→x”: T is predicted as x, “extreme” where half of it is; “only T”: nothing "
+            "What the network made of each perturbed slice, decided from the confusion counts of its prediction. “T + "
+            "others”: "
+            "the perturbed class T is still found; “T→x”: T is predicted as x, “extreme” where half of it is; “only "
+            "T”: nothing "
             "else is predicted; “error”: none of the rules matched."
         ],
         drawn,
-        [Table("cases-slices", "The kind of failure of every slice", table, table)],
+        [
+            Table(
+                "cases-slices",
+                "How many slices fall into each kind of failure; the files name the kind of every slice",
+                shares[["condition", "case", "samples", "patients"]].assign(
+                    share=[percent(v) for v in shares["share"]]
+                ),
+                table,
+            )
+        ],
         findings=[finding + "."],
     )
 
