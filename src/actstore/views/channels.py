@@ -137,6 +137,7 @@ def frequency_maps(
                 colorbar=(i + 1) % columns == 0 or i == len(groups) - 1,
                 first=i % columns == 0,
                 base=own,
+                label="share of slices",
             )
         )
     return grid(panels, columns, size, hspace=0.14 if columns > 1 else 0.25, vspace=0.25)
@@ -154,7 +155,7 @@ def layer_map(
     colorbar: bool = True,
     first: bool = True,
     base: pd.DataFrame | None = None,
-    label: str = "",
+    label: str,
 ) -> hv.Overlay:
     """Coloured cells at ``row`` and ``channel`` of ``own``, over grey ones for all channels of ``base``."""
     chosen = {"cmap": cmap} if cmap else {}
@@ -163,9 +164,7 @@ def layer_map(
         elements.append(_grey(base))
     told = [name for name in own.columns if name in ("layer", "channel", "count", "samples", "rank", value)]
     shown = own.assign(channel_number=own["channel"])[["channel_number", "row", *told]]
-    elements.append(
-        marks.cells(shown, "channel_number", "row", value, clim=clim, colorbar=colorbar, label=label, **chosen)
-    )
+    elements.append(marks.cells(shown, "channel_number", "row", value, clim=clim, colorbar=colorbar, **chosen))
     widest = int((base if base is not None else own)["channel"].max())
     step = 1 if len(layers) * 13 <= size[1] else -(-len(layers) * 13 // size[1])
     return panel(
@@ -177,7 +176,7 @@ def layer_map(
         yticks=[(i, name) for i, name in enumerate(layers) if i % step == 0],
         yaxis="left" if first else None,
         invert_yaxis=True,
-        xlabel="channel",
+        xlabel=f"channel (colour: {label})",
         ylabel="",
         show_grid=False,
         bokeh={"fontsize": {"title": "12px", "labels": "12px", "xticks": "11px", "yticks": "10px"}},

@@ -94,7 +94,8 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
         row = store.samples.iloc[s]
         title = f"{row['patient']} · frame {row['frame']} · slice {row['slice']}"
         limits = (float(np.nanmin(image)), float(np.nanmax(image)))
-        panels.append(panel([_image(image, GREY, limits), *outlines], (size, size), title=title, **_BARE))
+        small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
+        panels.append(panel([_image(image, GREY, limits), *outlines], (size, size), title=title, **small, **_BARE))
     return grid(panels, max(examples, 1), (size, size), hspace=0.06, vspace=0.12)
 
 

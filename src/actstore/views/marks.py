@@ -157,7 +157,6 @@ def cells(
     clim: tuple[float, float],
     cmap: str = SEQUENTIAL,
     colorbar: bool = True,
-    label: str = "",
 ) -> hv.Rectangles:
     """A coloured cell a row of ``frame``, one wide and high around whole numbers ``x`` and ``y``.
 
@@ -179,7 +178,7 @@ def cells(
             "line_width": 0.5,
             "tools": ["hover"],
             "hover_tooltips": [(name, f"@{{{name}}}") for name in [*others, value]],
-            "colorbar_opts": {"width": 8, "padding": 4, "title": label},
+            "colorbar_opts": {"width": 8, "padding": 4},
         },
         matplotlib={"edgecolor": "white", "linewidth": 0.15, "cbar_width": 0.02, "cbar_padding": 0.02},
     )

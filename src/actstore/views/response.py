@@ -93,6 +93,7 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
                     colorbar=i == len(groups) - 1,
                     first=i % 3 == 0,
                     base=shown,
+                    label="slope",
                 )
             )
     return grid(panels, min(3, len(groups)), size, hspace=0.14, vspace=0.25)
