@@ -115,8 +115,8 @@ def made_up_tables(
         "general-specific",
         [row | {"case": case} | rests for row in by_layer for case in cases],
         correlation=between(-0.4, 1.0),
-        gained=lambda n: rng.integers(0, 3, n),
-        lost=lambda n: rng.integers(0, 3, n),
+        gained=lambda n: rng.choice(["", "5"], n),
+        lost=lambda n: rng.choice(["", "6"], n),
     )
     put(
         "heterogeneity",
@@ -131,10 +131,10 @@ def made_up_tables(
     put(
         "leave-one-out",
         [row | {"patient": p, "samples": 9 * len(patients) - 9} for row in by_layer for p in patients],
-        lost=lambda n: rng.integers(0, 3, n),
+        lost=lambda n: rng.choice(["", "2", "0, 13"], n),
     )
     out = tables["leave-one-out"]
-    tables["leave-one-out"] = out.assign(shared=7 - out["lost"], gained=out["lost"])
+    tables["leave-one-out"] = out.assign(shared=7 - out["lost"].str.count(r"\d+"), gained=out["lost"])
     put("regions", [row | rests | {"stride": 2.0} for row in by_channel], mad=between(0.1, 0.3))
     parts = rng.dirichlet([4, 2, 3], len(tables["regions"]))
     for k, kind in enumerate(("inside", "rim", "outside")):
@@ -219,7 +219,7 @@ def made_up_tables(
         p=between(0, 0.3),
         q=between(0, 0.3),
         frequency=between(0, 1),
-        frequency_rank=lambda n: rng.permutation(n) + 1,
-        association_rank=lambda n: rng.permutation(n) + 1,
+        frequency_rank=lambda n: rng.integers(1, 8, n),
+        association_rank=lambda n: rng.integers(1, 8, n),
     )
     return tables

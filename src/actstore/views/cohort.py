@@ -225,6 +225,16 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
     return grid(panels, columns, size, hspace=0.6 if columns == 3 else 0.2, vspace=0.6)
 
 
+def kept_share(table: pd.DataFrame) -> pd.Series[float]:
+    """Of the most frequent channels over all patients, the share that stays: of columns ``shared`` and ``lost``.
+
+    ``lost`` names the channels that go, as "0, 6".
+    """
+    lost = table["lost"].astype(str).str.count(r"\d+")
+    whole = table["shared"] + lost
+    return (table["shared"] / whole.where(whole > 0)).astype(float)
+
+
 def leave_one_out(table: pd.DataFrame) -> hv.Layout:
     """How many of a layer's most frequent channels stay when one patient is left out: layer x patient.
 
@@ -238,8 +248,7 @@ def leave_one_out(table: pd.DataFrame) -> hv.Layout:
     conditions = list(dict.fromkeys(table["condition"]))[:_SHOWN]
     columns = 3 if len(patients) <= 20 else 1
     size = ((250 if columns == 3 else WIDTH - 150), max(14 * len(names), 90))
-    kept = table["shared"] + table["lost"]
-    table = table.assign(kept=(table["shared"] / kept.where(kept > 0)).round(3))
+    table = table.assign(kept=kept_share(table).round(3))
     panels = []
     for i, condition in enumerate(conditions):
         own = table[table["condition"] == condition]

@@ -222,7 +222,7 @@ def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -
                 title=f"{condition} · {int(found.sum())} of {len(own)}",
                 ylim=(-reach, reach),
                 xlim=(0, float(own["frequency_rank"].max()) + 1),
-                xlabel="rank by frequency (1 most often in the top)",
+                xlabel="rank by frequency in the layer",
                 ylabel="correlation with loss of Dice" if i % 3 == 0 else "",
             )
         )

@@ -14,13 +14,16 @@ def certainty(study: Study) -> Section:
     colours = study.colours
     table = study.ask("certainty", missing)
     if table is not None:
-        width = (table["high"] - table["low"]).median()
-        sure = table[table["selected"] >= 0.95]
+        order = table[table["frequency"] > 0].sort_values("frequency", ascending=False, kind="stable")
+        chosen = order.groupby(["condition", "layer"], sort=False).head(study.findings.most)
+        width = (chosen["high"] - chosen["low"]).median()
+        sure = chosen[chosen["selected"] >= 0.95]
         if width == width:
             findings.append(
-                f"The 95 % interval of a channel's frequency is {number(width)} wide (median); {len(sure)} of "
-                f"{len(table)} "
-                f"channels chosen as most frequent are chosen in at least 95 % of resamples of the patients."
+                f"{len(sure)} of {len(chosen)} most frequent channels ({study.findings.most} of each layer and "
+                "perturbation) are found again in at least 95 % of resamples of the patients; the 95 % interval of "
+                "their "
+                f"frequency is {number(width)} wide (median)."
             )
         drawn.append(
             Figure(
@@ -33,13 +36,15 @@ def certainty(study: Study) -> Section:
                 table,
             )
         )
-        shown = table[["layer", "channel", "condition", "samples"]].assign(
-            frequency=with_interval(table, "frequency", "low", "high"), selected=table["selected"]
+        shown = chosen[["layer", "channel", "condition", "samples"]].assign(
+            frequency=with_interval(chosen, "frequency", "low", "high"), selected=chosen["selected"]
         )
-        order = table.sort_values(["selected", "frequency"], ascending=False, kind="stable").index
         tables.append(
             Table(
-                "certainty-selected", "The surest channels: frequency and share of resamples", shown.loc[order], table
+                "certainty-selected",
+                "The least sure of the most frequent channels: frequency, and the share of resamples that choose them",
+                shown.sort_values("selected", kind="stable"),
+                table,
             )
         )
         words += caution(table)
@@ -107,7 +112,7 @@ def patients(study: Study) -> Section:
         words += caution(table)
     out = study.ask("leave-one-out", missing)
     if out is not None:
-        kept = out["shared"] / (out["shared"] + out["lost"])
+        kept = groups.kept_share(out)
         worst = out.iloc[int(kept.to_numpy().argmin())]
         words.append(
             f"Leaving one patient out keeps {percent(kept.mean())} of a layer's most frequent channels on average, at "

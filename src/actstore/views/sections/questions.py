@@ -182,12 +182,13 @@ def association(study: Study) -> Section:
     findings = []
     if len(tested):
         found = tested[tested["q"] < figures.SIGNIFICANT]
-        often = tested[tested["frequency_rank"] <= 20]
+        often = tested[tested["frequency_rank"] <= study.findings.top]
         both = int((often["q"] < figures.SIGNIFICANT).sum())
         findings.append(
             f"For {len(found)} of {len(tested)} pairs of channel and perturbation, MAD goes with the loss of Dice "
             "within "
-            f"patients (false discovery rate 5 %); so do {both} of the {len(often)} that respond most often."
+            f"patients (false discovery rate 5 %); so do {both} of the {len(often)} that are "
+            f"among the {study.findings.top} most frequent of their layer."
         )
     first = own.assign(size=own["correlation"].abs()).sort_values("size", ascending=False, kind="stable")
     shown = first[["layer", "channel", "condition", "samples"]].assign(
