@@ -26,7 +26,8 @@ COLUMNS = {
     "frequency": "layer,condition,target,channel,count,rank",
     "dice": "patient,frame,slice,condition,target,class_name,dice",
     "cases": "patient,frame,slice,condition,target,case",
-    "mad": "layer,module,patient,frame,slice,condition,transform,target,strength,channel,mad,mse,standardised,network_rank",
+    "mad": "layer,module,patient,frame,slice,condition,transform,target,strength,channel,mad,mse,"
+    "standardised,network_rank",
 }
 
 

@@ -1,20 +1,38 @@
-"""Summaries, figure, report and demo."""
+"""The report: what it says against the store, its files, and the demo that ends with it."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import actstore
-from actstore import analysis
+from actstore import analysis, findings
 from actstore.demo import run_demo
-from actstore.errors import ActstoreError
+from actstore.errors import ActstoreError, StoreError
+from actstore.findings import Findings
+from actstore.store import MissingBlocksWarning
 from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
-from actstore.views import frequency_map
+from actstore.views.page import Study, as_html, number, percent, with_interval
 from actstore.views.report import write_report
+from actstore.views.sections import SECTIONS
+from actstore.views.sections.segmentation import _fall
+from conftest import WriteSpec
+from frames import made_up_tables
+
+
+@pytest.fixture(scope="module")
+def report(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(actstore.open(tiny_store), tmp_path_factory.mktemp("report") / "report.html")
+
+
+def plain(page: str) -> str:
+    """The words of a page, without scripts, styles and tags."""
+    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(script|style).*?</\1>", " ", page)).split())
 
 
 def test_dice_compares_the_same_slices(tiny_store: Path) -> None:
@@ -29,27 +47,151 @@ def test_dice_compares_the_same_slices(tiny_store: Path) -> None:
         assert row.perturbed == pytest.approx(float(values.sel(condition=row.condition).mean()))
 
 
-def test_a_report_asks_nothing_of_a_network(tiny_store: Path, tmp_path: Path) -> None:
+def test_a_report_holds_everything_itself(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    own = re.sub(r"(?s)<script>.*?</script>", "", page)
+    assert not re.findall(r"\ssrc=\"(?!data:)", own)
+    assert not [href for href in re.findall(r"href=\"([^\"]*)\"", own) if not re.match(r"#|data:|report_data/", href)]
+    assert "url(" not in own
+    assert "@import" not in own
+    assert page.count("/* BEGIN bokeh.min.js */") <= 1
+    assert "https://cdn" not in own
+
+
+def test_numbers_of_the_page_are_those_of_the_store(report: Path, tiny_store: Path) -> None:
     store = actstore.open(tiny_store)
-    page = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    assert "url(" not in page
-    for row in original_dice(store).itertuples():
-        assert f"{row.dice:.3f}" in page
-    assert set(case_summary(store)["case"]) <= set(re.findall(r"<td>([^<]*)</td>", page))
+    words = plain(report.read_text(encoding="utf-8"))
+    for dice in original_dice(store).itertuples():
+        assert f"{dice.class_name} {dice.dice:.3f}" in words
+    means = dice_summary(store)
+    for row in means[means["samples"] > 0].itertuples():
+        assert number(row.original) in words
+        assert number(row.perturbed) in words
+    for case in case_summary(store).itertuples():
+        assert f"“{case.case}” under {case.condition}" in words
+    assert f"{len(store.samples)} samples" in words
+    assert f"{len(store.layers)} layers" in words
     assert list(frequency_summary(store)["layer"]) == list(store.layers.index)
+    assert "too few for intervals" in words, "two patients"
 
 
-def test_a_map_shows_the_share_of_samples(tiny_store: Path) -> None:
+def test_every_figure_lies_beside_the_page_with_its_data(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    keys = re.findall(r"<figure id=\"figure-([^\"]*)\"", page)
+    assert len(keys) == len(set(keys)) >= 10
+    folder = report.with_name("report_data")
+    for key in keys:
+        assert all((folder / f"{key}.{ending}").stat().st_size for ending in ("png", "svg", "csv", "parquet"))
+        pd.testing.assert_frame_equal(
+            pd.read_csv(folder / f"{key}.csv", keep_default_na=True).head(3),
+            pd.read_parquet(folder / f"{key}.parquet").head(3),
+            check_dtype=False,
+        )
+    for part in re.findall(r"(?s)<figure.*?</figure>", page):
+        assert re.search(r"alt=\"[^\"]{10,}\"", part)
+        assert re.search(r"<b>Figure \d+\.</b> .{20,}", part)
+        assert re.search(r"n = |n above|: \d+ slices|of \d+ slices", part), "on how much it rests"
+        json.loads(re.search(r"(?s)data-figure>(.*?)</script>", part)[1])  # type: ignore[index]
+
+
+def test_a_question_without_an_answer_is_one_line(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    for key in ("controls", "dose"):
+        section = re.search(rf"(?s)<section id=\"{key}\">(.*?)</section>", page)
+        assert section is not None
+        assert "<figure" not in section[1]
+        assert section[1].count("Not in this store: ") >= 1
+
+
+def test_with_every_table_every_section_has_figures(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = actstore.open(tiny_store)
-    panels = list(frequency_map(store, top=1))
-    assert len(panels) == len(store.conditions) - 1
-    for condition, panel in zip(store.conditions.index[1:], panels, strict=True):
-        share = panel.dimension_values("share", flat=False)
-        assert share.shape == (len(store.layers), max(store.layers["channels"]))
-        n = int(store.applicable.sel(condition=condition).sum())
-        assert f"n = {n} samples" in panel.label
-        np.testing.assert_allclose(np.nansum(share, axis=1), 1.0 if n else 0.0, err_msg="one top channel a sample")
+    patients = sorted(store.samples["patient"].unique())
+    made = made_up_tables(store.layers["channels"].to_dict(), ("LV", "RV"), ("RV", "MYO", "LV"), patients)
+    for name, table in made.items():
+        monkeypatch.setitem(findings.TABLES, name, lambda _, table=table: table)
+    study = Study(store, Findings(store))
+    for key, make in SECTIONS.items():
+        section = make(study)
+        assert section.key == key
+        assert section.figures, key
+        assert not section.missing, key
+    page = write_report(store, tmp_path / "all.html").read_text(encoding="utf-8")
+    assert "Not in this store" not in page
+    assert (tmp_path / "all_data" / "association.svg").exists()
+    assert len(page) < 15_000_000
+    few = made["dice-mean"].iloc[0]["note"]
+    assert few in plain(page)
+
+
+def test_words_claim_no_more_than_the_numbers(tiny_store: Path) -> None:
+    study = Study(actstore.open(tiny_store))
+    row = {"class_name": "LV", "condition": "brightness(LV, 0.1)", "original": 0.9, "perturbed": 0.5}
+    row |= {"samples": 80, "patients": 6, "note": "", "change_low": -0.5, "change_high": -0.3}
+    said = _fall(study, pd.Series(row))
+    assert said.startswith(
+        "Darkening LV to 10 % lowers the Dice of LV from 0.90 to 0.50 (mean over 80 slices of 6 patients"
+    )
+    assert "95 % interval of the change −0.50 to −0.30" in said
+    unsure = _fall(study, pd.Series(row | {"change_high": 0.1}))
+    assert "does not measurably change" in unsure
+    few = {"change_low": np.nan, "change_high": np.nan, "patients": 2, "note": "2 patients: too few for an interval"}
+    said = _fall(study, pd.Series(row | few))
+    assert "changes the Dice of LV from 0.90 to 0.50" in said
+    assert said.endswith("(mean over 80 slices of 2 patients; 2 patients: too few for an interval).")
+
+
+def test_numbers_are_written_for_readers() -> None:
+    assert [number(v) for v in (0.0, -0.123, 0.004, np.nan, 12345.0, 2e-6)] == [
+        "0.00", "−0.12", "0.004", "–", "1.234e+04", "2e−06",
+    ]  # fmt: skip
+    assert percent(0.256) == "26 %"
+    frame = pd.DataFrame({"a": [1.0, 2.0], "a_low": [0.5, np.nan], "a_high": [1.5, np.nan]})
+    assert with_interval(frame, "a") == ["1.00 (0.50 to 1.50)", "2.00"]
+    html = as_html(pd.DataFrame({"name": ["<b>"], "some_number": [3]}))
+    assert "&lt;b&gt;" in html
+    assert '<th scope="col" class="n">some number</th>' in html
+
+
+def test_statistics_alone_leave_out_the_maps(write_spec: WriteSpec, tmp_path: Path) -> None:
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    spec = write_spec(tmp_path, store__keep="statistics", data__patients=["patient001"])
+    store = actstore.open(capture(load_spec(spec), cluster="inline", device="cpu").store)
+    section = SECTIONS["activations"](Study(store))
+    assert not section.figures
+    assert 'store.keep = "statistics"' in section.missing[0]
+
+
+def test_an_unfinished_store_says_what_is_missing(tiny_copy: Path, tmp_path: Path) -> None:
+    record = next((tiny_copy / "committed").glob("c.*"))
+    record.unlink()
+    with pytest.warns(MissingBlocksWarning):
+        store = actstore.open(tiny_copy)
+    page = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 of 4 volumes are missing" in page
+
+
+def test_a_report_that_cannot_be_written_says_so(tiny_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="choose another -o"):
+        write_report(actstore.open(tiny_store), tmp_path / "file" / "report.html")
+
+
+def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from actstore.views.render import drawing_aside
+
+    study = Study(actstore.open(tiny_copy))
+    shutil.rmtree(tiny_copy)
+    with (
+        drawing_aside(study, tmp_path, ["images"]) as collect,
+        pytest.raises(StoreError, match=r"were not drawn: .*tiny\.zarr"),
+    ):
+        collect()
 
 
 def test_the_demo_ends_with_tables_figure_report_and_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

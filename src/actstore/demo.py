@@ -76,9 +76,10 @@ def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: in
     text.show_frame(
         frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"
     )
-    from actstore.views.figures import frequency_map, save_png
+    from actstore.views import frequency
+    from actstore.views.export import save_png
     from actstore.views.report import write_report
 
-    figure = save_png(frequency_map(store), folder / "frequency.png")
+    figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
     report = write_report(store, folder / "report.html")
     text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}")

@@ -1,5 +1,36 @@
-"""Figures of a store as HoloViews objects, and the report made of them."""
+"""Figures of a store and of its tables as HoloViews objects, and the report made of them."""
 
-from actstore.views.figures import frequency_map
+from actstore.views.channels import frequency, layers
+from actstore.views.cohort import comparison, general_specific, heterogeneity, leave_one_out
+from actstore.views.evidence import association, certainty, controls, noise, sensitivity, stability
+from actstore.views.images import activation, gallery, inputs
+from actstore.views.response import dose, dose_cases, dose_channels, regions
+from actstore.views.segmentation import cases, dice, dice_by_patient, dice_by_position, dice_change, dice_cumulative
 
-__all__ = ["frequency_map"]
+__all__ = [
+    "activation",
+    "association",
+    "cases",
+    "certainty",
+    "comparison",
+    "controls",
+    "dice",
+    "dice_by_patient",
+    "dice_by_position",
+    "dice_change",
+    "dice_cumulative",
+    "dose",
+    "dose_cases",
+    "dose_channels",
+    "frequency",
+    "gallery",
+    "general_specific",
+    "heterogeneity",
+    "inputs",
+    "layers",
+    "leave_one_out",
+    "noise",
+    "regions",
+    "sensitivity",
+    "stability",
+]

@@ -1,67 +1,86 @@
-"""One self-contained HTML page about a store."""
+"""One self-contained HTML page about a store, and a folder of its data and figures beside it."""
 
 from __future__ import annotations
 
-import base64
-import tempfile
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
+from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.errors import StoreError
-from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
+from actstore.findings import Findings
 from actstore.units import human_bytes
-from actstore.views.figures import frequency_map, save_png
+from actstore.views import export
+from actstore.views.page import ROWS, Study, as_html
+from actstore.views.render import Rendered, drawing_aside, rendered
+from actstore.views.sections import OF_THE_STORE, SECTIONS
 
 if TYPE_CHECKING:
     from actstore.store import Store
 
 
-def write_report(store: Store, output: Path) -> Path:
-    """Write summary, Dice, kinds of failure, channel frequencies and provenance of ``store`` to ``output``.
+def write_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
+    """Write what ``store`` answers to ``output``, and the data and figures to the folder ``<name>_data`` beside it.
 
-    The page holds its style and figures itself and asks nothing of any network.
+    The page holds its style, its script and its figures itself and asks nothing of any network. A question that the
+    store was not captured for is named with what its spec would need. On more than one core, a second process draws
+    part of it meanwhile.
+
+    Parameters
+    ----------
+    findings
+        Those of ``store``, where some are computed already.
 
     Raises
     ------
     StoreError
         if the store has no committed block, or ``output`` cannot be written.
     """
-    if not store.parts:
-        raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
-    environment = Environment(loader=PackageLoader("actstore.views"), autoescape=select_autoescape())
-    layers = store.layers.reset_index()
-    layers["size"] = ["×".join(map(str, size)) for size in layers["size"]]
-    layers["bytes"] = [human_bytes(n) for n in layers["bytes"]]
-    page = environment.get_template("report.html.j2").render(
-        store=store,
-        patients=store.samples["patient"].nunique(),
-        size=human_bytes(store.nbytes),
-        original=_table(original_dice(store)),
-        dice=_table(dice_summary(store)),
-        cases=_table(case_summary(store)),
-        frequency=_table(frequency_summary(store)),
-        layers=_table(layers),
-        figure=_embedded(store),
-        fingerprint=store.attributes["fingerprint"],
-        versions=store.attributes["versions"],
-    )
+    study = Study(store, findings)
+    folder = output.with_name(f"{output.stem}_data")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        done: dict[str, Rendered] = {}
+        with contextlib.ExitStack() as stack:
+            aside = set(OF_THE_STORE) if (os.cpu_count() or 1) > 1 else set()
+            collect = stack.enter_context(drawing_aside(study, folder, sorted(aside))) if aside else dict
+            done |= {key: rendered(SECTIONS[key](study), folder) for key in SECTIONS if key not in aside}
+            done |= collect()
+        output.write_text(_page(study, [done[key] for key in SECTIONS], folder), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{output} cannot be written: {error.strerror or error}; choose another -o") from error
     return output
 
 
-def _table(frame: pd.DataFrame) -> Markup:
-    return Markup(frame.to_html(index=False, border=0, float_format=lambda x: f"{x:.3f}", na_rep="–"))
-
-
-def _embedded(store: Store) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        png = save_png(frequency_map(store), Path(folder) / "frequency.png")
-        return base64.b64encode(png.read_bytes()).decode()
+def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
+    store = study.store
+    layers = store.layers.reset_index()
+    layers["size"] = ["×".join(map(str, size)) for size in layers["size"]]
+    layers["bytes"] = [human_bytes(n) for n in layers["bytes"]]
+    environment = Environment(loader=PackageLoader("actstore.views"), autoescape=select_autoescape(), trim_blocks=True)
+    source = environment.loader
+    assert source is not None
+    style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
+    patients = store.samples["patient"].nunique()
+    return environment.get_template("report.html.j2").render(
+        store=store,
+        name=str(store.path).rstrip("/").rpartition("/")[2],
+        patients=patients,
+        size=human_bytes(store.nbytes),
+        summary=[sentence for section in sections for sentence in section.findings],
+        sections=sections,
+        fewest=FEWEST_PATIENTS,
+        numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
+        folder=folder.name,
+        rows=ROWS,
+        layers=as_html(layers),
+        fingerprint=store.attributes["fingerprint"],
+        versions=store.attributes["versions"],
+        style=style,
+        script=script,
+        bokeh=Markup(export.bokeh_script()),
+    )

@@ -1,0 +1,276 @@
+"""How sure, compared with what, and whether it matters: figures of tables over channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+
+from actstore.views import marks
+from actstore.views.theme import INK, NEUTRAL, PALETTE, grid, panel
+
+#: Below which q a result is marked, as everywhere in the tables.
+SIGNIFICANT = 0.05
+_SHOWN = 6
+
+
+def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
+    """The most frequent top channel of each layer with its 95 % interval; its number stands beside the interval.
+
+    Filled where bootstrap resamples of the patients choose the same channel among the most frequent in at least 95 %.
+
+    Parameters
+    ----------
+    table
+        columns ``layer, condition, target, channel, frequency, low, high, selected``.
+    colours
+        class name to colour, here as in every figure; by default in order of appearance.
+    """
+    first = (
+        table.sort_values("frequency", ascending=False, kind="stable")
+        .drop_duplicates(["condition", "layer"])
+        .sort_index()
+    )
+
+    def draw(own: pd.DataFrame, colour: str) -> list[Any]:
+        sure = own["selected"] >= 0.95
+        told = own[["x", "y", "layer", "channel", "samples", "patients", "frequency", "selected"]].round(3)
+        text = own.assign(
+            x=own[["high", "frequency"]].max(axis=1).clip(upper=1.0) + 0.02, text=own["channel"].astype(str)
+        )
+        return [
+            marks.intervals(own, "y", "low", "high", colour, across=True),
+            marks.dots(told[sure], "x", "y", colour, size=7),
+            marks.dots(told[~sure], "x", "y", colour, hollow=True, size=7),
+            marks.words(text, "x", "y", "text"),
+        ]
+
+    return _by_layer(first, "frequency", draw, colours, xlabel="share of samples in the top", xlim=(0, 1.12))
+
+
+def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
+    """How alike the most frequent channels of a layer are over resamples of the patients: mean and 95 % interval.
+
+    Parameters
+    ----------
+    table
+        columns ``layer, condition, target, k, most, overlap, low, high``; filled for the largest ``most``, hollow else.
+    """
+    largest = table["most"].max()
+
+    def draw(own: pd.DataFrame, colour: str) -> list[Any]:
+        told = own[["x", "y", "layer", "k", "most", "overlap", "samples", "patients"]].round(3)
+        wide = own["most"] == largest
+        return [
+            marks.intervals(own, "y", "low", "high", colour, across=True),
+            marks.dots(told[~wide], "x", "y", colour, hollow=True, size=7),
+            marks.dots(told[wide], "x", "y", colour, size=7),
+        ]
+
+    label = f"overlap (filled: {largest} most frequent)" if table["most"].nunique() > 1 else "overlap"
+    return _by_layer(table, "overlap", draw, colours, xlabel=label, xlim=(-0.02, 1.04))
+
+
+def sensitivity(table: pd.DataFrame) -> hv.Layout:
+    """Overlap with the chosen setting for other numbers of top (``k``) and most frequent channels: mean over layers."""
+    mean = table.groupby(["condition", "k", "most"], sort=False, as_index=False)["overlap"].mean()
+    conditions = list(dict.fromkeys(mean["condition"]))[:_SHOWN]
+    ks, mosts = (sorted(mean[name].unique()) for name in ("k", "most"))
+    size = (250, max(26 * len(mosts), 90))
+    panels = []
+    for i, condition in enumerate(conditions):
+        own = mean[mean["condition"] == condition]
+        own = own.assign(x=own["k"].map(ks.index), y=own["most"].map(mosts.index), overlap=own["overlap"].round(3))
+        text = own.assign(text=[f"{value:.2f}" for value in own["overlap"]])
+        panels.append(
+            panel(
+                [
+                    marks.cells(
+                        own[["x", "y", "overlap", "k", "most"]], "x", "y", "overlap", clim=(0, 1), colorbar=False
+                    ),
+                    *(
+                        marks.words(
+                            text[(text["overlap"] > 0.6) == light], "x", "y", "text", align="center", colour=ink
+                        )
+                        for light, ink in ((True, INK), (False, "#ffffff"))
+                    ),
+                ],
+                size,
+                title=condition,
+                xlim=(-0.5, len(ks) - 0.5),
+                ylim=(-0.5, len(mosts) - 0.5),
+                xticks=[(j, str(k)) for j, k in enumerate(ks)],
+                yticks=[(j, str(m)) for j, m in enumerate(mosts)],
+                xlabel="channels that count as top, k",
+                ylabel="most frequent, n" if i % 3 == 0 else "",
+                show_grid=False,
+            )
+        )
+    return grid(panels, 3, size)
+
+
+def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
+    """Effect of each channel against its control, by layer; filled where class-sensitive.
+
+    Parameters
+    ----------
+    table
+        columns ``layer, condition, target, channel, mad, control, effect, q, sensitive``.
+    """
+
+    def draw(own: pd.DataFrame, colour: str) -> list[Any]:
+        sensitive = own["sensitive"].astype(bool)
+        told = own[["x", "y", "layer", "channel", "mad", "control", "effect", "q", "samples", "patients"]]
+        told = told.assign(y=told["y"] + _spread(told["layer"])).round(4)
+        return [
+            marks.rule(x=0.0),
+            marks.dots(told[~sensitive], "x", "y", NEUTRAL, hollow=True, size=4),
+            marks.dots(told[sensitive], "x", "y", colour, size=4.5),
+        ]
+
+    low, high = (float(v) for v in np.nanquantile(table["effect"], [0.0, 1.0]))
+    reach = max(high - low, 0.1) * 0.05
+    limits = (min(low, 0.0) - reach, max(high, 0.0) + reach)
+    return _by_layer(table, "effect", draw, colours, xlabel="effect against the control", xlim=limits)
+
+
+def noise(
+    table: pd.DataFrame, layers: pd.DataFrame | None = None, colours: Mapping[str, str] | None = None
+) -> hv.Overlay:
+    """MAD of the repeats by layer: largest channel; beside it the mean MAD of the perturbations, on a log scale.
+
+    A repeat without any difference lies on the lower edge.
+
+    Parameters
+    ----------
+    table
+        columns ``layer, channel, condition, mad, largest`` of the repeats.
+    layers
+        the table of the same name, to compare with.
+    """
+    names = list(dict.fromkeys(table["layer"]))
+    positive = table["largest"][table["largest"] > 0]
+    above = [] if layers is None else [layers["mad"].max()]
+    floor = float(positive.min()) / 3 if len(positive) else 1e-9
+    elements: list[Any] = []
+    for i, (condition, own) in enumerate(table.groupby("condition", sort=False)):
+        largest = own.groupby("layer", sort=False)["largest"].max().reindex(names).clip(lower=floor)
+        elements.append(
+            marks.line(
+                np.arange(len(names)), np.log10(largest.to_numpy()), INK, label=f"{condition}, largest", dashed=i > 0
+            )
+        )
+    if layers is not None:
+        colours = colours or _in_order(layers)
+        for condition, own in list(layers.groupby("condition", sort=False))[:_SHOWN]:
+            x = own["layer"].map(names.index).to_numpy()
+            elements.append(
+                marks.line(
+                    x, np.log10(own["mad"].clip(lower=floor)), colours[str(own["target"].iloc[0])], label=str(condition)
+                )
+            )
+    step = -(-len(names) // 21)
+    # Logarithms on an even axis: matplotlib's logarithmic axes do not keep an aspect.
+    lowest, highest = np.log10(floor), np.log10(max([*above, float(table["largest"].max()), floor * 10]))
+    return panel(
+        elements,
+        (640, 260),
+        ylim=(lowest - 0.3, highest + 0.5),
+        yticks=[(e, f"1e{e}") for e in range(int(np.floor(lowest)), int(np.ceil(highest)) + 1)],
+        xlim=(-0.5, len(names) - 0.5),
+        xticks=[(i, name) for i, name in enumerate(names) if i % step == 0],
+        xrotation=90,
+        xlabel="layer",
+        ylabel="MAD (log scale)",
+        show_legend=True,
+        bokeh={"legend_position": "right"},
+        matplotlib={"legend_position": "right"},
+    )
+
+
+def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
+    """Association of each channel's MAD with the loss of Dice, against its rank by top-k frequency; filled: q < 0.05.
+
+    Parameters
+    ----------
+    table
+        columns ``layer, condition, target, class_name, channel, correlation, q, frequency, frequency_rank,
+        association_rank``; drawn for the perturbed class.
+    """
+    own_class = table[table["class_name"] == table["target"]]
+    colours = colours or _in_order(table)
+    conditions = list(dict.fromkeys(own_class["condition"]))[:_SHOWN]
+    size = (250, 240)
+    panels = []
+    for i, condition in enumerate(conditions):
+        own = own_class[own_class["condition"] == condition]
+        found = own["q"] < SIGNIFICANT
+        told = own[["frequency_rank", "correlation", "layer", "channel", "frequency", "association_rank", "q"]].round(4)
+        colour = colours[str(own["target"].iloc[0])]
+        reach = max(1.05 * float(own["correlation"].abs().max()), 0.1)
+        panels.append(
+            panel(
+                [
+                    marks.rule(y=0.0),
+                    marks.dots(told[~found], "frequency_rank", "correlation", NEUTRAL, hollow=True, size=4),
+                    marks.dots(told[found], "frequency_rank", "correlation", colour, size=5),
+                ],
+                size,
+                title=f"{condition} · {int(found.sum())} of {len(own)}",
+                ylim=(-reach, reach),
+                xlim=(0, float(own["frequency_rank"].max()) + 1),
+                xlabel="rank by frequency in the layer",
+                ylabel="correlation with loss of Dice" if i % 3 == 0 else "",
+            )
+        )
+    return grid(panels, 3, size)
+
+
+def _by_layer(
+    table: pd.DataFrame,
+    value: str,
+    draw: Callable[[pd.DataFrame, str], list[Any]],
+    colours: Mapping[str, str] | None,
+    *,
+    xlabel: str,
+    xlim: tuple[float, float],
+) -> hv.Layout:
+    """One plot a condition, layers running down, ``value`` across; ``draw`` gets the rows with columns x and y."""
+    colours = colours or _in_order(table)
+    names = list(dict.fromkeys(table["layer"]))
+    conditions = list(dict.fromkeys(table["condition"]))[:_SHOWN]
+    size = ({1: 480, 2: 370}.get(len(conditions), 255), max(min(15 * len(names), 900), 90))
+    step = -(-len(names) * 13 // size[1])
+    panels = []
+    for i, condition in enumerate(conditions):
+        own = table[table["condition"] == condition]
+        own = own.assign(x=own[value].astype(float), y=own["layer"].map(names.index).astype(float))
+        panels.append(
+            panel(
+                draw(own[own["x"].notna()], colours[str(own["target"].iloc[0])]),
+                size,
+                title=condition,
+                xlim=xlim,
+                ylim=(-0.7, len(names) - 0.3),
+                yticks=[(j, name) for j, name in enumerate(names) if j % step == 0],
+                yaxis="left" if i % 3 == 0 else None,
+                invert_yaxis=True,
+                xlabel=xlabel,
+                ylabel="",
+                show_grid=True,
+            )
+        )
+    return grid(panels, 3, size, hspace=0.14, vspace=0.25)
+
+
+def _spread(layer: pd.Series[str]) -> Any:
+    """Small steps up and down, that the channels of a layer do not all lie on one line."""
+    number = layer.groupby(layer, sort=False).cumcount().to_numpy()
+    return (number * 0.618 % 1 - 0.5) * 0.6
+
+
+def _in_order(table: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(dict.fromkeys(table["target"]), PALETTE * len(table), strict=False))

@@ -1,0 +1,236 @@
+"""Pictures: inputs, predictions and activation maps, with the outlines of what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import holoviews as hv
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.errors import StoreError
+from actstore.views.selection import best_slice, picture, target_of, typical_sample, window
+from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, grid, panel, styled, tint
+
+if TYPE_CHECKING:
+    from actstore.store import Store
+
+_BARE: dict[str, Any] = {"xaxis": None, "yaxis": None, "invert_yaxis": True, "show_grid": False}
+
+
+def inputs(
+    store: Store, condition: str, sample: int | None = None, *, difference: bool = True, size: int = 278
+) -> hv.Layout:
+    """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
+
+    Parameters
+    ----------
+    condition
+        name of a perturbation.
+    sample
+        number of the sample; by default that of median change in Dice.
+    difference
+        also show perturbed - original, around 0.
+    size
+        pixels a side.
+
+    Raises
+    ------
+    StoreError
+        if the condition is unknown, or does not apply to the sample.
+    """
+    c = _condition(store, condition)
+    sample = typical_sample(store, condition) if sample is None else sample
+    if not bool(store.applicable[sample, c]):
+        target = target_of(store, condition)
+        raise StoreError(f"sample {sample} has no {condition!r}: it does not contain {target}; choose another sample")
+    found = picture(store, sample, [0, c])
+    label, image, prediction = found["label"], found["image"], found["prediction"]
+    rows, columns = window(np.stack([label, *prediction]))
+    label, image, prediction = label[rows, columns], image[:, rows, columns], prediction[:, rows, columns]
+    limits = (float(np.nanmin(image)), float(np.nanmax(image)))
+    panels = [
+        panel(
+            [_image(image[i], GREY, limits), *_outlines(store, label, prediction[i])],
+            (size, size),
+            title=title,
+            **_BARE,
+        )
+        for i, title in enumerate(("original", condition))
+    ]
+    if difference:
+        change = image[1] - image[0]
+        most = float(np.nanmax(np.abs(change))) or 1.0
+        drawn = _image(change, DIVERGING, (-most, most), colorbar=True)
+        panels.append(panel([drawn, *_outlines(store, label)], (size, size), title="perturbed − original", **_BARE))
+    return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
+
+
+def gallery(store: Store, case: str, condition: str | None = None, *, examples: int = 4, size: int = 220) -> hv.Layout:
+    """Perturbed inputs of one kind of failure, with outlines of truth (solid) and prediction (dashed).
+
+    Examples come from as many patients as there are, in the order of the store.
+
+    Parameters
+    ----------
+    case
+        as :attr:`actstore.store.Store.cases` names it.
+    condition
+        of this perturbation only.
+
+    Raises
+    ------
+    StoreError
+        if no prediction is of that case.
+    """
+    cells = example_cells(store, case, condition, examples)
+    panels = []
+    for s, c in cells:
+        found = picture(store, s, [c])
+        rows, columns = window(np.stack([found["label"], *found["prediction"]]))
+        image = found["image"][0][rows, columns]
+        outlines = _outlines(store, found["label"][rows, columns], found["prediction"][0][rows, columns])
+        row = store.samples.iloc[s]
+        title = f"{row['patient']} · frame {row['frame']} · slice {row['slice']}"
+        limits = (float(np.nanmin(image)), float(np.nanmax(image)))
+        small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
+        panels.append(panel([_image(image, GREY, limits), *outlines], (size, size), title=title, **small, **_BARE))
+    return grid(panels, max(examples, 1), (size, size), hspace=0.06, vspace=0.12)
+
+
+def example_cells(store: Store, case: str, condition: str | None = None, examples: int = 4) -> list[tuple[int, int]]:
+    """(sample, condition) numbers of up to ``examples`` predictions of a case, of different patients first."""
+    found = store.cases.values == case
+    if condition is not None:
+        found &= (np.arange(found.shape[1]) == _condition(store, condition))[None, :]
+    cells = np.argwhere(found)
+    if len(cells) == 0:
+        under = f" under {condition}" if condition else ""
+        known = ", ".join(sorted({str(name) for name in np.unique(store.cases.values)} - {""}))
+        raise StoreError(f"no prediction{under} is of case {case!r}: there are {known}")
+    patients = store.samples["patient"].to_numpy()[cells[:, 0]]
+    seen: dict[str, int] = {}
+    turn = [seen.setdefault(p, 0) or seen[p] for p in patients]
+    for i, p in enumerate(patients):
+        turn[i] = seen[p]
+        seen[p] += 1
+    # Of a patient's slices the middle one first: the ends of a heart are the least like it.
+    middle = np.array([abs(t - (seen[p] - 1) / 2) for t, p in zip(turn, patients, strict=True)])
+    order = np.lexsort((np.arange(len(cells)), middle))
+    chosen: list[int] = []
+    while len(chosen) < min(examples, len(cells)):
+        used = [patients[i] for i in chosen]
+        chosen.append(min((i for i in order if i not in chosen), key=lambda i: used.count(patients[i])))
+    return [(int(s), int(c)) for s, c in cells[sorted(chosen)]]
+
+
+def activation(
+    store: Store, layer: str, channel: int, condition: str, sample: int | None = None, *, size: int = 262
+) -> hv.Layout:
+    """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
+
+    The first two share one scale. The mask is averaged over the area of each of the layer's pixels and outlined where
+    it covers half of one. Reads one chunk of the store; of a volume, shows the slice with most of the mask.
+
+    Raises
+    ------
+    StoreError
+        if the condition does not apply to the sample, or the layer's tensors were not kept.
+    """
+    c = _condition(store, condition)
+    sample = typical_sample(store, condition) if sample is None else sample
+    maps = [store.map(layer, sample, i, channel).astype(np.float32) for i in (0, c)]
+    if np.isnan(maps[1]).all() and not bool(store.applicable[sample, c]):
+        raise StoreError(f"sample {sample} has no {condition!r}: choose one that it applies to")
+    label: NDArray[Any] = np.equal(store.label.isel(sample=sample).values, store.classes[target_of(store, condition)])
+    if label.ndim == 3:
+        z = best_slice(label)
+        label = label[z]
+        deep = maps[0].ndim == 3
+        maps = [m[min(z * m.shape[0] // store.label.shape[1], m.shape[0] - 1)] if deep else m for m in maps]
+    cover = area_mean(label, maps[0].shape)
+    outline = _contour([(cover, "#ffffff")], width=1.6)
+    dark = _contour([(cover, "#111111")], width=1.2)
+    limits = (float(np.nanmin(maps)), float(np.nanmax(maps)))
+    change = maps[1] - maps[0]
+    most = float(np.nanmax(np.abs(change))) or 1.0
+    drawn = [
+        ("original", _image(maps[0], SEQUENTIAL, limits), outline),
+        (condition, _image(maps[1], SEQUENTIAL, limits, colorbar=True), outline),
+        ("perturbed − original", _image(change, DIVERGING, (-most, most), colorbar=True), dark),
+    ]
+    panels = [panel([image, *line], (size, size), title=title, **_BARE) for title, image, line in drawn]
+    return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
+
+
+def area_mean(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Share of each pixel of a coarser grid of ``shape`` (y, x) that ``mask`` (y, x) covers."""
+    from scipy import ndimage
+
+    factors = [n // m for n, m in zip(mask.shape, shape, strict=True)]
+    if [m * f for m, f in zip(shape, factors, strict=True)] == list(mask.shape):
+        parts = mask.reshape(shape[0], factors[0], shape[1], factors[1])
+        return np.asarray(parts.mean(axis=(1, 3)), dtype=np.float64)
+    zoom = [m / n for n, m in zip(mask.shape, shape, strict=True)]
+    return np.asarray(ndimage.zoom(mask.astype(np.float64), zoom, order=1, grid_mode=True, mode="nearest"))
+
+
+def _condition(store: Store, name: str) -> int:
+    names = list(store.conditions.index)
+    if name not in names[1:]:
+        raise StoreError(f"no perturbation {name!r}: there are {', '.join(names[1:])}")
+    return names.index(name)
+
+
+def _image(values: NDArray[Any], cmap: str, limits: tuple[float, float], *, colorbar: bool = False) -> hv.Image:
+    height, width = values.shape
+    # Row 0 lies on top: coordinates are pixel numbers, and the axis of y is turned.
+    image = hv.Image((np.arange(width), np.arange(height), values), ["x", "y"], "value")
+    wide = max(limits[1] - limits[0], 1e-12)
+    return styled(
+        image,
+        cmap=cmap,
+        clim=(limits[0], limits[0] + wide),
+        colorbar=colorbar,
+        clabel="",
+        bokeh={"tools": ["hover"], "colorbar_opts": {"width": 8, "padding": 4}},
+        matplotlib={"interpolation": "nearest", "cbar_width": 0.04, "cbar_padding": 0.03},
+    )
+
+
+def _outlines(store: Store, label: NDArray[Any], prediction: NDArray[Any] | None = None) -> list[hv.Contours]:
+    colours = {store.classes[name]: colour for name, colour in class_colours(store.class_names).items()}
+    found = _contour([(label == number, colour) for number, colour in colours.items()], width=2.2)
+    if prediction is not None:
+        light = [(prediction == number, tint(colour, 0.45)) for number, colour in colours.items()]
+        found += _contour(light, width=1.7, dashed=True)
+    return found
+
+
+def _contour(masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False) -> list[hv.Contours]:
+    """The border of each mask (y, x) in its colour, closed where it meets the border of the image; none of no mask."""
+    lines = [
+        {"x": points[:, 1], "y": points[:, 0], "colour": colour} for mask, colour in masks for points in contours(mask)
+    ]
+    if not lines:
+        return []
+    return [
+        styled(
+            hv.Contours(lines, ["x", "y"], "colour"),
+            color="colour",
+            bokeh={"line_width": width, "line_dash": "5 3" if dashed else "solid"},
+            matplotlib={"linewidth": width * 0.6, "linestyle": (0, (3, 2)) if dashed else "solid"},
+        )
+    ]
+
+
+def contours(mask: NDArray[Any]) -> Sequence[NDArray[np.float64]]:
+    """Closed lines (points, [y, x]) around ``mask`` (y, x): where it crosses one half, or half of its largest value."""
+    from skimage import measure
+
+    padded = np.pad(np.asarray(mask, dtype=float), 1)
+    if not padded.any():
+        return []
+    find: Any = measure.find_contours
+    return [line - 1 for line in find(padded, min(0.5, padded.max() / 2))]

@@ -1,0 +1,287 @@
+"""Every figure on both backends, and what it shows against the store that it is made of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+import pytest
+
+import actstore
+from actstore import analysis, views
+from actstore.errors import StoreError
+from actstore.store import Store
+from actstore.views import export
+from actstore.views.channels import frequency_cells
+from actstore.views.cohort import patient_shares, uneven
+from actstore.views.images import area_mean, contours
+from actstore.views.marks import swarm
+from actstore.views.selection import paired_dice, shown_conditions, window
+from actstore.views.theme import PALETTE, class_colours, tint
+from frames import made_up_tables
+
+LAYERS = {"L01": 4, "L02": 9}
+CLASSES = ("background", "RV", "MYO", "LV")
+COLOURS = class_colours(CLASSES)
+DARK_LV = "brightness(LV, 0.1)"
+
+
+@pytest.fixture(scope="module")
+def store(tiny_store: Path) -> Store:
+    return actstore.open(tiny_store)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    return made_up_tables(LAYERS, ("LV", "RV"), CLASSES[1:], [f"patient{i:03d}" for i in range(1, 7)])
+
+
+def expect_drawn(figure: Any, folder: Path) -> None:
+    """Both backends draw the figure, and no setting stays behind."""
+    current = hv.Store.current_backend
+    export.save_images(figure, folder / "figure.png", folder / "figure.svg", dpi=50)
+    assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in (folder / "figure.svg").read_text()
+    item = export.page_item(figure, "here")
+    assert '"target_id":"here"' in item
+    assert "</" not in item
+    assert hv.Store.current_backend == current
+    import matplotlib.pyplot as plt
+
+    assert not plt.get_fignums()
+
+
+OF_A_STORE: dict[str, Callable[[Store], Any]] = {
+    "inputs": lambda s: views.inputs(s, DARK_LV),
+    "activation": lambda s: views.activation(s, s.layers.index[-1], 0, DARK_LV),
+    "gallery": lambda s: views.gallery(s, str(s.cases.values[s.cases.values != ""][0])),
+    "dice": views.dice,
+    "dice_change": views.dice_change,
+    "dice_cumulative": views.dice_cumulative,
+    "dice_by_patient": views.dice_by_patient,
+    "dice_by_position": views.dice_by_position,
+    "cases": views.cases,
+    "frequency": views.frequency,
+    "frequency by case": lambda s: views.frequency(s, "case", most=2),
+}
+OF_TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], Any]] = {
+    "layers": lambda t: views.layers(t["layers"], COLOURS),
+    "comparison": lambda t: views.comparison(t["comparison"], COLOURS, LAYERS),
+    "general_specific": lambda t: views.general_specific(t["general-specific"]),
+    "certainty": lambda t: views.certainty(t["certainty"], COLOURS),
+    "stability": lambda t: views.stability(t["stability"]),
+    "sensitivity": lambda t: views.sensitivity(t["sensitivity"]),
+    "leave_one_out": lambda t: views.leave_one_out(t["leave-one-out"]),
+    "regions": lambda t: views.regions(t["regions"], COLOURS),
+    "controls": lambda t: views.controls(t["controls"]),
+    "noise": lambda t: views.noise(t["noise"], t["layers"]),
+    "dose": lambda t: views.dose(t["dose"], t["dose-half"], COLOURS),
+    "dose_channels": lambda t: views.dose_channels(t["dose-channels"], list(LAYERS)),
+    "dose_cases": lambda t: views.dose_cases(t["dose-cases"], COLOURS),
+    "association": lambda t: views.association(t["association"], COLOURS),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_STORE)
+def test_a_figure_of_a_store_is_drawn_by_both_backends(name: str, store: Store, tmp_path: Path) -> None:
+    expect_drawn(OF_A_STORE[name](store), tmp_path)
+
+
+@pytest.mark.parametrize("name", OF_TABLES)
+def test_a_figure_of_a_table_is_drawn_by_both_backends(
+    name: str, tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    expect_drawn(OF_TABLES[name](tables), tmp_path)
+
+
+def test_without_intervals_a_figure_is_drawn_too(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    few = {name: table.copy() for name, table in tables.items()}
+    for name in ("layers", "certainty", "dose"):
+        few[name][["low", "high"]] = np.nan
+    few["dose-half"][["half_below", "half_above"]] = np.nan
+    for name in ("layers", "certainty", "dose"):
+        expect_drawn(OF_TABLES[name](few), tmp_path)
+
+
+def test_figures_compose(store: Store, tmp_path: Path) -> None:
+    both = views.inputs(store, DARK_LV) + views.dice(store)
+    assert len(both) == len(views.inputs(store, DARK_LV)) + len(views.dice(store))
+    expect_drawn(next(iter(views.dice(store))) * hv.HLine(0.5), tmp_path)
+
+
+def test_a_figure_of_hundreds_of_patients_stays_readable(tmp_path: Path) -> None:
+    patients = [f"patient{i:03d}" for i in range(1, 301)]
+    many = made_up_tables({"L01": 4}, ("LV",), CLASSES[1:], patients)
+    figure = views.leave_one_out(many["leave-one-out"])
+    ticks = hv.Store.lookup_options("bokeh", next(iter(figure)), "plot").kwargs["xticks"]
+    assert len(ticks) <= 30
+    expect_drawn(figure, tmp_path)
+
+
+def test_row_0_lies_on_top_and_pixels_are_square(store: Store) -> None:
+    sample = int(np.flatnonzero(store.applicable.sel(condition=DARK_LV).values)[0])
+    panel = next(iter(views.inputs(store, DARK_LV, sample)))
+    image = panel.get(0)
+    rows, columns = window(np.stack([store.label[sample].values, *store.prediction[sample, :2].values]))
+    expected = store.image[sample, 0].values[rows, columns]
+    assert np.array_equal(image.dimension_values("value", flat=False)[::-1], expected[::-1]) or np.array_equal(
+        image.dimension_values("value", flat=False), expected
+    )
+    assert float(image["value"][image["y"] == 0].mean()) == pytest.approx(float(expected[0].mean()))
+    for backend in ("bokeh", "matplotlib"):
+        assert hv.Store.lookup_options(backend, panel, "plot").kwargs["invert_yaxis"]
+    size = hv.Store.lookup_options("bokeh", panel, "plot").kwargs
+    assert size["frame_width"] == size["frame_height"]
+
+
+def test_contours_run_along_the_border_of_the_mask() -> None:
+    mask = np.zeros((5, 6), bool)
+    mask[0:2, 0:3] = True
+    (line,) = contours(mask)
+    assert np.array_equal(line[0], line[-1]), "closed though it meets the border of the image"
+    assert (line[:, 0].min(), line[:, 0].max()) == (-0.5, 1.5)
+    assert (line[:, 1].min(), line[:, 1].max()) == (-0.5, 2.5)
+    assert list(contours(np.zeros((3, 3), bool))) == []
+
+
+def test_a_mask_is_averaged_over_each_coarser_pixel() -> None:
+    mask = np.zeros((4, 4))
+    mask[:2, :1] = 1
+    assert area_mean(mask, (2, 2)).tolist() == [[0.5, 0], [0, 0]]
+    assert area_mean(np.ones((5, 7)), (2, 3)) == pytest.approx(np.ones((2, 3)))
+
+
+def test_an_activation_shows_what_the_store_holds(store: Store) -> None:
+    layer = store.layers.index[-1]
+    sample = int(np.flatnonzero(store.applicable.sel(condition=DARK_LV).values)[0])
+    original, perturbed, difference = (
+        panel.get(0).dimension_values("value", flat=False)
+        for panel in views.activation(store, layer, 1, DARK_LV, sample)
+    )
+    expected = store[layer].isel(sample=sample, channel=1).sel(condition=["original", DARK_LV]).values
+    np.testing.assert_allclose(original, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(perturbed, expected[1], rtol=1e-6)
+    np.testing.assert_allclose(difference, expected[1] - expected[0], rtol=1e-5, atol=1e-6)
+    options = [
+        hv.Store.lookup_options("bokeh", panel.get(0), "plot").kwargs["clim"]
+        for panel in views.activation(store, layer, 1, DARK_LV, sample)
+    ]
+    assert options[0] == options[1], "the maps share one scale"
+    assert options[2][0] == -options[2][1], "the difference is centred on 0"
+
+
+def test_a_map_shows_the_share_of_samples(store: Store) -> None:
+    cells = frequency_cells(store, "condition", top=1)
+    for condition in store.conditions.index[1:]:
+        n = int(store.applicable.sel(condition=condition).sum())
+        own = cells[cells["group"] == condition]
+        assert set(own["samples"]) == {n}
+        np.testing.assert_allclose(own.groupby("layer")["share"].sum(), 1.0, err_msg="one top channel a sample")
+    titles = [panel.opts.get("plot", backend="bokeh").kwargs["title"] for panel in views.frequency(store, "condition")]
+    assert titles[0].endswith(f"n = {int(store.applicable.isel(condition=1).sum())}")
+
+
+def test_frequencies_are_those_of_the_analysis(store: Store) -> None:
+    layer = store.layers.index[0]
+    top = analysis.top_channels(store.statistics(layer)["mad"], 3, applicable=store.applicable)
+    expected = analysis.channel_frequency(top, by=store.cases).compute()
+    found = frequency_cells(store, "case")
+    for case in expected["case"].values:
+        own = found[(found["layer"] == layer) & (found["group"] == case)].sort_values("channel")
+        assert own["count"].tolist() == expected["count"].sel(case=case).sum("condition").values.tolist()
+        assert set(own["samples"]) == {int(expected["n"].sel(case=case).sum("condition"))}
+
+
+def test_paired_dice_is_of_slices_that_contain_the_class(store: Store) -> None:
+    paired = paired_dice(store)
+    dice = analysis.dice(store.confusion, applicable=store.applicable).compute()
+    present = (store.confusion.isel(condition=0).sum("predicted_class") > 0).compute()
+    for (condition, name), own in paired.groupby(["condition", "class_name"]):
+        both = (present.sel(true_class=name) & store.applicable.sel(condition=condition)).values
+        expected = dice.sel(class_name=name).isel(sample=np.flatnonzero(both))
+        np.testing.assert_array_equal(own["original"], expected.isel(condition=0))
+        np.testing.assert_array_equal(own["perturbed"], expected.sel(condition=condition))
+    assert paired["position"].between(0, 1).all()
+
+
+def test_patients_shares_add_up_to_the_frequency(store: Store) -> None:
+    layer = store.layers.index[0]
+    chosen = pd.DataFrame({"layer": [layer] * 2, "condition": [DARK_LV] * 2, "channel": [0, 1]})
+    shares = patient_shares(store, chosen)
+    cells = frequency_cells(store, "condition")
+    cells = cells[(cells["layer"] == layer) & (cells["group"] == DARK_LV)].set_index("channel")
+    summed = shares.groupby("channel")[["count", "samples"]].sum()
+    assert summed["count"].tolist() == cells.loc[[0, 1], "count"].tolist()
+    assert set(summed["samples"]) == set(cells["samples"])
+
+
+def test_the_most_uneven_channels_are_drawn(store: Store, tmp_path: Path) -> None:
+    layers = store.layers["channels"].to_dict()
+    patients = sorted(store.samples["patient"].unique())
+    table = made_up_tables(layers, ("LV", "RV"), CLASSES[1:], patients)["heterogeneity"]
+    chosen = uneven(table, most=3)
+    assert (chosen.groupby("condition").size() == 3).all()
+    assert chosen["q"].max() <= table.groupby("condition")["q"].nsmallest(3).max()
+    expect_drawn(views.heterogeneity(chosen, patient_shares(store, chosen)), tmp_path)
+
+
+def test_every_class_has_one_colour_of_its_own() -> None:
+    assert class_colours(CLASSES) == dict(zip(CLASSES[1:], PALETTE, strict=False))
+    assert "background" not in class_colours(CLASSES)
+    assert tint("#000000", 1.0) == "#ffffff"
+
+
+def test_a_swarm_lays_equal_values_beside_each_other() -> None:
+    offsets = swarm(np.array([0.5, 0.5, 0.5, 0.9]), 0.2, span=(0, 1))
+    assert len(set(offsets[:3])) == 3
+    assert offsets[3] == 0
+    assert np.abs(offsets).max() <= 0.2
+
+
+def test_conditions_are_shown_by_transform_and_class(store: Store) -> None:
+    assert shown_conditions(store) == list(store.conditions.index[1:])
+
+
+@pytest.mark.parametrize(
+    ("draw", "text"),
+    [
+        (lambda s: views.inputs(s, "blur(LV, 2)"), "no perturbation 'blur(LV, 2)': there are brightness"),
+        (lambda s: views.gallery(s, "nonsense"), "no prediction is of case 'nonsense': there are"),
+        (lambda s: views.frequency(s, "colour"), "by = 'colour' groups nothing: choose one of condition, case"),
+        (
+            lambda s: views.inputs(s, DARK_LV, int(np.flatnonzero(~s.applicable.sel(condition=DARK_LV).values)[0])),
+            "it does not contain LV",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(store: Store, draw: Callable[[Store], Any], text: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        draw(store)
+    assert text in str(caught.value)
+
+
+def test_importing_actstore_loads_no_figures() -> None:
+    code = "import actstore, sys; sys.exit(bool({'holoviews', 'bokeh', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_importing_views_leaves_the_backend_as_it_was() -> None:
+    code = (
+        "import holoviews as hv; hv.extension('bokeh'); import actstore.views; "
+        "assert hv.Store.current_backend == 'bokeh', hv.Store.current_backend"
+    )
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=120, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_drawing_warns_of_nothing(store: Store, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expect_drawn(views.dice_by_position(store), tmp_path)
