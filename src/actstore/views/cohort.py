@@ -125,7 +125,7 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
                 xlim=(-0.5, len(kept) - 0.5),
                 ylim=(-0.5, len(names) - 0.5),
                 xticks=[(j, f"{case} ({cases[case]})") for j, case in enumerate(kept)],
-                xrotation=40,
+                xrotation=90,
                 yticks=list(enumerate(names)),
                 yaxis="left" if i % 3 == 0 else None,
                 invert_yaxis=True,
@@ -164,7 +164,8 @@ def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.Dat
 def uneven(table: pd.DataFrame, most: int = 12) -> pd.DataFrame:
     """The rows of the table of heterogeneity to draw: of each condition the ``most`` with the lowest q."""
     ordered = table[table["q"].notna()].sort_values(["q", "statistic"], ascending=[True, False], kind="stable")
-    return ordered.groupby("condition", sort=False).head(most)
+    conditions = list(dict.fromkeys(table["condition"]))
+    return pd.concat([ordered[ordered["condition"] == name].head(most) for name in conditions])
 
 
 def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
@@ -207,7 +208,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
                         clim=(0, 1),
                         colorbar=(i + 1) % columns == 0 or i == len(conditions) - 1,
                     ),
-                    marks.dots(alone[["x", "y", "q"]].round(4), "x", "y", "#D55E00", size=7),
+                    marks.dots(alone[["x", "y", "q"]].round(4), "x", "y", INK, hollow=True, size=7),
                 ],
                 size,
                 title=condition,
