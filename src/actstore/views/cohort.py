@@ -125,7 +125,7 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
                 xlim=(-0.5, len(kept) - 0.5),
                 ylim=(-0.5, len(names) - 0.5),
                 xticks=[(j, f"{case} ({cases[case]})") for j, case in enumerate(kept)],
-                xrotation=40,
+                xrotation=90,
                 yticks=list(enumerate(names)),
                 yaxis="left" if i % 3 == 0 else None,
                 invert_yaxis=True,
@@ -158,13 +158,16 @@ def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.Dat
         parts.append(counted.assign(layer=str(layer), condition=str(condition)))
     empty = pd.DataFrame({name: [] for name in ("patient", "channel", "count", "samples", "layer", "condition")})
     joined = pd.concat(parts, ignore_index=True) if parts else empty
-    return joined.assign(share=joined["count"] / joined["samples"])
+    joined["share"] = joined["count"] / joined["samples"]
+    return joined
 
 
 def uneven(table: pd.DataFrame, most: int = 12) -> pd.DataFrame:
     """The rows of the table of heterogeneity to draw: of each condition the ``most`` with the lowest q."""
     ordered = table[table["q"].notna()].sort_values(["q", "statistic"], ascending=[True, False], kind="stable")
-    return ordered.groupby("condition", sort=False).head(most)
+    conditions = list(dict.fromkeys(table["condition"]))
+    chosen: pd.DataFrame = pd.concat([ordered[ordered["condition"] == name].head(most) for name in conditions])
+    return chosen
 
 
 def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
@@ -207,7 +210,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
                         clim=(0, 1),
                         colorbar=(i + 1) % columns == 0 or i == len(conditions) - 1,
                     ),
-                    marks.dots(alone[["x", "y", "q"]].round(4), "x", "y", "#D55E00", size=7),
+                    marks.dots(alone[["x", "y", "q"]].round(4), "x", "y", INK, hollow=True, size=7),
                 ],
                 size,
                 title=condition,
@@ -215,7 +218,9 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
                 ylim=(-0.5, rows - 0.5),
                 xticks=_patient_ticks(patients),
                 xrotation=90,
-                yticks=[(j, f"{label}  q {q:.3f}") for j, (label, q) in enumerate(zip(labels, own["q"], strict=True))],
+                yticks=[
+                    (j, f"{label}  q {_small(q)}") for j, (label, q) in enumerate(zip(labels, own["q"], strict=True))
+                ],
                 invert_yaxis=True,
                 xlabel="patient",
                 ylabel="",
@@ -290,6 +295,10 @@ def _patient_ticks(patients: Sequence[str]) -> list[tuple[int, str]]:
 
 def _ends_row(i: int, conditions: Sequence[Any]) -> bool:
     return (i + 1) % 3 == 0 or i == len(conditions) - 1
+
+
+def _small(q: float) -> str:
+    return "< 0.001" if q < 0.001 else f"{q:.3f}"
 
 
 def _index(names: Sequence[str], name: Any) -> float:

@@ -39,7 +39,7 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
         sure = own["selected"] >= 0.95
         told = own[["x", "y", "layer", "channel", "samples", "patients", "frequency", "selected"]].round(3)
         text = own.assign(
-            x=own[["high", "frequency"]].max(axis=1).clip(upper=1.0) + 0.02, text=own["channel"].astype(str)
+            x=own[["high", "frequency"]].max(axis=1).clip(upper=1.0) + 0.045, text=own["channel"].astype(str)
         )
         return [
             marks.intervals(own, "y", "low", "high", colour, across=True),
@@ -48,7 +48,7 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
             marks.words(text, "x", "y", "text"),
         ]
 
-    return _by_layer(first, "frequency", draw, colours, xlabel="share of samples in the top", xlim=(0, 1.12))
+    return _by_layer(first, "frequency", draw, colours, xlabel="share of samples in the top", xlim=(0, 1.18))
 
 
 def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:

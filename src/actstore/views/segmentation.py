@@ -154,7 +154,7 @@ def dice_by_patient(store: Store, conditions: list[str] | None = None) -> hv.Lay
                 marks.line([0, 1], row.to_numpy(), colours[str(patient)], alpha=0.9 if few else 0.25, label=label)
             )
         if not few:
-            elements.append(marks.line([0, 1], means.mean().to_numpy(), "#D55E00", width=3.5, label="mean of patients"))
+            elements.append(marks.line([0, 1], means.mean().to_numpy(), INK, width=3.5, label="mean of patients"))
         last = i == len(shown) - 1
         panels.append(
             panel(

@@ -98,7 +98,7 @@ def patients(study: Study) -> Section:
                     "heterogeneity",
                     lambda: groups.heterogeneity(uneven, shares),
                     "How often a channel is in its layer's top, patient by patient: the channels of lowest q of each "
-                    "perturbation, whether significant or not. An orange dot marks the patient that alone explains "
+                    "perturbation, whether significant or not. A white dot marks the patient that alone explains "
                     "one. "
                     f"{cohort(tested)}.",
                     "Channel by patient maps of frequency",
