@@ -50,6 +50,7 @@ benchmark: environment
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/capture.py
 	$(BIN)/python benchmarks/reductions.py
+	$(BIN)/python benchmarks/metrics.py
 
 clean:
 	rm -rf $(VENV) actstore-demo docs/_build

@@ -46,6 +46,8 @@ DataFormat = Literal["nnunet", "acdc", "phantom"]
 class Preprocess(Table):
     """How raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
 
+    #: Intensities after a perturbation: to [0, 1], to mean 0 and variance 1, or from the 1st to the 99th percentile to
+    #: [0, 1]; of each slice by itself or of the volume.
     normalize: Normalization = "minmax-slice"
     #: (y, x) of a 2D network's input or (z, y, x) of a 3D one's, in pixels. Never a resize.
     size: tuple[Positive, ...] = (256, 256)
@@ -61,20 +63,26 @@ class Preprocess(Table):
 class Phantom(Table):
     """The synthetic data set that ``format = "phantom"`` generates where its root does not exist yet."""
 
+    #: Patients to generate, two volumes each.
     patients: Positive = 4
+    #: Another seed gives other patients.
     seed: Annotated[StrictInt, Field(ge=0)] = 0
 
 
 class Data(Table):
     """Where the volumes are and what their labels mean."""
 
+    #: Layout of the data set: nnU-Net's raw folders, ACDC's own, or the synthetic one.
     format: DataFormat
+    #: Folder of the data set, relative to the spec's own.
     root: LocalPath
     #: Names as in the file names; all where left out.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: What the network sees of a volume.
     preprocess: Preprocess = Preprocess()
     #: Class name to label value. Label 0 is the background.
     classes: dict[Text, Positive] = Field(min_length=1)
+    #: Of the synthetic data set only.
     phantom: Phantom = Phantom()
 
     @field_validator("classes")
@@ -93,7 +101,9 @@ class Data(Table):
 class Model(Table):
     """The network, its weights and the layers to record."""
 
+    #: A callable ``module:callable`` that returns a `torch.nn.Module`.
     factory: Text
+    #: Keyword arguments of the factory.
     arguments: dict[str, Any] = Field(default={})
     #: safetensors or a torch checkpoint; ``None`` where the factory returns a trained network.
     weights: LocalPath | None = None
@@ -116,8 +126,11 @@ def _module_callable(name: str) -> str:
 class Perturbation(Table):
     """One transform, applied to each target class at each strength."""
 
+    #: A built-in transform, or ``module:callable`` of your own.
     transform: Text
+    #: Classes of data.classes that are perturbed, one at a time.
     targets: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: Strengths, each a condition of its own.
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)]
     #: The class whose mean ``fill`` writes.
     source: Text | None = None
@@ -182,6 +195,7 @@ class Store(Table):
 
     #: A path, or ``s3://bucket/run.zarr``.
     path: StoreLocation
+    #: What activations are stored as.
     dtype: Literal["float32", "float16"] = "float32"
     #: Bits of the mantissa that are kept, the others rounded away: files compress better, and say less. All by default.
     mantissa_bits: Annotated[StrictInt, Field(gt=0)] | None = None
@@ -207,13 +221,16 @@ Precision = Literal["float32", "tf32", "bf16"]
 class Run(Table):
     """How to compute. Nothing here but seed and precision changes what is stored beyond floating-point rounding."""
 
+    #: Of the transforms that draw random numbers.
     seed: Annotated[StrictInt, Field(ge=0)] = 0
     #: Arithmetic of the network: exact float32, TF32 in a GPU's products, or bfloat16 by automatic mixed precision.
     precision: Precision = "float32"
+    #: Inputs in one forward pass; chosen by what the device's memory or cache holds.
     batch_size: Positive | None = None
     #: Torch's threads, and threads that checksum and write, in every worker.
     threads: Positive | None = None
     writers: Positive | None = None
+    #: Worker processes; chosen by cores and memory.
     workers: Positive | None = None
     #: Times that a block which failed by itself is tried again.
     retries: Annotated[StrictInt, Field(ge=0)] = 1

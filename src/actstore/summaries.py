@@ -19,29 +19,11 @@ if TYPE_CHECKING:
 def dice_summary(store: Store) -> pd.DataFrame:
     """Mean Dice of each class over slices that contain it: under each perturbation, and the original on the same ones.
 
-    Columns ``class_name, condition, samples, original, perturbed, change``, one row a class and perturbation.
-    ``samples`` counts slices that contain the class and where the condition applies; both means are over exactly these.
+    Columns ``class_name, condition, samples, patients, original, perturbed, change, change_low, change_high`` of the
+    table ``dice-mean``; the interval of the change is over patients, NaN where they are too few.
     """
-    confusion = store.confusion.compute()
-    dice = analysis.dice(confusion, applicable=store.applicable).compute()
-    present = confusion.isel(condition=0).sum("predicted_class") > 0
-    rows = []
-    for name in (c for c in store.class_names if c != BACKGROUND):
-        values = dice.sel(class_name=name).values[present.sel(true_class=name).values]
-        for c in perturbations(confusion):
-            paired = values[np.isfinite(values[:, c])]
-            original, perturbed = paired[:, [0, c]].mean(axis=0) if len(paired) else (np.nan, np.nan)
-            rows.append(
-                {
-                    "class_name": name,
-                    "condition": store.conditions.index[c],
-                    "samples": len(paired),
-                    "original": original,
-                    "perturbed": perturbed,
-                    "change": perturbed - original,
-                }
-            )
-    return pd.DataFrame(rows)
+    columns = ("class_name", "condition", "samples", "patients", "original", "perturbed", "change")
+    return build_table(store, "dice-mean")[[*columns, "change_low", "change_high"]]
 
 
 def original_dice(store: Store) -> pd.DataFrame:

@@ -28,15 +28,20 @@ Size = Annotated[Text, AfterValidator(_bytes)]
 class Slurm(Table):
     """Jobs that workers run in; each worker is a job."""
 
+    #: Partition of the jobs.
     partition: Text | None = None
+    #: Account that is charged for them.
     account: Text | None = None
     #: Of one job, as SLURM writes it: [days-]hours:minutes:seconds. Workers stop before it ends, one after another, and
     #: their jobs are replaced.
     walltime: Text = "01:00:00"
+    #: Cores of a job, which is one worker.
     cores: Positive = 1
-    #: Further ``#SBATCH`` lines, and shell lines before the worker.
+    #: Further ``#SBATCH`` lines.
     extra: tuple[Text, ...] = ()
+    #: Shell lines before the worker starts.
     prologue: tuple[Text, ...] = ()
+    #: Where the jobs' output goes.
     log_folder: LocalPath | None = None
 
     @field_validator("walltime")
@@ -58,6 +63,7 @@ class Kubernetes(Table):
 
     #: A ``DaskCluster`` manifest; its replicas are the workers.
     manifest: LocalPath | None = None
+    #: Namespace of the cluster's pods.
     namespace: Text = "default"
 
 
@@ -66,8 +72,9 @@ class Cluster(Table):
 
     #: inline, local, cuda, slurm, kubernetes, ``tcp://host:port``, ``tls://host:port``, or a scheduler's JSON file.
     kind: Text = "local"
-    #: Network interface or address on which a scheduler that actstore starts listens for workers of other machines.
+    #: Network interface on which a scheduler that actstore starts listens for workers of other machines.
     interface: Text | None = None
+    #: Address on which it listens, instead of an interface.
     host: Text | None = None
     #: Where the dashboard listens: by default a free port of the loopback address.
     dashboard: Text = "127.0.0.1:0"
@@ -77,11 +84,15 @@ class Cluster(Table):
     startup_timeout: Positive = 600
     #: Memory limit of a worker.
     memory: Size | None = None
-    #: TLS files (PEM) for a scheduler at ``tls://``.
+    #: The authority's certificate (PEM) for a scheduler at ``tls://``.
     tls_ca: LocalPath | None = None
+    #: Certificate of client and workers (PEM).
     tls_cert: LocalPath | None = None
+    #: Its key (PEM).
     tls_key: LocalPath | None = None
+    #: Where kind is slurm.
     slurm: Slurm = Slurm()
+    #: Where kind is kubernetes.
     kubernetes: Kubernetes = Kubernetes()
 
     @field_validator("kind")

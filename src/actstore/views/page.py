@@ -12,8 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from actstore.analysis.evidence import perturbations
-from actstore.findings import TABLES, Findings, Unanswerable
-from actstore.tables import build_table
+from actstore.findings import Findings, Unanswerable
 from actstore.views.selection import shown_conditions
 from actstore.views.theme import class_colours
 
@@ -98,12 +97,7 @@ class Study:
         Unanswerable
             if the store was not captured for it, or holds nothing of it.
         """
-        if name in TABLES:
-            found = self.findings.table(name)
-        elif name in ("dice", "cases", "frequency", "mad", "top-channels"):
-            found = build_table(self.store, name)
-        else:
-            raise Unanswerable(f"the table {name} is not known to this version")
+        found = self.findings.table(name)
         if shown and "condition" in found.columns:
             every = self.store.conditions.index[perturbations(self.store.confusion)]
             found = found[~found["condition"].isin(set(every) - set(self.conditions))]

@@ -43,8 +43,7 @@ def channels(study: Study) -> Section:
             "frequency",
             lambda: maps(None, None, 1, None),
             f"Share of perturbed slices in which a channel is among the {top} of its layer with the highest MAD, over "
-            "all "
-            f"perturbations. Layers run down in network order. n = {every['samples'].iloc[0]} slices of {patients} "
+            f"all perturbations. Layers run down in network order. n = {every['samples'].iloc[0]} slices of {patients} "
             "patients.",
             "Layer by channel map of how often a channel is in its layer's top",
             every,
@@ -60,8 +59,7 @@ def channels(study: Study) -> Section:
             "frequency-by-case",
             lambda: maps("case", kinds, 3, most),
             f"The same for each kind of failure, the {len(kinds)} most usual; {cut}. n above each map. Maps of few "
-            "slices say "
-            "little.",
+            "slices say little.",
             "Layer by channel maps, one a kind of failure",
             by_case,
         ),
@@ -74,11 +72,9 @@ def channels(study: Study) -> Section:
         often = by_condition[by_condition["layer"].isin(wide)].groupby(["layer", "channel"])["share"].min() >= 0.5
         findings.append(
             f"Channel {row['channel']} of {row['layer']} responds most steadily: it is in the top {top} of its layer "
-            "in "
-            f"{percent(row['share'])} of slices under {row['group']} (n = {row['samples']}). {int(often.sum())} of "
-            f"{len(often)} "
-            f"channels (layers of more than {2 * top}) are there in at least half of the slices under every "
-            "perturbation."
+            f"in {percent(row['share'])} of slices under {row['group']} (n = {row['samples']}). {int(often.sum())} "
+            f"of {len(often)} channels (layers of more than {2 * top}) are there in at least half of the slices "
+            "under every perturbation."
         )
     wide_table = frequency_summary(store, top=top, most=most)
     return Section(
@@ -86,8 +82,7 @@ def channels(study: Study) -> Section:
         "Which channels respond",
         [
             "MAD is the mean absolute difference of a channel between a perturbed slice and its original, over the "
-            "whole map. "
-            f"A channel counts as responding where its MAD is among the {top} highest of its layer."
+            f"whole map. A channel counts as responding where its MAD is among the {top} highest of its layer."
         ],
         drawn,
         [
@@ -116,9 +111,8 @@ def layers(study: Study) -> Section:
             raw, standard = (own.sort_values(name, ascending=False).iloc[0] for name in ("mad", "standardised"))
             findings.append(
                 f"{condition}: the raw change is largest in {raw['layer']} (mean MAD {number(raw['mad'])}), relative "
-                "to what "
-                f"channels vary on the original in {standard['layer']} ({number(standard['standardised'])} standard "
-                "deviations)."
+                f"to what channels vary on the original in {standard['layer']} ({number(standard['standardised'])} "
+                "standard deviations)."
             )
     shown = table[["layer", "condition", "samples"]].assign(
         MAD=with_interval(table, "mad", "low", "high"),
@@ -130,9 +124,9 @@ def layers(study: Study) -> Section:
         "layers",
         title,
         [
-            "Layers differ in the range of their activations, and with it in MAD. Beside the raw value stand the MAD "
-            "divided by "
-            "the channel's standard deviation on the original, and the channel's rank within the whole network.",
+            "Layers differ in the range of their activations, and with it in MAD. Beside the raw value stand the "
+            "MAD divided by the channel's standard deviation on the original, and the channel's rank within the "
+            "whole network.",
             *findings,
             *caution(table),
         ],
@@ -141,8 +135,7 @@ def layers(study: Study) -> Section:
                 "layers",
                 lambda: figures.layers(table, colours),
                 "Mean MAD over the channels of each layer: raw with 95 % interval over patients, standardised, and as "
-                "rank in "
-                f"the network. {cohort(table)}.",
+                f"rank in the network. {cohort(table)}.",
                 "Curves of mean MAD over layers, raw, standardised and ranked",
                 table,
             )
@@ -174,8 +167,7 @@ def activations(study: Study) -> Section:
                 f"activation-{layer}-{channel}-{target}",
                 lambda a=(layer, channel, condition, sample): pictures.activation(store, *a),  # type: ignore[misc]
                 f"Channel {channel} of {layer} under {condition}: {where}. The first two maps share one scale; the "
-                "outline is "
-                f"{target} at the layer's resolution. n = 1 slice.",
+                f"outline is {target} at the layer's resolution. n = 1 slice.",
                 f"Activation maps of channel {channel} of {layer}, original, perturbed and difference",
                 _pixels(study, layer, channel, condition, sample),
             )
@@ -185,8 +177,7 @@ def activations(study: Study) -> Section:
         title,
         [
             "Of each perturbation, the channel most often in its layer's top, in a layer of every resolution, on the "
-            "slice of "
-            "median change in Dice."
+            "slice of median change in Dice."
         ],
         drawn,
     )
@@ -220,17 +211,15 @@ def specific(study: Study) -> Section:
         parts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
         findings.append(
             f"Of {len(table)} channels among the {study.findings.most} most frequent of their layer, {len(only)} "
-            "belong to one "
-            f"class only{f' ({parts})' if parts else ''} and {everywhere} to every class."
+            f"belong to one class only{f' ({parts})' if parts else ''} and {everywhere} to every class."
         )
         drawn.append(
             Figure(
                 "comparison",
                 lambda: groups.comparison(table, study.colours, widths),
                 f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one "
-                "perturbed class "
-                "only, black where of all, grey-blue where of some; pale cells are never among them. n as in the maps "
-                "above.",
+                "perturbed class only, black where of all, grey-blue where of some; pale cells are never among "
+                "them. n as in the maps above.",
                 "Layer by channel map of class-specific and shared channels",
                 table,
             )
@@ -249,8 +238,7 @@ def specific(study: Study) -> Section:
                 "general-specific",
                 lambda: groups.general_specific(orders),
                 "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
-                "of the "
-                f"perturbation; slices in brackets. {cohort(orders)}.",
+                f"of the perturbation; slices in brackets. {cohort(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,
             )

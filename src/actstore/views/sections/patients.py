@@ -22,16 +22,15 @@ def certainty(study: Study) -> Section:
             findings.append(
                 f"{len(sure)} of {len(chosen)} most frequent channels ({study.findings.most} of each layer and "
                 "perturbation) are found again in at least 95 % of resamples of the patients; the 95 % interval of "
-                "their "
-                f"frequency is {number(width)} wide (median)."
+                f"their frequency is {number(width)} wide (median)."
             )
         drawn.append(
             Figure(
                 "certainty",
                 lambda: figures.certainty(table, colours),
-                "The most frequent channel of each layer (its number beside it), with a 95 % interval from resampling "
-                "patients; "
-                f"filled where at least 95 % of resamples choose it among the most frequent. {cohort(table)}.",
+                "The most frequent channel of each layer (its number beside it), with a 95 % interval from "
+                "resampling patients; filled where at least 95 % of resamples choose it among the most frequent. "
+                f"{cohort(table)}.",
                 "Dots with intervals, one a layer, one plot a perturbation",
                 table,
             )
@@ -67,8 +66,7 @@ def certainty(study: Study) -> Section:
                 "sensitivity",
                 lambda: figures.sensitivity(settings),
                 "Overlap with the chosen setting when another number of channels counts as top or as most frequent: "
-                "mean over "
-                f"layers. {cohort(settings)}.",
+                f"mean over layers. {cohort(settings)}.",
                 "Cells of overlap by number of top and most frequent channels",
                 settings,
             )
@@ -86,10 +84,17 @@ def patients(study: Study) -> Section:
         found = tested[tested["q"] < figures.SIGNIFICANT]
         alone = found[found["explained_by"].fillna("").astype(str) != ""]
         if len(tested):
+            volumes = int((table["q_volumes"] < figures.SIGNIFICANT).sum())
             findings.append(
                 f"{len(found)} of {len(tested)} frequencies (channel and perturbation) differ between patients by more "
-                "than "
-                f"chance (false discovery rate 5 %); {len(alone)} of them are explained by one patient alone."
+                f"than chance (false discovery rate 5 %); {len(alone)} of them are explained by one patient alone. "
+                f"With whole volumes exchanged instead of slices: {volumes}."
+            )
+            words.append(
+                "A frequency differs between patients if its slices are more alike within a patient than between "
+                "patients. Neighbouring slices are alike in themselves, which counts as a difference here too; it does "
+                "not where whole volumes are exchanged between patients, but with few volumes a patient that test "
+                "finds little."
             )
             uneven = groups.uneven(table)
             shares = groups.patient_shares(study.store, uneven, top=study.findings.top)
@@ -99,16 +104,15 @@ def patients(study: Study) -> Section:
                     lambda: groups.heterogeneity(uneven, shares),
                     "How often a channel is in its layer's top, patient by patient: the channels of lowest q of each "
                     "perturbation, whether significant or not. A white dot marks the patient that alone explains "
-                    "one. "
-                    f"{cohort(tested)}.",
+                    f"one. {cohort(tested)}.",
                     "Channel by patient maps of frequency",
                     shares,
                 )
             )
             shown = uneven[
-                ["layer", "channel", "condition", "samples", "patients", "statistic", "p", "q", "explained_by"]
+                ["layer", "channel", "condition", "count", "samples", "patients", "q", "q_volumes", "explained_by"]
             ]
-            tables.append(Table("heterogeneity", "The most uneven channels", shown, table))
+            tables.append(Table("heterogeneity-uneven", "The most uneven channels", shown, table))
         words += caution(table)
     out = study.ask("leave-one-out", missing)
     if out is not None:
@@ -116,8 +120,7 @@ def patients(study: Study) -> Section:
         worst = out.iloc[int(kept.to_numpy().argmin())]
         words.append(
             f"Leaving one patient out keeps {percent(kept.mean())} of a layer's most frequent channels on average, at "
-            "worst "
-            f"{percent(kept.min())} ({worst['layer']} without {worst['patient']})."
+            f"worst {percent(kept.min())} ({worst['layer']} without {worst['patient']})."
         )
         drawn.append(
             Figure(

@@ -32,8 +32,7 @@ def regions(study: Study) -> Section:
         title,
         [
             "A normalisation over the whole map spreads a local change everywhere. The mask is averaged over each of "
-            "the "
-            "layer's pixels; shares are of the summed absolute difference.",
+            "the layer's pixels; shares are of the summed absolute difference.",
             *caution(table),
         ],
         [
@@ -69,8 +68,7 @@ def controls(study: Study) -> Section:
                 "controls",
                 lambda: figures.controls(table, study.colours),
                 "Effect of each channel against its control, by layer: above 0 it responds more to the class than to a "
-                "region "
-                f"of equal size and shape elsewhere; filled where class-sensitive. {cohort(table)}.",
+                f"region of equal size and shape elsewhere; filled where class-sensitive. {cohort(table)}.",
                 "Dots of effect size, one a channel, by layer",
                 table,
             )
@@ -100,8 +98,7 @@ def controls(study: Study) -> Section:
                 "noise",
                 lambda: figures.noise(noise, layers, study.colours),
                 "MAD of the original run again (largest of a layer's channels, black) beside the mean MAD of the "
-                "perturbations. "
-                f"A line along the lower edge is no difference at all. {cohort(noise)}.",
+                f"perturbations. A line along the lower edge is no difference at all. {cohort(noise)}.",
                 "Curves of MAD over layers, repeats and perturbations, on a log scale",
                 noise,
             )
@@ -121,8 +118,7 @@ def dose(study: Study) -> Section:
                 "dose",
                 lambda: response.dose(table, half, study.colours),
                 "Mean Dice against strength with 95 % intervals over patients; the perturbed class is drawn thick, "
-                "dashed lines "
-                f"mark where half of its Dice is lost. {cohort(table)}.",
+                f"dashed lines mark where half of its Dice is lost. {cohort(table)}.",
                 "Curves of Dice against strength, one plot a perturbed class",
                 table,
             )
@@ -149,8 +145,7 @@ def dose(study: Study) -> Section:
                 "dose-channels",
                 lambda: response.dose_channels(channels, study.layers),
                 "How steeply each channel's MAD rises with the distance of strength from 1, below and above it: slope "
-                "without "
-                f"its sign. {cohort(channels)}.",
+                f"without its sign. {cohort(channels)}.",
                 "Layer by channel maps of slope",
                 channels,
             )
@@ -186,8 +181,7 @@ def association(study: Study) -> Section:
         both = int((often["q"] < figures.SIGNIFICANT).sum())
         findings.append(
             f"For {len(found)} of {len(tested)} pairs of channel and perturbation, MAD goes with the loss of Dice "
-            "within "
-            f"patients (false discovery rate 5 %); so do {both} of the {len(often)} that are "
+            f"within patients (false discovery rate 5 %); so do {both} of the {len(often)} that are "
             f"among the {study.findings.top} most frequent of their layer."
         )
     first = own.assign(size=own["correlation"].abs()).sort_values("size", ascending=False, kind="stable")
@@ -202,8 +196,7 @@ def association(study: Study) -> Section:
         title,
         [
             "Association is no cause: a channel may change with the loss of Dice because both follow from how much of "
-            "the slice "
-            "the class takes.",
+            "the slice the class takes.",
             *caution(table),
         ],
         [
@@ -211,8 +204,7 @@ def association(study: Study) -> Section:
                 "association",
                 lambda: figures.association(table, study.colours),
                 "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by "
-                "frequency; "
-                f"filled: q < 0.05, counted above. {cohort(own)}.",
+                f"frequency; filled: q < 0.05, counted above. {cohort(own)}.",
                 "Dots of correlation against rank by frequency, one a channel",
                 table,
             )

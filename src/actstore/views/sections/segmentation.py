@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.findings import Unanswerable
-from actstore.summaries import dice_summary, original_dice
+from actstore.summaries import original_dice
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
 from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
@@ -59,7 +58,7 @@ def segmentation(study: Study) -> Section:
         return Section(
             "segmentation", "Segmentation before and after", missing=["No slice contains a perturbed class."]
         )
-    means = _means(study)
+    means = study.table("dice-mean")
     own = paired[paired["class_name"] == paired["target"]]
     n = own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique"))
     said = cohort(n)
@@ -71,8 +70,7 @@ def segmentation(study: Study) -> Section:
             "dice",
             lambda: figures.dice(store, shown),
             "Dice of every class, original (hollow) against perturbed (filled). A dot is a slice that contains the "
-            "class; "
-            f"boxes are quartiles, thick lines medians. {said} (slices of the perturbed class).",
+            f"class; boxes are quartiles, thick lines medians. {said} (slices of the perturbed class).",
             "Boxes and dots of Dice per class, original beside perturbed, one plot a perturbation",
             paired,
         ),
@@ -101,8 +99,7 @@ def segmentation(study: Study) -> Section:
             "dice-by-position",
             lambda: figures.dice_by_position(store, shown),
             "Mean Dice of the perturbed class along the heart, from the first to the last slice with foreground (base "
-            "to "
-            f"apex, as short-axis MRI is usually stored); dashed: the original; shaded: quartiles. {said}.",
+            f"to apex, as short-axis MRI is usually stored); dashed: the original; shaded: quartiles. {said}.",
             "Curves of Dice from base to apex, original and perturbed",
             cut,
         ),
@@ -111,8 +108,7 @@ def segmentation(study: Study) -> Section:
         Table(
             "dice-mean",
             "Mean Dice over the same slices, those that contain the class, with 95 % intervals over patients where "
-            "there "
-            "are patients enough",
+            "there are patients enough",
             pd.DataFrame(
                 {
                     "class": means["class_name"],
@@ -140,16 +136,6 @@ def segmentation(study: Study) -> Section:
             for _, row in means[(means["condition"] == condition) & (means["class_name"] == means["target"])].iterrows()
         ],
     )
-
-
-def _means(study: Study) -> pd.DataFrame:
-    try:
-        return study.table("dice-mean")
-    except Unanswerable:
-        found = dice_summary(study.store)
-        targets = study.store.conditions["target"]
-        found = found.assign(target=found["condition"].map(targets))
-        return found[found["condition"].isin(study.conditions) & (found["samples"] > 0)].reset_index(drop=True)
 
 
 def _fall(study: Study, row: pd.Series) -> str:
@@ -222,8 +208,7 @@ def failures(study: Study) -> Section:
                     f"gallery-{_slug(condition)}-{_slug(str(row.case))}",
                     lambda case=str(row.case), c=condition: pictures.gallery(store, case, c),  # type: ignore[misc]
                     f"“{row.case}” under {condition}: {len(cells)} of {row.samples} slices ({percent(row.share)}), of "
-                    "different "
-                    f"patients where there are. {_LINES}.",
+                    f"different patients where there are. {_LINES}.",
                     f"Perturbed images with outlines, examples of {row.case}",
                     chosen[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
                 )
@@ -237,11 +222,9 @@ def failures(study: Study) -> Section:
         "failures",
         "Kinds of failure",
         [
-            "What the network made of each perturbed slice, decided from the confusion counts of its prediction. “T + "
-            "others”: "
-            "the perturbed class T is still found; “T→x”: T is predicted as x, “extreme” where half of it is; “only "
-            "T”: nothing "
-            "else is predicted; “error”: none of the rules matched."
+            "What the network made of each perturbed slice, decided from the confusion counts of its prediction. “T "
+            "+ others”: the perturbed class T is still found; “T→x”: T is predicted as x, “extreme” where half of "
+            "it is; “only T”: nothing else is predicted; “error”: none of the rules matched."
         ],
         drawn,
         [
