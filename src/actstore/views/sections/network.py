@@ -231,8 +231,7 @@ def specific(study: Study) -> Section:
                 lambda: groups.comparison(table, study.colours, widths),
                 f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one "
                 "perturbed class "
-                "only, black where of all, grey-blue where of some; pale cells are never among them. n as in the maps "
-                "above. "
+                "only, black where of all, grey-blue where of some; pale cells are never among them. "
                 f"{said}.",
                 "Layer by channel map of class-specific and shared channels",
                 table,
