@@ -151,6 +151,12 @@ def test_contours_run_along_the_border_of_the_mask() -> None:
     assert list(contours(np.zeros((3, 3), bool))) == []
 
 
+def test_a_noisy_prediction_is_one_path_a_class(store: Store) -> None:
+    panel = next(iter(views.inputs(store, DARK_LV)))
+    drawn = [element for element in panel if isinstance(element, hv.Contours)]
+    assert all(len(element.split()) <= len(CLASSES) - 1 for element in drawn), "hundreds of paths take seconds each"
+
+
 def test_a_mask_is_averaged_over_each_coarser_pixel() -> None:
     mask = np.zeros((4, 4))
     mask[:2, :1] = 1

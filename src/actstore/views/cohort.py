@@ -186,7 +186,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
     conditions = list(dict.fromkeys(table["condition"]))[:_SHOWN]
     columns = 3 if len(patients) <= 12 else 1
     rows = max(int((table["condition"] == c).sum()) for c in conditions)
-    size = ((205 if columns == 3 else WIDTH - 190), 18 * rows)
+    size = ((195 if columns == 3 else WIDTH - 190), 18 * rows)
     panels = []
     for i, condition in enumerate(conditions):
         own = table[table["condition"] == condition]

@@ -210,9 +210,14 @@ def _outlines(store: Store, label: NDArray[Any], prediction: NDArray[Any] | None
 
 def _contour(masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False) -> list[hv.Contours]:
     """The border of each mask (y, x) in its colour, closed where it meets the border of the image; none of no mask."""
-    lines = [
-        {"x": points[:, 1], "y": points[:, 0], "colour": colour} for mask, colour in masks for points in contours(mask)
-    ]
+    lines = []
+    for mask, colour in masks:
+        parts = contours(mask)
+        if len(parts):
+            # One path with gaps: HoloViews takes seconds for the hundreds that a noisy prediction has.
+            gap = np.full((1, 2), np.nan)
+            y, x = np.concatenate([piece for part in parts for piece in (part, gap)][:-1]).T
+            lines.append({"x": x, "y": y, "colour": colour})
     if not lines:
         return []
     return [

@@ -206,6 +206,8 @@ def specific(study: Study) -> Section:
     table = study.ask("comparison", missing)
     if table is not None:
         widths = {str(layer): int(n) for layer, n in study.store.layers["channels"].items()}
+        counts = study.store.applicable.sel(condition=study.conditions).sum("sample").values
+        said = cohort(pd.DataFrame({"samples": counts, "patients": study.store.samples["patient"].nunique()}))
         only = table[table["specific"].fillna("") != ""]
         everywhere = int((table["number"] == len(set(study.store.conditions["target"]) - {""})).sum())
         parts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
@@ -219,7 +221,7 @@ def specific(study: Study) -> Section:
                 lambda: groups.comparison(table, study.colours, widths),
                 f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one "
                 "perturbed class only, black where of all, grey-blue where of some; pale cells are never among "
-                "them. n as in the maps above.",
+                f"them. {said}.",
                 "Layer by channel map of class-specific and shared channels",
                 table,
             )
