@@ -13,6 +13,8 @@ import pytest
 from actstore.data.phantom import write_phantom
 
 TESTS = Path(__file__).parent
+#: Of ``study_store``.
+PATIENTS = 5
 
 
 class WriteSpec(Protocol):
@@ -97,6 +99,34 @@ def tiny_store(tiny_spec: Path) -> Path:
 def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
     """The captured store, once more, to damage."""
     return Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+
+
+@pytest.fixture(scope="session")
+def study_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
+    """Five patients, LV and RV at three strengths each, their controls, and repeats: it answers every question."""
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    folder = tmp_path_factory.mktemp("study")
+    write_phantom(folder / "data", patients=PATIENTS, seed=3)
+    spec = write_spec(
+        folder,
+        data__root=folder / "data",
+        perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
+        controls={"region": True, "noise": True},
+    )
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    return Path(summary.store)
+
+
+@pytest.fixture(scope="session")
+def study_report(study_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of ``study_store``, its data beside it."""
+    from actstore.store import open_store
+    from actstore.views.report import write_report
+
+    return write_report(open_store(study_store), tmp_path_factory.mktemp("study_report") / "report.html")
 
 
 @pytest.fixture(autouse=True)

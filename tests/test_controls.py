@@ -39,7 +39,7 @@ from actstore.store import Store
 from actstore.summaries import case_summary, dice_summary, frequency_summary
 from actstore.tables import build_table
 from actstore.verify import verify
-from actstore.views import frequency
+from actstore.views.channels import frequency_cells
 from conftest import WriteSpec
 from helpers import label_coords
 from networks import TinyUNet
@@ -423,7 +423,7 @@ class TestStore:
         assert set(dice_summary(store)["condition"]) == set(CONDITIONS[1:3])
         assert set(case_summary(store)["condition"]) == set(CONDITIONS[1:3])
         assert frequency_summary(store).columns.tolist() == ["layer", *CONDITIONS[1:3]]
-        assert [panel.label.partition(" · ")[0] for panel in frequency(store, "condition")] == CONDITIONS[1:3]
+        assert frequency_cells(store, "condition")["group"].unique().tolist() == CONDITIONS[1:3]
 
 
 def _regions(store: Store) -> dict[int, Mask]:

@@ -13,36 +13,23 @@ from click.testing import CliRunner
 import actstore
 from actstore import Findings, analysis, cli
 from actstore.capture import capture
-from actstore.data.phantom import write_phantom
 from actstore.errors import StoreError
 from actstore.findings import TABLES, Unanswerable
 from actstore.schema import METRICS
 from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.tables import build_table
-from conftest import WriteSpec
+from conftest import PATIENTS, WriteSpec
 
 DOCS = Path(__file__).parents[1] / "docs" / "tables.md"
-PATIENTS = 5
 #: Tables with rows of controls and repeats too.
 OF_EVERY_CONDITION = ("top-channels", "frequency", "dice", "mad", "segmentation", "surface", "noise")
 CONDITION = "brightness(LV, 0.1)"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Store:
-    """Five patients, LV and RV at three strengths each, their controls, and repeats."""
-    folder = tmp_path_factory.mktemp("study")
-    write_phantom(folder / "data", patients=PATIENTS, seed=3)
-    spec = write_spec(
-        folder,
-        data__root=folder / "data",
-        perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
-        controls={"region": True, "noise": True},
-    )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
-    assert summary.complete, summary.failed
-    return actstore.open(summary.store)
+def study(study_store: Path) -> Store:
+    return actstore.open(study_store)
 
 
 @pytest.fixture(scope="module")

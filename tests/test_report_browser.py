@@ -10,28 +10,11 @@ from typing import Any
 
 import pytest
 
-import actstore
-from actstore import findings
-from actstore.views.report import write_report
-from frames import made_up_tables
-
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install '.[dev]'")
 
 #: Its own by `playwright install chromium`, or one of the system.
 CHROMIUM = os.environ.get("ACTSTORE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTH = 1280
-
-
-@pytest.fixture(scope="module")
-def report(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A report with every section, of made-up tables where the store has none."""
-    store = actstore.open(tiny_store)
-    patients = sorted(store.samples["patient"].unique())
-    made = made_up_tables(store.layers["channels"].to_dict(), ("LV", "RV"), ("RV", "MYO", "LV"), patients)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, table in made.items():
-            patch.setitem(findings.TABLES, name, lambda _, table=table: table)
-        yield write_report(store, tmp_path_factory.mktemp("browser") / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +30,7 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def opened(chromium: Any, report: Path) -> Iterator[tuple[Any, list[str], list[str]]]:
+def opened(chromium: Any, study_report: Path) -> Iterator[tuple[Any, list[str], list[str]]]:
     """The page with every figure painted; its requests; its complaints."""
     page = chromium.new_page(viewport={"width": WIDTH, "height": 800})
     requests: list[str] = []
@@ -55,16 +38,16 @@ def opened(chromium: Any, report: Path) -> Iterator[tuple[Any, list[str], list[s
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.goto(report.as_uri())
+    page.goto(study_report.as_uri())
     page.wait_for_function("document.documentElement.dataset.figures === 'painted'", timeout=120_000)
     page.wait_for_timeout(500)
     yield page, requests, complaints
     page.close()
 
 
-def test_nothing_but_the_file_is_asked_for(opened: Any, report: Path) -> None:
+def test_nothing_but_the_file_is_asked_for(opened: Any, study_report: Path) -> None:
     _, requests, _ = opened
-    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    assert [url for url in requests if not url.startswith("data:")] == [study_report.as_uri()]
 
 
 def test_the_console_is_silent(opened: Any) -> None:
@@ -119,9 +102,9 @@ def test_on_paper_the_drawings_stand_for_the_canvases(opened: Any) -> None:
     assert page.pdf().startswith(b"%PDF")
 
 
-def test_without_script_the_drawings_stay(chromium: Any, report: Path) -> None:
+def test_without_script_the_drawings_stay(chromium: Any, study_report: Path) -> None:
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(report.as_uri())
+    page.goto(study_report.as_uri())
     assert page.locator("figure img").first.is_visible()
     context.close()
