@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 
 import actstore
@@ -20,6 +21,7 @@ from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.tables import build_table
 from conftest import PATIENTS, WriteSpec
+from helpers import CLASSES, make_activation
 
 DOCS = Path(__file__).parents[1] / "docs" / "tables.md"
 #: Tables with rows of controls and repeats too.
@@ -174,3 +176,20 @@ def test_where_tensors_were_not_kept_regions_are_not_known(tmp_path: Path, write
     with pytest.raises(Unanswerable, match="where a map changes needs the tensors of L01, L02: capture with"):
         findings.table("regions")
     assert len(findings.table("layers"))
+
+
+def test_a_table_of_layers_is_not_grouped_by_layer(tiny_store: Path) -> None:
+    with pytest.raises(analysis.AnalysisError, match="by = 'layer' groups nothing: give a coordinate along sample"):
+        build_table(actstore.open(tiny_store), "frequency", by=["layer"])
+
+
+def test_a_map_with_nan_has_no_region_mean() -> None:
+    rng = np.random.default_rng(0)
+    activation = make_activation(rng.standard_normal((3, 2, 2, 8, 8)), targets=["LV"])
+    activation.values[0, 1, 1, 0, 0] = np.nan
+    label = xr.DataArray(np.full((3, 16, 16), 3, np.uint8), dims=("sample", "y", "x"))
+    label[:, :6] = 0
+    found = analysis.mean_regions(analysis.regional_mad(activation, label, class_names=CLASSES))
+    expected = analysis.mad(activation).isel(condition=1).mean("sample")
+    np.testing.assert_allclose(found["mad"].isel(condition=1), expected)
+    assert found["samples"].isel(condition=1).values.tolist() == [3, 2]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
 import actstore
 from actstore import analysis
+from actstore.capture import capture
 from actstore.demo import run_demo
 from actstore.errors import ActstoreError, StoreError
 from actstore.findings import Findings
-from actstore.store import MissingBlocksWarning
+from actstore.spec import load_spec
+from actstore.store import MissingBlocksWarning, Store
 from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
-from actstore.views.page import Study, as_html, number, percent, with_interval
+from actstore.views.page import Section, Study, as_html, number, percent, with_interval
 from actstore.views.report import write_report
 from actstore.views.sections import SECTIONS
 from actstore.views.sections.segmentation import _fall
@@ -25,8 +30,17 @@ from conftest import WriteSpec
 
 
 @pytest.fixture(scope="module")
-def report(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(actstore.open(tiny_store), tmp_path_factory.mktemp("report") / "report.html")
+def unfinished(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three of four volumes of two patients, without controls, repeats or doses."""
+    copy = Path(shutil.copytree(tiny_store, tmp_path_factory.mktemp("unfinished") / "tiny.zarr"))
+    next((copy / "committed").glob("c.*")).unlink()
+    with pytest.warns(MissingBlocksWarning):
+        return actstore.open(copy)
+
+
+@pytest.fixture(scope="module")
+def report(unfinished: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(unfinished, tmp_path_factory.mktemp("report") / "report.html")
 
 
 def plain(page: str) -> str:
@@ -57,8 +71,8 @@ def test_a_report_holds_everything_itself(report: Path) -> None:
     assert "https://cdn" not in own
 
 
-def test_numbers_of_the_page_are_those_of_the_store(report: Path, tiny_store: Path) -> None:
-    store = actstore.open(tiny_store)
+def test_numbers_of_the_page_are_those_of_the_store(report: Path, unfinished: Store) -> None:
+    store = unfinished
     words = plain(report.read_text(encoding="utf-8"))
     for dice in original_dice(store).itertuples():
         assert f"{dice.class_name} {dice.dice:.3f}" in words
@@ -159,13 +173,8 @@ def test_statistics_alone_leave_out_the_maps(write_spec: WriteSpec, tmp_path: Pa
     assert 'store.keep = "statistics"' in section.missing[0]
 
 
-def test_an_unfinished_store_says_what_is_missing(tiny_copy: Path, tmp_path: Path) -> None:
-    record = next((tiny_copy / "committed").glob("c.*"))
-    record.unlink()
-    with pytest.warns(MissingBlocksWarning):
-        store = actstore.open(tiny_copy)
-    page = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "1 of 4 volumes are missing" in page
+def test_an_unfinished_store_says_what_is_missing(report: Path) -> None:
+    assert "1 of 4 volumes are missing" in report.read_text(encoding="utf-8")
 
 
 def test_a_report_that_cannot_be_written_says_so(tiny_store: Path, tmp_path: Path) -> None:
@@ -175,8 +184,6 @@ def test_a_report_that_cannot_be_written_says_so(tiny_store: Path, tmp_path: Pat
 
 
 def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) -> None:
-    import shutil
-
     from actstore.views.render import drawing_aside
 
     study = Study(actstore.open(tiny_copy))
@@ -200,3 +207,29 @@ def test_the_demo_ends_with_tables_figure_report_and_store(tmp_path: Path, capsy
     assert dice["MYO"] >= 0.75
     with pytest.raises(ActstoreError, match="is of another demo"):
         run_demo(tmp_path / "demo", patients=2, cluster="inline")
+
+
+def test_names_cannot_write_the_page(tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = actstore.open(tiny_copy)
+    evil = Section("images", "<script>alert(1)</script>", words=["a < b & c"], findings=["<b>bold</b>"])
+    monkeypatch.setattr("actstore.views.report.SECTIONS", {"images": lambda _: evil})
+    monkeypatch.setattr("actstore.views.report.OF_THE_STORE", ())
+    page = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "a &lt; b &amp; c" in page
+    assert "<b>bold</b>" not in page
+
+
+def test_where_nothing_applies_the_report_says_so(tmp_path: Path, write_spec: WriteSpec, phantom_copy: Path) -> None:
+    for path in phantom_copy.rglob("*_gt.nii*"):
+        image: Any = nibabel.load(path)
+        label = np.asarray(image.dataobj).copy()
+        label[label == 3] = 0
+        nibabel.save(nibabel.Nifti1Image(label.astype(np.uint8), image.affine), path)
+    perturb = [{"transform": "brightness", "targets": ["LV"], "strengths": [0.1]}]
+    spec = write_spec(tmp_path, data__root=phantom_copy, data__patients=["patient001"], perturb=perturb)
+    store = actstore.open(capture(load_spec(spec), cluster="inline", device="cpu").store)
+    words = plain(write_report(store, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "No slice contains a perturbed class." in words
+    assert not re.search(r"\bnan\b", words)

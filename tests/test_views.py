@@ -21,7 +21,7 @@ from actstore.store import Store
 from actstore.views import export
 from actstore.views.channels import frequency_cells
 from actstore.views.cohort import patient_shares, uneven
-from actstore.views.images import area_mean, contours
+from actstore.views.images import contours
 from actstore.views.marks import swarm
 from actstore.views.selection import paired_dice, shown_conditions, window
 from actstore.views.theme import PALETTE, class_colours, tint
@@ -155,13 +155,6 @@ def test_a_noisy_prediction_is_one_path_a_class(store: Store) -> None:
     panel = next(iter(views.inputs(store, DARK_LV)))
     drawn = [element for element in panel if isinstance(element, hv.Contours)]
     assert all(len(element.split()) <= len(CLASSES) - 1 for element in drawn), "hundreds of paths take seconds each"
-
-
-def test_a_mask_is_averaged_over_each_coarser_pixel() -> None:
-    mask = np.zeros((4, 4))
-    mask[:2, :1] = 1
-    assert area_mean(mask, (2, 2)).tolist() == [[0.5, 0], [0, 0]]
-    assert area_mean(np.ones((5, 7)), (2, 3)) == pytest.approx(np.ones((2, 3)))
 
 
 def test_an_activation_shows_what_the_store_holds(store: Store) -> None:

@@ -242,6 +242,12 @@ def _sensitivity(f: Findings) -> pd.DataFrame:
     return analysis.sensitivity_table(f.score, reference=(f.top, f.most), applicable=f.applicable)
 
 
+def _general_specific(f: Findings) -> pd.DataFrame:
+    if not (f.cases != "").any():
+        raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
+    return analysis.general_specific_table(f.member, f.cases, f.most)
+
+
 def _controls(f: Findings) -> pd.DataFrame:
     f.need("control")
     return analysis.controls_table(f.network["mad"])
@@ -288,7 +294,7 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "stability": _stability,
     "sensitivity": _sensitivity,
     "comparison": lambda f: analysis.comparison_table(f.member, f.most),
-    "general-specific": lambda f: analysis.general_specific_table(f.member, f.cases, f.most),
+    "general-specific": _general_specific,
     "heterogeneity": lambda f: analysis.heterogeneity_table(f.score, f.top, applicable=f.applicable),
     "leave-one-out": lambda f: analysis.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable),
     "regions": lambda f: analysis.regions_table(f.regions),

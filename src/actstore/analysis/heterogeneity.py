@@ -17,6 +17,8 @@ from actstore.analysis.support import support
 
 #: Permutations behind a p-value, at least.
 RESAMPLES = 9999
+#: And at most: time grows with tests times permutations, and tests with conditions.
+MOST_RESAMPLES = 99_999
 
 #: Permutations behind the p-value without a patient, which is only held against ``alpha``.
 RESAMPLES_WITHOUT = 999
@@ -59,8 +61,9 @@ def heterogeneity(
         Name of a coordinate along sample: the samples of a patient that share its value are exchanged as a whole.
     resamples
         Random permutations of the samples' patients behind every p-value, the same for every channel and condition
-        with the same samples. By default 9999, or tests / alpha if that is more: with fewer, a single channel among
-        all those tested could not be rejected, however uneven.
+        with the same samples. By default 9999, or tests / alpha if that is more, up to 99 999: with fewer, a single
+        channel among all those tested could not be rejected, however uneven. Of whole volumes 9999: one patient's can
+        fall together by chance in 1 of 2P - 1 anyway.
     seed
         Of these permutations.
     alpha
@@ -139,7 +142,8 @@ def _heterogeneity(
     statistic = np.stack([_chi_square(counts[:, c], sizes[:, c]) for c in range(valid.shape[1])])
     enough = np.flatnonzero(patients >= FEWEST_PATIENTS)
     if resamples is None:
-        resamples = max(RESAMPLES, int(np.isfinite(statistic[enough]).sum() / alpha))
+        wanted = int(np.isfinite(statistic[enough]).sum() / alpha)
+        resamples = min(max(RESAMPLES, wanted), MOST_RESAMPLES if unit is None else RESAMPLES)
     if unit is None:
         spread = Spread(counts, sizes, np.arange(len(names)), whole=False)
     else:

@@ -117,16 +117,18 @@ def mean_regions(regional: xr.Dataset) -> xr.Dataset:
     xarray.Dataset
         ``mad`` of the whole map and of each region ``inside``, ``rim``, ``outside``; ``inside_share``, ``rim_share``,
         ``outside_share``, the mean share of a map's whole change that lies there, which sum to 1, all float64
-        (condition, channel); ``samples`` and ``patients`` int64 (condition) that they rest on; ``stride`` float64, of
-        the last axis, in pixels of the input.
+        (condition, channel); ``samples`` and ``patients`` int64 (condition, channel) that they rest on; ``stride``
+        float64, of the last axis, in pixels of the input.
     """
     require_dims(regional, ["sample", "condition", "channel"])
-    weighed = {name: regional[name].fillna(0.0) * regional[f"{name}_area"] for name in REGIONS}
+    areas = {name: regional[f"{name}_area"] for name in REGIONS}
+    # Only a region without area is nothing; a map with NaN has no mean.
+    weighed = {name: regional[name].where(areas[name] != 0, 0.0) * areas[name] for name in REGIONS}
     whole = sum(weighed.values(), start=xr.DataArray(0.0))
     found = {"mad": whole.mean("sample")}
     found |= {name: regional[name].mean("sample") for name in REGIONS}
     found |= {f"{name}_share": (part / whole.where(whole > 0)).mean("sample") for name, part in weighed.items()}
-    rests = support(regional["inside_area"].notnull())
+    rests = support(whole.notnull())
     found |= {name: rests[name] for name in ("samples", "patients")}
     found["stride"] = regional["stride"].isel(axis=-1)
     return xr.Dataset(found)

@@ -116,6 +116,8 @@ def frequency_table(
     extra = [key for key in keys if not isinstance(key, str) or key not in ("condition", "target")]
     names = [str(key if isinstance(key, str) else key.name) for key in extra]
     columns = ["layer", "condition", "target", *names, "channel", "count", "rank"]
+    if taken := {"layer", "module", "channels", "channel", "count", "rank"} & {*names}:
+        raise AnalysisError(f"by = {min(taken)!r} groups nothing: give a coordinate along sample or condition")
     extra = [key if isinstance(key, str) else key.compute() for key in extra]
     applicable = applicable.compute() if applicable is not None else None
     frames = [pd.DataFrame({name: [] for name in columns})]

@@ -35,7 +35,7 @@ def comparison(table: pd.DataFrame, colours: Mapping[str, str], widths: Mapping[
         layer to its number of channels, in network order.
     """
     names = list(widths)
-    most = table["number"].max()
+    most = len(set(", ".join(table["targets"]).split(", ")))
     colour = np.where(table["number"] == most, INK, NEUTRAL)
     specific = table["specific"].fillna("").astype(str)
     colour = np.where(specific != "", specific.map(dict(colours)).fillna(NEUTRAL), colour)

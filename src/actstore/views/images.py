@@ -9,6 +9,7 @@ import holoviews as hv
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.masks import averaged
 from actstore.errors import StoreError
 from actstore.views.selection import best_slice, picture, target_of, typical_sample, window
 from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, grid, panel, styled, tint
@@ -130,8 +131,9 @@ def activation(
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
 
-    The first two share one scale. The mask is averaged over the area of each of the layer's pixels and outlined where
-    it covers half of one. Reads one chunk of the store; of a volume, shows the slice with most of the mask.
+    The first two share one scale. The mask is averaged over the area of each of the layer's pixels, where its grid lies
+    on the input, and outlined where it covers half of one. Reads one chunk of the store; of a volume, shows the slice
+    with most of the mask.
 
     Raises
     ------
@@ -144,12 +146,10 @@ def activation(
     if np.isnan(maps[1]).all() and not bool(store.applicable[sample, c]):
         raise StoreError(f"sample {sample} has no {condition!r}: choose one that it applies to")
     label: NDArray[Any] = np.equal(store.label.isel(sample=sample).values, store.classes[target_of(store, condition)])
-    if label.ndim == 3:
-        z = best_slice(label)
-        label = label[z]
-        deep = maps[0].ndim == 3
-        maps = [m[min(z * m.shape[0] // store.label.shape[1], m.shape[0] - 1)] if deep else m for m in maps]
-    cover = area_mean(label, maps[0].shape)
+    cover = averaged(label, maps[0].shape, store.offsets[layer])
+    if cover.ndim == 3:
+        z = best_slice(cover)
+        cover, maps = cover[z], [volume[z] for volume in maps]
     outline = _contour([(cover, "#ffffff")], width=1.6)
     dark = _contour([(cover, "#111111")], width=1.2)
     limits = (float(np.nanmin(maps)), float(np.nanmax(maps)))
@@ -162,18 +162,6 @@ def activation(
     ]
     panels = [panel([image, *line], (size, size), title=title, **_BARE) for title, image, line in drawn]
     return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
-
-
-def area_mean(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Share of each pixel of a coarser grid of ``shape`` (y, x) that ``mask`` (y, x) covers."""
-    from scipy import ndimage
-
-    factors = [n // m for n, m in zip(mask.shape, shape, strict=True)]
-    if [m * f for m, f in zip(shape, factors, strict=True)] == list(mask.shape):
-        parts = mask.reshape(shape[0], factors[0], shape[1], factors[1])
-        return np.asarray(parts.mean(axis=(1, 3)), dtype=np.float64)
-    zoom = [m / n for n, m in zip(mask.shape, shape, strict=True)]
-    return np.asarray(ndimage.zoom(mask.astype(np.float64), zoom, order=1, grid_mode=True, mode="nearest"))
 
 
 def _condition(store: Store, name: str) -> int:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
@@ -40,6 +40,8 @@ def write_report(store: Store, output: Path, findings: Findings | None = None) -
     StoreError
         if the store has no committed block, or ``output`` cannot be written.
     """
+    if output.is_dir():
+        raise StoreError(f"{output} is a folder: name a file for -o, such as {output / 'report.html'}")
     study = Study(store, findings)
     folder = output.with_name(f"{output.stem}_data")
     try:
@@ -61,7 +63,7 @@ def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
     layers = store.layers.reset_index()
     layers["size"] = ["×".join(map(str, size)) for size in layers["size"]]
     layers["bytes"] = [human_bytes(n) for n in layers["bytes"]]
-    environment = Environment(loader=PackageLoader("actstore.views"), autoescape=select_autoescape(), trim_blocks=True)
+    environment = Environment(loader=PackageLoader("actstore.views"), autoescape=True, trim_blocks=True)
     source = environment.loader
     assert source is not None
     style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))

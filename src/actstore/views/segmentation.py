@@ -177,8 +177,7 @@ def dice_by_patient(store: Store, conditions: list[str] | None = None) -> hv.Lay
 def dice_by_position(store: Store, conditions: list[str] | None = None, *, bins: int = 5) -> hv.Layout:
     """Dice of the perturbed class along the heart, original dashed and perturbed solid: mean and quartiles of slices.
 
-    Position runs from the first (0) to the last (1) slice of a volume with foreground: from base to apex, as
-    short-axis cardiac MRI is usually stored.
+    Position is of :func:`actstore.analysis.slice_position`.
     """
     table, shown = _paired(store, conditions)
     colours = class_colours(store.class_names)

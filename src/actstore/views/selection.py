@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
@@ -43,7 +42,7 @@ def paired_dice(store: Store) -> pd.DataFrame:
     """Dice of each class on the original and under each perturbation, on the slices that contain the class.
 
     Columns ``patient, frame, slice, position, condition, target, class_name, original, perturbed, change``.
-    ``position`` runs from 0, the first slice of a volume with any foreground, to 1, its last.
+    ``position`` is of :func:`actstore.analysis.slice_position`: 0 at the base, 1 at the apex.
     """
     confusion, applicable = compute(store.confusion, store.applicable)
     dice = analysis.dice(confusion, applicable=applicable).transpose("sample", "condition", "class_name")
@@ -54,23 +53,13 @@ def paired_dice(store: Store) -> pd.DataFrame:
     chosen &= np.isfinite(values) & present.transpose("sample", "true_class").values[:, None, :]
     s, c, k = np.nonzero(chosen)
     frame = pd.DataFrame({name: confusion.coords[name].values[s] for name in ("patient", "frame", "slice")})
-    frame["position"] = _position(confusion)[s]
+    frame["position"] = analysis.slice_position(confusion).values[s]
     frame["condition"] = confusion.coords["condition"].values[c]
     frame["target"] = confusion.coords["target"].values[c]
     frame["class_name"] = dice.coords["class_name"].values[k]
     frame["original"] = values[s, 0, k]
     frame["perturbed"] = values[s, c, k]
     return frame.assign(change=frame["perturbed"] - frame["original"])
-
-
-def _position(confusion: xr.DataArray) -> NDArray[np.float64]:
-    """Where a sample lies between the first (0) and the last (1) sample of its volume that has foreground."""
-    foreground = confusion.isel(condition=0, true_class=slice(1, None)).sum(["true_class", "predicted_class"]) > 0
-    number = pd.Series(np.where(foreground.values, confusion.coords["slice"].values, np.nan))
-    volume = confusion.coords["block"].values
-    first, last = (number.groupby(volume).transform(how).to_numpy() for how in ("min", "max"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(last > first, (confusion.coords["slice"].values - first) / (last - first), 0.5)
 
 
 def typical_sample(store: Store, condition: str) -> int:

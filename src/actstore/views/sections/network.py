@@ -151,6 +151,8 @@ def layers(study: Study) -> Section:
 def activations(study: Study) -> Section:
     """Activation maps of the channels that respond most."""
     store, title = study.store, "What the channels show"
+    if not study.conditions:
+        return Section("activations", title, missing=["No slice contains a perturbed class."])
     kept = {layer.name for layer in store.layout.layers if layer.kept}
     if not kept:
         need = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
@@ -209,12 +211,17 @@ def specific(study: Study) -> Section:
         counts = study.store.applicable.sel(condition=study.conditions).sum("sample").values
         said = cohort(pd.DataFrame({"samples": counts, "patients": study.store.samples["patient"].nunique()}))
         only = table[table["specific"].fillna("") != ""]
-        everywhere = int((table["number"] == len(set(study.store.conditions["target"]) - {""})).sum())
+        classes = len(set(", ".join(table["targets"]).split(", ")))
+        everywhere = int((table["number"] == classes).sum())
         parts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
-        findings.append(
-            f"Of {len(table)} channels among the {study.findings.most} most frequent of their layer, {len(only)} "
-            f"belong to one class only{f' ({parts})' if parts else ''} and {everywhere} to every class."
-        )
+        if classes > 1:
+            findings.append(
+                f"Of {len(table)} channels among the {study.findings.most} most frequent of their layer, {len(only)} "
+                f"are so for one class only{f' ({parts})' if parts else ''}{_certain(study, only)}, and {everywhere} "
+                f"for each of {classes} classes."
+            )
+        else:
+            words.append("One class was perturbed: there is no other to compare with.")
         drawn.append(
             Figure(
                 "comparison",
@@ -226,10 +233,11 @@ def specific(study: Study) -> Section:
                 table,
             )
         )
-        shown = (
-            only[["layer", "channel", "specific", "targets"]] if len(only) else table[["layer", "channel", "targets"]]
-        )
-        tables.append(Table("comparison-specific", "Channels of one class only", shown, table))
+        if classes > 1 and len(only):
+            shown = only[["layer", "channel", "specific"]]
+            tables.append(
+                Table("comparison-specific", "Channels among the most frequent of one class only", shown, only)
+            )
     orders = study.ask("general-specific", missing)
     if orders is not None:
         mean = orders.groupby(["condition", "case"], sort=False).agg(
@@ -255,6 +263,20 @@ def specific(study: Study) -> Section:
         )
         words += caution(orders)
     return Section("specific", "Shared or specific", words, drawn, tables, findings, missing)
+
+
+def _certain(study: Study, only: pd.DataFrame) -> str:
+    """How many of the channels of one class only are found again in resamples and respond to more than a control."""
+    keys = ["layer", "channel", "target"]
+    wanted = only.rename(columns={"specific": "target"})[keys]
+    certain = study.table("certainty")
+    found = wanted.merge(certain.loc[certain["selected"] >= 0.95, keys].drop_duplicates(), on=keys)
+    said = f", {len(found)} of them in 95 % of resamples of the patients"
+    controls = study.ask("controls", [])
+    if controls is not None:
+        found = found.merge(controls.loc[controls["sensitive"].astype(bool), keys].drop_duplicates(), on=keys)
+        said += f" and {len(found)} also against their control"
+    return said
 
 
 def _pixels(study: Study, layer: str, channel: int, condition: str, sample: int) -> pd.DataFrame:

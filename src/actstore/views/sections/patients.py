@@ -86,15 +86,14 @@ def patients(study: Study) -> Section:
         if len(tested):
             volumes = int((table["q_volumes"] < figures.SIGNIFICANT).sum())
             findings.append(
-                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) differ between patients by more "
-                f"than chance (false discovery rate 5 %); {len(alone)} of them are explained by one patient alone. "
-                f"With whole volumes exchanged instead of slices: {volumes}."
+                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) are more uneven over patients "
+                f"than chance makes them when slices are exchanged ({len(alone)} point to one patient), {volumes} when "
+                "whole volumes are (false discovery rate 5 %)."
             )
             words.append(
-                "A frequency differs between patients if its slices are more alike within a patient than between "
-                "patients. Neighbouring slices are alike in themselves, which counts as a difference here too; it does "
-                "not where whole volumes are exchanged between patients, but with few volumes a patient that test "
-                "finds little."
+                "Neighbouring slices are alike: with slices exchanged, that alone makes counts uneven, and is no proof "
+                "that patients differ. With whole volumes exchanged it does not count, but few volumes a patient then "
+                "show little."
             )
             uneven = groups.uneven(table)
             shares = groups.patient_shares(study.store, uneven, top=study.findings.top)

@@ -21,9 +21,9 @@ def regions(study: Study) -> Section:
     outside = table.groupby("layer", sort=False)["outside_share"].mean()
     inside = table.groupby("layer", sort=False)["inside_share"].mean()
     finding = (
-        f"Of all change in {outside.index[0]}, {percent(inside.iloc[0])} lies inside the perturbed region and "
+        f"Of a map's change in {outside.index[0]}, {percent(inside.iloc[0])} lies inside the perturbed region and "
         f"{percent(outside.iloc[0])} outside it and its rim; in {outside.index[-1]}, {percent(inside.iloc[-1])} and "
-        f"{percent(outside.iloc[-1])} (means over channels and perturbations)."
+        f"{percent(outside.iloc[-1])} (means over samples, channels and perturbations)."
     )
     far = table.sort_values("outside_share", ascending=False, kind="stable")
     names = ["layer", "channel", "condition", "samples", "mad", "inside", "rim", "outside", "outside_share"]
@@ -88,7 +88,7 @@ def controls(study: Study) -> Section:
         words.append(
             "The noise floor, the original once more: "
             + "; ".join(
-                f"{name}: largest MAD {number(value)}" if value > 0 else f"{name}: bit for bit the same"
+                f"{name}: bit for bit the same" if value == 0 else f"{name}: largest MAD {number(value)}"
                 for name, value in largest.items()
             )
             + "."
@@ -137,6 +137,7 @@ def dose(study: Study) -> Section:
             half_lost_below=with_interval(half, "half_below"), half_lost_above=with_interval(half, "half_above")
         )
         own = half["class_name"] == half["target"]
+        words += caution(half[own])
         tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown[own], half))
     channels = study.ask("dose-channels", missing) if table is not None else None
     if channels is not None:
@@ -144,7 +145,8 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose-channels",
                 lambda: response.dose_channels(channels, study.layers),
-                "How steeply each channel's MAD rises with the distance of strength from 1, below and above it: slope "
+                "How steeply each channel's MAD rises with the distance from the strength that changes nothing, below "
+                "and above it: slope "
                 f"without its sign. {cohort(channels)}.",
                 "Layer by channel maps of slope",
                 channels,
@@ -176,9 +178,9 @@ def association(study: Study) -> Section:
     tested = own[own["q"].notna()]
     findings = []
     if len(tested):
-        found = tested[tested["q"] < figures.SIGNIFICANT]
+        found = tested[(tested["q"] < figures.SIGNIFICANT) & (tested["correlation"] > 0)]
         often = tested[tested["frequency_rank"] <= study.findings.top]
-        both = int((often["q"] < figures.SIGNIFICANT).sum())
+        both = int(((often["q"] < figures.SIGNIFICANT) & (often["correlation"] > 0)).sum())
         findings.append(
             f"For {len(found)} of {len(tested)} pairs of channel and perturbation, MAD goes with the loss of Dice "
             f"within patients (false discovery rate 5 %); so do {both} of the {len(often)} that are "

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from actstore.analysis.evidence import perturbations
+from actstore.conditions import ORIGINAL
 from actstore.summaries import original_dice
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
@@ -40,11 +42,11 @@ def images(study: Study) -> Section:
         "Each perturbation changes intensities inside the true outline of one class and nothing else; the image is "
         f"normalised afterwards, as the network expects. Shown one by one: {deeds}."
     ]
-    left_out = sum(bool(target) for target in store.conditions["target"]) - len(study.conditions)
+    left_out = len(perturbations(store.applicable)) - len(study.conditions)
     if left_out > 0:
         words.append(
-            f"{left_out} further conditions are in the tables. Of each class and transform, the figures show the "
-            "strength that lowers its Dice most."
+            f"Of each class and transform, the figures show the strength that lowers its Dice most; the tables have "
+            f"{left_out} more."
         )
     return Section("images", "What the network saw", words, drawn)
 
@@ -64,7 +66,7 @@ def segmentation(study: Study) -> Section:
     said = cohort(n)
     cut = own.drop(columns="class_name")
     by_patient = cut.groupby(["condition", "target", "patient"], sort=False)[["original", "perturbed", "change"]]
-    untouched = ", ".join(f"{row.class_name} {row.dice:.3f}" for row in original_dice(store).itertuples())
+    untouched = ", ".join(f"{row.class_name} {row.dice:.3f}" for row in original_dice(store).dropna().itertuples())
     drawn = [
         Figure(
             "dice",
@@ -98,8 +100,8 @@ def segmentation(study: Study) -> Section:
         Figure(
             "dice-by-position",
             lambda: figures.dice_by_position(store, shown),
-            "Mean Dice of the perturbed class along the heart, from the first to the last slice with foreground (base "
-            f"to apex, as short-axis MRI is usually stored); dashed: the original; shaded: quartiles. {said}.",
+            "Mean Dice of the perturbed class along the slices with foreground, from the end with more of it (base) to "
+            f"the other (apex); dashed: the original; shaded: quartiles. {said}.",
             "Curves of Dice from base to apex, original and perturbed",
             cut,
         ),
@@ -155,26 +157,48 @@ def _fall(study: Study, row: pd.Series) -> str:
 
 
 def _further(study: Study) -> list[Table]:
-    """Other measures and surface distances, as means over patients."""
-    found = []
+    """Other measures and surface distances, before and after on the same slices that contain the class."""
+    found: list[Table] = []
     missing: list[str] = []
-    for name, caption, keys in (
+    keys = ["patient", "frame", "slice", "class_name"]
+    segmentation = study.ask("segmentation", missing)
+    if segmentation is None or "slice" not in segmentation:
+        return found
+    # A class that a slice lacks has no sensitivity.
+    present = segmentation.loc[segmentation["sensitivity"].notna(), [*keys, "condition"]]
+    for name, caption, measures in (
         (
             "segmentation",
-            "Other measures of the same predictions: means over slices",
+            "Other measures, original → perturbed, on the same slices that contain the class (slices where both have "
+            "a value)",
             ("jaccard", "sensitivity", "specificity", "precision", "relative_volume_difference"),
         ),
-        ("surface", "Distance of predicted from true surfaces in millimetres: means", ("hd95", "assd")),
+        (
+            "surface",
+            "Distance of predicted from true surfaces in millimetres, original → perturbed (slices where both predict "
+            "the class: an empty prediction has no surface)",
+            ("hd95", "assd"),
+        ),
     ):
         table = study.ask(name, missing)
         if table is None:
             continue
-        kept = [key for key in keys if key in table]
-        group = table.groupby(["class_name", "condition"], sort=False)
-        shown = group[kept].mean().reset_index()
-        shown.insert(2, "n", group[kept[0]].count().to_numpy())
-        shown = shown.rename(columns={"class_name": "class"})
-        found.append(Table(name, caption, shown, table))
+        inside = table.merge(present, on=[*keys, "condition"])
+        original = inside[inside["condition"] == ORIGINAL].set_index(keys)
+        rows = []
+        for (class_name, condition), own in inside.groupby(["class_name", "condition"], sort=False):
+            if condition not in study.conditions:
+                continue
+            perturbed = own.set_index(keys)
+            row: dict[str, Any] = {"class": class_name, "condition": condition}
+            for measure in measures:
+                before = original[measure].reindex(perturbed.index)
+                both = before.notna() & perturbed[measure].notna()
+                values = (float(side[both].mean()) if both.any() else np.nan for side in (before, perturbed[measure]))
+                row[measure] = f"{' → '.join(number(value) for value in values)} ({int(both.sum())})"
+            rows.append(row)
+        if rows:
+            found.append(Table(name, caption, pd.DataFrame(rows), table))
     return found
 
 
