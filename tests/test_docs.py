@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from matplotlib import pyplot
 
 from actstore.capture import capture
 from actstore.cli import main
@@ -195,6 +196,7 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
         elif language == "sh":
             for words in in_shell(body):
                 run(words)
+    pyplot.close("all")
     assert variables.keys() > {"__name__", "__builtins__"}
 
 
