@@ -203,7 +203,7 @@ def test_tables(by: Any) -> None:
         ),
         (
             lambda p, t: surface_distances(p.expand_dims("z", 2), t.expand_dims("z", 1), CLASSES, by="volume"),
-            r"by = 'volume', but every sample is a volume already: use by='slice'",
+            r"by = 'volume', but every sample is a volume already: leave 'volume' out",
         ),
         (lambda p, t: surface_table(p.drop_vars("frame"), t, CLASSES), r"no coordinate 'frame' along sample: assign"),
     ],

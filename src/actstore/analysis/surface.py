@@ -75,7 +75,7 @@ def surface_distances(
                 f"prediction has {prediction.sizes[dim]} of {dim}, label {label.sizes[dim]}: select the same of both"
             )
     if by == "volume" and "z" in space:
-        raise AnalysisError("by = 'volume', but every sample is a volume already: use by='slice'")
+        raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
     order, volumes, labels = _slices(prediction, by)
     spacing = _spacing(prediction, 3 if by == "volume" else len(space))
     every = np.ones((prediction.sizes["sample"], prediction.sizes["condition"]), bool)
