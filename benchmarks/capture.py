@@ -6,7 +6,6 @@ in one process; loading the network and starting workers is not counted. Every w
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -22,7 +21,7 @@ import numpy as np
 import tensorstore
 import torch
 import zarr
-from common import interleave, phantom_spec, require_free, show
+from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 
 from actstore.block import closing_engine, run_block
@@ -258,12 +257,9 @@ def check(setting: Setting, store: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--patients", type=int, default=5, help="two volumes each")
-    parser.add_argument("--folder", type=Path, default=None, help="where to write; the system's folder for such files")
-    parser.add_argument("--only", nargs="*", default=None, help="run candidates whose names contain one of these")
-    arguments = parser.parse_args()
+    options = parser(__doc__, runs=5, patients=5)
+    options.add_argument("--only", nargs="*", default=None, help="run candidates whose names contain one of these")
+    arguments = options.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder))
         stack.enter_context(closing_engine())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -16,6 +17,15 @@ import torch
 
 from actstore.spec import Spec
 from actstore.units import human_bytes
+
+
+def parser(description: str | None, *, runs: int, patients: int) -> argparse.ArgumentParser:
+    """The options that benchmarks on the phantom share."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--runs", type=int, default=runs)
+    made.add_argument("--patients", type=int, default=patients, help="two volumes each")
+    made.add_argument("--folder", type=Path, default=None, help="where to write; the system's folder for such files")
+    return made
 
 
 def phantom_spec(folder: Path, *, patients: int, targets: tuple[str, ...] = ("LV", "RV", "MYO")) -> Spec:

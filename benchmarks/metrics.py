@@ -5,7 +5,6 @@ UNetHeart 8-4-4, phantom volumes, 21 layers in float32, the page cache warm; one
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import dask
 import numpy as np
-from common import interleave, phantom_spec, require_free, show
+from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -66,11 +65,7 @@ def with_numpy(store: Store) -> list[NDArray[np.float64]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--patients", type=int, default=1, help="two volumes each")
-    parser.add_argument("--folder", type=Path, default=None, help="where to write; the system's folder for such files")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, runs=3, patients=1).parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         spec = phantom_spec(Path(folder), patients=arguments.patients)
         require_free(folder, make_plan(spec, timing=False).bytes)

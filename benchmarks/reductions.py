@@ -5,7 +5,6 @@ UNetHeart 8-4-4, phantom volumes, 21 layers in float32, two threads. Then one ch
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ import dask
 import numpy as np
 import tensorstore
 import xarray as xr
-from common import interleave, phantom_spec, require_free, show
+from common import interleave, parser, phantom_spec, require_free, show
 
 from actstore import analysis, pool
 from actstore.capture import capture
@@ -102,11 +101,7 @@ def map_milliseconds(path: Path, looks: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--patients", type=int, default=10, help="two volumes each")
-    parser.add_argument("--folder", type=Path, default=None, help="where to write; the system's folder for such files")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, runs=5, patients=10).parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         spec = phantom_spec(Path(folder), patients=arguments.patients)
         free = require_free(folder, make_plan(spec, timing=False).bytes)

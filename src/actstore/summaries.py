@@ -40,16 +40,15 @@ def original_dice(store: Store) -> pd.DataFrame:
 
 
 def case_summary(store: Store) -> pd.DataFrame:
-    """How many samples fell into each kind of failure: columns ``condition, target, case, samples, share``."""
+    """How many samples fell into each kind of failure: ``condition, target, case, samples, patients, share``."""
     cases = build_table(store, "cases")
+    keys = ["condition", "target", "case"]
+    counted = cases.groupby(keys, observed=True)["patient"].agg(samples="size", patients="nunique").reset_index()
+    counted["share"] = counted["samples"] / counted.groupby("condition")["samples"].transform("sum")
     order = {name: i for i, name in enumerate(store.conditions.index)}
-    counted = cases.groupby(["condition", "target", "case"], observed=True).size().rename("samples").reset_index()
-    totals = counted.groupby("condition", observed=True)["samples"].transform("sum")
-    counted["share"] = counted["samples"] / totals
-    counted["order"] = [order[name] for name in counted["condition"]]
-    return (
-        counted.sort_values(["order", "samples"], ascending=[True, False]).drop(columns="order").reset_index(drop=True)
-    )
+    counted = counted.assign(order=counted["condition"].map(order))
+    ranked = counted.sort_values(["order", "samples", "case"], ascending=[True, False, True])
+    return ranked.drop(columns="order").reset_index(drop=True)
 
 
 def frequency_summary(store: Store, *, top: int = 3, most: int = 7) -> pd.DataFrame:

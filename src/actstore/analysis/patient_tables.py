@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from actstore.analysis.frames import channel_frame
 from actstore.analysis.heterogeneity import heterogeneity, leave_one_out
 from actstore.analysis.network import in_top, layer_slices
 from actstore.analysis.stability import frequency_certainty, sensitivity_to_k, set_stability
-from actstore.analysis.uncertainty import bootstrap_mean, dice_change, layer_coords, layer_mean
+from actstore.analysis.uncertainty import Bootstrap, bootstrap_mean, dice_change, layer_coords, layer_mean
 
 _LAYER = ("layer", "module", "condition", "target")
 _RESTS_ON = ("samples", "patients")
@@ -93,9 +93,7 @@ def certainty_table(
     most: int = 7,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
     """Each channel's frequency with its interval, in columns :data:`CERTAINTY_COLUMNS`.
 
@@ -104,7 +102,7 @@ def certainty_table(
     """
     member, valid = _top(score, k, applicable)
     return channel_frame(
-        frequency_certainty(member, most, applicable=valid, resamples=resamples, confidence=confidence, seed=seed),
+        frequency_certainty(member, most, applicable=valid, **bootstrap),
         CERTAINTY_COLUMNS,
     )
 
@@ -115,9 +113,7 @@ def stability_table(
     mosts: Sequence[int] = (3, 7),
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
     """How stable the sets of most frequent channels are over patients, in columns :data:`STABILITY_COLUMNS`.
 
@@ -125,7 +121,7 @@ def stability_table(
     :func:`actstore.analysis.set_stability`.
     """
     member, valid = _top(score, k, applicable)
-    found = set_stability(member, mosts, applicable=valid, resamples=resamples, confidence=confidence, seed=seed)
+    found = set_stability(member, mosts, applicable=valid, **bootstrap)
     return channel_frame(found.assign_coords(k=k), STABILITY_COLUMNS)
 
 
@@ -150,9 +146,7 @@ def layers_table(
     network_rank: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
     """Mean MAD of each layer under each perturbation, raw and relative, in columns :data:`LAYERS_COLUMNS`.
 
@@ -165,11 +159,10 @@ def layers_table(
         (condition, channel) in [0, 1]. Averaged over the channels of a layer.
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every MAD of the layer is NaN.
-    resamples, confidence, seed
+    **bootstrap
         As for :func:`actstore.analysis.bootstrap_mean`, also for errors.
     """
     arrays = (layer_mean(mad), layer_mean(standardised), layer_mean(network_rank))
-    bootstrap = {"resamples": resamples, "confidence": confidence, "seed": seed}
     return channel_frame(_relative(*arrays, applicable, bootstrap), LAYERS_COLUMNS)
 
 
@@ -179,15 +172,12 @@ def relative_table(
     network_rank: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
     """Mean MAD of each channel under each perturbation, raw and relative, in columns :data:`RELATIVE_COLUMNS`.
 
     Arguments and errors as in :func:`layers_table`; nothing is averaged over channels.
     """
-    bootstrap = {"resamples": resamples, "confidence": confidence, "seed": seed}
     return channel_frame(_relative(mad, standardised, network_rank, applicable, bootstrap), RELATIVE_COLUMNS)
 
 
@@ -196,7 +186,7 @@ def _relative(
     standardised: xr.DataArray,
     network_rank: xr.DataArray,
     applicable: xr.DataArray | None,
-    bootstrap: dict[str, Any],
+    bootstrap: Bootstrap,
 ) -> xr.Dataset:
     """Means over samples, the raw one with its interval."""
     if applicable is not None:
@@ -211,15 +201,13 @@ def dice_mean_table(
     confusion: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
     """Mean Dice before and after each perturbation over the same samples, in columns :data:`DICE_MEAN_COLUMNS`.
 
     Arguments, values and errors as for :func:`actstore.analysis.dice_change`.
     """
-    found = dice_change(confusion, applicable=applicable, resamples=resamples, confidence=confidence, seed=seed)
+    found = dice_change(confusion, applicable=applicable, **bootstrap)
     return channel_frame(found, DICE_MEAN_COLUMNS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from actstore.analysis.controls import class_sensitivity, noise_floor
 from actstore.analysis.dose import case_changes, dice_curve, half_loss, mad_response
 from actstore.analysis.frames import channel_frame
 from actstore.analysis.strengths import FEWEST_STRENGTHS, Dose, by_strength, doses, identity_of, outward
+from actstore.analysis.uncertainty import Bootstrap
 
 _LAYER = ("layer", "module")
 _CONDITION = (*_LAYER, "condition", "target")
@@ -81,7 +83,7 @@ def noise_table(score: xr.DataArray) -> pd.DataFrame:
     return channel_frame(floor, NOISE_COLUMNS, conditions=np.arange(floor.sizes["condition"]))
 
 
-def dose_table(dice: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def dose_table(dice: xr.DataArray, **bootstrap: Unpack[Bootstrap]) -> pd.DataFrame:
     """Mean Dice of every class at every strength, in columns :data:`DOSE_COLUMNS`, the original at its strength.
 
     ``dice`` is (sample, condition, class_name); other arguments and errors as in
@@ -95,21 +97,19 @@ def dose_table(dice: xr.DataArray, *, resamples: int = 2000, confidence: float =
     """
 
     def rows(curve: xr.DataArray) -> pd.DataFrame:
-        return channel_frame(dice_curve(curve, resamples=resamples, confidence=confidence, seed=seed), DOSE_COLUMNS)
+        return channel_frame(dice_curve(curve, **bootstrap), DOSE_COLUMNS)
 
     return _each_dose(dice, rows)
 
 
-def dose_half_table(
-    dice: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def dose_half_table(dice: xr.DataArray, **bootstrap: Unpack[Bootstrap]) -> pd.DataFrame:
     """Strength at which half of the Dice is lost, in columns :data:`DOSE_HALF_COLUMNS`.
 
     As :func:`dose_table`, of :func:`actstore.analysis.half_loss`.
     """
 
     def rows(curve: xr.DataArray) -> pd.DataFrame:
-        half = half_loss(curve, resamples=resamples, confidence=confidence, seed=seed)
+        half = half_loss(curve, **bootstrap)
         return channel_frame(half, DOSE_HALF_COLUMNS)
 
     return _each_dose(dice, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import xarray as xr
@@ -20,6 +20,14 @@ NOTE = np.dtype("U48")
 
 #: Resampled means that are held at once: 16 MiB, beside the sorted copy that percentiles need.
 _BATCH = 2 * 2**20
+
+
+class Bootstrap(TypedDict, total=False):
+    """Options of :func:`bootstrap_mean`, as tables pass them on."""
+
+    resamples: int
+    confidence: float
+    seed: int
 
 
 def bootstrap_mean(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.errors import StoreError
+from actstore.summaries import case_summary
 from actstore.views import marks
 from actstore.views.selection import paired_dice, shown_conditions
 from actstore.views.theme import INK, class_colours, grid, panel, shades
@@ -220,7 +221,7 @@ def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:
     StoreError
         if no perturbation applies to any slice.
     """
-    table = case_shares(store)
+    table = case_summary(store)
     shown = [c for c in conditions or shown_conditions(store) if (table["condition"] == c).any()]
     if not shown:
         raise StoreError(f"{store.path} has no prediction under a perturbation: no slice contains a perturbed class")
@@ -251,22 +252,6 @@ def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:
             )
         )
     return grid(panels, 3, size, hspace=0.12)
-
-
-def case_shares(store: Store) -> pd.DataFrame:
-    """How many slices fell into each kind of failure: ``condition, target, case, samples, patients, share``."""
-    from actstore.tables import build_table
-
-    table = build_table(store, "cases")
-    keys = ["condition", "target", "case"]
-    counted = table.groupby(keys, observed=True)["patient"].agg(samples="size", patients="nunique").reset_index()
-    order = {name: i for i, name in enumerate(store.conditions.index)}
-    counted = counted.assign(order=counted["condition"].map(order)).sort_values(
-        ["order", "samples", "case"], ascending=[True, False, True]
-    )
-    by = counted.groupby("condition", sort=False)["samples"]
-    counted["share"] = counted["samples"] / by.transform("sum")
-    return counted.drop(columns="order").reset_index(drop=True)
 
 
 def _paired(store: Store, conditions: list[str] | None) -> tuple[pd.DataFrame, list[str]]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from actstore.analysis.evidence import perturbations
 from actstore.conditions import ORIGINAL
-from actstore.summaries import original_dice
+from actstore.summaries import case_summary, original_dice
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
 from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
@@ -205,7 +205,7 @@ def _further(study: Study) -> list[Table]:
 def failures(study: Study) -> Section:
     """Kinds of failure."""
     store = study.store
-    shares = figures.case_shares(store)
+    shares = case_summary(store)
     shares = shares[shares["condition"].isin(study.conditions)]
     if shares.empty:
         return Section("failures", "Kinds of failure", missing=["No slice contains a perturbed class."])
