@@ -21,8 +21,8 @@ from actstore.store import Store
 from actstore.views import export
 from actstore.views.channels import frequency_cells
 from actstore.views.cohort import patient_shares, uneven
-from actstore.views.images import contours
 from actstore.views.marks import swarm
+from actstore.views.pixels import contours
 from actstore.views.selection import paired_dice, shown_conditions, window
 from actstore.views.theme import PALETTE, class_colours, tint
 from frames import made_up_tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -154,24 +154,43 @@ class Store:
         StoreError
             if the chunk is damaged or missing, or the layer's tensors were not kept.
         """
-        array = self.layout.activation(self._kept(layer))
+        return self._one(self.layout.activation(self._kept(layer)), sample, condition=condition, channel=channel)
+
+    def picture(
+        self, name: Literal["image", "label", "prediction"], sample: int, condition: int | str = 0
+    ) -> NDArray[Any]:
+        """One sample's ``image``, ``label`` or ``prediction`` in one condition: ([z,] y, x), as the array of that name.
+
+        Reads and checks the one inner chunk that it lies in. A label is of every condition.
+
+        Raises
+        ------
+        KeyError, IndexError
+            if there is no such condition or sample.
+        StoreError
+            if the chunk is damaged or missing.
+        """
+        if name == "label":
+            return self._one(self.layout.label, sample)
+        return self._one(self.layout.image if name == "image" else self.layout.prediction, sample, condition=condition)
+
+    def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
+        """One map of one sample, at an ``index`` along the dims before space."""
         names = list(self._condition["condition"])
-        if isinstance(condition, str):
+        if isinstance(condition := index.get("condition"), str):
             if condition not in names:
                 raise KeyError(f"no condition {condition!r}: there are {', '.join(names)}")
-            condition = names.index(condition)
+            index["condition"] = names.index(condition)
         blocks = self._sample["block"]
-        for name, value, size in (
-            ("sample", sample, len(blocks)),
-            ("condition", condition, array.sample_shape[0]),
-            ("channel", channel, array.sample_shape[1]),
-        ):
+        at = {name: int(i) for name, i in index.items()}
+        sizes = (len(blocks), *array.sample_shape)
+        for (name, value), size in zip({"sample": sample, **at}.items(), sizes, strict=False):
             if not 0 <= value < size:
                 raise IndexError(f"{name} {value} is outside 0..{size - 1}")
         block = int(blocks[sample])
         first = sample - int(np.searchsorted(blocks, block))
         piece = Piece(array.shard_key(block), dict(self.parts)[block], first, 1)
-        return read_map(self.storage, array, piece, (condition, channel))
+        return read_map(self.storage, array, piece, tuple(at.values()))
 
     def _layer(self, name: str) -> Layer:
         for layer in self.layout.layers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
@@ -11,13 +10,13 @@ from numpy.typing import NDArray
 
 from actstore.analysis.masks import averaged
 from actstore.errors import StoreError
+from actstore.views import pixels
+from actstore.views.pixels import BARE, border, outlines
 from actstore.views.selection import best_slice, picture, target_of, typical_sample, window
-from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, grid, panel, styled, tint
+from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, grid, panel
 
 if TYPE_CHECKING:
     from actstore.store import Store
-
-_BARE: dict[str, Any] = {"xaxis": None, "yaxis": None, "invert_yaxis": True, "show_grid": False}
 
 
 def inputs(
@@ -53,18 +52,20 @@ def inputs(
     limits = (float(np.nanmin(image)), float(np.nanmax(image)))
     panels = [
         panel(
-            [_image(image[i], GREY, limits), *_outlines(store, label, prediction[i])],
+            [pixels.image(image[i], GREY, limits), *outlines(store.classes, label, prediction[i])],
             (size, size),
             title=title,
-            **_BARE,
+            **BARE,
         )
         for i, title in enumerate(("original", condition))
     ]
     if difference:
         change = image[1] - image[0]
         most = float(np.nanmax(np.abs(change))) or 1.0
-        drawn = _image(change, DIVERGING, (-most, most), colorbar=True)
-        panels.append(panel([drawn, *_outlines(store, label)], (size, size), title="perturbed − original", **_BARE))
+        drawn = pixels.image(change, DIVERGING, (-most, most), colorbar=True)
+        panels.append(
+            panel([drawn, *outlines(store.classes, label)], (size, size), title="perturbed − original", **BARE)
+        )
     return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
 
 
@@ -91,12 +92,12 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
         found = picture(store, s, [c])
         rows, columns = window(np.stack([found["label"], *found["prediction"]]))
         image = found["image"][0][rows, columns]
-        outlines = _outlines(store, found["label"][rows, columns], found["prediction"][0][rows, columns])
+        drawn = outlines(store.classes, found["label"][rows, columns], found["prediction"][0][rows, columns])
         row = store.samples.iloc[s]
         title = f"{row['patient']} · frame {row['frame']} · slice {row['slice']}"
         limits = (float(np.nanmin(image)), float(np.nanmax(image)))
         small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
-        panels.append(panel([_image(image, GREY, limits), *outlines], (size, size), title=title, **small, **_BARE))
+        panels.append(panel([pixels.image(image, GREY, limits), *drawn], (size, size), title=title, **small, **BARE))
     return grid(panels, max(examples, 1), (size, size), hspace=0.06, vspace=0.12)
 
 
@@ -150,17 +151,17 @@ def activation(
     if cover.ndim == 3:
         z = best_slice(cover)
         cover, maps = cover[z], [volume[z] for volume in maps]
-    outline = _contour([(cover, "#ffffff")], width=1.6)
-    dark = _contour([(cover, "#111111")], width=1.2)
+    outline = border([(cover, "#ffffff")], width=1.6)
+    dark = border([(cover, "#111111")], width=1.2)
     limits = (float(np.nanmin(maps)), float(np.nanmax(maps)))
     change = maps[1] - maps[0]
     most = float(np.nanmax(np.abs(change))) or 1.0
     drawn = [
-        ("original", _image(maps[0], SEQUENTIAL, limits), outline),
-        (condition, _image(maps[1], SEQUENTIAL, limits, colorbar=True), outline),
-        ("perturbed − original", _image(change, DIVERGING, (-most, most), colorbar=True), dark),
+        ("original", pixels.image(maps[0], SEQUENTIAL, limits), outline),
+        (condition, pixels.image(maps[1], SEQUENTIAL, limits, colorbar=True), outline),
+        ("perturbed − original", pixels.image(change, DIVERGING, (-most, most), colorbar=True), dark),
     ]
-    panels = [panel([image, *line], (size, size), title=title, **_BARE) for title, image, line in drawn]
+    panels = [panel([image, *line], (size, size), title=title, **BARE) for title, image, line in drawn]
     return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
 
 
@@ -169,61 +170,3 @@ def _condition(store: Store, name: str) -> int:
     if name not in names[1:]:
         raise StoreError(f"no perturbation {name!r}: there are {', '.join(names[1:])}")
     return names.index(name)
-
-
-def _image(values: NDArray[Any], cmap: str, limits: tuple[float, float], *, colorbar: bool = False) -> hv.Image:
-    height, width = values.shape
-    # Row 0 lies on top: coordinates are pixel numbers, and the axis of y is turned.
-    image = hv.Image((np.arange(width), np.arange(height), values), ["x", "y"], "value")
-    wide = max(limits[1] - limits[0], 1e-12)
-    return styled(
-        image,
-        cmap=cmap,
-        clim=(limits[0], limits[0] + wide),
-        colorbar=colorbar,
-        clabel="",
-        bokeh={"tools": ["hover"], "colorbar_opts": {"width": 8, "padding": 4}},
-        matplotlib={"interpolation": "nearest", "cbar_width": 0.04, "cbar_padding": 0.03},
-    )
-
-
-def _outlines(store: Store, label: NDArray[Any], prediction: NDArray[Any] | None = None) -> list[hv.Contours]:
-    colours = {store.classes[name]: colour for name, colour in class_colours(store.class_names).items()}
-    found = _contour([(label == number, colour) for number, colour in colours.items()], width=2.2)
-    if prediction is not None:
-        light = [(prediction == number, tint(colour, 0.45)) for number, colour in colours.items()]
-        found += _contour(light, width=1.7, dashed=True)
-    return found
-
-
-def _contour(masks: Sequence[tuple[NDArray[Any], str]], *, width: float, dashed: bool = False) -> list[hv.Contours]:
-    """The border of each mask (y, x) in its colour, closed where it meets the border of the image; none of no mask."""
-    lines = []
-    for mask, colour in masks:
-        parts = contours(mask)
-        if len(parts):
-            # One path with gaps: HoloViews takes seconds for the hundreds that a noisy prediction has.
-            gap = np.full((1, 2), np.nan)
-            y, x = np.concatenate([piece for part in parts for piece in (part, gap)][:-1]).T
-            lines.append({"x": x, "y": y, "colour": colour})
-    if not lines:
-        return []
-    return [
-        styled(
-            hv.Contours(lines, ["x", "y"], "colour"),
-            color="colour",
-            bokeh={"line_width": width, "line_dash": "5 3" if dashed else "solid"},
-            matplotlib={"linewidth": width * 0.6, "linestyle": (0, (3, 2)) if dashed else "solid"},
-        )
-    ]
-
-
-def contours(mask: NDArray[Any]) -> Sequence[NDArray[np.float64]]:
-    """Closed lines (points, [y, x]) around ``mask`` (y, x): where it crosses one half, or half of its largest value."""
-    from skimage import measure
-
-    padded = np.pad(np.asarray(mask, dtype=float), 1)
-    if not padded.any():
-        return []
-    find: Any = measure.find_contours
-    return [line - 1 for line in find(padded, min(0.5, padded.max() / 2))]

@@ -78,8 +78,10 @@ def picture(store: Store, sample: int, conditions: list[int]) -> dict[str, Any]:
 
     Of a volume, the slice with most foreground.
     """
-    arrays = [store.label, store.image.isel(condition=conditions), store.prediction.isel(condition=conditions)]
-    label, image, prediction = compute(*(a.isel(sample=sample).data for a in arrays))
+    label = store.picture("label", sample)
+    image, prediction = (
+        np.stack([store.picture(name, sample, c) for c in conditions]) for name in ("image", "prediction")
+    )
     if label.ndim == 3:
         z = best_slice(label)
         label, image, prediction = label[z], image[:, z], prediction[:, z]
