@@ -1,0 +1,83 @@
+"""Colours of the page by day and by night."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bokeh.themes import Theme
+
+from actstore.views.theme import FAINT, INK, NEUTRAL, SOFT
+
+
+@dataclass(frozen=True)
+class Look:
+    """What figures and style sheets of one page share."""
+
+    name: str
+    #: Text and lines that matter; text beside; lines and cells in the background; the page, and cards upon it.
+    ink: str
+    soft: str
+    faint: str
+    neutral: str
+    page: str
+    card: str
+    accent: str
+
+    @cached_property
+    def theme(self) -> Theme:
+        """For Bokeh: what of a figure is no data."""
+        text = {"text_color": self.ink}
+        return Theme(
+            json={
+                "attrs": {
+                    "Plot": {
+                        "background_fill_color": self.card,
+                        "border_fill_color": self.card,
+                        "outline_line_color": None,
+                    },
+                    "Axis": {
+                        "axis_label_text_color": self.soft,
+                        "major_label_text_color": self.soft,
+                        "axis_line_color": self.neutral,
+                        "major_tick_line_color": self.neutral,
+                        "minor_tick_line_color": None,
+                        "axis_label_text_font_style": "normal",
+                    },
+                    "Grid": {"grid_line_color": self.faint},
+                    "Title": text,
+                    "Legend": {
+                        "label_text_color": self.ink,
+                        "title_text_color": self.ink,
+                        "background_fill_color": self.card,
+                        "background_fill_alpha": 0.8,
+                        "border_line_color": None,
+                    },
+                    "BaseColorBar": {
+                        "background_fill_color": self.card,
+                        "major_label_text_color": self.soft,
+                        "title_text_color": self.soft,
+                    },
+                }
+            }
+        )
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """For style sheets: name to colour."""
+        return {name: getattr(self, name) for name in ("ink", "soft", "faint", "neutral", "page", "card", "accent")}
+
+
+LIGHT = Look("light", INK, SOFT, FAINT, NEUTRAL, page="#f3f5f7", card="#ffffff", accent="#0072b2")
+DARK = Look(
+    "dark",
+    ink="#e6eaee",
+    soft="#a9b4bf",
+    faint="#2f3840",
+    neutral="#6b7782",
+    page="#14181c",
+    card="#1d2328",
+    accent="#56b4e9",
+)
+LOOKS = {look.name: look for look in (LIGHT, DARK)}

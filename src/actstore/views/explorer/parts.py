@@ -1,0 +1,66 @@
+"""What the parts of the page are, and what they see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import holoviews as hv
+import panel as pn
+
+from actstore.views.explorer.look import Look
+from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.state import State
+
+#: Says to the figures of a part that they shall be drawn again.
+Redraw = hv.streams.Stream.define("Redraw", serial=0)
+
+
+class Session(Protocol):
+    """One page that somebody looks at."""
+
+    source: Source
+    look: Look
+
+    @property
+    def state(self) -> State:
+        """What is shown."""
+
+    @property
+    def subset(self) -> Bools:
+        """bool (sample): which samples it is about."""
+
+    def go(self, **changes: Any) -> None:
+        """Show something else: fields of :class:`State`, or ``sample``, the number of one."""
+
+    def soon(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], what: str) -> None:
+        """Do long ``work`` beside the page, which shows its progress as ``what``, then call ``done`` with its result.
+
+        ``work`` is called with a function to tell how much of how much is done; an error is shown on the page.
+        """
+
+
+class Part(Protocol):
+    """A part of the page: built once, then told whenever what it shows has changed."""
+
+    @property
+    def view(self) -> pn.viewable.Viewable:
+        """What stands on the page."""
+
+    def update(self) -> None:
+        """Show what the session's state and subset are now."""
+
+
+def drawn(draw: Callable[[], Any], redraw: hv.streams.Stream) -> hv.DynamicMap:
+    """A figure that ``draw`` makes, again whenever ``redraw`` says so."""
+    return hv.DynamicMap(lambda serial: draw(), streams=[redraw])
+
+
+def again(redraw: hv.streams.Stream) -> None:
+    """Draw everything that waits for ``redraw``."""
+    redraw.event(serial=redraw.serial + 1)
+
+
+def pane(figure: Any, look: Look, *, linked: bool = False, **options: Any) -> pn.pane.HoloViews:
+    """``figure`` on the page in its colours; only ``linked`` ones share their axes."""
+    return pn.pane.HoloViews(figure, theme=look.theme, backend="bokeh", linked_axes=linked, center=False, **options)
