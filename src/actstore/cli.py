@@ -293,3 +293,27 @@ def report(store: Location, output: Path) -> None:
 
     write_report(opened(store), output)
     click.echo(f"report: {output}")
+
+
+@main.command()
+@STORE
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5006, show_default=True, help="0 takes any that is free."
+)
+@click.option("--address", default="127.0.0.1", show_default=True, help="Another lets others in: there is no login.")
+@click.option("--origin", multiple=True, metavar="HOST:PORT", help="Another address of the page, as behind a tunnel.")
+@click.option("--open/--no-open", "browser", default=True, help="Open the page in this machine's browser.")
+def explore(store: Location, port: int, address: str, origin: tuple[str, ...], browser: bool) -> None:
+    """Serve a page on which STORE is explored: samples, layers, channels, maps. Ctrl-C ends it."""
+    from actstore.views.explorer.server import is_loopback, serve
+
+    if not is_loopback(address):
+        warning = f"{address} can be reached from other machines, and there is no login: they can look at {store}"
+        click.echo(f"actstore: {warning}", err=True)
+
+    def ready(url: str) -> None:
+        click.echo(f"{url}   (Ctrl-C ends it)")
+        if browser:
+            click.launch(url)
+
+    serve(store, port=port, address=address, origins=origin, ready=ready)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import resources
 from typing import Any, Protocol
 
 import holoviews as hv
@@ -43,12 +45,16 @@ class Session(Protocol):
 class Part(Protocol):
     """A part of the page: built once, then told whenever what it shows has changed."""
 
+    def update(self) -> None:
+        """Show what the session's state and subset are now."""
+
+
+class Tab(Part, Protocol):
+    """A part that is shown when it is asked for."""
+
     @property
     def view(self) -> pn.viewable.Viewable:
         """What stands on the page."""
-
-    def update(self) -> None:
-        """Show what the session's state and subset are now."""
 
 
 def drawn(draw: Callable[[], Any], redraw: hv.streams.Stream) -> hv.DynamicMap:
@@ -59,6 +65,19 @@ def drawn(draw: Callable[[], Any], redraw: hv.streams.Stream) -> hv.DynamicMap:
 def again(redraw: hv.streams.Stream) -> None:
     """Draw everything that waits for ``redraw``."""
     redraw.event(serial=redraw.serial + 1)
+
+
+@cache
+def style() -> str:
+    """The page's style sheet of text and widgets, which none from outside reaches."""
+    return resources.files("actstore.views").joinpath("templates/explorer.page.css").read_text(encoding="utf-8")
+
+
+def html(**options: Any) -> pn.pane.HTML:
+    """A place for text in the page's style."""
+    return pn.pane.HTML(
+        **{"object": "", "sizing_mode": "stretch_width", "margin": 0, "stylesheets": [style()]} | options
+    )
 
 
 def pane(figure: Any, look: Look, *, linked: bool = False, **options: Any) -> pn.pane.HoloViews:

@@ -315,6 +315,11 @@ class Source:
             progress(i + 1, len(self.channels))
         return Scores(mad, member)
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether :attr:`scale` comes back at once."""
+        return "scale" in self.__dict__
+
     @cached_property
     def scale(self) -> Floats:
         """Standard deviation of each channel on the original over space and samples: float64 (channel)."""

@@ -95,6 +95,7 @@ def read(query: str, source: Source) -> tuple[State, list[str]]:
     if len(query) > LONGEST:
         return source.first_state(), [f"the link has {len(query)} characters, at most {LONGEST} are read: ignored"]
     given = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    given.pop("theme", None)  # the page's colours, which are no part of what it shows
     messages += [f"the link names {_short(name)}, which this page does not know" for name in given.keys() - _READERS]
     asked: dict[str, Any] = {}
     for name, reader in _READERS.items():

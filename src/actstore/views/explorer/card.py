@@ -1,0 +1,71 @@
+"""Dice and confusion of the sample that is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from actstore.views.explorer.parts import Session, html
+from actstore.views.theme import class_colours
+
+
+class SampleCard:
+    """Dice of each class before and after, the kind of failure, and the confusion of both predictions, in pixels."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.view = html()
+
+    def update(self) -> None:
+        """Show the sample and condition of the session's state."""
+        source, state = self.session.source, self.session.state
+        sample, c = source.sample(state), source.condition(state.condition)
+        colours = class_colours(source.store.class_names)
+        rows = Markup("")
+        for i, name in enumerate(source.foreground):
+            before, after = source.dice[sample, [0, c], i]
+            rows += Markup('<tr><th style="border-color:{}">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>').format(
+                colours[name], name, _dice(before), _dice(after), _dice(after - before, signed=True)
+            )
+        case = source.cases[sample, c] or ("not applicable" if not source.applicable[sample, c] else "—")
+        dice = Markup(
+            '<table class="dice"><caption>Dice</caption><tr><th></th><th>original</th><th>perturbed</th>'
+            "<th>Δ</th></tr>{}</table>"
+        ).format(rows)
+        row = source.samples.iloc[sample]
+        spacing = " × ".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "zyx")
+        title = Markup('<p class="who"><b>{}</b> · frame {} ({}) · slice {} · {} mm · <em>{}</em></p>').format(
+            state.patient, state.frame, row["phase"] or "?", state.slice, spacing, case
+        )
+        tables = Markup('<div class="tables">{}{}</div>').format(dice, self._confusion(sample, c))
+        self.view.object = str(title + tables)
+
+    def _confusion(self, sample: int, condition: int) -> Markup:
+        source = self.session.source
+        found = source.confusion.isel(sample=sample).transpose("condition", "true_class", "predicted_class").values
+        counts = found[condition] if source.applicable[sample, condition] else np.zeros_like(found[0])
+        names = source.store.class_names
+        head = Markup("").join(Markup("<th>{}</th>").format(_brief(name)) for name in names)
+        rows = Markup("")
+        for i, name in enumerate(names):
+            cells = Markup("").join(
+                Markup('<td class="{}" title="true {}, predicted {}; original {}">{}</td>').format(
+                    "same" if i == j else "wrong" if counts[i, j] else "", name, other, found[0, i, j], counts[i, j]
+                )
+                for j, other in enumerate(names)
+            )
+            rows += Markup("<tr><th>{}</th>{}</tr>").format(_brief(name), cells)
+        return Markup(
+            '<table class="confusion"><caption>pixels: true ↓ predicted →, perturbed</caption>'
+            "<tr><th></th>{}</tr>{}</table>"
+        ).format(head, rows)
+
+
+def _brief(name: str) -> str:
+    return name if len(name) <= 6 else name[:5] + "…"
+
+
+def _dice(value: float, *, signed: bool = False) -> str:
+    if not np.isfinite(value):
+        return "—"
+    return f"{value:+.3f}".replace("-", "−") if signed else f"{value:.3f}"

@@ -1,0 +1,29 @@
+"""Pieces of text on the page; everything in them is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from holoviews.plotting.util import process_cmap
+from markupsafe import Markup
+
+
+@cache
+def gradient(cmap: str) -> str:
+    """A colour map as the stops of a CSS gradient."""
+    return ", ".join(process_cmap(cmap, 9, provider=None))
+
+
+def legend(title: str, cmap: str, limits: tuple[float, float]) -> Markup:
+    """A picture's title above its colour scale, with the values at its ends."""
+    low, high = (number(value) for value in limits)
+    name = Markup('<b title="{0}">{0}</b>').format(title) if title else ""
+    return Markup(
+        '<div class="head">{0}<span class="scale"><i>{1}</i>'
+        '<u style="background:linear-gradient(90deg,{2})"></u><i>{3}</i></span></div>'
+    ).format(name, low, gradient(cmap), high)
+
+
+def number(value: float) -> str:
+    """Three digits that matter, with a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")

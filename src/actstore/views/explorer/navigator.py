@@ -1,0 +1,231 @@
+"""The layer x channel map: where in the network something happens, and the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+from bokeh.models import CustomJSHover, HoverTool
+from markupsafe import Markup
+
+from actstore import analysis
+from actstore.analysis.relative import in_units
+from actstore.conditions import CONTROL
+from actstore.errors import ActstoreError, StoreError
+from actstore.views.explorer.html import legend
+from actstore.views.explorer.parts import Redraw, Session, again, drawn, html, pane
+from actstore.views.explorer.source import TOP, Bools, Floats, Source
+from actstore.views.explorer.state import Colour, State
+from actstore.views.theme import DIVERGING, SEQUENTIAL
+
+#: What the map is coloured by, in words.
+COLOURS: dict[str, Colour] = {
+    "MAD of this sample": "mad",
+    "standardised MAD of this sample": "standardised",
+    "frequency in the top 3, subset": "frequency",
+    "effect against control, subset": "control",
+}
+
+
+def values_of(source: Source, state: State, subset: Bools) -> Floats:
+    """What each channel of the network is coloured by: float (channel).
+
+    Raises
+    ------
+    StoreError
+        if the store was not captured for it.
+    """
+    c, sample = source.condition(state.condition), source.sample(state)
+    if state.colour == "mad":
+        return source.sample_mad(sample, c)
+    if state.colour == "standardised":
+        mad, scale = (xr.DataArray(v, dims="channel") for v in (source.sample_mad(sample, c), source.scale))
+        found: Floats = in_units(mad, scale).values
+        return found
+    if state.colour == "frequency":
+        member = source.scores(c).member[subset]
+        return member.mean(axis=0) if len(member) else np.full(member.shape[1], np.nan)
+    return _effect(source, c, subset)
+
+
+def missing(source: Source, state: State) -> list[int | None]:
+    """Which statistics of all samples are to be read before :func:`values_of`: conditions, and None for the scale."""
+    if not source.store.reduced or state.colour == "mad":
+        return []
+    if state.colour == "standardised":
+        return [] if source.has_scale else [None]
+    wanted = [source.condition(state.condition)]
+    if state.colour == "control":
+        wanted += _control(source, wanted[0])
+    return [c for c in wanted if not source.loaded(c)]
+
+
+def load(source: Source, needed: list[int | None], progress: Callable[[int, int], None]) -> None:
+    """Read what :func:`missing` found; ``progress`` is told layers done and all of them."""
+    for i, c in enumerate(needed):
+        if c is None:
+            source.scale  # noqa: B018
+        else:
+            source.scores(c, _share(progress, i, len(needed)))
+
+
+def _share(progress: Callable[[int, int], None], part: int, parts: int) -> Callable[[int, int], None]:
+    return lambda done, all_: progress(part * all_ + done, parts * all_)
+
+
+def _effect(source: Source, condition: int, subset: Bools) -> Floats:
+    """Hedges' g of the MAD under a perturbation against that under its control, paired by patient: (channel)."""
+    rows = source.conditions
+    at = [condition, *_control(source, condition)]
+    if len(at) < 2:
+        raise StoreError(
+            f"{rows.index[condition]} has no control: set `region = true` below [controls] in the spec, "
+            "or choose another condition or colour"
+        )
+    score = xr.DataArray(
+        np.stack([source.scores(c).mad[subset] for c in at], axis=1).astype(np.float64),
+        dims=("sample", "condition", "channel"),
+        coords={
+            "patient": ("sample", source.samples["patient"].to_numpy()[subset]),
+            "condition": rows.index.to_numpy()[at],
+            **{name: ("condition", rows[name].to_numpy()[at]) for name in rows.columns},
+        },
+    )
+    if not len(np.unique(score["patient"])) > 1:
+        raise StoreError("an effect against control needs two patients: select more samples")
+    found: Floats = analysis.class_sensitivity(score)["effect"].values[0]
+    return found
+
+
+def _control(source: Source, condition: int) -> list[int]:
+    """The control of a perturbation, if it has one."""
+    rows = source.conditions
+    own = rows.iloc[condition]
+    if own["region"] == CONTROL:
+        return []
+    same = rows["region"] == CONTROL
+    for name in ("transform", "target", "strength", "perturbation_source"):
+        same &= rows[name] == own[name]
+    return [int(c) for c in np.flatnonzero(same)]
+
+
+class Navigator:
+    """The map, what it is coloured by, and the channels that are in the top of their layer."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        source = session.source
+        self._redraw, self._mark = Redraw(), Redraw()
+        self._grid = source.as_grid(np.full(sum(source.channels.values()), np.nan))
+        self._limits, self._cmap = (0.0, 1.0), SEQUENTIAL
+        self._top: list[tuple[float, float]] = []
+        self.layers = list(source.channels)
+        self._shown: Any = None
+        self.head = html()
+        image = drawn(self._image, self._redraw)
+        self._tap = hv.streams.SingleTap(source=image)
+        self._tap.add_subscriber(self._tapped)
+        marks = drawn(self._marks, self._redraw)
+        here = drawn(self._here, self._mark)
+        look = session.look
+        step = -(-len(self.layers) // 24)
+        figure = (image * marks * here).opts(
+            hv.opts.Image(
+                tools=[self._hover(), "tap"],
+                clipping_colors={"NaN": (0, 0, 0, 0)},
+            ),
+            hv.opts.Points(size=4, color="#ffffff", line_color="#111111", line_width=1),
+            hv.opts.Rectangles(fill_alpha=0, line_color=look.accent, line_width=3),
+            hv.opts.Overlay(
+                xlabel="channel (○ the top 3 of each layer)",
+                ylabel="",
+                yticks=[(i, name) for i, name in enumerate(self.layers) if i % step == 0],
+                xlim=(-0.5, self._grid.shape[1] - 0.5),
+                ylim=(-0.5, len(self.layers) - 0.5),
+                invert_yaxis=True,
+                responsive=True,
+                show_grid=False,
+                toolbar=None,
+                show_legend=False,
+                default_tools=["wheel_zoom", "pan", "reset"],
+                active_tools=["tap"],
+                fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
+            ),
+        )
+        self.figure = pane(figure, look, sizing_mode="stretch_both", margin=0)
+
+    def _hover(self) -> HoverTool:
+        names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
+        return HoverTool(
+            tooltips=[("", "$y{custom} channel $x{0}"), ("value", "@image{0.0000}")], formatters={"$y": names}
+        )
+
+    def _image(self) -> hv.Image:
+        rows, columns = self._grid.shape
+        value = hv.Dimension("value", range=self._limits)
+        drawn = hv.Image((np.arange(columns), np.arange(rows), self._grid), ["channel", "layer"], value)
+        return drawn.opts(cmap=self._cmap, backend="bokeh")
+
+    def _marks(self) -> hv.Points:
+        return hv.Points(self._top or [(np.nan, np.nan)], ["channel", "layer"])
+
+    def _here(self) -> hv.Rectangles:
+        state = self.session.state
+        row = self.layers.index(state.layer)
+        return hv.Rectangles(
+            [(state.channel - 0.5, row - 0.5, state.channel + 0.5, row + 0.5)], ["channel", "layer", "x1", "y1"]
+        )
+
+    def _tapped(self, x: float | None, y: float | None) -> None:
+        if x is None or y is None:
+            return
+        row, channel = round(y), round(x)
+        if 0 <= row < len(self.layers) and 0 <= channel < self.session.source.channels[self.layers[row]]:
+            self.session.go(layer=self.layers[row], channel=channel)
+
+    def update(self) -> None:
+        """Show what the session's state and subset are now; only the mark where the map is as it was."""
+        source, state = self.session.source, self.session.state
+        about: tuple[Any, ...] = (state.condition, state.colour, self.session.subset.tobytes())
+        about += (source.sample(state),) if state.colour in ("mad", "standardised") else ()
+        if about != self._shown:
+            self._read(state)
+            self._shown = about
+            again(self._redraw)
+        again(self._mark)
+
+    def _read(self, state: State) -> None:
+        source = self.session.source
+        values, message = np.full(sum(source.channels.values()), np.nan), ""
+        try:
+            if needed := missing(source, state):
+                message = "reading statistics …"
+                self.session.soon(partial(load, source, needed), self._arrived, "reading statistics")
+            else:
+                values = values_of(source, state, self.session.subset)
+        except ActstoreError as error:
+            message = str(error)
+        self._grid = source.as_grid(values)
+        known = np.abs(values[np.isfinite(values)])
+        # One channel far above all others would leave these without a colour.
+        most = (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
+        signed = state.colour == "control"
+        self._cmap = DIVERGING if signed else SEQUENTIAL
+        most = 1.0 if state.colour == "frequency" else most
+        self._limits = (-most, most) if signed else (0.0, most)
+        self._top = [
+            (float(channel), float(row))
+            for row, line in enumerate(self._grid)
+            for channel in np.argsort(-np.nan_to_num(line, nan=-np.inf), kind="stable")[:TOP]
+            if np.isfinite(line[channel])
+        ]
+        note = Markup('<p class="note">{}</p>').format(message) if message else ""
+        self.head.object = str(legend("", self._cmap, self._limits) + note)
+
+    def _arrived(self, _: object) -> None:
+        self._shown = None
+        self.update()

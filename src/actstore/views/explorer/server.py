@@ -1,0 +1,239 @@
+"""Serving the explorer: on loopback, to its own pages only, with nothing from any other host."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from markupsafe import escape
+
+from actstore.errors import ActstoreError, StoreError
+from actstore.storage import Location
+from actstore.units import human_bytes
+
+if TYPE_CHECKING:
+    from panel.io.server import Server
+    from panel.template import Template
+
+    from actstore.views.explorer.look import Look
+    from actstore.views.explorer.session import Page
+    from actstore.views.explorer.source import Source
+
+LOOPBACK = "127.0.0.1"
+
+
+class Sources:
+    """The source of a store, opened again when volumes were committed since; one for all pages."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._lock = threading.Lock()
+        self._source: Source | None = None
+        self._done: tuple[bool, ...] = ()
+        self.get()
+
+    def get(self) -> Source:
+        """The source of the store as it is now.
+
+        Raises
+        ------
+        StoreError
+            if there is no store, or no committed block in it.
+        """
+        from actstore.store import Store
+        from actstore.views.explorer.source import Source
+
+        with self._lock:
+            store = Store(self._location)
+            done = (*map(bool, store.committed), store.reduced)
+            if self._source is None or done != self._done:
+                self._source, self._done = Source(store), done
+            return self._source
+
+
+def serve(
+    location: Location,
+    *,
+    port: int = 5006,
+    address: str = LOOPBACK,
+    origins: Sequence[str] = (),
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve the explorer of the store at ``location`` until interrupted.
+
+    Parameters
+    ----------
+    port
+        0 takes any that is free.
+    address
+        what to listen on. There is no login: whoever reaches another address than loopback can look at the store.
+    origins
+        further HOST:PORT under which browsers reach the page, as through a tunnel that ends at another port.
+    ready
+        called with the page's address once it can be loaded.
+
+    Raises
+    ------
+    StoreError
+        if there is no store, no committed block in it, or the address or port cannot be had.
+    """
+    server, url = listen(location, port=port, address=address, origins=origins)
+    ready(url)
+    try:
+        server.run_until_shutdown()
+    finally:
+        server.stop()
+
+
+def listen(
+    location: Location, *, port: int = 0, address: str = LOOPBACK, origins: Sequence[str] = ()
+) -> tuple[Server, str]:
+    """A server that :func:`serve` runs, and the address of its page."""
+    # Scripts and style sheets come from this server, never from a content delivery network.
+    os.environ["BOKEH_RESOURCES"] = "server"
+    import holoviews as hv
+    import panel as pn
+
+    pn.config.loading_indicator = False
+    pn.extension("tabulator")
+    hv.extension("bokeh", logo=False)
+    hv.renderer("bokeh").webgl = False  # images gain nothing by it, and software drivers stall
+    sources = Sources(location)
+    port = _free(address, port)
+    server = pn.serve(
+        {"/": lambda: page(sources)},
+        port=port,
+        address=address,
+        websocket_origin=[*_hosts(address, port), *origins],
+        show=False,
+        start=False,
+        verbose=False,
+        title="actstore",
+        # A page that was closed is forgotten soon: its figures are tens of megabytes.
+        check_unused_sessions_milliseconds=5_000,
+        unused_session_lifetime_milliseconds=15_000,
+    )
+    host = f"[{address}]" if ":" in address else address
+    return server, f"http://{socket.gethostname() if address in ('0.0.0.0', '::') else host}:{port}/"
+
+
+def _free(address: str, port: int) -> int:
+    """The port, or any free one for 0; refused now, in one line, instead of later."""
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((address, port))
+            return int(trial.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"{address}:{port} cannot be listened on ({why}): choose another --port or --address"
+        ) from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches ``address``."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _hosts(address: str, port: int) -> list[str]:
+    """Under which names a browser may reach ``address``."""
+    names = [address, "localhost"] if is_loopback(address) else [address]
+    if address in ("0.0.0.0", "::"):
+        names = [LOOPBACK, "localhost", socket.gethostname(), socket.getfqdn()]
+    return [f"{f'[{name}]' if ':' in name else name}:{port}" for name in dict.fromkeys(names)]
+
+
+def page(sources: Sources) -> Template:
+    """What a browser gets that asks for the page."""
+    import panel as pn
+
+    from actstore.views.explorer.look import LIGHT, LOOKS
+    from actstore.views.explorer.session import Page
+
+    arguments = {name: value[0].decode(errors="replace") for name, value in (pn.state.session_args or {}).items()}
+    look = LOOKS.get(arguments.get("theme", ""), LIGHT)
+    try:
+        source = sources.get()
+    except ActstoreError as error:
+        return _failed(str(error), look)
+    return laid_out(Page(source, look, urlencode(arguments)))
+
+
+def laid_out(shown: Page) -> Template:
+    """The parts of a page in their places."""
+
+    source, look = shown.source, shown.look
+    height, width = source.space[-2:]
+    path = str(source.store.path)
+    missing = len(source.store.missing)
+    told = f"{len(source.patients)} patients · {len(source.samples)} samples · {human_bytes(source.store.nbytes)}"
+    template = _template(
+        "explorer.html.j2",
+        look,
+        store_name=path.rstrip("/").rpartition("/")[2],
+        store_path=path,
+        store_size=told + (f" · {missing} of {source.store.layout.blocks} volumes missing" if missing else ""),
+        tall=height / width,
+    )
+    rows = {"input": shown.inputs.row, "map": shown.activations.row}
+    items: dict[str, Any] = {
+        "sidebar": shown.sidebar.view,
+        "downloads": shown.downloads,
+        "notice": shown.notice,
+        "progress": shown.progress,
+        "card": shown.card.view,
+        "colour": shown.sidebar.colour,
+        "navigator_head": shown.navigator.head,
+        "navigator": shown.navigator.figure,
+        "tabs": shown.tabs,
+        "address": shown.address,
+        "visit": shown.visit,
+        "key": shown.key,
+        **{f"{name}_head": row.head for name, row in rows.items()},
+        **{f"{name}_{i}": figure for name, row in rows.items() for i, figure in enumerate(row.figures)},
+    }
+    for name, item in items.items():
+        template.add_panel(name, item)
+    return template
+
+
+def _template(name: str, look: Look, **variables: Any) -> Template:
+    """A page of this package; every variable is escaped unless it is of this package too."""
+    import panel as pn
+    from markupsafe import Markup
+    from panel.theme import DarkTheme, DefaultTheme, Native
+
+    folder = resources.files("actstore.views").joinpath("templates")
+    own = {key: Markup(folder.joinpath(f"explorer.{key}").read_text(encoding="utf-8")) for key in ("css", "js")}
+    template = pn.Template(
+        folder.joinpath(name).read_text(encoding="utf-8"),
+        theme=DarkTheme if look.name == "dark" else DefaultTheme,
+        design=Native,
+    )
+    other = "light" if look.name == "dark" else "dark"
+    for key, value in {**variables, "other_theme": other, **own}.items():
+        template.add_variable(key, escape(value))
+    template.add_variable("colours", look.variables)
+    return template
+
+
+def _failed(message: str, look: Look) -> Template:
+    """A page that says why there is nothing to explore."""
+    from actstore.views.explorer.parts import html
+
+    template = _template("explorer_failed.html.j2", look)
+    template.add_panel("message", html(object=escape(message)))
+    return template

@@ -1,0 +1,197 @@
+"""One page that somebody looks at: its state, its parts, and the way from one to the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import panel as pn
+from markupsafe import Markup
+
+from actstore.errors import ActstoreError, one_line
+from actstore.views.explorer.card import SampleCard
+from actstore.views.explorer.look import Look
+from actstore.views.explorer.navigator import Navigator
+from actstore.views.explorer.parts import Part, html, style
+from actstore.views.explorer.pictures import Activations, Inputs
+from actstore.views.explorer.sidebar import Sidebar
+from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.state import State, read
+
+log = logging.getLogger(__name__)
+
+#: One thread for all that is long: two would wait for the same disk.
+_BESIDE = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
+#: Seconds between two steps of a progress bar.
+_STEP = 0.2
+TABS = ("cohort", "channel", "provenance")
+#: A change of these alone is not a step to go back to: keys and sliders make dozens.
+_SMALL = ("slice", "channel")
+
+
+class Page:
+    """The parts of one page, and what they show."""
+
+    def __init__(self, source: Source, look: Look, query: str = "") -> None:
+        self.source = source
+        self.look = look
+        self._state, messages = read(query, source)
+        self._subset: tuple[Any, Bools] | None = None
+        self._serial = 0
+        self._document = pn.state.curdoc
+        self.notice = html()
+        self.progress = html()
+        # Between page and script: what the address shall be, what it has become, and which key was pressed.
+        hidden: dict[str, Any] = {"width": 0, "height": 0, "margin": 0, "css_classes": ["hidden"]}
+        self.address = pn.widgets.TextInput(name="", **hidden)
+        self.visit = pn.widgets.TextInput(name="", **hidden)
+        self.key = pn.widgets.TextInput(name="", **hidden)
+        self.address.jscallback(value="actstoreShown(cb_obj.value)")
+        self.visit.param.watch(lambda event: self._visited(event.new), "value")
+        self.key.param.watch(lambda event: self._pressed(event.new), "value")
+        self.sidebar = Sidebar(self)
+        self.inputs, self.activations = Inputs(self), Activations(self)
+        self.card, self.navigator = SampleCard(self), Navigator(self)
+        self.parts: list[Part] = [self.sidebar, self.inputs, self.activations, self.card, self.navigator]
+        opened = [(name.title(), pn.Column(sizing_mode="stretch_width")) for name in TABS]
+        self.tabs = pn.Tabs(*opened, stylesheets=[style()])
+        self.downloads = pn.Column()
+        self._say(messages)
+        self._update(push=False)
+
+    @property
+    def state(self) -> State:
+        """What is shown."""
+        return self._state
+
+    @property
+    def subset(self) -> Bools:
+        """bool (sample): those that the condition applies to and that were selected."""
+        state = self._state
+        key = (state.condition, state.case, state.dice, state.mad)
+        if self._subset is None or self._subset[0] != key:
+            self._subset = (key, self.source.subset(state))
+        return self._subset[1]
+
+    def go(self, *, push: bool = True, **changes: Any) -> None:
+        """Show something else: fields of the state, or ``sample``, the number of one.
+
+        What does not fit is made to: the nearest slice of another volume, channel 0 of a layer that has fewer.
+        """
+        before = self._state
+        if (sample := changes.pop("sample", None)) is not None:
+            changes |= self.source.at(int(sample), before)
+        state = replace(before, **changes)
+        if {*changes} & {"patient", "frame"} and "slice" not in changes:
+            nearest = self.source.nearest(state.patient, state.frame, state.slice, state.condition)
+            state = replace(state, **nearest)
+        if state.layer != before.layer and "channel" not in changes:
+            state = replace(state, channel=self._strongest(state))
+        last = self.source.channels[state.layer] - 1
+        state = replace(state, channel=min(max(state.channel, 0), last))
+        if state != before:
+            self._state = state
+            small = all(getattr(state, n) == getattr(before, n) for n in state.__dataclass_fields__ if n not in _SMALL)
+            self._update(push=push and not small)
+
+    def _strongest(self, state: State) -> int:
+        """The channel of a layer that changes most in this sample; 0 where that is not known."""
+        try:
+            mad = self.source.sample_mad(self.source.sample(state), self.source.condition(state.condition))
+        except ActstoreError:
+            return 0
+        of_layer = mad[self.source.where[state.layer]]
+        return int(np.nanargmax(of_layer)) if np.isfinite(of_layer).any() else 0
+
+    def _update(self, *, push: bool) -> None:
+        with pn.io.hold(self._document):
+            for part in self.parts:
+                self.refresh(part)
+            self._tell("push" if push else "replace")
+
+    def refresh(self, part: Part) -> None:
+        """Update one part; what fails there is said on the page, and the rest goes on."""
+        try:
+            part.update()
+        except (ActstoreError, OSError) as error:
+            self._say([one_line(error)])
+        except Exception as error:  # a page with one part that failed is more use than none
+            log.exception("%s could not be shown", type(part).__name__)
+            self._say([f"{type(part).__name__} could not be shown: {one_line(error)}"])
+
+    def _say(self, messages: list[str]) -> None:
+        """Show messages until the next ones."""
+        self.notice.object = str(Markup("").join(Markup('<p class="notice">{}</p>').format(text) for text in messages))
+
+    def _visited(self, query: str) -> None:
+        """The reader went back or forward."""
+        self._state, messages = read(query.partition(" ")[2], self.source)
+        self._say(messages)
+        self._update(push=False)
+
+    def _pressed(self, text: str) -> None:
+        """Keys: steps along slices and channels, as "serial slice 2" for two slices on."""
+        _, field, steps = text.split(" ")
+        state = self._state
+        if field == "slice":
+            slices = self.source.slices(state.patient, state.frame)
+            to = min(max(slices.index(state.slice) + int(steps), 0), len(slices) - 1)
+            self.go(slice=slices[to])
+        elif field == "channel":
+            self.go(channel=state.channel + int(steps))
+        # The script waits for an answer before it sends the next keys.
+        self._tell("keep")
+
+    def _tell(self, how: str) -> None:
+        """Tell the script that all is shown, and whether the address is to "push", "replace" or "keep"."""
+        self._serial += 1
+        self.address.value = f"{self._serial} {how} {self._state.query()}"
+
+    def soon(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], what: str) -> None:
+        """Do long ``work`` in a thread of its own, its progress shown as ``what``; then call ``done`` with its result.
+
+        Without a document, as in a test, at once.
+        """
+        told = monotonic()
+        over = False
+
+        def progress(number: int, all_: int) -> None:
+            nonlocal told
+            if monotonic() - told > _STEP:
+                told = monotonic()
+                # Nothing says that what is told later is shown later.
+                self._later(lambda: None if over else self._progress(what, number, all_))
+
+        def arrived(future: Future[Any]) -> None:
+            nonlocal over
+            over = True
+            self._arrived(future, done)
+
+        self._progress(what, 0, 1)
+        future = _BESIDE.submit(work, progress)
+        if self._document is None:
+            arrived(future)
+        else:
+            future.add_done_callback(lambda future: self._later(lambda: arrived(future)))
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """Call in the page's own turn, if it is still there."""
+        if self._document is not None and self._document.session_context is not None:
+            self._document.add_next_tick_callback(call)
+
+    def _progress(self, what: str, number: int, all_: int) -> None:
+        bar = '<label class="progress">{} <progress value="{}" max="{}"></progress></label>'
+        self.progress.object = str(Markup(bar).format(what, number, all_))
+
+    def _arrived(self, future: Future[Any], done: Callable[[Any], None]) -> None:
+        with pn.io.hold(self._document):
+            self.progress.object = ""
+            try:
+                done(future.result())
+            except (ActstoreError, OSError) as error:
+                self._say([one_line(error)])

@@ -1,0 +1,171 @@
+"""What is chosen: sample, condition, kind of failure, layer, channel, and how it is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import panel as pn
+
+from actstore.conditions import CONTROL
+from actstore.views.explorer.navigator import COLOURS
+from actstore.views.explorer.parts import Session, html, style
+from actstore.views.explorer.source import Source
+from actstore.views.explorer.state import State
+
+#: The kind of failure that stands for all of them.
+EVERY = "every kind"
+
+
+def sorts(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Of each condition but the original, by name: ``sort``, ``target`` and ``strength`` as they are offered."""
+    rows = conditions.iloc[1:]
+    source = np.where(rows["perturbation_source"] != "", " from " + rows["perturbation_source"], "")
+    where = np.where(rows["region"] == CONTROL, ", control region", "")
+    plain = rows["target"] == ""
+    sort = np.where(plain, rows.index, rows["transform"] + source + where)
+    strength = np.where(plain, "", rows["strength"].map("{:g}".format))
+    target = np.where(plain, "", rows["target"])
+    return pd.DataFrame({"sort": sort, "target": target, "strength": strength}, index=rows.index)
+
+
+class Sidebar:
+    """The widgets; the state is what counts, they follow it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._following = False
+        source = session.source
+        self._sorts = sorts(source.conditions)
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (2, 0, 6, 0), "stylesheets": [style()]}
+        self.patient = pn.widgets.Select(name="Patient", options=source.patients, **wide)
+        self.frame = pn.widgets.RadioButtonGroup(name="Frame", options=[0], **wide)
+        self.slice = pn.widgets.DiscreteSlider(name="Slice", options=[0], **wide)
+        self.sort = pn.widgets.Select(name="Perturbation", options=list(dict.fromkeys(self._sorts["sort"])), **wide)
+        self.target = pn.widgets.RadioButtonGroup(name="Target class", options=[""], **wide)
+        self.strength = pn.widgets.Select(name="Strength", options=[""], **wide)
+        self.case = pn.widgets.Select(name="Kind of failure", options={EVERY: ""}, **wide)
+        self.layer = pn.widgets.Select(name="Layer", options=_layers(source), **wide)
+        self.channel = pn.widgets.IntInput(name="Channel", start=0, end=0, **wide)
+        self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
+        self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
+        self.colour = pn.widgets.Select(options=COLOURS, sizing_mode="stretch_width", margin=0)
+        for widget, name in (
+            (self.patient, "patient"),
+            (self.frame, "frame"),
+            (self.case, "case"),
+            (self.layer, "layer"),
+            (self.channel, "channel"),
+            (self.scale, "scale"),
+            (self.colour, "colour"),
+        ):
+            self._watch(widget, name)
+        self.slice.param.watch(self._slid, "value_throttled")
+        for widget in (self.sort, self.target, self.strength):
+            widget.param.watch(self._perturbed, "value")
+        self.outlines.param.watch(self._outlined, "value")
+        self.view = pn.Column(
+            self._title("Sample"),
+            self.patient,
+            self.frame,
+            self.slice,
+            self._title("Perturbation"),
+            self.sort,
+            self.target,
+            self.strength,
+            self.case,
+            self._title("Inside the network"),
+            self.layer,
+            self.channel,
+            self._title("Drawn with"),
+            self.scale,
+            self.outlines,
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+
+    @staticmethod
+    def _title(text: str) -> pn.pane.HTML:
+        return html(object=f"<h2>{text}</h2>")
+
+    def _watch(self, widget: Any, name: str) -> None:
+        def chosen(event: Any) -> None:
+            if not self._following and event.new is not None:
+                self.session.go(**{name: event.new})
+
+        widget.param.watch(chosen, "value")
+
+    def _slid(self, event: Any) -> None:
+        if not self._following:
+            self.session.go(slice=event.new)
+
+    def _outlined(self, event: Any) -> None:
+        if not self._following:
+            self.session.go(**{name: name in event.new for name in ("truth", "prediction")})
+
+    def _perturbed(self, _: Any) -> None:
+        """The condition that is most like what was chosen: the sort counts most, then the class, then the strength."""
+        if self._following:
+            return
+        table = self._sorts
+        like = (
+            4 * (table["sort"] == self.sort.value)
+            + 2 * (table["target"] == self.target.value)
+            + (table["strength"] == self.strength.value)
+        )
+        self.session.go(condition=str(like.idxmax()))
+
+    def update(self) -> None:
+        """Follow the session's state."""
+        source, state = self.session.source, self.session.state
+        self._following = True
+        try:
+            self.patient.value = state.patient
+            _set(self.frame, source.volumes(state.patient), state.frame)
+            slices = source.slices(state.patient, state.frame)
+            if self.slice.options != slices:
+                # The old value is not among the new options: both at once.
+                self.slice.param.update(options=slices, value=state.slice)
+            self.slice.value = state.slice
+            own = self._sorts.loc[state.condition]
+            self.sort.value = own["sort"]
+            alike = self._sorts[self._sorts["sort"] == own["sort"]]
+            _set(self.target, list(dict.fromkeys(alike["target"])), own["target"])
+            alike = alike[alike["target"] == own["target"]]
+            _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
+            _set(self.case, self._cases(source, state), state.case)
+            self.layer.value = state.layer
+            self.channel.param.update(
+                name=f"Channel (0–{source.channels[state.layer] - 1})",
+                end=source.channels[state.layer] - 1,
+                value=state.channel,
+            )
+            self.scale.value = state.scale
+            self.outlines.value = [name for name in ("truth", "prediction") if getattr(state, name)]
+            self.colour.value = state.colour
+        finally:
+            self._following = False
+
+    @staticmethod
+    def _cases(source: Source, state: State) -> dict[str, str]:
+        c = source.condition(state.condition)
+        names, counts = np.unique(source.cases[source.applicable[:, c], c], return_counts=True)
+        found = {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
+        found.setdefault(state.case, 0)
+        ordered = sorted((name for name in found if name), key=lambda name: -found[name])
+        return {EVERY: "", **{f"{name} ({found[name]})": name for name in ordered}}
+
+
+def _set(widget: Any, options: Any, value: Any) -> None:
+    if widget.options != options:
+        widget.param.update(options=options, value=value)
+    widget.value = value
+
+
+def _layers(source: Source) -> dict[str, str]:
+    """How layers are offered: name, channels and size, module path."""
+    return {
+        f"{name} · {channels} × {'×'.join(map(str, source.sizes[name]))} · {source.modules[name]}": name
+        for name, channels in source.channels.items()
+    }
