@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from markupsafe import Markup
 
@@ -15,11 +17,15 @@ class SampleCard:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.view = html()
+        self._shown: Any = None
 
     def update(self) -> None:
         """Show the sample and condition of the session's state."""
         source, state = self.session.source, self.session.state
         sample, c = source.sample(state), source.condition(state.condition)
+        if (sample, state.slice, c) == self._shown:
+            return
+        self._shown = (sample, state.slice, c)
         colours = class_colours(source.store.class_names)
         rows = Markup("")
         for i, name in enumerate(source.foreground):

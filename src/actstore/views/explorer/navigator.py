@@ -17,7 +17,8 @@ from actstore.analysis.relative import in_units
 from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError, StoreError
 from actstore.views.explorer.html import legend
-from actstore.views.explorer.parts import Redraw, Session, again, drawn, html, pane
+from actstore.views.explorer.live import BLANK, Live
+from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import TOP, Bools, Floats, Source
 from actstore.views.explorer.state import Colour, State
 from actstore.views.theme import DIVERGING, SEQUENTIAL
@@ -119,44 +120,38 @@ class Navigator:
     def __init__(self, session: Session) -> None:
         self.session = session
         source = session.source
-        self._redraw, self._mark = Redraw(), Redraw()
-        self._grid = source.as_grid(np.full(sum(source.channels.values()), np.nan))
-        self._limits, self._cmap = (0.0, 1.0), SEQUENTIAL
-        self._top: list[tuple[float, float]] = []
         self.layers = list(source.channels)
-        self._shown: Any = None
         self.head = html()
-        image = drawn(self._image, self._redraw)
-        self._tap = hv.streams.SingleTap(source=image)
-        self._tap.add_subscriber(self._tapped)
-        marks = drawn(self._marks, self._redraw)
-        here = drawn(self._here, self._mark)
-        look = session.look
+        self.live = self._drawn(max(source.channels.values()))
+        self.live.figure.on_event("tap", self._tapped)
+        self._shown: Any = None
+
+    def _drawn(self, widest: int) -> Live:
+        axes, look = ["channel", "layer"], self.session.look
         step = -(-len(self.layers) // 24)
-        figure = (image * marks * here).opts(
-            hv.opts.Image(
-                tools=[self._hover(), "tap"],
-                clipping_colors={"NaN": (0, 0, 0, 0)},
-            ),
-            hv.opts.Points(size=4, color="#ffffff", line_color="#111111", line_width=1),
-            hv.opts.Rectangles(fill_alpha=0, line_color=look.accent, line_width=3),
-            hv.opts.Overlay(
-                xlabel="channel (○ the top 3 of each layer)",
-                ylabel="",
-                yticks=[(i, name) for i, name in enumerate(self.layers) if i % step == 0],
-                xlim=(-0.5, self._grid.shape[1] - 0.5),
-                ylim=(-0.5, len(self.layers) - 0.5),
-                invert_yaxis=True,
-                responsive=True,
-                show_grid=False,
-                toolbar=None,
-                show_legend=False,
-                default_tools=["wheel_zoom", "pan", "reset"],
-                active_tools=["tap"],
-                fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
-            ),
+        image = hv.Image((np.arange(2), np.arange(2), BLANK), axes, hv.Dimension("value", range=(0, 1))).opts(
+            cmap=SEQUENTIAL, tools=[self._hover()], clipping_colors={"NaN": (0, 0, 0, 0)}
         )
-        self.figure = pane(figure, look, sizing_mode="stretch_both", margin=0)
+        top = hv.Points([(np.nan, np.nan)], axes).opts(size=4, color="#ffffff", line_color="#111111", line_width=1)
+        here = hv.Rectangles([(0, 0, 1, 1)], [*axes, "x1", "y1"]).opts(
+            fill_alpha=0, line_color=look.accent, line_width=3
+        )
+        overlay = (image * top * here).opts(
+            xlabel="channel (○ the top 3 of each layer)",
+            ylabel="",
+            yticks=[(i, name) for i, name in enumerate(self.layers) if i % step == 0],
+            xlim=(-0.5, widest - 0.5),
+            ylim=(-0.5, len(self.layers) - 0.5),
+            invert_yaxis=True,
+            responsive=True,
+            show_grid=False,
+            toolbar=None,
+            show_legend=False,
+            default_tools=["wheel_zoom", "pan", "reset", "tap"],
+            active_tools=["wheel_zoom"],
+            fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
+        )
+        return Live(overlay, look)
 
     def _hover(self) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
@@ -164,26 +159,8 @@ class Navigator:
             tooltips=[("", "$y{custom} channel $x{0}"), ("value", "@image{0.0000}")], formatters={"$y": names}
         )
 
-    def _image(self) -> hv.Image:
-        rows, columns = self._grid.shape
-        value = hv.Dimension("value", range=self._limits)
-        drawn = hv.Image((np.arange(columns), np.arange(rows), self._grid), ["channel", "layer"], value)
-        return drawn.opts(cmap=self._cmap, backend="bokeh")
-
-    def _marks(self) -> hv.Points:
-        return hv.Points(self._top or [(np.nan, np.nan)], ["channel", "layer"])
-
-    def _here(self) -> hv.Rectangles:
-        state = self.session.state
-        row = self.layers.index(state.layer)
-        return hv.Rectangles(
-            [(state.channel - 0.5, row - 0.5, state.channel + 0.5, row + 0.5)], ["channel", "layer", "x1", "y1"]
-        )
-
-    def _tapped(self, x: float | None, y: float | None) -> None:
-        if x is None or y is None:
-            return
-        row, channel = round(y), round(x)
+    def _tapped(self, event: Any) -> None:
+        row, channel = round(event.y), round(event.x)
         if 0 <= row < len(self.layers) and 0 <= channel < self.session.source.channels[self.layers[row]]:
             self.session.go(layer=self.layers[row], channel=channel)
 
@@ -195,8 +172,9 @@ class Navigator:
         if about != self._shown:
             self._read(state)
             self._shown = about
-            again(self._redraw)
-        again(self._mark)
+        row = self.layers.index(state.layer)
+        edges = {"left": state.channel - 0.5, "right": state.channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
+        self.live.put(2, **{name: [value] for name, value in edges.items()})
 
     def _read(self, state: State) -> None:
         source = self.session.source
@@ -209,22 +187,23 @@ class Navigator:
                 values = values_of(source, state, self.session.subset)
         except ActstoreError as error:
             message = str(error)
-        self._grid = source.as_grid(values)
+        grid = source.as_grid(values)
         known = np.abs(values[np.isfinite(values)])
         # One channel far above all others would leave these without a colour.
-        most = (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
+        most = 1.0 if state.colour == "frequency" else (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
         signed = state.colour == "control"
-        self._cmap = DIVERGING if signed else SEQUENTIAL
-        most = 1.0 if state.colour == "frequency" else most
-        self._limits = (-most, most) if signed else (0.0, most)
-        self._top = [
-            (float(channel), float(row))
-            for row, line in enumerate(self._grid)
+        limits, cmap = ((-most, most), DIVERGING) if signed else ((0.0, most), SEQUENTIAL)
+        top = [
+            (channel, row)
+            for row, line in enumerate(grid)
             for channel in np.argsort(-np.nan_to_num(line, nan=-np.inf), kind="stable")[:TOP]
             if np.isfinite(line[channel])
         ]
+        self.live.put_image(0, grid, limits)
+        self.live.put_palette(0, cmap)
+        self.live.put(1, channel=[channel for channel, _ in top], layer=[row for _, row in top])
         note = Markup('<p class="note">{}</p>').format(message) if message else ""
-        self.head.object = str(legend("", self._cmap, self._limits) + note)
+        self.head.object = str(legend("", cmap, limits) + note)
 
     def _arrived(self, _: object) -> None:
         self._shown = None

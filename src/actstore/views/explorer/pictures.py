@@ -7,22 +7,21 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
-import panel as pn
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
 from actstore.views.explorer.html import legend
-from actstore.views.explorer.parts import Redraw, Session, again, drawn, html, pane
-from actstore.views.explorer.source import Floats
+from actstore.views.explorer.live import BLANK, NOWHERE, Live
+from actstore.views.explorer.parts import Session, html
+from actstore.views.explorer.source import Floats, Source
+from actstore.views.explorer.state import State
 from actstore.views.pixels import ON_INPUT, Place, border_paths
 from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, tint
 
 Limits = tuple[float, float]
-#: What the three pictures of a row show.
-COLUMNS = ("original", "perturbed", "difference")
-#: Of a map whose condition does not apply.
-_NOTHING = np.full((2, 2), np.nan, np.float32)
+Paths = list[dict[str, Any]]
 
 
 def limits_of(original: Floats, perturbed: Floats, *, shared: bool) -> tuple[Limits, Limits, Limits]:
@@ -30,11 +29,10 @@ def limits_of(original: Floats, perturbed: Floats, *, shared: bool) -> tuple[Lim
 
     ``shared``: one scale for the first two.
     """
-    ends = [_ends(original), _ends(perturbed)]
-    if shared:
-        ends = [_ends(np.array(ends))] * 2
-    most = float(np.nanmax(np.abs(_ends(perturbed - original))))
-    return ends[0], ends[1], (-most, most)
+    both = _ends(np.stack([original, perturbed]))
+    first, second = (both, both) if shared else (_ends(original), _ends(perturbed))
+    most = max(map(abs, _ends(perturbed - original)))
+    return first, second, (-most, most)
 
 
 def _ends(values: Floats) -> Limits:
@@ -42,93 +40,63 @@ def _ends(values: Floats) -> Limits:
     return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
 
 
-def picture(values: NDArray[Any], limits: Limits, place: Place = ON_INPUT) -> hv.Image:
-    """``values`` (y, x) in pixels of the input, coloured between ``limits``, which its dimension carries."""
-    height, width = values.shape
-    low, high = limits
-    value = hv.Dimension("value", range=(low, low + max(high - low, 1e-12)))
-    x, y = place.centre(np.arange(width), 1), place.centre(np.arange(height), 0)
-    return hv.Image((x, y, values.astype(np.float32, copy=False)), ["x", "y"], value)
-
-
-def lines(paths: Sequence[dict[str, Any]]) -> hv.Contours:
-    """Outlines of :func:`actstore.views.pixels.border_paths`; of none, one that is nowhere."""
-    return hv.Contours(
-        list(paths) or [{"x": [np.nan] * 2, "y": [np.nan] * 2, "colour": "#000000"}], ["x", "y"], "colour"
-    )
-
-
 class Row:
-    """Three pictures beside each other, the legend above them, and what each is drawn from."""
+    """Three pictures beside each other, their axes linked, with legends above them."""
 
-    def __init__(self, session: Session, cmap: str) -> None:
+    def __init__(self, session: Session, cmap: str, like: Row | None = None) -> None:
         self.session = session
-        self._redraw = Redraw()
         self._cmaps = (cmap, cmap, DIVERGING)
-        self.values: list[NDArray[Any]] = [_NOTHING] * 3
-        self.limits: Sequence[Limits] = [(0.0, 1.0)] * 3
-        self.place = ON_INPUT
-        #: Of each picture: solid outlines, dashed ones.
-        self.outlines: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [([], [])] * 3
         self.head = html()
-        height, width = session.source.space[-2:]
-        self.figures = [self._figure(i, (width, height)) for i in range(3)]
+        self.pictures = [self._picture(cmap) for cmap in self._cmaps]
+        first = (like or self).pictures[0].figure
+        for picture in self.pictures:
+            picture.figure.update(x_range=first.x_range, y_range=first.y_range)
 
-    def _figure(self, i: int, size: tuple[int, int]) -> pn.pane.HoloViews:
-        width, height = size
-        image = drawn(lambda: picture(self.values[i], self.limits[i], self.place), self._redraw)
-        solid = drawn(lambda: lines(self.outlines[i][0]), self._redraw)
-        dashed = drawn(lambda: lines(self.outlines[i][1]), self._redraw)
-        figure = (image * solid * dashed).opts(
-            hv.opts.Image(
-                cmap=self._cmaps[i],
-                tools=["hover"],
-                hover_tooltips=[("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")],
-                clipping_colors={"NaN": self.session.look.faint},
-            ),
-            hv.opts.Contours(color="colour", line_width=1.8, show_legend=False),
-            hv.opts.Overlay(
-                xaxis=None,
-                yaxis=None,
-                invert_yaxis=True,
-                xlim=(-0.5, width - 0.5),
-                ylim=(-0.5, height - 0.5),
-                responsive=True,
-                default_tools=["pan", "wheel_zoom", "reset"],
-                active_tools=["pan", "wheel_zoom"],
-                toolbar=None,
-                show_legend=False,
-                border=0,
-                hooks=[_bare],
-            ),
+    def _picture(self, cmap: str) -> Live:
+        height, width = self.session.source.space[-2:]
+        image = hv.Image((np.arange(2), np.arange(2), BLANK), ["x", "y"], hv.Dimension("value", range=(0, 1))).opts(
+            cmap=cmap,
+            tools=["hover"],
+            hover_tooltips=[("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")],
+            clipping_colors={"NaN": self.session.look.faint},
         )
-        dashed.opts(hv.opts.Contours(line_dash="5 3"))
-        return pane(figure, self.session.look, linked=True, sizing_mode="stretch_both", margin=0)
+        solid = hv.Contours(NOWHERE, ["x", "y"]).opts(line_width=1.8)
+        dashed = hv.Contours(NOWHERE, ["x", "y"]).opts(line_width=1.8, line_dash="5 3")
+        overlay = (image * solid * dashed).opts(
+            xaxis=None,
+            yaxis=None,
+            invert_yaxis=True,
+            xlim=(-0.5, width - 0.5),
+            ylim=(-0.5, height - 0.5),
+            responsive=True,
+            default_tools=["pan", "wheel_zoom", "reset"],
+            active_tools=["pan", "wheel_zoom"],
+            toolbar=None,
+            show_legend=False,
+            border=0,
+        )
+        return Live(overlay, self.session.look)
 
-    def redraw(self) -> None:
-        """Draw the three again."""
-        again(self._redraw)
+    def show(self, values: Sequence[Floats], outlines: Sequence[tuple[Paths, Paths]], place: Place = ON_INPUT) -> None:
+        """Draw three maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
+        shared = self.session.state.scale == "shared"
+        self.limits = limits_of(values[0], values[1], shared=shared)
+        for picture, image, limits, (solid, dashed) in zip(self.pictures, values, self.limits, outlines, strict=True):
+            picture.put_image(0, image, limits, place)
+            picture.put_lines(1, solid)
+            picture.put_lines(2, dashed)
 
-    def empty(self) -> None:
+    def clear(self) -> None:
         """Nothing to draw."""
-        self.values, self.limits, self.outlines = [_NOTHING] * 3, [(0.0, 1.0)] * 3, [([], [])] * 3
-        self.place = ON_INPUT
+        self.show([BLANK] * 3, [([], [])] * 3)
 
     def told(self, titles: Sequence[str], message: str = "") -> None:
-        """Write the heads: a title and a colour scale each, or a message in place of what cannot be shown."""
+        """Write the heads: a title and a colour scale each, and a message on what cannot be shown."""
         cells = [
             legend(title, cmap, limits) for title, cmap, limits in zip(titles, self._cmaps, self.limits, strict=True)
         ]
         note = Markup('<p class="note">{}</p>').format(message) if message else ""
         self.head.object = str(Markup('<div class="heads">{}{}{}</div>{}').format(*cells, note))
-
-
-def _bare(plot: Any, _: Any) -> None:
-    """Nothing around the picture: its frame is the whole figure."""
-    figure = plot.state
-    figure.min_border = 0
-    figure.outline_line_color = None
-    figure.match_aspect = False
 
 
 class Inputs:
@@ -137,73 +105,80 @@ class Inputs:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.row = Row(session, GREY)
+        self._shown: Any = None
 
     def update(self) -> None:
         """Show the sample and condition of the session's state."""
-        source, state, row = self.session.source, self.session.state, self.row
+        source, state = self.session.source, self.session.state
         sample, c = source.sample(state), source.condition(state.condition)
+        about = (sample, state.slice, c, state.scale, state.truth, state.prediction)
+        if about == self._shown:
+            return
         applies = bool(source.applicable[sample, c])
-        shown = [source.picture("image", sample, i, state.slice) for i in ((0, c) if applies else (0, 0))]
-        original, perturbed = (image.astype(np.float32) for image in shown)
-        row.values = [original, perturbed, perturbed - original]
-        row.limits = limits_of(original, perturbed, shared=state.scale == "shared")
+        original, perturbed = (source.picture("image", sample, i, state.slice) for i in (0, c))
         label = source.picture("label", sample, 0, state.slice)
         solid = self._paths(label) if state.truth else []
-        row.outlines = [(solid, []), (solid, []), (solid, [])]
+        dashed: list[Paths] = [[], []]
         if state.prediction:
-            for i, condition in enumerate((0, c) if applies else (0,)):
-                found = source.picture("prediction", sample, condition, state.slice)
-                row.outlines[i] = (solid, self._paths(found, light=True))
-        if not applies:
-            row.values[1:] = [np.full_like(original, np.nan)] * 2
-        row.redraw()
-        target = source.target(state.condition)
-        missing = f"{target} is not in this sample: {state.condition} was not inferred here" if not applies else ""
-        row.told(("Input, original", f"Input, {state.condition}", "perturbed − original"), missing)
+            found = [source.picture("prediction", sample, i, state.slice) for i in ((0, c) if applies else (0,))]
+            dashed[: len(found)] = [self._paths(prediction, light=True) for prediction in found]
+        self.row.show(
+            [original, perturbed, perturbed - original], [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
+        )
+        message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
+        self.row.told(("Input, original", f"Input, {state.condition}", "perturbed − original"), message)
+        self._shown = about
 
-    def _paths(self, label: NDArray[Any], *, light: bool = False) -> list[dict[str, Any]]:
+    def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
         store = self.session.source.store
         colours = class_colours(store.class_names)
-        masks = [
-            (label == store.classes[name], tint(colour, 0.45) if light else colour) for name, colour in colours.items()
-        ]
-        return border_paths(masks)
+        return border_paths(
+            [
+                (label == store.classes[name], tint(colour, 0.45) if light else colour)
+                for name, colour in colours.items()
+            ]
+        )
+
+
+def absent(source: Source, state: State) -> str:
+    """Why a condition does not apply to a sample."""
+    target = source.target(state.condition)
+    if source.conditions.loc[state.condition, "region"] == CONTROL:
+        return f"no region like its {target} was found elsewhere in the body"
+    return f"the sample contains no {target}" if target else "it is no sample of this run"
 
 
 class Activations:
     """The maps of one channel, with the outline of the perturbed class at the layer's resolution."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, like: Row) -> None:
         self.session = session
-        self.row = Row(session, SEQUENTIAL)
+        self.row = Row(session, SEQUENTIAL, like)
+        self._shown: Any = None
 
     def update(self) -> None:
         """Show the channel, sample and condition of the session's state."""
         source, state, row = self.session.source, self.session.state, self.row
         sample, c = source.sample(state), source.condition(state.condition)
-        applies = bool(source.applicable[sample, c])
-        title = f"{state.layer} channel {state.channel}"
-        try:
-            original, perturbed = (
-                source.map(state.layer, sample, i, state.channel, state.slice).astype(np.float32)
-                for i in ((0, c) if applies else (0, 0))
-            )
-        except ActstoreError as error:
-            row.empty()
-            row.redraw()
-            row.told((title, state.condition, "perturbed − original"), str(error))
+        about = (sample, state.slice, c, state.layer, state.channel, state.scale, state.truth)
+        if about == self._shown:
             return
-        row.values = [original, perturbed, perturbed - original]
-        row.limits = limits_of(original, perturbed, shared=state.scale == "shared")
-        row.place = source.place(state.layer)
-        row.outlines = [([], [])] * 3
-        target = source.target(state.condition)
+        title, change = f"{state.layer} channel {state.channel}", "perturbed − original"
+        self._shown = None
+        try:
+            maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, c)]
+        except ActstoreError as error:
+            row.clear()
+            row.told((title, state.condition, change), str(error))
+            return
+        original, perturbed = (values.astype(np.float32) for values in maps)
+        place, target = source.place(state.layer), source.target(state.condition)
+        light: Paths = []
+        dark: Paths = []
         if target and state.truth:
             cover = source.cover(state.layer, sample, target, state.slice)
-            light, dark = (border_paths([(cover, colour)], place=row.place) for colour in ("#ffffff", "#111111"))
-            row.outlines = [(light, []), (light, []), (dark, [])]
-        if not applies:
-            row.values[1:] = [np.full_like(original, np.nan)] * 2
-        row.redraw()
+            light, dark = (border_paths([(cover, colour)], place=place) for colour in ("#ffffff", "#111111"))
+        row.show([original, perturbed, perturbed - original], [(light, []), (light, []), (dark, [])], place)
         size = " × ".join(map(str, source.sizes[state.layer]))
-        row.told((f"{title} · {size}", f"{title}, {state.condition}", "perturbed − original"))
+        row.told((f"{title} · {size}", f"{title}, {state.condition}", change))
+        self._shown = about

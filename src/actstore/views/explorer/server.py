@@ -197,13 +197,13 @@ def laid_out(shown: Page) -> Template:
         "card": shown.card.view,
         "colour": shown.sidebar.colour,
         "navigator_head": shown.navigator.head,
-        "navigator": shown.navigator.figure,
+        "navigator": shown.navigator.live.view,
         "tabs": shown.tabs,
         "address": shown.address,
         "visit": shown.visit,
         "key": shown.key,
         **{f"{name}_head": row.head for name, row in rows.items()},
-        **{f"{name}_{i}": figure for name, row in rows.items() for i, figure in enumerate(row.figures)},
+        **{f"{name}_{i}": live.view for name, row in rows.items() for i, live in enumerate(row.pictures)},
     }
     for name, item in items.items():
         template.add_panel(name, item)

@@ -55,7 +55,8 @@ class Page:
         self.visit.param.watch(lambda event: self._visited(event.new), "value")
         self.key.param.watch(lambda event: self._pressed(event.new), "value")
         self.sidebar = Sidebar(self)
-        self.inputs, self.activations = Inputs(self), Activations(self)
+        self.inputs = Inputs(self)
+        self.activations = Activations(self, self.inputs.row)
         self.card, self.navigator = SampleCard(self), Navigator(self)
         self.parts: list[Part] = [self.sidebar, self.inputs, self.activations, self.card, self.navigator]
         opened = [(name.title(), pn.Column(sizing_mode="stretch_width")) for name in TABS]

@@ -1,0 +1,63 @@
+"""Figures that HoloViews draws once, and whose glyphs then only get other data.
+
+Drawing an overlay again takes HoloViews and Bokeh some 30 ms of a core for each of its elements; other data for a
+glyph that is there takes less than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import panel as pn
+from numpy.typing import NDArray
+
+from actstore.views.explorer.look import Look
+from actstore.views.pixels import ON_INPUT, Place
+
+
+class Live:
+    """A figure on the page; its glyphs are numbered in the order of the overlay's elements."""
+
+    def __init__(self, overlay: hv.Overlay, look: Look, **options: Any) -> None:
+        self.figure: Any = hv.render(overlay, backend="bokeh")
+        self._glyphs: list[Any] = list(self.figure.renderers)
+        self.view = pn.pane.Bokeh(
+            self.figure, theme=look.theme, **{"sizing_mode": "stretch_both", "margin": 0} | options
+        )
+
+    def put(self, number: int, **columns: Any) -> None:
+        """Give a glyph other data: every column of its source."""
+        self._glyphs[number].data_source.data = columns
+
+    def put_image(
+        self, number: int, values: NDArray[Any], limits: tuple[float, float], place: Place = ON_INPUT
+    ) -> None:
+        """Show ``values`` (y, x), row 0 first, coloured between ``limits``."""
+        height, width = values.shape
+        low, high = limits
+        glyph = self._glyphs[number]
+        # Bokeh knows no float16.
+        shown = values.astype(np.float32, copy=False)
+        left, top = place.centre(np.array(-0.5), 1), place.centre(np.array(-0.5), 0)
+        size = {"dw": [width * place.stride[1]], "dh": [height * place.stride[0]]}
+        glyph.data_source.data = {"image": [shown], "x": [float(left)], "y": [float(top)], **size}
+        glyph.glyph.color_mapper.update(low=low, high=low + max(high - low, 1e-12))
+
+    def put_lines(self, number: int, paths: Sequence[dict[str, Any]]) -> None:
+        """Draw outlines of :func:`actstore.views.pixels.border_paths`, each in its colour."""
+        self._glyphs[number].glyph.line_color = "colour"
+        columns = {"xs": "x", "ys": "y", "colour": "colour"}
+        self.put(number, **{to: [path[name] for path in paths] for to, name in columns.items()})
+
+    def put_palette(self, number: int, cmap: str) -> None:
+        """Colour an image with another colour map."""
+        palette = hv.plotting.util.process_cmap(cmap, 256)
+        self._glyphs[number].glyph.color_mapper.palette = palette
+
+
+#: An image and an outline to draw a figure with before there are any.
+BLANK = np.full((2, 2), np.nan, np.float32)
+NOWHERE = [{"x": [np.nan] * 2, "y": [np.nan] * 2}]
