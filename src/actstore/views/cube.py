@@ -215,6 +215,8 @@ def _frame(
     change = show == "change"
     shown = values if at is None else values[at]
     drawn = pixels.image(shown, DIVERGING if change else SEQUENTIAL, limits, place=place, colorbar=True)
+    # A range that is given is not looked for, and none could be found where all is NaN.
+    drawn = drawn.redim.range(value=limits)
     outline = border([(mask, "#111111" if change else "#ffffff") for mask in masks], width=1.4, place=place)
     # Every frame of a dynamic map must be made of the same elements, also where there is nothing to outline.
     return plate(drawn, outline or [hv.Contours([], ["x", "y"])], size, **frame_of(*map(slice, label.shape[-2:])))
