@@ -17,7 +17,7 @@ from actstore.errors import StoreError
 from actstore.views import pixels
 from actstore.views.images import around_zero, covers, extremes, frame_of, plate
 from actstore.views.pixels import border, place_of
-from actstore.views.selection import Sample, condition_number, sample_label, sample_number
+from actstore.views.selection import condition_number, sample_label, sample_number
 from actstore.views.theme import DIVERGING, SEQUENTIAL
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def cube(
     store: Store,
     layer: str,
     *,
-    samples: Sequence[Sample] | None = None,
+    samples: Sequence[int | tuple[str, int, int]] | None = None,
     conditions: Sequence[str] | None = None,
     channels: Sequence[int] | None = None,
     z: Sequence[int] | None = None,
     show: Literal["activation", "change"] = "activation",
     dynamic: bool = True,
-    limits: Limits | None = None,
+    limits: tuple[float, float] | None = None,
     size: int = 320,
 ) -> hv.DynamicMap | hv.HoloMap:
     """Maps of a layer over sample x condition x channel (x z), one image each, with the perturbed class outlined.
@@ -139,7 +139,7 @@ def _narrowed(dim: hv.Dimension, part: Any) -> list[Any]:
 def _dimensions(
     store: Store,
     layer: str,
-    samples: Sequence[Sample] | None,
+    samples: Sequence[int | tuple[str, int, int]] | None,
     conditions: Sequence[str] | None,
     channels: Sequence[int] | None,
     z: Sequence[int] | None,

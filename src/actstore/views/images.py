@@ -14,7 +14,6 @@ from actstore.errors import StoreError
 from actstore.views import pixels
 from actstore.views.pixels import BARE, Place, border, outlines, place_of
 from actstore.views.selection import (
-    Sample,
     chosen,
     condition_number,
     layer_plane,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 def inputs(
     store: Store,
-    sample: Sample | None = None,
+    sample: int | tuple[str, int, int] | None = None,
     condition: str | None = None,
     *,
     z: int | None = None,
@@ -153,7 +152,7 @@ def activation(
     store: Store,
     layer: str,
     channel: int,
-    sample: Sample | None = None,
+    sample: int | tuple[str, int, int] | None = None,
     condition: str | None = None,
     *,
     z: int | None = None,

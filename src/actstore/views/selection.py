@@ -18,11 +18,10 @@ from actstore.errors import StoreError
 if TYPE_CHECKING:
     from actstore.store import Store
 
-#: How a sample is named: by its number, or by patient, frame and slice.
-Sample = int | tuple[str, int, int]
 
-
-def chosen(store: Store, sample: Sample | None = None, condition: str | None = None) -> tuple[int, int]:
+def chosen(
+    store: Store, sample: int | tuple[str, int, int] | None = None, condition: str | None = None
+) -> tuple[int, int]:
     """Numbers of a sample and of a perturbation that applies to it.
 
     Parameters
@@ -65,7 +64,7 @@ def _inapplicable(store: Store, number: int | None, condition: str, applies: NDA
     return f"{condition!r} does not apply to {sample_label(store, number)}: it has {lacks}; {there}"
 
 
-def sample_number(store: Store, sample: Sample) -> int:
+def sample_number(store: Store, sample: int | tuple[str, int, int]) -> int:
     """The number of a sample that is named by it, or by (patient, frame, slice).
 
     Raises
