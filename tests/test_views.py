@@ -130,7 +130,9 @@ def test_a_figure_of_a_store_composes_and_is_saved_offline(name: str, store: Sto
     beside, over = figure + hv.Curve([1, 2, 1]), figure * hv.HLine(0.5)
     for composed in (beside, over):
         assert isinstance(composed, (hv.Layout, hv.DynamicMap, hv.HoloMap))
-        assert composed.traverse(lambda x: x, [hv.HLine if composed is over else hv.Curve])
+        dynamic = isinstance(composed, hv.DynamicMap)
+        frame = composed[tuple(dim.values[0] for dim in composed.kdims)] if dynamic else composed
+        assert frame.traverse(lambda x: x, [hv.HLine if composed is over else hv.Curve])
     for suffix in ("html", "png", "svg"):
         views.save(beside, tmp_path / f"beside.{suffix}")
     page = (tmp_path / "beside.html").read_text(encoding="utf-8")
