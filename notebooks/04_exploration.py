@@ -19,7 +19,6 @@
 
 # %%
 import holoviews as hv
-import numpy as np
 
 import actstore
 from actstore import views
@@ -37,18 +36,18 @@ print(*store.conditions.index, sep="\n")
 # ## What the network saw
 #
 # Original, perturbed, and the difference. Solid outlines are the truth, dashed ones the prediction, a colour a class.
-# Without a sample, that of median change in Dice is shown: a typical one, not a chosen one.
+# Without a sample, that of median change in Dice is shown: a typical one, not a chosen one; without a condition, the
+# first perturbation.
 
 # %%
-views.inputs(store, "brightness(LV, 0.1)")
+views.inputs(store)
 
 # %% [markdown]
-# The same slice with another class darkened:
+# A slice of your own, by patient, frame and slice, with another class darkened:
 
 # %%
-here = (store.samples["patient"] == "patient001") & (store.samples["slice"] == 4)
-sample = int(np.flatnonzero(here)[0])
-views.inputs(store, "brightness(RV, 0.1)", sample)
+here = ("patient001", 1, 4)
+views.inputs(store, here, "brightness(RV, 0.1)")
 
 # %% [markdown]
 # ## What became of the segmentation
@@ -75,38 +74,59 @@ views.frequency(store, "condition", columns=1)
 table = build_table(store, "frequency", most=1)
 first = table[(table["layer"] == "L20") & (table["target"] == "LV")].iloc[0]
 channel = int(first["channel"])
-views.activation(store, "L20", channel, "brightness(LV, 0.1)", sample)
+views.activation(store, "L20", channel, here, "brightness(LV, 0.1)")
 
 # %% [markdown]
-# ## Views of your own
+# ## Every map of a layer
 #
-# A `HoloMap` is a picture for each value of one or more keys: in a running notebook a slider, and on paper a row. Here
-# the same channel through the heart, from base to apex. `store.map` reads just the one map, whatever the store's size.
-
+# A cube has a frame for each sample, condition and channel; in a running notebook `views.cube(store, "L20")` shows
+# them by sliders. Nothing is read until it is looked at, then the one map, whatever the store's size.
 
 # %%
-def change(slice_number, condition="brightness(LV, 0.1)", layer="L20"):
-    at = int(np.flatnonzero(here_patient & (store.samples["slice"] == slice_number))[0])
-    before, after = (store.map(layer, at, name, channel) for name in ("original", condition))
-    image = hv.Image(after - before, bounds=(0, 0, 1, 1), vdims=hv.Dimension("change", range=(-4, 4)))
-    return image.opts(cmap="RdBu_r", xaxis=None, yaxis=None)
+cube = views.cube(store, "L20", show="change")
+print(cube)
 
+# %% [markdown]
+# It is indexed as an array is. One frame is an image with an outline, over which `*` draws anything in pixels of the
+# input:
 
-here_patient = (store.samples["patient"] == "patient001") & (store.samples["phase"] == "ED")
-through = hv.HoloMap({number: change(number) for number in range(2, 8)}, kdims="slice")
-through.layout().cols(6).opts(hspace=0.1, fig_size=80)
+# %%
+sample = int(store.samples.query("patient == 'patient001' and frame == 1 and slice == 4").index[0])
+cube[sample, "brightness(LV, 0.1)", channel] * hv.Points([(64, 64)]).opts(color="black", marker="+", s=80)
+
+# %% [markdown]
+# With `dynamic=False` the frames that are named are drawn at once, on one scale. Here the same channel through the
+# heart, from base to apex.
+
+# %%
+through = views.cube(
+    store,
+    "L20",
+    samples=[("patient001", 1, number) for number in range(2, 8)],
+    conditions=["brightness(LV, 0.1)"],
+    channels=[channel],
+    show="change",
+    dynamic=False,
+)
+through.reindex(["sample"]).layout().cols(3).opts(sublabel_format="", hspace=0.3, vspace=0.2, fig_size=60)
 
 # %% [markdown]
 # Every channel of a layer at once, for one slice: which of them changed, and where.
 
 # %%
-from_layer = "L08"
-maps = {}
-for number in range(store.layers.loc[from_layer, "channels"]):
-    before, after = (store.map(from_layer, sample, name, number) for name in ("original", "brightness(LV, 0.1)"))
-    maps[number] = hv.Image(after - before, bounds=(0, 0, 1, 1), vdims=hv.Dimension("change", range=(-4, 4)))
-grid = hv.HoloMap(maps, kdims="channel").opts(hv.opts.Image(cmap="RdBu_r", xaxis=None, yaxis=None))
-grid.layout().cols(8).opts(hspace=0.1, vspace=0.1, fig_size=60)
+channels = views.cube(
+    store, "L08", samples=[sample], conditions=["brightness(LV, 0.1)"], show="change", dynamic=False, size=160
+)
+channels.reindex(["channel"]).layout().cols(6).opts(sublabel_format="", hspace=0.5, vspace=0.2, fig_size=60)
+
+# %% [markdown]
+# ## Side by side
+#
+# `+` sets figures beside each other. Inputs and activations lie on the same pixels.
+
+# %%
+both = views.inputs(store, here, "brightness(LV, 0.1)") + views.activation(store, "L20", channel, here, scale="own")
+both.cols(3).opts(sublabel_format="", hspace=0.3, vspace=0.15)
 
 # %% [markdown]
 # ## Numbers beside pictures
@@ -126,5 +146,6 @@ scatter = hv.Points(both, ["MAD", "loss of Dice, RV"], "patient")
 scatter.opts(color="patient", cmap="Set2", s=30, show_legend=False, aspect=1.6, fig_size=150)
 
 # %% [markdown]
-# To keep a figure: `hv.save(scatter, "figure.svg")`. All of them at once, with captions and their data beside them:
-# `actstore report`.
+# To keep a figure: `views.save(both, "both.svg")`, or a page with every slider in it, that opens without a server and
+# without a network: `views.save(through, "through.html")`. All figures of a study at once, with captions and their data
+# beside them: `actstore report`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 import warnings
@@ -18,12 +20,12 @@ import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store import Store
-from actstore.views import export
+from actstore.views import export, images
 from actstore.views.channels import frequency_cells
 from actstore.views.cohort import patient_shares, uneven
 from actstore.views.marks import swarm
 from actstore.views.pixels import contours
-from actstore.views.selection import paired_dice, shown_conditions, window
+from actstore.views.selection import chosen, paired_dice, shown_conditions, typical_sample
 from actstore.views.theme import PALETTE, class_colours, tint
 from frames import made_up_tables
 
@@ -43,6 +45,10 @@ def tables() -> dict[str, pd.DataFrame]:
     return made_up_tables(LAYERS, ("LV", "RV"), CLASSES[1:], [f"patient{i:03d}" for i in range(1, 7)])
 
 
+def sample_with(store: Store, condition: str, applies: bool = True) -> int:
+    return int(np.flatnonzero(store.applicable.sel(condition=condition).values == applies)[0])
+
+
 def expect_drawn(figure: Any, folder: Path) -> None:
     """Both backends draw the figure, and no setting stays behind."""
     current = hv.Store.current_backend
@@ -59,8 +65,10 @@ def expect_drawn(figure: Any, folder: Path) -> None:
 
 
 OF_A_STORE: dict[str, Callable[[Store], Any]] = {
-    "inputs": lambda s: views.inputs(s, DARK_LV),
-    "activation": lambda s: views.activation(s, s.layers.index[-1], 0, DARK_LV),
+    "inputs": views.inputs,
+    "activation": lambda s: views.activation(s, s.layers.index[-1], 0, condition=DARK_LV),
+    "cube": lambda s: views.cube(s, "L02", samples=[1, 2], channels=[0, 1]),
+    "cube at once": lambda s: views.cube(s, "L02", samples=[1, 2], channels=[0, 1], show="change", dynamic=False),
     "gallery": lambda s: views.gallery(s, str(s.cases.values[s.cases.values != ""][0])),
     "dice": views.dice,
     "dice_change": views.dice_change,
@@ -111,9 +119,37 @@ def test_without_intervals_a_figure_is_drawn_too(tables: dict[str, pd.DataFrame]
 
 
 def test_figures_compose(store: Store, tmp_path: Path) -> None:
-    both = views.inputs(store, DARK_LV) + views.dice(store)
-    assert len(both) == len(views.inputs(store, DARK_LV)) + len(views.dice(store))
+    both = views.inputs(store) + views.dice(store)
+    assert len(both) == len(views.inputs(store)) + len(views.dice(store))
     expect_drawn(next(iter(views.dice(store))) * hv.HLine(0.5), tmp_path)
+
+
+@pytest.mark.parametrize("name", OF_A_STORE)
+def test_a_figure_of_a_store_composes_and_is_saved_offline(name: str, store: Store, tmp_path: Path) -> None:
+    figure = OF_A_STORE[name](store)
+    beside, over = figure + hv.Curve([1, 2, 1]), figure * hv.HLine(0.5)
+    for composed in (beside, over):
+        assert isinstance(composed, (hv.Layout, hv.DynamicMap, hv.HoloMap))
+        dynamic = isinstance(composed, hv.DynamicMap)
+        frame = composed[tuple(dim.values[0] for dim in composed.kdims)] if dynamic else composed
+        assert frame.traverse(lambda x: x, [hv.HLine if composed is over else hv.Curve])
+    for suffix in ("html", "png", "svg"):
+        views.save(beside, tmp_path / f"beside.{suffix}")
+    page = (tmp_path / "beside.html").read_text(encoding="utf-8")
+    head, *scripts = re.split(r"<script[^>]*>", page)
+    marked = [head, *(script.split("</script>", 1)[-1] for script in scripts)]
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^\"' >]*", "".join(marked))
+    assert not re.findall(r'<script[^>]+src="[^"]*"', page)
+    links = re.findall(r'"url":"(data|https?):', page)
+    assert set(links) == {"data"}, "styles are carried"
+
+
+def test_every_public_function_of_a_store_is_drawn_here() -> None:
+    """So that those to come are tested as these are."""
+    takes = {
+        name for name in views.__all__ if next(iter(inspect.signature(getattr(views, name)).parameters)) == "store"
+    }
+    assert takes == {name.split()[0] for name in OF_A_STORE}
 
 
 def test_a_figure_of_hundreds_of_patients_stays_readable(tmp_path: Path) -> None:
@@ -125,16 +161,19 @@ def test_a_figure_of_hundreds_of_patients_stays_readable(tmp_path: Path) -> None
     expect_drawn(figure, tmp_path)
 
 
-def test_row_0_lies_on_top_and_pixels_are_square(store: Store) -> None:
-    sample = int(np.flatnonzero(store.applicable.sel(condition=DARK_LV).values)[0])
-    panel = next(iter(views.inputs(store, DARK_LV, sample)))
+def test_row_0_lies_on_top_and_pixels_are_square(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, columns = slice(9, 50), slice(14, 55)
+    monkeypatch.setattr(images, "window", lambda masks: (rows, columns))
+    sample = sample_with(store, DARK_LV)
+    panel = next(iter(views.inputs(store, sample, DARK_LV)))
     image = panel.get(0)
-    rows, columns = window(np.stack([store.label[sample].values, *store.prediction[sample, :2].values]))
     expected = store.image[sample, 0].values[rows, columns]
     assert np.array_equal(image.dimension_values("value", flat=False)[::-1], expected[::-1]) or np.array_equal(
         image.dimension_values("value", flat=False), expected
     )
-    assert float(image["value"][image["y"] == 0].mean()) == pytest.approx(float(expected[0].mean()))
+    # Pixels keep the numbers that they have in the whole input.
+    assert float(image["value"][image["y"] == rows.start].mean()) == pytest.approx(float(expected[0].mean()))
+    assert (image["x"].min(), image["x"].max()) == (columns.start, columns.stop - 1)
     for backend in ("bokeh", "matplotlib"):
         assert hv.Store.lookup_options(backend, panel, "plot").kwargs["invert_yaxis"]
     size = hv.Store.lookup_options("bokeh", panel, "plot").kwargs
@@ -152,17 +191,17 @@ def test_contours_run_along_the_border_of_the_mask() -> None:
 
 
 def test_a_noisy_prediction_is_one_path_a_class(store: Store) -> None:
-    panel = next(iter(views.inputs(store, DARK_LV)))
+    panel = next(iter(views.inputs(store, condition=DARK_LV)))
     drawn = [element for element in panel if isinstance(element, hv.Contours)]
     assert all(len(element.split()) <= len(CLASSES) - 1 for element in drawn), "hundreds of paths take seconds each"
 
 
 def test_an_activation_shows_what_the_store_holds(store: Store) -> None:
     layer = store.layers.index[-1]
-    sample = int(np.flatnonzero(store.applicable.sel(condition=DARK_LV).values)[0])
+    sample = sample_with(store, DARK_LV)
     original, perturbed, difference = (
         panel.get(0).dimension_values("value", flat=False)
-        for panel in views.activation(store, layer, 1, DARK_LV, sample)
+        for panel in views.activation(store, layer, 1, sample, DARK_LV)
     )
     expected = store[layer].isel(sample=sample, channel=1).sel(condition=["original", DARK_LV]).values
     np.testing.assert_allclose(original, expected[0], rtol=1e-6)
@@ -170,10 +209,48 @@ def test_an_activation_shows_what_the_store_holds(store: Store) -> None:
     np.testing.assert_allclose(difference, expected[1] - expected[0], rtol=1e-5, atol=1e-6)
     options = [
         hv.Store.lookup_options("bokeh", panel.get(0), "plot").kwargs["clim"]
-        for panel in views.activation(store, layer, 1, DARK_LV, sample)
+        for panel in views.activation(store, layer, 1, sample, DARK_LV)
     ]
     assert options[0] == options[1], "the maps share one scale"
     assert options[2][0] == -options[2][1], "the difference is centred on 0"
+    own = [panel.get(0) for panel in views.activation(store, layer, 1, sample, DARK_LV, scale="own")][:2]
+    for image, values in zip(own, expected, strict=True):
+        assert hv.Store.lookup_options("bokeh", image, "plot").kwargs["clim"] == (values.min(), values.max())
+
+
+def test_inputs_and_activations_lie_on_the_same_pixels(store: Store) -> None:
+    sample = sample_with(store, DARK_LV)
+    both = views.inputs(store, sample, DARK_LV) + views.activation(store, "L02", 0, sample, DARK_LV)
+    centres = []
+    for panel in (both.Overlay.III, both.Overlay.VI):
+        (outline,) = [e for e in panel if isinstance(e, hv.Contours)]
+        lines = outline.split()
+        own = [e for e in lines if (e["colour"] == COLOURS["LV"]).all()] or lines
+        centres.append([(np.nanmin(own[0][name]) + np.nanmax(own[0][name])) / 2 for name in "xy"])
+    np.testing.assert_allclose(*centres, atol=2)
+
+
+def test_samples_and_conditions_are_chosen(store: Store) -> None:
+    names = list(store.conditions.index)
+    for condition in names[1:]:
+        c = names.index(condition)
+        assert chosen(store, None, condition) == (typical_sample(store, condition), c)
+        sample = sample_with(store, condition)
+        row = store.samples.iloc[sample]
+        assert chosen(store, (row["patient"], row["frame"], row["slice"]), condition) == (sample, c)
+        assert chosen(store, np.int64(sample), condition) == (sample, c)
+    applies = store.applicable.values
+    assert chosen(store) == (typical_sample(store, names[1]), 1)
+    for sample in np.flatnonzero(applies[:, 1:].any(axis=1)):
+        assert chosen(store, int(sample)) == (sample, 1 + int(applies[sample, 1:].argmax()))
+
+
+def test_a_control_and_a_repeat_are_shown_too(study_store: Path, tmp_path: Path) -> None:
+    store = actstore.open(study_store)
+    for name in ("repeat", "brightness(LV, 0.1, control)"):
+        expect_drawn(views.inputs(store, condition=name), tmp_path)
+        expect_drawn(views.activation(store, "L02", 0, condition=name), tmp_path)
+    assert store.conditions.index[chosen(store)[1]] == DARK_LV
 
 
 def test_a_map_shows_the_share_of_samples(store: Store) -> None:
@@ -251,13 +328,22 @@ def test_conditions_are_shown_by_transform_and_class(store: Store) -> None:
 @pytest.mark.parametrize(
     ("draw", "text"),
     [
-        (lambda s: views.inputs(s, "blur(LV, 2)"), "no perturbation 'blur(LV, 2)': there are brightness"),
+        (lambda s: views.inputs(s, condition="blur(LV, 2)"), "no perturbation 'blur(LV, 2)': there are brightness"),
         (lambda s: views.gallery(s, "nonsense"), "no prediction is of case 'nonsense': there are"),
         (lambda s: views.frequency(s, "colour"), "by = 'colour' groups nothing: choose one of condition, case"),
         (
-            lambda s: views.inputs(s, DARK_LV, int(np.flatnonzero(~s.applicable.sel(condition=DARK_LV).values)[0])),
-            "it does not contain LV",
+            lambda s: views.inputs(s, sample_with(s, DARK_LV, applies=False), DARK_LV),
+            "'brightness(LV, 0.1)' does not apply to sample",
         ),
+        (lambda s: views.inputs(s, sample_with(s, DARK_LV, applies=False), DARK_LV), "): it has no LV; "),
+        (lambda s: views.inputs(s, len(s.samples)), "is outside 0.."),
+        (lambda s: views.inputs(s, True), "sample = True: give its number, or (patient, frame, slice)"),
+        (lambda s: views.inputs(s, ("patient001", 1)), "sample = ('patient001', 1): give its number"),
+        (lambda s: views.inputs(s, ("patient009", 1, 0)), "no patient patient009: there are patient001, patient002"),
+        (lambda s: views.inputs(s, ("patient001", 99, 0)), "no patient patient001, frame 99: there are 1, "),
+        (lambda s: views.inputs(s, ("patient001", 1, 99)), "no patient patient001, frame 1, slice 99: there are 0, 1"),
+        (lambda s: views.inputs(s, z=2), "z = 2: the inputs are slices, not volumes; leave it out"),
+        (lambda s: views.activation(s, "L02", 0, scale="log"), "scale = 'log': choose shared or own"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(store: Store, draw: Callable[[Store], Any], text: str) -> None:

@@ -2,9 +2,11 @@
 
 from actstore.views.channels import frequency, layers
 from actstore.views.cohort import comparison, general_specific, heterogeneity, leave_one_out
+from actstore.views.cube import cube
 from actstore.views.evidence import association, certainty, controls, noise, sensitivity, stability
 from actstore.views.images import activation, gallery, inputs
 from actstore.views.response import dose, dose_cases, dose_channels, regions
+from actstore.views.saving import save
 from actstore.views.segmentation import cases, dice, dice_by_patient, dice_by_position, dice_change, dice_cumulative
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "certainty",
     "comparison",
     "controls",
+    "cube",
     "dice",
     "dice_by_patient",
     "dice_by_position",
@@ -31,6 +34,7 @@ __all__ = [
     "leave_one_out",
     "noise",
     "regions",
+    "save",
     "sensitivity",
     "stability",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
 import numpy as np
@@ -11,8 +12,16 @@ from numpy.typing import NDArray
 from actstore.analysis.masks import averaged
 from actstore.errors import StoreError
 from actstore.views import pixels
-from actstore.views.pixels import BARE, border, outlines
-from actstore.views.selection import best_slice, picture, target_of, typical_sample, window
+from actstore.views.pixels import BARE, Place, border, outlines, place_of
+from actstore.views.selection import (
+    chosen,
+    condition_number,
+    layer_plane,
+    perturbed_masks,
+    picture,
+    plane,
+    window,
+)
 from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, grid, panel
 
 if TYPE_CHECKING:
@@ -20,16 +29,25 @@ if TYPE_CHECKING:
 
 
 def inputs(
-    store: Store, condition: str, sample: int | None = None, *, difference: bool = True, size: int = 278
+    store: Store,
+    sample: int | tuple[str, int, int] | None = None,
+    condition: str | None = None,
+    *,
+    z: int | None = None,
+    difference: bool = True,
+    size: int = 278,
 ) -> hv.Layout:
     """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
 
+    Cut to what is segmented; x and y stay pixel numbers of the whole input.
+
     Parameters
     ----------
-    condition
-        name of a perturbation.
-    sample
-        number of the sample; by default that of median change in Dice.
+    sample, condition
+        as :func:`actstore.views.selection.chosen`: a number or (patient, frame, slice), by default a typical sample;
+        and a name, by default the first perturbation that applies.
+    z
+        slice of a volume; by default that with most of the perturbed class.
     difference
         also show perturbed - original, around 0.
     size
@@ -38,34 +56,30 @@ def inputs(
     Raises
     ------
     StoreError
-        if the condition is unknown, or does not apply to the sample.
+        if there is no such sample, condition or slice, or the perturbation does not apply to the sample.
     """
-    c = _condition(store, condition)
-    sample = typical_sample(store, condition) if sample is None else sample
-    if not bool(store.applicable[sample, c]):
-        target = target_of(store, condition)
-        raise StoreError(f"sample {sample} has no {condition!r}: it does not contain {target}; choose another sample")
-    found = picture(store, sample, [0, c])
-    label, image, prediction = found["label"], found["image"], found["prediction"]
+    s, c = chosen(store, sample, condition)
+    found = picture(store, s, [0, c], z)
+    label, prediction = found["label"], found["prediction"]
     rows, columns = window(np.stack([label, *prediction]))
-    label, image, prediction = label[rows, columns], image[:, rows, columns], prediction[:, rows, columns]
-    limits = (float(np.nanmin(image)), float(np.nanmax(image)))
+    image = found["image"][:, rows, columns]
+    place = Place(offset=(rows.start, columns.start))
+    within = frame_of(rows, columns)
+    limits = extremes(image)
     panels = [
-        panel(
-            [pixels.image(image[i], GREY, limits), *outlines(store.classes, label, prediction[i])],
-            (size, size),
+        plate(
+            pixels.image(image[i], GREY, limits, place=place),
+            outlines(store.classes, label, prediction[i]),
+            size,
             title=title,
-            **BARE,
+            **within,
         )
-        for i, title in enumerate(("original", condition))
+        for i, title in enumerate(("original", str(store.conditions.index[c])))
     ]
     if difference:
         change = image[1] - image[0]
-        most = float(np.nanmax(np.abs(change))) or 1.0
-        drawn = pixels.image(change, DIVERGING, (-most, most), colorbar=True)
-        panels.append(
-            panel([drawn, *outlines(store.classes, label)], (size, size), title="perturbed − original", **BARE)
-        )
+        drawn = pixels.image(change, DIVERGING, around_zero(change), place=place, colorbar=True)
+        panels.append(plate(drawn, outlines(store.classes, label), size, title="perturbed − original", **within))
     return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
 
 
@@ -88,16 +102,23 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
     """
     cells = example_cells(store, case, condition, examples)
     panels = []
+    small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
     for s, c in cells:
         found = picture(store, s, [c])
-        rows, columns = window(np.stack([found["label"], *found["prediction"]]))
+        label, [prediction] = found["label"], found["prediction"]
+        rows, columns = window(np.stack([label, prediction]))
         image = found["image"][0][rows, columns]
-        drawn = outlines(store.classes, found["label"][rows, columns], found["prediction"][0][rows, columns])
         row = store.samples.iloc[s]
-        title = f"{row['patient']} · frame {row['frame']} · slice {row['slice']}"
-        limits = (float(np.nanmin(image)), float(np.nanmax(image)))
-        small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
-        panels.append(panel([pixels.image(image, GREY, limits), *drawn], (size, size), title=title, **small, **BARE))
+        panels.append(
+            plate(
+                pixels.image(image, GREY, extremes(image), place=Place(offset=(rows.start, columns.start))),
+                outlines(store.classes, label, prediction),
+                size,
+                title=f"{row['patient']} · frame {row['frame']} · slice {row['slice']}",
+                **small,
+                **frame_of(rows, columns),
+            )
+        )
     return grid(panels, max(examples, 1), (size, size), hspace=0.06, vspace=0.12)
 
 
@@ -105,7 +126,7 @@ def example_cells(store: Store, case: str, condition: str | None = None, example
     """(sample, condition) numbers of up to ``examples`` predictions of a case, of different patients first."""
     found = store.cases.values == case
     if condition is not None:
-        found &= (np.arange(found.shape[1]) == _condition(store, condition))[None, :]
+        found &= (np.arange(found.shape[1]) == condition_number(store, condition))[None, :]
     cells = np.argwhere(found)
     if len(cells) == 0:
         under = f" under {condition}" if condition else ""
@@ -128,45 +149,124 @@ def example_cells(store: Store, case: str, condition: str | None = None, example
 
 
 def activation(
-    store: Store, layer: str, channel: int, condition: str, sample: int | None = None, *, size: int = 262
+    store: Store,
+    layer: str,
+    channel: int,
+    sample: int | tuple[str, int, int] | None = None,
+    condition: str | None = None,
+    *,
+    z: int | None = None,
+    scale: Literal["shared", "own"] = "shared",
+    size: int = 262,
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
 
-    The first two share one scale. The mask is averaged over the area of each of the layer's pixels, where its grid lies
-    on the input, and outlined where it covers half of one. Reads one chunk of the store; of a volume, shows the slice
-    with most of the mask.
+    x and y are pixels of the input, as in :func:`inputs`. The mask is averaged over the area of each of the layer's
+    pixels, where its grid lies on the input, and outlined where it covers half of one. Reads a map's chunk twice, and
+    the label's.
+
+    Parameters
+    ----------
+    sample, condition
+        as in :func:`inputs`.
+    z
+        slice of a volume, in slices of the input; by default that with most of the perturbed class. Shown is the
+        slice of the layer that lies there.
+    scale
+        "shared": original and perturbed are coloured alike; "own": each from its least to its largest value. The
+        difference has a scale of its own, around 0.
+    size
+        pixels a side.
 
     Raises
     ------
     StoreError
-        if the condition does not apply to the sample, or the layer's tensors were not kept.
+        if there is no such sample, condition or slice, the perturbation does not apply to the sample, or the layer's
+        tensors were not kept.
+    KeyError, IndexError
+        if there is no such layer or channel.
     """
-    c = _condition(store, condition)
-    sample = typical_sample(store, condition) if sample is None else sample
-    maps = [store.map(layer, sample, i, channel).astype(np.float32) for i in (0, c)]
-    if np.isnan(maps[1]).all() and not bool(store.applicable[sample, c]):
-        raise StoreError(f"sample {sample} has no {condition!r}: choose one that it applies to")
-    label: NDArray[Any] = np.equal(store.label.isel(sample=sample).values, store.classes[target_of(store, condition)])
-    cover = averaged(label, maps[0].shape, store.offsets[layer])
-    if cover.ndim == 3:
-        z = best_slice(cover)
-        cover, maps = cover[z], [volume[z] for volume in maps]
-    outline = border([(cover, "#ffffff")], width=1.6)
-    dark = border([(cover, "#111111")], width=1.2)
-    limits = (float(np.nanmin(maps)), float(np.nanmax(maps)))
-    change = maps[1] - maps[0]
-    most = float(np.nanmax(np.abs(change))) or 1.0
+    if scale not in ("shared", "own"):
+        raise StoreError(f"scale = {scale!r}: choose shared or own")
+    s, c = chosen(store, sample, condition)
+    maps = [store.map(layer, s, i, channel).astype(np.float32) for i in (0, c)]
+    label = store.picture("label", s)
+    at, cover = covers(store, layer, label, c, z)
+    original, perturbed = (values if at is None else values[at] for values in maps)
+    place = place_of(maps[0].shape, label.shape, store.offsets[layer])
+    light = border([(mask, "#ffffff") for mask in cover], width=1.6, place=place)
+    dark = border([(mask, "#111111") for mask in cover], width=1.2, place=place)
+    within = frame_of(*map(slice, label.shape[-2:]))
+    own = scale == "own"
+    alike = extremes(np.stack([original, perturbed]))
+    change = perturbed - original
     drawn = [
-        ("original", pixels.image(maps[0], SEQUENTIAL, limits), outline),
-        (condition, pixels.image(maps[1], SEQUENTIAL, limits, colorbar=True), outline),
-        ("perturbed − original", pixels.image(change, DIVERGING, (-most, most), colorbar=True), dark),
+        ("original", original, SEQUENTIAL, extremes(original) if own else alike, own, light),
+        (store.conditions.index[c], perturbed, SEQUENTIAL, extremes(perturbed) if own else alike, True, light),
+        ("perturbed − original", change, DIVERGING, around_zero(change), True, dark),
     ]
-    panels = [panel([image, *line], (size, size), title=title, **BARE) for title, image, line in drawn]
+    panels = [
+        plate(
+            pixels.image(values, cmap, limits, place=place, colorbar=bar),
+            outline,
+            size,
+            title=str(title),
+            **within,
+        )
+        for title, values, cmap, limits, bar, outline in drawn
+    ]
     return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
 
 
-def _condition(store: Store, name: str) -> int:
-    names = list(store.conditions.index)
-    if name not in names[1:]:
-        raise StoreError(f"no perturbation {name!r}: there are {', '.join(names[1:])}")
-    return names.index(name)
+def covers(
+    store: Store, layer: str, label: NDArray[Any], condition: int, z: int | None = None
+) -> tuple[int | None, list[NDArray[np.float64]]]:
+    """The slice of a layer to show, None in 2D, and there the share of each pixel (y, x) that perturbed classes cover.
+
+    Parameters
+    ----------
+    label
+        the whole sample's, ([z,] y, x).
+    z
+        as :func:`actstore.views.selection.plane`.
+    """
+    size: Any = store.layers.loc[layer, "size"]
+    offset = store.offsets[layer]
+    shares = [averaged(mask, size, offset) for mask in perturbed_masks(store, label, condition)]
+    z = plane(store, label, condition, z)
+    if z is None:
+        return None, shares
+    at = layer_plane(z, size[0], label.shape[0], offset[0])
+    return at, [share[at] for share in shares]
+
+
+def plate(image: hv.Image, lines: Sequence[hv.Contours], size: int, **options: Any) -> hv.Overlay:
+    """One plot of ``image`` and ``lines`` over it, ``size`` pixels a side, as :func:`actstore.views.theme.panel`.
+
+    What the plot looks like is an option of its image too: with ``*`` a new plot is made of the elements, and row 0
+    stays on top.
+    """
+    whole = panel([image, *lines], (size, size), **options)
+    for backend in ("bokeh", "matplotlib"):
+        known = hv.Store.registry[backend][hv.Image].param
+        own = hv.Store.lookup_options(backend, whole, "plot").kwargs
+        image = image.opts(**{name: value for name, value in own.items() if name in known}, backend=backend)
+    return panel([image, *lines], (size, size), **options)
+
+
+def frame_of(rows: slice, columns: slice) -> dict[str, Any]:
+    """Options of a plot that shows these rows and columns of the input, also beside plots that show others."""
+    height, width = ((part.start or 0, part.stop) for part in (rows, columns))
+    return BARE | {"xlim": (width[0] - 0.5, width[1] - 0.5), "ylim": (height[0] - 0.5, height[1] - 0.5)}
+
+
+def extremes(values: NDArray[Any]) -> tuple[float, float]:
+    """The least and the largest value that is not NaN; (0, 1) of none."""
+    known = values[~np.isnan(values)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+
+
+def around_zero(values: NDArray[Any]) -> tuple[float, float]:
+    """Limits symmetric about 0 that hold every value; (-1, 1) where there is nothing but 0."""
+    most = max(map(abs, extremes(values))) or 1.0
+    return -most, most

@@ -11,9 +11,107 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
+from actstore.analysis.masks import Mask
+from actstore.conditions import CONTROL
+from actstore.errors import StoreError
 
 if TYPE_CHECKING:
     from actstore.store import Store
+
+
+def chosen(
+    store: Store, sample: int | tuple[str, int, int] | None = None, condition: str | None = None
+) -> tuple[int, int]:
+    """Numbers of a sample and of a perturbation that applies to it.
+
+    Parameters
+    ----------
+    sample
+        its number, or (patient, frame, slice); by default that of median change in Dice under the perturbation.
+    condition
+        name of a perturbation, control or repeat; by default the first perturbation that applies to the sample, or,
+        without one, to any.
+
+    Raises
+    ------
+    StoreError
+        if there is no such sample or condition, or the one does not apply to the other.
+    """
+    number = None if sample is None else sample_number(store, sample)
+    named = None if condition is None else condition_number(store, condition)
+    applies = store.applicable.transpose("sample", "condition").values
+    if number is not None:
+        applies = applies[number : number + 1]
+    if named is None:
+        every = perturbations(store.confusion)
+        found = every[applies[:, every].any(axis=0)]
+        if len(found) == 0:
+            where = store.path if number is None else sample_label(store, number)
+            raise StoreError(f"{where} has no prediction under a perturbation: it contains no perturbed class")
+        named = int(found[0])
+    elif not applies[:, named].any():
+        raise StoreError(_inapplicable(store, number, str(condition), np.atleast_1d(applies.any(axis=0))))
+    return typical_sample(store, str(store.conditions.index[named])) if number is None else number, named
+
+
+def _inapplicable(store: Store, number: int | None, condition: str, applies: NDArray[np.bool_]) -> str:
+    row = store.conditions.loc[condition]
+    lacks = f"no place for a control of {row['target']}" if row["region"] == CONTROL else f"no {row['target']}"
+    other = ", ".join(name for name, used in zip(store.conditions.index[1:], applies[1:], strict=True) if used)
+    there = f"there are {other}" if other else "nor any other perturbation"
+    if number is None:
+        return f"{condition!r} applies to no sample: they have {lacks}; {there}"
+    return f"{condition!r} does not apply to {sample_label(store, number)}: it has {lacks}; {there}"
+
+
+def sample_number(store: Store, sample: int | tuple[str, int, int]) -> int:
+    """The number of a sample that is named by it, or by (patient, frame, slice).
+
+    Raises
+    ------
+    StoreError
+        if there is none.
+    """
+    samples = store.samples
+    if samples.empty:
+        raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
+    if isinstance(sample, (int, np.integer)) and not isinstance(sample, bool):
+        if not 0 <= sample < len(samples):
+            raise StoreError(f"sample {sample} is outside 0..{len(samples) - 1}")
+        return int(sample)
+    if not isinstance(sample, tuple) or len(sample) != 3:
+        raise StoreError(f"sample = {sample!r}: give its number, or (patient, frame, slice)")
+    left = samples
+    before: list[str] = []
+    for name, value in zip(("patient", "frame", "slice"), sample, strict=True):
+        own = left[left[name] == value]
+        if own.empty:
+            there = list(dict.fromkeys(left[name].tolist()))
+            known = ", ".join(map(str, there)) if len(there) <= 12 else f"{there[0]} … {there[-1]}"
+            raise StoreError(f"no {' '.join([*before, name])} {value}: there are {known}")
+        left = own
+        before.append(f"{name} {value},")
+    return int(left.index[0])
+
+
+def condition_number(store: Store, condition: str) -> int:
+    """The number of a condition that is not the original.
+
+    Raises
+    ------
+    StoreError
+        naming the conditions that there are.
+    """
+    names = list(store.conditions.index)
+    if condition not in names[1:]:
+        raise StoreError(f"no perturbation {condition!r}: there are {', '.join(names[1:])}")
+    return names.index(condition)
+
+
+def sample_label(store: Store, number: int) -> str:
+    """``sample 5 (patient001, 1, 5)``: its number, patient, frame and slice."""
+    row = store.samples.iloc[number]
+    return f"sample {number} ({row['patient']}, {row['frame']}, {row['slice']})"
 
 
 def shown_conditions(store: Store, most: int = 6) -> list[str]:
@@ -63,34 +161,69 @@ def paired_dice(store: Store) -> pd.DataFrame:
 
 
 def typical_sample(store: Store, condition: str) -> int:
-    """The sample whose Dice of the perturbed class changes by the median: neither the best nor the worst to show."""
+    """The sample whose Dice of the perturbed class changes by the median: neither the best nor the worst to show.
+
+    Of a repeat, which perturbs no class, by the mean Dice of all.
+    """
     c = list(store.conditions.index).index(condition)
     confusion = store.confusion.isel(condition=[0, c]).compute()
     at = np.flatnonzero(store.applicable.isel(condition=c).values)
     target = target_of(store, condition)
-    dice = analysis.dice(confusion.isel(sample=at)).sel(class_name=target)
-    change = (dice.isel(condition=1) - dice.isel(condition=0)).values
+    dice = analysis.dice(confusion.isel(sample=at))
+    own = dice.sel(class_name=target) if target else dice.mean("class_name")
+    change = (own.isel(condition=1) - own.isel(condition=0)).values
     return int(at[np.argsort(change, kind="stable")[len(at) // 2]])
 
 
-def picture(store: Store, sample: int, conditions: list[int]) -> dict[str, Any]:
+def picture(store: Store, sample: int, conditions: list[int], z: int | None = None) -> dict[str, Any]:
     """One sample as arrays (y, x): "label", and of ``conditions`` a list each of "image" and "prediction".
 
-    Of a volume, the slice with most foreground.
+    Of a volume, the slice ``z`` as :func:`plane` has it for the last of ``conditions``.
     """
     label = store.picture("label", sample)
+    z = plane(store, label, conditions[-1], z)
     image, prediction = (
         np.stack([store.picture(name, sample, c) for c in conditions]) for name in ("image", "prediction")
     )
-    if label.ndim == 3:
-        z = best_slice(label)
+    if z is not None:
         label, image, prediction = label[z], image[:, z], prediction[:, z]
     return {"label": label, "image": image.astype(np.float32), "prediction": prediction}
 
 
-def best_slice(label: NDArray[Any]) -> int:
-    """The z of ``label`` (z, y, x) with most foreground."""
-    return int(np.argmax((label > 0).sum(axis=(1, 2))))
+def plane(store: Store, label: NDArray[Any], condition: int, z: int | None = None) -> int | None:
+    """The slice of an input that is shown: ``z``, by default that with most of :func:`perturbed_masks`; None in 2D.
+
+    Raises
+    ------
+    StoreError
+        if a volume has no such slice, or the inputs are no volumes.
+    """
+    if label.ndim == 2:
+        if z is not None:
+            raise StoreError(f"z = {z}: the inputs are slices, not volumes; leave it out")
+        return None
+    if z is None:
+        masks = perturbed_masks(store, label, condition)
+        return int(np.argmax(np.sum(masks, axis=(0, 2, 3)))) if masks else label.shape[0] // 2
+    if not 0 <= z < label.shape[0]:
+        raise StoreError(f"z = {z} is outside 0..{label.shape[0] - 1}, the slices of the input")
+    return z
+
+
+def layer_plane(z: int, size: int, space: int, offset: float) -> int:
+    """The slice of a layer of ``size`` in which the centre of slice ``z`` of an input of ``space`` lies.
+
+    The inverse of :meth:`actstore.views.pixels.Place.centre`; beyond the layer's edge, the slice at it.
+    """
+    return int(np.clip(np.floor((z + 0.5 - offset) * size / space), 0, size - 1))
+
+
+def perturbed_masks(store: Store, label: NDArray[Any], condition: int) -> list[Mask]:
+    """Masks ([z,] y, x) of the class that a condition perturbs; of the original and repeats, of every class that any
+    does."""
+    targets = store.conditions["target"]
+    names = dict.fromkeys([targets.iloc[condition]] if targets.iloc[condition] else targets[targets != ""])
+    return [np.equal(label, store.classes[str(name)]) for name in names]
 
 
 def window(masks: NDArray[Any], margin: float = 0.35) -> tuple[slice, slice]:

@@ -167,7 +167,7 @@ def activations(study: Study) -> Section:
         drawn.append(
             Figure(
                 f"activation-{layer}-{channel}-{target}",
-                lambda a=(layer, channel, condition, sample): pictures.activation(store, *a),  # type: ignore[misc]
+                lambda a=(layer, channel, sample, condition): pictures.activation(store, *a),  # type: ignore[misc]
                 f"Channel {channel} of {layer} under {condition}: {where}. The first two maps share one scale; the "
                 f"outline is {target} at the layer's resolution. n = 1 slice.",
                 f"Activation maps of channel {channel} of {layer}, original, perturbed and difference",

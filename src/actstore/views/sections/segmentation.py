@@ -30,7 +30,7 @@ def images(study: Study) -> Section:
         drawn.append(
             Figure(
                 key=f"inputs-{_slug(condition)}",
-                draw=lambda c=condition, s=sample: pictures.inputs(store, c, s),  # type: ignore[misc]
+                draw=lambda c=condition, s=sample: pictures.inputs(store, s, c),  # type: ignore[misc]
                 caption=f"{_capital(study.deed(condition))}: {where}, the slice of median change in the Dice of "
                 f"{target}. {_LINES}; {_colour_words(study)}. n = 1 slice.",
                 alt=f"Original, perturbed image and their difference of {where}",
