@@ -18,7 +18,8 @@ from bokeh.models import BoxSelectTool, Plot
 import actstore
 from actstore import analysis
 from actstore.views.explorer import cohort_figures as figures
-from actstore.views.explorer.cohort import Cohort, in_words
+from actstore.views.explorer import cohort_numbers as numbers
+from actstore.views.explorer.cohort import Cohort
 from actstore.views.explorer.look import DARK, LIGHT, Look
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, read
@@ -210,7 +211,7 @@ def test_a_box_and_a_tap_on_mad(session: Session, truth: pd.DataFrame) -> None:
     layer = means.columns[-1]
     at, low = len(means.columns) - 1, float(means[layer].median())
     session.figure(MAD).boxes.event(bounds=(at - 0.3, low, at + 2.0, 1e6))
-    assert session.asked[0]["mad"] == MadRange(layer, *figures.outwards(low, 1e6))
+    assert session.asked[0]["mad"] == MadRange(layer, *numbers.outwards(low, 1e6))
     assert list(np.flatnonzero(session.subset)) == list(means.index[means[layer] >= session.state.mad.low])
     session.figure(MAD).taps.event(x=1.2, y=0.0)
     assert session.asked[1] == {"layer": means.columns[1]}
@@ -275,7 +276,7 @@ def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) 
     assert session.part._words.object == f"{len(truth)} samples of {patients} patients"
     assert session.part._clear.disabled
     session.go(case=str(truth["case"].mode()[0]), dice=DiceBox("LV", 0.0, 1.0, 0.0, 0.95))
-    text = in_words(session.source, session.state, session.subset)
+    text = numbers.in_words(session.source, session.state, session.subset)
     assert text.startswith(f"{session.subset.sum()} of {len(truth)} samples · case ")
     assert text.endswith(" · Dice LV 0.00–1.00 → 0.00–0.95")
     session.part._clear.clicks += 1
@@ -318,7 +319,7 @@ def test_dragging_draws_a_box_that_fades_no_dots(session: Session) -> None:
     [(0.123456, 0.654321, (0.1234, 0.6544)), (-0.3, 1.7, (0.0, 1.0)), (0.00012345, 0.99999, (0.0001234, 1.0))],
 )
 def test_intervals_are_rounded_outwards(low: float, high: float, expected: tuple[float, float]) -> None:
-    found = figures.outwards(low, high, most=1)
+    found = numbers.outwards(low, high, most=1)
     assert found == expected
     assert tuple(float(f"{value:.4g}") for value in found) == found
 
@@ -326,8 +327,8 @@ def test_intervals_are_rounded_outwards(low: float, high: float, expected: tuple
 def test_of_many_samples_the_others_are_thinned_out_evenly() -> None:
     chosen = np.zeros(9000, bool)
     chosen[:100] = True
-    drawn = figures.drawn_others(chosen)
-    assert (len(drawn), drawn[0], drawn[-1]) == (figures.MOST_DOTS - 100, 100, 8999)
+    drawn = numbers.drawn_others(chosen)
+    assert (len(drawn), drawn[0], drawn[-1]) == (numbers.MOST_DOTS - 100, 100, 8999)
     assert np.diff(drawn).max() <= 3
-    assert len(figures.drawn_others(np.zeros(50, bool))) == 50
-    assert figures.nearest(np.empty(0), np.empty(0), 0.0, 0.0) is None
+    assert len(numbers.drawn_others(np.zeros(50, bool))) == 50
+    assert numbers.nearest(np.empty(0), np.empty(0), 0.0, 0.0) is None

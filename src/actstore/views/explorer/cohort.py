@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 import numpy as np
 import panel as pn
-from bokeh.models.widgets.tables import NumberFormatter
 
 from actstore.errors import StoreError
 from actstore.views.explorer import cohort_figures as figures
-from actstore.views.explorer.cohort_figures import HEIGHT, PITCH, Box
-from actstore.views.explorer.look import Look
+from actstore.views.explorer import cohort_numbers as numbers
+from actstore.views.explorer.cohort_figures import PITCH, Box
+from actstore.views.explorer.cohort_table import ROWS, empty_table
 from actstore.views.explorer.parts import Redraw, Session, again, drawn, pane
-from actstore.views.explorer.source import Bools, Floats, Source
-from actstore.views.explorer.state import DiceBox, MadRange, State
+from actstore.views.explorer.source import Bools, Floats
+from actstore.views.explorer.state import DiceBox, MadRange
 from actstore.views.theme import class_colours
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Rows of a page of the table: as high as a figure.
-ROWS = 6
 
 
 class _Figure:
@@ -81,7 +78,7 @@ class Cohort:
         self._words = pn.pane.HTML("", margin=(0, 10), align="center", styles={"color": session.look.ink})
         self._clear = pn.widgets.Button(label="clear", height=28, margin=(0, 4), align="center")
         self._clear.on_click(lambda _: session.go(case="", dice=None, mad=None))
-        self._table = _table(session.look)
+        self._table = empty_table(session.look)
         self._table.on_click(lambda event: session.go(sample=int(self._table.value.index[event.row])))
         self._read()
         self._view = self._lay_out()
@@ -99,7 +96,7 @@ class Cohort:
         for figure in self._figures:
             figure.update()
         self._mark()
-        self._words.object = escape(in_words(self._source, state, self._session.subset))
+        self._words.object = escape(numbers.in_words(self._source, state, self._session.subset))
         self._clear.disabled = not state.narrowed
 
     def _lay_out(self) -> pn.FlexBox:
@@ -145,19 +142,19 @@ class Cohort:
         self._numbers = np.flatnonzero(source.applicable[:, c])
         self._chosen: Bools = subset[self._numbers]
         self._dots = self._dice_dots()
-        self._counts = figures.case_counts(source.cases[self._numbers, c], self._chosen)
+        self._counts = numbers.case_counts(source.cases[self._numbers, c], self._chosen)
         self._fill_table(np.flatnonzero(subset))
 
-    def _fill_table(self, numbers: Any) -> None:
+    def _fill_table(self, at: Any) -> None:
         source, k = self._source, self._source.foreground.index(self._target)
-        case, dice = source.cases[numbers, self._c], source.dice[numbers, :, k]
-        rows = source.samples.iloc[numbers].set_axis(numbers)
+        case, dice = source.cases[at, self._c], source.dice[at, :, k]
+        rows = source.samples.iloc[at].set_axis(at)
         titles = {"original": f"Dice {self._target}", "perturbed": "perturbed"}
         if self._table.titles != titles:
             self._table.titles = titles
         # A page beyond the end of the new rows would show nothing.
         self._table.selection, self._table.page = [], 1
-        self._table.value = figures.samples_table(rows, case, dice[:, 0], dice[:, self._c])
+        self._table.value = numbers.samples_table(rows, case, dice[:, 0], dice[:, self._c])
 
     def _mark(self) -> None:
         rows: pd.Index[Any] = self._table.value.index
@@ -241,8 +238,8 @@ class Cohort:
             box = (at - 0.5, state.mad.low, at + 0.5, state.mad.high)
         return figures.mad_figure(
             layers,
-            figures.spread(mad[chosen]),
-            figures.spread(mad).median,
+            numbers.spread(mad[chosen]),
+            numbers.spread(mad).median,
             sample[0] if len(sample) else np.full(len(layers), np.nan),
             title=f"MAD by layer · {self._n() if found is not None else 'loading'}",
             shown=state.layer,
@@ -263,14 +260,14 @@ class Cohort:
     def _tap_dice(self, x: float, y: float) -> None:
         k = self._class_at(x)
         dice = self._source.dice[self._numbers, :, k]
-        at = figures.nearest(dice[:, 0], dice[:, self._c], x - k * PITCH, y)
+        at = numbers.nearest(dice[:, 0], dice[:, self._c], x - k * PITCH, y)
         if at is not None:
             self._session.go(sample=int(self._numbers[at]))
 
     def _box_dice(self, bounds: Box) -> None:
         k = self._class_at((bounds[0] + bounds[2]) / 2)
-        left, right = figures.outwards(bounds[0] - k * PITCH, bounds[2] - k * PITCH, most=1)
-        low, high = figures.outwards(bounds[1], bounds[3], most=1)
+        left, right = numbers.outwards(bounds[0] - k * PITCH, bounds[2] - k * PITCH, most=1)
+        low, high = numbers.outwards(bounds[1], bounds[3], most=1)
         self._session.go(dice=DiceBox(self._source.foreground[k], left, right, low, high))
 
     def _tap_case(self, _: float, y: float) -> None:
@@ -288,64 +285,5 @@ class Cohort:
 
     def _box_mad(self, bounds: Box) -> None:
         left, bottom, right, top = bounds
-        low, high = figures.outwards(bottom, top)
+        low, high = numbers.outwards(bottom, top)
         self._session.go(mad=MadRange(self._layer_at((left + right) / 2), low, high))
-
-
-def in_words(source: Source, state: State, subset: Bools) -> str:
-    """The subset as a sentence: how many samples, and what they were chosen by."""
-    n, of = int(subset.sum()), int(source.applicable[:, source.condition(state.condition)].sum())
-    parts = []
-    if not of:
-        parts.append(f"{state.condition} applies to no sample")
-    elif not state.narrowed:
-        patients = source.samples["patient"][subset].nunique()
-        parts.append(f"{_counted(n, 'sample')} of {_counted(patients, 'patient')}")
-    else:
-        parts.append(f"{n} of {_counted(of, 'sample')}" if n else f"no sample of {of} is in this selection")
-    if state.case:
-        parts.append(f"case {state.case}")
-    if state.dice:
-        name, left, right, low, high = state.dice
-        parts.append(f"Dice {name} {left:.2f}–{right:.2f} → {low:.2f}–{high:.2f}")
-    if state.mad:
-        parts.append(f"MAD {state.mad.layer} {state.mad.low:.3g}–{state.mad.high:.3g}")
-    return " · ".join(parts)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _table(look: Look) -> pn.widgets.Tabulator:
-    number = NumberFormatter(format="0.000", text_align="right")
-    return pn.widgets.Tabulator(
-        None,
-        disabled=True,
-        show_index=False,
-        pagination="remote",
-        page_size=ROWS,
-        selectable=1,
-        formatters=dict.fromkeys(("original", "perturbed", "change"), number),
-        widths={"patient": 84, "frame": 56, "slice": 52, "original": 76, "perturbed": 76, "change": 70},
-        layout="fit_columns",
-        theme="simple",
-        height=HEIGHT,
-        sizing_mode="stretch_width",
-        stylesheets=[_STYLE.format(**look.variables)],
-        margin=(0, 6),
-    )
-
-
-_STYLE = """
-.tabulator .tabulator-col.tabulator-sortable .tabulator-col-title {{ padding-right: 10px !important; }}
-.tabulator .tabulator-col[aria-sort="none"] .tabulator-col-sorter {{ visibility: hidden; }}
-.tabulator, .tabulator .tabulator-header, .tabulator .tabulator-header .tabulator-col,
-.tabulator .tabulator-footer, .tabulator .tabulator-tableholder .tabulator-table, .tabulator-row
-{{ background: {card} !important; color: {ink} !important; border-color: {faint} !important; font-size: 12px; }}
-.tabulator-row .tabulator-cell {{ border-color: {faint} !important; }}
-.tabulator .tabulator-footer .tabulator-page {{ background: {card}; color: {ink}; border-color: {neutral}; }}
-.tabulator .tabulator-footer .tabulator-page.active {{ color: {accent}; font-weight: bold; }}
-.tabulator-row:hover {{ background: {faint} !important; cursor: pointer; }}
-.tabulator-row.tabulator-selected {{ background: {faint} !important; box-shadow: inset 3px 0 {accent}; }}
-"""
