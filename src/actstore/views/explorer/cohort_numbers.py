@@ -1,0 +1,116 @@
+"""Numbers of many samples behind the cohort's figures and table."""
+
+from __future__ import annotations
+
+import decimal
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from actstore.views.explorer.source import Bools, Floats, Source
+from actstore.views.explorer.state import State
+
+#: Dots of one plot above which the samples outside of the subset are thinned out, and how many of those stay.
+MOST_DOTS = 4000
+FEWEST_OTHERS = 1000
+
+
+class Spread(NamedTuple):
+    """Quartiles over samples: float (layer), NaN where no sample has a value."""
+
+    low: Floats
+    median: Floats
+    high: Floats
+
+
+def outwards(low: float, high: float, least: float = 0, most: float = math.inf) -> tuple[float, float]:
+    """An interval within ``least`` and ``most`` whose ends have four digits, not narrower than ``low`` to ``high``.
+
+    A link writes four digits: read back it holds the samples that the interval holds now.
+    """
+    ends = []
+    for value, rounding in ((low, decimal.ROUND_FLOOR), (high, decimal.ROUND_CEILING)):
+        inside = min(max(value, least), most)
+        ends.append(float(decimal.Context(prec=4, rounding=rounding).create_decimal_from_float(inside)))
+    return ends[0], ends[1]
+
+
+def nearest(xs: Floats, ys: Floats, x: float, y: float) -> int | None:
+    """Which of the points (``xs``, ``ys``) lies nearest to (``x``, ``y``); None if there is none."""
+    if len(xs) == 0:
+        return None
+    return int(np.argmin((xs - x) ** 2 + (ys - y) ** 2))
+
+
+def drawn_others(chosen: Bools) -> NDArray[np.intp]:
+    """Numbers of the samples outside of the subset that are drawn: all, or evenly as many as there is room for."""
+    others: NDArray[np.intp] = np.flatnonzero(~chosen)
+    room = max(MOST_DOTS - int(chosen.sum()), FEWEST_OTHERS)
+    if len(others) <= room:
+        return others
+    evenly: NDArray[np.intp] = others[np.linspace(0, len(others) - 1, room).round().astype(int)]
+    return evenly
+
+
+def spread(values: Floats) -> Spread:
+    """Quartiles of ``values``, float (sample, layer), over the samples."""
+    found = np.full((3, values.shape[1]), np.nan)
+    known = np.isfinite(values).any(axis=0)
+    if known.any():
+        found[:, known] = np.nanquantile(values[:, known], [0.25, 0.5, 0.75], axis=0)
+    return Spread(*found)
+
+
+def case_counts(cases: NDArray[np.str_], chosen: Bools) -> pd.DataFrame:
+    """How many samples fail in which way, the most usual first: columns ``case, samples, chosen``."""
+    names, which = np.unique(cases, return_inverse=True)
+    counted = pd.DataFrame(
+        {
+            "case": names,
+            "samples": np.bincount(which, minlength=len(names)),
+            "chosen": np.bincount(which[chosen], minlength=len(names)),
+        }
+    )
+    known = counted[counted["case"] != ""]
+    return known.sort_values("samples", ascending=False, kind="stable", ignore_index=True)
+
+
+def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Floats, perturbed: Floats) -> pd.DataFrame:
+    """A row a sample, by its number: ``patient, frame, slice, case, original, perturbed, change``, the worst first."""
+    values: Mapping[str, Any] = {
+        "case": case,
+        # Three digits are what is shown; + 0 makes 0 of a small negative number.
+        "original": original.round(3),
+        "perturbed": perturbed.round(3),
+        "change": (perturbed - original).round(3) + 0.0,
+    }
+    return samples[["patient", "frame", "slice"]].assign(**values).sort_values("change", kind="stable")
+
+
+def in_words(source: Source, state: State, subset: Bools) -> str:
+    """The subset as a sentence: how many samples, and what they were chosen by."""
+    n, of = int(subset.sum()), int(source.applicable[:, source.condition(state.condition)].sum())
+    parts = []
+    if not of:
+        parts.append(f"{state.condition} applies to no sample")
+    elif not state.narrowed:
+        patients = source.samples["patient"][subset].nunique()
+        parts.append(f"{_counted(n, 'sample')} of {_counted(patients, 'patient')}")
+    else:
+        parts.append(f"{n} of {_counted(of, 'sample')}" if n else f"no sample of {of} is in this selection")
+    if state.case:
+        parts.append(f"case {state.case}")
+    if state.dice:
+        name, left, right, low, high = state.dice
+        parts.append(f"Dice {name} {left:.2f}–{right:.2f} → {low:.2f}–{high:.2f}")
+    if state.mad:
+        parts.append(f"MAD {state.mad.layer} {state.mad.low:.3g}–{state.mad.high:.3g}")
+    return " · ".join(parts)
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,334 @@
+"""The part of the explorer on all samples: its figures against the store, and what boxes and taps ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+import panel as pn
+import pytest
+from bokeh.document import Document
+from bokeh.models import BoxSelectTool, Plot
+
+import actstore
+from actstore import analysis
+from actstore.views.explorer import cohort_figures as figures
+from actstore.views.explorer import cohort_numbers as numbers
+from actstore.views.explorer.cohort import Cohort
+from actstore.views.explorer.look import DARK, LIGHT, Look
+from actstore.views.explorer.source import Source
+from actstore.views.explorer.state import DiceBox, MadRange, read
+
+LV = "brightness(LV, 0.1)"
+PITCH = figures.PITCH
+# Panel's table changes data frames in place, which pandas 3.1 will stop to know.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame")
+
+
+class Session:
+    """Does what a page does, and keeps what its part asked for."""
+
+    def __init__(self, source: Source, condition: str = LV, look: Look = LIGHT) -> None:
+        self.source, self.look = source, look
+        self.state = source.first_state(condition)
+        self.subset = source.subset(self.state)
+        self.asked: list[dict[str, Any]] = []
+        self.works: list[tuple[Callable[..., Any], Callable[[Any], None], str]] = []
+        self.part = Cohort(self)
+        self.document = Document()
+        self.document.add_root(self.part.view.get_root())
+        self.part.update()
+
+    def go(self, **changes: Any) -> None:
+        self.asked.append(dict(changes))
+        if "sample" in changes:
+            changes |= self.source.at(changes.pop("sample"), self.state)
+        self.state = replace(self.state, **changes)
+        self.subset = self.source.subset(self.state)
+        self.part.update()
+
+    def soon(self, work: Callable[..., Any], done: Callable[[Any], None], what: str) -> None:
+        self.works.append((work, done, what))
+
+    def work(self) -> None:
+        work, done, _ = self.works.pop()
+        done(work(lambda n, of: None))
+
+    def figure(self, number: int) -> Any:
+        return self.part._figures[number]
+
+    def shown(self, number: int) -> hv.Overlay:
+        return self.figure(number).shown.callback.callable(0)
+
+    @property
+    def table(self) -> pn.widgets.Tabulator:
+        return self.part._table
+
+
+DICE, CASES, MAD = range(3)
+
+
+@pytest.fixture(scope="module")
+def source(study_store: Path) -> Source:
+    return Source(actstore.open(study_store))
+
+
+@pytest.fixture
+def fresh(study_store: Path) -> Source:
+    return Source(actstore.open(study_store))
+
+
+@pytest.fixture
+def session(source: Source) -> Session:
+    found = Session(source)
+    if found.works:
+        found.work()
+    return found
+
+
+@pytest.fixture(scope="module")
+def truth(source: Source) -> pd.DataFrame:
+    """Of the samples that the condition applies to, by number: Dice of each class, and the case."""
+    store = source.store
+    dice = analysis.dice(store.confusion, applicable=store.applicable).compute()
+    applies = store.applicable.sel(condition=LV).values
+    columns = {
+        f"{when} {name}": dice.sel(condition=condition, class_name=name).values
+        for when, condition in (("original", "original"), ("perturbed", LV))
+        for name in ("RV", "MYO", "LV")
+    }
+    frame = pd.DataFrame(columns)
+    frame["case"] = store.cases.compute().sel(condition=LV).values
+    return frame[applies]
+
+
+def dots(session: Session) -> tuple[hv.Points, hv.Points, hv.Points]:
+    others, own, ring = (element for element in session.shown(DICE) if isinstance(element, hv.Points))
+    return others, own, ring
+
+
+def test_dice_lies_where_the_store_says(session: Session, truth: pd.DataFrame) -> None:
+    others, own, ring = dots(session)
+    assert len(others) == 0
+    for k, name in enumerate(("RV", "MYO", "LV")):
+        at = own.dimension_values("class") == k
+        np.testing.assert_allclose(own.dimension_values("x")[at] - k * PITCH, truth[f"original {name}"])
+        np.testing.assert_allclose(own.dimension_values("perturbed")[at], truth[f"perturbed {name}"])
+    now = session.source.sample(session.state)
+    expected = [truth[f"perturbed {name}"][now] for name in ("RV", "MYO", "LV")]
+    np.testing.assert_allclose(ring.dimension_values(1), expected)
+
+
+def test_a_box_narrows_the_page_to_what_lies_inside(session: Session, truth: pd.DataFrame) -> None:
+    low = float(truth["perturbed RV"].median())
+    session.figure(DICE).boxes.event(bounds=(-0.2, low, 1.06, 1.3))
+    (asked,) = session.asked
+    box = asked["dice"]
+    assert (box.class_name, box.left, box.right, box.high) == ("RV", 0.0, 1.0, 1.0)
+    assert low - 1e-3 < box.low <= low
+    inside = truth.index[truth["perturbed RV"] >= box.low]
+    assert 0 < len(inside) < len(truth)
+    assert list(np.flatnonzero(session.subset)) == list(inside)
+    others, own, _ = dots(session)
+    assert (len(own), len(others)) == (3 * len(inside), 3 * (len(truth) - len(inside)))
+    assert sorted(session.table.value.index) == list(inside)
+    link, messages = read(session.state.query(), session.source)
+    assert not messages
+    assert np.array_equal(session.source.subset(link), session.subset)
+    corners = next(e for e in session.shown(DICE) if isinstance(e, hv.Curve)).array()[-5:]
+    np.testing.assert_allclose([corners.min(axis=0), corners.max(axis=0)], [(0, box.low), (1, 1)])
+
+
+def test_a_box_in_another_square_is_of_its_class(session: Session) -> None:
+    session.figure(DICE).boxes.event(bounds=(2 * PITCH + 0.25, 0.125, 2 * PITCH + 0.75, 0.5))
+    name, left, right, low, high = session.asked[0]["dice"]
+    assert (name, low, high) == ("LV", 0.125, 0.5)
+    assert (left, right) == (pytest.approx(0.25, abs=2e-4), pytest.approx(0.75, abs=2e-4))
+    assert left <= 0.25 + 1e-12
+    assert right >= 0.75 - 1e-12
+
+
+def test_a_tap_shows_the_nearest_sample_of_the_condition(session: Session, truth: pd.DataFrame) -> None:
+    x, y = 0.4, 0.6
+    distance = np.hypot(truth["original MYO"] - x, truth["perturbed MYO"] - y)
+    session.figure(DICE).taps.event(x=PITCH + x, y=y)
+    assert session.asked == [{"sample": int(distance.idxmin())}]
+    session.figure(DICE).taps.event(x=None, y=0.3)
+    assert len(session.asked) == 1
+
+
+def test_cases_are_counted_and_tapped(session: Session, truth: pd.DataFrame) -> None:
+    counts = truth["case"].value_counts()
+    bars = next(e for e in session.shown(CASES) if isinstance(e, hv.Rectangles))
+    found = dict(zip(bars.dimension_values("case"), bars.dimension_values("samples"), strict=True))
+    assert found == counts.to_dict()
+    first = str(bars.dimension_values("case")[0])
+    session.figure(CASES).taps.event(x=1.0, y=0.2)
+    assert session.state.case == first
+    assert list(np.flatnonzero(session.subset)) == list(truth.index[truth["case"] == first])
+    chosen = [e for e in session.shown(CASES) if isinstance(e, hv.Rectangles)][1]
+    assert list(chosen.dimension_values("case")) == [first]
+    session.figure(CASES).taps.event(x=1.0, y=0.2)
+    assert session.asked == [{"case": first}, {"case": ""}]
+    session.figure(CASES).taps.event(x=1.0, y=3.4 + len(counts))
+    assert len(session.asked) == 2
+
+
+def layer_means(source: Source) -> pd.DataFrame:
+    store = source.store
+    return pd.DataFrame(
+        {
+            layer: store.statistics(layer, ["mad"])["mad"].sel(condition=LV).mean("channel").values
+            for layer in store.layers.index
+        }
+    )
+
+
+def test_mad_by_layer_is_of_the_subset_and_of_all(session: Session, truth: pd.DataFrame) -> None:
+    means = layer_means(session.source).loc[truth.index]
+    session.go(dice=DiceBox("RV", 0.0, 1.0, 0.0, float(truth["perturbed RV"].median())))
+    own = means[session.subset[truth.index]]
+    assert 0 < len(own) < len(means)
+    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
+    assert list(points.dimension_values("layer")) == list(means.columns)
+    for name, expected in (
+        ("median", own.median()),
+        ("low", own.quantile(0.25)),
+        ("high", own.quantile(0.75)),
+        ("all", means.median()),
+        ("this", means.loc[session.source.sample(session.state)]),
+    ):
+        np.testing.assert_allclose(points.dimension_values(name), expected, rtol=1e-4)
+
+
+def test_a_box_and_a_tap_on_mad(session: Session, truth: pd.DataFrame) -> None:
+    means = layer_means(session.source).loc[truth.index]
+    layer = means.columns[-1]
+    at, low = len(means.columns) - 1, float(means[layer].median())
+    session.figure(MAD).boxes.event(bounds=(at - 0.3, low, at + 2.0, 1e6))
+    assert session.asked[0]["mad"] == MadRange(layer, *numbers.outwards(low, 1e6))
+    assert list(np.flatnonzero(session.subset)) == list(means.index[means[layer] >= session.state.mad.low])
+    session.figure(MAD).taps.event(x=1.2, y=0.0)
+    assert session.asked[1] == {"layer": means.columns[1]}
+
+
+def test_mad_waits_for_the_statistics(fresh: Source) -> None:
+    # Whether a first state has to read them is the source's matter.
+    fresh._scores.clear()
+    session = Session(fresh)
+    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
+    assert np.isnan(points.dimension_values("median").astype(float)).all()
+    session.part.update()
+    ((_, _, what),) = session.works
+    assert what == f"statistics of {LV}"
+    session.work()
+    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
+    assert np.isfinite(points.dimension_values("median")).all()
+
+
+def test_without_statistics_there_is_a_message(fresh: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(fresh.store), "reduced", False)
+    session = Session(fresh)
+    assert not session.works
+    assert len(session.part._figures) == 2
+    texts = [pane.object for pane in session.part.view.select(pn.pane.HTML)]
+    assert any("run `actstore reduce" in text for text in texts)
+
+
+def test_the_table_has_the_worst_first_and_shows_what_is_clicked(session: Session, truth: pd.DataFrame) -> None:
+    change = truth["perturbed LV"] - truth["original LV"]
+    table = session.table
+    assert list(table.value["change"]) == pytest.approx(sorted(change), abs=6e-4)
+    assert list(table.value.columns) == ["patient", "frame", "slice", "case", "original", "perturbed", "change"]
+    value = table.value
+    sample = int(value.index[-1])
+    row = session.source.samples.iloc[sample]
+    assert value.loc[sample, ["patient", "frame", "slice"]].tolist() == [row["patient"], row["frame"], row["slice"]]
+    session.go(sample=sample)
+    assert table.selection == [len(value) - 1]
+    assert sample in table.current_view.index[(table.page - 1) * table.page_size :][: table.page_size]
+    session.go(layer=next(iter(session.source.channels)), channel=1)
+    assert table.value is value, "sent once"
+    (click,) = table._on_click_callbacks[None]
+    click(type("Event", (), {"row": 0})())
+    assert session.asked[-1] == {"sample": int(value.index[0])}
+
+
+def test_only_what_changed_is_drawn_again(session: Session) -> None:
+    drawn = []
+    for number in (DICE, CASES, MAD):
+        session.figure(number)._redraw.add_subscriber(lambda serial, number=number: drawn.append(number))
+    session.go(channel=1)
+    assert drawn == []
+    session.go(layer=list(session.source.channels)[-1])
+    assert drawn == [MAD]
+    session.go(sample=int(np.flatnonzero(session.subset)[0]))
+    assert drawn == [MAD, DICE, MAD]
+
+
+def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) -> None:
+    patients = session.source.samples["patient"][truth.index].nunique()
+    assert session.part._words.object == f"{len(truth)} samples of {patients} patients"
+    assert session.part._clear.disabled
+    session.go(case=str(truth["case"].mode()[0]), dice=DiceBox("LV", 0.0, 1.0, 0.0, 0.95))
+    text = numbers.in_words(session.source, session.state, session.subset)
+    assert text.startswith(f"{session.subset.sum()} of {len(truth)} samples · case ")
+    assert text.endswith(" · Dice LV 0.00–1.00 → 0.00–0.95")
+    session.part._clear.clicks += 1
+    assert session.asked[-1] == {"case": "", "dice": None, "mad": None}
+    assert not session.state.narrowed
+
+
+def test_an_empty_subset_is_said(session: Session) -> None:
+    session.go(dice=DiceBox("LV", 0.31, 0.32, 0.99, 1.0), mad=MadRange("L01", 0.0, 0.0))
+    assert not session.subset.any()
+    assert session.part._words.object.startswith("no sample of ")
+    assert len(session.table.value) == 0
+    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
+    assert np.isnan(points.dimension_values("median").astype(float)).all()
+
+
+def test_every_condition_is_shown_in_both_colours(source: Source) -> None:
+    repeats = [name for name in source.perturbed if not source.target(name)]
+    assert repeats
+    for look in (LIGHT, DARK):
+        session = Session(source, look=look)
+        for name in source.perturbed:
+            session.go(condition=name)
+            while session.works:
+                session.work()
+            n = int(source.applicable[:, source.condition(name)].sum())
+            assert len(session.table.value) == n
+            assert len(dots(session)[1]) == 3 * n
+
+
+def test_dragging_draws_a_box_that_fades_no_dots(session: Session) -> None:
+    dragged = [figure.toolbar.active_drag for figure in session.document.select({"type": Plot})]
+    boxes = [tool for tool in dragged if isinstance(tool, BoxSelectTool)]
+    assert (len(dragged), len(boxes)) == (3, 2)
+    assert all(tool.renderers == [] for tool in boxes)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.123456, 0.654321, (0.1234, 0.6544)), (-0.3, 1.7, (0.0, 1.0)), (0.00012345, 0.99999, (0.0001234, 1.0))],
+)
+def test_intervals_are_rounded_outwards(low: float, high: float, expected: tuple[float, float]) -> None:
+    found = numbers.outwards(low, high, most=1)
+    assert found == expected
+    assert tuple(float(f"{value:.4g}") for value in found) == found
+
+
+def test_of_many_samples_the_others_are_thinned_out_evenly() -> None:
+    chosen = np.zeros(9000, bool)
+    chosen[:100] = True
+    drawn = numbers.drawn_others(chosen)
+    assert (len(drawn), drawn[0], drawn[-1]) == (numbers.MOST_DOTS - 100, 100, 8999)
+    assert np.diff(drawn).max() <= 3
+    assert len(numbers.drawn_others(np.zeros(50, bool))) == 50
+    assert numbers.nearest(np.empty(0), np.empty(0), 0.0, 0.0) is None
