@@ -54,18 +54,19 @@ class ChannelCard:
         self.notes: dict[str, pn.pane.HTML] = {}
         self._figures: dict[str, pn.pane.HoloViews] = {}
         self._taps = []
+        columns = []
         for name, draws, taps in zip(FIGURES, draw, tapped, strict=True):
             figure = drawn(draws, self._redraw[name])
             tap = streams.Tap(source=figure)
             tap.add_subscriber(taps)
             self._taps.append(tap)
             self.notes[name] = _html(session.look, visible=False)
-            wide: dict[str, Any] = {} if name == "mosaic" else {"sizing_mode": "stretch_width"}
+            # Maps keep their shape; what is left is the others'.
+            wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
+            if name == "mosaic":
+                wide = {"width": self._frame[0] + 30}
             self._figures[name] = pane(figure, session.look, visible=False, **wide)
-        columns = [
-            pn.Column(self.notes[name], self._figures[name], sizing_mode=None if name == "mosaic" else "stretch_width")
-            for name in FIGURES
-        ]
+            columns.append(pn.Column(self.notes[name], self._figures[name], **wide))
         self._view = pn.Column(self.facts, pn.Row(*columns, sizing_mode="stretch_width"), sizing_mode="stretch_width")
 
     @property
@@ -97,7 +98,7 @@ class ChannelCard:
     @property
     def _index(self) -> int:
         state = self._session.state
-        return self._session.source.where[state.layer].start + state.channel
+        return int(self._session.source.where[state.layer].start) + state.channel
 
     # Reading
 

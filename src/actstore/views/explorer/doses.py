@@ -53,7 +53,7 @@ def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
             f"{len(at)} strength{'s' if len(at) != 1 else ''}; "
             f"give `strengths` below [[perturb]] in the spec {FEWEST_STRENGTHS} or more values"
         )
-    names = tuple(str(conditions.index[i]) for i in at)
+    names = tuple(str(name) for name in conditions.index[at])
     return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])))
 
 

@@ -83,7 +83,7 @@ class Mosaic:
         """The sample whose map, or title, lies at a position; None beside them."""
         column, row = int((x + 0.5) // (self.size[1] + self.gap)), int((y + 0.5) // (self.size[0] + self.head))
         i = row * COLUMNS + column
-        if not (0 <= column < COLUMNS and 0 <= row and i < len(self.tiles)):
+        if not (0 <= column < COLUMNS and row >= 0 and i < len(self.tiles)):
             return None
         return self.tiles[i].sample if (x + 0.5) % (self.size[1] + self.gap) <= self.size[1] else None
 
@@ -131,7 +131,7 @@ class Mosaic:
             edge, wide = (look.accent, 2.5) if tile.sample == current else (look.neutral, 0.5)
             ends = (x - 0.5, y - 0.5, x + self.size[1] - 0.5, y + self.size[0] - 0.5)
             boxes.append((*ends, tile.patient, tile.frame, tile.slice, round(tile.mad, 5), edge, wide))
-            titles.append((x + self.size[1] / 2 - 0.5, y - 0.5, tile.title))
+            titles.append((x + self.size[1] / 2 - 0.5, y - 0.5 - 0.03 * self.size[0], tile.title))
         parts = [
             image.clone((np.arange(width), np.arange(height), values), bounds=None, xdensity=None, ydensity=None),
             edges.clone(boxes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -95,12 +94,12 @@ class Strips:
 def _styles(look: Look, colour: str) -> tuple[Any, ...]:
     """Empty elements whose clones are drawn alike: options are worked out once."""
     dots = marks.dots(pd.DataFrame({"x": [], "MAD": [], "of": []}), "x", "MAD", colour, size=4.5)
-    bars = hv.Segments([], ["x", "y", "x1", "y1"])
+    bars, spans = (hv.Segments([], ["x", "y", "x1", "y1"]) for _ in range(2))
     ring = hv.Points([], ["x", "MAD"])
     return (
         dots,
         bars.opts(color=look.ink, line_width=2, backend="bokeh"),
-        bars.opts(color=colour, line_width=1.4, line_alpha=0.7, backend="bokeh"),
+        spans.opts(color=colour, line_width=1.4, line_alpha=0.7, backend="bokeh"),
         ring.opts(size=12, fill_alpha=0, line_color=look.ink, line_width=2, backend="bokeh"),
     )
 
@@ -126,7 +125,9 @@ def overlay(parts: Sequence[Any], **options: Any) -> hv.Overlay:
 
 def ticks(names: Sequence[str], room: int = 34) -> list[tuple[int, str]]:
     """Positions and short names that fit into ``room`` characters: what all begin with is left out."""
-    start = re.sub(r"\d+$", "", os.path.commonprefix(list(names))) if len(names) > 1 else ""
+    first, last = min(names, default=""), max(names, default="")
+    alike = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    start = re.sub(r"\d+$", "", first[:alike])
     short = [name[len(start) :] or name for name in names]
     short = [name if len(name) <= 10 else name[:9] + "…" for name in short]
     step = -(-sum(len(name) + 1 for name in short) // room) or 1
