@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-from holoviews import streams
 from markupsafe import Markup
 
 from actstore.errors import StoreError
@@ -16,6 +15,7 @@ from actstore.views.explorer.doses import DoseCurve, Sweep, persisted_mad, sweep
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.mosaic import Mosaic, Tile
 from actstore.views.explorer.parts import Redraw, Session, again, drawn, pane
+from actstore.views.explorer.plots import tapped
 from actstore.views.explorer.source import TOP, Floats, Source
 from actstore.views.explorer.strips import Strips
 from actstore.views.theme import class_colours
@@ -49,24 +49,24 @@ class ChannelCard:
         self._redraw = {name: Redraw() for name in FIGURES}
         self._shown: dict[str, Hashable] = {}
         self.facts = _html(session.look)
+        self._taps = (
+            tapped(lambda x, y: self._go(sample=self.mosaic.at(x, y))),
+            tapped(lambda x, y: self._go(sample=self.strips.at(x, y))),
+            tapped(lambda x, y: self._go(condition=self.curve.at(x))),
+        )
         draw = (self._draw_mosaic, self._draw_strips, self._draw_curve)
-        tapped = (self._tap_mosaic, self._tap_strips, self._tap_curve)
         self.notes: dict[str, pn.pane.HTML] = {}
-        self._figures: dict[str, pn.pane.HoloViews] = {}
-        self._taps = []
+        self.figures: dict[str, pn.pane.HoloViews] = {}
         columns = []
-        for name, draws, taps in zip(FIGURES, draw, tapped, strict=True):
+        for name, draws in zip(FIGURES, draw, strict=True):
             figure = drawn(draws, self._redraw[name])
-            tap = streams.Tap(source=figure)
-            tap.add_subscriber(taps)
-            self._taps.append(tap)
             self.notes[name] = _html(session.look, visible=False)
             # Maps keep their shape; what is left is the others'.
             wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
             if name == "mosaic":
-                wide = {"width": self._frame[0] + 30}
-            self._figures[name] = pane(figure, session.look, visible=False, **wide)
-            columns.append(pn.Column(self.notes[name], self._figures[name], **wide))
+                wide = {"width": self._frame[0] + 60}
+            self.figures[name] = pane(figure, session.look, visible=False, **wide)
+            columns.append(pn.Column(self.notes[name], self.figures[name], **wide))
         self._view = pn.Column(self.facts, pn.Row(*columns, sizing_mode="stretch_width"), sizing_mode="stretch_width")
 
     @property
@@ -105,7 +105,7 @@ class ChannelCard:
     def _wait(self, condition: int) -> None:
         """Show no figure until the statistics of ``condition`` are read, if they are persisted."""
         source = self._session.source
-        for name in self._figures:
+        for name in self.figures:
             self._show(name, READING if name == "mosaic" else "")
         try:
             source.need_statistics()
@@ -144,7 +144,7 @@ class ChannelCard:
             again(self._redraw[name])
         else:
             self._shown.pop(name, None)
-        self._figures[name].visible = note is None
+        self.figures[name].visible = note is None
         self.notes[name].visible = bool(note)
         self.notes[name].object = str(Markup("<p>{}</p>").format(note or ""))
 
@@ -221,22 +221,15 @@ class ChannelCard:
         return self._colours.get(target, self._session.look.accent)
 
     def _draw_mosaic(self) -> Any:
-        return self.mosaic.drawn(self._session.look, self._sample, self._among, self._frame)
+        look = self._session.look
+        return self.mosaic.drawn(look, self._sample, self._among, self._frame, hooks=[self._taps[0]])
 
     def _draw_strips(self) -> Any:
-        return self.strips.drawn(self._session.look, self._colour(), self._sample)
+        return self.strips.drawn(self._session.look, self._colour(), self._sample, hooks=[self._taps[1]])
 
     def _draw_curve(self) -> Any:
-        return self.curve.drawn(self._session.look, self._colour(), self._session.state.condition)
-
-    def _tap_mosaic(self, x: float | None, y: float | None) -> None:
-        self._go(sample=None if x is None or y is None else self.mosaic.at(x, y))
-
-    def _tap_strips(self, x: float | None, y: float | None) -> None:
-        self._go(sample=None if x is None or y is None else self.strips.at(x, y))
-
-    def _tap_curve(self, x: float | None, y: float | None) -> None:
-        self._go(condition=None if x is None else self.curve.at(x))
+        condition = self._session.state.condition
+        return self.curve.drawn(self._session.look, self._colour(), condition, hooks=[self._taps[2]])
 
     def _go(self, **change: Any) -> None:
         if None not in change.values():

@@ -15,8 +15,8 @@ from actstore.findings import Unanswerable
 from actstore.reader import read_smalls
 from actstore.views import marks
 from actstore.views.explorer.look import Look
+from actstore.views.explorer.plots import RESPONSIVE, overlay
 from actstore.views.explorer.source import Floats, Source
-from actstore.views.explorer.strips import RESPONSIVE, overlay
 
 #: What makes conditions those of one sweep.
 _ALIKE = ("transform", "target", "perturbation_source", "region")
@@ -81,18 +81,18 @@ class DoseCurve:
 
     def __init__(self, sweep: Sweep, mad: Floats) -> None:
         self.sweep = sweep
-        mad = mad[np.isfinite(mad).any(axis=1)]
-        self.samples = len(mad)
-        shape = (3, len(sweep.strengths))
-        #: Lower quartile, median and upper quartile at each strength: float64 (3, strength).
-        self.quartiles: Floats = np.nanquantile(mad, [0.25, 0.5, 0.75], axis=0) if len(mad) else np.full(shape, np.nan)
+        known = np.isfinite(mad)
+        self.samples = int(known.any(axis=1).sum())
+        columns = [values[own] if own.any() else np.zeros(1) for values, own in zip(mad.T, known.T, strict=True)]
+        #: Lower quartile, median and upper quartile at each strength, 0 without a sample: float64 (3, strength).
+        self.quartiles: Floats = np.stack([np.quantile(own, [0.25, 0.5, 0.75]) for own in columns], axis=1)
 
     def at(self, x: float) -> str:
         """The condition whose strength is nearest to ``x``."""
         return self.sweep.names[int(np.abs(np.array(self.sweep.strengths) - x).argmin())]
 
-    def drawn(self, look: Look, colour: str, condition: str) -> hv.Overlay:
-        """The curve, with a mark at the strength of ``condition``; it is 0 where the transform changes nothing."""
+    def drawn(self, look: Look, colour: str, condition: str, **options: Any) -> hv.Overlay:
+        """The curve, 0 where the transform changes nothing, with a mark at ``condition``; ``options`` of the plot."""
         strengths = np.array(self.sweep.strengths)
         x, (low, middle, high) = strengths, self.quartiles
         identity = IDENTITY_STRENGTH.get(self.sweep.transform)
@@ -101,14 +101,13 @@ class DoseCurve:
             x = np.insert(strengths, i, identity)
             low, middle, high = (np.insert(values, i, 0.0) for values in (low, middle, high))
         shown = pd.DataFrame({"strength": strengths, "median": self.quartiles[1].round(5)})
-        top = float(np.nanmax(high)) if np.isfinite(high).any() else 1.0
+        top = float(high.max())
         here = strengths[[name == condition for name in self.sweep.names]].repeat(2)
         band, line, dots, mark = _styles(look, colour)
-        known = np.isfinite(low)
         span = float(x[-1] - x[0])
         return overlay(
             [
-                band.clone((x[known], low[known], high[known])),
+                band.clone((x, low, high)),
                 line.clone((x, middle)),
                 dots.clone(shown),
                 mark.clone((here, np.array([0.0, top * 1.06])[: len(here)])),
@@ -119,6 +118,7 @@ class DoseCurve:
             xlim=(float(x[0]) - 0.04 * span, float(x[-1]) + 0.04 * span),
             ylim=(0, top * 1.06 or 1.0),
             **RESPONSIVE,
+            **options,
         )
 
 

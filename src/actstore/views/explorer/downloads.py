@@ -37,7 +37,7 @@ def png(source: Source, state: State) -> bytes:
     panels = list(inputs(store, sample=source.sample(state), **chosen))
     if source.kept[state.layer]:
         scale: dict[str, Any] = {} if state.scale == "shared" else {"scale": state.scale}
-        panels += activation(store, state.layer, state.channel, sample=source.sample(state), **chosen, **scale)
+        panels += list(activation(store, state.layer, state.channel, sample=source.sample(state), **chosen, **scale))
     figure = grid(panels, 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
     # HoloViews fills in braces, matplotlib sets what stands between dollars as formulas.
     title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")

@@ -13,8 +13,8 @@ import pandas as pd
 
 from actstore.views import marks, pixels
 from actstore.views.explorer.look import Look
+from actstore.views.explorer.plots import overlay
 from actstore.views.explorer.source import Floats
-from actstore.views.explorer.strips import overlay
 from actstore.views.page import number
 from actstore.views.pixels import Place, border_paths
 from actstore.views.theme import DIVERGING
@@ -90,7 +90,7 @@ class Mosaic:
     @property
     def values(self) -> Floats:
         """float32 (y, x), NaN between the maps."""
-        found = np.full(self.shape, np.nan, np.float32)
+        found = np.full(self.shape, np.nan if self.tiles else 0.0, np.float32)
         for i, tile in enumerate(self.tiles):
             y, x = self.corner(i)
             found[y : y + self.size[0], x : x + self.size[1]] = self._scaled(tile.change)
@@ -108,7 +108,7 @@ class Mosaic:
     def outlines(self) -> Floats:
         """Borders of the perturbed class, (2, point) x and y, broken by NaN."""
         scale = self.more / self.fewer
-        parts = [np.full((2, 1), np.nan)]
+        parts = [np.empty((2, 0))]
         for i, tile in enumerate(self.tiles):
             if tile.cover is not None:
                 place = Place((scale, scale), self.corner(i))
@@ -116,10 +116,10 @@ class Mosaic:
                     parts += [np.stack([path["x"], path["y"]]), np.full((2, 1), np.nan)]
         return np.concatenate(parts, axis=1)
 
-    def drawn(self, look: Look, current: int, among: int, frame: tuple[int, int]) -> hv.Overlay:
+    def drawn(self, look: Look, current: int, among: int, frame: tuple[int, int], **options: Any) -> hv.Overlay:
         """All maps, their titles and outlines, in a ``frame`` of so many pixels wide and high; ``current`` is marked.
 
-        ``among`` is of how many samples they are the strongest.
+        ``among`` is of how many samples they are the strongest; ``options`` are of the plot.
         """
         height, width = self.shape
         image, edges, line, words = _styles(look)
@@ -146,6 +146,7 @@ class Mosaic:
             xlim=(-1.0, float(width)),
             ylim=(-0.5, height - 0.5 + self.gap / 2),
             **pixels.BARE,
+            **options,
         )
 
 

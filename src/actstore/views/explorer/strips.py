@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from actstore.views import marks
 from actstore.views.explorer.look import Look
+from actstore.views.explorer.plots import RESPONSIVE, overlay
 from actstore.views.explorer.source import Floats
 
 #: Patients up to which every sample is a dot.
 MOST_STRIPS = 40
 #: Width of a strip's half, of the room that it has.
 HALF = 0.34
-HEIGHT = 250
 
 
 class Strips:
@@ -59,8 +59,8 @@ class Strips:
         away = np.hypot((own["x"] - x) / len(self.patients), (own["mad"] - y) / height)
         return int(own["sample"].to_numpy()[int(away.argmin())])
 
-    def drawn(self, look: Look, colour: str, current: int) -> hv.Overlay:
-        """The strips, ``current`` ringed."""
+    def drawn(self, look: Look, colour: str, current: int, **options: Any) -> hv.Overlay:
+        """The strips, ``current`` ringed; ``options`` of the plot."""
         dots, bars, spans, ring = _styles(look, colour)
         middle = np.arange(len(self.patients), dtype=float)
         low, median, high = (self.summary[name].to_numpy(float) for name in ("low", "median", "high"))
@@ -80,13 +80,14 @@ class Strips:
                 bars.clone(list(zip(wide - HALF, median, wide + HALF, median, strict=False))),
                 ring.clone(here),
             ],
-            title=f"MAD by patient · n = {len(own)} samples, {len(self.patients)} patients",
+            title=f"n = {len(own)} samples, {len(self.patients)} patients",
             xlabel="patients by median (lines: quartiles)" if self.many else "patient (lines: medians)",
             ylabel="MAD",
             xlim=(-0.6, max(len(self.patients), 1) - 0.4),
             ylim=(min(self.span[0] - room, 0.0), self.span[1] + room),
-            xticks=[(-9, "")] if self.many else ticks(self.patients),
+            xticks=[(-9, "")] if self.many or not self.patients else ticks(self.patients),
             **RESPONSIVE,
+            **options,
         )
 
 
@@ -101,25 +102,6 @@ def _styles(look: Look, colour: str) -> tuple[Any, ...]:
         bars.opts(color=look.ink, line_width=2, backend="bokeh"),
         spans.opts(color=colour, line_width=1.4, line_alpha=0.7, backend="bokeh"),
         ring.opts(size=12, fill_alpha=0, line_color=look.ink, line_width=2, backend="bokeh"),
-    )
-
-
-#: As wide as there is room.
-RESPONSIVE: dict[str, Any] = {"responsive": True, "height": HEIGHT}
-
-
-def overlay(parts: Sequence[Any], **options: Any) -> hv.Overlay:
-    """One plot of the page, whose axes link to no other's; options in one go, for each time costs milliseconds."""
-    return hv.Overlay(list(parts)).opts(
-        show_legend=False,
-        axiswise=True,
-        framewise=True,
-        shared_axes=False,
-        default_tools=[],
-        toolbar=None,
-        fontsize={"title": "12px", "labels": "11px", "xticks": "10px", "yticks": "10px"},
-        backend="bokeh",
-        **options,
     )
 
 
