@@ -304,6 +304,12 @@ def test_every_figure_changes_with_layer_channel_and_sample(look: str, study: St
             drawn = np.asarray(image.data_source.data["image"][0])
             assert drawn.shape == card.mosaic.shape
             assert np.nanmax(np.abs(drawn)) == pytest.approx(1)
+            height, width = card.mosaic.shape
+            x_range, y_range = plot.state.x_range, plot.state.y_range
+            assert (x_range.start, x_range.end) == (-1.0, width + 0.5)
+            assert y_range.start > height - 0.5 > y_range.end == -0.5, "row 0 on top"
+            (plot,) = [plot for plot, _ in card.figures["strips"]._plots.values()]
+            assert plot.state.y_range.end == pytest.approx(card.strips.samples["mad"].max(), rel=0.2)
 
 
 # Mosaic and strips

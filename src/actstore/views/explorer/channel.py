@@ -61,12 +61,14 @@ class ChannelCard:
         for name, draws in zip(FIGURES, draw, strict=True):
             figure = drawn(draws, self._redraw[name])
             self.notes[name] = _html(session.look, visible=False)
-            # Maps keep their shape; what is left is the others'.
-            wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
             if name == "mosaic":
-                wide = {"width": self._frame[0] + 60}
-            self.figures[name] = pane(figure, session.look, visible=False, **wide)
-            columns.append(pn.Column(self.notes[name], self.figures[name], **wide))
+                # Maps keep their shape: the plot has its own size, the column room for it.
+                self.figures[name] = pane(figure, session.look, visible=False)
+                room: dict[str, Any] = {"width": self._frame[0] + 40, "min_width": self._frame[0] + 40}
+            else:
+                room = {"sizing_mode": "stretch_width"}
+                self.figures[name] = pane(figure, session.look, visible=False, **room)
+            columns.append(pn.Column(self.notes[name], self.figures[name], **room))
         self._view = pn.Column(self.facts, pn.Row(*columns, sizing_mode="stretch_width"), sizing_mode="stretch_width")
 
     @property

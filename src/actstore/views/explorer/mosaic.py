@@ -143,7 +143,7 @@ class Mosaic:
             frame_width=frame[0],
             frame_height=frame[1],
             title=f"strongest of {among} samples: perturbed − original, ±{number(self.most)}",
-            xlim=(-1.0, float(width)),
+            xlim=(-1.0, width + 0.5),
             ylim=(-0.5, height - 0.5 + self.gap / 2),
             **pixels.BARE,
             **options,
