@@ -1,0 +1,149 @@
+"""What the page is left with: its pictures, the numbers of its samples, and code that shows it in a notebook."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actstore.storage import is_url
+from actstore.views import activation, export, inputs
+from actstore.views.explorer.doses import persisted_mad
+from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.state import State
+from actstore.views.theme import grid, styled
+
+#: Pixels a side of a picture before it is enlarged to :data:`DPI`.
+SIDE = 278
+DPI = 200
+#: Characters of a file's name before its suffix.
+LONGEST = 120
+
+
+def png(source: Source, state: State) -> bytes:
+    """Input and activation rows as a PNG, with a line that says what they are.
+
+    Of a layer whose tensors were not kept, the input row alone.
+
+    Raises
+    ------
+    StoreError
+        if the condition does not apply to the sample, or the store is damaged.
+    """
+    store, chosen = source.store, _options(source, state)
+    panels = list(inputs(store, sample=source.sample(state), **chosen))
+    if source.kept[state.layer]:
+        scale: dict[str, Any] = {} if state.scale == "shared" else {"scale": state.scale}
+        panels += list(activation(store, state.layer, state.channel, sample=source.sample(state), **chosen, **scale))
+    figure = grid(panels, 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
+    # HoloViews fills in braces, matplotlib sets what stands between dollars as formulas.
+    title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")
+    figure = styled(figure, matplotlib={"title": title, "fontsize": {"title": 9}})
+    with tempfile.TemporaryDirectory() as folder:
+        return export.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()
+
+
+def _caption(source: Source, state: State) -> str:
+    name = str(source.store.path).rstrip("/").rpartition("/")[2]
+    parts = [name, state.patient, f"frame {state.frame}", f"slice {state.slice}", state.condition]
+    kept = "" if source.kept[state.layer] else " (tensors not kept)"
+    return " · ".join([*parts, f"{state.layer} {source.modules[state.layer]}", f"channel {state.channel}{kept}"])
+
+
+def _options(source: Source, state: State) -> dict[str, Any]:
+    """How the pictures' functions are told condition and, of a volume, plane."""
+    return {"condition": state.condition} | ({"z": state.slice} if source.is_3d else {})
+
+
+def csv(source: Source, state: State, subset: Bools) -> str:
+    """A row a sample of ``subset`` (sample) with its case, Dice of every class, and MAD of the shown channel.
+
+    Columns ``patient, frame, slice, condition, target, case``, of each class ``dice_original_…`` and
+    ``dice_perturbed_…``, and ``layer, module, channel, mad``; MAD is empty if it is not persisted.
+    """
+    at, c = np.flatnonzero(subset), source.condition(state.condition)
+    table = source.samples.iloc[at][["patient", "frame", "slice"]].reset_index(drop=True)
+    table["condition"], table["target"] = state.condition, source.target(state.condition)
+    table["case"] = source.cases[at, c]
+    for k, name in enumerate(source.foreground):
+        table[f"dice_original_{name}"] = source.dice[at, 0, k]
+        table[f"dice_perturbed_{name}"] = source.dice[at, c, k]
+    table["layer"], table["module"], table["channel"] = state.layer, source.modules[state.layer], state.channel
+    table["mad"] = _mad(source, state)[at]
+    return str(table.to_csv(index=False))
+
+
+def _mad(source: Source, state: State) -> Any:
+    if not source.store.reduced:
+        return np.full(len(source.samples), np.nan)
+    return persisted_mad(source, state.layer)[:, source.condition(state.condition), state.channel]
+
+
+def code(source: Source, state: State) -> str:
+    """Python that shows this view in a notebook: ``view``, and ``samples``, those of the subset."""
+    path = source.store.path
+    where = str(path) if is_url(path) else str(Path(path).resolve())
+    sizes = ", z=z" if source.is_3d else ""
+    scale = "" if state.scale == "shared" else f", scale={state.scale!r}"
+    row = source.samples.iloc[source.sample(state)]
+    lines = [
+        "import holoviews as hv",
+        "",
+        "import actstore",
+        "from actstore import analysis, views" if state.dice else "from actstore import views",
+        "",
+        'hv.extension("bokeh", logo=False)',
+        f"store = actstore.open({where!r})",
+        f"condition, layer, channel = {state.condition!r}, {state.layer!r}, {state.channel}",
+        f"patient, frame, slice_ = {state.patient!r}, {state.frame}, {int(row['slice'])}",
+        *([f"z = {state.slice}"] if source.is_3d else []),
+        "",
+        "samples = store.samples",
+        'shown = (samples["patient"] == patient) & (samples["frame"] == frame) & (samples["slice"] == slice_)',
+        "sample = int(samples.index[shown][0])",
+        *_narrowing(state),
+        "",
+        f"view = views.inputs(store, sample=sample, condition=condition{sizes})",
+    ]
+    if source.kept[state.layer]:
+        rest = f"sample=sample, condition=condition{sizes}{scale}"
+        lines.append(f"view = (view + views.activation(store, layer, channel, {rest})).cols(3)")
+    else:
+        lines.append(f"# The tensors of {state.layer} were not kept: there are no maps to show.")
+    return "\n".join([*lines, "view", ""])
+
+
+def _narrowing(state: State) -> list[str]:
+    """Code that keeps the samples of the subset."""
+    lines = ["", "subset = store.applicable.sel(condition=condition).values"]
+    if state.case:
+        lines.append(f"subset &= store.cases.sel(condition=condition).values == {state.case!r}")
+    if state.dice:
+        name, left, right, low, high = state.dice
+        lines += [
+            f"dice = analysis.dice(store.confusion, applicable=store.applicable).sel(class_name={name!r})",
+            "original, perturbed = dice.isel(condition=0).values, dice.sel(condition=condition).values",
+            f"subset &= (original >= {left!r}) & (original <= {right!r})",
+            f"subset &= (perturbed >= {low!r}) & (perturbed <= {high!r})",
+        ]
+    if state.mad:
+        mad = f'store.statistics({state.mad.layer!r}, ["mad"])["mad"].sel(condition=condition)'
+        lines += [
+            f'mad = {mad}.astype("float32").mean("channel").values',
+            f"subset &= (mad >= {state.mad.low!r}) & (mad <= {state.mad.high!r})",
+        ]
+    return [*lines, "samples = samples[subset]"]
+
+
+def filename(state: State, suffix: str) -> str:
+    """A name for a download that every file system takes: letters, digits, ``.``, ``_`` and ``-``.
+
+    Such as ``patient001-f1-s4-brightness-LV-0.1-L20-c1.png``.
+    """
+    place = f"{state.patient}-f{state.frame}-s{state.slice}"
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{place}-{state.condition}-{state.layer}-c{state.channel}")
+    name = re.sub(r"-?\.{2,}-?", "-", name)[:LONGEST].strip("-._")
+    return f"{name}.{suffix.lstrip('.')}"

@@ -1,0 +1,182 @@
+"""The samples in which a channel responds most: their maps side by side in one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+
+from actstore.views import marks, pixels
+from actstore.views.explorer.look import Look
+from actstore.views.explorer.plots import overlay
+from actstore.views.explorer.source import Floats
+from actstore.views.page import number
+from actstore.views.pixels import Place, border_paths
+from actstore.views.theme import DIVERGING
+
+#: How many maps, and how many of them in a row.
+MOST, COLUMNS = 8, 4
+#: Pixels a side that a map is drawn with: fewer are drawn larger, more are averaged.
+LEAST_SIDE, MOST_SIDE = 16, 128
+#: Of the height and width of a map: room above it for two lines of text, and beside it.
+HEAD, GAP = 0.34, 0.07
+#: Pixels of the screen that all maps may take: (width, height).
+ROOM = (470, 226)
+#: Characters of a patient's name that fit over a map.
+FITS = 15
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One sample's map."""
+
+    sample: int
+    patient: str
+    frame: int
+    slice: int
+    mad: float
+    #: perturbed - original: (y, x).
+    change: Floats
+    #: Share of each pixel that the perturbed class covers; None where no class is perturbed.
+    cover: Floats | None
+
+    @property
+    def title(self) -> str:
+        """In two lines, short enough to stand over a map."""
+        name = self.patient if len(self.patient) <= FITS else self.patient[: FITS - 1] + "…"
+        return f"{name}\nf{self.frame} · s{self.slice} · {number(self.mad)}"
+
+
+class Mosaic:
+    """Tiles of one layer in rows of :data:`COLUMNS`; positions are pixels of the whole."""
+
+    def __init__(self, tiles: list[Tile]) -> None:
+        self.tiles = tiles[:MOST]
+        shape = self.tiles[0].change.shape if self.tiles else (1, 1)
+        #: How many pixels of a map are averaged into one a side, and how many one is repeated.
+        self.fewer = -(-max(shape) // MOST_SIDE)
+        self.more = -(-LEAST_SIDE // max(shape))
+        #: Size of a map as it is drawn: (y, x).
+        self.size = (shape[0] // self.fewer * self.more or 1, shape[1] // self.fewer * self.more or 1)
+        self.head = round(HEAD * max(self.size))
+        self.gap = max(1, round(GAP * max(self.size)))
+        rows = -(-MOST // COLUMNS)
+        self.shape = (rows * (self.size[0] + self.head), COLUMNS * (self.size[1] + self.gap) - self.gap)
+
+    @property
+    def most(self) -> float:
+        """The largest change in any map, either way."""
+        found = [float(np.nanmax(np.abs(tile.change))) for tile in self.tiles if np.isfinite(tile.change).any()]
+        return max(found, default=0.0)
+
+    def corner(self, i: int) -> tuple[int, int]:
+        """The first (y, x) of a tile's map."""
+        row, column = divmod(i, COLUMNS)
+        return row * (self.size[0] + self.head) + self.head, column * (self.size[1] + self.gap)
+
+    def at(self, x: float, y: float) -> int | None:
+        """The sample whose map, or title, lies at a position; None beside them."""
+        column, row = int((x + 0.5) // (self.size[1] + self.gap)), int((y + 0.5) // (self.size[0] + self.head))
+        i = row * COLUMNS + column
+        if not (0 <= column < COLUMNS and row >= 0 and i < len(self.tiles)):
+            return None
+        return self.tiles[i].sample if (x + 0.5) % (self.size[1] + self.gap) <= self.size[1] else None
+
+    @property
+    def values(self) -> Floats:
+        """float32 (y, x), NaN between the maps."""
+        found = np.full(self.shape, np.nan if self.tiles else 0.0, np.float32)
+        for i, tile in enumerate(self.tiles):
+            y, x = self.corner(i)
+            found[y : y + self.size[0], x : x + self.size[1]] = self._scaled(tile.change)
+        return found
+
+    def _scaled(self, change: Floats) -> Floats:
+        n, (height, width) = self.fewer, change.shape
+        if n > 1:
+            # A few pixels at the last edge make no whole one.
+            cut = change[: height // n * n, : width // n * n].astype(np.float32)
+            change = cut.reshape(height // n, n, width // n, n).mean(axis=(1, 3))
+        return change.repeat(self.more, axis=0).repeat(self.more, axis=1)
+
+    @property
+    def outlines(self) -> Floats:
+        """Borders of the perturbed class, (2, point) x and y, broken by NaN."""
+        scale = self.more / self.fewer
+        parts = [np.empty((2, 0))]
+        for i, tile in enumerate(self.tiles):
+            if tile.cover is not None:
+                place = Place((scale, scale), self.corner(i))
+                for path in border_paths([(tile.cover, "")], place=place):
+                    parts += [np.stack([path["x"], path["y"]]), np.full((2, 1), np.nan)]
+        return np.concatenate(parts, axis=1)
+
+    def drawn(self, look: Look, current: int, among: int, frame: tuple[int, int], **options: Any) -> hv.Overlay:
+        """All maps, their titles and outlines, in a ``frame`` of so many pixels wide and high; ``current`` is marked.
+
+        ``among`` is of how many samples they are the strongest; ``options`` are of the plot.
+        """
+        height, width = self.shape
+        image, edges, line, words = _styles(look)
+        # Colours are fixed, from -1 to 1: changing them costs more than dividing.
+        values = self.values / (self.most or 1.0)
+        boxes, titles = [], []
+        for i, tile in enumerate(self.tiles):
+            y, x = self.corner(i)
+            edge, wide = (look.accent, 2.5) if tile.sample == current else (look.neutral, 0.5)
+            ends = (x - 0.5, y - 0.5, x + self.size[1] - 0.5, y + self.size[0] - 0.5)
+            boxes.append((*ends, tile.patient, tile.frame, tile.slice, round(tile.mad, 5), edge, wide))
+            titles.append((x + self.size[1] / 2 - 0.5, y - 0.5 - 0.03 * self.size[0], tile.title))
+        parts = [
+            image.clone((np.arange(width), np.arange(height), values), bounds=None, xdensity=None, ydensity=None),
+            edges.clone(boxes),
+            line.clone(tuple(self.outlines)),
+            words.clone(titles),
+        ]
+        return overlay(
+            parts,
+            frame_width=frame[0],
+            frame_height=frame[1],
+            title=f"strongest of {among} samples: perturbed − original, ±{number(self.most)}",
+            xlim=(-1.0, width + 0.5),
+            ylim=(-0.5, height - 0.5 + self.gap / 2),
+            **pixels.BARE,
+            **options,
+        )
+
+
+@cache
+def _styles(look: Look) -> tuple[Any, ...]:
+    """Empty elements whose clones are drawn alike: options are worked out once."""
+    names = ["patient", "frame", "slice", "MAD", "edge", "wide"]
+    edges = hv.Rectangles([], ["x0", "y0", "x1", "y1"], names).opts(
+        fill_alpha=0,
+        line_color="edge",
+        line_width="wide",
+        tools=["hover"],
+        hover_tooltips=[(name, f"@{{{name}}}") for name in names[:4]],
+        backend="bokeh",
+    )
+    image = pixels.image(np.zeros((2, 2), np.float32), DIVERGING, (-1.0, 1.0)).opts(tools=[], backend="bokeh")
+    words = marks.words(pd.DataFrame({"x": [], "y": [], "text": []}), "x", "y", "text", align="center", colour=look.ink)
+    words = words.opts(text_baseline="bottom", text_font_size="10px", backend="bokeh")
+    return image, edges, marks.line([], [], "#111111", width=1.2), words
+
+
+def frame_of(space: Sequence[int]) -> tuple[int, int]:
+    """Pixels of the screen, wide and high, for the maps of an input of ``space`` ([z,] y, x)."""
+    y, x = (n / max(space[-2:]) for n in space[-2:])
+    width, height = COLUMNS * (x + GAP) - GAP, MOST // COLUMNS * (y + HEAD)
+    scale = min(ROOM[0] / width, ROOM[1] / height)
+    return round(width * scale), round(height * scale)
+
+
+def tile_of(row: Any, sample: int, mad: float, change: Floats, cover: Floats | None, plane: int | None) -> Tile:
+    """Of a ``row`` of :attr:`actstore.store.Store.samples`; ``plane`` is the shown one of a volume."""
+    shown = int(row["slice"]) if plane is None else plane
+    return Tile(sample, str(row["patient"]), int(row["frame"]), shown, mad, change, cover)

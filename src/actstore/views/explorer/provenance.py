@@ -1,0 +1,121 @@
+"""What a store was captured with, and how much of it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+import panel as pn
+from markupsafe import Markup
+
+from actstore.units import human_bytes
+from actstore.views.explorer.look import Look
+from actstore.views.explorer.parts import Session
+from actstore.views.page import as_html
+
+#: Missing volumes that are named.
+NAMED = 20
+
+
+class Provenance:
+    """Spec, digests, layers, sizes, and what is committed or missing: text that changes only with the store."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._committed = -1
+        self._view = pn.pane.HTML("", sizing_mode="stretch_width", stylesheets=[_style(session.look)])
+
+    @property
+    def view(self) -> pn.viewable.Viewable:
+        """One page of text and tables."""
+        return self._view
+
+    def update(self) -> None:
+        """Write it, if more of the store is committed than when it was written last."""
+        committed = int(self._session.source.store.committed.sum())
+        if committed != self._committed:
+            self._committed = committed
+            self._view.object = str(self._page())
+
+    def _page(self) -> Markup:
+        store = self._session.source.store
+        attributes, layout = store.attributes, store.layout
+        identity, fingerprint = attributes["identity"], attributes["fingerprint"]
+        kept = [layer for layer in layout.layers if layer.kept]
+        numbers = (
+            f"{layout.dtype}, {identity['mantissa_bits']} bits of mantissa" if identity.get("mantissa_bits") else ""
+        )
+        of_store = {
+            "store": store.path,
+            "volumes": f"{len(store.parts)} committed, {len(store.missing)} missing, {layout.blocks} in all",
+            "samples": f"{len(store.samples)} of {store.samples['patient'].nunique()} patients",
+            "conditions": ", ".join(store.conditions.index),
+            "size": f"{human_bytes(store.nbytes)} of volumes and their statistics, "
+            f"{human_bytes(sum(int(n) for n in store.layers['bytes']))} of it tensors",
+            "numbers": numbers or layout.dtype,
+            "tensors": "of every layer" if layout.keeps_all else f"of {len(kept)} of {len(layout.layers)} layers",
+            "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
+        }
+        of_run = {
+            "weights": f"sha256 {fingerprint['weights']}",
+            "fingerprint": fingerprint["run"],
+            "schema": attributes["schema"],
+            "precision": identity.get("precision", "float32"),
+            "inputs to a pass": attributes.get("batch_size", "not recorded"),
+            "seed": identity.get("seed", "not recorded"),
+            "spec's folder": attributes.get("folder", "not recorded"),
+            "versions": ", ".join(f"{name} {version}" for name, version in attributes["versions"].items()),
+        }
+        parts = [_lines(of_store), _missing(store.missing), _lines(of_run), _folded("Spec", _json(attributes["spec"]))]
+        if code := identity.get("code"):
+            parts.append(_folded("Digests of code that is not installed", _json(code)))
+        return Markup("").join([*parts, self._layers()])
+
+    def _layers(self) -> Markup:
+        source = self._session.source
+        table = source.store.layers.reset_index()
+        table["size"] = [" × ".join(map(str, size)) for size in table["size"]]
+        table["bytes"] = [human_bytes(n) for n in table["bytes"]]
+        table["tensors kept"] = ["yes" if source.kept[name] else "no" for name in table["layer"]]
+        return Markup("<h3>Layers</h3><table>{}</table>").format(as_html(table))
+
+
+def _lines(told: Mapping[str, object]) -> Markup:
+    rows = (Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in told.items())
+    return Markup("<dl>{}</dl>").format(Markup("").join(rows))
+
+
+def _missing(names: Iterable[str]) -> Markup:
+    names = list(names)
+    if not names:
+        return Markup("")
+    items = [Markup("<li>{}</li>").format(name) for name in names[:NAMED]]
+    if len(names) > NAMED:
+        items.append(Markup("<li>and {} more</li>").format(len(names) - NAMED))
+    mend = "`actstore capture SPEC` computes them"
+    return Markup("<h3>Missing volumes</h3><p>{}</p><ul>{}</ul>").format(mend, Markup("").join(items))
+
+
+def _folded(title: str, text: str) -> Markup:
+    return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _style(look: Look) -> str:
+    return f"""
+:host {{ color: {look.ink}; font-size: 13px; line-height: 1.5; }}
+dl {{ display: grid; grid-template-columns: 9em minmax(0, 1fr); margin: 0 0 1em; }}
+dt {{ color: {look.soft}; }}
+dd {{ margin: 0; overflow-wrap: anywhere; }}
+h3 {{ font-size: 13px; margin: 1em 0 .3em; }}
+p, ul {{ margin: .3em 0; }}
+summary {{ cursor: pointer; color: {look.accent}; }}
+pre {{ background: {look.page}; border-radius: 4px; padding: .6em .8em; overflow-x: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ text-align: left; padding: .15em 1em .15em 0; border-bottom: 1px solid {look.faint}; }}
+th {{ color: {look.soft}; font-weight: normal; }}
+.n {{ text-align: right; }}
+"""

@@ -1,0 +1,558 @@
+"""The channel card, the provenance and the downloads of the explorer, without a browser, against the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+import panel as pn
+import pytest
+
+import actstore
+from actstore import analysis
+from actstore.errors import StoreError
+from actstore.findings import Findings
+from actstore.store import Store
+from actstore.tables import build_table
+from actstore.views.explorer import downloads, mosaic
+from actstore.views.explorer.channel import READING, ChannelCard
+from actstore.views.explorer.doses import sweep_of
+from actstore.views.explorer.look import LIGHT, LOOKS, Look
+from actstore.views.explorer.mosaic import Mosaic, Tile
+from actstore.views.explorer.provenance import Provenance
+from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.state import DiceBox, MadRange, State
+from actstore.views.explorer.strips import Strips, ticks
+
+DARK_LV = "brightness(LV, 0.1)"
+
+
+class FakeSession:
+    """As the page's own, but nothing is drawn until asked, and work is done when ``finish`` says so."""
+
+    def __init__(self, source: Source, look: Look = LIGHT, **changes: Any) -> None:
+        self.source = source
+        self.look = look
+        self.state: State = dataclasses.replace(source.first_state(DARK_LV), **changes)
+        self.gone: list[dict[str, Any]] = []
+        self.waiting: list[Callable[[], None]] = []
+
+    @property
+    def subset(self) -> Bools:
+        return self.source.subset(self.state)
+
+    def go(self, **changes: Any) -> None:
+        self.gone.append(changes)
+
+    def soon(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], what: str) -> None:
+        self.waiting.append(lambda: done(work(lambda done, all: None)))
+
+    def finish(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+@pytest.fixture(autouse=True)
+def _backend() -> Iterator[None]:
+    """What a notebook's extension sets goes again."""
+    current = hv.Store.current_backend
+    yield
+    hv.Store.set_current_backend(current)
+
+
+@pytest.fixture(scope="module")
+def study(study_store: Path) -> Store:
+    return actstore.open(study_store)
+
+
+@pytest.fixture(scope="module")
+def source(study: Store) -> Source:
+    return Source(study)
+
+
+@pytest.fixture
+def session(study: Store) -> FakeSession:
+    return FakeSession(Source(study))
+
+
+@pytest.fixture
+def card(session: FakeSession) -> ChannelCard:
+    """Everything read, and drawn."""
+    found = ChannelCard(session)
+    found.view.get_root()
+    found.update()
+    session.finish()
+    return found
+
+
+def own_mad(session: FakeSession) -> np.ndarray[Any, Any]:
+    """MAD of the shown channel (sample) from the store's tensors."""
+    state = session.state
+    every = analysis.mad(session.source.store[state.layer]).sel(condition=state.condition)
+    return np.asarray(every.isel(channel=state.channel).values, dtype=float)
+
+
+def lower_half(session: FakeSession) -> DiceBox:
+    """Of the perturbed LV."""
+    source = session.source
+    dice = source.dice[session.subset, source.condition(session.state.condition), source.foreground.index("LV")]
+    return DiceBox("LV", 0.0, 1.0, 0.0, float(np.sort(dice)[len(dice) // 2]))
+
+
+def text_of(html: pn.pane.HTML) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", str(html.object))).strip()
+
+
+def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession) -> None:
+    card = ChannelCard(session)
+    card.update()
+    card.update()
+    assert text_of(card.notes["mosaic"]) == READING
+    assert card.notes["mosaic"].visible
+    assert len(session.waiting) == 1
+    mad = own_mad(session)[session.source.sample(session.state)]
+    assert f"MAD of this sample {mad:.4g}" in text_of(card.facts), "what one block says is told at once"
+    session.finish()
+    assert not card.notes["mosaic"].visible
+    assert not session.waiting
+
+
+def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelCard) -> None:
+    mad = own_mad(session)
+    expected = np.argsort(-np.where(np.isnan(mad), -1, mad), kind="stable")[: mosaic.MOST]
+    assert [tile.sample for tile in card.mosaic.tiles] == list(expected)
+    assert [tile.mad for tile in card.mosaic.tiles] == pytest.approx(mad[expected], rel=1e-5)
+    store, state = session.source.store, session.state
+    for tile in card.mosaic.tiles:
+        maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
+        change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
+        np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
+        row = store.samples.iloc[tile.sample]
+        assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
+    assert card.mosaic.most == max(float(np.abs(tile.change).max()) for tile in card.mosaic.tiles)
+
+
+def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card: ChannelCard) -> None:
+    state, source = session.state, session.source
+    store = source.store
+    row = build_table(store, "mad").query(
+        "condition == @state.condition and layer == @state.layer and patient == @state.patient "
+        "and frame == @state.frame and slice == @state.slice"
+    )
+    own = row[row["channel"] == state.channel].iloc[0]
+    told = text_of(card.facts)
+    rank = int((row["mad"] > own["mad"]).sum()) + 1
+    assert f"MAD of this sample {own['mad']:.4g}, rank {rank} of {len(row)} in {state.layer}" in told
+    assert f"in standard deviations {own['standardised']:.4g}" in told
+    member = Findings(store).member.sel(condition=state.condition)
+    of_layer = member[:, (member["layer"] == state.layer).values].isel(channel=state.channel).values
+    assert f"in {int(of_layer.sum())} of {int(session.subset.sum())} samples" in told
+    size = " × ".join(map(str, source.sizes[state.layer]))
+    assert told.startswith(f"{state.layer} · {source.modules[state.layer]} · channel {state.channel} of ")
+    assert f"· {size}" in told
+
+
+def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card: ChannelCard) -> None:
+    session.state = dataclasses.replace(session.state, dice=lower_half(session))
+    card.update()
+    at = np.flatnonzero(session.subset)
+    assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
+    assert list(card.strips.samples["sample"]) == list(at)
+    assert {tile.sample for tile in card.mosaic.tiles} <= set(at)
+    assert f"of {len(at)} samples" in text_of(card.facts)
+
+
+def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelCard) -> None:
+    nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
+    session.state = dataclasses.replace(session.state, dice=nothing)
+    card.update()
+    assert text_of(card.notes["mosaic"]) == "no sample of the subset has this perturbation"
+    assert "in 0 of 0 samples" in text_of(card.facts)
+
+
+def test_patients_medians_are_their_samples(session: FakeSession, card: ChannelCard) -> None:
+    frame = session.source.samples.assign(mad=own_mad(session)).dropna(subset="mad")
+    expected = frame.groupby("patient", sort=False)["mad"].quantile([0.25, 0.5, 0.75]).unstack()
+    assert card.strips.patients == list(expected.index)
+    found = card.strips.summary[["low", "median", "high"]].to_numpy()
+    np.testing.assert_allclose(found, expected.to_numpy(), rtol=1e-5)
+
+
+def test_dose_response_is_the_median_over_the_subset(session: FakeSession, card: ChannelCard) -> None:
+    store, state = session.source.store, session.state
+    assert card.curve.sweep.strengths == (0.1, 0.5, 1.5)
+    every = analysis.mad(store[state.layer]).isel(channel=state.channel)
+    expected = [
+        np.nanquantile(every.sel(condition=f"brightness(LV, {s})").values[session.subset], [0.25, 0.5, 0.75])
+        for s in (0.1, 0.5, 1.5)
+    ]
+    np.testing.assert_allclose(card.curve.quartiles.T, expected, rtol=1e-5)
+    assert card.curve.samples == int(session.subset.sum())
+    assert f"n = {card.curve.samples} samples" in str(
+        hv.Store.lookup_options("bokeh", drawn_curve(card), "plot").kwargs
+    )
+
+
+def drawn_curve(card: ChannelCard) -> Any:
+    return card.curve.drawn(LIGHT, "#000000", DARK_LV)
+
+
+def test_the_curve_is_zero_where_the_transform_changes_nothing(card: ChannelCard) -> None:
+    line = drawn_curve(card).Curve.I
+    assert list(line["x"]) == [0.1, 0.5, 1.0, 1.5]
+    assert line["y"][2] == 0
+    assert list(drawn_curve(card).Curve.II["x"]) == [0.1, 0.1]
+
+
+def test_a_control_is_compared_with_controls(study: Store) -> None:
+    sweep = sweep_of(study.conditions, "brightness(LV, 0.1, control)")
+    assert sweep.names == tuple(f"brightness(LV, {s}, control)" for s in (0.1, 0.5, 1.5))
+    with pytest.raises(StoreError, match=r"no dose–response: repeat has no strength"):
+        sweep_of(study.conditions, "repeat")
+
+
+def test_without_a_sweep_the_card_says_what_the_spec_needs(tiny_store: Path) -> None:
+    session = FakeSession(Source(actstore.open(tiny_store)))
+    card = ChannelCard(session)
+    card.update()
+    session.finish()
+    said = "no dose–response: brightness of LV has 1 strength; give `strengths` below [[perturb]] in the spec 3 or more"
+    assert text_of(card.notes["curve"]).startswith(said)
+    assert not card.notes["mosaic"].visible
+
+
+def test_without_persisted_statistics_the_card_says_so(tiny_copy: Path) -> None:
+    layout = actstore.open(tiny_copy).layout
+    for block in range(layout.blocks):
+        (tiny_copy / layout.reduced.chunk_key(block)).unlink()
+    store = actstore.open(tiny_copy)
+    assert not store.reduced
+    session = FakeSession(Source(store))
+    card = ChannelCard(session)
+    card.update()
+    assert "has volumes without statistics: run `actstore reduce" in text_of(card.notes["mosaic"])
+    assert session.state.layer in text_of(card.facts)
+    assert not session.waiting
+    table = pd.read_csv(io.StringIO(downloads.csv(session.source, session.state, session.subset)))
+    assert table["mad"].isna().all()
+
+
+def test_without_tensors_the_rest_of_the_card_stays(study_store: Path) -> None:
+    store = actstore.open(study_store)
+    layers = tuple(dataclasses.replace(layer, kept=False) for layer in store.layout.layers)
+    store.layout = dataclasses.replace(store.layout, layers=layers)
+    session = FakeSession(Source(store))
+    card = ChannelCard(session)
+    card.update()
+    session.finish()
+    assert f"the tensors of {session.state.layer} (" in text_of(card.notes["mosaic"])
+    assert len(card.strips.samples) == int(session.subset.sum())
+    assert card.curve.samples == int(session.subset.sum())
+    png = downloads.png(session.source, session.state)
+    assert png.startswith(b"\x89PNG")
+    assert "views.activation" not in downloads.code(session.source, session.state)
+
+
+def test_a_tap_shows_the_sample_or_the_strength(session: FakeSession, card: ChannelCard) -> None:
+    tap = {name: figure_of(card, name) for name in ("mosaic", "strips", "curve")}
+    y, x = card.mosaic.corner(1)
+    tap["mosaic"](x + 2, y + 2)
+    tap["mosaic"](-50, -50)
+    one = card.strips.samples.iloc[3]
+    tap["strips"](one["x"], one["mad"])
+    tap["curve"](0.6, 0.0)
+    assert session.gone == [
+        {"sample": card.mosaic.tiles[1].sample},
+        {"sample": one["sample"]},
+        {"condition": "brightness(LV, 0.5)"},
+    ]
+
+
+def figure_of(card: ChannelCard, name: str) -> Callable[[float, float], None]:
+    """Taps a figure as the browser says it."""
+    from bokeh.events import Tap
+
+    (plot,) = [plot for plot, _ in card.figures[name]._plots.values()]
+
+    def tap(x: float, y: float) -> None:
+        plot.state._trigger_event(Tap(plot.state, x=x, y=y))
+
+    return tap
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_figure_changes_with_layer_channel_and_sample(look: str, study: Store) -> None:
+    session = FakeSession(Source(study), LOOKS[look])
+    card = ChannelCard(session)
+    card.view.get_root()
+    for layer in study.layers.index:
+        for sample in (0, 9):
+            place = session.source.at(sample)
+            session.state = dataclasses.replace(session.state, layer=layer, channel=1, **place)
+            card.update()
+            session.finish()
+            (plot,) = [plot for plot, _ in card.figures["mosaic"]._plots.values()]
+            (image,) = [r for r in plot.state.renderers if type(r.glyph).__name__ == "Image"]
+            drawn = np.asarray(image.data_source.data["image"][0])
+            assert drawn.shape == card.mosaic.shape
+            assert np.nanmax(np.abs(drawn)) == pytest.approx(1)
+            height, width = card.mosaic.shape
+            x_range, y_range = plot.state.x_range, plot.state.y_range
+            assert (x_range.start, x_range.end) == (-1.0, width + 0.5)
+            assert y_range.start > height - 0.5 > y_range.end == -0.5, "row 0 on top"
+            (plot,) = [plot for plot, _ in card.figures["strips"]._plots.values()]
+            assert plot.state.y_range.end == pytest.approx(card.strips.samples["mad"].max(), rel=0.2)
+
+
+# Mosaic and strips
+
+
+def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> list[Tile]:
+    rng = np.random.default_rng(0)
+    mask = np.zeros(shape)
+    mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
+    one = Tile(0, "patient001", 1, 4, 0.42, np.zeros(shape), mask)
+    return [dataclasses.replace(one, sample=i, change=rng.normal(size=shape), **changes) for i in range(number)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (32, 32), (48, 24), (130, 130), (512, 512)], ids=str)
+def test_a_mosaic_shows_every_map_where_a_tap_finds_it(shape: tuple[int, int]) -> None:
+    found = Mosaic(tiles(7, shape))
+    assert max(found.size) <= mosaic.MOST_SIDE
+    values = found.values
+    for i in range(7):
+        y, x = found.corner(i)
+        part = values[y : y + found.size[0], x : x + found.size[1]]
+        assert np.isfinite(part).all()
+        if max(shape) <= mosaic.MOST_SIDE:
+            assert part[0, 0] == np.float32(found.tiles[i].change[0, 0])
+            assert part[-1, -1] == np.float32(found.tiles[i].change[-1, -1])
+        assert found.at(x, y) == found.at(x + found.size[1] - 1, y + found.size[0] - 1) == i
+        assert found.at(x, y - found.head + 1) == i, "its title is its own"
+    y, x = found.corner(7)
+    assert found.at(x, y) is None
+    assert found.at(found.corner(0)[1] + found.size[1], found.corner(0)[0]) is None, "between two maps"
+
+
+def test_large_maps_are_averaged() -> None:
+    found = Mosaic(tiles(1, (256, 256)))
+    assert found.fewer == 2
+    y, x = found.corner(0)
+    assert found.values[y, x] == pytest.approx(found.tiles[0].change[:2, :2].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 32), (256, 256)], ids=str)
+def test_outlines_lie_on_the_mosaic_where_the_mask_does(shape: tuple[int, int]) -> None:
+    found = Mosaic(tiles(6, shape))
+    x, y = found.outlines
+    top, left = found.corner(5)
+    own = (y > top - 1) & (x > left - 1)
+    quarter, half = found.size[0] / 4, found.size[0] / 2
+    assert y[own].min() - top == pytest.approx(quarter - 0.5, abs=0.51 * max(1, found.more))
+    assert y[own].max() - top == pytest.approx(half - 0.5, abs=0.51 * max(1, found.more))
+    assert Mosaic(tiles(2, shape, cover=None)).outlines.size == 0
+
+
+def test_long_names_are_cut_over_a_map() -> None:
+    (tile,) = tiles(1, patient="a very long name of a patient")
+    assert tile.title == "a very long na…\nf1 · s4 · 0.42"
+
+
+def samples_of(patients: int, each: int = 4) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    number = patients * each
+    names = [f"patient{i // each + 1:03d}" for i in range(number)]
+    return pd.DataFrame(
+        {"sample": np.arange(number), "patient": names, "frame": 1, "slice": np.arange(number) % each}
+    ).assign(mad=rng.lognormal(size=number))
+
+
+def test_many_patients_are_sorted_by_their_median() -> None:
+    few, many = Strips(samples_of(40)), Strips(samples_of(41))
+    assert not few.many
+    assert few.patients == sorted(few.patients)
+    assert many.many
+    assert many.summary["median"].is_monotonic_increasing
+    drawn = many.drawn(LIGHT, "#000000", 7)
+    assert len(drawn.Points.I) == 41
+    assert len(few.drawn(LIGHT, "#000000", 7).Points.I) == 160
+    ring = drawn.Points.II
+    assert (ring["MAD"][0], ring["x"][0]) == (many.samples["mad"][7], many.patients.index("patient002"))
+
+
+@pytest.mark.parametrize("patients", [6, 60])
+def test_a_tap_on_a_strip_finds_the_nearest_sample_of_that_patient(patients: int) -> None:
+    found = Strips(samples_of(patients))
+    for row in found.samples.itertuples():
+        assert found.at(row.x, row.mad) == row.sample
+    assert Strips(samples_of(0)).at(0, 0) is None
+
+
+def test_ticks_leave_out_what_all_names_begin_with() -> None:
+    assert ticks([f"patient{i:03d}" for i in (1, 2, 10)]) == [(0, "001"), (1, "002"), (2, "010")]
+    assert ticks(["a", "b"]) == [(0, "a"), (1, "b")]
+    assert len(ticks([f"patient{i:03d}" for i in range(40)])) <= 9
+    assert ticks(["patient001"]) == [(0, "patient001")]
+
+
+# Provenance
+
+
+def provenance(source: Source) -> tuple[Provenance, str]:
+    found = Provenance(FakeSession(source))
+    found.update()
+    return found, str(found.view.object)  # type: ignore[attr-defined]
+
+
+def test_provenance_tells_digests_layers_and_versions(source: Source) -> None:
+    _, page = provenance(source)
+    attributes = source.store.attributes
+    for told in (
+        attributes["fingerprint"]["weights"],
+        attributes["fingerprint"]["run"],
+        *(f"{name} {version}" for name, version in attributes["versions"].items()),
+        *(layer.label for layer in source.store.layout.layers),
+        f"{len(source.store.parts)} committed, 0 missing",
+    ):
+        assert told in page
+    assert "Missing volumes" not in page
+    spec = re.search(r"<summary>Spec</summary><pre>(.*?)</pre>", page, re.DOTALL)
+    assert spec is not None
+    assert json.loads(spec[1].replace("&#34;", '"')) == attributes["spec"]
+
+
+def test_provenance_escapes_what_comes_from_files(study_store: Path) -> None:
+    store = actstore.open(study_store)
+    bad = "<script>alert(1)</script>"
+    store.attributes["spec"]["data"]["root"] = bad
+    store.attributes["versions"][bad] = bad
+    store.attributes["blocks"] = [bad for _ in store.attributes["blocks"]]
+    store.committed[:] = False
+    layers = (dataclasses.replace(store.layout.layers[0], module=bad, type=bad), *store.layout.layers[1:])
+    store.layout = dataclasses.replace(store.layout, layers=layers)
+    _, page = provenance(Source(store))
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 5
+
+
+def test_provenance_names_the_first_missing_volumes(study_store: Path) -> None:
+    store = actstore.open(study_store)
+    source = Source(store)
+    part, before = provenance(source)
+    part.view.object = "as it was"  # type: ignore[attr-defined]
+    part.update()
+    assert part.view.object == "as it was", "nothing is written twice"  # type: ignore[attr-defined]
+    store.attributes["blocks"] = [f"volume {i}" for i in range(25)]
+    store.committed = np.zeros(25, bool)
+    part.update()
+    page = str(part.view.object)  # type: ignore[attr-defined]
+    assert "<li>volume 19</li><li>and 5 more</li>" in page
+    assert page != before
+
+
+# Downloads
+
+
+def test_a_csv_has_a_row_a_sample_with_the_numbers_of_the_tables(source: Source) -> None:
+    session = FakeSession(source)
+    state, store = session.state, source.store
+    table = pd.read_csv(io.StringIO(downloads.csv(source, state, session.subset)), keep_default_na=False)
+    assert len(table) == int(session.subset.sum())
+    keys = ["patient", "frame", "slice"]
+    dice = build_table(store, "dice")
+    for kind, condition in (("original", "original"), ("perturbed", DARK_LV)):
+        for name in source.foreground:
+            own = dice[(dice["condition"] == condition) & (dice["class_name"] == name)]
+            both = table.merge(own, on=keys, how="left", suffixes=("", "_"))
+            np.testing.assert_array_equal(both[f"dice_{kind}_{name}"].astype(float), both["dice"])
+    mad = build_table(store, "mad").astype({"condition": str, "layer": str, "patient": str})
+    chosen = (mad["condition"] == DARK_LV) & (mad["layer"] == state.layer) & (mad["channel"] == state.channel)
+    both = table.merge(mad[chosen], on=keys, suffixes=("", "_"))
+    assert len(both) == len(table)
+    np.testing.assert_array_equal(both["mad"], both["mad_"])
+    assert set(both["module"]) == {source.modules[state.layer]}
+    cases = build_table(store, "cases")
+    own_cases = table.merge(cases[cases["condition"] == DARK_LV], on=keys, suffixes=("", "_"))
+    assert list(own_cases["case"]) == list(own_cases["case_"])
+
+
+def run(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(code, "view", "exec"), names)
+    return names
+
+
+def test_the_code_opens_the_view(source: Source) -> None:
+    state = FakeSession(source, channel=1).state
+    found = run(downloads.code(source, state))
+    assert found["sample"] == source.sample(state)
+    assert (found["condition"], found["layer"], found["channel"]) == (state.condition, state.layer, 1)
+    assert Path(found["store"].path).resolve() == Path(str(source.store.path)).resolve()
+    assert list(found["samples"].index) == list(np.flatnonzero(source.subset(state)))
+    assert len(found["view"]) == 6
+
+
+def test_the_code_selects_the_subset(source: Source) -> None:
+    session = FakeSession(source)
+    state, c = session.state, source.condition(DARK_LV)
+    source.scores(c)
+    mad = source.layer_mad(state.layer, c)[session.subset]
+    boxes = {
+        "case": source.case_names[0],
+        "dice": lower_half(session),
+        "mad": MadRange(state.layer, float(np.median(mad)) + 1e-6, 1e9),
+    }
+    for name, value in boxes.items():
+        narrowed = dataclasses.replace(state, **{name: value})
+        expected = np.flatnonzero(source.subset(narrowed))
+        assert 0 < len(expected) < session.subset.sum() or name == "case"
+        assert list(run(downloads.code(source, narrowed))["samples"].index) == list(expected), name
+
+
+def test_names_in_the_code_are_quoted(source: Source) -> None:
+    state = dataclasses.replace(FakeSession(source).state, case="\"]; import os  # '")
+    line = next(line for line in downloads.code(source, state).splitlines() if "cases" in line)
+    assert line.endswith(repr(state.case))
+
+
+def test_a_png_holds_both_rows(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    state = FakeSession(source).state
+    monkeypatch.setitem(source.modules, state.layer, "a {module} of $1 and $2")
+    drawn: list[Any] = []
+    save = downloads.export.save_png
+    monkeypatch.setattr(downloads.export, "save_png", lambda f, path, **o: (drawn.append(f), save(f, path, **o))[1])
+    content = downloads.png(source, state)
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.width > 1500
+        assert picture.height > 1000
+    assert len(drawn[0]) == 6
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "patient001-f1-s4-brightness-LV-0.1-L20-c1.png"),
+        ({"patient": "../../etc/passwd"}, "etc-passwd-f1-s4-brightness-LV-0.1-L20-c1.png"),
+        ({"condition": "fill(LV, 1, source=MYO, control)"}, "patient001-f1-s4-fill-LV-1-source-MYO-control-L20-c1.png"),
+        ({"patient": "患者"}, "f1-s4-brightness-LV-0.1-L20-c1.png"),
+        ({"patient": 'a\n\0"b'}, "a-b-f1-s4-brightness-LV-0.1-L20-c1.png"),
+    ],
+    ids=["usual", "path", "control", "other letters", "quotes"],
+)
+def test_names_of_downloads_are_safe(changes: dict[str, Any], expected: str) -> None:
+    state = State(patient="patient001", frame=1, slice=4, condition=DARK_LV, layer="L20", channel=1)
+    assert downloads.filename(dataclasses.replace(state, **changes), "png") == expected
+    long = dataclasses.replace(state, patient="p" * 500)
+    assert len(downloads.filename(long, ".csv")) <= downloads.LONGEST + 4
