@@ -40,8 +40,8 @@ class SampleCard:
         ).format(rows)
         row = source.samples.iloc[sample]
         spacing = " × ".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "zyx")
-        title = Markup('<p class="who"><b>{}</b> · frame {} ({}) · slice {} · {} mm · <em>{}</em></p>').format(
-            state.patient, state.frame, row["phase"] or "?", state.slice, spacing, case
+        title = Markup('<p class="who" title="{} mm">{} · frame {}{} · slice {} · <b>{}</b></p>').format(
+            spacing, state.patient, state.frame, f" ({row['phase']})" if row["phase"] else "", state.slice, case
         )
         tables = Markup('<div class="tables">{}{}</div>').format(dice, self._confusion(sample, c))
         self.view.object = str(title + tables)
@@ -62,13 +62,12 @@ class SampleCard:
             )
             rows += Markup("<tr><th>{}</th>{}</tr>").format(_brief(name), cells)
         return Markup(
-            '<table class="confusion"><caption>pixels: true ↓ predicted →, perturbed</caption>'
-            "<tr><th></th>{}</tr>{}</table>"
+            '<table class="confusion"><caption>pixels, true ↓ predicted →</caption><tr><th></th>{}</tr>{}</table>'
         ).format(head, rows)
 
 
 def _brief(name: str) -> str:
-    return name if len(name) <= 6 else name[:5] + "…"
+    return name if len(name) <= 5 else name[:4] + "…"
 
 
 def _dice(value: float, *, signed: bool = False) -> str:

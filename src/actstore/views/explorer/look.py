@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
+import param
 from bokeh.themes import Theme
+from panel.theme import DarkTheme, DefaultTheme, Native
 
 from actstore.views.theme import FAINT, INK, NEUTRAL, SOFT
 
@@ -81,3 +83,21 @@ DARK = Look(
     accent="#56b4e9",
 )
 LOOKS = {look.name: look for look in (LIGHT, DARK)}
+
+
+class Day(DefaultTheme):
+    """By day."""
+
+    bokeh_theme = param.Parameter(LIGHT.theme)
+
+
+class Night(DarkTheme):
+    """By night."""
+
+    bokeh_theme = param.Parameter(DARK.theme)
+
+
+class PageDesign(Native):
+    """Panel's plain widgets, and figures in the page's colours."""
+
+    _themes: ClassVar = {"default": Day, "dark": Night}

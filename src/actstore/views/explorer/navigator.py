@@ -128,13 +128,15 @@ class Navigator:
 
     def _drawn(self, widest: int) -> Live:
         axes, look = ["channel", "layer"], self.session.look
-        step = -(-len(self.layers) // 24)
+        step = -(-len(self.layers) // 12)
         image = hv.Image((np.arange(2), np.arange(2), BLANK), axes, hv.Dimension("value", range=(0, 1))).opts(
-            cmap=SEQUENTIAL, tools=[self._hover()], clipping_colors={"NaN": (0, 0, 0, 0)}
+            cmap=SEQUENTIAL, tools=[self._hover()], clipping_colors={"NaN": (0, 0, 0, 0)}, backend="bokeh"
         )
-        top = hv.Points([(np.nan, np.nan)], axes).opts(size=4, color="#ffffff", line_color="#111111", line_width=1)
+        top = hv.Points([(np.nan, np.nan)], axes).opts(
+            size=4, color="#ffffff", line_color="#111111", line_width=1, backend="bokeh"
+        )
         here = hv.Rectangles([(0, 0, 1, 1)], [*axes, "x1", "y1"]).opts(
-            fill_alpha=0, line_color=look.accent, line_width=3
+            fill_alpha=0, line_color=look.accent, line_width=3, backend="bokeh"
         )
         overlay = (image * top * here).opts(
             xlabel="channel (○ the top 3 of each layer)",
@@ -150,6 +152,7 @@ class Navigator:
             default_tools=["wheel_zoom", "pan", "reset", "tap"],
             active_tools=["wheel_zoom"],
             fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
+            backend="bokeh",
         )
         return Live(overlay, look)
 

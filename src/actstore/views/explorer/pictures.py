@@ -59,9 +59,10 @@ class Row:
             tools=["hover"],
             hover_tooltips=[("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")],
             clipping_colors={"NaN": self.session.look.faint},
+            backend="bokeh",
         )
-        solid = hv.Contours(NOWHERE, ["x", "y"]).opts(line_width=1.8)
-        dashed = hv.Contours(NOWHERE, ["x", "y"]).opts(line_width=1.8, line_dash="5 3")
+        solid = hv.Contours(NOWHERE, ["x", "y"]).opts(line_width=1.8, backend="bokeh")
+        dashed = hv.Contours(NOWHERE, ["x", "y"]).opts(line_width=1.8, line_dash="5 3", backend="bokeh")
         overlay = (image * solid * dashed).opts(
             xaxis=None,
             yaxis=None,
@@ -74,6 +75,7 @@ class Row:
             toolbar=None,
             show_legend=False,
             border=0,
+            backend="bokeh",
         )
         return Live(overlay, self.session.look)
 

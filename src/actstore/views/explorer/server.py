@@ -100,6 +100,8 @@ def listen(
     import holoviews as hv
     import panel as pn
 
+    import actstore.views.explorer.session  # noqa: F401  # now, not while the first reader waits
+
     pn.config.loading_indicator = False
     pn.extension("tabulator")
     hv.extension("bokeh", logo=False)
@@ -214,16 +216,17 @@ def _template(name: str, look: Look, **variables: Any) -> Template:
     """A page of this package; every variable is escaped unless it is of this package too."""
     import panel as pn
     from markupsafe import Markup
-    from panel.theme import DarkTheme, DefaultTheme, Native
+
+    from actstore.views.explorer.look import DARK, Day, Night, PageDesign
 
     folder = resources.files("actstore.views").joinpath("templates")
     own = {key: Markup(folder.joinpath(f"explorer.{key}").read_text(encoding="utf-8")) for key in ("css", "js")}
     template = pn.Template(
         folder.joinpath(name).read_text(encoding="utf-8"),
-        theme=DarkTheme if look.name == "dark" else DefaultTheme,
-        design=Native,
+        design=PageDesign,
+        theme=Night if look is DARK else Day,
     )
-    other = "light" if look.name == "dark" else "dark"
+    other = "light" if look is DARK else "dark"
     for key, value in {**variables, "other_theme": other, **own}.items():
         template.add_variable(key, escape(value))
     template.add_variable("colours", look.variables)

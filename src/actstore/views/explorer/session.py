@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from io import BytesIO
 from time import monotonic
 from typing import Any
 
@@ -14,11 +15,15 @@ import panel as pn
 from markupsafe import Markup
 
 from actstore.errors import ActstoreError, one_line
+from actstore.views.explorer import downloads
 from actstore.views.explorer.card import SampleCard
+from actstore.views.explorer.channel import ChannelCard
+from actstore.views.explorer.cohort import Cohort
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.navigator import Navigator
-from actstore.views.explorer.parts import Part, html, style
+from actstore.views.explorer.parts import Part, Session, Tab, html, style
 from actstore.views.explorer.pictures import Activations, Inputs
+from actstore.views.explorer.provenance import Provenance
 from actstore.views.explorer.sidebar import Sidebar
 from actstore.views.explorer.source import Bools, Source
 from actstore.views.explorer.state import State, read
@@ -29,7 +34,7 @@ log = logging.getLogger(__name__)
 _BESIDE = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
 #: Seconds between two steps of a progress bar.
 _STEP = 0.2
-TABS = ("cohort", "channel", "provenance")
+_TABS: dict[str, Callable[[Session], Tab]] = {"cohort": Cohort, "channel": ChannelCard, "provenance": Provenance}
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
 _SMALL = ("slice", "channel")
 
@@ -48,9 +53,9 @@ class Page:
         self.progress = html()
         # Between page and script: what the address shall be, what it has become, and which key was pressed.
         hidden: dict[str, Any] = {"width": 0, "height": 0, "margin": 0, "css_classes": ["hidden"]}
-        self.address = pn.widgets.TextInput(name="", **hidden)
-        self.visit = pn.widgets.TextInput(name="", **hidden)
-        self.key = pn.widgets.TextInput(name="", **hidden)
+        self.address = pn.widgets.TextInput(label="", **hidden)
+        self.visit = pn.widgets.TextInput(label="", **hidden)
+        self.key = pn.widgets.TextInput(label="", **hidden)
         self.address.jscallback(value="actstoreShown(cb_obj.value)")
         self.visit.param.watch(lambda event: self._visited(event.new), "value")
         self.key.param.watch(lambda event: self._pressed(event.new), "value")
@@ -59,11 +64,18 @@ class Page:
         self.activations = Activations(self, self.inputs.row)
         self.card, self.navigator = SampleCard(self), Navigator(self)
         self.parts: list[Part] = [self.sidebar, self.inputs, self.activations, self.card, self.navigator]
-        opened = [(name.title(), pn.Column(sizing_mode="stretch_width")) for name in TABS]
-        self.tabs = pn.Tabs(*opened, stylesheets=[style()])
-        self.downloads = pn.Column()
+        self._tabs: dict[str, Tab] = {}
+        self._places = {name: pn.Column(sizing_mode="stretch_width", margin=0) for name in _TABS}
+        titled = [(name.title(), place) for name, place in self._places.items()]
+        self.tabs = pn.Tabs(*titled, stylesheets=[style()], sizing_mode="stretch_width", margin=0)
+        self.tabs.param.watch(self._turned, "active")
+        self.downloads = pn.Column(*self._downloads(), sizing_mode="stretch_width", margin=0)
         self._say(messages)
+        # Pictures first: the tab below them is drawn once these are on the screen.
+        self._open = self._document is None
         self._update(push=False)
+        if not self._open:
+            pn.state.onload(self._complete)
 
     @property
     def state(self) -> State:
@@ -112,10 +124,29 @@ class Page:
     def _update(self, *, push: bool) -> None:
         with pn.io.hold(self._document):
             for part in self.parts:
-                self.refresh(part)
+                self._refresh(part)
+            if self._open:
+                self._show_tab()
             self._tell("push" if push else "replace")
 
-    def refresh(self, part: Part) -> None:
+    def _complete(self) -> None:
+        self._open = True
+        self._update(push=False)
+
+    def _turned(self, event: Any) -> None:
+        self.go(tab=[*_TABS][event.new])
+
+    def _show_tab(self) -> None:
+        """Update the tab that is open; one that is opened first is put in its place when it is complete."""
+        name = self._state.tab
+        tab = self._tabs.get(name) or _TABS[name](self)
+        self._refresh(tab)
+        if name not in self._tabs:
+            self._tabs[name] = tab
+            self._places[name].append(tab.view)
+        self.tabs.active = list(_TABS).index(name)
+
+    def _refresh(self, part: Part) -> None:
         """Update one part; what fails there is said on the page, and the rest goes on."""
         try:
             part.update()
@@ -124,6 +155,34 @@ class Page:
         except Exception as error:  # a page with one part that failed is more use than none
             log.exception("%s could not be shown", type(part).__name__)
             self._say([f"{type(part).__name__} could not be shown: {one_line(error)}"])
+
+    def _downloads(self) -> list[pn.widgets.FileDownload]:
+        """Buttons that make their file when they are pressed."""
+
+        def png() -> BytesIO:
+            return BytesIO(downloads.png(self.source, self._state))
+
+        def csv() -> BytesIO:
+            return BytesIO(downloads.csv(self.source, self._state, self.subset).encode())
+
+        def code() -> BytesIO:
+            return BytesIO(downloads.code(self.source, self._state).encode())
+
+        def button(label: str, make: Callable[[], BytesIO], suffix: str) -> pn.widgets.FileDownload:
+            def named() -> BytesIO:
+                made.filename = downloads.filename(self._state, suffix)
+                return make()
+
+            made = pn.widgets.FileDownload(
+                callback=named, label=label, filename=suffix, sizing_mode="stretch_width", margin=(0, 0, 4, 0)
+            )
+            return made
+
+        return [
+            button("these pictures (PNG)", png, "png"),
+            button("these samples (CSV)", csv, "csv"),
+            button("notebook code (Python)", code, "py"),
+        ]
 
     def _say(self, messages: list[str]) -> None:
         """Show messages until the next ones."""

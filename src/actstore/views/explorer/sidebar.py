@@ -39,15 +39,15 @@ class Sidebar:
         source = session.source
         self._sorts = sorts(source.conditions)
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (2, 0, 6, 0), "stylesheets": [style()]}
-        self.patient = pn.widgets.Select(name="Patient", options=source.patients, **wide)
-        self.frame = pn.widgets.RadioButtonGroup(name="Frame", options=[0], **wide)
-        self.slice = pn.widgets.DiscreteSlider(name="Slice", options=[0], **wide)
-        self.sort = pn.widgets.Select(name="Perturbation", options=list(dict.fromkeys(self._sorts["sort"])), **wide)
-        self.target = pn.widgets.RadioButtonGroup(name="Target class", options=[""], **wide)
-        self.strength = pn.widgets.Select(name="Strength", options=[""], **wide)
-        self.case = pn.widgets.Select(name="Kind of failure", options={EVERY: ""}, **wide)
-        self.layer = pn.widgets.Select(name="Layer", options=_layers(source), **wide)
-        self.channel = pn.widgets.IntInput(name="Channel", start=0, end=0, **wide)
+        self.patient = pn.widgets.Select(label="Patient", options=source.patients, **wide)
+        self.frame = pn.widgets.RadioButtonGroup(label="Frame", options=[0], **wide)
+        self.slice = pn.widgets.DiscreteSlider(label="Slice", options=[0], **wide)
+        self.sort = pn.widgets.Select(label="Perturbation", options=list(dict.fromkeys(self._sorts["sort"])), **wide)
+        self.target = pn.widgets.RadioButtonGroup(label="Target class", options=[""], **wide)
+        self.strength = pn.widgets.Select(label="Strength", options=[""], **wide)
+        self.case = pn.widgets.Select(label="Kind of failure", options={EVERY: ""}, **wide)
+        self.layer = pn.widgets.Select(label="Layer", options=_layers(source), **wide)
+        self.channel = pn.widgets.IntInput(label="Channel", start=0, end=0, **wide)
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
         self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
         self.colour = pn.widgets.Select(options=COLOURS, sizing_mode="stretch_width", margin=0)
@@ -137,7 +137,7 @@ class Sidebar:
             _set(self.case, self._cases(source, state), state.case)
             self.layer.value = state.layer
             self.channel.param.update(
-                name=f"Channel (0–{source.channels[state.layer] - 1})",
+                label=f"Channel (0–{source.channels[state.layer] - 1})",
                 end=source.channels[state.layer] - 1,
                 value=state.channel,
             )

@@ -1,0 +1,437 @@
+"""The explorer without a browser: what a link says, what is read, and what the page shows."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from actstore import analysis
+from actstore.cli import main
+from actstore.store import Store, open_store
+from actstore.views.explorer import server
+from actstore.views.explorer.look import DARK, LIGHT
+from actstore.views.explorer.navigator import values_of
+from actstore.views.explorer.pictures import limits_of
+from actstore.views.explorer.session import Page
+from actstore.views.explorer.source import Kept, Source
+from actstore.views.explorer.state import DiceBox, MadRange, State, read
+
+#: Panel's tables set a column in place, which pandas 3 asks them not to.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame")
+
+LV = "brightness(LV, 0.1)"
+
+
+@pytest.fixture(scope="module")
+def source(study_store: Path) -> Source:
+    return Source(open_store(study_store))
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_store: Path) -> Source:
+    return Source(open_store(tiny_store))
+
+
+@pytest.fixture
+def page(source: Source) -> Page:
+    return Page(source, LIGHT)
+
+
+# What a link says
+
+
+def test_a_link_says_the_whole_state(source: Source) -> None:
+    first = source.first_state()
+    other = replace(
+        first,
+        layer="L02",
+        channel=3,
+        case=source.case_names[0],
+        dice=DiceBox("LV", 0.25, 1.0, 0.0, 0.5),
+        mad=MadRange("L01", 0.0, 0.75),
+        scale="own",
+        truth=False,
+        prediction=False,
+        colour="control",
+        tab="channel",
+    )
+    for state in (first, other):
+        assert read(state.query(), source) == (state, [])
+    assert read("?" + other.query() + "&theme=dark", source) == (other, [])
+
+
+def test_without_a_link_a_typical_sample_and_its_strongest_channel_are_shown(source: Source) -> None:
+    state, messages = read("", source)
+    assert messages == []
+    assert state.condition == LV
+    sample = source.sample(state)
+    mad = source.store.statistics(state.layer)["mad"].sel(condition=LV).values[sample]
+    assert state.channel == int(np.argmax(mad))
+    assert bool(source.applicable[sample, source.condition(LV)])
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("patient=nobody", "patient 'nobody' is not in this store, which has patient001"),
+        (
+            "condition=darkness(LV, 1)",
+            "condition 'darkness(LV, 1)' is not in this store, which has brightness(LV, 0.1)",
+        ),
+        ("layer=L99", "layer 'L99' is not in this store, which has L01"),
+        ("layer=L01&channel=99", "channel 99: L01 has channels 0–"),
+        ("channel=-1", "channel '-1' is no number from 0 on"),
+        ("channel=٣", "channel '٣' is no number from 0 on"),
+        ("patient=patient001&slice=99", "patient patient001, slice 99 is not in this store: shown is patient001"),
+        ("frame=77", "frame 77 is not in this store"),
+        ("case=despair", "case 'despair' is not in this store"),
+        ("dice=LV:0:1:0:nan", "are no numbers"),
+        ("dice=LV:0:1", "is no class and four numbers"),
+        ("mad=L01:a:b", "are no numbers"),
+        ("mad=L99:0:1", "is no layer and two numbers"),
+        ("scale=huge", "scale 'huge' is not in this store, which has shared, own"),
+        ("truth=perhaps", "truth 'perhaps' is neither yes nor no"),
+        ("colour=pink", "colour 'pink'"),
+        ("tab=<script>", "tab '<script>'"),
+        ("nonsense=1", "the link names 'nonsense', which this page does not know"),
+        ("patient=" + "a" * 3000, "the link has 3008 characters, at most 2000 are read"),
+    ],
+)
+def test_what_a_bad_link_says_wrong_is_named_and_the_rest_is_shown(source: Source, query: str, message: str) -> None:
+    state, messages = read(query, source)
+    assert len(messages) == 1
+    assert message in messages[0]
+    assert "\n" not in messages[0]
+    # What is shown can be shown.
+    assert 0 <= state.channel < source.channels[state.layer]
+    source.sample(state)
+
+
+def test_messages_are_escaped_on_the_page(source: Source) -> None:
+    page = Page(source, LIGHT, "patient=<img src=x onerror=alert(1)>")
+    assert "<img" not in page.notice.object
+    assert "&lt;img" in page.notice.object
+
+
+# What is read
+
+
+def test_one_map_reads_one_chunk(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two maps for a channel that was not looked at, none for one that was."""
+    from actstore import store as module
+
+    reads: list[tuple[str, tuple[int, ...]]] = []
+    plain = module.read_map
+
+    def counted(storage: Any, layout: Any, piece: Any, index: tuple[int, ...]) -> Any:
+        reads.append((layout.path, index))
+        return plain(storage, layout, piece, index)
+
+    monkeypatch.setattr(module, "read_map", counted)
+    page = Page(source, LIGHT)
+    layer = page.state.layer
+    other = (page.state.channel + 1) % source.channels[layer]
+    reads.clear()
+    page.go(channel=other)
+    c = source.condition(LV)
+    assert reads == [(f"layers/{layer}/activation", (0, other)), (f"layers/{layer}/activation", (c, other))]
+    reads.clear()
+    page.go(channel=(other - 1) % source.channels[layer])
+    page.go(channel=other)
+    assert reads == []
+
+
+def test_kept_arrays_stay_within_their_bytes() -> None:
+    kept = Kept(1000)
+    for i in range(50):
+        assert kept.get(i, lambda i=i: np.full(30, i, np.float64))[0] == i
+    assert kept.get(49, lambda: np.zeros(1))[0] == 49, "what was read last is kept"
+    assert sum(array.nbytes for array in kept._arrays.values()) <= 1000
+    whole = np.zeros((100, 100))
+    assert kept.get("view", lambda: whole[0]).base is None, "a view would keep all that it is of"
+
+
+def test_mad_of_a_sample_is_that_of_the_store(source: Source) -> None:
+    fresh = Source(source.store)
+    state = fresh.first_state()
+    sample, c = fresh.sample(state), fresh.condition(state.condition)
+    alone = fresh.sample_mad(sample, c)
+    expected = np.concatenate([source.store.statistics(layer)["mad"].values[sample, c] for layer in source.channels])
+    np.testing.assert_allclose(alone, expected, rtol=1e-6)
+    np.testing.assert_array_equal(fresh.scores(c).mad[sample], alone)
+
+
+def test_colours_of_the_navigator_are_those_of_the_tables(source: Source) -> None:
+    """MAD, standardised MAD, frequency and effect, each against the package's own reductions."""
+    from actstore.findings import Findings
+
+    findings = Findings(source.store)
+    state = source.first_state()
+    sample, c = source.sample(state), source.condition(state.condition)
+    every = source.subset(state)
+    np.testing.assert_allclose(values_of(source, state, every), findings.score.values[sample, c], rtol=1e-6)
+    standardised = values_of(source, replace(state, colour="standardised"), every)
+    np.testing.assert_allclose(standardised, findings.standardised.values[sample, c], rtol=1e-5)
+    frequency = values_of(source, replace(state, colour="frequency"), every)
+    np.testing.assert_allclose(frequency, findings.member.values[every, c].mean(axis=0), rtol=1e-6)
+    effect = values_of(source, replace(state, colour="control"), every)
+    table = findings.table("controls").query("condition == @state.condition")
+    np.testing.assert_allclose(effect, table["effect"], rtol=1e-4)
+
+
+def test_a_subset_is_what_its_words_say(source: Source) -> None:
+    state = source.first_state()
+    c = source.condition(state.condition)
+    applies = source.store.applicable.values[:, c]
+    dice = analysis.dice(source.store.confusion, applicable=source.store.applicable)
+    original, perturbed = dice.sel(class_name="LV").values[:, [0, c]].T
+    middle = float(np.nanmedian(perturbed[applies]))
+    low = replace(state, dice=DiceBox("LV", 0.0, 1.0, 0.0, middle))
+    np.testing.assert_array_equal(source.subset(low), applies & (perturbed <= middle) & (original >= 0))
+    case = source.case_names[0]
+    cases = source.store.cases.values[:, c]
+    np.testing.assert_array_equal(source.subset(replace(state, case=case)), applies & (cases == case))
+    mad = source.store.statistics("L01")["mad"].values[:, c].mean(axis=1)
+    middle = float(np.nanmedian(mad))
+    np.testing.assert_array_equal(
+        source.subset(replace(state, mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
+    )
+
+
+def test_limits_are_shared_or_own_and_those_of_the_difference_symmetric() -> None:
+    original, perturbed = np.array([[0.0, 2.0]]), np.array([[-1.0, 1.0]])
+    assert limits_of(original, perturbed, shared=True) == ((-1.0, 2.0), (-1.0, 2.0), (-1.0, 1.0))
+    assert limits_of(original, perturbed, shared=False) == ((0.0, 2.0), (-1.0, 1.0), (-1.0, 1.0))
+    nothing = np.full((1, 2), np.nan)
+    assert limits_of(original, nothing, shared=True) == ((0.0, 2.0), (0.0, 2.0), (0.0, 0.0))
+
+
+# What the page shows
+
+
+def other_layer(page: Page) -> str:
+    """Another layer than is shown."""
+    return next(layer for layer in page.source.channels if layer != page.state.layer)
+
+
+def shown(page: Page, number: int, row: str = "activations") -> np.ndarray:
+    """What one picture of the page is drawn from: (y, x)."""
+    picture = getattr(page, row).row.pictures[number]
+    return np.asarray(picture.figure.renderers[0].data_source.data["image"][0])
+
+
+def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
+    page.go(layer="L02", channel=1)
+    state, store = page.state, source.store
+    sample = source.sample(state)
+    for row, maps in {
+        "inputs": [store.image.values[sample, c] for c in (0, source.condition(state.condition))],
+        "activations": [store["L02"].values[sample, c, 1] for c in (0, source.condition(state.condition))],
+    }.items():
+        np.testing.assert_array_equal(shown(page, 0, row), maps[0])
+        np.testing.assert_array_equal(shown(page, 1, row), maps[1])
+        np.testing.assert_allclose(shown(page, 2, row), maps[1] - maps[0])
+
+
+def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: Source) -> None:
+    first = page.inputs.row.pictures[0].figure
+    height, width = source.space
+    assert (first.y_range.start, first.y_range.end) == (height - 0.5, -0.5)
+    assert (first.x_range.start, first.x_range.end) == (-0.5, width - 0.5)
+    data = page.activations.row.pictures[0].figure.renderers[0].data_source.data
+    stride = height / source.sizes[page.state.layer][0]
+    assert data["dh"][0] == stride * source.sizes[page.state.layer][0]
+    assert data["y"][0] == source.store.offsets[page.state.layer][0] - 0.5, "the first row, at the low end of y"
+    for row in (page.inputs.row, page.activations.row):
+        assert {picture.figure.x_range for picture in row.pictures} == {first.x_range}
+        assert {picture.figure.y_range for picture in row.pictures} == {first.y_range}
+
+
+def test_the_card_tells_dice_and_confusion_of_the_sample(page: Page, source: Source) -> None:
+    sample, c = source.sample(page.state), source.condition(page.state.condition)
+    text = str(page.card.view.object)
+    dice = analysis.dice(source.store.confusion, applicable=source.store.applicable).values[sample]
+    for before, after in zip(dice[0], dice[c], strict=True):
+        assert f"<td>{before:.3f}</td><td>{after:.3f}</td>" in text
+    for count in source.store.confusion.values[sample, c].ravel():
+        assert f">{count}</td>" in text
+
+
+def test_another_volume_keeps_the_slice_where_it_can(page: Page, source: Source) -> None:
+    page.go(slice=source.slices(page.state.patient, page.state.frame)[-1])
+    last = page.state.slice
+    other = next(p for p in source.patients if p != page.state.patient)
+    page.go(patient=other)
+    slices = source.slices(other, page.state.frame)
+    assert page.state.slice == min(slices, key=lambda n: abs(n - last))
+    assert page.sidebar.slice.value == page.state.slice
+    assert page.sidebar.slice.options == slices
+
+
+def test_another_layer_shows_its_strongest_channel_and_the_sidebar_follows(page: Page, source: Source) -> None:
+    layer = other_layer(page)
+    page.go(layer=layer)
+    sample, c = source.sample(page.state), source.condition(page.state.condition)
+    assert page.state.channel == int(np.argmax(source.sample_mad(sample, c)[source.where[layer]]))
+    assert page.sidebar.layer.value == layer
+    assert page.sidebar.channel.value == page.state.channel
+    page.go(channel=999)
+    assert page.state.channel == source.channels[layer] - 1
+
+
+def test_widgets_change_the_state_once(page: Page) -> None:
+    told: list[str] = []
+    page.address.param.watch(lambda event: told.append(event.new), "value")
+    page.sidebar.target.value = "RV"
+    assert page.state.condition == "brightness(RV, 0.1)"
+    page.sidebar.strength.value = "0.5"
+    assert page.state.condition == "brightness(RV, 0.5)"
+    page.sidebar.sort.value = "brightness, control region"
+    assert page.state.condition == "brightness(RV, 0.5, control)"
+    assert len(told) == 3
+    assert told[-1].split(" ", 2)[1:] == ["push", page.state.query()]
+
+
+def test_keys_step_through_slices_and_channels_within_their_ends(page: Page, source: Source) -> None:
+    slices = source.slices(page.state.patient, page.state.frame)
+    page.key.value = "1 slice -99"
+    assert page.state.slice == slices[0]
+    page.key.value = "2 slice 1"
+    assert page.state.slice == slices[1]
+    page.key.value = "3 channel 99"
+    assert page.state.channel == source.channels[page.state.layer] - 1
+    assert page.address.value.split(" ")[1] == "keep", "every key is answered"
+
+
+def test_going_back_shows_what_was_shown(page: Page) -> None:
+    before = page.state
+    page.go(layer=other_layer(page))
+    assert page.state != before
+    page.visit.value = f"1 ?{before.query()}"
+    assert page.state == before
+    assert page.address.value.split(" ")[1] == "replace", "going back is no step to go back to"
+
+
+def test_a_condition_that_does_not_apply_is_said(page: Page, source: Source) -> None:
+    c = source.condition(LV)
+    sample = int(np.flatnonzero(~source.applicable[:, c])[0])
+    page.go(sample=sample)
+    assert "was not inferred here: the sample contains no LV" in page.inputs.row.head.object
+    assert np.isnan(shown(page, 1)).all()
+    assert np.isfinite(shown(page, 0)).all()
+
+
+def test_a_part_that_fails_leaves_the_others(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("no reason")
+
+    monkeypatch.setattr(page.card, "update", fail)
+    layer = other_layer(page)
+    page.go(layer=layer)
+    assert "SampleCard could not be shown" in page.notice.object
+    assert page.sidebar.layer.value == layer
+
+
+def test_damage_is_said_on_the_page(tiny_copy: Path) -> None:
+    source = Source(open_store(tiny_copy))
+    page = Page(source, LIGHT)
+    for shard in (tiny_copy / "layers" / "L01").rglob("*"):
+        if shard.is_file() and shard.stat().st_size > 10_000:
+            content = bytearray(shard.read_bytes())
+            content[:-4096:50] = bytes(len(content[:-4096:50]))
+            shard.write_bytes(content)
+    page.go(layer="L01", channel=0)
+    assert "is damaged" in page.activations.row.head.object
+    page.go(layer="L02")
+    assert "is damaged" not in page.activations.row.head.object
+
+
+# Stores that are not whole
+
+
+def test_statistics_alone_can_be_explored(tmp_path: Path, write_spec: Any, phantom_root: Path) -> None:
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    spec = write_spec(tmp_path, store__keep="statistics", store__path=tmp_path / "small.zarr")
+    page = Page(Source(Store(capture(load_spec(spec), cluster="inline", device="cpu").store)), LIGHT)
+    assert "are not in" in page.activations.row.head.object
+    assert "store.keep" in page.activations.row.head.object
+    assert np.isfinite(np.asarray(page.navigator.live.figure.renderers[0].data_source.data["image"][0])).any()
+
+
+def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: Path) -> None:
+    layout = Store(tiny_copy).layout
+    (tiny_copy / layout.reduced.chunk_key(0)).unlink()
+    store = Store(tiny_copy)
+    assert not store.reduced
+    page = Page(Source(store), LIGHT)
+    assert "actstore reduce" in page.navigator.head.object
+    assert np.isfinite(shown(page, 0)).all()
+
+
+def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
+    record = tiny_copy / Store(tiny_copy).layout.committed.chunk_key(3)
+    kept = record.read_bytes()
+    record.unlink()
+    sources = server.Sources(tiny_copy)
+    first = sources.get()
+    assert len(first.store.missing) == 1
+    assert sources.get() is first
+    record.write_bytes(kept)
+    assert sources.get() is not first
+    assert sources.get().store.missing == []
+
+
+# The server
+
+
+def test_an_empty_store_and_a_missing_one_are_refused_in_one_line(tiny_copy: Path, tmp_path: Path) -> None:
+    layout = Store(tiny_copy).layout
+    for block in range(layout.blocks):
+        (tiny_copy / layout.committed.chunk_key(block)).unlink()
+    for path, message in ((tiny_copy, "has no committed block yet"), (tmp_path / "no.zarr", "no.zarr")):
+        result = CliRunner().invoke(main, ["explore", str(path), "--no-open", "--port", "0"])
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_refused_in_one_line(tiny_store: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open", "--port", str(port)])
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port} cannot be listened on" in result.stderr
+    assert "choose another --port" in result.stderr
+
+
+def test_only_loopback_unless_asked_and_then_with_a_warning(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(server, "serve", lambda store, **options: asked.append(options))
+    plain = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open"])
+    assert plain.exit_code == 0
+    assert asked[0]["address"] == "127.0.0.1"
+    assert plain.stderr == ""
+    for address in ("0.0.0.0", "192.168.1.5"):
+        warned = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open", "--address", address])
+        assert "there is no login" in warned.stderr
+    for address in ("::1", "localhost", "127.0.0.2"):
+        assert CliRunner().invoke(main, ["explore", str(tiny_store), "--address", address]).stderr == ""
+
+
+def test_both_looks_know_the_same_names() -> None:
+    assert LIGHT.variables.keys() == DARK.variables.keys()
+    assert all(LIGHT.variables[name] != DARK.variables[name] for name in LIGHT.variables)
+
+
+def test_a_state_is_a_value(source: Source) -> None:
+    assert source.first_state() == State(**vars(source.first_state()))
