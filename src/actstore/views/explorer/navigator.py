@@ -154,7 +154,7 @@ class Navigator:
             fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
             backend="bokeh",
         )
-        return Live(overlay, look)
+        return Live(overlay)
 
     def _hover(self) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
