@@ -59,7 +59,7 @@ class Row:
         # Row 0 lies on top.
         ranges: dict[str, Any] = {"x_range": (-0.5, width - 0.5), "y_range": (height - 0.5, -0.5)}
         tools: dict[str, Any] = {"tools": "pan,wheel_zoom,reset", "active_scroll": "wheel_zoom"}
-        picture: Any = figure(**ranges, **tools, toolbar_location=None, min_border=0)
+        picture: Any = figure(**ranges, **tools, toolbar_location=None, min_border=0, sizing_mode="stretch_both")
         picture.axis.visible = False
         picture.grid.visible = False
         mapper = LinearColorMapper(palette=palette(cmap), nan_color=self.session.look.faint)
