@@ -16,8 +16,9 @@ from actstore.errors import ActstoreError
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.live import BLANK, Live, lines, palette
 from actstore.views.explorer.parts import Session, html
-from actstore.views.explorer.source import Floats, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
+from actstore.views.explorer.statistics import Floats
 from actstore.views.pixels import ON_INPUT, Place, border_paths
 from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, tint
 
