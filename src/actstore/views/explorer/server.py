@@ -85,10 +85,7 @@ def serve(
     """
     server, url = listen(location, port=port, address=address, origins=origins)
     ready(url)
-    try:
-        server.run_until_shutdown()
-    finally:
-        server.stop()
+    server.run_until_shutdown()
 
 
 def listen(

@@ -172,7 +172,12 @@ class Page:
         def button(label: str, make: Callable[[], BytesIO], suffix: str) -> pn.widgets.FileDownload:
             def named() -> BytesIO:
                 made.filename = downloads.filename(self._state, suffix)
-                return make()
+                try:
+                    return make()
+                except (ActstoreError, OSError) as error:
+                    self._say([one_line(error)])
+                    made.filename = "nothing.txt"
+                    return BytesIO(f"{one_line(error)}\n".encode())
 
             made = pn.widgets.FileDownload(
                 callback=named, label=label, filename=suffix, sizing_mode="stretch_width", margin=(0, 0, 4, 0)
