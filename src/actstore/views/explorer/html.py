@@ -14,8 +14,10 @@ def gradient(cmap: str) -> str:
     return ", ".join(process_cmap(cmap, 9, provider=None))
 
 
-def legend(title: str, cmap: str, limits: tuple[float, float]) -> Markup:
-    """A picture's title above its colour scale, with the values at its ends."""
+def legend(title: str, cmap: str, limits: tuple[float, float] | None) -> Markup:
+    """A picture's title above its colour scale, with the values at its ends; without scale where nothing is drawn."""
+    if limits is None:
+        return Markup('<div class="head"><b title="{0}">{0}</b></div>').format(title)
     low, high = (number(value) for value in limits)
     name = Markup('<b title="{0}">{0}</b>').format(title) if title else ""
     return Markup(
@@ -26,4 +28,4 @@ def legend(title: str, cmap: str, limits: tuple[float, float]) -> Markup:
 
 def number(value: float) -> str:
     """Three digits that matter, with a true minus sign."""
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value + 0.0:.3g}".replace("-", "−")

@@ -49,6 +49,8 @@ class Row:
         self.session = session
         self._cmaps = (cmap, cmap, DIVERGING)
         self.head = html()
+        #: Between which values each is coloured; None where nothing is drawn.
+        self.limits: tuple[Limits | None, ...] = (None, None, None)
         self.pictures = [self._picture(cmap) for cmap in self._cmaps]
         first = (like or self).pictures[0].figure
         for picture in self.pictures:
@@ -74,8 +76,8 @@ class Row:
     def show(self, values: Sequence[Floats], outlines: Sequence[tuple[Paths, Paths]], place: Place = ON_INPUT) -> None:
         """Draw three maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
         shared = self.session.state.scale == "shared"
-        self.limits = limits_of(values[0], values[1], shared=shared)
-        for picture, image, limits, (solid, dashed) in zip(self.pictures, values, self.limits, outlines, strict=True):
+        self.limits = all_limits = limits_of(values[0], values[1], shared=shared)
+        for picture, image, limits, (solid, dashed) in zip(self.pictures, values, all_limits, outlines, strict=True):
             picture.put_image(0, image, limits, place)
             picture.put_lines(1, solid)
             picture.put_lines(2, dashed)
@@ -83,6 +85,7 @@ class Row:
     def clear(self) -> None:
         """Nothing to draw."""
         self.show([BLANK] * 3, [([], [])] * 3)
+        self.limits = (None, None, None)
 
     def told(self, titles: Sequence[str], message: str = "") -> None:
         """Write the heads: a title and a colour scale each, and a message on what cannot be shown."""
