@@ -228,7 +228,7 @@ class MadFigure:
         known = np.isfinite(own.low)
         along, band = x[known], np.concatenate([own.low[known], own.high[known][::-1]])
         told = {"layer": self._layers, "median": own.median, "low": own.low, "high": own.high}
-        self.live.put(0, left=[at - 0.5], right=[at + 0.5])
+        self.live.put(0, x0=[at - 0.5], x1=[at + 0.5])
         self.live.put(1, x=np.concatenate([along, along[::-1]]), y=band)
         for number, values in ((2, everyone), (3, own.median), (4, sample)):
             self.live.put(number, x=x, y=values)
