@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,12 @@ from actstore import analysis
 from actstore.cli import main
 from actstore.store import Store, open_store
 from actstore.views.explorer import server
+from actstore.views.explorer.kept import Kept
 from actstore.views.explorer.look import DARK, LIGHT
 from actstore.views.explorer.navigator import values_of
 from actstore.views.explorer.pictures import limits_of
 from actstore.views.explorer.session import Page
-from actstore.views.explorer.source import Kept, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State, read
 
 #: Panel's tables set a column in place, which pandas 3 asks them not to.
@@ -435,3 +440,19 @@ def test_both_looks_know_the_same_names() -> None:
 
 def test_a_state_is_a_value(source: Source) -> None:
     assert source.first_state() == State(**vars(source.first_state()))
+
+
+def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
+    command = [sys.executable, "-c", "from actstore.cli import main; main()", "explore", str(tiny_store)]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--no-open"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[0]
+        with urllib.request.urlopen(url, timeout=60) as page:
+            text = page.read().decode()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert "<title>tiny.zarr · actstore</title>" in text
+    assert process.returncode == 0
+    assert errors == ""

@@ -16,7 +16,8 @@ from actstore.views.explorer.look import Look
 from actstore.views.explorer.mosaic import Mosaic, Tile
 from actstore.views.explorer.parts import Redraw, Session, again, drawn, pane
 from actstore.views.explorer.plots import tapped
-from actstore.views.explorer.source import TOP, Floats, Source
+from actstore.views.explorer.source import Source
+from actstore.views.explorer.statistics import TOP, Floats
 from actstore.views.explorer.strips import Strips
 from actstore.views.theme import class_colours
 

@@ -14,8 +14,8 @@ from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.cohort_figures import PITCH, CaseFigure, DiceFigure, MadFigure, listen
 from actstore.views.explorer.cohort_table import SampleTable
 from actstore.views.explorer.parts import Session
-from actstore.views.explorer.source import Bools
 from actstore.views.explorer.state import DiceBox, MadRange
+from actstore.views.explorer.statistics import Bools
 from actstore.views.theme import class_colours
 
 
@@ -80,13 +80,14 @@ class Cohort:
             self._source.need_statistics()
         except StoreError as error:
             mad = pn.pane.HTML(escape(str(error)), styles={"color": self._session.look.soft})
+        wide = {"sizing_mode": "stretch_width", "margin": 0}
         line = pn.Row(self._words, self._clear, styles={"flex": "1 1 100%"}, margin=0)
         return pn.FlexBox(
             line,
             pn.Row(self._dice.live.view, margin=0, styles={"overflow-x": "auto", "max-width": "100%"}),
-            mad,
-            self._cases.live.view,
-            self._table.view,
+            pn.Column(mad, styles={"flex": "1 1 300px", "min-width": "300px"}, **wide),
+            pn.Column(self._cases.live.view, styles={"flex": "1 1 190px", "min-width": "190px"}, **wide),
+            pn.Column(self._table.view, styles={"flex": "3 1 480px", "min-width": "480px"}, **wide),
             sizing_mode="stretch_width",
             flex_wrap="wrap",
             align_items="flex-start",

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import holoviews as hv
 import numpy as np
 import pandas as pd
-from bokeh.models import BoxSelectTool, CustomJSHover, HoverTool
-from bokeh.transform import linear_cmap
+from bokeh.models import BoxSelectTool, ColumnDataSource, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
+from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from actstore.views.explorer.cohort_numbers import Spread, drawn_others
 from actstore.views.explorer.live import Live
 from actstore.views.explorer.look import Look
-from actstore.views.explorer.source import Bools, Floats
+from actstore.views.explorer.statistics import Bools, Floats
 
 #: Pixels of the screen: a square plot of Dice; height of the other figures.
 SQUARE = 150
@@ -26,8 +25,7 @@ PITCH = 1.28
 #: x0, y0, x1, y1 in units of the axes.
 Box = tuple[float, float, float, float]
 _ENDS = ["x0", "y0", "x1", "y1"]
-_FONTS = {"title": "12px", "labels": "11px", "xticks": "10px", "yticks": "10px", "legend": "10px"}
-_NOWHERE = [(np.nan, np.nan)] * 2
+_MARGIN = (0, 4)
 
 
 class DiceFigure:
@@ -44,33 +42,28 @@ class DiceFigure:
     def __init__(self, colours: Mapping[str, str], names: Mapping[str, Sequence[str]], look: Look) -> None:
         self._left = np.arange(len(colours)) * PITCH
         x, y = (-0.05, self._left[-1] + 1.05), (-0.05, 1.2)
-        behind = hv.Rectangles([(at, 0, at + 1, 1) for at in self._left], _ENDS)
-        titles = hv.Labels([(at, 1.06, name) for at, name in zip(self._left, colours, strict=True)], ["x", "y"], "text")
-        diagonals = np.concatenate([[(at, 0), (at + 1, 1), (np.nan, np.nan)] for at in self._left])
-        dots, ring = (hv.Points(_NOWHERE, ["x", "y"]) for _ in range(2))
-        self.live = _live(
-            [
-                behind.opts(fill_color=look.page, line_color=None, backend="bokeh"),
-                titles.opts(**_text(look), text_baseline="bottom", text_font_style="bold", backend="bokeh"),
-                _dashed(diagonals, look),
-                _dashed(_NOWHERE, look),
-                dots.opts(line_alpha=0, tools=[_dice_hover(names)], backend="bokeh"),
-                ring.opts(color=None, line_color=look.ink, size=11, line_width=2, backend="bokeh"),
-            ],
-            look,
-            None,
+        plot = _figure(
+            height=None,
             frame_width=round(SQUARE * (x[1] - x[0])),
             frame_height=round(SQUARE * (y[1] - y[0])),
-            xlim=x,
-            ylim=y,
-            xticks=[(float(at + part), f"{part:g}") for at in self._left for part in (0, 0.5, 1)],
-            yticks=[0, 0.5, 1],
-            xlabel="Dice, original",
-            ylabel="Dice, perturbed",
+            x_range=x,
+            y_range=y,
+            x_axis_label="Dice, original",
+            y_axis_label="Dice, perturbed",
         )
-        palette = [look.neutral, *colours.values()]
-        fill = linear_cmap("colour", palette, -1.5, len(colours) - 0.5)
-        self.live.figure.renderers[4].glyph.update(fill_color=fill, fill_alpha="alpha", size="size")
+        parts = (0, 0.5, 1)
+        _ticks(plot.xaxis[0], {float(at + part): f"{part:g}" for at in self._left for part in parts})
+        _ticks(plot.yaxis[0], {part: f"{part:g}" for part in parts})
+        plot.quad(self._left, self._left + 1, 1, 0, fill_color=look.page, line_color=None)
+        plot.text(self._left, 1.06, list(colours), **_text(look), text_baseline="bottom", text_font_style="bold")
+        plot.segment(self._left, 0, self._left + 1, 1, **_dashed(look))
+        plot.line([], [], **_dashed(look))
+        mapper = LinearColorMapper(palette=[look.neutral, *colours.values()], low=-1.5, high=len(colours) - 0.5)
+        fill = {"field": "colour", "transform": mapper}
+        dots = plot.scatter("x", "y", size="size", fill_color=fill, fill_alpha="alpha", line_color=None, source=_none())
+        plot.scatter([], [], size=11, fill_color=None, line_color=look.ink, line_width=2)
+        plot.add_tools(_dice_hover(names, dots))
+        self.live = Live(plot, sizing_mode=None, margin=_MARGIN)
 
     def show(
         self, told: Mapping[str, NDArray[np.int32]], original: Floats, perturbed: Floats, chosen: Bools, title: str
@@ -115,34 +108,19 @@ class CaseFigure:
     """A bar a kind of failure, from top to bottom: samples of the condition pale, those of the subset in colour."""
 
     def __init__(self, look: Look) -> None:
-        tips = [("case", "@case"), ("samples", "@samples"), ("in the subset", "@chosen")]
+        plot = _figure(x_range=(0, 1), y_range=(3.5, -0.5), x_axis_label="samples")
+        plot.yaxis.visible = False
         bars = [
-            hv.Rectangles([(0, 0, 0, 0)], _ENDS).opts(
-                fill_color=look.faint,
-                fill_alpha=alpha,
-                line_color=None,
-                tools=["hover"],
-                hover_tooltips=tips,
-                backend="bokeh",
+            plot.quad(
+                "left", "right", "top", "bottom", fill_color=look.faint, fill_alpha=a, line_color=None, source=_none()
             )
-            for alpha in (1, 0.6)
+            for a in (1, 0.6)
         ]
-        texts = hv.Labels([(0, 0, "")], ["x", "y"], "text")
-        self.live = _live(
-            [
-                *bars,
-                texts.opts(**_text(look), text_baseline="middle", backend="bokeh"),
-                _dashed(_NOWHERE, look),
-            ],
-            look,
-            190,
-            xlim=(0, 1),
-            ylim=(-0.5, 3.5),
-            yaxis=None,
-            invert_yaxis=True,
-            xlabel="samples",
-            ylabel="",
-        )
+        plot.text("x", "y", "text", **_text(look), text_baseline="middle", source=_none())
+        plot.line([], [], **_dashed(look))
+        tips = [("case", "@case"), ("samples", "@samples"), ("in the subset", "@chosen")]
+        plot.add_tools(HoverTool(tooltips=tips, renderers=bars))
+        self.live = Live(plot, sizing_mode="stretch_width", margin=_MARGIN)
 
     def show(self, counts: pd.DataFrame, title: str, selected: str, colour: str) -> None:
         """Draw the bars.
@@ -159,8 +137,8 @@ class CaseFigure:
             told = {name: counts[name].to_numpy() for name in ("case", "samples", "chosen")}
             edges = {"left": row * 0, "right": counts[column].to_numpy(float), "bottom": row - 0.42, "top": row + 0.42}
             self.live.put(number, **edges, **told)
-        figure = self.live.figure
-        figure.renderers[1].glyph.fill_color = colour
+        plot = self.live.figure
+        plot.renderers[1].glyph.fill_color = colour
         most = float(counts["samples"].max()) if len(counts) else 1.0
         numbers = zip(names, counts["chosen"], counts["samples"], strict=True)
         texts = [f"{name}  {n}" if n == of else f"{name}  {n} of {of}" for name, n, of in numbers]
@@ -170,9 +148,9 @@ class CaseFigure:
             at = names.index(selected)
             box = (0.0, at - 0.42, float(counts["samples"][at]), at + 0.42)
         self.live.put(3, **_outline(box))
-        figure.x_range.end = most
-        figure.y_range.start = max(len(counts), 4) - 0.5
-        figure.title.text = title
+        plot.x_range.end = most
+        plot.y_range.start = max(len(counts), 4) - 0.5
+        plot.title.text = title
 
 
 class MadFigure:
@@ -180,32 +158,23 @@ class MadFigure:
 
     def __init__(self, layers: Sequence[str], look: Look) -> None:
         self._layers = list(layers)
+        plot = _figure(x_range=(-0.5, len(layers) - 0.5), y_range=(0, 1), x_axis_label="layer", y_axis_label="MAD")
+        step = -(-len(layers) // 12)
+        _ticks(plot.xaxis[0], {i: name for i, name in enumerate(layers) if i % step == 0})
+        plot.vstrip([], [], fill_color=look.faint, fill_alpha=0.8, line_color=None)
+        plot.patch([], [], fill_alpha=0.22, line_color=None)
+        plot.line([], [], legend_label="all", line_color=look.soft, line_dash="dashed", line_width=1.5)
+        plot.line([], [], legend_label="subset", line_width=2)
+        plot.line([], [], legend_label="this sample", line_color=look.ink, line_width=1.2)
+        points = plot.scatter([], [], size=5)
+        plot.line([], [], **_dashed(look))
+        plot.legend[0].update(
+            location="top_left", spacing=-4, padding=2, margin=2, glyph_width=16, label_text_font_size="10px"
+        )
         tips = [("layer", "@layer"), ("median", "@median{0.0000}"), ("quartiles", "@low{0.0000} – @high{0.0000}")]
         tips += [("median of all", "@all{0.0000}"), ("this sample", "@this{0.0000}")]
-        band = hv.Area(([0, 1], [0, 0], [0, 0]), "x", ["y", "y2"])
-        points = hv.Points(_NOWHERE, ["x", "y"])
-        step = -(-len(layers) // 12)
-        self.live = _live(
-            [
-                hv.VSpans([(0, 0)]).opts(color=look.faint, alpha=0.8, line_alpha=0, backend="bokeh"),
-                band.opts(fill_alpha=0.22, line_alpha=0, backend="bokeh"),
-                _line("all", color=look.soft, line_dash="dashed", line_width=1.5),
-                _line("subset", line_width=2),
-                _line("this sample", color=look.ink, line_width=1.2),
-                points.opts(size=5, tools=["hover"], hover_tooltips=tips, backend="bokeh"),
-                _dashed(_NOWHERE, look),
-            ],
-            look,
-            300,
-            xlim=(-0.5, len(layers) - 0.5),
-            ylim=(0, 1),
-            xticks=[(i, name) for i, name in enumerate(layers) if i % step == 0],
-            xlabel="layer",
-            ylabel="MAD",
-            show_legend=True,
-            legend_position="top_left",
-            legend_opts={"spacing": -4, "padding": 2, "margin": 2, "glyph_width": 16},
-        )
+        plot.add_tools(HoverTool(tooltips=tips, renderers=[points]))
+        self.live = Live(plot, sizing_mode="stretch_width", margin=_MARGIN)
 
     def show(
         self, own: Spread, everyone: Floats, sample: Floats, *, title: str, shown: str, box: Box | None, colour: str
@@ -234,35 +203,35 @@ class MadFigure:
             self.live.put(number, x=x, y=values)
         self.live.put(5, x=x, y=own.median, **told, all=everyone, this=sample)
         self.live.put(6, **_outline(box))
-        figure = self.live.figure
-        figure.renderers[1].glyph.fill_color = colour
-        figure.renderers[3].glyph.line_color = colour
-        figure.renderers[5].glyph.update(fill_color=colour, line_color=colour)
+        plot = self.live.figure
+        plot.renderers[1].glyph.fill_color = colour
+        plot.renderers[3].glyph.line_color = colour
+        plot.renderers[5].glyph.update(fill_color=colour, line_color=colour)
         tops = np.concatenate([own.high, everyone, sample, [box[3] if box else np.nan]])
-        figure.y_range.end = (float(np.nanmax(tops, initial=0)) or 1.0) * 1.06
-        figure.title.text = title
+        plot.y_range.end = (float(np.nanmax(tops, initial=0)) or 1.0) * 1.06
+        plot.title.text = title
 
 
 def listen(
-    figure: Any, tap: Callable[[float, float], None], box: Callable[[float, float, float, float], None] | None = None
+    plot: Any, tap: Callable[[float, float], None], box: Callable[[float, float, float, float], None] | None = None
 ) -> None:
     """Tell ``tap`` the places inside the axes that are tapped, and ``box`` the boxes that are drawn: x0, y0, x1, y1."""
 
     def tapped(event: Any) -> None:
-        ends = [sorted((along.start, along.end)) for along in (figure.x_range, figure.y_range)]
+        ends = [sorted((along.start, along.end)) for along in (plot.x_range, plot.y_range)]
         if all(low <= at <= high for at, (low, high) in zip((event.x, event.y), ends, strict=True)):
             tap(event.x, event.y)
 
-    figure.on_event("tap", tapped)
+    plot.on_event("tap", tapped)
     if box is not None:
         # Without renderers the browser selects and fades no dots by itself.
         tool = BoxSelectTool(renderers=[])
-        figure.add_tools(tool)
-        figure.toolbar.active_drag = tool
-        figure.on_event("selectiongeometry", lambda event: box(*(event.geometry[name] for name in _ENDS)))
+        plot.add_tools(tool)
+        plot.toolbar.active_drag = tool
+        plot.on_event("selectiongeometry", lambda event: box(*(event.geometry[name] for name in _ENDS)))
 
 
-def _dice_hover(names: Mapping[str, Sequence[str]]) -> HoverTool:
+def _dice_hover(names: Mapping[str, Sequence[str]], dots: Any) -> HoverTool:
     """Numbers travel faster than names; these the browser gets once."""
     tips = [("patient", "@patient{custom}"), ("frame", "@frame"), ("slice", "@slice"), ("case", "@case{custom}")]
     tips += [("Dice original", "@original{0.000}"), ("Dice perturbed", "@y{0.000}")]
@@ -270,20 +239,24 @@ def _dice_hover(names: Mapping[str, Sequence[str]]) -> HoverTool:
         f"@{name}": CustomJSHover(args={"names": list(known)}, code="return names[value] ?? ''")
         for name, known in names.items()
     }
-    return HoverTool(tooltips=tips, formatters=read)
+    return HoverTool(tooltips=tips, formatters=read, renderers=[dots])
 
 
 def _text(look: Look) -> dict[str, Any]:
     return {"text_align": "left", "text_color": look.ink, "text_font_size": "11px"}
 
 
-def _line(label: str, **style: Any) -> hv.Curve:
-    return hv.Curve(_NOWHERE, "x", "y", label=label).opts(**style, backend="bokeh")
+def _dashed(look: Look) -> dict[str, Any]:
+    return {"line_color": look.soft, "line_width": 1.3, "line_dash": "dashed"}
 
 
-def _dashed(points: Any, look: Look) -> hv.Curve:
-    """Bokeh dashes lines, not rectangles."""
-    return hv.Curve(points, "x", "y").opts(color=look.soft, line_width=1.3, line_dash="dashed", backend="bokeh")
+def _none() -> ColumnDataSource:
+    """What a glyph is drawn with whose columns come later."""
+    return ColumnDataSource({})
+
+
+def _ticks(axis: Any, labels: dict[float, str]) -> None:
+    axis.update(ticker=FixedTicker(ticks=list(labels)), major_label_overrides=labels)
 
 
 def _outline(box: Box | None) -> dict[str, list[float]]:
@@ -294,22 +267,12 @@ def _outline(box: Box | None) -> dict[str, list[float]]:
     return {"x": [x0, x1, x1, x0, x0], "y": [y0, y0, y1, y1, y0]}
 
 
-def _live(elements: Sequence[Any], look: Look, width: int | None, **options: Any) -> Live:
-    """A figure without tools of its own, ``width`` pixels wide or more; as wide as its frame for None."""
-    plain: dict[str, Any] = {
-        "title": " ",
-        "show_legend": False,
-        "show_grid": False,
-        "axiswise": True,
-        "framewise": True,
-        "shared_axes": False,
-        "default_tools": [],
-        "toolbar": None,
-        "fontsize": _FONTS,
-    }
-    place: dict[str, Any] = {"sizing_mode": None}
-    if width:
-        plain |= {"height": HEIGHT, "min_width": width, "responsive": True}
-        place = {"sizing_mode": "stretch_width", "styles": {"flex": f"1 1 {width}px", "min-width": f"{width}px"}}
-    overlay = hv.Overlay(list(elements)).opts(**plain | options, backend="bokeh")
-    return Live(overlay, look, margin=(0, 4), **place)
+def _figure(**options: Any) -> Any:
+    """A figure without tools of its own."""
+    plain: dict[str, Any] = {"tools": "", "toolbar_location": None, "title": " ", "height": HEIGHT}
+    plot: Any = figure(**plain | options)
+    plot.grid.visible = False
+    plot.title.text_font_size = "12px"
+    plot.axis.axis_label_text_font_size = "11px"
+    plot.axis.major_label_text_font_size = "10px"
+    return plot

@@ -37,7 +37,6 @@ class SampleTable:
             height=HEIGHT,
             sizing_mode="stretch_width",
             stylesheets=[_STYLE.format(**look.variables)],
-            styles={"flex": "3 1 480px", "min-width": "480px"},
             margin=(0, 6),
         )
         self.view.on_click(lambda event: clicked(int(self.view.value.index[event.row])))

@@ -25,8 +25,9 @@ from actstore.views.explorer.parts import Part, Session, Tab, html, style
 from actstore.views.explorer.pictures import Activations, Inputs
 from actstore.views.explorer.provenance import Provenance
 from actstore.views.explorer.sidebar import Sidebar
-from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State, read
+from actstore.views.explorer.statistics import Bools
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,12 @@ class Page:
         def button(label: str, make: Callable[[], BytesIO], suffix: str) -> pn.widgets.FileDownload:
             def named() -> BytesIO:
                 made.filename = downloads.filename(self._state, suffix)
-                return make()
+                try:
+                    return make()
+                except (ActstoreError, OSError) as error:
+                    self._say([one_line(error)])
+                    made.filename = "nothing.txt"
+                    return BytesIO(f"{one_line(error)}\n".encode())
 
             made = pn.widgets.FileDownload(
                 callback=named, label=label, filename=suffix, sizing_mode="stretch_width", margin=(0, 0, 4, 0)
