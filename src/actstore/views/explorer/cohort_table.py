@@ -31,7 +31,7 @@ class SampleTable:
             page_size=ROWS,
             selectable=1,
             formatters=dict.fromkeys(("original", "perturbed", "change"), number),
-            widths={"patient": 84, "frame": 56, "slice": 52, "original": 76, "perturbed": 76, "change": 70},
+            widths={"patient": 84, "frame": 64, "slice": 52, "original": 76, "perturbed": 92, "change": 70},
             layout="fit_columns",
             theme="simple",
             height=HEIGHT,
@@ -82,8 +82,9 @@ _STYLE = """
 .tabulator .tabulator-footer, .tabulator .tabulator-tableholder .tabulator-table, .tabulator-row
 {{ background: {card} !important; color: {ink} !important; border-color: {faint} !important; font-size: 12px; }}
 .tabulator-row .tabulator-cell {{ border-color: {faint} !important; }}
-.tabulator .tabulator-footer .tabulator-page {{ background: {card}; color: {ink}; border-color: {neutral}; }}
-.tabulator .tabulator-footer .tabulator-page.active {{ color: {accent}; font-weight: bold; }}
+.tabulator .tabulator-footer .tabulator-page
+{{ background: {card} !important; color: {ink} !important; border-color: {neutral} !important; }}
+.tabulator .tabulator-footer .tabulator-page.active {{ color: {accent} !important; font-weight: bold; }}
 .tabulator-row:hover {{ background: {faint} !important; cursor: pointer; }}
 .tabulator-row.tabulator-selected {{ background: {faint} !important; box-shadow: inset 3px 0 {accent}; }}
 """
