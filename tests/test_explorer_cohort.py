@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import holoviews as hv
 import numpy as np
 import pandas as pd
 import panel as pn
 import pytest
 from bokeh.document import Document
+from bokeh.events import SelectionGeometry, Tap
 from bokeh.models import BoxSelectTool, Plot
 
 import actstore
@@ -33,9 +33,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame
 class Session:
     """Does what a page does, and keeps what its part asked for."""
 
-    def __init__(self, source: Source, condition: str = LV, look: Look = LIGHT) -> None:
+    def __init__(self, source: Source, look: Look = LIGHT, sample: int | None = None) -> None:
         self.source, self.look = source, look
-        self.state = source.first_state(condition)
+        self.state = source.first_state(LV)
+        if sample is not None:
+            self.state = replace(self.state, **source.at(sample))
         self.subset = source.subset(self.state)
         self.asked: list[dict[str, Any]] = []
         self.works: list[tuple[Callable[..., Any], Callable[[Any], None], str]] = []
@@ -59,18 +61,32 @@ class Session:
         work, done, _ = self.works.pop()
         done(work(lambda n, of: None))
 
-    def figure(self, number: int) -> Any:
-        return self.part._figures[number]
+    def plot(self, name: str) -> Any:
+        return getattr(self.part, name).live.figure
 
-    def shown(self, number: int) -> hv.Overlay:
-        return self.figure(number).shown.callback.callable(0)
+    def columns(self, name: str, glyph: int) -> dict[str, Any]:
+        """What a glyph of a figure was given to draw."""
+        return dict(self.plot(name).renderers[glyph].data_source.data)
+
+    def tap(self, name: str, x: float, y: float) -> None:
+        plot = self.plot(name)
+        plot._trigger_event(Tap(plot, x=x, y=y))
+
+    def box(self, name: str, x0: float, y0: float, x1: float, y1: float) -> None:
+        plot = self.plot(name)
+        geometry = {"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1}
+        plot._trigger_event(SelectionGeometry(plot, geometry=geometry, final=True))
 
     @property
     def table(self) -> pn.widgets.Tabulator:
-        return self.part._table
+        return self.part._table.view
 
 
-DICE, CASES, MAD = range(3)
+DICE, CASES, MAD = "_dice", "_cases", "_mad"
+#: Numbers of glyphs in their figures.
+BOX, DOTS, RING = 3, 4, 5
+BAR, CHOSEN = 0, 1
+POINTS = 5
 
 
 @pytest.fixture(scope="module")
@@ -107,26 +123,29 @@ def truth(source: Source) -> pd.DataFrame:
     return frame[applies]
 
 
-def dots(session: Session) -> tuple[hv.Points, hv.Points, hv.Points]:
-    others, own, ring = (element for element in session.shown(DICE) if isinstance(element, hv.Points))
-    return others, own, ring
+def dots(session: Session, k: int | None = None) -> pd.DataFrame:
+    """Dots of the samples in the subset, or those of one class; and of -1, of the others."""
+    found = pd.DataFrame(session.columns(DICE, DOTS))
+    return found[found["colour"] >= 0] if k is None else found[found["colour"] == k]
 
 
 def test_dice_lies_where_the_store_says(session: Session, truth: pd.DataFrame) -> None:
-    others, own, ring = dots(session)
-    assert len(others) == 0
+    assert dots(session, -1).empty
     for k, name in enumerate(("RV", "MYO", "LV")):
-        at = own.dimension_values("class") == k
-        np.testing.assert_allclose(own.dimension_values("x")[at] - k * PITCH, truth[f"original {name}"])
-        np.testing.assert_allclose(own.dimension_values("perturbed")[at], truth[f"perturbed {name}"])
+        own = dots(session, k)
+        np.testing.assert_allclose(own["x"] - k * PITCH, truth[f"original {name}"], atol=1e-6)
+        np.testing.assert_allclose(own["y"], truth[f"perturbed {name}"], atol=1e-6)
+        for told, names in (("patient", session.source.patients), ("case", session.source.case_names)):
+            expected = truth["case"] if told == "case" else session.source.samples[told][truth.index]
+            assert [names[n] for n in own[told]] == expected.tolist()
     now = session.source.sample(session.state)
     expected = [truth[f"perturbed {name}"][now] for name in ("RV", "MYO", "LV")]
-    np.testing.assert_allclose(ring.dimension_values(1), expected)
+    np.testing.assert_allclose(session.columns(DICE, RING)["y"], expected)
 
 
 def test_a_box_narrows_the_page_to_what_lies_inside(session: Session, truth: pd.DataFrame) -> None:
     low = float(truth["perturbed RV"].median())
-    session.figure(DICE).boxes.event(bounds=(-0.2, low, 1.06, 1.3))
+    session.box(DICE, -0.2, low, 1.06, 1.3)
     (asked,) = session.asked
     box = asked["dice"]
     assert (box.class_name, box.left, box.right, box.high) == ("RV", 0.0, 1.0, 1.0)
@@ -134,18 +153,17 @@ def test_a_box_narrows_the_page_to_what_lies_inside(session: Session, truth: pd.
     inside = truth.index[truth["perturbed RV"] >= box.low]
     assert 0 < len(inside) < len(truth)
     assert list(np.flatnonzero(session.subset)) == list(inside)
-    others, own, _ = dots(session)
-    assert (len(own), len(others)) == (3 * len(inside), 3 * (len(truth) - len(inside)))
+    assert (len(dots(session)), len(dots(session, -1))) == (3 * len(inside), 3 * (len(truth) - len(inside)))
     assert sorted(session.table.value.index) == list(inside)
     link, messages = read(session.state.query(), session.source)
     assert not messages
     assert np.array_equal(session.source.subset(link), session.subset)
-    corners = next(e for e in session.shown(DICE) if isinstance(e, hv.Curve)).array()[-5:]
-    np.testing.assert_allclose([corners.min(axis=0), corners.max(axis=0)], [(0, box.low), (1, 1)])
+    x, y = (session.columns(DICE, BOX)[name] for name in "xy")
+    assert (min(x), min(y), max(x), max(y)) == (0, box.low, 1, 1)
 
 
 def test_a_box_in_another_square_is_of_its_class(session: Session) -> None:
-    session.figure(DICE).boxes.event(bounds=(2 * PITCH + 0.25, 0.125, 2 * PITCH + 0.75, 0.5))
+    session.box(DICE, 2 * PITCH + 0.25, 0.125, 2 * PITCH + 0.75, 0.5)
     name, left, right, low, high = session.asked[0]["dice"]
     assert (name, low, high) == ("LV", 0.125, 0.5)
     assert (left, right) == (pytest.approx(0.25, abs=2e-4), pytest.approx(0.75, abs=2e-4))
@@ -156,26 +174,24 @@ def test_a_box_in_another_square_is_of_its_class(session: Session) -> None:
 def test_a_tap_shows_the_nearest_sample_of_the_condition(session: Session, truth: pd.DataFrame) -> None:
     x, y = 0.4, 0.6
     distance = np.hypot(truth["original MYO"] - x, truth["perturbed MYO"] - y)
-    session.figure(DICE).taps.event(x=PITCH + x, y=y)
+    session.tap(DICE, PITCH + x, y)
     assert session.asked == [{"sample": int(distance.idxmin())}]
-    session.figure(DICE).taps.event(x=None, y=0.3)
+    session.tap(DICE, -0.1, 0.3)
     assert len(session.asked) == 1
 
 
 def test_cases_are_counted_and_tapped(session: Session, truth: pd.DataFrame) -> None:
     counts = truth["case"].value_counts()
-    bars = next(e for e in session.shown(CASES) if isinstance(e, hv.Rectangles))
-    found = dict(zip(bars.dimension_values("case"), bars.dimension_values("samples"), strict=True))
-    assert found == counts.to_dict()
-    first = str(bars.dimension_values("case")[0])
-    session.figure(CASES).taps.event(x=1.0, y=0.2)
+    bars = session.columns(CASES, BAR)
+    assert dict(zip(bars["case"], bars["right"], strict=True)) == counts.to_dict()
+    first = str(bars["case"][0])
+    session.tap(CASES, 1.0, 0.2)
     assert session.state.case == first
     assert list(np.flatnonzero(session.subset)) == list(truth.index[truth["case"] == first])
-    chosen = [e for e in session.shown(CASES) if isinstance(e, hv.Rectangles)][1]
-    assert list(chosen.dimension_values("case")) == [first]
-    session.figure(CASES).taps.event(x=1.0, y=0.2)
+    assert list(session.columns(CASES, CHOSEN)["right"]) == [counts[first]] + [0] * (len(counts) - 1)
+    session.tap(CASES, 1.0, 0.2)
     assert session.asked == [{"case": first}, {"case": ""}]
-    session.figure(CASES).taps.event(x=1.0, y=3.4 + len(counts))
+    session.tap(CASES, 1.0, 3.4 + len(counts))
     assert len(session.asked) == 2
 
 
@@ -194,8 +210,8 @@ def test_mad_by_layer_is_of_the_subset_and_of_all(session: Session, truth: pd.Da
     session.go(dice=DiceBox("RV", 0.0, 1.0, 0.0, float(truth["perturbed RV"].median())))
     own = means[session.subset[truth.index]]
     assert 0 < len(own) < len(means)
-    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
-    assert list(points.dimension_values("layer")) == list(means.columns)
+    points = session.columns(MAD, POINTS)
+    assert list(points["layer"]) == list(means.columns)
     for name, expected in (
         ("median", own.median()),
         ("low", own.quantile(0.25)),
@@ -203,17 +219,17 @@ def test_mad_by_layer_is_of_the_subset_and_of_all(session: Session, truth: pd.Da
         ("all", means.median()),
         ("this", means.loc[session.source.sample(session.state)]),
     ):
-        np.testing.assert_allclose(points.dimension_values(name), expected, rtol=1e-4)
+        np.testing.assert_allclose(points[name], expected, rtol=1e-4)
 
 
 def test_a_box_and_a_tap_on_mad(session: Session, truth: pd.DataFrame) -> None:
     means = layer_means(session.source).loc[truth.index]
     layer = means.columns[-1]
     at, low = len(means.columns) - 1, float(means[layer].median())
-    session.figure(MAD).boxes.event(bounds=(at - 0.3, low, at + 2.0, 1e6))
+    session.box(MAD, at - 0.3, low, at + 2.0, 1e6)
     assert session.asked[0]["mad"] == MadRange(layer, *numbers.outwards(low, 1e6))
     assert list(np.flatnonzero(session.subset)) == list(means.index[means[layer] >= session.state.mad.low])
-    session.figure(MAD).taps.event(x=1.2, y=0.0)
+    session.tap(MAD, 1.2, 0.0)
     assert session.asked[1] == {"layer": means.columns[1]}
 
 
@@ -221,21 +237,21 @@ def test_mad_waits_for_the_statistics(fresh: Source) -> None:
     # Whether a first state has to read them is the source's matter.
     fresh._scores.clear()
     session = Session(fresh)
-    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
-    assert np.isnan(points.dimension_values("median").astype(float)).all()
+    points = session.columns(MAD, POINTS)
+    assert np.isnan(points["median"]).all()
     session.part.update()
     ((_, _, what),) = session.works
     assert what == f"statistics of {LV}"
     session.work()
-    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
-    assert np.isfinite(points.dimension_values("median")).all()
+    points = session.columns(MAD, POINTS)
+    assert np.isfinite(points["median"]).all()
 
 
 def test_without_statistics_there_is_a_message(fresh: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(fresh.store), "reduced", False)
     session = Session(fresh)
     assert not session.works
-    assert len(session.part._figures) == 2
+    assert len(list(session.document.select({"type": Plot}))) == 2
     texts = [pane.object for pane in session.part.view.select(pn.pane.HTML)]
     assert any("run `actstore reduce" in text for text in texts)
 
@@ -259,16 +275,35 @@ def test_the_table_has_the_worst_first_and_shows_what_is_clicked(session: Sessio
     assert session.asked[-1] == {"sample": int(value.index[0])}
 
 
-def test_only_what_changed_is_drawn_again(session: Session) -> None:
-    drawn = []
-    for number in (DICE, CASES, MAD):
-        session.figure(number)._redraw.add_subscriber(lambda serial, number=number: drawn.append(number))
+def test_only_what_changed_is_sent(session: Session) -> None:
+    figures = {name: list(session.plot(name).renderers) for name in (DICE, CASES, MAD)}
+    given = {}
+
+    def changed() -> set[str]:
+        now = {(name, i): r.data_source.data for name, of in figures.items() for i, r in enumerate(of)}
+        found = {f"{name} {i}" for (name, i), data in now.items() if given.get((name, i)) is not data}
+        given.update(now)
+        return found
+
+    changed()
     session.go(channel=1)
-    assert drawn == []
+    assert changed() == set()
     session.go(layer=list(session.source.channels)[-1])
-    assert drawn == [MAD]
+    assert {name.split()[0] for name in changed()} == {MAD}
     session.go(sample=int(np.flatnonzero(session.subset)[0]))
-    assert drawn == [MAD, DICE, MAD]
+    assert {name for name in changed() if not name.startswith(MAD)} == {f"{DICE} {BOX}", f"{DICE} {RING}"}
+
+
+def test_the_table_opens_where_the_sample_is(session: Session) -> None:
+    last = int(session.table.value.index[-1])
+    again = Session(session.source, sample=last)
+    page = again.table.page
+    assert page > 1
+    # What a browser sends when it has drawn the table, and what somebody does later.
+    again.table._process_events({"page": 1})
+    assert again.table.page == page
+    again.table._process_events({"page": 1})
+    assert again.table.page == 1
 
 
 def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) -> None:
@@ -289,8 +324,8 @@ def test_an_empty_subset_is_said(session: Session) -> None:
     assert not session.subset.any()
     assert session.part._words.object.startswith("no sample of ")
     assert len(session.table.value) == 0
-    points = next(e for e in session.shown(MAD) if isinstance(e, hv.Points))
-    assert np.isnan(points.dimension_values("median").astype(float)).all()
+    points = session.columns(MAD, POINTS)
+    assert np.isnan(points["median"]).all()
 
 
 def test_every_condition_is_shown_in_both_colours(source: Source) -> None:
@@ -304,7 +339,7 @@ def test_every_condition_is_shown_in_both_colours(source: Source) -> None:
                 session.work()
             n = int(source.applicable[:, source.condition(name)].sum())
             assert len(session.table.value) == n
-            assert len(dots(session)[1]) == 3 * n
+            assert len(dots(session)) == 3 * n
 
 
 def test_dragging_draws_a_box_that_fades_no_dots(session: Session) -> None:
