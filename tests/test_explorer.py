@@ -27,9 +27,6 @@ from actstore.views.explorer.session import Page
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State, read
 
-#: Panel's tables set a column in place, which pandas 3 asks them not to.
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame")
-
 LV = "brightness(LV, 0.1)"
 
 

@@ -100,7 +100,7 @@ def listen(
     import actstore.views.explorer.session  # noqa: F401  # now, not while the first reader waits
 
     pn.config.loading_indicator = False
-    pn.extension("tabulator")
+    pn.extension()
     hv.extension("bokeh", logo=False)
     hv.renderer("bokeh").webgl = False  # images gain nothing by it, and software drivers stall
     sources = Sources(location)

@@ -40,7 +40,7 @@
   const typing = (event) => event.composedPath().some((node) =>
     node.tagName === "SELECT" || node.tagName === "TEXTAREA" || node.isContentEditable
     || (node.tagName === "INPUT" && !["checkbox", "radio", "button"].includes(node.type))
-    || node.getAttribute?.("role") === "slider" || node.classList?.contains("tabulator"));
+    || node.getAttribute?.("role") === "slider" || node.classList?.contains("slick-viewport"));
 
   window.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || typing(event) || !model("key")) { return; }
