@@ -52,6 +52,10 @@ class Live:
         columns = {"xs": "x", "ys": "y", "colour": "colour"}
         self.put(number, **{to: [path[name] for path in paths] for to, name in columns.items()})
 
+    def style(self, number: int, **properties: Any) -> None:
+        """Give a glyph another look."""
+        self._glyphs[number].glyph.update(**properties)
+
     def put_palette(self, number: int, cmap: str) -> None:
         """Colour an image with another colour map."""
         palette = hv.plotting.util.process_cmap(cmap, 256)
