@@ -36,12 +36,12 @@ class ChannelCard:
         self._colours = class_colours(source.store.class_names)
         #: MAD (sample, strength, channel) of the layer and conditions that were read last.
         self._swept: tuple[Hashable, Floats] = (None, np.empty((0, 0, 0)))
-        #: What is being read, and what each figure shows.
+        #: What is being read.
         self._asked: set[Hashable] = set()
-        self._shown: dict[str, Hashable] = {}
-        about = source.samples[["patient", "frame", "slice"]].to_numpy()
-        names = [f"{patient} · f{frame} · s{slice_}" for patient, frame, slice_ in about]
-        self._patients = source.samples["patient"].to_numpy(object)
+        #: Patient, frame and slice of each sample; looking each up in a data frame takes longer than to draw it.
+        self._about: NDArray[Any] = source.samples[["patient", "frame", "slice"]].to_numpy(object)
+        self._sweeps: dict[str, Sweep] = {}
+        names = [f"{patient} · f{frame} · s{slice_}" for patient, frame, slice_ in self._about]
         self.facts = html(stylesheets=[style(), _FACTS])
         self.maps = Maps(look, source.space, lambda sample: session.go(sample=sample))
         self.strips = StripPlot(look, np.array(names, object), lambda sample: session.go(sample=sample))
@@ -118,8 +118,10 @@ class ChannelCard:
 
     def _show_maps(self, chosen: NDArray[np.intp], mad: Floats) -> None:
         strongest = chosen[np.argsort(-mad[chosen], kind="stable")][: mosaic.MOST]
+        source = self._session.source
+        target = source.target(self._session.state.condition)
         try:
-            tiles = [self._tile(int(sample), float(mad[sample])) for sample in strongest]
+            tiles = [self._tile(int(sample), float(mad[sample]), target) for sample in strongest]
         except StoreError as error:
             self.maps.hide(str(error))
             return
@@ -128,19 +130,20 @@ class ChannelCard:
         else:
             self.maps.hide("no sample of the subset has this perturbation")
 
-    def _tile(self, sample: int, mad: float) -> Tile:
+    def _tile(self, sample: int, mad: float, target: str) -> Tile:
         source, state = self._session.source, self._session.state
-        c, target = source.condition(state.condition), source.target(state.condition)
         original, perturbed = (
-            source.map(state.layer, sample, i, state.channel, state.slice).astype(np.float32) for i in (0, c)
+            source.map(state.layer, sample, i, state.channel, state.slice).astype(np.float32)
+            for i in (0, source.condition(state.condition))
         )
         cover = source.cover(state.layer, sample, target, state.slice) if target else None
-        plane = state.slice if source.is_3d else None
-        return mosaic.tile_of(source.samples.iloc[sample], sample, mad, perturbed - original, cover, plane)
+        patient, frame, slice_ = self._about[sample]
+        shown = state.slice if source.is_3d else slice_
+        return Tile(sample, patient, frame, shown, mad, perturbed - original, cover)
 
     def _show_strips(self, chosen: NDArray[np.intp], mad: Floats) -> None:
         if len(chosen):
-            self.strips.show(Strips(chosen, self._patients[chosen], mad[chosen]), self._colour)
+            self.strips.show(Strips(chosen, self._about[chosen, 0], mad[chosen]), self._colour)
         else:
             self.strips.hide()
 
@@ -148,10 +151,12 @@ class ChannelCard:
         source, state = self._session.source, self._session.state
         layer = state.layer
         try:
-            sweep = sweep_of(source.conditions, state.condition)
+            if state.condition not in self._sweeps:
+                self._sweeps[state.condition] = sweep_of(source.conditions, state.condition)
         except StoreError as error:
             self.curve.hide(str(error))
             return
+        sweep = self._sweeps[state.condition]
         key = (layer, sweep.conditions)
         if self._swept[0] != key:
 

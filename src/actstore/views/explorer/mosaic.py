@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import holoviews as hv
 import numpy as np
@@ -179,9 +178,3 @@ def frame_of(space: Sequence[int]) -> tuple[int, int]:
     width, height = COLUMNS * (x + GAP) - GAP, MOST // COLUMNS * (y + HEAD)
     scale = min(ROOM[0] / width, ROOM[1] / height)
     return round(width * scale), round(height * scale)
-
-
-def tile_of(row: Any, sample: int, mad: float, change: Floats, cover: Floats | None, plane: int | None) -> Tile:
-    """Of a ``row`` of :attr:`actstore.store.Store.samples`; ``plane`` is the shown one of a volume."""
-    shown = int(row["slice"]) if plane is None else plane
-    return Tile(sample, str(row["patient"]), int(row["frame"]), shown, mad, change, cover)
