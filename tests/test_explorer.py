@@ -15,11 +15,12 @@ from actstore import analysis
 from actstore.cli import main
 from actstore.store import Store, open_store
 from actstore.views.explorer import server
+from actstore.views.explorer.kept import Kept
 from actstore.views.explorer.look import DARK, LIGHT
 from actstore.views.explorer.navigator import values_of
 from actstore.views.explorer.pictures import limits_of
 from actstore.views.explorer.session import Page
-from actstore.views.explorer.source import Kept, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State, read
 
 #: Panel's tables set a column in place, which pandas 3 asks them not to.

@@ -28,8 +28,9 @@ from actstore.views.explorer.doses import sweep_of
 from actstore.views.explorer.look import LIGHT, LOOKS, Look
 from actstore.views.explorer.mosaic import Mosaic, Tile
 from actstore.views.explorer.provenance import Provenance
-from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
+from actstore.views.explorer.statistics import Bools
 from actstore.views.explorer.strips import Strips, ticks
 
 DARK_LV = "brightness(LV, 0.1)"

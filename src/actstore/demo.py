@@ -82,4 +82,4 @@ def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: in
 
     figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
     report = write_report(store, folder / "report.html")
-    text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}")
+    text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}")

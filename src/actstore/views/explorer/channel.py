@@ -15,7 +15,8 @@ from actstore.views.explorer import mosaic
 from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, persisted_mad, sweep_of
 from actstore.views.explorer.mosaic import Maps, Mosaic, Tile
 from actstore.views.explorer.parts import Session, html, style
-from actstore.views.explorer.source import TOP, Floats, Source
+from actstore.views.explorer.source import Source
+from actstore.views.explorer.statistics import TOP, Floats
 from actstore.views.explorer.strips import StripPlot, Strips
 from actstore.views.theme import class_colours
 

@@ -16,8 +16,8 @@ from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.cohort_figures import PITCH, Box
 from actstore.views.explorer.cohort_table import ROWS, empty_table
 from actstore.views.explorer.parts import Redraw, Session, again, drawn, pane
-from actstore.views.explorer.source import Bools, Floats
 from actstore.views.explorer.state import DiceBox, MadRange
+from actstore.views.explorer.statistics import Bools, Floats
 from actstore.views.theme import class_colours
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from actstore.views.explorer.cohort_numbers import Spread, drawn_others
 from actstore.views.explorer.look import Look
-from actstore.views.explorer.source import Bools, Floats
+from actstore.views.explorer.statistics import Bools, Floats
 
 #: Pixels of the screen: a square plot of Dice; height of the other figures.
 SQUARE = 150

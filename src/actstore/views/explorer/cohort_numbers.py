@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from actstore.views.explorer.source import Bools, Floats, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
+from actstore.views.explorer.statistics import Bools, Floats
 
 #: Dots of one plot above which the samples outside of the subset are thinned out, and how many of those stay.
 MOST_DOTS = 4000

@@ -15,7 +15,8 @@ from actstore.reader import read_smalls
 from actstore.views import marks
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import RESPONSIVE, Plot
-from actstore.views.explorer.source import Floats, Source
+from actstore.views.explorer.source import Source
+from actstore.views.explorer.statistics import Floats
 
 #: What makes conditions those of one sweep.
 _ALIKE = ("transform", "target", "perturbation_source", "region")

@@ -12,8 +12,9 @@ import numpy as np
 from actstore.storage import is_url
 from actstore.views import activation, export, inputs
 from actstore.views.explorer.doses import persisted_mad
-from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
+from actstore.views.explorer.statistics import Bools
 from actstore.views.theme import grid, styled
 
 #: Pixels a side of a picture before it is enlarged to :data:`DPI`.

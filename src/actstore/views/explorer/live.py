@@ -1,4 +1,4 @@
-"""Figures that HoloViews draws once, and whose glyphs then only get other data.
+"""Figures that are drawn once, by HoloViews or Bokeh, and whose glyphs then only get other data.
 
 Drawing an overlay again takes HoloViews and Bokeh some 30 ms of a core for each of its elements; other data for a
 glyph that is there takes less than one.
@@ -7,26 +7,31 @@ glyph that is there takes less than one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 import panel as pn
+from bokeh.models import ColumnDataSource
+from holoviews.plotting.util import process_cmap
 from numpy.typing import NDArray
 
-from actstore.views.explorer.look import Look
 from actstore.views.pixels import ON_INPUT, Place
+
+#: An image to draw a figure with before there is any.
+BLANK = np.full((2, 2), np.nan, np.float32)
 
 
 class Live:
-    """A figure on the page; its glyphs are numbered in the order of the overlay's elements."""
+    """A figure on the page; its glyphs are numbered in the order in which they were drawn."""
 
-    def __init__(self, overlay: hv.Overlay, look: Look, **options: Any) -> None:
-        self.figure: Any = hv.render(overlay, backend="bokeh")
+    def __init__(self, figure: Any, **options: Any) -> None:
+        """``figure``: a HoloViews element or overlay, or a Bokeh figure."""
+        self.figure: Any = hv.render(figure, backend="bokeh") if isinstance(figure, hv.core.Dimensioned) else figure
         self._glyphs: list[Any] = list(self.figure.renderers)
-        self.view = pn.pane.Bokeh(
-            self.figure, theme=look.theme, **{"sizing_mode": "stretch_both", "margin": 0} | options
-        )
+        own: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0}
+        self.view = pn.pane.Bokeh(self.figure, **own | options)
 
     def put(self, number: int, **columns: Any) -> None:
         """Give a glyph other data: every column of its source."""
@@ -48,7 +53,6 @@ class Live:
 
     def put_lines(self, number: int, paths: Sequence[dict[str, Any]]) -> None:
         """Draw outlines of :func:`actstore.views.pixels.border_paths`, each in its colour."""
-        self._glyphs[number].glyph.line_color = "colour"
         columns = {"xs": "x", "ys": "y", "colour": "colour"}
         self.put(number, **{to: [path[name] for path in paths] for to, name in columns.items()})
 
@@ -58,10 +62,15 @@ class Live:
 
     def put_palette(self, number: int, cmap: str) -> None:
         """Colour an image with another colour map."""
-        palette = hv.plotting.util.process_cmap(cmap, 256)
-        self._glyphs[number].glyph.color_mapper.palette = palette
+        self._glyphs[number].glyph.color_mapper.palette = palette(cmap)
 
 
-#: An image and an outline to draw a figure with before there are any.
-BLANK = np.full((2, 2), np.nan, np.float32)
-NOWHERE = [{"x": [np.nan] * 2, "y": [np.nan] * 2}]
+def lines() -> ColumnDataSource:
+    """What :meth:`Live.put_lines` fills, still empty."""
+    return ColumnDataSource({"xs": [], "ys": [], "colour": []})
+
+
+@cache
+def palette(cmap: str) -> list[str]:
+    """A colour map as 256 colours."""
+    return list(process_cmap(cmap, 256))

@@ -13,7 +13,7 @@ from actstore.views import marks, pixels
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import Plot
-from actstore.views.explorer.source import Floats
+from actstore.views.explorer.statistics import Floats
 from actstore.views.page import number
 from actstore.views.pixels import Place, border_paths
 from actstore.views.theme import DIVERGING

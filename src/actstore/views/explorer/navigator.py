@@ -19,8 +19,9 @@ from actstore.errors import ActstoreError, StoreError
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.live import BLANK, Live
 from actstore.views.explorer.parts import Session, html
-from actstore.views.explorer.source import TOP, Bools, Floats, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import Colour, State
+from actstore.views.explorer.statistics import TOP, Bools, Floats
 from actstore.views.theme import DIVERGING, SEQUENTIAL
 
 #: What the map is coloured by, in words.
@@ -154,7 +155,7 @@ class Navigator:
             fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
             backend="bokeh",
         )
-        return Live(overlay, look)
+        return Live(overlay)
 
     def _hover(self) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")

@@ -11,8 +11,9 @@ import holoviews as hv
 import panel as pn
 
 from actstore.views.explorer.look import Look
-from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
+from actstore.views.explorer.statistics import Bools
 
 #: Says to the figures of a part that they shall be drawn again.
 Redraw = hv.streams.Stream.define("Redraw", serial=0)

@@ -31,7 +31,7 @@ class Plot:
             **options,
         )
         sizing = "stretch_width" if "responsive" in options else "fixed"
-        self.live = Live(overlay, look, sizing_mode=sizing)
+        self.live = Live(overlay, sizing_mode=sizing)
         self.head = html()
         # Bokeh's pane itself must not be hidden: Panel then reads back what the page's design has set on it.
         self._figure = pn.Column(self.live.view, sizing_mode="stretch_width", margin=0, visible=False)

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from actstore.errors import ActstoreError, StoreError
 from actstore.storage import Location
@@ -214,17 +214,13 @@ def laid_out(shown: Page) -> Template:
 
 def _template(name: str, look: Look, **variables: Any) -> Template:
     """A page of this package; every variable is escaped unless it is of this package too."""
-    import panel as pn
-    from markupsafe import Markup
-
     from actstore.views.explorer.look import DARK, Day, Night, PageDesign
+    from actstore.views.explorer.template import PageTemplate
 
     folder = resources.files("actstore.views").joinpath("templates")
     own = {key: Markup(folder.joinpath(f"explorer.{key}").read_text(encoding="utf-8")) for key in ("css", "js")}
-    template = pn.Template(
-        folder.joinpath(name).read_text(encoding="utf-8"),
-        design=PageDesign,
-        theme=Night if look is DARK else Day,
+    template = PageTemplate(
+        folder.joinpath(name).read_text(encoding="utf-8"), design=PageDesign, theme=Night if look is DARK else Day
     )
     other = "light" if look is DARK else "dark"
     for key, value in {**variables, "other_theme": other, **own}.items():

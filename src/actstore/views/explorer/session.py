@@ -25,8 +25,9 @@ from actstore.views.explorer.parts import Part, Session, Tab, html, style
 from actstore.views.explorer.pictures import Activations, Inputs
 from actstore.views.explorer.provenance import Provenance
 from actstore.views.explorer.sidebar import Sidebar
-from actstore.views.explorer.source import Bools, Source
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State, read
+from actstore.views.explorer.statistics import Bools
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from actstore.views import marks
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import RESPONSIVE, Plot
-from actstore.views.explorer.source import Floats
+from actstore.views.explorer.statistics import Floats
 
 #: Patients up to which every sample is a dot.
 MOST_STRIPS = 40

@@ -1,0 +1,166 @@
+"""The statistics of a store as the explorer reads them: a volume's at once, all samples' once for a perturbation."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore import analysis
+from actstore.analysis.relative import pooled_std
+from actstore.errors import StoreError
+from actstore.reader import read_small, read_smalls
+from actstore.views.explorer.kept import Kept
+
+if TYPE_CHECKING:
+    from actstore.store import Store
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+
+#: Channels of a layer that count as top.
+TOP = 3
+#: Bytes of pictures, maps and a volume's statistics that are kept.
+KEPT_BYTES = 128 * 2**20
+#: Statistics of all samples of more bytes than this lie in an unnamed file instead of memory.
+MEMORY_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One perturbation's statistics of all layers, along all channels of the network in order."""
+
+    #: MAD, float32 (sample, channel), NaN where it does not apply.
+    mad: Floats
+    #: Whether a channel is among the top of its layer, bool (sample, channel).
+    member: Bools
+
+
+class Statistics:
+    """The statistics of one store.
+
+    Samples and conditions are numbered as in the store; along ``channel`` lie all layers' channels, in network order.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.samples: pd.DataFrame = store.samples
+        #: Layer name to how many channels it has, in network order.
+        self.channels: dict[str, int] = {layer.name: layer.channels for layer in store.layout.layers}
+        starts = np.cumsum([0, *self.channels.values()])
+        #: Layer name to where its channels lie along all channels of the network.
+        self.where: dict[str, slice] = {
+            name: slice(int(a), int(b)) for name, a, b in zip(self.channels, starts, starts[1:], strict=False)
+        }
+        self.applicable: Bools = store.applicable.compute().transpose("sample", "condition").values
+        self.kept_arrays = Kept(KEPT_BYTES)
+        self._scores: dict[int, Scores] = {}
+        self._loading = threading.Lock()
+
+    def sample_mad(self, sample: int, condition: int) -> Floats:
+        """MAD of every channel of the network for one sample: float (channel), NaN where not applicable.
+
+        Raises
+        ------
+        StoreError
+            if the store's statistics are not persisted.
+        """
+        if condition in self._scores:
+            return cast(Floats, self._scores[condition].mad[sample])
+        self.need_statistics()
+        block = int(self.samples["block"].to_numpy()[sample])
+        first = int(np.searchsorted(self.samples["block"].to_numpy(), block))
+        found = self.kept_arrays.get(("mad", block), lambda: self._block_mad(block))
+        return cast(Floats, found[sample - first, condition])
+
+    def _block_mad(self, block: int) -> Floats:
+        """float32 (sample, condition, channel)."""
+        parts = []
+        for layer in self.store.layout.layers:
+            chunk = read_small(self.store.storage, self.store.layout.statistic(layer, "mad"), block)
+            if chunk is None:
+                raise StoreError(
+                    f"{self.store.path} has no MAD of {layer.name}: run `actstore reduce {self.store.path}`"
+                )
+            parts.append(chunk.astype(np.float32))
+        return np.concatenate(parts, axis=-1)
+
+    def need_statistics(self) -> None:
+        """Refuse a store whose statistics are not persisted."""
+        if not self.store.reduced:
+            raise StoreError(
+                f"{self.store.path} has volumes without statistics: run `actstore reduce {self.store.path}`, "
+                "then load this page again"
+            )
+
+    def loaded(self, condition: int) -> bool:
+        """Whether :meth:`scores` comes back at once."""
+        return condition in self._scores
+
+    def scores(self, condition: int, progress: Callable[[int, int], None] = lambda done, all: None) -> Scores:
+        """Statistics of one perturbation over all samples, read once; may be called from a thread of its own.
+
+        Parameters
+        ----------
+        progress
+            called with how many layers of how many are read.
+        """
+        with self._loading:
+            if condition not in self._scores:
+                self.need_statistics()
+                self._scores[condition] = self._load(condition, progress)
+            return self._scores[condition]
+
+    def _load(self, condition: int, progress: Callable[[int, int], None]) -> Scores:
+        n, total = len(self.samples), sum(self.channels.values())
+        mad, member = _room((n, total), np.float32), _room((n, total), np.bool_)
+        applicable = xr.DataArray(self.applicable[:, [0, condition]], dims=("sample", "condition"))
+        for i, layer in enumerate(self.store.layout.layers):
+            small = self.store.layout.statistic(layer, "mad")
+            values = read_smalls(self.store.storage, small, self.store.parts)[:, [0, condition]]
+            score = xr.DataArray(values, dims=("sample", "condition", "channel"), name="mad")
+            mad[:, self.where[layer.name]] = values[:, 1]
+            member[:, self.where[layer.name]] = analysis.in_top(score, TOP, applicable=applicable).values[:, 1]
+            progress(i + 1, len(self.channels))
+        return Scores(mad, member)
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether :attr:`scale` comes back at once."""
+        return "scale" in self.__dict__
+
+    @cached_property
+    def scale(self) -> Floats:
+        """Standard deviation of each channel on the original over space and samples: float64 (channel)."""
+        self.need_statistics()
+        parts = []
+        for layer in self.channels:
+            parts.append(pooled_std(self.store.statistics(layer, ["mean", "std"]).compute()).values)
+        return np.concatenate(parts)
+
+    def layer_mad(self, layer: str, condition: int) -> Floats:
+        """Mean MAD over a layer's channels: float (sample)."""
+        return cast(Floats, self.scores(condition).mad[:, self.where[layer]].mean(axis=1))
+
+    def as_grid(self, values: Floats) -> Floats:
+        """Values along all channels of the network as (layer, channel), NaN where a layer has no more channels."""
+        found = np.full((len(self.channels), max(self.channels.values())), np.nan)
+        for row, where in enumerate(self.where.values()):
+            found[row, : where.stop - where.start] = values[where]
+        return found
+
+
+def _room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array in memory, or in an unnamed file if it is large."""
+    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= MEMORY_BYTES:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
