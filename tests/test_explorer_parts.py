@@ -19,8 +19,10 @@ from bokeh.core.property.vectorization import Field
 
 import actstore
 from actstore import analysis
+from actstore.capture import capture
 from actstore.errors import StoreError
 from actstore.findings import Findings
+from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.tables import build_table
 from actstore.views.explorer import downloads, mosaic
@@ -34,6 +36,7 @@ from actstore.views.explorer.state import DiceBox, MadRange, State
 from actstore.views.explorer.statistics import Bools
 from actstore.views.explorer.strips import StripPlot, Strips, ticks
 from actstore.views.theme import class_colours
+from conftest import WriteSpec
 
 DARK_LV = "brightness(LV, 0.1)"
 
@@ -615,3 +618,79 @@ def test_names_of_downloads_are_safe(changes: dict[str, Any], expected: str) -> 
     assert downloads.filename(dataclasses.replace(state, **changes), "png") == expected
     long = dataclasses.replace(state, patient="p" * 500)
     assert len(downloads.filename(long, ".csv")) <= downloads.LONGEST + 4
+
+
+# Volumes
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Source:
+    """A 3D network's two volumes of 8 x 32 x 32; its second layer has 4 slices."""
+    spec = write_spec(
+        tmp_path_factory.mktemp("volumes"),
+        data__patients=["patient001"],
+        data__preprocess__size=[8, 32, 32],
+        model__factory="test_cube:Volumes",
+        model__layers=["type:InstanceNorm3d"],
+    )
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    return Source(actstore.open(summary.store))
+
+
+def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
+    layer = list(volumes.channels)[1]
+    session = FakeSession(volumes, layer=layer, channel=1)
+    card = ChannelCard(session)
+    for plane in (2, 5):
+        session.state = dataclasses.replace(session.state, slice=plane)
+        card.update()
+        session.finish()
+        assert f"{layer} · {volumes.modules[layer]} · channel 1 of 2 · 4 × 16 × 16" in text_of(card.facts)
+        tiles = card.maps.mosaic.tiles
+        assert len(tiles) == 2
+        for tile in tiles:
+            assert f"s{plane}" in tile.title
+            maps = volumes.store[layer].isel(sample=tile.sample, channel=1, z=volumes.plane(layer, plane))
+            change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
+            np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
+    tap(card, "maps", 2, card.maps.mosaic.corner(0)[0] + 2)
+    assert session.gone == [{"sample": card.maps.mosaic.tiles[0].sample}]
+    assert "4 × 16 × 16" in provenance(volumes)[1]
+
+
+@pytest.mark.parametrize("scale", ["shared", "own"])
+def test_downloads_of_volumes_show_the_plane(volumes: Source, scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = FakeSession(volumes, layer=list(volumes.channels)[1], slice=3, scale=scale).state
+    asked = views_asked(monkeypatch)
+    assert downloads.png(volumes, state).startswith(b"\x89PNG")
+    assert asked == [{"z": 3}, {"z": 3, "scale": scale}]
+    found = run(downloads.code(volumes, state))
+    assert (found["z"], found["sample"], len(found["view"])) == (3, volumes.sample(state), 6)
+    assert len(pd.read_csv(io.StringIO(downloads.csv(volumes, state, volumes.subset(state))))) == 2
+
+
+def views_asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Options with which pictures are drawn for a download from here on."""
+    asked: list[dict[str, Any]] = []
+
+    def noted(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            asked.append(options)
+            return draw(*args, **options)
+
+        return call
+
+    for name in ("inputs", "activation"):
+        monkeypatch.setattr(downloads, name, noted(getattr(downloads, name)))
+    return asked
+
+
+def test_maps_are_coloured_each_by_its_own_values_where_the_page_does(source: Source) -> None:
+    limits = {}
+    for scale in ("shared", "own"):
+        state = FakeSession(source, scale=scale).state
+        panels = list(run(downloads.code(source, state))["view"])[3:5]
+        limits[scale] = [hv.Store.lookup_options("bokeh", panel.get(0), "plot").kwargs["clim"] for panel in panels]
+    assert limits["shared"][0] == limits["shared"][1]
+    assert limits["own"][0] != limits["own"][1]
