@@ -355,6 +355,17 @@ def _is_field(value: Any) -> bool:
     return isinstance(value, Field) or (isinstance(value, dict) and "field" in value)
 
 
+def test_a_figure_drawn_late_leaves_the_page_its_theme(session: FakeSession) -> None:
+    from bokeh.document import Document
+    from bokeh.io.doc import patch_curdoc
+
+    document = Document()
+    document.theme = LIGHT.theme
+    with patch_curdoc(document):
+        ChannelCard(session)
+    assert document.theme is LIGHT.theme
+
+
 def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelCard, session: FakeSession) -> None:
     """Panel fails where a Bokeh pane is hidden or shown after a design has given it style sheets."""
     from bokeh.models import ImportedStyleSheet
