@@ -15,11 +15,14 @@ import numpy as np
 import pandas as pd
 import panel as pn
 import pytest
+from bokeh.core.property.vectorization import Field
 
 import actstore
 from actstore import analysis
+from actstore.capture import capture
 from actstore.errors import StoreError
 from actstore.findings import Findings
+from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.tables import build_table
 from actstore.views.explorer import downloads, mosaic
@@ -31,7 +34,9 @@ from actstore.views.explorer.provenance import Provenance
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
 from actstore.views.explorer.statistics import Bools
-from actstore.views.explorer.strips import Strips, ticks
+from actstore.views.explorer.strips import StripPlot, Strips, ticks
+from actstore.views.theme import class_colours
+from conftest import WriteSpec
 
 DARK_LV = "brightness(LV, 0.1)"
 
@@ -116,29 +121,29 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
     card = ChannelCard(session)
     card.update()
     card.update()
-    assert text_of(card.notes["mosaic"]) == READING
-    assert card.notes["mosaic"].visible
+    assert text_of(card.maps.head) == READING
+    assert not shows(card, "maps")
     assert len(session.waiting) == 1
     mad = own_mad(session)[session.source.sample(session.state)]
     assert f"MAD of this sample {mad:.4g}" in text_of(card.facts), "what one block says is told at once"
     session.finish()
-    assert not card.notes["mosaic"].visible
+    assert shows(card, "maps")
     assert not session.waiting
 
 
 def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelCard) -> None:
     mad = own_mad(session)
     expected = np.argsort(-np.where(np.isnan(mad), -1, mad), kind="stable")[: mosaic.MOST]
-    assert [tile.sample for tile in card.mosaic.tiles] == list(expected)
-    assert [tile.mad for tile in card.mosaic.tiles] == pytest.approx(mad[expected], rel=1e-5)
+    assert [tile.sample for tile in card.maps.mosaic.tiles] == list(expected)
+    assert [tile.mad for tile in card.maps.mosaic.tiles] == pytest.approx(mad[expected], rel=1e-5)
     store, state = session.source.store, session.state
-    for tile in card.mosaic.tiles:
+    for tile in card.maps.mosaic.tiles:
         maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
         change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
         np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
         row = store.samples.iloc[tile.sample]
         assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
-    assert card.mosaic.most == max(float(np.abs(tile.change).max()) for tile in card.mosaic.tiles)
+    assert card.maps.mosaic.most == max(float(np.abs(tile.change).max()) for tile in card.maps.mosaic.tiles)
 
 
 def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card: ChannelCard) -> None:
@@ -166,8 +171,8 @@ def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card:
     card.update()
     at = np.flatnonzero(session.subset)
     assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
-    assert list(card.strips.samples["sample"]) == list(at)
-    assert {tile.sample for tile in card.mosaic.tiles} <= set(at)
+    assert list(card.strips.strips.samples) == list(at)
+    assert {tile.sample for tile in card.maps.mosaic.tiles} <= set(at)
     assert f"of {len(at)} samples" in text_of(card.facts)
 
 
@@ -175,42 +180,47 @@ def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelCard
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
     session.state = dataclasses.replace(session.state, dice=nothing)
     card.update()
-    assert text_of(card.notes["mosaic"]) == "no sample of the subset has this perturbation"
+    assert text_of(card.maps.head) == "no sample of the subset has this perturbation"
     assert "in 0 of 0 samples" in text_of(card.facts)
 
 
 def test_patients_medians_are_their_samples(session: FakeSession, card: ChannelCard) -> None:
     frame = session.source.samples.assign(mad=own_mad(session)).dropna(subset="mad")
     expected = frame.groupby("patient", sort=False)["mad"].quantile([0.25, 0.5, 0.75]).unstack()
-    assert card.strips.patients == list(expected.index)
-    found = card.strips.summary[["low", "median", "high"]].to_numpy()
-    np.testing.assert_allclose(found, expected.to_numpy(), rtol=1e-5)
+    assert card.strips.strips.patients == list(expected.index)
+    np.testing.assert_allclose(card.strips.strips.quartiles.T, expected.to_numpy(), rtol=1e-5)
 
 
 def test_dose_response_is_the_median_over_the_subset(session: FakeSession, card: ChannelCard) -> None:
     store, state = session.source.store, session.state
-    assert card.curve.sweep.strengths == (0.1, 0.5, 1.5)
+    curve = card.curve.curve
+    assert curve is not None
+    assert curve.sweep.strengths == (0.1, 0.5, 1.5)
     every = analysis.mad(store[state.layer]).isel(channel=state.channel)
     expected = [
         np.nanquantile(every.sel(condition=f"brightness(LV, {s})").values[session.subset], [0.25, 0.5, 0.75])
         for s in (0.1, 0.5, 1.5)
     ]
-    np.testing.assert_allclose(card.curve.quartiles.T, expected, rtol=1e-5)
-    assert card.curve.samples == int(session.subset.sum())
-    assert f"n = {card.curve.samples} samples" in str(
-        hv.Store.lookup_options("bokeh", drawn_curve(card), "plot").kwargs
-    )
-
-
-def drawn_curve(card: ChannelCard) -> Any:
-    return card.curve.drawn(LIGHT, "#000000", DARK_LV)
+    np.testing.assert_allclose(curve.quartiles.T, expected, rtol=1e-5)
+    assert curve.samples == int(session.subset.sum())
+    assert text_of(card.curve.head) == f"dose–response · n = {curve.samples} samples"
 
 
 def test_the_curve_is_zero_where_the_transform_changes_nothing(card: ChannelCard) -> None:
-    line = drawn_curve(card).Curve.I
+    line, mark = data(card, "curve", 1), data(card, "curve", 3)
     assert list(line["x"]) == [0.1, 0.5, 1.0, 1.5]
     assert line["y"][2] == 0
-    assert list(drawn_curve(card).Curve.II["x"]) == [0.1, 0.1]
+    assert list(mark["x"]) == [0.1, 0.1]
+
+
+def data(card: ChannelCard, name: str, number: int) -> Any:
+    """What the browser has of a figure's glyph."""
+    return getattr(card, name).live.figure.renderers[number].data_source.data
+
+
+def shows(card: ChannelCard, name: str) -> bool:
+    """Whether a figure is there, not a note in its place."""
+    return bool(getattr(card, name).view[1].visible)
 
 
 def test_a_control_is_compared_with_controls(study: Store) -> None:
@@ -226,8 +236,9 @@ def test_without_a_sweep_the_card_says_what_the_spec_needs(tiny_store: Path) -> 
     card.update()
     session.finish()
     said = "no dose–response: brightness of LV has 1 strength; give `strengths` below [[perturb]] in the spec 3 or more"
-    assert text_of(card.notes["curve"]).startswith(said)
-    assert not card.notes["mosaic"].visible
+    assert text_of(card.curve.head).startswith(said)
+    assert shows(card, "maps")
+    assert not shows(card, "curve")
 
 
 def test_without_persisted_statistics_the_card_says_so(tiny_copy: Path) -> None:
@@ -239,7 +250,7 @@ def test_without_persisted_statistics_the_card_says_so(tiny_copy: Path) -> None:
     session = FakeSession(Source(store))
     card = ChannelCard(session)
     card.update()
-    assert "has volumes without statistics: run `actstore reduce" in text_of(card.notes["mosaic"])
+    assert "has volumes without statistics: run `actstore reduce" in text_of(card.maps.head)
     assert session.state.layer in text_of(card.facts)
     assert not session.waiting
     table = pd.read_csv(io.StringIO(downloads.csv(session.source, session.state, session.subset)))
@@ -254,39 +265,34 @@ def test_without_tensors_the_rest_of_the_card_stays(study_store: Path) -> None:
     card = ChannelCard(session)
     card.update()
     session.finish()
-    assert f"the tensors of {session.state.layer} (" in text_of(card.notes["mosaic"])
-    assert len(card.strips.samples) == int(session.subset.sum())
-    assert card.curve.samples == int(session.subset.sum())
+    assert f"the tensors of {session.state.layer} (" in text_of(card.maps.head)
+    assert len(card.strips.strips.samples) == int(session.subset.sum())
+    assert text_of(card.curve.head).endswith(f"n = {session.subset.sum()} samples")
     png = downloads.png(session.source, session.state)
     assert png.startswith(b"\x89PNG")
     assert "views.activation" not in downloads.code(session.source, session.state)
 
 
 def test_a_tap_shows_the_sample_or_the_strength(session: FakeSession, card: ChannelCard) -> None:
-    tap = {name: figure_of(card, name) for name in ("mosaic", "strips", "curve")}
-    y, x = card.mosaic.corner(1)
-    tap["mosaic"](x + 2, y + 2)
-    tap["mosaic"](-50, -50)
-    one = card.strips.samples.iloc[3]
-    tap["strips"](one["x"], one["mad"])
-    tap["curve"](0.6, 0.0)
+    y, x = card.maps.mosaic.corner(1)
+    tap(card, "maps", x + 2, y + 2)
+    tap(card, "maps", -50, -50)
+    strips = card.strips.strips
+    tap(card, "strips", strips.x[3], strips.mad[3])
+    tap(card, "curve", 0.6, 0.0)
     assert session.gone == [
-        {"sample": card.mosaic.tiles[1].sample},
-        {"sample": one["sample"]},
+        {"sample": card.maps.mosaic.tiles[1].sample},
+        {"sample": strips.samples[3]},
         {"condition": "brightness(LV, 0.5)"},
     ]
 
 
-def figure_of(card: ChannelCard, name: str) -> Callable[[float, float], None]:
-    """Taps a figure as the browser says it."""
+def tap(card: ChannelCard, name: str, x: float, y: float) -> None:
+    """As the browser says it."""
     from bokeh.events import Tap
 
-    (plot,) = [plot for plot, _ in card.figures[name]._plots.values()]
-
-    def tap(x: float, y: float) -> None:
-        plot.state._trigger_event(Tap(plot.state, x=x, y=y))
-
-    return tap
+    figure = getattr(card, name).live.figure
+    figure._trigger_event(Tap(figure, x=x, y=y))
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -300,17 +306,78 @@ def test_every_figure_changes_with_layer_channel_and_sample(look: str, study: St
             session.state = dataclasses.replace(session.state, layer=layer, channel=1, **place)
             card.update()
             session.finish()
-            (plot,) = [plot for plot, _ in card.figures["mosaic"]._plots.values()]
-            (image,) = [r for r in plot.state.renderers if type(r.glyph).__name__ == "Image"]
-            drawn = np.asarray(image.data_source.data["image"][0])
-            assert drawn.shape == card.mosaic.shape
-            assert np.nanmax(np.abs(drawn)) == pytest.approx(1)
-            height, width = card.mosaic.shape
-            x_range, y_range = plot.state.x_range, plot.state.y_range
-            assert (x_range.start, x_range.end) == (-1.0, width + 0.5)
-            assert y_range.start > height - 0.5 > y_range.end == -0.5, "row 0 on top"
-            (plot,) = [plot for plot, _ in card.figures["strips"]._plots.values()]
-            assert plot.state.y_range.end == pytest.approx(card.strips.samples["mad"].max(), rel=0.2)
+            mosaic, figure = card.maps.mosaic, card.maps.live.figure
+            (drawn,) = data(card, "maps", 0)["image"]
+            assert drawn.shape == mosaic.shape
+            assert np.nanmax(np.abs(drawn)) == pytest.approx(figure.renderers[0].glyph.color_mapper.high)
+            height, width = mosaic.shape
+            assert (figure.x_range.start, figure.x_range.end) == (-1.0, width + 0.5)
+            assert figure.y_range.start > height - 0.5 > figure.y_range.end == -0.5, "row 0 on top"
+            assert list(data(card, "maps", 3)["text"]) == [tile.title for tile in mosaic.tiles]
+            marked = [tile.sample for tile in mosaic.tiles].index(sample) if sample in shown(card) else None
+            assert list(data(card, "maps", 4)["top"]) == ([] if marked is None else [mosaic.edges["top"][marked]])
+            strips = card.strips.strips
+            assert card.strips.live.figure.y_range.end == pytest.approx(strips.mad.max(), rel=0.2)
+            assert list(data(card, "strips", 3)["MAD"]) == list(strips.mad[strips.samples == sample])
+
+
+def shown(card: ChannelCard) -> list[int]:
+    return [tile.sample for tile in card.maps.mosaic.tiles]
+
+
+def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, card: ChannelCard) -> None:
+    colours = class_colours(session.source.store.class_names)
+    for target in ("RV", "LV"):
+        session.state = dataclasses.replace(session.state, condition=f"brightness({target}, 0.1)")
+        card.update()
+        session.finish()
+        dots, curve = (getattr(card, name).live.figure.renderers[1].glyph for name in ("strips", "curve"))
+        assert dots.fill_color == dots.line_color == curve.line_color == colours[target]
+
+
+def test_every_field_that_a_glyph_reads_is_there(session: FakeSession, card: ChannelCard) -> None:
+    nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
+    for dice in (None, nothing):
+        session.state = dataclasses.replace(session.state, dice=dice)
+        card.update()
+        for name in ("maps", "strips", "curve"):
+            for renderer in getattr(card, name).live.figure.renderers:
+                assert reads(renderer.glyph) <= set(renderer.data_source.data), name
+
+
+def reads(glyph: Any) -> set[str]:
+    """Columns that a glyph is drawn from."""
+    values = glyph.properties_with_values().values()
+    return {value.field if isinstance(value, Field) else value["field"] for value in values if _is_field(value)}
+
+
+def _is_field(value: Any) -> bool:
+    return isinstance(value, Field) or (isinstance(value, dict) and "field" in value)
+
+
+def test_a_figure_drawn_late_leaves_the_page_its_theme(session: FakeSession) -> None:
+    from bokeh.document import Document
+    from bokeh.io.doc import patch_curdoc
+
+    document = Document()
+    document.theme = LIGHT.theme
+    with patch_curdoc(document):
+        ChannelCard(session)
+    assert document.theme is LIGHT.theme
+
+
+def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelCard, session: FakeSession) -> None:
+    """Panel fails where a Bokeh pane is hidden or shown after a design has given it style sheets."""
+    from bokeh.models import ImportedStyleSheet
+
+    for plot in (card.maps, card.strips, card.curve):
+        plot.live.figure.stylesheets = [ImportedStyleSheet(url="a.css")]
+    session.state = dataclasses.replace(session.state, dice=DiceBox("LV", 2.0, 3.0, 2.0, 3.0))
+    card.update()
+    assert not shows(card, "maps")
+    session.state = dataclasses.replace(session.state, dice=None)
+    card.update()
+    assert shows(card, "maps")
 
 
 # Mosaic and strips
@@ -367,41 +434,46 @@ def test_long_names_are_cut_over_a_map() -> None:
     assert tile.title == "a very long na…\nf1 · s4 · 0.42"
 
 
-def samples_of(patients: int, each: int = 4) -> pd.DataFrame:
+def strips_of(patients: int, each: int = 4) -> Strips:
     rng = np.random.default_rng(1)
     number = patients * each
-    names = [f"patient{i // each + 1:03d}" for i in range(number)]
-    return pd.DataFrame(
-        {"sample": np.arange(number), "patient": names, "frame": 1, "slice": np.arange(number) % each}
-    ).assign(mad=rng.lognormal(size=number))
+    names = np.array([f"patient{i // each + 1:03d}" for i in range(number)], object)
+    return Strips(np.arange(number), names, rng.lognormal(size=number))
 
 
 def test_many_patients_are_sorted_by_their_median() -> None:
-    few, many = Strips(samples_of(40)), Strips(samples_of(41))
+    few, many = strips_of(40), strips_of(41)
     assert not few.many
     assert few.patients == sorted(few.patients)
     assert many.many
-    assert many.summary["median"].is_monotonic_increasing
-    drawn = many.drawn(LIGHT, "#000000", 7)
-    assert len(drawn.Points.I) == 41
-    assert len(few.drawn(LIGHT, "#000000", 7).Points.I) == 160
-    ring = drawn.Points.II
-    assert (ring["MAD"][0], ring["x"][0]) == (many.samples["mad"][7], many.patients.index("patient002"))
+    assert (np.diff(many.quartiles[1]) >= 0).all()
+    of_last = many.mad[many.column == 40]
+    np.testing.assert_allclose(many.quartiles[:, 40], np.quantile(of_last, [0.25, 0.5, 0.75]))
+    names = np.array([f"sample {i}" for i in range(41 * 4)], object)
+    plot = StripPlot(LIGHT, names, lambda sample: None)
+    dots, ring = (plot.live.figure.renderers[i].data_source for i in (1, 3))
+    plot.show(few, "#000000")
+    assert len(dots.data["x"]) == 160
+    assert list(dots.data["of"][:2]) == ["sample 0", "sample 1"]
+    plot.show(many, "#000000")
+    plot.mark(7)
+    assert len(dots.data["x"]) == 41
+    assert (ring.data["MAD"][0], ring.data["x"][0]) == (many.mad[7], many.patients.index("patient002"))
 
 
 @pytest.mark.parametrize("patients", [6, 60])
 def test_a_tap_on_a_strip_finds_the_nearest_sample_of_that_patient(patients: int) -> None:
-    found = Strips(samples_of(patients))
-    for row in found.samples.itertuples():
-        assert found.at(row.x, row.mad) == row.sample
-    assert Strips(samples_of(0)).at(0, 0) is None
+    found = strips_of(patients)
+    for sample, x, mad in zip(found.samples, found.x, found.mad, strict=True):
+        assert found.at(x, mad) == sample
+    assert strips_of(0).at(0, 0) is None
 
 
 def test_ticks_leave_out_what_all_names_begin_with() -> None:
-    assert ticks([f"patient{i:03d}" for i in (1, 2, 10)]) == [(0, "001"), (1, "002"), (2, "010")]
-    assert ticks(["a", "b"]) == [(0, "a"), (1, "b")]
+    assert ticks([f"patient{i:03d}" for i in (1, 2, 10)]) == {0: "001", 1: "002", 2: "010"}
+    assert ticks(["a", "b"]) == {0: "a", 1: "b"}
     assert len(ticks([f"patient{i:03d}" for i in range(40)])) <= 9
-    assert ticks(["patient001"]) == [(0, "patient001")]
+    assert ticks(["patient001"]) == {0: "patient001"}
 
 
 # Provenance
@@ -410,7 +482,7 @@ def test_ticks_leave_out_what_all_names_begin_with() -> None:
 def provenance(source: Source) -> tuple[Provenance, str]:
     found = Provenance(FakeSession(source))
     found.update()
-    return found, str(found.view.object)  # type: ignore[attr-defined]
+    return found, str(found.view.object)
 
 
 def test_provenance_tells_digests_layers_and_versions(source: Source) -> None:
@@ -448,13 +520,13 @@ def test_provenance_names_the_first_missing_volumes(study_store: Path) -> None:
     store = actstore.open(study_store)
     source = Source(store)
     part, before = provenance(source)
-    part.view.object = "as it was"  # type: ignore[attr-defined]
+    part.view.object = "as it was"
     part.update()
-    assert part.view.object == "as it was", "nothing is written twice"  # type: ignore[attr-defined]
+    assert part.view.object == "as it was", "nothing is written twice"
     store.attributes["blocks"] = [f"volume {i}" for i in range(25)]
     store.committed = np.zeros(25, bool)
     part.update()
-    page = str(part.view.object)  # type: ignore[attr-defined]
+    page = str(part.view.object)
     assert "<li>volume 19</li><li>and 5 more</li>" in page
     assert page != before
 
@@ -557,3 +629,79 @@ def test_names_of_downloads_are_safe(changes: dict[str, Any], expected: str) -> 
     assert downloads.filename(dataclasses.replace(state, **changes), "png") == expected
     long = dataclasses.replace(state, patient="p" * 500)
     assert len(downloads.filename(long, ".csv")) <= downloads.LONGEST + 4
+
+
+# Volumes
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Source:
+    """A 3D network's two volumes of 8 x 32 x 32; its second layer has 4 slices."""
+    spec = write_spec(
+        tmp_path_factory.mktemp("volumes"),
+        data__patients=["patient001"],
+        data__preprocess__size=[8, 32, 32],
+        model__factory="test_cube:Volumes",
+        model__layers=["type:InstanceNorm3d"],
+    )
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    return Source(actstore.open(summary.store))
+
+
+def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
+    layer = list(volumes.channels)[1]
+    session = FakeSession(volumes, layer=layer, channel=1)
+    card = ChannelCard(session)
+    for plane in (2, 5):
+        session.state = dataclasses.replace(session.state, slice=plane)
+        card.update()
+        session.finish()
+        assert f"{layer} · {volumes.modules[layer]} · channel 1 of 2 · 4 × 16 × 16" in text_of(card.facts)
+        tiles = card.maps.mosaic.tiles
+        assert len(tiles) == 2
+        for tile in tiles:
+            assert f"s{plane}" in tile.title
+            maps = volumes.store[layer].isel(sample=tile.sample, channel=1, z=volumes.plane(layer, plane))
+            change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
+            np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
+    tap(card, "maps", 2, card.maps.mosaic.corner(0)[0] + 2)
+    assert session.gone == [{"sample": card.maps.mosaic.tiles[0].sample}]
+    assert "4 × 16 × 16" in provenance(volumes)[1]
+
+
+@pytest.mark.parametrize("scale", ["shared", "own"])
+def test_downloads_of_volumes_show_the_plane(volumes: Source, scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = FakeSession(volumes, layer=list(volumes.channels)[1], slice=3, scale=scale).state
+    asked = views_asked(monkeypatch)
+    assert downloads.png(volumes, state).startswith(b"\x89PNG")
+    assert asked == [{"z": 3}, {"z": 3, "scale": scale}]
+    found = run(downloads.code(volumes, state))
+    assert (found["z"], found["sample"], len(found["view"])) == (3, volumes.sample(state), 6)
+    assert len(pd.read_csv(io.StringIO(downloads.csv(volumes, state, volumes.subset(state))))) == 2
+
+
+def views_asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Options with which pictures are drawn for a download from here on."""
+    asked: list[dict[str, Any]] = []
+
+    def noted(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            asked.append(options)
+            return draw(*args, **options)
+
+        return call
+
+    for name in ("inputs", "activation"):
+        monkeypatch.setattr(downloads, name, noted(getattr(downloads, name)))
+    return asked
+
+
+def test_maps_are_coloured_each_by_its_own_values_where_the_page_does(source: Source) -> None:
+    limits = {}
+    for scale in ("shared", "own"):
+        state = FakeSession(source, scale=scale).state
+        panels = list(run(downloads.code(source, state))["view"])[3:5]
+        limits[scale] = [hv.Store.lookup_options("bokeh", panel.get(0), "plot").kwargs["clim"] for panel in panels]
+    assert limits["shared"][0] == limits["shared"][1]
+    assert limits["own"][0] != limits["own"][1]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-import holoviews as hv
 import numpy as np
 import pandas as pd
 
@@ -15,7 +14,7 @@ from actstore.findings import Unanswerable
 from actstore.reader import read_smalls
 from actstore.views import marks
 from actstore.views.explorer.look import Look
-from actstore.views.explorer.plots import RESPONSIVE, overlay
+from actstore.views.explorer.plots import RESPONSIVE, Plot
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.statistics import Floats
 
@@ -88,48 +87,53 @@ class DoseCurve:
         #: Lower quartile, median and upper quartile at each strength, 0 without a sample: float64 (3, strength).
         self.quartiles: Floats = np.stack([np.quantile(own, [0.25, 0.5, 0.75]) for own in columns], axis=1)
 
-    def at(self, x: float) -> str:
-        """The condition whose strength is nearest to ``x``."""
-        return self.sweep.names[int(np.abs(np.array(self.sweep.strengths) - x).argmin())]
-
-    def drawn(self, look: Look, colour: str, condition: str, **options: Any) -> hv.Overlay:
-        """The curve, 0 where the transform changes nothing, with a mark at ``condition``; ``options`` of the plot."""
+    @property
+    def whole(self) -> tuple[Floats, Floats]:
+        """Strengths (strength) and quartiles (3, strength), with 0 where the transform changes nothing."""
         strengths = np.array(self.sweep.strengths)
-        x, (low, middle, high) = strengths, self.quartiles
         identity = IDENTITY_STRENGTH.get(self.sweep.transform)
-        if identity is not None and identity not in strengths:
-            i = int(np.searchsorted(strengths, identity))
-            x = np.insert(strengths, i, identity)
-            low, middle, high = (np.insert(values, i, 0.0) for values in (low, middle, high))
-        shown = pd.DataFrame({"strength": strengths, "median": self.quartiles[1].round(5)})
-        top = float(high.max())
-        here = strengths[[name == condition for name in self.sweep.names]].repeat(2)
-        band, line, dots, mark = _styles(look, colour)
-        span = float(x[-1] - x[0])
-        return overlay(
-            [
-                band.clone((x, low, high)),
-                line.clone((x, middle)),
-                dots.clone(shown),
-                mark.clone((here, np.array([0.0, top * 1.06])[: len(here)])),
-            ],
-            title=f"dose–response · n = {self.samples} samples",
-            xlabel=f"strength of {self.sweep.transform}",
-            ylabel="MAD (median, quartiles)",
-            xlim=(float(x[0]) - 0.04 * span, float(x[-1]) + 0.04 * span),
-            ylim=(0, top * 1.06 or 1.0),
-            **RESPONSIVE,
-            **options,
-        )
+        if identity is None or identity in strengths:
+            return strengths, self.quartiles
+        i = int(np.searchsorted(strengths, identity))
+        return np.insert(strengths, i, identity), np.insert(self.quartiles, i, 0.0, axis=1)
 
 
-@cache
-def _styles(look: Look, colour: str) -> tuple[Any, ...]:
-    """Empty elements whose clones are drawn alike: options are worked out once."""
-    nothing = np.array([])
-    return (
-        marks.band(nothing, nothing, nothing, colour),
-        marks.line(nothing, nothing, colour),
-        marks.dots(pd.DataFrame({"strength": [], "median": []}), "strength", "median", colour, size=7),
-        marks.line(nothing, nothing, look.ink, width=1, dashed=True),
-    )
+class CurvePlot(Plot):
+    """The figure of a curve; a tap finds the condition of the nearest strength."""
+
+    def __init__(self, look: Look, go: Callable[[str], None]) -> None:
+        nothing = np.array([])
+        dots = pd.DataFrame({"strength": [], "median": []})
+        parts = [
+            marks.band(nothing, nothing, nothing, look.accent),
+            marks.line(nothing, nothing, look.accent),
+            marks.dots(dots, "strength", "median", look.accent, size=7).opts(
+                hover_tooltips=[("strength", "@strength"), ("median", "@median{0.00000}")], backend="bokeh"
+            ),
+            marks.line(nothing, nothing, look.ink, width=1, dashed=True),
+        ]
+        super().__init__(parts, look, go, xlabel="strength", ylabel="MAD (median, quartiles)", **RESPONSIVE)
+        self.curve: DoseCurve | None = None
+
+    def at(self, x: float, y: float) -> str | None:
+        """The condition whose strength is nearest to ``x``."""
+        if self.curve is None:
+            return None
+        sweep = self.curve.sweep
+        return sweep.names[int(np.abs(np.array(sweep.strengths) - x).argmin())]
+
+    def show(self, curve: DoseCurve, condition: str, colour: str) -> None:
+        """Draw a curve in a colour, with a mark at ``condition``."""
+        self.curve, sweep, live = curve, curve.sweep, self.live
+        x, (low, middle, high) = curve.whole
+        top, span = float(high.max()) * 1.06 or 1.0, float(x[-1] - x[0])
+        live.style(0, fill_color=colour)
+        live.style(1, line_color=colour)
+        live.style(2, line_color=colour, fill_color=colour)
+        live.put(0, x=np.append(x, x[::-1]), y=np.append(low, high[::-1]))
+        live.put(1, x=x, y=middle)
+        live.put(2, strength=np.array(sweep.strengths), median=curve.quartiles[1])
+        live.put(3, x=[sweep.strengths[sweep.names.index(condition)]] * 2, y=[0.0, top])
+        live.figure.xaxis[0].axis_label = f"strength of {sweep.transform}"
+        self.reach((float(x[0]) - 0.04 * span, float(x[-1]) + 0.04 * span), (0.0, top))
+        self.told(f"dose–response · n = {curve.samples} samples")

@@ -34,11 +34,13 @@ def png(source: Source, state: State) -> bytes:
     StoreError
         if the condition does not apply to the sample, or the store is damaged.
     """
-    store, chosen = source.store, _options(source, state)
-    panels = list(inputs(store, sample=source.sample(state), **chosen))
+    store, sample = source.store, source.sample(state)
+    plane = state.slice if source.is_3d else None
+    panels = list(inputs(store, sample, state.condition, z=plane))
     if source.kept[state.layer]:
-        scale: dict[str, Any] = {} if state.scale == "shared" else {"scale": state.scale}
-        panels += list(activation(store, state.layer, state.channel, sample=source.sample(state), **chosen, **scale))
+        panels += list(
+            activation(store, state.layer, state.channel, sample, state.condition, z=plane, scale=state.scale)
+        )
     figure = grid(panels, 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
     # HoloViews fills in braces, matplotlib sets what stands between dollars as formulas.
     title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")
@@ -52,11 +54,6 @@ def _caption(source: Source, state: State) -> str:
     parts = [name, state.patient, f"frame {state.frame}", f"slice {state.slice}", state.condition]
     kept = "" if source.kept[state.layer] else " (tensors not kept)"
     return " · ".join([*parts, f"{state.layer} {source.modules[state.layer]}", f"channel {state.channel}{kept}"])
-
-
-def _options(source: Source, state: State) -> dict[str, Any]:
-    """How the pictures' functions are told condition and, of a volume, plane."""
-    return {"condition": state.condition} | ({"z": state.slice} if source.is_3d else {})
 
 
 def csv(source: Source, state: State, subset: Bools) -> str:
@@ -87,7 +84,7 @@ def code(source: Source, state: State) -> str:
     """Python that shows this view in a notebook: ``view``, and ``samples``, those of the subset."""
     path = source.store.path
     where = str(path) if is_url(path) else str(Path(path).resolve())
-    sizes = ", z=z" if source.is_3d else ""
+    plane = ", z=z" if source.is_3d else ""
     scale = "" if state.scale == "shared" else f", scale={state.scale!r}"
     row = source.samples.iloc[source.sample(state)]
     lines = [
@@ -107,11 +104,11 @@ def code(source: Source, state: State) -> str:
         "sample = int(samples.index[shown][0])",
         *_narrowing(state),
         "",
-        f"view = views.inputs(store, sample=sample, condition=condition{sizes})",
+        f"view = views.inputs(store, sample, condition{plane})",
     ]
     if source.kept[state.layer]:
-        rest = f"sample=sample, condition=condition{sizes}{scale}"
-        lines.append(f"view = (view + views.activation(store, layer, channel, {rest})).cols(3)")
+        maps = f"views.activation(store, layer, channel, sample, condition{plane}{scale})"
+        lines.append(f"view = (view + {maps}).cols(3)")
     else:
         lines.append(f"# The tensors of {state.layer} were not kept: there are no maps to show.")
     return "\n".join([*lines, "view", ""])

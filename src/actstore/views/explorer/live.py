@@ -28,7 +28,10 @@ class Live:
 
     def __init__(self, figure: Any, **options: Any) -> None:
         """``figure``: a HoloViews element or overlay, or a Bokeh figure."""
-        self.figure: Any = hv.render(figure, backend="bokeh") if isinstance(figure, hv.core.Dimensioned) else figure
+        if isinstance(figure, hv.core.Dimensioned):
+            # HoloViews would set a theme of its own on the whole page.
+            figure = hv.render(figure, backend="bokeh", theme=None)
+        self.figure: Any = figure
         self._glyphs: list[Any] = list(self.figure.renderers)
         own: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0}
         self.view = pn.pane.Bokeh(self.figure, **own | options)
@@ -55,6 +58,10 @@ class Live:
         """Draw outlines of :func:`actstore.views.pixels.border_paths`, each in its colour."""
         columns = {"xs": "x", "ys": "y", "colour": "colour"}
         self.put(number, **{to: [path[name] for path in paths] for to, name in columns.items()})
+
+    def style(self, number: int, **properties: Any) -> None:
+        """Give a glyph another look."""
+        self._glyphs[number].glyph.update(**properties)
 
     def put_palette(self, number: int, cmap: str) -> None:
         """Colour an image with another colour map."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import holoviews as hv
 import numpy as np
 import pandas as pd
 
 from actstore.views import marks, pixels
+from actstore.views.explorer.html import legend
 from actstore.views.explorer.look import Look
-from actstore.views.explorer.plots import overlay
+from actstore.views.explorer.plots import Plot
 from actstore.views.explorer.statistics import Floats
 from actstore.views.page import number
 from actstore.views.pixels import Place, border_paths
@@ -88,6 +87,12 @@ class Mosaic:
         return self.tiles[i].sample if (x + 0.5) % (self.size[1] + self.gap) <= self.size[1] else None
 
     @property
+    def edges(self) -> dict[str, Floats]:
+        """Where each map ends: float64 (tile)."""
+        y, x = np.array([self.corner(i) for i in range(len(self.tiles))], float).reshape(-1, 2).T - 0.5
+        return {"left": x, "right": x + self.size[1], "top": y, "bottom": y + self.size[0]}
+
+    @property
     def values(self) -> Floats:
         """float32 (y, x), NaN between the maps."""
         found = np.full(self.shape, np.nan if self.tiles else 0.0, np.float32)
@@ -116,56 +121,55 @@ class Mosaic:
                     parts += [np.stack([path["x"], path["y"]]), np.full((2, 1), np.nan)]
         return np.concatenate(parts, axis=1)
 
-    def drawn(self, look: Look, current: int, among: int, frame: tuple[int, int], **options: Any) -> hv.Overlay:
-        """All maps, their titles and outlines, in a ``frame`` of so many pixels wide and high; ``current`` is marked.
 
-        ``among`` is of how many samples they are the strongest; ``options`` are of the plot.
-        """
-        height, width = self.shape
-        image, edges, line, words = _styles(look)
-        # Colours are fixed, from -1 to 1: changing them costs more than dividing.
-        values = self.values / (self.most or 1.0)
-        boxes, titles = [], []
-        for i, tile in enumerate(self.tiles):
-            y, x = self.corner(i)
-            edge, wide = (look.accent, 2.5) if tile.sample == current else (look.neutral, 0.5)
-            ends = (x - 0.5, y - 0.5, x + self.size[1] - 0.5, y + self.size[0] - 0.5)
-            boxes.append((*ends, tile.patient, tile.frame, tile.slice, round(tile.mad, 5), edge, wide))
-            titles.append((x + self.size[1] / 2 - 0.5, y - 0.5 - 0.03 * self.size[0], tile.title))
-        parts = [
-            image.clone((np.arange(width), np.arange(height), values), bounds=None, xdensity=None, ydensity=None),
-            edges.clone(boxes),
-            line.clone(tuple(self.outlines)),
-            words.clone(titles),
-        ]
-        return overlay(
-            parts,
-            frame_width=frame[0],
-            frame_height=frame[1],
-            title=f"strongest of {among} samples: perturbed − original, ±{number(self.most)}",
-            xlim=(-1.0, width + 0.5),
-            ylim=(-0.5, height - 0.5 + self.gap / 2),
-            **pixels.BARE,
-            **options,
+class Maps(Plot):
+    """The figure of a mosaic; a tap finds the sample of a map."""
+
+    def __init__(self, look: Look, space: Sequence[int], go: Callable[[int], None]) -> None:
+        names, corners = ["patient", "frame", "slice", "MAD"], ["x0", "y0", "x1", "y1"]
+        image = pixels.image(np.zeros((2, 2), np.float32), DIVERGING, (-1.0, 1.0)).opts(tools=[], backend="bokeh")
+        edges = hv.Rectangles([], corners, names).opts(
+            fill_alpha=0,
+            line_color=look.neutral,
+            line_width=0.5,
+            tools=["hover"],
+            hover_tooltips=[(name, f"@{{{name}}}") for name in names],
+            backend="bokeh",
         )
+        here = hv.Rectangles([], corners).opts(fill_alpha=0, line_color=look.accent, line_width=2.5, backend="bokeh")
+        nothing = pd.DataFrame({"x": [], "y": [], "text": []})
+        titles = marks.words(nothing, "x", "y", "text", align="center", colour=look.ink)
+        titles = titles.opts(text_baseline="bottom", text_font_size="10px", backend="bokeh")
+        parts = [image, edges, marks.line([], [], "#111111", width=1.2), titles, here]
+        width, height = frame_of(space)
+        super().__init__(parts, look, go, frame_width=width, frame_height=height, **pixels.BARE)
+        self.mosaic = Mosaic([])
 
+    def at(self, x: float, y: float) -> int | None:
+        """The sample at a position."""
+        return self.mosaic.at(x, y)
 
-@cache
-def _styles(look: Look) -> tuple[Any, ...]:
-    """Empty elements whose clones are drawn alike: options are worked out once."""
-    names = ["patient", "frame", "slice", "MAD", "edge", "wide"]
-    edges = hv.Rectangles([], ["x0", "y0", "x1", "y1"], names).opts(
-        fill_alpha=0,
-        line_color="edge",
-        line_width="wide",
-        tools=["hover"],
-        hover_tooltips=[(name, f"@{{{name}}}") for name in names[:4]],
-        backend="bokeh",
-    )
-    image = pixels.image(np.zeros((2, 2), np.float32), DIVERGING, (-1.0, 1.0)).opts(tools=[], backend="bokeh")
-    words = marks.words(pd.DataFrame({"x": [], "y": [], "text": []}), "x", "y", "text", align="center", colour=look.ink)
-    words = words.opts(text_baseline="bottom", text_font_size="10px", backend="bokeh")
-    return image, edges, marks.line([], [], "#111111", width=1.2), words
+    def show(self, mosaic: Mosaic, among: int) -> None:
+        """Draw all maps, their titles and outlines: of ``among`` so many samples the strongest."""
+        self.mosaic, tiles, live = mosaic, mosaic.tiles, self.live
+        height, width = mosaic.shape
+        limits = (-mosaic.most, mosaic.most)
+        live.put_image(0, mosaic.values, limits)
+        edges = mosaic.edges
+        about = {name: [getattr(tile, name) for tile in tiles] for name in ("patient", "frame", "slice")}
+        live.put(1, **edges, **about, MAD=[round(tile.mad, 5) for tile in tiles])
+        x, y = mosaic.outlines
+        live.put(2, x=x, y=y)
+        above = edges["top"] - 0.03 * mosaic.size[0]
+        middle = (edges["left"] + edges["right"]) / 2
+        live.put(3, x=middle, y=above, text=[tile.title for tile in tiles])
+        self.reach((-1.0, width + 0.5), (height - 0.5 + mosaic.gap / 2, -0.5))
+        self.told(legend(f"strongest of {among} samples: perturbed − original", DIVERGING, limits))
+
+    def mark(self, sample: int) -> None:
+        """Frame the map of a sample, if it is there."""
+        own = [tile.sample == sample for tile in self.mosaic.tiles]
+        self.live.put(4, **{name: ends[own] for name, ends in self.mosaic.edges.items()})
 
 
 def frame_of(space: Sequence[int]) -> tuple[int, int]:
@@ -174,9 +178,3 @@ def frame_of(space: Sequence[int]) -> tuple[int, int]:
     width, height = COLUMNS * (x + GAP) - GAP, MOST // COLUMNS * (y + HEAD)
     scale = min(ROOM[0] / width, ROOM[1] / height)
     return round(width * scale), round(height * scale)
-
-
-def tile_of(row: Any, sample: int, mad: float, change: Floats, cover: Floats | None, plane: int | None) -> Tile:
-    """Of a ``row`` of :attr:`actstore.store.Store.samples`; ``plane`` is the shown one of a volume."""
-    shown = int(row["slice"]) if plane is None else plane
-    return Tile(sample, str(row["patient"]), int(row["frame"]), shown, mad, change, cover)

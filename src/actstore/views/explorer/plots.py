@@ -1,60 +1,69 @@
-"""Plots of the page whose every part is drawn again together, and what a tap on one does."""
+"""What the figures of one channel have in common: a head above, or a note in their place, and what a tap finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
-from weakref import WeakSet
 
 import holoviews as hv
+import panel as pn
+from markupsafe import Markup
+
+from actstore.views.explorer.live import Live
+from actstore.views.explorer.look import Look
+from actstore.views.explorer.parts import html
 
 #: As wide as there is room; the height in pixels of the screen.
 RESPONSIVE: dict[str, Any] = {"responsive": True, "height": 250}
+Ends = tuple[float, float]
 
 
-def overlay(
-    parts: Sequence[Any],
-    *,
-    xlim: tuple[float, float],
-    ylim: tuple[float, float],
-    hooks: Sequence[Callable[[Any, Any], None]] = (),
-    **options: Any,
-) -> hv.Overlay:
-    """One plot, whose axes link to no other's; options in one go, for each time costs milliseconds."""
+class Plot:
+    """One figure of ``parts``, its head above; ``go`` is called with what :meth:`at` finds where it is tapped."""
 
-    def reach(plot: Any, _: Any) -> None:
-        # HoloViews keeps the limits that an overlay was first drawn with.
-        for axis, (start, end) in ((plot.state.x_range, xlim), (plot.state.y_range, ylim)):
-            ends = (end, start) if axis is plot.state.y_range and plot.invert_yaxis else (start, end)
-            axis.update(start=ends[0], end=ends[1], reset_start=ends[0], reset_end=ends[1])
+    def __init__(self, parts: Sequence[Any], look: Look, go: Callable[[Any], None], **options: Any) -> None:
+        overlay = hv.Overlay(list(parts)).opts(
+            show_legend=False,
+            default_tools=[],
+            toolbar=None,
+            fontsize={"labels": "11px", "xticks": "10px", "yticks": "10px"},
+            backend="bokeh",
+            **options,
+        )
+        sizing = "stretch_width" if "responsive" in options else "fixed"
+        self.live = Live(overlay, sizing_mode=sizing)
+        self.head = html()
+        # Bokeh's pane itself must not be hidden: Panel then reads back what the page's design has set on it.
+        self._figure = pn.Column(self.live.view, sizing_mode="stretch_width", margin=0, visible=False)
+        self.view = pn.Column(self.head, self._figure, sizing_mode="stretch_width", margin=(0, 8, 0, 0))
+        #: What the figure shows; None while it is hidden.
+        self.about: Hashable = None
+        self._go = go
+        self.live.figure.on_event("tap", self._tapped)
 
-    return hv.Overlay(list(parts)).opts(
-        xlim=xlim,
-        ylim=ylim,
-        hooks=[*hooks, reach],
-        show_legend=False,
-        axiswise=True,
-        framewise=True,
-        shared_axes=False,
-        default_tools=[],
-        toolbar=None,
-        fontsize={"title": "12px", "labels": "11px", "xticks": "10px", "yticks": "10px"},
-        backend="bokeh",
-        **options,
-    )
+    def at(self, x: float, y: float) -> Any:
+        """What is shown at a position; None of nothing."""
+        raise NotImplementedError
 
+    def _tapped(self, event: Any) -> None:
+        if (found := self.at(event.x, event.y)) is not None:
+            self._go(found)
 
-def tapped(do: Callable[[float, float], None]) -> Callable[[Any, Any], None]:
-    """A hook of a plot that calls ``do`` with x and y of each tap.
+    def reach(self, x: Ends, y: Ends) -> None:
+        """Show what lies between two ends of each axis."""
+        figure = self.live.figure
+        figure.x_range.update(start=x[0], end=x[1])
+        figure.y_range.update(start=y[0], end=y[1])
 
-    HoloViews' own streams do not see the taps on overlays that a dynamic map returns.
-    """
-    known: WeakSet[Any] = WeakSet()
+    def told(self, head: str | Markup) -> None:
+        """Show the figure below ``head``."""
+        if not isinstance(head, Markup):
+            head = Markup('<div class="head"><b title="{0}">{0}</b></div>').format(head)
+        self.head.object = str(head)
+        self._figure.visible = True
 
-    def listen(plot: Any, _: Any) -> None:
-        figure = plot.state
-        if figure not in known:
-            known.add(figure)
-            figure.on_event("tap", lambda event: do(event.x, event.y))
-
-    return listen
+    def hide(self, note: str = "") -> None:
+        """Show a note in place of the figure."""
+        self.head.object = str(Markup('<p class="note">{}</p>').format(note)) if note else ""
+        self._figure.visible = False
+        self.about = None

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-import panel as pn
 from markupsafe import Markup
 
 from actstore.units import human_bytes
-from actstore.views.explorer.look import Look
-from actstore.views.explorer.parts import Session
+from actstore.views.explorer.parts import Session, html, style
 from actstore.views.page import as_html
 
 #: Missing volumes that are named.
 NAMED = 20
+_STYLE = """
+dl { display: grid; grid-template-columns: 9em minmax(0, 1fr); margin: 6px 0 1em; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+h3 { font-size: 13px; margin: 1em 0 .3em; }
+ul { margin: .3em 0; }
+summary { cursor: pointer; color: var(--accent); }
+pre { background: var(--page); border-radius: 4px; padding: .6em .8em; overflow-x: auto; }
+th, td { text-align: left; padding: .15em 1em .15em 0; border-bottom: 1px solid var(--faint); }
+.n { text-align: right; }
+"""
 
 
 class Provenance:
@@ -23,19 +32,15 @@ class Provenance:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._committed = -1
-        self._view = pn.pane.HTML("", sizing_mode="stretch_width", stylesheets=[_style(session.look)])
-
-    @property
-    def view(self) -> pn.viewable.Viewable:
-        """One page of text and tables."""
-        return self._view
+        #: One page of text and tables.
+        self.view = html(stylesheets=[style(), _STYLE])
 
     def update(self) -> None:
         """Write it, if more of the store is committed than when it was written last."""
         committed = int(self._session.source.store.committed.sum())
         if committed != self._committed:
             self._committed = committed
-            self._view.object = str(self._page())
+            self.view.object = str(self._page())
 
     def _page(self) -> Markup:
         store = self._session.source.store
@@ -102,20 +107,3 @@ def _folded(title: str, text: str) -> Markup:
 
 def _json(content: object) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False)
-
-
-def _style(look: Look) -> str:
-    return f"""
-:host {{ color: {look.ink}; font-size: 13px; line-height: 1.5; }}
-dl {{ display: grid; grid-template-columns: 9em minmax(0, 1fr); margin: 0 0 1em; }}
-dt {{ color: {look.soft}; }}
-dd {{ margin: 0; overflow-wrap: anywhere; }}
-h3 {{ font-size: 13px; margin: 1em 0 .3em; }}
-p, ul {{ margin: .3em 0; }}
-summary {{ cursor: pointer; color: {look.accent}; }}
-pre {{ background: {look.page}; border-radius: 4px; padding: .6em .8em; overflow-x: auto; }}
-table {{ border-collapse: collapse; }}
-th, td {{ text-align: left; padding: .15em 1em .15em 0; border-bottom: 1px solid {look.faint}; }}
-th {{ color: {look.soft}; font-weight: normal; }}
-.n {{ text-align: right; }}
-"""
