@@ -13,7 +13,7 @@ import panel as pn
 import pytest
 from bokeh.document import Document
 from bokeh.events import SelectionGeometry, Tap
-from bokeh.models import BoxSelectTool, Plot
+from bokeh.models import BoxSelectTool, ColumnDataSource, Plot
 
 import actstore
 from actstore import analysis
@@ -26,7 +26,6 @@ from actstore.views.explorer.state import DiceBox, MadRange, read
 
 LV = "brightness(LV, 0.1)"
 PITCH = figures.PITCH
-# Panel's table changes data frames in place, which pandas 3.1 will stop to know.
 
 
 class Session:
@@ -153,7 +152,7 @@ def test_a_box_narrows_the_page_to_what_lies_inside(session: Session, truth: pd.
     assert 0 < len(inside) < len(truth)
     assert list(np.flatnonzero(session.subset)) == list(inside)
     assert (len(dots(session)), len(dots(session, -1))) == (3 * len(inside), 3 * (len(truth) - len(inside)))
-    assert sorted(session.table.value.index) == list(inside)
+    assert sorted(session.table.data["sample"]) == list(inside)
     link, messages = read(session.state.query(), session.source)
     assert not messages
     assert np.array_equal(session.source.subset(link), session.subset)
@@ -322,7 +321,7 @@ def test_every_condition_is_shown_in_both_colours(source: Source) -> None:
             while session.works:
                 session.work()
             n = int(source.applicable[:, source.condition(name)].sum())
-            assert len(session.table.value) == n
+            assert len(session.table.data["sample"]) == n
             assert len(dots(session)) == 3 * n
 
 

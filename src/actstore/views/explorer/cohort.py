@@ -74,7 +74,7 @@ class Cohort:
         self._table.mark(self._sample)
         self._clear.disabled = not state.narrowed
 
-    def _lay_out(self) -> pn.FlexBox:
+    def _lay_out(self) -> pn.Column:
         mad: pn.viewable.Viewable = self._mad.live.view
         try:
             self._source.need_statistics()
@@ -82,15 +82,15 @@ class Cohort:
             mad = pn.pane.HTML(escape(str(error)), styles={"color": self._session.look.soft})
         wide = {"sizing_mode": "stretch_width", "margin": 0}
         line = pn.Row(self._words, self._clear, styles={"flex": "1 1 100%"}, margin=0)
-        return pn.FlexBox(
+        return pn.Column(
             line,
             pn.Row(self._dice.live.view, margin=0, styles={"overflow-x": "auto", "max-width": "100%"}),
             pn.Column(mad, styles={"flex": "1 1 300px", "min-width": "300px"}, **wide),
             pn.Column(self._cases.live.view, styles={"flex": "1 1 190px", "min-width": "190px"}, **wide),
             pn.Column(self._table.view, styles={"flex": "3 1 480px", "min-width": "480px"}, **wide),
             sizing_mode="stretch_width",
-            flex_wrap="wrap",
-            align_items="flex-start",
+            # Not a FlexBox, in which Bokeh's table does not find its style sheet.
+            styles={"display": "flex", "flex-flow": "row wrap", "align-items": "flex-start"},
         )
 
     def _is_new(self, figure: str, *seen: Any) -> bool:

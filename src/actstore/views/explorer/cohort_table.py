@@ -32,13 +32,15 @@ class SampleTable:
             source=self.source,
             columns=list(self._columns.values()),
             index_position=None,
+            reorderable=False,
             scroll_to_selection=True,
             row_height=23,
             height=HEIGHT,
             sizing_mode="stretch_width",
-            stylesheets=[_STYLE.format(**look.variables)],
         )
-        self.view = pn.pane.Bokeh(table, sizing_mode="stretch_width", margin=(0, 6))
+        # The pane's style sheets replace those of its model.
+        style = _STYLE.format(**look.variables)
+        self.view = pn.pane.Bokeh(table, sizing_mode="stretch_width", margin=(0, 6), stylesheets=[style])
 
     def show(self, rows: pd.DataFrame, original: str) -> None:
         """Show other rows, by the numbers of their samples; ``original`` is the title of that column."""
@@ -60,10 +62,11 @@ class SampleTable:
 
 
 _STYLE = """
-.slick-header-column, .slick-row, .slick-cell, .slick-viewport, .slick-header
-{{ background: {card} !important; color: {ink} !important; border-color: {faint} !important; font-size: 12px; }}
+.bk-data-table, .slick-header-column, .slick-row
+{{ background: {card} !important; color: {ink} !important; font-size: 12px; }}
+.slick-header-column, .slick-cell {{ border-color: {faint} !important; }}
 .slick-header-column {{ color: {soft} !important; }}
-.slick-row:hover .slick-cell {{ background: {faint} !important; cursor: pointer; }}
+.slick-row:hover {{ background: {faint} !important; cursor: pointer; }}
 .slick-cell.selected {{ background: {faint} !important; font-weight: 600; }}
-.slick-row .slick-cell.selected:first-child {{ box-shadow: inset 3px 0 {accent}; }}
+.slick-cell.selected.l0 {{ box-shadow: inset 3px 0 {accent}; }}
 """

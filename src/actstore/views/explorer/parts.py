@@ -7,16 +7,12 @@ from functools import cache
 from importlib import resources
 from typing import Any, Protocol
 
-import holoviews as hv
 import panel as pn
 
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Bools
-
-#: Says to the figures of a part that they shall be drawn again.
-Redraw = hv.streams.Stream.define("Redraw", serial=0)
 
 
 class Session(Protocol):
@@ -58,16 +54,6 @@ class Tab(Part, Protocol):
         """What stands on the page."""
 
 
-def drawn(draw: Callable[[], Any], redraw: hv.streams.Stream) -> hv.DynamicMap:
-    """A figure that ``draw`` makes, again whenever ``redraw`` says so."""
-    return hv.DynamicMap(lambda serial: draw(), streams=[redraw])
-
-
-def again(redraw: hv.streams.Stream) -> None:
-    """Draw everything that waits for ``redraw``."""
-    redraw.event(serial=redraw.serial + 1)
-
-
 @cache
 def style() -> str:
     """The page's style sheet of text and widgets, which none from outside reaches."""
@@ -79,8 +65,3 @@ def html(**options: Any) -> pn.pane.HTML:
     return pn.pane.HTML(
         **{"object": "", "sizing_mode": "stretch_width", "margin": 0, "stylesheets": [style()]} | options
     )
-
-
-def pane(figure: Any, look: Look, *, linked: bool = False, **options: Any) -> pn.pane.HoloViews:
-    """``figure`` on the page in its colours; only ``linked`` ones share their axes."""
-    return pn.pane.HoloViews(figure, theme=look.theme, backend="bokeh", linked_axes=linked, center=False, **options)
