@@ -1,7 +1,7 @@
 """The explorer in headless Chromium: milliseconds from an action to painted, first paint, and memory of the server.
 
 UNetHeart 8-4-4 on phantom volumes unless STORE is given. Painted is when the canvases have changed for the last time.
-For comparison, the same action on :func:`actstore.views.cube` served by Panel: one picture, a slider for each dimension.
+For comparison, the same action on :func:`actstore.views.cube` served by Panel: one picture and sliders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -289,7 +288,8 @@ def measure(store: Path, runs: int, number: int) -> None:
     targets = list(dict.fromkeys(name for name in opened.conditions["target"] if name))
     layer = opened.layers.index[-2:][0]
     random.seed(0)
-    print(f"\n### Explorer\n\n{machine()}; {len(opened.samples)} samples, {layers} layers; load {os.getloadavg()[0]:.1f}\n")
+    about = f"{len(opened.samples)} samples, {layers} layers; load {os.getloadavg()[0]:.1f}"
+    print(f"\n### Explorer\n\n{machine()}; {about}\n")
     with sync_playwright() as started:
         own = Path(started.chromium.executable_path)
         path = None if own.exists() else os.environ.get("ACTSTORE_CHROMIUM") or shutil.which("chromium")
@@ -326,7 +326,9 @@ def measure(store: Path, runs: int, number: int) -> None:
             other = alternative(fresh(), url, runs)
         browser.close()
     ours = found["channel, key"]
-    print(f"\nanother channel, views.cube served by Panel: {other:.0f} ms, {other / ours:.2f} of the explorer's {ours:.0f}")
+    print(
+        f"\nanother channel, views.cube served by Panel: {other:.0f} ms; {other / ours:.2f} × the explorer's {ours:.0f} ms"
+    )
 
 
 def main() -> None:

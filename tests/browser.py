@@ -252,7 +252,9 @@ def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
         for i, store in enumerate(stores):
             log, output = folder / f"{i}.err", folder / f"{i}.out"
             with log.open("w") as errors, output.open("w") as out:
-                process = Popen([*command, str(store), "--port", "0", "--no-open"], stdout=out, stderr=errors, text=True)
+                process = Popen(
+                    [*command, str(store), "--port", "0", "--no-open"], stdout=out, stderr=errors, text=True
+                )
             started.append(Served("", process, log))
         for i, served in enumerate(started):
             output = folder / f"{i}.out"
