@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from common import machine, parser, phantom_spec
+from numpy.typing import NDArray
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 from actstore.capture import capture
@@ -228,6 +229,12 @@ def actions(driver: Driver, layers: int, channels: int, targets: list[str]) -> d
     }
 
 
+def median_known(values: NDArray[np.float64]) -> float:
+    """Of those that are numbers; NaN if none is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
 def medians(driver: Driver, what: dict[str, Callable[[], object]], runs: int, tab: str) -> dict[str, float]:
     """Print medians of every action on a tab, and return those of everything painted."""
     found = {}
@@ -236,9 +243,9 @@ def medians(driver: Driver, what: dict[str, Callable[[], object]], runs: int, ta
             driver.keys_are_the_pages()
         driver.timed(do)
         taken = np.array([driver.timed(do) for _ in range(runs)])
-        pictures, everything = (statistics.median(column[np.isfinite(column)] or [np.nan]) for column in taken.T)
+        pictures, everything = (median_known(column) for column in taken.T)
         target = next((f"{ms}" for start, ms in TARGETS.items() if name.startswith(start)), "")
-        span = f"{np.nanmin(taken[:, 1]):.0f}–{np.nanmax(taken[:, 1]):.0f}"
+        span = f"{min(taken[:, 1]):.0f}–{max(taken[:, 1]):.0f}"
         print(f"| {tab} | {name} | {pictures:.0f} | {everything:.0f} | {span} | {target} |", flush=True)
         found[name] = everything
     return found
@@ -326,9 +333,8 @@ def measure(store: Path, runs: int, number: int) -> None:
             other = alternative(fresh(), url, runs)
         browser.close()
     ours = found["channel, key"]
-    print(
-        f"\nanother channel, views.cube served by Panel: {other:.0f} ms; {other / ours:.2f} × the explorer's {ours:.0f} ms"
-    )
+    ratio = f"{other / ours:.2f} × the explorer's {ours:.0f} ms"
+    print(f"\nanother channel, views.cube served by Panel: {other:.0f} ms, {ratio}")
 
 
 def main() -> None:

@@ -484,9 +484,20 @@ def test_a_click_on_a_row_shows_that_sample(visitor: Visitor, store: Store) -> N
     text = {name: cell.inner_text() for name, cell in cells.items()}
     visitor.act(cells["patient"].click)
     assert {name: visitor.state[name] for name in THERE} == {name: text[name] for name in THERE}
-    change = np.diff(dice_of(store, LV, "LV")[store.applicable.sel(condition=LV).values], axis=1)[:, 0]
-    assert number(text["change"]) == pytest.approx(np.sort(change)[2], abs=6e-4), "the worst come first"
+    original, perturbed = dice_of(store, LV, "LV")[sample_of(store, visitor.state)]
+    assert number(text["change"]) == pytest.approx(perturbed - original, abs=6e-4)
     expect_numbers(visitor, store)
+
+
+def test_the_table_has_the_page_that_it_names_the_worst_first(visitor: Visitor, store: Store) -> None:
+    """Also where it was opened at the sample that is shown."""
+    visitor.open(**THERE, condition=LV)
+    change = np.sort(np.diff(dice_of(store, LV, "LV")[store.applicable.sel(condition=LV).values], axis=1)[:, 0])
+    cells = visitor.page.locator(".tabs .tabulator-row [tabulator-field=change]")
+    cells.first.wait_for()
+    found = [number(text) for text in cells.all_inner_texts()]
+    page = int(visitor.page.locator(".tabs .tabulator-page.active").inner_text()) - 1
+    np.testing.assert_allclose(found, change[page * len(found) :][: len(found)], atol=6e-4)
 
 
 # Links
@@ -557,7 +568,7 @@ def test_arrows_step_through_slices_and_channels(visitor: Visitor, store: Store)
     expect_numbers(visitor, store)
     for key in ["ArrowDown"] * 6 + ["ArrowRight"] * 2 + ["ArrowUp"] * 2 + ["ArrowLeft"]:
         visitor.page.keyboard.press(key)
-    eventually(lambda: _expect_place(visitor, slice_=7, channel=2))
+    eventually(lambda: _expect_place(visitor, slice_=7, channel=2), 10)
     expect_numbers(visitor, store)
 
 
@@ -596,7 +607,9 @@ def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visito
 
 
 def _expect_same(before: list[bytes], after: list[bytes]) -> None:
-    assert [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b] == []
+    """But for how edges are smoothed, which is another at every drawing."""
+    apart = [np.abs(picture(a).astype(int) - picture(b)).mean() for a, b in zip(before, after, strict=True)]
+    assert max(apart) < 1.5, apart
 
 
 # What can be taken along
@@ -747,7 +760,8 @@ def test_nothing_is_cut_off_overlaps_or_is_hard_to_read(
         look["overlaps"] = [
             (a, b) for (a, first), (b, second) in combinations(boxes.items(), 2) if _overlap(first, second)
         ]
-        wrong += [f"{tab}: {what}: {found}" for what, every in look.items() for found in every]
+        # What sticks out takes all that is in it along.
+        wrong += [f"{tab}: {what}: {found}" for what, every in look.items() for found in every[:4]]
         visitor.page.screenshot(path=ARTEFACTS / f"{tab.lower()}-{width}-{theme}.png")
         if visitor.page.evaluate(_SCROLL, 1e6) > 0:
             visitor.page.screenshot(path=ARTEFACTS / f"{tab.lower()}-{width}-{theme}-below.png")
@@ -868,23 +882,23 @@ def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[
     visitor = elsewhere("volumes")
     visitor.aside()
     _settled(visitor)
-    shown = picture(visitor.pictures()[0])
+    shown = visitor.pictures()[0]
     assert visitor.state["slice"] == "4"
     assert "8 × 32 × 32" in visitor.heads[3]
     visitor.page.locator("aside .noUi-handle").focus()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
     assert visitor.state["slice"] == "5"
     visitor.aside()
-    eventually(lambda: _expect_other(shown, picture(visitor.pictures()[0])), 10)
+    eventually(lambda: _expect_other(shown, visitor.pictures()[0]), 10)
     visitor.page.locator("header h1").click()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowUp"))
     assert visitor.state["slice"] == "4"
     visitor.aside()
-    eventually(lambda: np.testing.assert_array_equal(picture(visitor.pictures()[0]), shown), 10)
+    eventually(lambda: _expect_same([shown], visitor.pictures()[:1]), 10)
 
 
-def _expect_other(before: NDArray[Any], after: NDArray[Any]) -> None:
-    assert (before != after).any()
+def _expect_other(before: bytes, after: bytes) -> None:
+    assert np.abs(picture(before).astype(int) - picture(after)).mean() > 2
 
 
 # After all that
