@@ -75,7 +75,7 @@ WATCH = """() => {
     };
     const last = {};
     window.painted = { pictures: 0, page: 0, acted: 0 };
-    for (const kind of ["keydown", "change", "pointerup"]) {
+    for (const kind of ["keydown", "input", "pointerup"]) {
         window.addEventListener(kind, event => { window.painted.acted = event.timeStamp; }, true);
     }
     const look = () => {

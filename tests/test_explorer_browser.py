@@ -500,6 +500,24 @@ def test_the_table_has_the_page_that_it_names_the_worst_first(visitor: Visitor, 
     np.testing.assert_allclose(found, change[page * len(found) :][: len(found)], atol=6e-4)
 
 
+# One channel
+
+
+def test_the_channel_s_tab_tells_of_the_channel(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**THERE, condition=LV, layer="L02", channel=2)
+    visitor.tab("Channel")
+    eventually(lambda: _expect_idle(visitor), 10)
+    tab = visitor.page.locator(".tabs")
+    values = mads(store, visitor.state, "L02")
+    tab.get_by_text(f"rank {1 + int((values > values[2]).sum())} of 4 in L02").first.wait_for()
+    member = analysis.in_top(store.statistics("L02")["mad"], 3, applicable=store.applicable)
+    applies = store.applicable.sel(condition=LV).values
+    times = int(member.sel(condition=LV).values[applies, 2].sum())
+    tab.get_by_text(f"{times} of {applies.sum()} samples").first.wait_for()
+    shown = [figure for figure in visitor.figures() if "tabs" in figure["outside"] and figure["frame"][2] > 100]
+    assert len(shown) >= 3
+
+
 # Links
 
 
