@@ -806,7 +806,7 @@ def _settled(visitor: Visitor) -> None:
 
 
 def _expect_idle(visitor: Visitor) -> None:
-    assert visitor.page.get_by_text("reading statistics").count() == 0
+    assert visitor.page.get_by_text("reading statistics").locator("visible=true").count() == 0
     assert visitor.page.locator("header progress").count() == 0
 
 
