@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +17,8 @@ from actstore.data.phantom import write_phantom
 TESTS = Path(__file__).parent
 #: Of ``study_store``.
 PATIENTS = 5
+#: A browser of the system, for where `playwright install chromium` brought none.
+CHROMIUM = os.environ.get("ACTSTORE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class WriteSpec(Protocol):
@@ -127,6 +131,23 @@ def study_report(study_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from actstore.views.report import write_report
 
     return write_report(open_store(study_store), tmp_path_factory.mktemp("study_report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser without a window.
+
+    Not for the whole session: playwright's event loop runs as long as it does, and no other can run beside it.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install '.[dev]'")
+    with playwright.sync_playwright() as started:
+        own = Path(started.chromium.executable_path)
+        if not own.exists() and CHROMIUM is None:
+            pytest.skip("no Chromium: run `playwright install chromium`, or name one in ACTSTORE_CHROMIUM")
+        path = None if own.exists() else CHROMIUM
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,6 @@ from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.views.selection import layer_plane
 from conftest import WriteSpec
-from test_report_browser import chromium  # noqa: F401  # a fixture
 from test_views import sample_with
 
 DARK_LV, DARK_RV = "brightness(LV, 0.1)", "brightness(RV, 0.1)"
@@ -290,7 +289,7 @@ def test_a_figure_is_saved_as_what_its_name_ends_in(store: Store, tmp_path: Path
 def test_a_kept_page_asks_for_nothing_and_its_sliders_work(
     store: Store,
     tmp_path: Path,
-    chromium: Any,  # noqa: F811
+    chromium: Any,
 ) -> None:
     """In a browser, which knows best what a page asks for."""
     sample = sample_with(store, DARK_LV)

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install '.[dev]'")
-
-#: Its own by `playwright install chromium`, or one of the system.
-CHROMIUM = os.environ.get("ACTSTORE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTH = 1280
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        own = Path(started.chromium.executable_path)
-        if not own.exists() and CHROMIUM is None:
-            pytest.skip("no Chromium: run `playwright install chromium`, or name one in ACTSTORE_CHROMIUM")
-        path = None if own.exists() else CHROMIUM
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

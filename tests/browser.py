@@ -1,0 +1,268 @@
+"""The explorer in a real browser: its server as a process, and what a person does and sees on its page."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from processes import until
+
+#: Milliseconds that anything on the page may take in a test; none should need a tenth of it.
+PATIENCE = 30_000
+
+#: Every figure of the page: where it lies on the screen, where its axes, what these show, and its title.
+_FIGURES = """() => {
+    const found = [];
+    const walk = view => {
+        if (view.model?.type === "Figure") {
+            const outside = [];
+            for (let node = view.el; node; node = node.parentNode ?? node.host) {
+                outside.push(node.id ?? "", ...(node.classList ?? []));
+            }
+            const { x, y } = view.el.getBoundingClientRect();
+            const { left, top, width, height } = view.frame.bbox;
+            const { x_range, y_range, title } = view.model;
+            found.push({ title: title?.text ?? "", outside, frame: [x + left, y + top, width, height],
+                x: [x_range.start, x_range.end], y: [y_range.start, y_range.end] });
+        }
+        (view.child_views ?? []).forEach(walk);
+    };
+    Object.values(Bokeh.index).forEach(walk);
+    return found;
+}"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Where a figure's axes lie on the screen, and what they show."""
+
+    title: str
+    frame: tuple[float, float, float, float]
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where on the screen a place within the axes is."""
+        left, top, width, height = self.frame
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (y - self.y[0]) / (self.y[1] - self.y[0])
+        return left + across * width, top + (1 - up) * height
+
+
+class Visitor:
+    """Somebody who looks at the page."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.url = url
+        page.set_default_timeout(PATIENCE)
+
+    def open(self, **query: object) -> None:
+        """Load the page with what ``query`` says, until its tab is there too."""
+        self.page.goto(self.link(**query))
+        self.loaded()
+
+    def turn(self, **query: object) -> None:
+        """Show what ``query`` says, without loading a page that is there, as by going back to it."""
+        if not self.page.url.startswith(self.url):
+            self.open(**query)
+            return
+        # Keys are the page's, not those of a widget that was used last.
+        self.page.locator("header h1").click()
+        show = "at => { history.replaceState(null, '', at); window.dispatchEvent(new PopStateEvent('popstate')); }"
+        self.act(lambda: self.page.evaluate(show, self.link(**query)))
+
+    def link(self, **query: object) -> str:
+        """The page's address with a query."""
+        return self.url + ("?" + "&".join(f"{k}={quote(str(v))}" for k, v in query.items()) if query else "")
+
+    def loaded(self) -> None:
+        """Wait until all is on the page."""
+        self.page.wait_for_function("Number(document.documentElement.dataset.shown) > 1", timeout=PATIENCE)
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What the address says."""
+        return dict(parse_qsl(urlsplit(self.page.url).query))
+
+    @property
+    def where(self) -> dict[str, str]:
+        """The state without the page's colours."""
+        return {name: value for name, value in self.state.items() if name != "theme"}
+
+    def act(self, do: Callable[[], object]) -> None:
+        """Do something, until the server has shown what comes of it."""
+        before = self.page.evaluate("document.documentElement.dataset.shown")
+        do()
+        self.page.wait_for_function("before => document.documentElement.dataset.shown !== before", arg=before)
+
+    def choose(self, label: str, option: str | re.Pattern[str]) -> None:
+        """Choose from the menu called ``label``."""
+        menu = self.page.get_by_label(label, exact=True)
+        if isinstance(option, re.Pattern):
+            texts = menu.locator("option").all_inner_texts()
+            option = next(text for text in texts if option.search(text))
+        self.act(lambda: menu.select_option(label=option))
+
+    def press(self, name: str) -> None:
+        """Press a button that changes what is shown."""
+        self.act(lambda: self.page.get_by_role("button", name=name, exact=True).click())
+
+    def tab(self, name: str) -> None:
+        """Open a tab."""
+        self.act(lambda: self.page.locator(".bk-tab", has_text=name).click())
+
+    @property
+    def heads(self) -> list[str]:
+        """Titles of the six pictures."""
+        found: list[str] = self.page.locator(".pictures .heads b").all_inner_texts()
+        return found
+
+    @property
+    def limits(self) -> list[tuple[float, float]]:
+        """Numbers at the ends of the six pictures' colour scales."""
+        ends = [number(text) for text in self.page.locator(".pictures .scale i").all_inner_texts()]
+        return list(zip(ends[::2], ends[1::2], strict=True))
+
+    @property
+    def dice(self) -> list[list[float]]:
+        """The table of Dice, a row a class: original, perturbed, change."""
+        return self._cells(".sample table.dice tr")
+
+    @property
+    def confusion(self) -> list[list[float]]:
+        """The table of pixels, true class by predicted class."""
+        return self._cells(".sample table.confusion tr")
+
+    def _cells(self, rows: str) -> list[list[float]]:
+        texts = [row.locator("td").all_inner_texts() for row in self.page.locator(rows).all()]
+        return [[number(text) for text in row] for row in texts if row]
+
+    def figure(self, place: str, title: str = "", index: int = 0) -> Figure:
+        """A figure within what has the class or id ``place``, by how its title starts or by its number."""
+        for found in self.figures():
+            if place in found["outside"] and found["title"].lower().startswith(title):
+                if index == 0:
+                    return Figure(found["title"], *(tuple(found[name]) for name in ("frame", "x", "y")))
+                index -= 1
+        raise LookupError(f"no figure {title!r} in {place}")
+
+    def figures(self) -> list[dict[str, Any]]:
+        """All of them, as the browser knows them."""
+        found: list[dict[str, Any]] = self.page.evaluate(_FIGURES)
+        return found
+
+    def pixels(self, figure: Figure) -> NDArray[np.uint8]:
+        """What the screen shows within a figure's axes: (y, x, RGB)."""
+        left, top, width, height = figure.frame
+        clip = {"x": left, "y": top, "width": width, "height": height}
+        return picture(self.page.screenshot(clip=clip))
+
+    def pictures(self) -> list[bytes]:
+        """The six pictures as they are on the screen."""
+        return [picture.screenshot() for picture in self.page.locator(".picture").all()]
+
+    def tap(self, figure: Figure, x: float, y: float) -> None:
+        """Tap on a place within the axes of a figure."""
+        self.act(lambda: self.page.mouse.click(*figure.at(x, y)))
+
+    def drag(self, figure: Figure, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag from one place within the axes of a figure to another."""
+
+        def dragged() -> None:
+            self.page.mouse.move(*figure.at(*start))
+            self.page.mouse.down()
+            self.page.mouse.move(*figure.at(*end), steps=4)
+            self.page.mouse.up()
+
+        self.act(dragged)
+
+    def aside(self) -> None:
+        """Move the mouse to where nothing lies under it."""
+        self.page.mouse.move(600, 2)
+
+
+def number(text: str) -> float:
+    """A number as it is written on the page, NaN for a dash."""
+    return float("nan") if text in ("", "—") else float(text.replace("−", "-").replace("+", ""))
+
+
+def picture(content: bytes) -> NDArray[np.uint8]:
+    """(y, x, RGB) of a PNG."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def eventually(check: Callable[[], object], seconds: float = PATIENCE / 1000) -> None:
+    """Wait until ``check`` holds; say at last why it does not."""
+    last: list[AssertionError] = []
+
+    def holds() -> bool:
+        try:
+            check()
+        except AssertionError as error:
+            last[:] = [error]
+            return False
+        return True
+
+    try:
+        until(holds, "it holds", seconds)
+    except AssertionError:
+        raise last[0] from None
+
+
+@dataclass
+class Served:
+    """A server of the explorer."""
+
+    url: str
+    process: Popen[str]
+    log: Path
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        return self.log.read_text(encoding="utf-8")
+
+    @property
+    def port(self) -> int:
+        found = urlsplit(self.url).port
+        assert found
+        return found
+
+
+@contextmanager
+def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
+    """``actstore explore`` of each store, started at the same time; ended as by Ctrl-C."""
+    command = [sys.executable, "-c", "from actstore.cli import main; main()", "explore"]
+    started: list[Served] = []
+    try:
+        for i, store in enumerate(stores):
+            log, output = folder / f"{i}.err", folder / f"{i}.out"
+            with log.open("w") as errors, output.open("w") as out:
+                process = Popen(
+                    [*command, str(store), "--port", "0", "--no-open"], stdout=out, stderr=errors, text=True
+                )
+            started.append(Served("", process, log))
+        for i, served in enumerate(started):
+            output = folder / f"{i}.out"
+            until(lambda o=output, s=served: "\n" in o.read_text() or s.process.poll() is not None, "it is served", 120)
+            assert served.process.poll() is None, served.errors
+            served.url = output.read_text().split()[0]
+        yield started
+    finally:
+        for served in started:
+            served.process.kill()
+            served.process.wait()

@@ -1,0 +1,935 @@
+"""The explorer in a real Chromium, driven as a person would; what it shows compared with what the store holds."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import io
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from actstore import analysis
+from actstore.store import Store, open_store
+from actstore.views.pixels import Place, place_of
+from browser import Figure, Served, Visitor, eventually, explorers, number, picture
+from conftest import TESTS, WriteSpec
+
+ARTEFACTS = Path(os.environ.get("ACTSTORE_ARTEFACTS") or TESTS.parent / "artefacts" / "explorer")
+LV, RV = "brightness(LV, 0.1)", "brightness(RV, 0.1)"
+#: After which predictions fail in more than one way.
+BRIGHT = "brightness(RV, 1.5)"
+#: A slice with both ventricles, and one without them.
+THERE = {"patient": "patient002", "frame": 12, "slice": 5}
+EMPTY = {"patient": "patient001", "frame": 1, "slice": 0}
+#: High enough that nothing needs to be scrolled to.
+TALL = {"width": 1440, "height": 1300}
+SIZES = [(1280, 800), (1920, 1080)]
+TABS = ["Cohort", "Channel", "Provenance"]
+
+
+@dataclass
+class Log:
+    """What the pages of this module asked for and complained of."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def follow(self, page: Any) -> None:
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: self.requests.append(socket.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture(scope="module")
+def served(study_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with explorers([study_store], tmp_path_factory.mktemp("served")) as (one,):
+        yield one
+
+
+@pytest.fixture(scope="module")
+def store(study_store: Path) -> Store:
+    return open_store(study_store)
+
+
+@pytest.fixture(scope="module")
+def context(chromium: Any, served: Served, log: Log) -> Iterator[Any]:
+    """Of a browser whose pages may use the clipboard."""
+    made = chromium.new_context(viewport=TALL)
+    made.grant_permissions(["clipboard-read", "clipboard-write"], origin=served.url)
+    made.on("page", log.follow)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def window(context: Any) -> Any:
+    return context.new_page()
+
+
+@pytest.fixture
+def visitor(window: Any, served: Served) -> Visitor:
+    """The page as it is without a link to anything but a slice with both ventricles."""
+    visitor = Visitor(window, served.url)
+    visitor.turn(**THERE, condition=LV)
+    return visitor
+
+
+def sample_of(store: Store, where: dict[str, Any]) -> int:
+    """Number of the sample that an address names."""
+    samples = store.samples
+    at = (samples["patient"] == where["patient"]) & (samples["frame"] == int(where["frame"]))
+    return int(samples.index[at & (samples["slice"] == int(where["slice"]))][0])
+
+
+def mads(store: Store, where: dict[str, Any], layer: str) -> NDArray[np.float64]:
+    """MAD of a layer's channels in the sample and condition that an address names."""
+    found = store.statistics(layer)["mad"].sel(condition=where["condition"]).values[sample_of(store, where)]
+    return np.asarray(found, float)
+
+
+def dice_of(store: Store, condition: str, class_name: str) -> NDArray[np.float64]:
+    """float (sample, 2): original and perturbed."""
+    found = analysis.dice(store.confusion, applicable=store.applicable).sel(class_name=class_name)
+    return np.asarray(found.sel(condition=["original", condition]).transpose("sample", "condition").values)
+
+
+def expect_numbers(visitor: Visitor, store: Store) -> None:
+    """Dice, confusion and limits on the page are those of the store, for what the address says."""
+    where = visitor.state
+    sample, condition = sample_of(store, where), where["condition"]
+    before_after = np.stack([dice_of(store, condition, name)[sample] for name in store.class_names[1:]])
+    shown = np.array(visitor.dice)
+    np.testing.assert_allclose(shown[:, :2], before_after, atol=6e-4)
+    np.testing.assert_allclose(shown[:, 2], before_after[:, 1] - before_after[:, 0], atol=6e-4)
+    confusion = store.confusion.sel(condition=condition)[sample].transpose("true_class", "predicted_class")
+    np.testing.assert_array_equal(visitor.confusion, confusion.values)
+    both = ["original", condition]
+    images = store.image.sel(condition=both).values[sample]
+    maps = store[where["layer"]].sel(condition=both).values[sample][:, int(where["channel"])].astype(float)
+    expected = []
+    for values in (images, maps):
+        most = np.abs(values[1] - values[0]).max()
+        if where.get("scale") == "own":
+            expected += [(values[0].min(), values[0].max()), (values[1].min(), values[1].max())]
+        else:
+            expected += [(values.min(), values.max())] * 2
+        expected.append((-most, most))
+    np.testing.assert_allclose(visitor.limits, expected, rtol=6e-3)
+
+
+# Who is answered
+
+
+def test_only_loopback_is_listened_on(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5):
+        pass
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.2", served.port), timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://127.0.0.1:{port}", 101), ("http://localhost:{port}", 101), ("http://example.org", 403)],
+)
+def test_only_the_pages_of_this_server_are_talked_to(served: Served, origin: str, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection.request("GET", "/")
+    token = re.search(r'"token":"([^"]+)"', connection.getresponse().read().decode())
+    assert token
+    connection.close()
+    connection.request(
+        "GET",
+        "/ws",
+        headers={
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+            "Sec-WebSocket-Protocol": f"bokeh, {token[1]}",
+            "Origin": origin.format(port=served.port),
+        },
+    )
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+# What is shown
+
+
+def test_the_page_tells_the_numbers_of_the_store(visitor: Visitor, store: Store) -> None:
+    assert visitor.page.title() == f"{store.path.name} · actstore"
+    header = visitor.page.locator("header").inner_text()
+    assert store.path.name in header
+    assert f"{store.samples['patient'].nunique()} patients · {len(store.samples)} samples" in header
+    where = visitor.state
+    assert visitor.heads[0] == "Input, original"
+    assert visitor.heads[1] == f"Input, {LV}"
+    size = " × ".join(str(n) for n in store[where["layer"]].shape[-2:])
+    assert visitor.heads[3] == f"{where['layer']} channel {where['channel']} · {size}"
+    assert int(where["channel"]) == int(np.argmax(mads(store, where, where["layer"])))
+    expect_numbers(visitor, store)
+    who = visitor.page.locator(".sample .who").inner_text()
+    case = store.cases.sel(condition=LV).values[sample_of(store, where)]
+    assert who.startswith("patient002 · frame 12")
+    assert who.endswith(f"slice 5 · {case}")
+
+
+@pytest.mark.parametrize("layer", ["L01", "L02"])
+def test_every_pixel_has_the_colour_of_its_value_at_its_place(visitor: Visitor, store: Store, layer: str) -> None:
+    """Row 0 on top, column 0 to the left, and a layer of half the size where it lies on the input."""
+    visitor.turn(**THERE, condition=LV, layer=layer, channel=1, truth="no", prediction="no")
+    sample = sample_of(store, visitor.state)
+    both = ["original", LV]
+    images = store.image.sel(condition=both).values[sample]
+    maps = store[layer].sel(condition=both).values[sample][:, 1].astype(float)
+    place = place_of(maps.shape[-2:], images.shape[-2:], store.offsets[layer])
+    for row, values, cmap, where in (("input", images, "gray", Place()), ("map", maps, "viridis", place)):
+        low, high = values.min(), values.max()
+        for i in range(2):
+            _expect_colours(visitor, visitor.figure(row, index=i), values[i], (low, high), cmap, where)
+        difference = values[1] - values[0]
+        most = np.abs(difference).max()
+        _expect_colours(visitor, visitor.figure(row, index=2), difference, (-most, most), "RdBu_r", where)
+
+
+def _expect_colours(
+    visitor: Visitor, figure: Figure, values: NDArray[Any], limits: tuple[float, float], cmap: str, place: Place
+) -> None:
+    height, width = values.shape
+    rows = np.array([0, 0, height - 1, height - 1, 1, height // 2, height // 2 + 5, height // 4, height - 3])
+    columns = np.array([0, width - 1, 0, width - 1, width // 2, 2, width // 2 - 4, width // 3, width // 2 + 7])
+    xs, ys = place.centre(columns, 1), place.centre(rows, 0)
+    inside = (np.abs(xs - 31.5) <= 31.5) & (np.abs(ys - 31.5) <= 31.5)
+    assert inside.sum() >= 6
+    shares = (values[rows, columns] - limits[0]) / (limits[1] - limits[0])
+    expected = matplotlib.colormaps[cmap](shares)[:, :3] * 255
+    left, top = figure.frame[:2]
+
+    def as_expected() -> None:
+        seen = visitor.pixels(figure).astype(int)
+        at = [figure.at(x, y) for x, y in zip(xs[inside], ys[inside], strict=True)]
+        found = np.array([seen[int(y - top), int(x - left)] for x, y in at])
+        # A palette of 256 colours rounds differently by one of them, which is up to 6 of 255.
+        np.testing.assert_allclose(found, expected[inside], atol=7)
+
+    eventually(as_expected, 10)
+
+
+def test_outlines_are_drawn_where_truth_and_prediction_change(visitor: Visitor, store: Store) -> None:
+    """The perturbed class in its colour along its border, and nothing of it with outlines off."""
+    visitor.turn(**THERE, condition=LV, prediction="no")
+    label = store.label.values[sample_of(store, visitor.state)] == store.classes["LV"]
+    difference = visitor.figure("input", index=2)
+    colour = np.array([0xD5, 0x5E, 0x00])
+
+    def outlined() -> NDArray[np.intp]:
+        return np.argwhere(np.abs(visitor.pixels(difference).astype(int) - colour).max(axis=2) < 24)
+
+    eventually(lambda: _expect_around(outlined(), difference, label), 10)
+    visitor.press("truth")
+    assert visitor.state["truth"] == "no"
+    eventually(lambda: _expect_none(outlined()), 10)
+
+
+def _expect_around(found: NDArray[np.intp], figure: Figure, mask: NDArray[np.bool_]) -> None:
+    scale = figure.frame[2] / mask.shape[1]
+    assert len(found) > 50
+    for axis in range(2):
+        of_mask = np.flatnonzero(mask.any(axis=1 - axis))
+        assert abs(found[:, axis].min() / scale - of_mask[0]) < 1
+        assert abs(found[:, axis].max() / scale - of_mask[-1] - 1) < 1
+
+
+def _expect_none(found: NDArray[np.intp]) -> None:
+    assert len(found) == 0
+
+
+def test_a_condition_that_does_not_apply_is_said(visitor: Visitor) -> None:
+    visitor.turn(**EMPTY, condition=LV)
+    notes = visitor.page.locator(".pictures .note").all_inner_texts()
+    assert notes[0] == f"{LV} was not inferred here: the sample contains no LV"
+    assert np.isnan(np.array(visitor.dice)[:, 1]).all()
+
+
+# What is chosen
+
+
+def test_widgets_choose_the_sample(visitor: Visitor, store: Store) -> None:
+    visitor.choose("Patient", "patient004")
+    assert visitor.state["patient"] == "patient004"
+    expect_numbers(visitor, store)
+    frames = sorted(set(store.samples.query("patient == 'patient004'")["frame"]))
+    other = next(frame for frame in frames if frame != int(visitor.state["frame"]))
+    visitor.press(str(other))
+    assert visitor.state["frame"] == str(other)
+    expect_numbers(visitor, store)
+    before = int(visitor.state["slice"])
+    handle = visitor.page.locator("aside .noUi-handle")
+    handle.focus()
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowLeft"))
+    assert int(visitor.state["slice"]) == before - 1
+    assert f"slice {before - 1} ·" in visitor.page.locator(".who").inner_text()
+    expect_numbers(visitor, store)
+
+
+def test_widgets_choose_the_perturbation(visitor: Visitor, store: Store) -> None:
+    visitor.press("RV")
+    assert visitor.state["condition"] == RV
+    expect_numbers(visitor, store)
+    visitor.choose("Strength", "1.5")
+    assert visitor.state["condition"] == "brightness(RV, 1.5)"
+    assert visitor.heads[1] == "Input, brightness(RV, 1.5)"
+    expect_numbers(visitor, store)
+    visitor.choose("Perturbation", "brightness, control region")
+    assert visitor.state["condition"] == "brightness(RV, 1.5, control)"
+
+
+def test_widgets_choose_the_kind_of_failure(visitor: Visitor, store: Store) -> None:
+    cases = store.cases.sel(condition=BRIGHT).values
+    names, counts = np.unique(cases[cases != ""], return_counts=True)
+    rarest = int(np.argmin(counts))
+    assert len(names) > 1
+    visitor.turn(**THERE, condition=BRIGHT)
+    visitor.choose("Kind of failure", f"{names[rarest]} ({counts[rarest]})")
+    assert visitor.state["case"] == names[rarest]
+    expect_words(visitor, int(counts[rarest]), int(counts.sum()))
+
+
+def test_widgets_choose_layer_channel_and_scale(visitor: Visitor, store: Store) -> None:
+    visitor.choose("Layer", re.compile("^L02 "))
+    where = visitor.state
+    assert where["layer"] == "L02"
+    assert int(where["channel"]) == int(np.argmax(mads(store, where, "L02")))
+    expect_numbers(visitor, store)
+    field = visitor.page.get_by_label("Channel (0–3)")
+    field.fill("3")
+    visitor.act(lambda: field.press("Enter"))
+    assert visitor.state["channel"] == "3"
+    assert visitor.heads[3].startswith("L02 channel 3 ")
+    expect_numbers(visitor, store)
+    shared = visitor.limits
+    visitor.press("own scale")
+    assert visitor.state["scale"] == "own"
+    assert visitor.limits != shared
+    expect_numbers(visitor, store)
+    visitor.press("shared scale")
+    assert visitor.limits == shared
+
+
+def test_outlines_can_be_switched_off(visitor: Visitor) -> None:
+    visitor.aside()
+    _settled(visitor)
+    shown = visitor.pictures()
+    visitor.press("prediction")
+    visitor.press("truth")
+    assert (visitor.state["truth"], visitor.state["prediction"]) == ("no", "no")
+    visitor.aside()
+    eventually(lambda: _expect_all_changed(shown, visitor.pictures()), 10)
+
+
+def _expect_all_changed(before: list[bytes], after: list[bytes]) -> None:
+    assert [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a == b] == []
+
+
+# The map of layers and channels
+
+
+def test_a_tap_on_the_map_of_channels_shows_that_channel(visitor: Visitor, store: Store) -> None:
+    layers = list(store.layers.index)
+    for layer, channel in (("L02", 2), ("L01", 0)):
+        visitor.tap(visitor.figure("navigator"), channel, layers.index(layer))
+        assert (visitor.state["layer"], visitor.state["channel"]) == (layer, str(channel))
+        assert visitor.heads[3].startswith(f"{layer} channel {channel} ")
+        expect_numbers(visitor, store)
+
+
+def test_the_map_of_channels_marks_the_top_3_and_is_coloured_by_mad(visitor: Visitor, store: Store) -> None:
+    visitor.aside()
+    where, figure = visitor.state, visitor.figure("navigator")
+    values = [mads(store, where, layer) for layer in store.layers.index]
+    known = np.concatenate(values)
+    most = np.quantile(known, 0.995)
+    left, top = figure.frame[:2]
+
+    def as_expected() -> None:
+        seen = visitor.pixels(figure).astype(int)
+        for row, of_layer in enumerate(values):
+            best = np.argsort(-of_layer)[:3]
+            for channel, value in enumerate(of_layer):
+                x, y = figure.at(channel, row)
+                x, y = int(x - left), int(y - top)
+                marked = (seen[y - 2 : y + 3, x - 2 : x + 3].min(axis=2) > 200).any()
+                assert marked == (channel in best), (row, channel)
+                colour = matplotlib.colormaps["viridis"](value / most)[:3]
+                np.testing.assert_allclose(seen[y + 15, x + 15], np.array(colour) * 255, atol=7)
+
+    eventually(as_expected, 10)
+
+
+def test_the_map_of_channels_is_coloured_by_what_is_chosen(visitor: Visitor, store: Store) -> None:
+    member = analysis.in_top(store.statistics("L01")["mad"], 3, applicable=store.applicable)
+    assert member.sel(condition=LV).values[store.applicable.sel(condition=LV).values].all(), (
+        "two channels, all in top 3"
+    )
+    menu = visitor.page.locator(".navigator select")
+    ends = {}
+    for label, name in (
+        ("frequency in the top 3, subset", "frequency"),
+        ("effect against control, subset", "control"),
+        ("standardised MAD of this sample", "standardised"),
+    ):
+        visitor.act(lambda label=label: menu.select_option(label=label))
+        assert visitor.state["colour"] == name
+        visitor.page.locator(".navigator .note", has_text="reading").wait_for(state="detached")
+        ends[name] = [number(text) for text in visitor.page.locator(".navigator .scale i").all_inner_texts()]
+    assert ends["frequency"] == [0, 1]
+    assert ends["control"][0] == -ends["control"][1] < 0
+    assert ends["standardised"][0] == 0 < ends["standardised"][1]
+
+
+# All samples
+
+
+def expect_words(visitor: Visitor, chosen: int, of: int) -> None:
+    """The cohort says that the page is about ``chosen`` of ``of`` samples."""
+    visitor.page.locator(".tabs").get_by_text(f"{chosen} of {of} samples", exact=False).first.wait_for()
+
+
+def test_a_box_on_dice_chooses_samples(visitor: Visitor, store: Store) -> None:
+    dice = dice_of(store, LV, "LV")
+    applies = store.applicable.sel(condition=LV).values
+    figure = visitor.figure("tabs", "dice")
+    top = float(np.nanmedian(dice[applies, 1]))
+    # LV is the last class: its square is the rightmost.
+    right = figure.x[1] - 0.02
+    visitor.drag(figure, (right - 1.05, -0.03), (right, top))
+    name, *bounds = visitor.state["dice"].split(":")
+    left_end, right_end, low, high = map(float, bounds)
+    assert name == "LV"
+    assert (left_end, right_end, low) == (0, 1, 0)
+    assert high == pytest.approx(top, abs=1.5 * (figure.y[1] - figure.y[0]) / figure.frame[3])
+    inside = applies & (dice[:, 1] <= high)
+    assert 0 < inside.sum() < applies.sum()
+    expect_words(visitor, int(inside.sum()), int(applies.sum()))
+    visitor.press("clear")
+    assert "dice" not in visitor.state
+    words = f"{applies.sum()} samples of {store.samples['patient'][applies].nunique()} patients"
+    visitor.page.locator(".tabs").get_by_text(words).wait_for()
+
+
+def test_a_box_on_mad_chooses_samples(visitor: Visitor, store: Store) -> None:
+    mad = store.statistics("L02")["mad"].sel(condition=LV).mean("channel").values
+    applies = store.applicable.sel(condition=LV).values
+    visitor.page.locator(".tabs").get_by_text(f"{applies.sum()} samples").wait_for()
+    eventually(lambda: _expect_scale(visitor, float(np.nanmedian(mad[applies]))))
+    figure = visitor.figure("tabs", "mad")
+    middle = float(np.nanmedian(mad[applies]))
+    visitor.drag(figure, (0.75, middle), (1.25, figure.y[1] * 0.99))
+    layer, *bounds = visitor.state["mad"].split(":")
+    low, high = map(float, bounds)
+    assert layer == "L02"
+    assert low == pytest.approx(middle, abs=1.5 * figure.y[1] / figure.frame[3])
+    inside = applies & (mad.astype(np.float32) >= low) & (mad.astype(np.float32) <= high)
+    assert 0 < inside.sum() < applies.sum()
+    expect_words(visitor, int(inside.sum()), int(applies.sum()))
+
+
+def _expect_scale(visitor: Visitor, value: float) -> None:
+    """Statistics are read beside the page: until then there is no MAD to draw."""
+    figure = visitor.figure("tabs", "mad")
+    assert "loading" not in figure.title
+    assert figure.y[1] > value
+
+
+def test_a_tap_on_a_bar_chooses_a_kind_of_failure(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**THERE, condition=BRIGHT)
+    cases = store.cases.sel(condition=BRIGHT).values
+    names, counts = np.unique(cases[cases != ""], return_counts=True)
+    bars = sorted(zip(-counts, names, strict=True))
+    eventually(lambda: _expect_bars(visitor, int(counts.sum())))
+    visitor.tap(visitor.figure("tabs", "case"), 0.5, 1)
+    count, name = bars[1]
+    assert visitor.state["case"] == name
+    expect_words(visitor, -count, int(counts.sum()))
+    visitor.tap(visitor.figure("tabs", "case"), 0.5, 1)
+    assert "case" not in visitor.state
+
+
+def _expect_bars(visitor: Visitor, number: int) -> None:
+    assert visitor.figure("tabs", "case").title.endswith(f"n = {number}")
+
+
+def test_a_click_on_a_row_shows_that_sample(visitor: Visitor, store: Store) -> None:
+    rows = visitor.page.locator(".tabs .tabulator-row")
+    rows.nth(2).wait_for()
+    cells = {name: rows.nth(2).locator(f"[tabulator-field={name}]") for name in (*THERE, "change")}
+    text = {name: cell.inner_text() for name, cell in cells.items()}
+    visitor.act(cells["patient"].click)
+    assert {name: visitor.state[name] for name in THERE} == {name: text[name] for name in THERE}
+    original, perturbed = dice_of(store, LV, "LV")[sample_of(store, visitor.state)]
+    assert number(text["change"]) == pytest.approx(perturbed - original, abs=6e-4)
+    expect_numbers(visitor, store)
+
+
+def test_the_table_has_the_page_that_it_names_the_worst_first(visitor: Visitor, store: Store) -> None:
+    """Also where it was opened at the sample that is shown."""
+    visitor.open(**THERE, condition=LV)
+    change = np.sort(np.diff(dice_of(store, LV, "LV")[store.applicable.sel(condition=LV).values], axis=1)[:, 0])
+    cells = visitor.page.locator(".tabs .tabulator-row [tabulator-field=change]")
+    cells.first.wait_for()
+    found = [number(text) for text in cells.all_inner_texts()]
+    page = int(visitor.page.locator(".tabs .tabulator-page.active").inner_text()) - 1
+    np.testing.assert_allclose(found, change[page * len(found) :][: len(found)], atol=6e-4)
+
+
+# One channel
+
+
+def test_the_channel_s_tab_tells_of_the_channel(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**THERE, condition=LV, layer="L02", channel=2)
+    visitor.tab("Channel")
+    eventually(lambda: _expect_idle(visitor), 10)
+    tab = visitor.page.locator(".tabs")
+    values = mads(store, visitor.state, "L02")
+    tab.get_by_text(f"rank {1 + int((values > values[2]).sum())} of 4 in L02").first.wait_for()
+    member = analysis.in_top(store.statistics("L02")["mad"], 3, applicable=store.applicable)
+    applies = store.applicable.sel(condition=LV).values
+    times = int(member.sel(condition=LV).values[applies, 2].sum())
+    tab.get_by_text(f"{times} of {applies.sum()} samples").first.wait_for()
+    shown = [figure for figure in visitor.figures() if "tabs" in figure["outside"] and figure["frame"][2] > 100]
+    assert len(shown) >= 3
+
+
+# Links
+
+
+def test_a_copied_link_shows_the_same_in_another_window(context: Any, visitor: Visitor, served: Served) -> None:
+    visitor.choose("Layer", re.compile("^L02 "))
+    visitor.press("own scale")
+    visitor.page.locator("#copy").click()
+    visitor.page.get_by_role("button", name="copied").wait_for()
+    link = visitor.page.evaluate("navigator.clipboard.readText()")
+    assert link == visitor.page.url
+    other = Visitor(context.new_page(), served.url)
+    other.page.goto(link)
+    other.loaded()
+    assert other.page.url == link
+    assert (other.heads, other.limits, other.dice) == (visitor.heads, visitor.limits, visitor.dice)
+    other.page.reload()
+    other.loaded()
+    assert other.page.url == link
+    assert other.heads == visitor.heads
+    other.page.close()
+
+
+def test_back_and_forward_show_what_was_shown(visitor: Visitor) -> None:
+    seen = [_shown(visitor)]
+    for do in (
+        lambda: visitor.choose("Layer", re.compile("^L02 ")),
+        lambda: visitor.press("RV"),
+        lambda: visitor.choose("Patient", "patient001"),
+    ):
+        do()
+        seen.append(_shown(visitor))
+    assert len({url for url, _, _ in seen}) == 4
+    for expected in seen[-2::-1]:
+        visitor.act(lambda: visitor.page.evaluate("history.back()"))
+        assert _shown(visitor) == expected
+    for expected in seen[1:]:
+        visitor.act(lambda: visitor.page.evaluate("history.forward()"))
+        assert _shown(visitor) == expected
+
+
+def _shown(visitor: Visitor) -> tuple[str, list[str], str]:
+    return visitor.page.url, visitor.heads, str(visitor.dice)
+
+
+def test_a_bad_link_is_said_and_the_page_works(visitor: Visitor, store: Store) -> None:
+    visitor.open(patient="nobody", layer="L99", channel=-3, tab="<b>", condition=LV)
+    notice = visitor.page.locator(".notice p").all_inner_texts()
+    assert len(notice) == 4
+    assert notice[0].startswith("patient 'nobody' is not in this store, which has patient001")
+    assert "layer 'L99'" in notice[1]
+    visitor.choose("Layer", re.compile("^L02 "))
+    assert visitor.state["layer"] == "L02"
+    assert set(visitor.state) == {"patient", "frame", "slice", "condition", "layer", "channel"}
+    expect_numbers(visitor, store)
+
+
+# Keys and wheel
+
+
+def test_arrows_step_through_slices_and_channels(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**{**THERE, "slice": 2}, condition=LV, layer="L02", channel=0)
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowDown"))
+    assert visitor.state["slice"] == "3"
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
+    assert visitor.state["channel"] == "1"
+    expect_numbers(visitor, store)
+    for key in ["ArrowDown"] * 6 + ["ArrowRight"] * 2 + ["ArrowUp"] * 2 + ["ArrowLeft"]:
+        visitor.page.keyboard.press(key)
+    eventually(lambda: _expect_place(visitor, slice_=7, channel=2), 10)
+    expect_numbers(visitor, store)
+
+
+def _expect_place(visitor: Visitor, *, slice_: int, channel: int) -> None:
+    assert (visitor.state["slice"], visitor.state["channel"]) == (str(slice_), str(channel))
+    assert visitor.heads[3].startswith(f"L02 channel {channel} ")
+
+
+def test_arrows_in_a_widget_are_the_widget_s(visitor: Visitor) -> None:
+    visitor.page.get_by_label("Strength").focus()
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowDown"))
+    assert visitor.state["condition"] == "brightness(LV, 0.5)"
+    field = visitor.page.get_by_label(re.compile("^Channel "))
+    field.focus()
+    before = visitor.state
+    for key in ("ArrowLeft", "ArrowRight", "ArrowRight"):
+        visitor.page.keyboard.press(key)
+    # A key that is the page's, after those that are not: what these did would be shown by now.
+    visitor.page.locator("header h1").click()
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowUp"))
+    assert visitor.state == {**before, "slice": str(int(before["slice"]) - 1)}
+
+
+def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visitor) -> None:
+    visitor.aside()
+    _settled(visitor)
+    whole = visitor.pictures()
+    visitor.page.mouse.move(*visitor.figure("input").at(20, 40))
+    visitor.page.mouse.wheel(0, -300)
+    eventually(lambda: _expect_all_changed(whole, visitor.pictures()), 10)
+    ranges = {visitor.figure(row, index=i).x for row in ("input", "map") for i in range(3)}
+    assert len(ranges) == 1
+    visitor.aside()
+    visitor.page.keyboard.press("0")
+    eventually(lambda: _expect_same(whole, visitor.pictures()), 10)
+
+
+def _expect_same(before: list[bytes], after: list[bytes]) -> None:
+    """But for how edges are smoothed, which is another at every drawing."""
+    apart = [np.abs(picture(a).astype(int) - picture(b)).mean() for a, b in zip(before, after, strict=True)]
+    assert max(apart) < 1.5, apart
+
+
+# What can be taken along
+
+
+def _downloaded(visitor: Visitor, name: str) -> tuple[str, bytes]:
+    with visitor.page.expect_download() as waiting:
+        visitor.page.get_by_text(name).click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def test_the_pictures_can_be_downloaded(visitor: Visitor) -> None:
+    name, content = _downloaded(visitor, "these pictures (PNG)")
+    assert name.endswith(".png")
+    height, width, _ = picture(content).shape
+    assert width > height > 800
+
+
+def test_the_numbers_can_be_downloaded(visitor: Visitor, store: Store) -> None:
+    name, content = _downloaded(visitor, "these samples (CSV)")
+    assert name.endswith(".csv")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    where = visitor.state
+    applies = np.flatnonzero(store.applicable.sel(condition=LV).values)
+    assert [sample_of(store, row) for row in rows] == list(applies)
+    dice = dice_of(store, LV, "MYO")[applies]
+    found = [[float(row[f"dice_{when}_MYO"]) for when in ("original", "perturbed")] for row in rows]
+    np.testing.assert_allclose(found, dice)
+    mad = store.statistics(where["layer"])["mad"].sel(condition=LV).values[applies, int(where["channel"])]
+    np.testing.assert_allclose([float(row["mad"]) for row in rows], mad, rtol=1e-6)
+
+
+def test_the_code_shows_the_same_sample(visitor: Visitor, store: Store) -> None:
+    name, content = _downloaded(visitor, "notebook code (Python)")
+    assert name.endswith(".py")
+    names: dict[str, Any] = {}
+    exec(compile(content, name, "exec"), names)
+    assert names["sample"] == sample_of(store, visitor.state)
+    assert names["layer"] == visitor.state["layer"]
+    assert len(names["view"]) == 6
+
+
+# Layout
+
+#: Text whose contrast to what lies behind it is below 4.5, and what is cut off, sticks out or overlaps.
+_LOOK = """() => {
+    const up = node => node.assignedSlot ?? node.parentElement ?? node.getRootNode().host ?? null;
+    const all = (root, found = []) => {
+        for (const child of root.children) {
+            found.push(child);
+            all(child, found);
+            if (child.shadowRoot) { all(child.shadowRoot, found); }
+        }
+        return found;
+    };
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+    const brush = canvas.getContext("2d", { willReadFrequently: true });
+    const rgba = text => {
+        brush.clearRect(0, 0, 1, 1);
+        brush.fillStyle = text;
+        brush.fillRect(0, 0, 1, 1);
+        return [...brush.getImageData(0, 0, 1, 1).data];
+    };
+    const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] / 255 + b[i] * (1 - a[3] / 255)).concat([255]);
+    const behind = node => {
+        const layers = [];
+        for (let n = node; n; n = up(n)) { layers.push(rgba(getComputedStyle(n).backgroundColor)); }
+        return layers.reverse().reduce((below, above) => over(above, below), [255, 255, 255, 255]);
+    };
+    const light = colour => {
+        const [r, g, b] = colour.map(c => c / 255).map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const visible = node => {
+        const { width, height } = node.getBoundingClientRect();
+        return width > 0 && height > 0 && node.checkVisibility({ visibilityProperty: true, opacityProperty: true });
+    };
+    const name = node => `${node.tagName.toLowerCase()}.${[...node.classList].join(".")} `
+        + (node.textContent || "").trim().slice(0, 40);
+    const seen = (node, section) => {
+        let { left, right, top, bottom } = node.getBoundingClientRect();
+        for (let n = up(node); n && n !== section; n = up(n)) {
+            const style = getComputedStyle(n);
+            const box = n.getBoundingClientRect();
+            if (style.overflowX !== "visible") { left = Math.max(left, box.left); right = Math.min(right, box.right); }
+            if (style.overflowY !== "visible") { top = Math.max(top, box.top); bottom = Math.min(bottom, box.bottom); }
+        }
+        return { left, right, top, bottom };
+    };
+    const parts = Object.fromEntries(["header", "aside", ".pictures", ".side", ".tabs"]
+        .map(at => [at, document.querySelector(at)]));
+    const pale = [], out = [], scrolled = [], cut = [];
+    for (const [at, section] of Object.entries(parts)) {
+        const box = section.getBoundingClientRect();
+        for (const node of all(section).filter(visible)) {
+            const style = getComputedStyle(node);
+            const { left, right, top, bottom } = seen(node, section);
+            if (right > left && bottom > top && (left < box.left - 1 || right > box.right + 1
+                || (at !== "aside" && (top < box.top - 1 || bottom > box.bottom + 1)))) {
+                out.push(`${at}: ${name(node)} ${[left, top, right, bottom].map(Math.round)}`);
+            }
+            if (["auto", "scroll"].includes(style.overflowX) && node.scrollWidth > node.clientWidth + 1) {
+                scrolled.push(`${at}: ${name(node)} ${node.scrollWidth} in ${node.clientWidth}`);
+            }
+            const told = node.title || node.closest("[title], .bk-CartesianFrame") || !node.textContent.trim();
+            if (["hidden", "clip"].includes(style.overflowX) && node.scrollWidth > node.clientWidth + 1 && !told) {
+                cut.push(`${at}: ${name(node)} ${node.scrollWidth} in ${node.clientWidth}`);
+            }
+            const text = [...node.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim());
+            if (!text || node.matches("option, :disabled, style, script")) { continue; }
+            const ground = behind(node);
+            const [a, b] = [light(over(rgba(style.color), ground)), light(ground)].sort((x, y) => y - x);
+            const contrast = (a + 0.05) / (b + 0.05);
+            if (contrast < 4.5) { pale.push(`${at}: ${name(node)} ${contrast.toFixed(2)}`); }
+        }
+    }
+    const boxes = Object.fromEntries(Object.entries(parts).map(([at, node]) => {
+        const { left, right, top, bottom } = node.getBoundingClientRect();
+        return [at, [left, top, right, bottom]];
+    }));
+    const wide = ["html", "body", "main", "aside", "header"].map(at => document.querySelector(at))
+        .filter(node => node.scrollWidth > node.clientWidth + 1).map(name);
+    return { pale, out, scrolled, cut, boxes, wide };
+}"""
+
+
+_SCROLL = "to => { const main = document.querySelector('main'); main.scrollTop = to; return main.scrollTop; }"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_nothing_is_cut_off_overlaps_or_is_hard_to_read(
+    context: Any, served: Served, width: int, height: int, theme: str
+) -> None:
+    """Also a picture of every tab, to be looked at."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    visitor = Visitor(context.new_page(), served.url)
+    visitor.page.set_viewport_size({"width": width, "height": height})
+    visitor.open(**THERE, condition=LV, theme=theme)
+    wrong: list[str] = []
+    for tab in TABS:
+        if tab != "Cohort":
+            visitor.tab(tab)
+        visitor.aside()
+        _settled(visitor)
+        look = visitor.page.evaluate(_LOOK)
+        boxes = look.pop("boxes")
+        look["overlaps"] = [
+            (a, b) for (a, first), (b, second) in combinations(boxes.items(), 2) if _overlap(first, second)
+        ]
+        # What sticks out takes all that is in it along.
+        wrong += [f"{tab}: {what}: {found}" for what, every in look.items() for found in every[:4]]
+        visitor.page.screenshot(path=ARTEFACTS / f"{tab.lower()}-{width}-{theme}.png")
+        if visitor.page.evaluate(_SCROLL, 1e6) > 0:
+            visitor.page.screenshot(path=ARTEFACTS / f"{tab.lower()}-{width}-{theme}-below.png")
+            visitor.page.evaluate(_SCROLL, 0)
+    visitor.page.close()
+    assert "\n".join(wrong) == ""
+
+
+def _overlap(a: list[float], b: list[float]) -> bool:
+    return min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 1
+
+
+def _settled(visitor: Visitor) -> None:
+    """Wait until nothing is read any more and the screen stays as it is."""
+    eventually(lambda: _expect_idle(visitor))
+    last = [b""]
+
+    def still() -> None:
+        now = visitor.page.screenshot()
+        before, last[0] = last[0], now
+        assert now == before
+
+    eventually(still)
+
+
+def _expect_idle(visitor: Visitor) -> None:
+    assert visitor.page.get_by_text("reading statistics").locator("visible=true").count() == 0
+    assert visitor.page.locator("header progress").count() == 0
+
+
+def test_the_colours_that_the_browser_prefers_are_taken(chromium: Any, served: Served, log: Log) -> None:
+    context = chromium.new_context(viewport=TALL, color_scheme="dark")
+    context.on("page", log.follow)
+    visitor = Visitor(context.new_page(), served.url)
+    visitor.open(**THERE)
+    assert visitor.state["theme"] == "dark"
+    assert _lightness(visitor) < 60
+    visitor.page.locator("#theme").click()
+    visitor.page.wait_for_url(re.compile("theme=light"))
+    visitor.loaded()
+    assert _lightness(visitor) > 200
+    assert visitor.where["patient"] == "patient002"
+    context.close()
+
+
+def _lightness(visitor: Visitor) -> float:
+    """Median of the screen to the right of the sidebar, 0 to 255."""
+    return float(np.median(picture(visitor.page.screenshot())[60:, 260:]))
+
+
+# Stores that are not whole, and volumes
+
+
+@pytest.fixture(scope="module")
+def others(
+    tiny_store: Path, tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
+) -> Iterator[dict[str, Served]]:
+    """Servers of a store with a volume missing, of one without tensors, and of one of volumes."""
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    folder = tmp_path_factory.mktemp("others")
+    unfinished = Path(shutil.copytree(tiny_store, folder / "unfinished.zarr"))
+    (unfinished / Store(unfinished).layout.committed.chunk_key(3)).unlink()
+    made = [unfinished]
+    for name, changes in {
+        "statistics": {"store__keep": "statistics"},
+        "volumes": {
+            "data__patients": ["patient001"],
+            "data__preprocess__size": [8, 32, 32],
+            "model__factory": "test_cube:Volumes",
+            "model__layers": ["type:InstanceNorm3d"],
+        },
+    }.items():
+        spec = write_spec(folder, store__path=folder / f"{name}.zarr", **changes)
+        summary = capture(load_spec(spec), cluster="inline", device="cpu")
+        assert summary.complete, summary.failed
+        made.append(summary.store)
+    with explorers(made, folder) as started:
+        yield dict(zip(("unfinished", "statistics", "volumes"), started, strict=True))
+
+
+@pytest.fixture
+def elsewhere(context: Any, others: dict[str, Served]) -> Iterator[Callable[[str], Visitor]]:
+    pages = []
+
+    def visit(name: str) -> Visitor:
+        visitor = Visitor(context.new_page(), others[name].url)
+        pages.append(visitor.page)
+        visitor.open()
+        return visitor
+
+    yield visit
+    for page in pages:
+        page.close()
+
+
+def test_an_unfinished_store_says_how_much_is_missing(elsewhere: Any) -> None:
+    visitor = elsewhere("unfinished")
+    assert "1 of 4 volumes missing" in visitor.page.locator("header").inner_text()
+    visitor.tab("Provenance")
+    visitor.page.locator(".tabs").get_by_text("3 committed, 1 missing, 4 in all").wait_for()
+
+
+def test_without_tensors_the_page_says_why_there_are_no_maps(elsewhere: Any) -> None:
+    visitor = elsewhere("statistics")
+    notes = visitor.page.locator(".pictures .note").all_inner_texts()
+    assert len(notes) == 1
+    assert "are not in" in notes[0]
+    assert "store.keep" in notes[0]
+    assert visitor.page.locator(".navigator .note").count() == 0
+    first, second = (picture(visitor.pictures()[i]) for i in (0, 3))
+    assert len(np.unique(first)) > 50, "the input is there"
+    assert len(np.unique(second.reshape(-1, 3), axis=0)) < 10, "nothing is drawn as if it were a map"
+
+
+def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[str, Served]) -> None:
+    visitor = elsewhere("volumes")
+    visitor.aside()
+    _settled(visitor)
+    shown = visitor.pictures()[0]
+    assert visitor.state["slice"] == "4"
+    assert "8 × 32 × 32" in visitor.heads[3]
+    visitor.page.locator("aside .noUi-handle").focus()
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
+    assert visitor.state["slice"] == "5"
+    visitor.aside()
+    eventually(lambda: _expect_other(shown, visitor.pictures()[0]), 10)
+    visitor.page.locator("header h1").click()
+    visitor.act(lambda: visitor.page.keyboard.press("ArrowUp"))
+    assert visitor.state["slice"] == "4"
+    visitor.aside()
+    eventually(lambda: _expect_same([shown], visitor.pictures()[:1]), 10)
+
+
+def _expect_other(before: bytes, after: bytes) -> None:
+    assert np.abs(picture(before).astype(int) - picture(after)).mean() > 2
+
+
+# After all that
+
+
+def test_nothing_was_asked_of_any_other_host(visitor: Visitor, served: Served, log: Log) -> None:
+    own = {f"127.0.0.1:{served.port}"}
+    hosts = {url.split("/")[2] for url in log.requests if not url.startswith(("data:", "blob:"))}
+    assert own <= hosts
+    assert {host.rpartition(":")[0] for host in hosts} == {"127.0.0.1"}
+
+
+def test_neither_page_nor_server_complained(visitor: Visitor, served: Served, log: Log) -> None:
+    assert set(log.complaints) == set()
+    lines = [line for line in served.errors.splitlines() if "example.org" not in line and "403 GET /ws" not in line]
+    assert lines == []
