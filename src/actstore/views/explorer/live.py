@@ -21,6 +21,9 @@ from actstore.views.pixels import ON_INPUT, Place
 
 #: An image to draw a figure with before there is any.
 BLANK = np.full((2, 2), np.nan, np.float32)
+#: Columns that :meth:`Live.put_image` and :meth:`Live.put_lines` fill.
+IMAGE = ("image", "x", "y", "dw", "dh")
+LINES = ("xs", "ys", "colour")
 
 
 class Live:
@@ -68,9 +71,9 @@ class Live:
         self._glyphs[number].glyph.color_mapper.palette = palette(cmap)
 
 
-def lines() -> ColumnDataSource:
-    """What :meth:`Live.put_lines` fills, still empty."""
-    return ColumnDataSource({"xs": [], "ys": [], "colour": []})
+def nothing(*columns: str) -> ColumnDataSource:
+    """What a glyph is drawn from before there is anything to draw."""
+    return ColumnDataSource({name: [] for name in columns})
 
 
 @cache

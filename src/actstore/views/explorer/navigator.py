@@ -155,7 +155,9 @@ class Navigator:
             fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
             backend="bokeh",
         )
-        return Live(overlay)
+        live = Live(overlay)
+        live.figure.xaxis.ticker.min_interval = 1
+        return live
 
     def _hover(self) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")

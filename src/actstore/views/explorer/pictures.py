@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
 from actstore.views.explorer.html import legend
-from actstore.views.explorer.live import BLANK, Live, lines, palette
+from actstore.views.explorer.live import BLANK, IMAGE, LINES, Live, nothing, palette
 from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
@@ -62,13 +62,13 @@ class Row:
         # Row 0 lies on top.
         ranges: dict[str, Any] = {"x_range": (-0.5, width - 0.5), "y_range": (height - 0.5, -0.5)}
         tools: dict[str, Any] = {"tools": "pan,wheel_zoom,reset", "active_scroll": "wheel_zoom"}
-        picture: Any = figure(**ranges, **tools, toolbar_location=None, min_border=0, sizing_mode="stretch_both")
-        picture.axis.visible = False
+        bare: dict[str, Any] = {"x_axis_type": None, "y_axis_type": None, "toolbar_location": None, "min_border": 0}
+        picture: Any = figure(**ranges, **tools, **bare, sizing_mode="stretch_both")
         picture.grid.visible = False
         mapper = LinearColorMapper(palette=palette(cmap), nan_color=self.session.look.faint)
-        image = picture.image([BLANK], x=0, y=0, dw=width, dh=height, color_mapper=mapper)
+        image = picture.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
         for dash in ("solid", "5 3"):
-            picture.multi_line("xs", "ys", line_color="colour", line_width=1.8, line_dash=dash, source=lines())
+            picture.multi_line("xs", "ys", line_color="colour", line_width=1.8, line_dash=dash, source=nothing(*LINES))
         told = [("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")]
         picture.add_tools(HoverTool(tooltips=told, renderers=[image]))
         return Live(picture)

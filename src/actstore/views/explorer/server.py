@@ -220,7 +220,7 @@ def _template(name: str, look: Look, **variables: Any) -> Template:
         folder.joinpath(name).read_text(encoding="utf-8"), design=PageDesign, theme=Night if look is DARK else Day
     )
     other = "light" if look is DARK else "dark"
-    for key, value in {**variables, "other_theme": other, **own}.items():
+    for key, value in {**variables, "look": look.name, "other_theme": other, **own}.items():
         template.add_variable(key, escape(value))
     template.add_variable("colours", look.variables)
     return template

@@ -180,7 +180,12 @@ class Page:
                     return BytesIO(f"{one_line(error)}\n".encode())
 
             made = pn.widgets.FileDownload(
-                callback=named, label=label, filename=suffix, sizing_mode="stretch_width", margin=(0, 0, 4, 0)
+                callback=named,
+                label=label,
+                filename=suffix,
+                sizing_mode="stretch_width",
+                margin=(0, 0, 4, 0),
+                stylesheets=[style()],
             )
             return made
 
@@ -203,15 +208,16 @@ class Page:
     def _pressed(self, text: str) -> None:
         """Keys: steps along slices and channels, as "serial slice 2" for two slices on."""
         _, field, steps = text.split(" ")
-        state = self._state
+        state = before = self._state
         if field == "slice":
             slices = self.source.slices(state.patient, state.frame)
             to = min(max(slices.index(state.slice) + int(steps), 0), len(slices) - 1)
             self.go(slice=slices[to])
         elif field == "channel":
             self.go(channel=state.channel + int(steps))
-        # The script waits for an answer before it sends the next keys.
-        self._tell("keep")
+        # The script waits for one answer to each before it sends the next.
+        if self._state == before:
+            self._tell("keep")
 
     def _tell(self, how: str) -> None:
         """Tell the script that all is shown, and whether the address is to "push", "replace" or "keep"."""
@@ -261,3 +267,6 @@ class Page:
                 done(future.result())
             except (ActstoreError, OSError) as error:
                 self._say([one_line(error)])
+            except Exception as error:  # as when a part is updated
+                log.exception("what was read could not be shown")
+                self._say([f"what was read could not be shown: {one_line(error)}"])
