@@ -289,7 +289,7 @@ def test_another_layer_shows_its_strongest_channel_and_the_sidebar_follows(page:
 
 def test_widgets_change_the_state_once(page: Page) -> None:
     told: list[str] = []
-    page.address.param.watch(lambda event: told.append(event.new), "value")
+    page.address.on_change("value", lambda _, __, new: told.append(new))
     page.sidebar.target.value = "RV"
     assert page.state.condition == "brightness(RV, 0.1)"
     page.sidebar.strength.value = "0.5"

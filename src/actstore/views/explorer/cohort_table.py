@@ -67,6 +67,6 @@ _STYLE = """
 .slick-header-column, .slick-cell {{ border-color: {faint} !important; }}
 .slick-header-column {{ color: {soft} !important; }}
 .slick-row:hover {{ background: {faint} !important; cursor: pointer; }}
-.slick-cell.selected {{ background: {faint} !important; font-weight: 600; }}
+.slick-cell.selected {{ background: {faint} !important; }}
 .slick-cell.selected.l0 {{ box-shadow: inset 3px 0 {accent}; }}
 """

@@ -198,9 +198,7 @@ def laid_out(shown: Page) -> Template:
         "navigator_head": shown.navigator.head,
         "navigator": shown.navigator.live.view,
         "tabs": shown.tabs,
-        "address": shown.address,
-        "visit": shown.visit,
-        "key": shown.key,
+        "bridge": shown.bridge,
         **{f"{name}_head": row.head for name, row in rows.items()},
         **{f"{name}_{i}": live.view for name, row in rows.items() for i, live in enumerate(row.pictures)},
     }

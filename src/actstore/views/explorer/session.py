@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+from bokeh.models.callbacks import CustomJS
+from bokeh.models.layouts import Column
+from bokeh.models.widgets.inputs import TextInput
 from markupsafe import Markup
 
 from actstore.errors import ActstoreError, one_line
@@ -52,14 +55,15 @@ class Page:
         self._document = pn.state.curdoc
         self.notice = html()
         self.progress = html()
-        # Between page and script: what the address shall be, what it has become, and which key was pressed.
-        hidden: dict[str, Any] = {"width": 0, "height": 0, "margin": 0, "css_classes": ["hidden"]}
-        self.address = pn.widgets.TextInput(label="", **hidden)
-        self.visit = pn.widgets.TextInput(label="", **hidden)
-        self.key = pn.widgets.TextInput(label="", **hidden)
-        self.address.jscallback(value="actstoreShown(cb_obj.value)")
-        self.visit.param.watch(lambda event: self._visited(event.new), "value")
-        self.key.param.watch(lambda event: self._pressed(event.new), "value")
+        # Between page and script: what the address shall be, what it has become, and which key was pressed. Bokeh's
+        # own, since Panel forgets what comes while it is at work.
+        self.address, self.visit, self.key = (
+            TextInput(name=f"actstore-{name}") for name in ("address", "visit", "key")
+        )
+        self.address.js_on_change("value", CustomJS(code="actstoreShown(cb_obj.value)"))
+        self.visit.on_change("value", lambda _, __, text: self._visited(text))
+        self.key.on_change("value", lambda _, __, text: self._pressed(text))
+        self.bridge = pn.pane.Bokeh(Column(children=[self.address, self.visit, self.key]))
         self.sidebar = Sidebar(self)
         self.inputs = Inputs(self)
         self.activations = Activations(self, self.inputs.row)

@@ -5,7 +5,7 @@
   let held = {};
   let serial = 0;
 
-  const model = (name) => window.Bokeh?.documents[0]?.get_model_by_name(name);
+  const model = (name) => window.Bokeh?.documents[0]?.get_model_by_name(`actstore-${name}`);
   const send = (name, text) => { model(name).value = `${++serial} ${text}`; };
 
   const theme = () => new URLSearchParams(location.search).get("theme");
