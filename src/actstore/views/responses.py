@@ -81,7 +81,7 @@ def strongest(
                     *border([(mask, "#111111") for mask in cover], width=1.2, place=place),
                 ],
                 (size, size),
-                title=f"{row['patient']} · {row['frame']} · {row['slice']}: {number(mad[s])}",
+                title=f"{row['patient']} · f{row['frame']} · s{row['slice']} · {number(mad[s])}",
                 bokeh={"fontsize": {"title": "12px"}},
                 matplotlib={"fontsize": {"title": 7}},
                 **within,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from base64 import b64encode
 from io import StringIO
 from pathlib import Path
@@ -38,7 +39,10 @@ def save(figure: Any, path: str | Path) -> Path:
         if kind == ".html":
             path.write_text(_page(figure, path.stem), encoding="utf-8")
         elif kind in (".png", ".svg"):
-            save_images(figure, *((path, None) if kind == ".png" else (None, path)))
+            with warnings.catch_warnings():
+                # Of an image without a value, where a condition does not apply.
+                warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
+                save_images(figure, *((path, None) if kind == ".png" else (None, path)))
         else:
             raise StoreError(f"{path} is of no kind that figures are saved as: name it .html, .png or .svg")
     except OSError as error:
