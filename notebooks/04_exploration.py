@@ -59,13 +59,29 @@ views.inputs(store, here, "brightness(RV, 0.1)")
 views.dice(store)
 
 # %% [markdown]
+# Slice by slice, before against after: below the dashed line a slice became worse.
+
+# %%
+views.dice_paired(store, "brightness(LV, 0.1)")
+
+# %% [markdown]
+# ## Where in the network
+#
+# The mean absolute difference of every layer, over all slices and in the one that was shown above.
+
+# %%
+views.mad_by_layer(store)
+
+# %% [markdown]
 # ## Which channels
 #
 # Share of slices in which a channel is among the three of its layer that change most: a row a layer, a column a
-# channel.
+# channel, circles around the three most frequent. `colour="mad"` shows one slice, `"standardised"` the same in standard
+# deviations of the channel, `"control"` the effect against a control; `samples` narrows it to a selection of yours.
+# `views.frequency(store, "case")` has a map for each kind of failure.
 
 # %%
-views.frequency(store, "condition", columns=1)
+views.network(store, condition="brightness(LV, 0.1)", colour="frequency")
 
 # %% [markdown]
 # Then one of them: in the last layer but one, the most frequent when the left ventricle is darkened.
@@ -75,6 +91,17 @@ table = build_table(store, "frequency", most=1)
 first = table[(table["layer"] == "L20") & (table["target"] == "LV")].iloc[0]
 channel = int(first["channel"])
 views.activation(store, "L20", channel, here, "brightness(LV, 0.1)")
+
+# %% [markdown]
+# Is that slice typical of the channel? Its response patient by patient, a dot a slice; and the slices in which it is
+# strongest, on one scale. In a study of three strengths or more `views.channel_dose(store, "L20", channel)` draws it
+# against them.
+
+# %%
+views.mad_by_patient(store, "L20", channel, "brightness(LV, 0.1)")
+
+# %%
+views.strongest(store, "L20", channel, "brightness(LV, 0.1)", most=4)
 
 # %% [markdown]
 # ## Every map of a layer
@@ -102,7 +129,7 @@ cube[sample, "brightness(LV, 0.1)", channel] * hv.Points([(64, 64)]).opts(color=
 through = views.cube(
     store,
     "L20",
-    samples=[("patient001", 1, number) for number in range(2, 8)],
+    samples=[("patient001", 1, number) for number in (2, 4, 6)],
     conditions=["brightness(LV, 0.1)"],
     channels=[channel],
     show="change",

@@ -67,17 +67,24 @@ def expect_drawn(figure: Any, folder: Path) -> None:
 OF_A_STORE: dict[str, Callable[[Store], Any]] = {
     "inputs": views.inputs,
     "activation": lambda s: views.activation(s, s.layers.index[-1], 0, condition=DARK_LV),
-    "cube": lambda s: views.cube(s, "L02", samples=[1, 2], channels=[0, 1]),
-    "cube at once": lambda s: views.cube(s, "L02", samples=[1, 2], channels=[0, 1], show="change", dynamic=False),
-    "gallery": lambda s: views.gallery(s, str(s.cases.values[s.cases.values != ""][0])),
+    "cube": lambda s: views.cube(s, "L02", samples=[1], conditions=[DARK_LV], channels=[0, 1]),
+    "cube at once": lambda s: views.cube(
+        s, "L02", samples=[1], conditions=[DARK_LV], channels=[0, 1], show="change", dynamic=False
+    ),
+    "gallery": lambda s: views.gallery(s, str(s.cases.values[s.cases.values != ""][0]), examples=1),
     "dice": views.dice,
-    "dice_change": views.dice_change,
-    "dice_cumulative": views.dice_cumulative,
-    "dice_by_patient": views.dice_by_patient,
-    "dice_by_position": views.dice_by_position,
+    "dice_change": lambda s: views.dice_change(s, [DARK_LV]),
+    "dice_cumulative": lambda s: views.dice_cumulative(s, [DARK_LV]),
+    "dice_by_patient": lambda s: views.dice_by_patient(s, [DARK_LV]),
+    "dice_by_position": lambda s: views.dice_by_position(s, [DARK_LV]),
     "cases": views.cases,
     "frequency": views.frequency,
-    "frequency by case": lambda s: views.frequency(s, "case", most=2),
+    "frequency by case": lambda s: views.frequency(s, "case", most=2, groups=[s.cases.values[s.cases.values != ""][0]]),
+    "network": lambda s: views.network(s, colour="frequency"),
+    "mad_by_layer": views.mad_by_layer,
+    "dice_paired": views.dice_paired,
+    "strongest": lambda s: views.strongest(s, "L02", 1, most=2),
+    "mad_by_patient": lambda s: views.mad_by_patient(s, "L02", 1),
 }
 OF_TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], Any]] = {
     "layers": lambda t: views.layers(t["layers"], COLOURS),
@@ -118,21 +125,55 @@ def test_without_intervals_a_figure_is_drawn_too(tables: dict[str, pd.DataFrame]
         expect_drawn(OF_TABLES[name](few), tmp_path)
 
 
-def test_figures_compose(store: Store, tmp_path: Path) -> None:
-    both = views.inputs(store) + views.dice(store)
-    assert len(both) == len(views.inputs(store)) + len(views.dice(store))
-    expect_drawn(next(iter(views.dice(store))) * hv.HLine(0.5), tmp_path)
+def expect_axes_kept(figure: Any) -> None:
+    """Each plot of ``figure`` with a line over it still has its title, ticks, limits and direction."""
+    own = {
+        "bokeh": ("title", "xticks", "yticks", "xlim", "ylim", "invert_yaxis", "frame_width", "xlabel"),
+        "matplotlib": ("title", "xticks", "yticks", "xlim", "ylim", "invert_yaxis", "aspect", "xlabel"),
+    }
+    for panel in figure.traverse(lambda x: x, [hv.Overlay])[:1]:
+        over = panel * hv.HLine(0.5)
+        for backend, names in own.items():
+            before, after = (hv.Store.lookup_options(backend, x, "plot").kwargs for x in (panel, over.get(0)))
+            assert {n: before[n] for n in names if n in before} == {n: after[n] for n in names if n in before}
 
 
 @pytest.mark.parametrize("name", OF_A_STORE)
-def test_a_figure_of_a_store_composes_and_is_saved_offline(name: str, store: Store, tmp_path: Path) -> None:
+def test_a_figure_of_a_store_composes(name: str, store: Store) -> None:
     figure = OF_A_STORE[name](store)
     beside, over = figure + hv.Curve([1, 2, 1]), figure * hv.HLine(0.5)
     for composed in (beside, over):
-        assert isinstance(composed, (hv.Layout, hv.DynamicMap, hv.HoloMap))
+        assert isinstance(composed, (hv.Layout, hv.Overlay, hv.DynamicMap, hv.HoloMap))
         dynamic = isinstance(composed, hv.DynamicMap)
         frame = composed[tuple(dim.values[0] for dim in composed.kdims)] if dynamic else composed
         assert frame.traverse(lambda x: x, [hv.HLine if composed is over else hv.Curve])
+    expect_axes_kept(figure[tuple(dim.values[0] for dim in figure.kdims)] if name == "cube" else figure)
+
+
+def test_what_is_drawn_over_keeps_the_axes(store: Store) -> None:
+    """As they are drawn, and not only as they are asked for."""
+    plain = next(iter(views.cases(store)))
+    drawn = []
+    for figure in (plain, plain * hv.VLine(0.5)):
+        plot = hv.Store.renderers["bokeh"].get_plot(figure).state
+        paper = hv.Store.renderers["matplotlib"].get_plot(figure)
+        axis = paper.handles["axis"]
+        drawn.append(
+            [
+                (plot.y_range.start, plot.y_range.end, plot.x_range.start, plot.x_range.end, plot.title.text),
+                (plot.yaxis[0].major_label_overrides, plot.frame_width, plot.frame_height),
+                (axis.get_xlim(), axis.get_ylim(), axis.get_title(), axis.get_ylabel()),
+                [text.get_text() for text in (*axis.get_xticklabels(), *axis.get_yticklabels())],
+            ]
+        )
+        import matplotlib.pyplot as plt
+
+        plt.close(paper.state)
+    assert drawn[0] == drawn[1]
+
+
+def test_figures_of_a_store_are_saved_offline(store: Store, tmp_path: Path) -> None:
+    beside = OF_A_STORE["cube"](store) + views.mad_by_layer(store)
     for suffix in ("html", "png", "svg"):
         views.save(beside, tmp_path / f"beside.{suffix}")
     page = (tmp_path / "beside.html").read_text(encoding="utf-8")
@@ -149,7 +190,8 @@ def test_every_public_function_of_a_store_is_drawn_here() -> None:
     takes = {
         name for name in views.__all__ if next(iter(inspect.signature(getattr(views, name)).parameters)) == "store"
     }
-    assert takes == {name.split()[0] for name in OF_A_STORE}
+    # Of a study of several strengths, in the module of what is seen from inside.
+    assert takes == {name.split()[0] for name in OF_A_STORE} | {"channel_dose"}
 
 
 def test_a_figure_of_hundreds_of_patients_stays_readable(tmp_path: Path) -> None:
@@ -248,8 +290,9 @@ def test_samples_and_conditions_are_chosen(store: Store) -> None:
 def test_a_control_and_a_repeat_are_shown_too(study_store: Path, tmp_path: Path) -> None:
     store = actstore.open(study_store)
     for name in ("repeat", "brightness(LV, 0.1, control)"):
-        expect_drawn(views.inputs(store, condition=name), tmp_path)
-        expect_drawn(views.activation(store, "L02", 0, condition=name), tmp_path)
+        shown = next(iter(views.inputs(store, condition=name) + views.activation(store, "L02", 0, condition=name)))
+        assert np.isfinite(shown.get(0).dimension_values("value")).all()
+    expect_drawn(views.activation(store, "L02", 0, condition="repeat"), tmp_path)
     assert store.conditions.index[chosen(store)[1]] == DARK_LV
 
 

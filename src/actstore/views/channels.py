@@ -155,9 +155,13 @@ def layer_map(
     colorbar: bool = True,
     first: bool = True,
     base: pd.DataFrame | None = None,
+    over: Sequence[Any] = (),
     label: str,
 ) -> hv.Overlay:
-    """Coloured cells at ``row`` and ``channel`` of ``own``, over grey ones for all channels of ``base``."""
+    """Coloured cells at ``row`` and ``channel`` of ``own``, over grey ones for all channels of ``base``.
+
+    The elements ``over`` lie on top, at channel and row.
+    """
     chosen = {"cmap": cmap} if cmap else {}
     elements: list[Any] = []
     if base is not None:
@@ -165,6 +169,7 @@ def layer_map(
     told = [name for name in own.columns if name in ("layer", "channel", "count", "samples", "rank", value)]
     shown = own.assign(channel_number=own["channel"])[["channel_number", "row", *told]]
     elements.append(marks.cells(shown, "channel_number", "row", value, clim=clim, colorbar=colorbar, **chosen))
+    elements += over
     widest = int((base if base is not None else own)["channel"].max())
     step = 1 if len(layers) * 13 <= size[1] else -(-len(layers) * 13 // size[1])
     return panel(

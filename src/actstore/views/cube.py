@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from actstore.conditions import ORIGINAL
 from actstore.errors import StoreError
 from actstore.views import pixels
-from actstore.views.images import around_zero, covers, extremes, frame_of, plate
+from actstore.views.images import around_zero, covers, extremes, frame_of
 from actstore.views.pixels import border, place_of
-from actstore.views.selection import condition_number, sample_label, sample_number
-from actstore.views.theme import DIVERGING, SEQUENTIAL
+from actstore.views.selection import condition_number, numbers, sample_label, sample_number
+from actstore.views.theme import DIVERGING, SEQUENTIAL, panel
 
 if TYPE_CHECKING:
     from actstore.store import Store
@@ -152,13 +152,13 @@ def _dimensions(
     wanted: dict[str, list[Any]] = {
         "sample": list(range(len(store.samples))) if samples is None else [sample_number(store, s) for s in samples],
         "condition": names[show == "change" :] if conditions is None else list(conditions),
-        "channel": _numbers(channels, int(count), f"channel of {layer}"),
+        "channel": numbers(channels, int(count), f"channel of {layer}"),
     }
     for name in wanted["condition"]:
         if name != ORIGINAL:
             condition_number(store, str(name))
     if len(store.layout.space) == 3:
-        wanted["z"] = _numbers(z, store.layout.space[0], "slice of the input")
+        wanted["z"] = numbers(z, store.layout.space[0], "slice of the input")
     elif z is not None:
         raise StoreError(f"z = {list(z)}: the inputs are slices, not volumes; leave it out")
     for dim, values in wanted.items():
@@ -169,13 +169,6 @@ def _dimensions(
         hv.Dimension(name, values=list(dict.fromkeys(values)), value_format=formats.get(name))
         for name, values in wanted.items()
     ]
-
-
-def _numbers(asked: Sequence[int] | None, count: int, what: str) -> list[int]:
-    found = list(range(count)) if asked is None else [int(n) for n in asked]
-    if unknown := [n for n in found if not 0 <= n < count]:
-        raise StoreError(f"no {what} {unknown[0]}: there are 0..{count - 1}")
-    return found
 
 
 def _values(store: Store, layer: str, show: str, sample: int, condition: str, channel: int, *_: int) -> NDArray[Any]:
@@ -215,8 +208,7 @@ def _frame(
     change = show == "change"
     shown = values if at is None else values[at]
     drawn = pixels.image(shown, DIVERGING if change else SEQUENTIAL, limits, place=place, colorbar=True)
-    # A range that is given is not looked for, and none could be found where all is NaN.
-    drawn = drawn.redim.range(value=limits)
     outline = border([(mask, "#111111" if change else "#ffffff") for mask in masks], width=1.4, place=place)
     # Every frame of a dynamic map must be made of the same elements, also where there is nothing to outline.
-    return plate(drawn, outline or [hv.Contours([], ["x", "y"])], size, **frame_of(*map(slice, label.shape[-2:])))
+    lines = outline or [hv.Contours([], ["x", "y"])]
+    return panel([drawn, *lines], (size, size), **frame_of(*map(slice, label.shape[-2:])))

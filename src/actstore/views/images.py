@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
@@ -67,10 +66,9 @@ def inputs(
     within = frame_of(rows, columns)
     limits = extremes(image)
     panels = [
-        plate(
-            pixels.image(image[i], GREY, limits, place=place),
-            outlines(store.classes, label, prediction[i]),
-            size,
+        panel(
+            [pixels.image(image[i], GREY, limits, place=place), *outlines(store.classes, label, prediction[i])],
+            (size, size),
             title=title,
             **within,
         )
@@ -79,7 +77,8 @@ def inputs(
     if difference:
         change = image[1] - image[0]
         drawn = pixels.image(change, DIVERGING, around_zero(change), place=place, colorbar=True)
-        panels.append(plate(drawn, outlines(store.classes, label), size, title="perturbed − original", **within))
+        outline = outlines(store.classes, label)
+        panels.append(panel([drawn, *outline], (size, size), title="perturbed − original", **within))
     return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
 
 
@@ -110,10 +109,12 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
         image = found["image"][0][rows, columns]
         row = store.samples.iloc[s]
         panels.append(
-            plate(
-                pixels.image(image, GREY, extremes(image), place=Place(offset=(rows.start, columns.start))),
-                outlines(store.classes, label, prediction),
-                size,
+            panel(
+                [
+                    pixels.image(image, GREY, extremes(image), place=Place(offset=(rows.start, columns.start))),
+                    *outlines(store.classes, label, prediction),
+                ],
+                (size, size),
                 title=f"{row['patient']} · frame {row['frame']} · slice {row['slice']}",
                 **small,
                 **frame_of(rows, columns),
@@ -206,10 +207,9 @@ def activation(
         ("perturbed − original", change, DIVERGING, around_zero(change), True, dark),
     ]
     panels = [
-        plate(
-            pixels.image(values, cmap, limits, place=place, colorbar=bar),
-            outline,
-            size,
+        panel(
+            [pixels.image(values, cmap, limits, place=place, colorbar=bar), *outline],
+            (size, size),
             title=str(title),
             **within,
         )
@@ -238,20 +238,6 @@ def covers(
         return None, shares
     at = layer_plane(z, size[0], label.shape[0], offset[0])
     return at, [share[at] for share in shares]
-
-
-def plate(image: hv.Image, lines: Sequence[hv.Contours], size: int, **options: Any) -> hv.Overlay:
-    """One plot of ``image`` and ``lines`` over it, ``size`` pixels a side, as :func:`actstore.views.theme.panel`.
-
-    What the plot looks like is an option of its image too: with ``*`` a new plot is made of the elements, and row 0
-    stays on top.
-    """
-    whole = panel([image, *lines], (size, size), **options)
-    for backend in ("bokeh", "matplotlib"):
-        known = hv.Store.registry[backend][hv.Image].param
-        own = hv.Store.lookup_options(backend, whole, "plot").kwargs
-        image = image.opts(**{name: value for name, value in own.items() if name in known}, backend=backend)
-    return panel([image, *lines], (size, size), **options)
 
 
 def frame_of(rows: slice, columns: slice) -> dict[str, Any]:

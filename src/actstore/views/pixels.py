@@ -47,10 +47,12 @@ def image(
     drawn = hv.Image(
         (place.centre(np.arange(width), 1), place.centre(np.arange(height), 0), shown), ["x", "y"], "value"
     )
+    ends = (low, low + max(high - low, 1e-12))
+    # A range that is given is not looked for, and none could be found where all is NaN.
     return styled(
-        drawn,
+        drawn.redim.range(value=ends),
         cmap=cmap,
-        clim=(low, low + max(high - low, 1e-12)),
+        clim=ends,
         colorbar=colorbar,
         clabel="",
         bokeh={"tools": ["hover"], "colorbar_opts": {"width": 8, "padding": 4}},

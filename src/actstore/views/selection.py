@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +109,50 @@ def condition_number(store: Store, condition: str) -> int:
     return names.index(condition)
 
 
+def numbers(asked: Sequence[int] | None, count: int, what: str) -> list[int]:
+    """Numbers below ``count``, by default all; ``what`` names them.
+
+    Raises
+    ------
+    StoreError
+        if there is no such number.
+    """
+    found = list(range(count)) if asked is None else [int(n) for n in asked]
+    if unknown := [n for n in found if not 0 <= n < count]:
+        raise StoreError(f"no {what} {unknown[0]}: there are 0..{count - 1}")
+    return found
+
+
+def samples_of(
+    store: Store, condition: int, samples: Sequence[int | tuple[str, int, int] | bool] | NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
+    """Which samples a condition applies to: bool (sample).
+
+    Parameters
+    ----------
+    samples
+        of these only: a mask, bool (sample), or their numbers or (patient, frame, slice).
+
+    Raises
+    ------
+    StoreError
+        if there is no such sample, or the condition applies to none of them.
+    """
+    applies = store.applicable.isel(condition=condition).values
+    asked = samples.tolist() if isinstance(samples, np.ndarray) else list(samples or [])
+    if asked and all(isinstance(one, bool) for one in asked):
+        if len(asked) != len(applies):
+            raise StoreError(f"samples = a mask of {len(asked)}: the store has {len(applies)} samples")
+        applies = applies & np.array(asked)
+    elif samples is not None:
+        wanted = [sample_number(store, one) for one in asked]
+        applies = applies & np.isin(np.arange(len(applies)), wanted)
+    if not applies.any():
+        among = "no sample" if samples is None else f"none of the {len(asked)} samples"
+        raise StoreError(f"{store.conditions.index[condition]!r} applies to {among}: choose others")
+    return applies
+
+
 def sample_label(store: Store, number: int) -> str:
     """``sample 5 (patient001, 1, 5)``: its number, patient, frame and slice."""
     row = store.samples.iloc[number]
@@ -136,18 +181,19 @@ def target_of(store: Store, condition: str) -> str:
     return str(store.conditions.loc[condition, "target"])
 
 
-def paired_dice(store: Store) -> pd.DataFrame:
+def paired_dice(store: Store, conditions: Sequence[int] | None = None) -> pd.DataFrame:
     """Dice of each class on the original and under each perturbation, on the slices that contain the class.
 
     Columns ``patient, frame, slice, position, condition, target, class_name, original, perturbed, change``.
-    ``position`` is of :func:`actstore.analysis.slice_position`: 0 at the base, 1 at the apex.
+    ``position`` is of :func:`actstore.analysis.slice_position`: 0 at the base, 1 at the apex. ``conditions`` are
+    numbers, by default of every perturbation.
     """
     confusion, applicable = compute(store.confusion, store.applicable)
     dice = analysis.dice(confusion, applicable=applicable).transpose("sample", "condition", "class_name")
     present = (confusion.isel(condition=0).sum("predicted_class") > 0).isel(true_class=slice(1, None))
     values = dice.values
     chosen = np.zeros(values.shape, bool)
-    chosen[:, perturbations(confusion)] = True
+    chosen[:, perturbations(confusion) if conditions is None else list(conditions)] = True
     chosen &= np.isfinite(values) & present.transpose("sample", "true_class").values[:, None, :]
     s, c, k = np.nonzero(chosen)
     frame = pd.DataFrame({name: confusion.coords[name].values[s] for name in ("patient", "frame", "slice")})

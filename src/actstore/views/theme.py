@@ -84,10 +84,12 @@ def panel(
 ) -> hv.Overlay:
     """One plot of ``elements`` over each other, ``size`` pixels wide and high inside its axes.
 
-    Its axes are its own: they link to no other plot's, whatever the names of the dimensions.
+    Its axes are its own: they link to no other plot's, whatever the names of the dimensions. What the plot looks like
+    is an option of its first element too: ``*`` makes a new plot of the elements, which keeps its ticks, limits and
+    which way its axes run.
     """
     width, height = size
-    overlay = hv.Overlay(list(elements))
+    first, *others = elements
     common = {"show_legend": False, "axiswise": True, "framewise": True} | common
     own = {
         "frame_width": width,
@@ -103,7 +105,11 @@ def panel(
         "fig_inches": (width / PER_INCH * 1.25, height / PER_INCH * 1.4),
         "fontsize": _FONTS["matplotlib"],
     }
-    return styled(overlay, bokeh=own | dict(bokeh or {}), matplotlib=paper | dict(matplotlib or {}), **common)
+    options = {"bokeh": own | common | dict(bokeh or {}), "matplotlib": paper | common | dict(matplotlib or {})}
+    for backend, plot in options.items():
+        known = hv.Store.registry[backend][type(first)].param
+        first = first.opts(**{name: value for name, value in plot.items() if name in known}, backend=backend)
+    return styled(hv.Overlay([first, *others]), **options)
 
 
 def grid(

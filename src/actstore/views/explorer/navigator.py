@@ -12,17 +12,16 @@ import xarray as xr
 from bokeh.models import CustomJSHover, HoverTool
 from markupsafe import Markup
 
-from actstore import analysis
 from actstore.analysis.relative import in_units
-from actstore.conditions import CONTROL
-from actstore.errors import ActstoreError, StoreError
+from actstore.errors import ActstoreError
+from actstore.views.colouring import Colour, control_of, effect, limits_of, top_cells, with_control
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.live import BLANK, Live
 from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import Colour, State
-from actstore.views.explorer.statistics import TOP, Bools, Floats
-from actstore.views.theme import DIVERGING, SEQUENTIAL
+from actstore.views.explorer.state import State
+from actstore.views.explorer.statistics import Bools, Floats
+from actstore.views.theme import SEQUENTIAL
 
 #: What the map is coloured by, in words.
 COLOURS: dict[str, Colour] = {
@@ -62,7 +61,7 @@ def missing(source: Source, state: State) -> list[int | None]:
         return [] if source.has_scale else [None]
     wanted = [source.condition(state.condition)]
     if state.colour == "control":
-        wanted += _control(source, wanted[0])
+        wanted += control_of(source.conditions, wanted[0])
     return [c for c in wanted if not source.loaded(c)]
 
 
@@ -82,12 +81,7 @@ def _share(progress: Callable[[int, int], None], part: int, parts: int) -> Calla
 def _effect(source: Source, condition: int, subset: Bools) -> Floats:
     """Hedges' g of the MAD under a perturbation against that under its control, paired by patient: (channel)."""
     rows = source.conditions
-    at = [condition, *_control(source, condition)]
-    if len(at) < 2:
-        raise StoreError(
-            f"{rows.index[condition]} has no control: set `region = true` below [controls] in the spec, "
-            "or choose another condition or colour"
-        )
+    at = with_control(rows, condition)
     score = xr.DataArray(
         np.stack([source.scores(c).mad[subset] for c in at], axis=1).astype(np.float64),
         dims=("sample", "condition", "channel"),
@@ -97,22 +91,7 @@ def _effect(source: Source, condition: int, subset: Bools) -> Floats:
             **{name: ("condition", rows[name].to_numpy()[at]) for name in rows.columns},
         },
     )
-    if not len(np.unique(score["patient"])) > 1:
-        raise StoreError("an effect against control needs two patients: select more samples")
-    found: Floats = analysis.class_sensitivity(score)["effect"].values[0]
-    return found
-
-
-def _control(source: Source, condition: int) -> list[int]:
-    """The control of a perturbation, if it has one."""
-    rows = source.conditions
-    own = rows.iloc[condition]
-    if own["region"] == CONTROL:
-        return []
-    same = rows["region"] == CONTROL
-    for name in ("transform", "target", "strength", "perturbation_source"):
-        same &= rows[name] == own[name]
-    return [int(c) for c in np.flatnonzero(same)]
+    return effect(score)
 
 
 class Navigator:
@@ -194,20 +173,11 @@ class Navigator:
         except ActstoreError as error:
             message = str(error)
         grid = source.as_grid(values)
-        known = np.abs(values[np.isfinite(values)])
-        # One channel far above all others would leave these without a colour.
-        most = 1.0 if state.colour == "frequency" else (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
-        signed = state.colour == "control"
-        limits, cmap = ((-most, most), DIVERGING) if signed else ((0.0, most), SEQUENTIAL)
-        top = [
-            (channel, row)
-            for row, line in enumerate(grid)
-            for channel in np.argsort(-np.nan_to_num(line, nan=-np.inf), kind="stable")[:TOP]
-            if np.isfinite(line[channel])
-        ]
+        limits, cmap = limits_of(values, state.colour)
+        top = list(top_cells(grid))
         self.live.put_image(0, grid, limits)
         self.live.put_palette(0, cmap)
-        self.live.put(1, channel=[channel for channel, _ in top], layer=[row for _, row in top])
+        self.live.put(1, channel=[channel for _, channel in top], layer=[row for row, _ in top])
         note = Markup('<p class="note">{}</p>').format(message) if message else ""
         self.head.object = str(legend("", cmap, limits) + note)
 

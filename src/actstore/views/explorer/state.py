@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from urllib.parse import parse_qsl, quote
 
+from actstore.views.colouring import Colour
+
 if TYPE_CHECKING:
     from actstore.views.explorer.source import Source
 
 Scale = Literal["shared", "own"]
-Colour = Literal["mad", "frequency", "standardised", "control"]
 Tab = Literal["cohort", "channel", "provenance"]
 #: The fields that say which sample.
 PLACE = ("patient", "frame", "slice")

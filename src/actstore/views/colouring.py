@@ -1,0 +1,85 @@
+"""What the channels of a layer x channel map are coloured by, and which of them are marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore import analysis
+from actstore.conditions import CONTROL
+from actstore.errors import StoreError
+from actstore.views.explorer.statistics import TOP
+from actstore.views.theme import DIVERGING, SEQUENTIAL
+
+Colour = Literal["mad", "frequency", "standardised", "control"]
+
+
+def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
+    """The number of the control of a perturbation, if it has one.
+
+    ``conditions`` is :attr:`actstore.store.Store.conditions`.
+    """
+    own = conditions.iloc[condition]
+    if own["region"] == CONTROL:
+        return []
+    same = conditions["region"] == CONTROL
+    for name in ("transform", "target", "strength", "perturbation_source"):
+        same &= conditions[name] == own[name]
+    return [int(c) for c in np.flatnonzero(same)]
+
+
+def with_control(conditions: pd.DataFrame, condition: int) -> list[int]:
+    """The numbers of a perturbation and of its control.
+
+    Raises
+    ------
+    StoreError
+        if it has none, naming what the run's spec would need.
+    """
+    at = [condition, *control_of(conditions, condition)]
+    if len(at) < 2:
+        raise StoreError(
+            f"{conditions.index[condition]} has no control: set `region = true` below [controls] in the spec, "
+            "or choose another condition or colour"
+        )
+    return at
+
+
+def effect(score: xr.DataArray) -> NDArray[np.float64]:
+    """Hedges' g of the MAD under a perturbation against that under its control, paired by patient: (channel).
+
+    Parameters
+    ----------
+    score
+        MAD, (sample, condition, channel): of the perturbation, then of its control, with the store's coordinates.
+
+    Raises
+    ------
+    StoreError
+        if all samples are of one patient.
+    """
+    if not len(np.unique(score["patient"])) > 1:
+        raise StoreError("an effect against control needs two patients: select more samples")
+    found: NDArray[np.float64] = analysis.class_sensitivity(score)["effect"].values[0]
+    return found
+
+
+def limits_of(values: NDArray[Any], colour: Colour) -> tuple[tuple[float, float], str]:
+    """Limits and map of the colours: from 0 to nearly the largest value, of an effect symmetric about 0."""
+    known = np.abs(values[np.isfinite(values)])
+    # One channel far above all others would leave these without a colour.
+    most = 1.0 if colour == "frequency" else (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
+    return ((-most, most), DIVERGING) if colour == "control" else ((0.0, most), SEQUENTIAL)
+
+
+def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """(row, channel) of the three largest values in each row of ``grid`` (layer, channel), of equal ones the first."""
+    for row, line in enumerate(grid):
+        for channel in np.argsort(-np.nan_to_num(line, nan=-np.inf), kind="stable")[:TOP]:
+            if np.isfinite(line[channel]):
+                yield row, int(channel)

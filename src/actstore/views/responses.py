@@ -1,0 +1,204 @@
+"""One channel over all samples: where it responds most, in whom, and to how much."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL
+from actstore.errors import StoreError
+from actstore.views import marks, pixels
+from actstore.views.explorer.doses import sweep_of
+from actstore.views.explorer.strips import HALF, Strips, ticks
+from actstore.views.explorer.strips import frame_of as strips_of
+from actstore.views.images import around_zero, covers, frame_of
+from actstore.views.page import number
+from actstore.views.pixels import border, place_of
+from actstore.views.selection import chosen, numbers, samples_of, target_of
+from actstore.views.theme import DIVERGING, INK, WIDTH, class_colours, grid, panel, styled
+
+if TYPE_CHECKING:
+    from actstore.store import Store
+
+#: Maps in a row.
+_COLUMNS = 4
+
+
+def strongest(
+    store: Store, layer: str, channel: int, condition: str | None = None, *, most: int = 8, size: int = 200
+) -> hv.Layout:
+    """Maps of the change, perturbed - original, in the samples in which a channel responds most, the strongest first.
+
+    All are coloured alike, around 0. x and y are pixels of the input, and the perturbed class is outlined as in
+    :func:`activation`; of volumes the slice with most of it is shown. Only these maps are read.
+
+    Parameters
+    ----------
+    condition
+        as in :func:`inputs`.
+    most
+        how many samples at most, by MAD.
+    size
+        pixels a side.
+
+    Raises
+    ------
+    StoreError
+        if there is no such condition or channel, the perturbation applies to no sample, ``most`` is not positive, or
+        the layer's tensors were not kept.
+    KeyError
+        naming the layers that there are.
+    """
+    if most < 1:
+        raise StoreError(f"most = {most}: ask for one sample at least")
+    c, _ = _condition(store, condition)
+    mad = _mad(store, layer, channel, [c])[:, 0]
+    used = np.flatnonzero(samples_of(store, c))
+    order = used[np.argsort(-mad[used], kind="stable")][:most]
+    shown = []
+    for s in map(int, order):
+        original, perturbed = (store.map(layer, s, i, channel).astype(np.float32) for i in (ORIGINAL, c))
+        label = store.picture("label", s)
+        at, cover = covers(store, layer, label, c)
+        change = perturbed - original
+        shown.append(
+            (s, change if at is None else change[at], cover, place_of(change.shape, label.shape, store.offsets[layer]))
+        )
+    limits = around_zero(np.stack([change for _, change, _, _ in shown]))
+    within = frame_of(*map(slice, store.layout.space[-2:]))
+    panels = []
+    for i, (s, change, cover, place) in enumerate(shown):
+        row = store.samples.iloc[s]
+        bar = (i + 1) % _COLUMNS == 0 or i == len(shown) - 1
+        panels.append(
+            panel(
+                [
+                    pixels.image(change, DIVERGING, limits, place=place, colorbar=bar),
+                    *border([(mask, "#111111") for mask in cover], width=1.2, place=place),
+                ],
+                (size, size),
+                title=f"{row['patient']} · f{row['frame']} · s{row['slice']} · {number(mad[s])}",
+                bokeh={"fontsize": {"title": "12px"}},
+                matplotlib={"fontsize": {"title": 7}},
+                **within,
+            )
+        )
+    return grid(panels, _COLUMNS, (size, size), hspace=0.1, vspace=0.15)
+
+
+def mad_by_patient(store: Store, layer: str, channel: int, condition: str | None = None) -> hv.Overlay:
+    """MAD of one channel by patient: a dot a sample, a line the patient's median.
+
+    Of more than 40 patients, sorted by median, a dot is the median and a line runs from quartile to quartile.
+
+    Parameters
+    ----------
+    condition
+        as in :func:`inputs`.
+
+    Raises
+    ------
+    StoreError
+        if there is no such condition or channel, or the perturbation applies to no sample.
+    KeyError
+        naming the layers that there are.
+    """
+    c, name = _condition(store, condition)
+    mad = _mad(store, layer, channel, [c])[:, 0]
+    used = np.flatnonzero(samples_of(store, c))
+    strips = Strips(strips_of(store.samples, used, mad[used]))
+    colour = class_colours(store.class_names).get(target_of(store, name), INK)
+    middle = np.arange(len(strips.patients), dtype=float)
+    low, median, high = (strips.summary[name].to_numpy(float) for name in ("low", "median", "high"))
+    if strips.many:
+        dots = pd.DataFrame({"x": middle, "MAD": median.round(5), "patient": strips.patients})
+        lines = list(zip(middle, low, middle, high, strict=True))
+    else:
+        dots = strips.samples[["x", "mad", "patient", "frame", "slice"]].rename(columns={"mad": "MAD"})
+        lines = list(zip(middle - HALF, median, middle + HALF, median, strict=True))
+    room = (strips.span[1] - strips.span[0]) * 0.06 or 0.01
+    width = int(np.clip(60 * len(middle), 320, WIDTH - 150))
+    return panel(
+        [
+            marks.dots(dots, "x", "MAD", colour),
+            styled(
+                hv.Segments(lines, ["x", "y", "x1", "y1"]),
+                color=colour if strips.many else INK,
+                bokeh={"line_width": 2},
+                matplotlib={"linewidth": 1.4},
+            ),
+        ],
+        (width, 260),
+        title=f"{layer}, channel {channel} · {name} · n = {len(used)}",
+        xticks=[(-9, "")] if strips.many else ticks(strips.patients, room=width // 9),
+        xlim=(-0.6, len(middle) - 0.4),
+        ylim=(min(strips.span[0] - room, 0.0), strips.span[1] + room),
+        xlabel="patients by median (lines: quartiles)" if strips.many else "patient (lines: medians)",
+        ylabel="MAD",
+    )
+
+
+def channel_dose(store: Store, layer: str, channel: int, condition: str | None = None) -> hv.Overlay:
+    """MAD of one channel against the strength of a perturbation: median and quartiles over samples.
+
+    The dashed line marks the strength of ``condition``. Where a transform changes nothing MAD is 0.
+
+    Parameters
+    ----------
+    condition
+        one of the strengths, as in :func:`inputs`: the curve is of all that differ from it in strength only.
+
+    Raises
+    ------
+    StoreError
+        if there is no such condition or channel, the perturbation applies to no sample, or has fewer than three
+        strengths.
+    KeyError
+        naming the layers that there are.
+    """
+    c, name = _condition(store, condition)
+    sweep = sweep_of(store.conditions, name)
+    here = sweep.strengths[sweep.conditions.index(c)]
+    mad = _mad(store, layer, channel, list(sweep.conditions))
+    mad = mad[np.isfinite(mad).any(axis=1)]
+    low, median, high = np.nanquantile(mad, [0.25, 0.5, 0.75], axis=0)
+    x = np.array(sweep.strengths)
+    told = pd.DataFrame({"strength": x, "median": median, "lower quartile": low, "upper quartile": high}).round(5)
+    identity = IDENTITY_STRENGTH.get(sweep.transform)
+    if identity is not None and identity not in sweep.strengths:
+        i = int(np.searchsorted(x, identity))
+        x = np.insert(x, i, identity)
+        low, median, high = (np.insert(values, i, 0.0) for values in (low, median, high))
+    colour = class_colours(store.class_names).get(target_of(store, name), INK)
+    margin = 0.04 * float(x[-1] - x[0])
+    return panel(
+        [
+            marks.band(x, low, high, colour),
+            marks.line(x, median, colour),
+            marks.dots(told, "strength", "median", colour, size=7),
+            marks.rule(x=here),
+        ],
+        (480, 260),
+        title=f"{layer}, channel {channel} · {sweep.transform}({target_of(store, name)}) · n = {len(mad)}",
+        xlim=(float(x[0]) - margin, float(x[-1]) + margin),
+        ylim=(0, float(high.max()) * 1.06 or 1.0),
+        xlabel=f"strength of {sweep.transform}",
+        ylabel="MAD (median, quartiles)",
+    )
+
+
+def _condition(store: Store, condition: str | None) -> tuple[int, str]:
+    _, c = chosen(store, None, condition)
+    return c, str(store.conditions.index[c])
+
+
+def _mad(store: Store, layer: str, channel: int, conditions: list[int]) -> NDArray[np.float64]:
+    """MAD of one channel: (sample, condition), NaN where not applicable."""
+    found = store.statistics(layer, ["mad"])["mad"]
+    [at] = numbers([channel], found.sizes["channel"], f"channel of {layer}")
+    own = found.isel(channel=at, condition=conditions).transpose("sample", "condition")
+    return np.asarray(own.values, np.float64)
