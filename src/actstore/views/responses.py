@@ -14,7 +14,6 @@ from actstore.errors import StoreError
 from actstore.views import marks, pixels
 from actstore.views.explorer.doses import sweep_of
 from actstore.views.explorer.strips import HALF, Strips, ticks
-from actstore.views.explorer.strips import frame_of as strips_of
 from actstore.views.images import around_zero, covers, frame_of
 from actstore.views.page import number
 from actstore.views.pixels import border, place_of
@@ -110,15 +109,16 @@ def mad_by_patient(store: Store, layer: str, channel: int, condition: str | None
     c, name = _condition(store, condition)
     mad = _mad(store, layer, channel, [c])[:, 0]
     used = np.flatnonzero(samples_of(store, c))
-    strips = Strips(strips_of(store.samples, used, mad[used]))
+    samples = store.samples.iloc[used]
+    strips = Strips(used, samples["patient"].to_numpy(), mad[used])
     colour = class_colours(store.class_names).get(target_of(store, name), INK)
     middle = np.arange(len(strips.patients), dtype=float)
-    low, median, high = (strips.summary[name].to_numpy(float) for name in ("low", "median", "high"))
+    low, median, high = strips.quartiles
     if strips.many:
         dots = pd.DataFrame({"x": middle, "MAD": median.round(5), "patient": strips.patients})
         lines = list(zip(middle, low, middle, high, strict=True))
     else:
-        dots = strips.samples[["x", "mad", "patient", "frame", "slice"]].rename(columns={"mad": "MAD"})
+        dots = samples[["patient", "frame", "slice"]].assign(x=strips.x, MAD=strips.mad)
         lines = list(zip(middle - HALF, median, middle + HALF, median, strict=True))
     room = (strips.span[1] - strips.span[0]) * 0.06 or 0.01
     width = int(np.clip(60 * len(middle), 320, WIDTH - 150))
@@ -134,7 +134,7 @@ def mad_by_patient(store: Store, layer: str, channel: int, condition: str | None
         ],
         (width, 260),
         title=f"{layer}, channel {channel} · {name} · n = {len(used)}",
-        xticks=[(-9, "")] if strips.many else ticks(strips.patients, room=width // 9),
+        xticks=[(-9, "")] if strips.many else list(ticks(strips.patients, room=width // 9).items()),
         xlim=(-0.6, len(middle) - 0.4),
         ylim=(min(strips.span[0] - room, 0.0), strips.span[1] + room),
         xlabel="patients by median (lines: quartiles)" if strips.many else "patient (lines: medians)",
