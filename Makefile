@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: environment
 	$(BIN)/actstore demo
 
+# In two processes, a module to one of them.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Every fault as often as docs/reliability.md says.
 test-faults: environment

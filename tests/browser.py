@@ -94,8 +94,8 @@ class Visitor:
 
     @property
     def state(self) -> dict[str, str]:
-        """What the address says."""
-        return dict(parse_qsl(urlsplit(self.page.url).query))
+        """What the address says; asked of the page, since ``page.url`` is only known when something else is."""
+        return dict(parse_qsl(self.page.evaluate("location.search").removeprefix("?")))
 
     @property
     def where(self) -> dict[str, str]:

@@ -469,6 +469,8 @@ def test_a_tap_on_a_bar_chooses_a_kind_of_failure(visitor: Visitor, store: Store
     count, name = bars[1]
     assert visitor.state["case"] == name
     expect_words(visitor, -count, int(counts.sum()))
+    # Two taps at once are a double one.
+    visitor.page.wait_for_timeout(600)
     visitor.tap(visitor.figure("tabs", "case"), 0.5, 1)
     assert "case" not in visitor.state
 

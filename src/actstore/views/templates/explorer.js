@@ -40,7 +40,7 @@
   const typing = (event) => event.composedPath().some((node) =>
     node.tagName === "SELECT" || node.tagName === "TEXTAREA" || node.isContentEditable
     || (node.tagName === "INPUT" && !["checkbox", "radio", "button"].includes(node.type))
-    || node.getAttribute?.("role") === "slider" || node.classList?.contains("slick-viewport"));
+    || node.getAttribute?.("role") === "slider");
 
   window.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || typing(event) || !model("key")) { return; }
@@ -50,10 +50,12 @@
     }
     const step = STEPS[event.key];
     if (step === undefined) { return; }
+    // Before a table that has the focus steps through its rows.
     event.preventDefault();
+    event.stopPropagation();
     held[step[0]] = (held[step[0]] ?? 0) + step[1];
     if (!waiting) { flush(); }
-  });
+  }, true);
 
   const reset = (view) => {
     view.reset?.();
