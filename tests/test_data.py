@@ -395,7 +395,7 @@ class TestRefuse:
         file.image.write_bytes(content)
         self.volume(file, r"damaged, cannot be unpacked \(CRC check failed")
 
-    @pytest.mark.parametrize("content", [b"", b"P5", b"x" * 1000, gzip.compress(b"x" * 1000)])
+    @pytest.mark.parametrize("content", [b"", b"P5", b"x" * 1000, gzip.compress(b"x" * 1000, mtime=0)])
     def test_other_files(self, tmp_path: Path, content: bytes) -> None:
         file = volume_file(tmp_path)
         file.image.write_bytes(content)
