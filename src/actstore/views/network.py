@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import holoviews as hv
 import numpy as np
@@ -39,7 +39,7 @@ def network(
     sample: int | tuple[str, int, int] | None = None,
     condition: str | None = None,
     *,
-    colour: Colour = "mad",
+    colour: Literal["mad", "standardised", "frequency", "control"] = "mad",
     samples: Sequence[int | tuple[str, int, int] | bool] | NDArray[Any] | None = None,
 ) -> hv.Overlay:
     """Layer x channel map under a perturbation; circles mark the three channels of each layer with the largest values.

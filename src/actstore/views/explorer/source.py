@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.masks import averaged
-from actstore.conditions import CONTROL
 from actstore.errors import StoreError
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Bools, Floats, Statistics
@@ -60,11 +59,6 @@ class Source(Statistics):
         """Kinds of failure that occur, the most usual first."""
         names, counts = np.unique(self.cases[self.cases != ""], return_counts=True)
         return [str(name) for name in names[np.argsort(-counts, kind="stable")]]
-
-    @cached_property
-    def has_controls(self) -> bool:
-        """Whether any perturbation was repeated on a control region."""
-        return bool((self.conditions["region"] == CONTROL).any())
 
     # Samples
 
