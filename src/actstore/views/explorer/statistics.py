@@ -29,7 +29,7 @@ Floats = NDArray[np.floating[Any]]
 #: Channels of a layer that count as top.
 TOP = 3
 #: Bytes of pictures, maps and a volume's statistics that are kept.
-KEPT_BYTES = 128 * 2**20
+KEPT_BYTES = 64 * 2**20
 #: Statistics of all samples of more bytes than this lie in an unnamed file instead of memory.
 MEMORY_BYTES = 512 * 2**20
 
