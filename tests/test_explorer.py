@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.document import Document
 from click.testing import CliRunner
+from panel.io.state import set_curdoc
 
 from actstore import analysis
 from actstore.cli import main
@@ -453,3 +455,19 @@ def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
     assert "<title>tiny.zarr · actstore</title>" in text
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_looking_adds_nothing_to_the_page(source: Source) -> None:
+    """Eighty actions at random leave as many models in the document as the first few."""
+    document = Document()
+    choose = np.random.default_rng(0).choice
+    with set_curdoc(document):
+        page = Page(source, LIGHT)
+        server.laid_out(page).server_doc(document)
+        counts = []
+        for _ in range(40):
+            page.go(tab=str(choose(["cohort", "channel"])), layer=str(choose(list(source.channels))))
+            page.go(sample=int(choose(len(source.samples))), condition=str(choose(source.perturbed)))
+            counts.append(len(document.models))
+    assert len(set(counts[10:])) == 1
+    assert source.kept_arrays.most >= sum(array.nbytes for array in source.kept_arrays._arrays.values())
