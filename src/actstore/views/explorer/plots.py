@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ RESPONSIVE: dict[str, Any] = {"responsive": True, "height": 250}
 Ends = tuple[float, float]
 
 
-class Plot:
+class Plot(ABC):
     """One figure of ``parts``, its head above; ``go`` is called with what :meth:`at` finds where it is tapped."""
 
     def __init__(self, parts: Sequence[Any], look: Look, go: Callable[[Any], None], **options: Any) -> None:
@@ -41,9 +42,9 @@ class Plot:
         self._go = go
         self.live.figure.on_event("tap", self._tapped)
 
+    @abstractmethod
     def at(self, x: float, y: float) -> Any:
         """What is shown at a position; None of nothing."""
-        raise NotImplementedError
 
     def _tapped(self, event: Any) -> None:
         if (found := self.at(event.x, event.y)) is not None:
