@@ -125,6 +125,24 @@ def study_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec)
 
 
 @pytest.fixture(scope="session")
+def volume_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
+    """A 3D network's store of two volumes of 8 x 32 x 32; its second layer has 4 slices."""
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    spec = write_spec(
+        tmp_path_factory.mktemp("volumes"),
+        data__patients=["patient001"],
+        data__preprocess__size=[8, 32, 32],
+        model__factory="networks:Volumes",
+        model__layers=["type:InstanceNorm3d"],
+    )
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    return Path(summary.store)
+
+
+@pytest.fixture(scope="session")
 def study_report(study_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of ``study_store``, its data beside it."""
     from actstore.store import open_store

@@ -125,3 +125,18 @@ class _NotANumberInside(TinyUNet):
 
 def not_a_number_inside() -> nn.Module:
     return _seeded(_NotANumberInside, 0)
+
+
+class Volumes(nn.Module):
+    """(batch, 1, z, y, x) to (batch, class, z, y, x); the second recorded layer has half of the slices and rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first = nn.InstanceNorm3d(1)
+            self.down = nn.Sequential(nn.Conv3d(1, 2, 3, stride=2, padding=1), nn.InstanceNorm3d(2))
+            self.up = nn.ConvTranspose3d(2, 4, 2, stride=2)
+
+    def forward(self, x: Any) -> Any:
+        return self.up(self.down(self.first(x)))

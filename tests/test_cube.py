@@ -11,9 +11,7 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import pytest
-import torch
 from bokeh.models import ColorMapper
-from torch import nn
 
 import actstore
 import actstore.store
@@ -29,39 +27,14 @@ from test_views import sample_with
 DARK_LV, DARK_RV = "brightness(LV, 0.1)", "brightness(RV, 0.1)"
 
 
-class Volumes(nn.Module):
-    """(batch, 1, z, y, x) to (batch, class, z, y, x); the second recorded layer has half of the slices and rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.first = nn.InstanceNorm3d(1)
-            self.down = nn.Sequential(nn.Conv3d(1, 2, 3, stride=2, padding=1), nn.InstanceNorm3d(2))
-            self.up = nn.ConvTranspose3d(2, 4, 2, stride=2)
-
-    def forward(self, x: Any) -> Any:
-        return self.up(self.down(self.first(x)))
-
-
 @pytest.fixture(scope="module")
 def store(tiny_store: Path) -> Store:
     return actstore.open(tiny_store)
 
 
 @pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Store:
-    """Two volumes of 8 x 32 x 32."""
-    spec = write_spec(
-        tmp_path_factory.mktemp("volumes"),
-        data__patients=["patient001"],
-        data__preprocess__size=[8, 32, 32],
-        model__factory="test_cube:Volumes",
-        model__layers=["type:InstanceNorm3d"],
-    )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
-    assert summary.complete, summary.failed
-    return actstore.open(summary.store)
+def volumes(volume_store: Path) -> Store:
+    return actstore.open(volume_store)
 
 
 @pytest.fixture

@@ -849,7 +849,7 @@ def _lightness(visitor: Visitor) -> float:
 
 @pytest.fixture(scope="module")
 def others(
-    tiny_store: Path, tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
+    tiny_store: Path, volume_store: Path, tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
 ) -> Iterator[dict[str, Served]]:
     """Servers of a store with a volume missing, of one without tensors, and of one of volumes."""
     from actstore.capture import capture
@@ -858,20 +858,10 @@ def others(
     folder = tmp_path_factory.mktemp("others")
     unfinished = Path(shutil.copytree(tiny_store, folder / "unfinished.zarr"))
     (unfinished / Store(unfinished).layout.committed.chunk_key(3)).unlink()
-    made = [unfinished]
-    for name, changes in {
-        "statistics": {"store__keep": "statistics"},
-        "volumes": {
-            "data__patients": ["patient001"],
-            "data__preprocess__size": [8, 32, 32],
-            "model__factory": "test_cube:Volumes",
-            "model__layers": ["type:InstanceNorm3d"],
-        },
-    }.items():
-        spec = write_spec(folder, store__path=folder / f"{name}.zarr", **changes)
-        summary = capture(load_spec(spec), cluster="inline", device="cpu")
-        assert summary.complete, summary.failed
-        made.append(summary.store)
+    spec = write_spec(folder, store__path=folder / "statistics.zarr", store__keep="statistics")
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+    made = [unfinished, summary.store, volume_store]
     with explorers(made, folder) as started:
         yield dict(zip(("unfinished", "statistics", "volumes"), started, strict=True))
 

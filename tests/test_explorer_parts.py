@@ -19,10 +19,8 @@ from bokeh.core.property.vectorization import Field
 
 import actstore
 from actstore import analysis
-from actstore.capture import capture
 from actstore.errors import StoreError
 from actstore.findings import Findings
-from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.tables import build_table
 from actstore.views.explorer import downloads, mosaic
@@ -36,7 +34,6 @@ from actstore.views.explorer.state import DiceBox, MadRange, State
 from actstore.views.explorer.statistics import Bools
 from actstore.views.explorer.strips import StripPlot, Strips, ticks
 from actstore.views.theme import class_colours
-from conftest import WriteSpec
 
 DARK_LV = "brightness(LV, 0.1)"
 
@@ -635,18 +632,8 @@ def test_names_of_downloads_are_safe(changes: dict[str, Any], expected: str) -> 
 
 
 @pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Source:
-    """A 3D network's two volumes of 8 x 32 x 32; its second layer has 4 slices."""
-    spec = write_spec(
-        tmp_path_factory.mktemp("volumes"),
-        data__patients=["patient001"],
-        data__preprocess__size=[8, 32, 32],
-        model__factory="test_cube:Volumes",
-        model__layers=["type:InstanceNorm3d"],
-    )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
-    assert summary.complete, summary.failed
-    return Source(actstore.open(summary.store))
+def volumes(volume_store: Path) -> Source:
+    return Source(actstore.open(volume_store))
 
 
 def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
