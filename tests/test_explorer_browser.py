@@ -361,6 +361,21 @@ def test_a_tap_on_the_map_of_channels_shows_that_channel(visitor: Visitor, store
         expect_numbers(visitor, store)
 
 
+def test_of_two_quick_taps_the_second_is_shown_too(visitor: Visitor, store: Store) -> None:
+    layers, figure = list(store.layers.index), visitor.figure("navigator")
+
+    def tapped_twice() -> None:
+        for layer, channel in (("L02", 2), ("L01", 0)):
+            visitor.page.mouse.click(*figure.at(channel, layers.index(layer)))
+
+    visitor.act(tapped_twice)
+    eventually(lambda: _expect_map(visitor, "L01", 0))
+
+
+def _expect_map(visitor: Visitor, layer: str, channel: int) -> None:
+    assert (visitor.state["layer"], visitor.state["channel"]) == (layer, str(channel))
+
+
 def test_the_map_of_channels_marks_the_top_3_and_is_coloured_by_mad(visitor: Visitor, store: Store) -> None:
     visitor.aside()
     where, figure = visitor.state, visitor.figure("navigator")
@@ -469,8 +484,6 @@ def test_a_tap_on_a_bar_chooses_a_kind_of_failure(visitor: Visitor, store: Store
     count, name = bars[1]
     assert visitor.state["case"] == name
     expect_words(visitor, -count, int(counts.sum()))
-    # Two taps at once are a double one.
-    visitor.page.wait_for_timeout(600)
     visitor.tap(visitor.figure("tabs", "case"), 0.5, 1)
     assert "case" not in visitor.state
 

@@ -12,7 +12,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from actstore.views.explorer.cohort_numbers import Spread, drawn_others
-from actstore.views.explorer.live import Live
+from actstore.views.explorer.live import Live, on_tap
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.statistics import Bools, Floats
 
@@ -217,12 +217,12 @@ def listen(
 ) -> None:
     """Tell ``tap`` the places inside the axes that are tapped, and ``box`` the boxes that are drawn: x0, y0, x1, y1."""
 
-    def tapped(event: Any) -> None:
+    def tapped(*place: float) -> None:
         ends = [sorted((along.start, along.end)) for along in (plot.x_range, plot.y_range)]
-        if all(low <= at <= high for at, (low, high) in zip((event.x, event.y), ends, strict=True)):
-            tap(event.x, event.y)
+        if all(low <= at <= high for at, (low, high) in zip(place, ends, strict=True)):
+            tap(*place)
 
-    plot.on_event("tap", tapped)
+    on_tap(plot, tapped)
     if box is not None:
         # Without renderers the browser selects and fades no dots by itself.
         tool = BoxSelectTool(renderers=[])

@@ -6,7 +6,7 @@ glyph that is there takes less than one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -69,6 +69,13 @@ class Live:
     def put_palette(self, number: int, cmap: str) -> None:
         """Colour an image with another colour map."""
         self._glyphs[number].glyph.color_mapper.palette = palette(cmap)
+
+
+def on_tap(figure: Any, do: Callable[[float, float], None]) -> None:
+    """Call ``do`` with each place of a Bokeh figure that is tapped, also where two taps follow so fast that Bokeh takes
+    them for a double one."""
+    for name in ("tap", "doubletap"):
+        figure.on_event(name, lambda event: do(event.x, event.y))
 
 
 def nothing(*columns: str) -> ColumnDataSource:

@@ -16,7 +16,7 @@ from actstore.analysis.relative import in_units
 from actstore.errors import ActstoreError
 from actstore.views.colouring import Colour, control_of, effect, limits_of, top_cells, with_control
 from actstore.views.explorer.html import legend
-from actstore.views.explorer.live import BLANK, Live
+from actstore.views.explorer.live import BLANK, Live, on_tap
 from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
@@ -103,7 +103,7 @@ class Navigator:
         self.layers = list(source.channels)
         self.head = html()
         self.live = self._drawn(max(source.channels.values()))
-        self.live.figure.on_event("tap", self._tapped)
+        on_tap(self.live.figure, self._tapped)
         self._shown: Any = None
 
     def _drawn(self, widest: int) -> Live:
@@ -144,8 +144,8 @@ class Navigator:
             tooltips=[("", "$y{custom} channel $x{0}"), ("value", "@image{0.0000}")], formatters={"$y": names}
         )
 
-    def _tapped(self, event: Any) -> None:
-        row, channel = round(event.y), round(event.x)
+    def _tapped(self, x: float, y: float) -> None:
+        row, channel = round(y), round(x)
         if 0 <= row < len(self.layers) and 0 <= channel < self.session.source.channels[self.layers[row]]:
             self.session.go(layer=self.layers[row], channel=channel)
 

@@ -10,7 +10,7 @@ import holoviews as hv
 import panel as pn
 from markupsafe import Markup
 
-from actstore.views.explorer.live import Live
+from actstore.views.explorer.live import Live, on_tap
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.parts import html
 
@@ -40,14 +40,14 @@ class Plot(ABC):
         #: What the figure shows; None while it is hidden.
         self.about: Hashable = None
         self._go = go
-        self.live.figure.on_event("tap", self._tapped)
+        on_tap(self.live.figure, self._tapped)
 
     @abstractmethod
     def at(self, x: float, y: float) -> Any:
         """What is shown at a position; None of nothing."""
 
-    def _tapped(self, event: Any) -> None:
-        if (found := self.at(event.x, event.y)) is not None:
+    def _tapped(self, x: float, y: float) -> None:
+        if (found := self.at(x, y)) is not None:
             self._go(found)
 
     def reach(self, x: Ends, y: Ends) -> None:
