@@ -24,7 +24,6 @@ from actstore.views.explorer import server
 from actstore.views.explorer.kept import Kept
 from actstore.views.explorer.look import DARK, LIGHT
 from actstore.views.explorer.navigator import values_of
-from actstore.views.explorer.pictures import limits_of
 from actstore.views.explorer.session import Page
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State, read
@@ -206,14 +205,6 @@ def test_a_subset_is_what_its_words_say(source: Source) -> None:
     np.testing.assert_array_equal(
         source.subset(replace(state, mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
     )
-
-
-def test_limits_are_shared_or_own_and_those_of_the_difference_symmetric() -> None:
-    original, perturbed = np.array([[0.0, 2.0]]), np.array([[-1.0, 1.0]])
-    assert limits_of(original, perturbed, shared=True) == ((-1.0, 2.0), (-1.0, 2.0), (-1.0, 1.0))
-    assert limits_of(original, perturbed, shared=False) == ((0.0, 2.0), (-1.0, 1.0), (-1.0, 1.0))
-    nothing = np.full((1, 2), np.nan)
-    assert limits_of(original, nothing, shared=True) == ((0.0, 2.0), (0.0, 2.0), (0.0, 0.0))
 
 
 # What the page shows

@@ -124,15 +124,24 @@ def expect_numbers(visitor: Visitor, store: Store) -> None:
     both = ["original", condition]
     images = store.image.sel(condition=both).values[sample]
     maps = store[where["layer"]].sel(condition=both).values[sample][:, int(where["channel"])].astype(float)
-    expected = []
-    for values in (images, maps):
-        most = np.abs(values[1] - values[0]).max()
-        if where.get("scale") == "own":
-            expected += [(values[0].min(), values[0].max()), (values[1].min(), values[1].max())]
-        else:
-            expected += [(values.min(), values.max())] * 2
-        expected.append((-most, most))
+    expected = [
+        limits for values, cmap in ((images, "gray"), (maps, "viridis")) for _, limits in scales(values, cmap, where)
+    ]
     np.testing.assert_allclose(visitor.limits, expected, rtol=6e-3)
+
+
+def scales(pair: NDArray[Any], cmap: str, where: dict[str, Any]) -> list[tuple[str, tuple[float, float]]]:
+    """Colour map and limits of original, perturbed and difference: of maps one around 0, unless each has its own."""
+    original, perturbed = pair
+    change = np.abs(perturbed - original).max()
+    if where.get("scale") == "own":
+        ends = [(values.min(), values.max()) for values in pair]
+    elif cmap == "gray":
+        ends = [(pair.min(), pair.max())] * 2
+    else:
+        most = max(np.abs(pair).max(), change)
+        return [("RdBu_r", (-most, most))] * 3
+    return [*((cmap, limits) for limits in ends), ("RdBu_r", (-change, change))]
 
 
 # Who is answered
@@ -192,22 +201,23 @@ def test_the_page_tells_the_numbers_of_the_store(visitor: Visitor, store: Store)
     assert who.endswith(f"slice 5 · {case}")
 
 
-@pytest.mark.parametrize("layer", ["L01", "L02"])
-def test_every_pixel_has_the_colour_of_its_value_at_its_place(visitor: Visitor, store: Store, layer: str) -> None:
+@pytest.mark.parametrize(("layer", "scale"), [("L01", "shared"), ("L02", "shared"), ("L02", "own")])
+def test_every_pixel_has_the_colour_of_its_value_at_its_place(
+    visitor: Visitor, store: Store, layer: str, scale: str
+) -> None:
     """Row 0 on top, column 0 to the left, and a layer of half the size where it lies on the input."""
-    visitor.turn(**THERE, condition=LV, layer=layer, channel=1, truth="no", prediction="no")
+    visitor.turn(**THERE, condition=LV, layer=layer, channel=1, truth="no", prediction="no", scale=scale)
     sample = sample_of(store, visitor.state)
     both = ["original", LV]
     images = store.image.sel(condition=both).values[sample]
     maps = store[layer].sel(condition=both).values[sample][:, 1].astype(float)
     place = place_of(maps.shape[-2:], images.shape[-2:], store.offsets[layer])
     for row, values, cmap, where in (("input", images, "gray", Place()), ("map", maps, "viridis", place)):
-        low, high = values.min(), values.max()
-        for i in range(2):
-            _expect_colours(visitor, visitor.figure(row, index=i), values[i], (low, high), cmap, where)
-        difference = values[1] - values[0]
-        most = np.abs(difference).max()
-        _expect_colours(visitor, visitor.figure(row, index=2), difference, (-most, most), "RdBu_r", where)
+        shown = [*values, values[1] - values[0]]
+        for i, (picture_, (colours, limits)) in enumerate(
+            zip(shown, scales(values, cmap, {"scale": scale}), strict=True)
+        ):
+            _expect_colours(visitor, visitor.figure(row, index=i), picture_, limits, colours, where)
 
 
 def _expect_colours(

@@ -25,6 +25,7 @@ from actstore.views.channels import frequency_cells
 from actstore.views.cohort import patient_shares, uneven
 from actstore.views.marks import swarm
 from actstore.views.pixels import contours
+from actstore.views.scales import of_inputs, of_maps
 from actstore.views.selection import chosen, paired_dice, shown_conditions, typical_sample
 from actstore.views.theme import PALETTE, class_colours, tint
 from frames import made_up_tables
@@ -249,15 +250,26 @@ def test_an_activation_shows_what_the_store_holds(store: Store) -> None:
     np.testing.assert_allclose(original, expected[0], rtol=1e-6)
     np.testing.assert_allclose(perturbed, expected[1], rtol=1e-6)
     np.testing.assert_allclose(difference, expected[1] - expected[0], rtol=1e-5, atol=1e-6)
-    options = [
-        hv.Store.lookup_options("bokeh", panel.get(0), "plot").kwargs["clim"]
-        for panel in views.activation(store, layer, 1, sample, DARK_LV)
-    ]
-    assert options[0] == options[1], "the maps share one scale"
-    assert options[2][0] == -options[2][1], "the difference is centred on 0"
-    own = [panel.get(0) for panel in views.activation(store, layer, 1, sample, DARK_LV, scale="own")][:2]
-    for image, values in zip(own, expected, strict=True):
-        assert hv.Store.lookup_options("bokeh", image, "plot").kwargs["clim"] == (values.min(), values.max())
+    most = max(np.abs(values).max() for values in (*expected, expected[1] - expected[0]))
+    alike = [(-most, most)] * 3
+    own = [(values.min(), values.max()) for values in expected]
+    for scale, limits in (("shared", alike), ("own", own)):
+        drawn = views.activation(store, layer, 1, sample, DARK_LV, scale=scale)
+        shown = [hv.Store.lookup_options("bokeh", panel.get(0), "plot").kwargs["clim"] for panel in drawn]
+        np.testing.assert_allclose(shown[: len(limits)], limits, rtol=1e-6)
+        assert shown[2][0] == -shown[2][1], "the difference is centred on 0"
+
+
+def test_scales_are_shared_or_own() -> None:
+    original, perturbed = np.array([[0.0, 2.0]]), np.array([[-3.0, 1.0]])
+    nothing = np.full((1, 2), np.nan)
+    row = [original, perturbed, perturbed - original]
+    assert of_maps(row, "shared") == [("RdBu_r", (-3, 3))] * 3
+    assert of_maps(row, "own") == [("viridis", (0, 2)), ("viridis", (-3, 1)), ("RdBu_r", (-3, 3))]
+    assert of_inputs(row, "shared") == [("gray", (-3, 2)), ("gray", (-3, 2)), ("RdBu_r", (-3, 3))]
+    assert of_inputs(row, "own") == [("gray", (0, 2)), ("gray", (-3, 1)), ("RdBu_r", (-3, 3))]
+    assert of_maps([original, nothing, nothing], "shared") == [("RdBu_r", (-2, 2))] * 3
+    assert of_maps([nothing] * 3, "own") == [("viridis", (0, 1)), ("viridis", (0, 1)), ("RdBu_r", (-1, 1))]
 
 
 def test_inputs_and_activations_lie_on_the_same_pixels(store: Store) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from actstore.conditions import ORIGINAL
 from actstore.errors import StoreError
 from actstore.views import pixels
-from actstore.views.images import around_zero, covers, extremes, frame_of
+from actstore.views.images import covers, frame_of
 from actstore.views.pixels import border, place_of
+from actstore.views.scales import Limits, around_zero, extremes, ink
 from actstore.views.selection import condition_number, numbers, sample_label, sample_number
 from actstore.views.theme import DIVERGING, SEQUENTIAL, panel
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Frames that a cube holds at most when all of them are drawn at once.
 MOST_FRAMES = 1000
-
-Limits = tuple[float, float]
 
 
 def cube(
@@ -205,10 +204,9 @@ def _frame(
     label = store.picture("label", sample)
     at, masks = covers(store, layer, label, list(store.conditions.index).index(condition), z)
     place = place_of(values.shape, label.shape, store.offsets[layer])
-    change = show == "change"
-    shown = values if at is None else values[at]
-    drawn = pixels.image(shown, DIVERGING if change else SEQUENTIAL, limits, place=place, colorbar=True)
-    outline = border([(mask, "#111111" if change else "#ffffff") for mask in masks], width=1.4, place=place)
+    cmap = DIVERGING if show == "change" else SEQUENTIAL
+    drawn = pixels.image(values if at is None else values[at], cmap, limits, place=place, colorbar=True)
+    outline = border([(mask, ink(cmap)) for mask in masks], width=1.4, place=place)
     # Every frame of a dynamic map must be made of the same elements, also where there is nothing to outline.
     lines = outline or [hv.Contours([], ["x", "y"])]
     return panel([drawn, *lines], (size, size), **frame_of(*map(slice, label.shape[-2:])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
 import numpy as np
@@ -12,6 +12,7 @@ from actstore.analysis.masks import averaged
 from actstore.errors import StoreError
 from actstore.views import pixels
 from actstore.views.pixels import BARE, Place, border, outlines, place_of
+from actstore.views.scales import Scale, extremes, ink, of_inputs, of_maps
 from actstore.views.selection import (
     chosen,
     condition_number,
@@ -21,10 +22,13 @@ from actstore.views.selection import (
     plane,
     window,
 )
-from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, grid, panel
+from actstore.views.theme import GREY, grid, panel
 
 if TYPE_CHECKING:
     from actstore.store import Store
+
+#: Title of the third picture.
+CHANGE = "perturbed − original"
 
 
 def inputs(
@@ -61,24 +65,25 @@ def inputs(
     found = picture(store, s, [0, c], z)
     label, prediction = found["label"], found["prediction"]
     rows, columns = window(np.stack([label, *prediction]))
-    image = found["image"][:, rows, columns]
+    original, perturbed = found["image"][:, rows, columns]
     place = Place(offset=(rows.start, columns.start))
     within = frame_of(rows, columns)
-    limits = extremes(image)
+    drawn = [("original", original, prediction[:1]), (str(store.conditions.index[c]), perturbed, prediction[1:])]
+    drawn.append((CHANGE, perturbed - original, ()))
+    scales = of_inputs([image for _, image, _ in drawn], "shared")
     panels = [
         panel(
-            [pixels.image(image[i], GREY, limits, place=place), *outlines(store.classes, label, prediction[i])],
+            [
+                pixels.image(image, cmap, limits, place=place, colorbar=cmap != GREY),
+                *outlines(store.classes, label, *predicted),
+            ],
             (size, size),
             title=title,
             **within,
         )
-        for i, title in enumerate(("original", str(store.conditions.index[c])))
+        for (title, image, predicted), (cmap, limits) in zip(drawn, scales, strict=True)
     ]
-    if difference:
-        change = image[1] - image[0]
-        drawn = pixels.image(change, DIVERGING, around_zero(change), place=place, colorbar=True)
-        outline = outlines(store.classes, label)
-        panels.append(panel([drawn, *outline], (size, size), title="perturbed − original", **within))
+    panels = panels if difference else panels[:2]
     return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
 
 
@@ -157,7 +162,7 @@ def activation(
     condition: str | None = None,
     *,
     z: int | None = None,
-    scale: Literal["shared", "own"] = "shared",
+    scale: Scale = "shared",
     size: int = 262,
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
@@ -174,8 +179,8 @@ def activation(
         slice of a volume, in slices of the input; by default that with most of the perturbed class. Shown is the
         slice of the layer that lies there.
     scale
-        "shared": original and perturbed are coloured alike; "own": each from its least to its largest value. The
-        difference has a scale of its own, around 0.
+        "shared": all three on one scale around 0; "own": original and perturbed each from its least to its largest
+        value, the difference around 0.
     size
         pixels a side.
 
@@ -195,25 +200,20 @@ def activation(
     at, cover = covers(store, layer, label, c, z)
     original, perturbed = (values if at is None else values[at] for values in maps)
     place = place_of(maps[0].shape, label.shape, store.offsets[layer])
-    light = border([(mask, "#ffffff") for mask in cover], width=1.6, place=place)
-    dark = border([(mask, "#111111") for mask in cover], width=1.2, place=place)
     within = frame_of(*map(slice, label.shape[-2:]))
-    own = scale == "own"
-    alike = extremes(np.stack([original, perturbed]))
-    change = perturbed - original
-    drawn = [
-        ("original", original, SEQUENTIAL, extremes(original) if own else alike, own, light),
-        (store.conditions.index[c], perturbed, SEQUENTIAL, extremes(perturbed) if own else alike, True, light),
-        ("perturbed − original", change, DIVERGING, around_zero(change), True, dark),
-    ]
+    drawn = {"original": original, str(store.conditions.index[c]): perturbed, CHANGE: perturbed - original}
+    scales = of_maps([*drawn.values()], scale)
     panels = [
         panel(
-            [pixels.image(values, cmap, limits, place=place, colorbar=bar), *outline],
+            [
+                pixels.image(values, cmap, limits, place=place, colorbar=i == 2 or scale == "own"),
+                *border([(mask, ink(cmap)) for mask in cover], width=1.4, place=place),
+            ],
             (size, size),
-            title=str(title),
+            title=title,
             **within,
         )
-        for title, values, cmap, limits, bar, outline in drawn
+        for i, ((title, values), (cmap, limits)) in enumerate(zip(drawn.items(), scales, strict=True))
     ]
     return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
 
@@ -244,15 +244,3 @@ def frame_of(rows: slice, columns: slice) -> dict[str, Any]:
     """Options of a plot that shows these rows and columns of the input, also beside plots that show others."""
     height, width = ((part.start or 0, part.stop) for part in (rows, columns))
     return BARE | {"xlim": (width[0] - 0.5, width[1] - 0.5), "ylim": (height[0] - 0.5, height[1] - 0.5)}
-
-
-def extremes(values: NDArray[Any]) -> tuple[float, float]:
-    """The least and the largest value that is not NaN; (0, 1) of none."""
-    known = values[~np.isnan(values)]
-    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-
-
-def around_zero(values: NDArray[Any]) -> tuple[float, float]:
-    """Limits symmetric about 0 that hold every value; (-1, 1) where there is nothing but 0."""
-    most = max(map(abs, extremes(values))) or 1.0
-    return -most, most

@@ -14,9 +14,10 @@ from actstore.errors import StoreError
 from actstore.views import marks, pixels
 from actstore.views.explorer.doses import sweep_of
 from actstore.views.explorer.strips import HALF, Strips, ticks
-from actstore.views.images import around_zero, covers, frame_of
+from actstore.views.images import covers, frame_of
 from actstore.views.page import number
 from actstore.views.pixels import border, place_of
+from actstore.views.scales import around_zero, ink
 from actstore.views.selection import chosen, numbers, samples_of, target_of
 from actstore.views.theme import DIVERGING, INK, WIDTH, class_colours, grid, panel, styled
 
@@ -77,7 +78,7 @@ def strongest(
             panel(
                 [
                     pixels.image(change, DIVERGING, limits, place=place, colorbar=bar),
-                    *border([(mask, "#111111") for mask in cover], width=1.2, place=place),
+                    *border([(mask, ink(DIVERGING)) for mask in cover], width=1.2, place=place),
                 ],
                 (size, size),
                 title=f"{row['patient']} · f{row['frame']} · s{row['slice']} · {number(mad[s])}",

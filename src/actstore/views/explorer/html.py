@@ -7,6 +7,8 @@ from functools import cache
 from holoviews.plotting.util import process_cmap
 from markupsafe import Markup
 
+from actstore.views.scales import Limits
+
 
 @cache
 def gradient(cmap: str) -> str:
@@ -14,11 +16,12 @@ def gradient(cmap: str) -> str:
     return ", ".join(process_cmap(cmap, 9, provider=None))
 
 
-def legend(title: str, cmap: str, limits: tuple[float, float] | None) -> Markup:
-    """A picture's title above its colour scale, with the values at its ends; without scale where nothing is drawn."""
-    if limits is None:
+def legend(title: str, scale: tuple[str, Limits] | None) -> Markup:
+    """A picture's title above its colour map, with the values at its ends; without scale where nothing is drawn."""
+    if scale is None:
         return Markup('<div class="head"><b title="{0}">{0}</b></div>').format(title)
-    low, high = (number(value) for value in limits)
+    cmap, limits = scale
+    low, high = map(number, limits)
     name = Markup('<b title="{0}">{0}</b>').format(title) if title else ""
     return Markup(
         '<div class="head">{0}<span class="scale"><i>{1}</i>'

@@ -14,6 +14,7 @@ from actstore.views.explorer.html import legend
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import Plot
 from actstore.views.explorer.statistics import Floats
+from actstore.views.images import CHANGE
 from actstore.views.page import number
 from actstore.views.pixels import Place, border_paths
 from actstore.views.theme import DIVERGING
@@ -164,7 +165,7 @@ class Maps(Plot):
         middle = (edges["left"] + edges["right"]) / 2
         live.put(3, x=middle, y=above, text=[tile.title for tile in tiles])
         self.reach((-1.0, width + 0.5), (height - 0.5 + mosaic.gap / 2, -0.5))
-        self.told(legend(f"strongest of {among} samples: perturbed − original", DIVERGING, limits))
+        self.told(legend(f"strongest of {among} samples: {CHANGE}", (DIVERGING, limits)))
 
     def mark(self, sample: int) -> None:
         """Frame the map of a sample, if it is there."""

@@ -179,7 +179,7 @@ class Navigator:
         self.live.put_palette(0, cmap)
         self.live.put(1, channel=[channel for _, channel in top], layer=[row for row, _ in top])
         note = Markup('<p class="note">{}</p>').format(message) if message else ""
-        self.head.object = str(legend("", cmap, limits) + note)
+        self.head.object = str(legend("", (cmap, limits)) + note)
 
     def _arrived(self, _: object) -> None:
         self._shown = None

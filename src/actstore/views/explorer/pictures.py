@@ -19,44 +19,28 @@ from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Floats
+from actstore.views.images import CHANGE
 from actstore.views.pixels import ON_INPUT, Place, border_paths
-from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL, class_colours, tint
+from actstore.views.scales import Limits, ink, of_inputs, of_maps
+from actstore.views.theme import GREY, class_colours, tint
 
-Limits = tuple[float, float]
 Paths = list[dict[str, Any]]
-
-
-def limits_of(original: Floats, perturbed: Floats, *, shared: bool) -> tuple[Limits, Limits, Limits]:
-    """The values between which original, perturbed and difference are coloured; that of the difference is symmetric.
-
-    ``shared``: one scale for the first two.
-    """
-    both = _ends(np.stack([original, perturbed]))
-    first, second = (both, both) if shared else (_ends(original), _ends(perturbed))
-    most = max(map(abs, _ends(perturbed - original)))
-    return first, second, (-most, most)
-
-
-def _ends(values: Floats) -> Limits:
-    known = values[np.isfinite(values)]
-    return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
 
 
 class Row:
     """Three pictures beside each other, their axes linked, with legends above them."""
 
-    def __init__(self, session: Session, cmap: str, like: Row | None = None) -> None:
+    def __init__(self, session: Session, like: Row | None = None) -> None:
         self.session = session
-        self._cmaps = (cmap, cmap, DIVERGING)
         self.head = html()
-        #: Between which values each is coloured; None where nothing is drawn.
-        self.limits: tuple[Limits | None, ...] = (None, None, None)
-        self.pictures = [self._picture(cmap) for cmap in self._cmaps]
+        #: Colour map of each, and the values between which it is coloured; None where nothing is drawn.
+        self.scales: Sequence[tuple[str, Limits] | None] = [None] * 3
+        self.pictures = [self._picture() for _ in range(3)]
         first = (like or self).pictures[0].figure
         for picture in self.pictures:
             picture.figure.update(x_range=first.x_range, y_range=first.y_range)
 
-    def _picture(self, cmap: str) -> Live:
+    def _picture(self) -> Live:
         """Without HoloViews, which takes ten times as long for six of them before the page is first painted."""
         height, width = self.session.source.space[-2:]
         # Row 0 lies on top.
@@ -65,7 +49,7 @@ class Row:
         bare: dict[str, Any] = {"x_axis_type": None, "y_axis_type": None, "toolbar_location": None, "min_border": 0}
         picture: Any = figure(**ranges, **tools, **bare, sizing_mode="stretch_both")
         picture.grid.visible = False
-        mapper = LinearColorMapper(palette=palette(cmap), nan_color=self.session.look.faint)
+        mapper = LinearColorMapper(palette=palette(GREY), nan_color=self.session.look.faint)
         image = picture.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
         for dash in ("solid", "5 3"):
             picture.multi_line("xs", "ys", line_color="colour", line_width=1.8, line_dash=dash, source=nothing(*LINES))
@@ -73,25 +57,31 @@ class Row:
         picture.add_tools(HoverTool(tooltips=told, renderers=[image]))
         return Live(picture)
 
-    def show(self, values: Sequence[Floats], outlines: Sequence[tuple[Paths, Paths]], place: Place = ON_INPUT) -> None:
+    def show(
+        self,
+        values: Sequence[Floats],
+        scales: Sequence[tuple[str, Limits]],
+        outlines: Sequence[tuple[Paths, Paths]],
+        place: Place = ON_INPUT,
+    ) -> None:
         """Draw three maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
-        shared = self.session.state.scale == "shared"
-        self.limits = all_limits = limits_of(values[0], values[1], shared=shared)
-        for picture, image, limits, (solid, dashed) in zip(self.pictures, values, all_limits, outlines, strict=True):
+        self.scales = scales
+        for picture, image, (cmap, limits), (solid, dashed) in zip(
+            self.pictures, values, scales, outlines, strict=True
+        ):
             picture.put_image(0, image, limits, place)
+            picture.put_palette(0, cmap)
             picture.put_lines(1, solid)
             picture.put_lines(2, dashed)
 
     def clear(self) -> None:
         """Nothing to draw."""
-        self.show([BLANK] * 3, [([], [])] * 3)
-        self.limits = (None, None, None)
+        self.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
+        self.scales = [None] * 3
 
     def told(self, titles: Sequence[str], message: str = "") -> None:
         """Write the heads: a title and a colour scale each, and a message on what cannot be shown."""
-        cells = [
-            legend(title, cmap, limits) for title, cmap, limits in zip(titles, self._cmaps, self.limits, strict=True)
-        ]
+        cells = [legend(title, scale) for title, scale in zip(titles, self.scales, strict=True)]
         note = Markup('<p class="note">{}</p>').format(message) if message else ""
         self.head.object = str(Markup('<div class="heads">{}{}{}</div>{}').format(*cells, note))
 
@@ -101,7 +91,7 @@ class Inputs:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.row = Row(session, GREY)
+        self.row = Row(session)
         self._shown: Any = None
 
     def update(self) -> None:
@@ -119,11 +109,11 @@ class Inputs:
         if state.prediction:
             found = [source.picture("prediction", sample, i, state.slice) for i in ((0, c) if applies else (0,))]
             dashed[: len(found)] = [self._paths(prediction, light=True) for prediction in found]
-        self.row.show(
-            [original, perturbed, perturbed - original], [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
-        )
+        values = [original, perturbed, perturbed - original]
+        outlines = [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
+        self.row.show(values, of_inputs(values, state.scale), outlines)
         message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
-        self.row.told(("Input, original", f"Input, {state.condition}", "perturbed − original"), message)
+        self.row.told(("Input, original", f"Input, {state.condition}", CHANGE), message)
         self._shown = about
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
@@ -150,7 +140,7 @@ class Activations:
 
     def __init__(self, session: Session, like: Row) -> None:
         self.session = session
-        self.row = Row(session, SEQUENTIAL, like)
+        self.row = Row(session, like)
         self._shown: Any = None
 
     def update(self) -> None:
@@ -160,22 +150,23 @@ class Activations:
         about = (sample, state.slice, c, state.layer, state.channel, state.scale, state.truth)
         if about == self._shown:
             return
-        title, change = f"{state.layer} channel {state.channel}", "perturbed − original"
+        title = f"{state.layer} channel {state.channel}"
         self._shown = None
         try:
             maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, c)]
         except ActstoreError as error:
             row.clear()
-            row.told((title, state.condition, change), str(error))
+            row.told((title, state.condition, CHANGE), str(error))
             return
         original, perturbed = (values.astype(np.float32) for values in maps)
         place, target = source.place(state.layer), source.target(state.condition)
-        light: Paths = []
-        dark: Paths = []
+        cover: Paths = []
         if target and state.truth:
-            cover = source.cover(state.layer, sample, target, state.slice)
-            light, dark = (border_paths([(cover, colour)], place=place) for colour in ("#ffffff", "#111111"))
-        row.show([original, perturbed, perturbed - original], [(light, []), (light, []), (dark, [])], place)
+            cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
+        values = [original, perturbed, perturbed - original]
+        scales = of_maps(values, state.scale)
+        lines = [[path | {"colour": ink(cmap)} for path in cover] for cmap, _ in scales]
+        row.show(values, scales, [(line, []) for line in lines], place)
         size = " × ".join(map(str, source.sizes[state.layer]))
-        row.told((f"{title} · {size}", f"{title}, {state.condition}", change))
+        row.told((f"{title} · {size}", f"{title}, {state.condition}", CHANGE))
         self._shown = about

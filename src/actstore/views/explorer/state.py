@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from urllib.parse import parse_qsl, quote
 
 from actstore.views.colouring import Colour
+from actstore.views.scales import Scale
 
 if TYPE_CHECKING:
     from actstore.views.explorer.source import Source
 
-Scale = Literal["shared", "own"]
 Tab = Literal["cohort", "channel", "provenance"]
 #: The fields that say which sample.
 PLACE = ("patient", "frame", "slice")

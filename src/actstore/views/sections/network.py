@@ -168,7 +168,7 @@ def activations(study: Study) -> Section:
             Figure(
                 f"activation-{layer}-{channel}-{target}",
                 lambda a=(layer, channel, sample, condition): pictures.activation(store, *a),  # type: ignore[misc]
-                f"Channel {channel} of {layer} under {condition}: {where}. The first two maps share one scale; the "
+                f"Channel {channel} of {layer} under {condition}: {where}. All three maps share one scale; the "
                 f"outline is {target} at the layer's resolution. n = 1 slice.",
                 f"Activation maps of channel {channel} of {layer}, original, perturbed and difference",
                 _pixels(study, layer, channel, condition, sample),
