@@ -22,25 +22,34 @@ from processes import until
 #: Milliseconds that anything on the page may take in a test; none should need a tenth of it.
 PATIENCE = 30_000
 
-#: Every figure of the page: where it lies on the screen, where its axes, what these show, and its title.
-_FIGURES = """() => {
-    const found = [];
-    const walk = view => {
-        if (view.model?.type === "Figure") {
-            const outside = [];
-            for (let node = view.el; node; node = node.parentNode ?? node.host) {
-                outside.push(node.id ?? "", ...(node.classList ?? []));
+#: Every figure of the page, once nothing moves: where it lies on the screen, where its axes, what these show, title.
+_FIGURES = """async () => {
+    const found = () => {
+        const figures = [];
+        const walk = view => {
+            if (view.model?.type === "Figure") {
+                const outside = [];
+                for (let node = view.el; node; node = node.parentNode ?? node.host) {
+                    outside.push(node.id ?? "", ...(node.classList ?? []));
+                }
+                const { x, y } = view.el.getBoundingClientRect();
+                const { left, top, width, height } = view.frame.bbox;
+                const { x_range, y_range, title } = view.model;
+                figures.push({ title: title?.text ?? "", outside, frame: [x + left, y + top, width, height],
+                    x: [x_range.start, x_range.end], y: [y_range.start, y_range.end] });
             }
-            const { x, y } = view.el.getBoundingClientRect();
-            const { left, top, width, height } = view.frame.bbox;
-            const { x_range, y_range, title } = view.model;
-            found.push({ title: title?.text ?? "", outside, frame: [x + left, y + top, width, height],
-                x: [x_range.start, x_range.end], y: [y_range.start, y_range.end] });
-        }
-        (view.child_views ?? []).forEach(walk);
+            (view.child_views ?? []).forEach(walk);
+        };
+        Object.values(Bokeh.index).forEach(walk);
+        return JSON.stringify(figures);
     };
-    Object.values(Bokeh.index).forEach(walk);
-    return found;
+    let before, now;
+    do {
+        before = now;
+        await new Promise(next => requestAnimationFrame(() => requestAnimationFrame(next)));
+        now = found();
+    } while (now !== before);
+    return JSON.parse(now);
 }"""
 
 

@@ -31,6 +31,10 @@ from actstore.storage.s3 import S3Storage
 from actstore.store import MissingBlocksWarning
 from actstore.tables import build_table
 from actstore.verify import verify
+from actstore.views.explorer import downloads
+from actstore.views.explorer.look import LIGHT
+from actstore.views.explorer.server import Sources
+from actstore.views.explorer.session import Page
 from conftest import WriteSpec
 from stores import files_of, is_chunk
 
@@ -142,6 +146,23 @@ def test_it_reads_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_stor
         }
     ).result()
     np.testing.assert_array_equal(with_tensorstore[0].read().result(), plain["L01"].values[0])
+
+
+def test_the_explorer_shows_it_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
+    url = "s3://bucket/tiny.zarr"
+    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+    pages = [Page(Sources(location).get(), LIGHT) for location in (url, tiny_store)]
+    for changes in ({"sample": 7}, {"layer": "L02", "channel": 3}, {"tab": "channel"}, {"tab": "provenance"}):
+        for page in pages:
+            page.go(**changes)
+        mine, plain = ([*page.inputs.row.pictures, *page.activations.row.pictures] for page in pages)
+        for a, b in zip(mine, plain, strict=True):
+            shown = [picture.figure.renderers[0].data_source.data["image"][0] for picture in (a, b)]
+            np.testing.assert_array_equal(*shown)
+        assert pages[0].card.view.object == pages[1].card.view.object
+        assert [page.notice.object for page in pages] == ["", ""]
+    assert downloads.png(pages[0].source, pages[0].state).startswith(b"\x89PNG")
+    assert f"actstore.open({url!r})" in downloads.code(pages[0].source, pages[0].state)
 
 
 def test_worker_processes_write_there_and_no_secret_is_kept(
