@@ -67,8 +67,10 @@ class Live:
         self._glyphs[number].glyph.update(**properties)
 
     def put_palette(self, number: int, cmap: str) -> None:
-        """Colour an image with another colour map."""
-        self._glyphs[number].glyph.color_mapper.palette = palette(cmap)
+        """Colour an image with another colour map, if it has not that one already: Bokeh checks every colour."""
+        mapper, colours = self._glyphs[number].glyph.color_mapper, palette(cmap)
+        if mapper.palette != colours:
+            mapper.palette = colours
 
 
 def on_tap(figure: Any, do: Callable[[float, float], None]) -> None:

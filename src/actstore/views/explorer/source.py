@@ -72,21 +72,24 @@ class Source(Statistics):
 
     def volumes(self, patient: str) -> list[int]:
         """Frames of a patient."""
-        frames = self.samples.loc[self.samples["patient"] == patient, "frame"]
-        return sorted({int(frame) for frame in frames})
+        return sorted(int(frame) for name, frame in self._volumes if name == patient)
 
     def slices(self, patient: str, frame: int) -> list[int]:
         """Slices of a volume that can be shown."""
         if self.is_3d:
             return list(range(self.space[0]))
-        return [int(n) for n in self.samples["slice"].to_numpy()[self._volume(patient, frame)]]
+        return [int(n) for n in self.samples["slice"].to_numpy()[self._volumes[patient, frame]]]
 
-    def _volume(self, patient: str, frame: int) -> Bools:
-        return cast(Bools, ((self.samples["patient"] == patient) & (self.samples["frame"] == frame)).to_numpy())
+    @cached_property
+    def _volumes(self) -> dict[tuple[str, int], NDArray[np.intp]]:
+        """Numbers of the samples of each patient and frame: pandas takes a millisecond to look for them."""
+        grouped: Any = self.samples.groupby(["patient", "frame"], sort=False)
+        found: dict[tuple[str, int], NDArray[np.intp]] = grouped.indices
+        return found
 
     def sample(self, state: State) -> int:
         """Number of the sample that ``state`` shows."""
-        at = np.flatnonzero(self._volume(state.patient, state.frame))
+        at = self._volumes[state.patient, state.frame]
         if self.is_3d:
             return int(at[0])
         return int(at[self.samples["slice"].to_numpy()[at] == state.slice][0])
@@ -133,7 +136,7 @@ class Source(Statistics):
         frame = frame if frame in frames else frames[0]
         slices = self.slices(patient, frame)
         if number is None and not self.is_3d:
-            here = self.applicable[self._volume(patient, frame), self.condition(condition)]
+            here = self.applicable[self._volumes[patient, frame], self.condition(condition)]
             of_it = [n for n, applies in zip(slices, here, strict=True) if applies] or slices
             number = of_it[len(of_it) // 2]
         elif number is None:
