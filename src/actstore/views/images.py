@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
 import numpy as np
@@ -12,7 +12,7 @@ from actstore.analysis.masks import averaged
 from actstore.errors import StoreError
 from actstore.views import pixels
 from actstore.views.pixels import BARE, Place, border, outlines, place_of
-from actstore.views.scales import Scale, extremes, ink, of_inputs, of_maps
+from actstore.views.scales import extremes, ink, of_inputs, of_maps
 from actstore.views.selection import (
     chosen,
     condition_number,
@@ -162,7 +162,7 @@ def activation(
     condition: str | None = None,
     *,
     z: int | None = None,
-    scale: Scale = "shared",
+    scale: Literal["shared", "own"] = "shared",
     size: int = 262,
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
