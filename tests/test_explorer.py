@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,24 @@ def test_mad_of_a_sample_is_that_of_the_store(source: Source) -> None:
     expected = np.concatenate([source.store.statistics(layer)["mad"].values[sample, c] for layer in source.channels])
     np.testing.assert_allclose(alone, expected, rtol=1e-6)
     np.testing.assert_array_equal(fresh.scores(c).mad[sample], alone)
+
+
+def test_statistics_that_are_there_are_not_waited_for_while_others_are_read(study_store: Path) -> None:
+    source = Source(open_store(study_store))
+    begun, go_on, known = threading.Event(), threading.Event(), source.scores(1)
+
+    def held(done: int, _: int) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    with ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(source.scores, 2, held)
+        assert begun.wait(60)
+        try:
+            assert threads.submit(source.scores, 1).result(timeout=60) is known
+        finally:
+            go_on.set()
+        assert reading.result() is source.scores(2)
 
 
 def test_colours_of_the_navigator_are_those_of_the_tables(source: Source) -> None:

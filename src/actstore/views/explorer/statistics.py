@@ -113,11 +113,13 @@ class Statistics:
         progress
             called with how many layers of how many are read.
         """
-        with self._loading:
-            if condition not in self._scores:
-                self.need_statistics()
-                self._scores[condition] = self._load(condition, progress)
-            return self._scores[condition]
+        # Those that are there are not waited for while others are read.
+        if condition not in self._scores:
+            with self._loading:
+                if condition not in self._scores:
+                    self.need_statistics()
+                    self._scores[condition] = self._load(condition, progress)
+        return self._scores[condition]
 
     def _load(self, condition: int, progress: Callable[[int, int], None]) -> Scores:
         n, total = len(self.samples), sum(self.channels.values())
