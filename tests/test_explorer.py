@@ -172,6 +172,16 @@ def test_mad_of_a_sample_is_that_of_the_store(source: Source) -> None:
     np.testing.assert_array_equal(fresh.scores(c).mad[sample], alone)
 
 
+def test_mad_of_a_layer_is_the_same_before_and_after_all_are_read(study_store: Path) -> None:
+    source = Source(open_store(study_store))
+    before = source.layer_mad("L02", 1)
+    assert not source.loaded(1), "a link that narrows by a layer waits for that layer alone"
+    source.scores(1)
+    np.testing.assert_array_equal(source.layer_mad("L02", 1), before)
+    stored = source.store.statistics("L02")["mad"].isel(condition=1).mean("channel", skipna=False)
+    np.testing.assert_allclose(before, stored.values, rtol=1e-6)
+
+
 def test_statistics_that_are_there_are_not_waited_for_while_others_are_read(study_store: Path) -> None:
     source = Source(open_store(study_store))
     begun, go_on, known = threading.Event(), threading.Event(), source.scores(1)

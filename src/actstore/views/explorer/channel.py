@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.errors import StoreError
 from actstore.views.explorer import mosaic
-from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, persisted_mad, sweep_of
+from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, sweep_of
 from actstore.views.explorer.mosaic import Maps, Mosaic, Tile
 from actstore.views.explorer.parts import Session, html, style
 from actstore.views.explorer.source import Source
@@ -210,7 +210,7 @@ def _read(source: Source, condition: int, progress: Progress) -> None:
 
 def _read_sweep(source: Source, layer: str, sweep: Sweep) -> Floats:
     """MAD of a layer at each strength: float32 (sample, strength, channel)."""
-    return persisted_mad(source, layer)[:, list(sweep.conditions)].astype(np.float32)
+    return source.persisted_mad(layer)[:, list(sweep.conditions)].astype(np.float32)
 
 
 def _ratio(mad: float, scale: float) -> str:

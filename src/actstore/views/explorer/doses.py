@@ -11,11 +11,9 @@ import pandas as pd
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.findings import Unanswerable
-from actstore.reader import read_smalls
 from actstore.views import marks
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import RESPONSIVE, Plot
-from actstore.views.explorer.source import Source
 from actstore.views.explorer.statistics import Floats
 
 #: What makes conditions those of one sweep.
@@ -55,19 +53,6 @@ def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
         )
     names = tuple(str(name) for name in conditions.index[at])
     return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])))
-
-
-def persisted_mad(source: Source, layer: str) -> Floats:
-    """MAD of a layer as it is stored: float64 (sample, condition, channel), NaN where not applicable.
-
-    Raises
-    ------
-    StoreError
-        if the store's statistics are not persisted, or damaged.
-    """
-    source.need_statistics()
-    found = next(own for own in source.store.layout.layers if own.name == layer)
-    return read_smalls(source.store.storage, source.store.layout.statistic(found, "mad"), source.store.parts)
 
 
 class DoseCurve:

@@ -11,7 +11,6 @@ import numpy as np
 
 from actstore.storage import is_url
 from actstore.views import activation, export, inputs
-from actstore.views.explorer.doses import persisted_mad
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Bools
@@ -77,7 +76,7 @@ def csv(source: Source, state: State, subset: Bools) -> str:
 def _mad(source: Source, state: State) -> Any:
     if not source.store.reduced:
         return np.full(len(source.samples), np.nan)
-    return persisted_mad(source, state.layer)[:, source.condition(state.condition), state.channel]
+    return source.persisted_mad(state.layer)[:, source.condition(state.condition), state.channel]
 
 
 def code(source: Source, state: State) -> str:

@@ -148,9 +148,25 @@ class Statistics:
             parts.append(pooled_std(self.store.statistics(layer, ["mean", "std"]).compute()).values)
         return np.concatenate(parts)
 
+    def persisted_mad(self, layer: str) -> Floats:
+        """MAD of a layer as it is stored: float64 (sample, condition, channel), NaN where not applicable.
+
+        Raises
+        ------
+        StoreError
+            if the store's statistics are not persisted, or damaged.
+        """
+        self.need_statistics()
+        found = next(own for own in self.store.layout.layers if own.name == layer)
+        return read_smalls(self.store.storage, self.store.layout.statistic(found, "mad"), self.store.parts)
+
     def layer_mad(self, layer: str, condition: int) -> Floats:
-        """Mean MAD over a layer's channels: float (sample)."""
-        return cast(Floats, self.scores(condition).mad[:, self.where[layer]].mean(axis=1))
+        """Mean MAD over a layer's channels: float32 (sample); reads that layer's alone before :meth:`scores`."""
+        if self.loaded(condition):
+            mad = self.scores(condition).mad[:, self.where[layer]]
+        else:
+            mad = self.persisted_mad(layer)[:, condition].astype(np.float32)
+        return cast(Floats, mad.mean(axis=1))
 
     def as_grid(self, values: Floats) -> Floats:
         """Values along all channels of the network as (layer, channel), NaN where a layer has no more channels."""
