@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,11 @@ from panel.io.state import set_curdoc
 
 from actstore import analysis
 from actstore.cli import main
+from actstore.errors import StoreError
 from actstore.store import Store, open_store
 from actstore.views.explorer import server
+from actstore.views.explorer.channel import ChannelCard
+from actstore.views.explorer.cohort import Cohort
 from actstore.views.explorer.kept import Kept
 from actstore.views.explorer.look import DARK, LIGHT
 from actstore.views.explorer.navigator import values_of
@@ -71,6 +77,18 @@ def test_a_link_says_the_whole_state(source: Source) -> None:
     assert read("?" + other.query() + "&theme=dark", source) == (other, [])
 
 
+def test_a_class_may_have_any_name(source: Source) -> None:
+    named = copy(source)
+    named.foreground = ["a:b{c}", *source.foreground[1:]]
+    state = replace(source.first_state(), dice=DiceBox("a:b{c}", 0.0, 1.0, 0.25, 1.0))
+    assert read(state.query(), named) == (state, [])
+
+
+def test_a_view_is_the_same_when_it_is_loaded_again(source: Source) -> None:
+    once, _ = read("dice=LV:0.123456789:1:0:1&mad=L01:0.00012345678:1e300", source)
+    assert read(once.query(), source) == (once, [])
+
+
 def test_without_a_link_a_typical_sample_and_its_strongest_channel_are_shown(source: Source) -> None:
     state, messages = read("", source)
     assert messages == []
@@ -93,14 +111,14 @@ def test_without_a_link_a_typical_sample_and_its_strongest_channel_are_shown(sou
         ("layer=L01&channel=99", "channel 99: L01 has channels 0–"),
         ("channel=-1", "channel '-1' is no number from 0 on"),
         ("channel=٣", "channel '٣' is no number from 0 on"),
-        ("patient=patient001&slice=99", "patient patient001, slice 99 is not in this store: shown is patient001"),
+        ("patient=patient001&slice=99", "patient001, slice 99 is not in this store: shown is patient001"),
         ("frame=77", "frame 77 is not in this store"),
         ("case=despair", "case 'despair' is not in this store"),
         ("dice=LV:0:1:0:nan", "are no numbers"),
         ("dice=LV:0:1", "is no class and four numbers"),
         ("mad=L01:a:b", "are no numbers"),
         ("mad=L99:0:1", "is no layer and two numbers"),
-        ("scale=huge", "scale 'huge' is not in this store, which has shared, own"),
+        ("scale=huge", "scale 'huge' is none of shared, own"),
         ("truth=perhaps", "truth 'perhaps' is neither yes nor no"),
         ("colour=pink", "colour 'pink'"),
         ("tab=<script>", "tab '<script>'"),
@@ -377,6 +395,72 @@ def test_damage_is_said_on_the_page(tiny_copy: Path) -> None:
     assert "is damaged" not in page.activations.row.head.object
 
 
+def spoil(path: Path) -> Callable[[], object]:
+    """Change the last byte of a file; what is returned mends it."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    return lambda: path.write_bytes(content)
+
+
+def mad_of(store: Path, layer: str, block: int) -> Path:
+    layout = Store(store).layout
+    found = next(own for own in layout.layers if own.name == layer)
+    return store / layout.statistic(found, "mad").chunk_key(block)
+
+
+def test_the_page_opens_where_the_statistics_of_its_sample_are_damaged(tiny_copy: Path) -> None:
+    source = Source(open_store(tiny_copy))
+    block = int(source.samples["block"].iloc[source.sample(source.first_state())])
+    spoil(mad_of(tiny_copy, "L01", block))
+    page = Page(Source(open_store(tiny_copy)), LIGHT)
+    assert "is damaged" in page.navigator.head.object
+    assert np.isfinite(shown(page, 0)).all()
+    page.go(layer=other_layer(page))
+    assert page.state.channel == 0
+
+
+def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
+    source = Source(open_store(tiny_copy))
+    first = source.first_state()
+    block = int(source.samples["block"].iloc[source.sample(first)])
+    mend = spoil(mad_of(tiny_copy, "L01", (block + 1) % source.store.layout.blocks))
+    page = Page(source, LIGHT, "colour=frequency")
+    page.go(tab="channel")
+    cohort, card = (page._tabs[name] for name in ("cohort", "channel"))
+    assert isinstance(cohort, Cohort)
+    assert isinstance(card, ChannelCard)
+    assert "is damaged" in page.notice.object
+    assert "is damaged" in page.navigator.head.object
+    assert "is damaged" in card.maps.head.object
+    assert "could not be read" in cohort._mad.live.figure.title.text
+    mend()
+    page.go(channel=page.state.channel - 1 if page.state.channel else 1)
+    page.go(tab="cohort")
+    assert "damaged" not in page.navigator.head.object + card.maps.head.object + page.notice.object
+    assert "n = " in cohort._mad.live.figure.title.text
+
+
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
+    source = Source(open_store(tiny_copy))
+    page = Page(source, LIGHT, "patient=patient001")
+    other = next(s for s in range(len(source.samples)) if source.samples["patient"][s] != "patient001")
+    block = int(source.samples["block"].iloc[other])
+    array = next(own for own in source.store.layout.images if own.path.endswith(name))
+    spoil(tiny_copy / array.shard_key(block))
+    page.go(sample=other)
+    assert "damaged" in page.inputs.row.head.object
+    assert np.isnan(page.inputs.row.pictures[0].figure.renderers[0].data_source.data["image"][0]).all()
+    assert ("damaged" in page.activations.row.head.object) == (name == "label")
+
+
+def test_messages_go_with_what_they_are_about(page: Page) -> None:
+    page._visited("1 ?layer=L99")
+    assert "L99" in page.notice.object
+    page.go(layer=other_layer(page))
+    assert page.notice.object == ""
+
+
 # Stores that are not whole
 
 
@@ -398,6 +482,9 @@ def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: P
     assert not store.reduced
     page = Page(Source(store), LIGHT)
     assert "actstore reduce" in page.navigator.head.object
+    page = Page(Source(store), LIGHT, "mad=L01:0:1")
+    assert page.state.mad is None
+    assert "volumes without statistics: ignored" in page.notice.object
     assert np.isfinite(shown(page, 0)).all()
 
 
@@ -412,6 +499,14 @@ def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
     record.write_bytes(kept)
     assert sources.get() is not first
     assert sources.get().store.missing == []
+
+
+def test_a_store_computed_anew_is_opened_again(tiny_copy: Path, study_store: Path) -> None:
+    sources = server.Sources(tiny_copy)
+    assert sources.get().names == Source(open_store(tiny_copy)).names
+    shutil.rmtree(tiny_copy)
+    shutil.copytree(study_store, tiny_copy)
+    assert sources.get().names == Source(open_store(study_store)).names
 
 
 # The server
@@ -441,7 +536,12 @@ def test_a_taken_port_is_refused_in_one_line(tiny_store: Path) -> None:
 
 def test_only_loopback_unless_asked_and_then_with_a_warning(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(server, "serve", lambda store, **options: asked.append(options))
+
+    def served(_: Any, **options: Any) -> None:
+        asked.append(options)
+        options["ready"]("http://…")
+
+    monkeypatch.setattr(server, "serve", served)
     plain = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open"])
     assert plain.exit_code == 0
     assert asked[0]["address"] == "127.0.0.1"
@@ -450,7 +550,22 @@ def test_only_loopback_unless_asked_and_then_with_a_warning(tiny_store: Path, mo
         warned = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open", "--address", address])
         assert "there is no login" in warned.stderr
     for address in ("::1", "localhost", "127.0.0.2"):
-        assert CliRunner().invoke(main, ["explore", str(tiny_store), "--address", address]).stderr == ""
+        assert CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open", "--address", address]).stderr == ""
+
+
+def test_what_cannot_be_listened_on_is_not_warned_of(tiny_store: Path) -> None:
+    refused = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open", "--address", "203.0.113.9"])
+    assert refused.exit_code == 1
+    assert "cannot be listened on" in refused.stderr
+    assert "there is no login" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:6006/", "a b", "localhost:port", "me@host:1", "localhost:99999", ""]
+)
+def test_an_origin_that_is_none_is_refused_in_one_line(tiny_store: Path, origin: str) -> None:
+    with pytest.raises(StoreError, match="is no HOST:PORT: give it as localhost:6006"):
+        server.listen(tiny_store, origins=[origin])
 
 
 def test_both_looks_know_the_same_names() -> None:

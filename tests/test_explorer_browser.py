@@ -190,7 +190,7 @@ def test_the_page_tells_the_numbers_of_the_store(visitor: Visitor, store: Store)
     assert f"{store.samples['patient'].nunique()} patients · {len(store.samples)} samples" in header
     where = visitor.state
     assert visitor.heads[0] == "Input, original"
-    assert visitor.heads[1] == f"Input, {LV}"
+    assert visitor.heads[1] == visitor.heads[4] == LV
     size = " × ".join(str(n) for n in store[where["layer"]].shape[-2:])
     assert visitor.heads[3] == f"{where['layer']} channel {where['channel']} · {size}"
     assert int(where["channel"]) == int(np.argmax(mads(store, where, where["layer"])))
@@ -300,13 +300,32 @@ def test_widgets_choose_the_sample(visitor: Visitor, store: Store) -> None:
     expect_numbers(visitor, store)
 
 
+def test_the_slider_goes_back_to_where_it_was_before_a_key(visitor: Visitor) -> None:
+    visitor.turn(patient="patient002", frame=12, slice=2, condition=LV)
+    base = visitor.page.locator("aside .noUi-base").first
+
+    def slide() -> None:
+        box = base.bounding_box()
+        visitor.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    visitor.act(slide)
+    there = visitor.state["slice"]
+    assert there != "2"
+    visitor.page.locator("header h1").click()
+    for _ in range(2):
+        visitor.act(lambda: visitor.page.keyboard.press("ArrowUp"))
+    assert int(visitor.state["slice"]) == int(there) - 2
+    visitor.act(slide)
+    assert visitor.state["slice"] == there
+
+
 def test_widgets_choose_the_perturbation(visitor: Visitor, store: Store) -> None:
     visitor.press("RV")
     assert visitor.state["condition"] == RV
     expect_numbers(visitor, store)
     visitor.choose("Strength", "1.5")
     assert visitor.state["condition"] == "brightness(RV, 1.5)"
-    assert visitor.heads[1] == "Input, brightness(RV, 1.5)"
+    assert visitor.heads[1] == "brightness(RV, 1.5)"
     expect_numbers(visitor, store)
     visitor.choose("Perturbation", "brightness, control region")
     assert visitor.state["condition"] == "brightness(RV, 1.5, control)"
@@ -522,18 +541,46 @@ def test_the_table_has_the_worst_first_and_opens_where_the_sample_is(visitor: Vi
     dice = dice_of(store, LV, "LV")
     applies = store.applicable.sel(condition=LV).values
     ordered = np.sort(np.diff(dice[applies], axis=1)[:, 0])
-    rows = visitor.page.locator(".tabs .slick-row")
-    rows.first.wait_for()
-    texts = [row.locator(".slick-cell").all_inner_texts() for row in rows.all()]
-    # Rows stand in the page as they were scrolled to.
-    tops = [row.bounding_box()["y"] for row in rows.all()]
-    found = [number(texts[i][-1]) for i in np.argsort(tops)]
+    found = changes_seen(visitor)
     own = np.diff(dice[sample_of(store, visitor.state)])[0]
     first = int(np.argmin(np.abs(ordered - found[0])))
     np.testing.assert_allclose(found, ordered[first:][: len(found)], atol=6e-4)
     chosen = visitor.page.locator(".tabs .slick-row:has(.selected) .slick-cell").all_inner_texts()
     assert chosen[:3] == [str(THERE[name]) for name in ("patient", "frame", "slice")]
     assert number(chosen[-1]) == pytest.approx(own, abs=6e-4)
+
+
+def changes_seen(visitor: Visitor) -> list[float]:
+    """The last column of the rows of the table that are on the screen, from the top."""
+    rows = visitor.page.locator(".tabs .slick-row")
+    rows.first.wait_for()
+    texts = [row.locator(".slick-cell").all_inner_texts() for row in rows.all()]
+    # Rows stand in the page as they were scrolled to.
+    tops = np.array([row.bounding_box()["y"] for row in rows.all()])
+    head = visitor.page.locator(".tabs .slick-header").first.bounding_box()
+    seen = [i for i in np.argsort(tops) if tops[i] >= head["y"] + head["height"] - 2]
+    return [number(texts[i][-1]) for i in seen]
+
+
+def test_another_subset_is_shown_from_its_top(visitor: Visitor, store: Store) -> None:
+    """The sample shown is not in it, and the page says so."""
+    cases = store.cases.sel(condition=BRIGHT).values
+    dice = dice_of(store, BRIGHT, "RV")
+    change = dice[:, 1] - dice[:, 0]
+    names, counts = np.unique(cases[cases != ""], return_counts=True)
+    most = str(names[np.argmax(counts)])
+    # The last rows of the table, so that it is scrolled down.
+    outside = np.flatnonzero((cases != most) & (cases != "") & np.isfinite(change))
+    row = store.samples.iloc[int(outside[np.argmax(change[outside])])]
+    visitor.turn(**{name: row[name] for name in THERE}, condition=BRIGHT)
+    visitor.turn(**{name: row[name] for name in THERE}, condition=BRIGHT, case=most)
+    visitor.page.get_by_text("the sample shown is not among them").wait_for()
+    lowest = float(np.min(change[cases == most]))
+    eventually(lambda: _expect_close(changes_seen(visitor)[0], lowest), 10)
+
+
+def _expect_close(found: float, expected: float) -> None:
+    assert found == pytest.approx(expected, abs=6e-4)
 
 
 # One channel
@@ -902,6 +949,19 @@ def elsewhere(context: Any, others: dict[str, Served]) -> Iterator[Callable[[str
     yield visit
     for page in pages:
         page.close()
+
+
+def test_a_server_that_ended_is_missed(tiny_store: Path, chromium: Any, tmp_path: Path) -> None:
+    with explorers([tiny_store], tmp_path) as (one,):
+        context = chromium.new_context(viewport=TALL)
+        visitor = Visitor(context.new_page(), one.url)
+        visitor.open()
+        alert = visitor.page.get_by_role("alert")
+        assert not alert.is_visible()
+        one.process.kill()
+        alert.wait_for()
+        assert alert.get_by_role("button", name="load this view again").is_visible()
+        context.close()
 
 
 def test_an_unfinished_store_says_how_much_is_missing(elsewhere: Any) -> None:

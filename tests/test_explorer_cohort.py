@@ -52,11 +52,13 @@ class Session:
         self.subset = self.source.subset(self.state)
         self.part.update()
 
-    def soon(self, work: Callable[..., Any], done: Callable[[Any], None], what: str) -> None:
-        self.works.append((work, done, what))
+    def soon(
+        self, work: Callable[..., Any], done: Callable[[Any], None], what: str, failed: Callable[[str], None]
+    ) -> None:
+        self.works.append((work, done, what, failed))
 
     def work(self) -> None:
-        work, done, _ = self.works.pop()
+        work, done, _, _ = self.works.pop()
         done(work(lambda n, of: None))
 
     def plot(self, name: str) -> Any:
@@ -82,7 +84,7 @@ class Session:
 
 DICE, CASES, MAD = "_dice", "_cases", "_mad"
 #: Numbers of glyphs in their figures.
-BOX, DOTS, RING = 3, 4, 5
+NAMES, BOX, DOTS, RING = 1, 3, 4, 5
 BAR, CHOSEN = 0, 1
 POINTS = 5
 
@@ -107,12 +109,14 @@ def session(source: Source) -> Session:
 
 @pytest.fixture(scope="module")
 def truth(source: Source) -> pd.DataFrame:
-    """Of the samples that the condition applies to, by number: Dice of each class, and the case."""
+    """Of the samples that the condition applies to, by number: Dice of each class, NaN where it is not there; case."""
     store = source.store
     dice = analysis.dice(store.confusion, applicable=store.applicable).compute()
     applies = store.applicable.sel(condition=LV).values
+    label = store.label.values
+    there = {name: (label == number).any(axis=(1, 2)) for name, number in store.classes.items()}
     columns = {
-        f"{when} {name}": dice.sel(condition=condition, class_name=name).values
+        f"{when} {name}": np.where(there[name], dice.sel(condition=condition, class_name=name).values, np.nan)
         for when, condition in (("original", "original"), ("perturbed", LV))
         for name in ("RV", "MYO", "LV")
     }
@@ -133,6 +137,7 @@ def test_dice_lies_where_the_store_says(session: Session, truth: pd.DataFrame) -
         own = dots(session, k)
         np.testing.assert_allclose(own["x"] - k * PITCH, truth[f"original {name}"], atol=1e-6)
         np.testing.assert_allclose(own["y"], truth[f"perturbed {name}"], atol=1e-6)
+        assert session.columns(DICE, NAMES)["text"][k] == f"{name} · n = {truth[f'original {name}'].count()}"
         for told, names in (("patient", session.source.patients), ("case", session.source.case_names)):
             expected = truth["case"] if told == "case" else session.source.samples[told][truth.index]
             assert [names[n] for n in own[told]] == expected.tolist()
@@ -238,7 +243,7 @@ def test_mad_waits_for_the_statistics(fresh: Source) -> None:
     points = session.columns(MAD, POINTS)
     assert np.isnan(points["median"]).all()
     session.part.update()
-    ((_, _, what),) = session.works
+    ((_, _, what, _),) = session.works
     assert what == f"statistics of {LV}"
     session.work()
     points = session.columns(MAD, POINTS)

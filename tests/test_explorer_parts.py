@@ -55,7 +55,9 @@ class FakeSession:
     def go(self, **changes: Any) -> None:
         self.gone.append(changes)
 
-    def soon(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], what: str) -> None:
+    def soon(
+        self, work: Callable[..., Any], done: Callable[[Any], None], what: str, failed: Callable[[str], None]
+    ) -> None:
         self.waiting.append(lambda: done(work(lambda done, all: None)))
 
     def finish(self) -> None:
@@ -659,10 +661,11 @@ def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
 
 @pytest.mark.parametrize("scale", ["shared", "own"])
 def test_downloads_of_volumes_show_the_plane(volumes: Source, scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = FakeSession(volumes, layer=list(volumes.channels)[1], slice=3, scale=scale).state
+    state = FakeSession(volumes, layer=list(volumes.channels)[1], slice=3, scale=scale, truth=scale == "own").state
     asked = views_asked(monkeypatch)
     assert downloads.png(volumes, state).startswith(b"\x89PNG")
-    assert asked == [{"z": 3}, {"z": 3, "scale": scale}]
+    shown = {"z": 3, "truth": state.truth, "prediction": True, "crop": False}
+    assert asked == [shown, {"z": 3, "outline": state.truth, "scale": scale}]
     found = run(downloads.code(volumes, state))
     assert (found["z"], found["sample"], len(found["view"])) == (3, volumes.sample(state), 6)
     assert len(pd.read_csv(io.StringIO(downloads.csv(volumes, state, volumes.subset(state))))) == 2

@@ -260,6 +260,14 @@ def test_an_activation_shows_what_the_store_holds(store: Store) -> None:
         assert shown[2][0] == -shown[2][1], "the difference is centred on 0"
 
 
+def test_what_stands_between_braces_in_a_title_is_kept(store: Store, tmp_path: Path) -> None:
+    from actstore.views.theme import panel
+
+    drawn = panel([hv.Curve([(0, 0), (1, 1)])], (80, 80), title="M{Y}O")
+    assert hv.render(drawn, backend="bokeh").title.text == "M{Y}O"
+    expect_drawn(drawn, tmp_path)
+
+
 def test_scales_are_shared_or_own() -> None:
     original, perturbed = np.array([[0.0, 2.0]]), np.array([[-3.0, 1.0]])
     nothing = np.full((1, 2), np.nan)

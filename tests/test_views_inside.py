@@ -234,9 +234,9 @@ def test_what_cannot_be_drawn_is_named(store: Store, draw: Callable[[Store], Any
     assert "\n" not in str(caught.value)
 
 
-def test_an_effect_needs_two_patients(study: Store) -> None:
+def test_an_effect_needs_patients(study: Store) -> None:
     one = (study.samples["patient"] == study.samples["patient"].iloc[0]).to_numpy()
-    with pytest.raises(StoreError, match="an effect against control needs two patients: select more samples"):
+    with pytest.raises(StoreError, match="an effect against control needs 5 patients with both: select more samples"):
         views.network(study, condition=DARK_LV, colour="control", samples=one)
 
 

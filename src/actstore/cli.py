@@ -307,11 +307,10 @@ def explore(store: Location, port: int, address: str, origin: tuple[str, ...], b
     """Serve a page on which STORE is explored: samples, layers, channels, maps. Ctrl-C ends it."""
     from actstore.views.explorer.server import is_loopback, serve
 
-    if not is_loopback(address):
-        warning = f"{address} can be reached from other machines, and there is no login: they can look at {store}"
-        click.echo(f"actstore: {warning}", err=True)
-
     def ready(url: str) -> None:
+        if not is_loopback(address):
+            warning = f"{address} can be reached from other machines, and there is no login: they can look at {store}"
+            click.echo(f"actstore: {warning}", err=True)
         click.echo(f"{url}   (Ctrl-C ends it)")
         if browser:
             click.launch(url)

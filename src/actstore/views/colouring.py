@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore import analysis
+from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
 from actstore.views.explorer.statistics import TOP
@@ -61,11 +62,14 @@ def effect(score: xr.DataArray) -> NDArray[np.float64]:
     Raises
     ------
     StoreError
-        if all samples are of one patient.
+        if the samples with a control are of too few patients.
     """
-    if not len(np.unique(score["patient"])) > 1:
-        raise StoreError("an effect against control needs two patients: select more samples")
     found: NDArray[np.float64] = analysis.class_sensitivity(score)["effect"].values[0]
+    if np.isnan(found).all():
+        raise StoreError(
+            f"an effect against control needs {FEWEST_PATIENTS} patients with both: select more samples, or choose "
+            "another colour"
+        )
     return found
 
 
@@ -80,6 +84,6 @@ def limits_of(values: NDArray[Any], colour: Colour) -> tuple[tuple[float, float]
 def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:
     """(row, channel) of the three largest values in each row of ``grid`` (layer, channel), of equal ones the first."""
     for row, line in enumerate(grid):
-        for channel in np.argsort(-np.nan_to_num(line, nan=-np.inf), kind="stable")[:TOP]:
-            if np.isfinite(line[channel]):
+        for channel in np.argsort(-np.where(np.isnan(line), -np.inf, line), kind="stable")[:TOP]:
+            if not np.isnan(line[channel]):
                 yield row, int(channel)

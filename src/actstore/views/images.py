@@ -38,11 +38,14 @@ def inputs(
     *,
     z: int | None = None,
     difference: bool = True,
+    truth: bool = True,
+    prediction: bool = True,
+    crop: bool = True,
     size: int = 278,
 ) -> hv.Layout:
     """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
 
-    Cut to what is segmented; x and y stay pixel numbers of the whole input.
+    x and y are pixel numbers of the whole input, also where it is cut to what is segmented.
 
     Parameters
     ----------
@@ -53,6 +56,10 @@ def inputs(
         slice of a volume; by default that with most of the perturbed class.
     difference
         also show perturbed - original, around 0.
+    truth, prediction
+        draw outlines of these.
+    crop
+        cut to what is segmented; False: the whole input, as :func:`activation` shows it.
     size
         pixels a side.
 
@@ -63,25 +70,25 @@ def inputs(
     """
     s, c = chosen(store, sample, condition)
     found = picture(store, s, [0, c], z)
-    label, prediction = found["label"], found["prediction"]
-    rows, columns = window(np.stack([label, *prediction]))
+    label, predicted = found["label"], found["prediction"]
+    rows, columns = window(np.stack([label, *predicted])) if crop else (slice(0, n) for n in label.shape)
     original, perturbed = found["image"][:, rows, columns]
     place = Place(offset=(rows.start, columns.start))
     within = frame_of(rows, columns)
-    drawn = [("original", original, prediction[:1]), (str(store.conditions.index[c]), perturbed, prediction[1:])]
+    drawn = [("original", original, predicted[:1]), (str(store.conditions.index[c]), perturbed, predicted[1:])]
     drawn.append((CHANGE, perturbed - original, ()))
     scales = of_inputs([image for _, image, _ in drawn], "shared")
     panels = [
         panel(
             [
                 pixels.image(image, cmap, limits, place=place, colorbar=cmap != GREY),
-                *outlines(store.classes, label, *predicted),
+                *outlines(store.classes, label if truth else None, *(dashed if prediction else ())),
             ],
             (size, size),
             title=title,
             **within,
         )
-        for (title, image, predicted), (cmap, limits) in zip(drawn, scales, strict=True)
+        for (title, image, dashed), (cmap, limits) in zip(drawn, scales, strict=True)
     ]
     panels = panels if difference else panels[:2]
     return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
@@ -163,6 +170,7 @@ def activation(
     *,
     z: int | None = None,
     scale: Literal["shared", "own"] = "shared",
+    outline: bool = True,
     size: int = 262,
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
@@ -181,6 +189,8 @@ def activation(
     scale
         "shared": all three on one scale around 0; "own": original and perturbed each from its least to its largest
         value, the difference around 0.
+    outline
+        draw that of the perturbed class.
     size
         pixels a side.
 
@@ -201,19 +211,20 @@ def activation(
     original, perturbed = (values if at is None else values[at] for values in maps)
     place = place_of(maps[0].shape, label.shape, store.offsets[layer])
     within = frame_of(*map(slice, label.shape[-2:]))
-    drawn = {"original": original, str(store.conditions.index[c]): perturbed, CHANGE: perturbed - original}
-    scales = of_maps([*drawn.values()], scale)
+    titles = (f"{layer} channel {channel}, original", str(store.conditions.index[c]), CHANGE)
+    drawn = (original, perturbed, perturbed - original)
+    scales = of_maps(drawn, scale)
     panels = [
         panel(
             [
                 pixels.image(values, cmap, limits, place=place, colorbar=i == 2 or scale == "own"),
-                *border([(mask, ink(cmap)) for mask in cover], width=1.4, place=place),
+                *border([(mask, ink(cmap)) for mask in cover if outline], width=1.4, place=place),
             ],
             (size, size),
             title=title,
             **within,
         )
-        for i, ((title, values), (cmap, limits)) in enumerate(zip(drawn.items(), scales, strict=True))
+        for i, (title, values, (cmap, limits)) in enumerate(zip(titles, drawn, scales, strict=True))
     ]
     return grid(panels, 3, (size, size), hspace=0.3, vspace=0.1)
 

@@ -61,11 +61,13 @@ def image(
 
 
 def outlines(
-    classes: Mapping[str, int], label: NDArray[Any], prediction: NDArray[Any] | None = None
+    classes: Mapping[str, int], label: NDArray[Any] | None, prediction: NDArray[Any] | None = None
 ) -> list[hv.Contours]:
     """Borders of every class but the background: of the truth ``label`` (y, x) solid, of a ``prediction`` dashed."""
     colours = {classes[name]: colour for name, colour in class_colours(list(classes)).items()}
-    found = border([(label == number, colour) for number, colour in colours.items()], width=2.2)
+    found = []
+    if label is not None:
+        found += border([(label == number, colour) for number, colour in colours.items()], width=2.2)
     if prediction is not None:
         light = [(prediction == number, tint(colour, 0.45)) for number, colour in colours.items()]
         found += border(light, width=1.7, dashed=True)

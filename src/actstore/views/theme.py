@@ -90,6 +90,9 @@ def panel(
     """
     width, height = size
     first, *others = elements
+    if "title" in common:
+        # HoloViews fills in what stands between braces.
+        common["title"] = common["title"].replace("{", "{{").replace("}", "}}")
     common = {"show_legend": False, "axiswise": True, "framewise": True} | common
     own = {
         "frame_width": width,

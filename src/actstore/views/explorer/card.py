@@ -30,8 +30,18 @@ class SampleCard:
         rows = Markup("")
         for i, name in enumerate(source.foreground):
             before, after = source.dice[sample, [0, c], i]
-            rows += Markup('<tr><th style="border-color:{}">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>').format(
-                colours[name], name, _dice(before), _dice(after), _dice(after - before, signed=True)
+            there = source.present[sample, i]
+            note = f"no {name} in this sample: 1 where none is predicted, else 0"
+            rows += Markup(
+                '<tr class="{}" title="{}"><th style="border-color:{}">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>'
+            ).format(
+                "" if there else "absent",
+                "" if there else note,
+                colours[name],
+                name,
+                _dice(before),
+                _dice(after),
+                _dice(after - before, signed=True),
             )
         case = source.cases[sample, c] or ("not applicable" if not source.applicable[sample, c] else "—")
         dice = Markup(
@@ -49,25 +59,21 @@ class SampleCard:
     def _confusion(self, sample: int, condition: int) -> Markup:
         source = self.session.source
         found = source.confusion.isel(sample=sample).transpose("condition", "true_class", "predicted_class").values
-        counts = found[condition] if source.applicable[sample, condition] else np.zeros_like(found[0])
+        after = found[condition] if source.applicable[sample, condition] else np.full(found[0].shape, "—")
         names = source.store.class_names
-        head = Markup("").join(Markup("<th>{}</th>").format(_brief(name)) for name in names)
+        head = Markup("").join(Markup('<th title="{0}">{0}</th>').format(name) for name in names)
         rows = Markup("")
         for i, name in enumerate(names):
             cells = Markup("").join(
                 Markup('<td class="{}" title="true {}, predicted {}; original {}">{}</td>').format(
-                    "same" if i == j else "wrong" if counts[i, j] else "", name, other, found[0, i, j], counts[i, j]
+                    "same" if i == j else "wrong" if count not in (0, "—") else "", name, other, before, count
                 )
-                for j, other in enumerate(names)
+                for j, (other, before, count) in enumerate(zip(names, found[0, i], after[i], strict=True))
             )
-            rows += Markup("<tr><th>{}</th>{}</tr>").format(_brief(name), cells)
+            rows += Markup('<tr><th title="{0}">{0}</th>{1}</tr>').format(name, cells)
         return Markup(
             '<table class="confusion"><caption>pixels, true ↓ predicted →</caption><tr><th></th>{}</tr>{}</table>'
         ).format(head, rows)
-
-
-def _brief(name: str) -> str:
-    return name if len(name) <= 5 else name[:4] + "…"
 
 
 def _dice(value: float, *, signed: bool = False) -> str:

@@ -15,6 +15,7 @@ from actstore.views.explorer import mosaic
 from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, sweep_of
 from actstore.views.explorer.mosaic import Maps, Mosaic, Tile
 from actstore.views.explorer.parts import Session, html, style
+from actstore.views.explorer.plots import Plot
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.statistics import TOP, Floats
 from actstore.views.explorer.strips import StripPlot, Strips
@@ -72,7 +73,7 @@ class ChannelCard:
             self._wait(c)
             return
         mad = source.scores(c).mad[:, self._index]
-        chosen = np.flatnonzero(self._session.subset & np.isfinite(mad))
+        chosen = np.flatnonzero(self._session.subset & ~np.isnan(mad))
         about: Hashable = (state.layer, state.channel, c, chosen.tobytes())
         shows = (self._show_maps, self._show_strips, self._show_curve)
         keys = ((about, state.slice if source.is_3d else None), about, about)
@@ -101,19 +102,31 @@ class ChannelCard:
             self.maps.hide(str(error))
             return
         self.maps.hide(READING)
-        self._soon(("scores", condition), lambda progress: _read(source, condition, progress), READING)
+        self._soon(("scores", condition), lambda progress: _read(source, condition, progress), READING, self.maps)
 
-    def _soon(self, key: Hashable, work: Callable[[Progress], Any], what: str) -> None:
-        """Do ``work`` once for ``key``, then show everything again."""
+    def _soon(
+        self,
+        key: Hashable,
+        work: Callable[[Progress], Any],
+        what: str,
+        plot: Plot,
+        keep: Callable[[Any], object] = lambda found: None,
+    ) -> None:
+        """Do ``work`` once for ``key``, ``keep`` what comes of it, show everything again; ``plot`` says what failed."""
         if key in self._asked:
             return
         self._asked.add(key)
 
-        def done(_: object) -> None:
+        def done(found: object) -> None:
             self._asked.discard(key)
+            keep(found)
             self.update()
 
-        self._session.soon(work, done, what)
+        def failed(message: str) -> None:
+            self._asked.discard(key)
+            plot.hide(message)
+
+        self._session.soon(work, done, what, failed)
 
     # What is shown
 
@@ -143,10 +156,11 @@ class ChannelCard:
         return Tile(sample, patient, frame, shown, mad, perturbed - original, cover)
 
     def _show_strips(self, chosen: NDArray[np.intp], mad: Floats) -> None:
-        if len(chosen):
-            self.strips.show(Strips(chosen, self._about[chosen, 0], mad[chosen]), self._colour)
+        drawn = chosen[np.isfinite(mad[chosen])]
+        if len(drawn):
+            self.strips.show(Strips(drawn, self._about[drawn, 0], mad[drawn]), self._colour)
         else:
-            self.strips.hide()
+            self.strips.hide("" if len(chosen) == 0 else "no finite MAD")
 
     def _show_curve(self, chosen: NDArray[np.intp], _: Floats) -> None:
         source, state = self._session.source, self._session.state
@@ -161,11 +175,12 @@ class ChannelCard:
         key = (layer, sweep.conditions)
         if self._swept[0] != key:
 
-            def read(_: Progress) -> None:
-                self._swept = (key, _read_sweep(source, layer, sweep))
+            def keep(found: Floats) -> None:
+                self._swept = (key, found)
 
             self.curve.hide(READING)
-            self._soon(key, read, f"reading statistics of {layer}")
+            what = f"reading statistics of {layer}"
+            self._soon(key, lambda _: _read_sweep(source, layer, sweep), what, self.curve, keep)
         elif len(chosen):
             curve = DoseCurve(sweep, self._swept[1][chosen, :, state.channel])
             self.curve.show(curve, state.condition, self._colour)
@@ -188,7 +203,7 @@ class ChannelCard:
         if source.store.reduced:
             of_layer = source.sample_mad(sample, c)[source.where[state.layer]]
             mad = float(of_layer[state.channel])
-            if np.isfinite(mad):
+            if source.applicable[sample, c]:
                 # As the top channels are ranked: of equal ones the first.
                 rank = int(np.flatnonzero(np.argsort(-of_layer, kind="stable") == state.channel)[0]) + 1
                 parts.append(("MAD of this sample", f"{mad:.4g}, rank {rank} of {len(of_layer)} in {state.layer}"))

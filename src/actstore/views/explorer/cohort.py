@@ -61,11 +61,13 @@ class Cohort:
         if about != self._about:
             self._shown = {}
             self._read(subset)
-            self._words.object = escape(numbers.in_words(source, state, subset))
             self._about = about
+        if self._is_new("words", away := state.narrowed and not subset[self._sample]):
+            words = numbers.in_words(source, state, subset)
+            self._words.object = escape(words + (" · the sample shown is not among them" if away else ""))
         if source.store.reduced:
-            self._ask()
             self._show_mad()
+            self._ask()
         if self._is_new("dice", self._sample, state.dice):
             self._mark_dice()
         if self._is_new("case", state.case):
@@ -112,9 +114,10 @@ class Cohort:
         self._counts = numbers.case_counts(source.cases[at, c], self._chosen)
         told = {name: values[at, c] if values.ndim > 1 else values[at] for name, values in self._told.items()}
         title = f"Dice of each class · {self._n}"
-        self._dice.show(told, source.dice[at, 0], source.dice[at, c], self._chosen, title)
+        original, perturbed = source.present_dice[at][:, [0, c]].transpose(1, 0, 2)
+        self._dice.show(told, original, perturbed, self._chosen, title)
         rows, k = np.flatnonzero(subset), source.foreground.index(self._target)
-        dice = source.dice[rows, :, k]
+        dice = source.present_dice[rows, :, k]
         samples = source.samples.iloc[rows].set_axis(rows)
         self._table.show(
             numbers.samples_table(samples, source.cases[rows, c], dice[:, 0], dice[:, c]), f"Dice {self._target}"
@@ -126,14 +129,23 @@ class Cohort:
             return
         self._asked.add(c)
         self._session.soon(
-            lambda progress: source.scores(c, progress), lambda _: self.update(), f"statistics of {source.names[c]}"
+            lambda progress: source.scores(c, progress),
+            lambda _: self.update(),
+            f"statistics of {source.names[c]}",
+            lambda _: self._failed(c),
         )
+
+    def _failed(self, c: int) -> None:
+        """Tried again when something else is shown."""
+        self._asked.discard(c)
+        self._shown.pop("mad", None)
+        self._mad.live.figure.title.text = "MAD by layer · could not be read"
 
     def _mark_dice(self) -> None:
         source, dice = self._source, self._session.state.dice
         ring = box = None
         if source.applicable[self._sample, self._c]:
-            ring = source.dice[self._sample, [0, self._c]].T
+            ring = source.present_dice[self._sample, [0, self._c]].T
         if dice:
             box = source.foreground.index(dice.class_name), (dice.left, dice.low, dice.right, dice.high)
         self._dice.mark(ring, box)
@@ -168,7 +180,7 @@ class Cohort:
 
     def _tap_dice(self, x: float, y: float) -> None:
         k = self._dice.class_at(x)
-        dice = self._source.dice[self._numbers, :, k]
+        dice = self._source.present_dice[self._numbers, :, k]
         at = numbers.nearest(dice[:, 0], dice[:, self._c], x - k * PITCH, y)
         if at is not None:
             self._session.go(sample=int(self._numbers[at]))

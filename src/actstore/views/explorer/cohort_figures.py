@@ -40,6 +40,7 @@ class DiceFigure:
     """
 
     def __init__(self, colours: Mapping[str, str], names: Mapping[str, Sequence[str]], look: Look) -> None:
+        self._classes = list(colours)
         self._left = np.arange(len(colours)) * PITCH
         x, y = (-0.05, self._left[-1] + 1.05), (-0.05, 1.2)
         plot = _figure(
@@ -55,7 +56,7 @@ class DiceFigure:
         _ticks(plot.xaxis[0], {float(at + part): f"{part:g}" for at in self._left for part in parts})
         _ticks(plot.yaxis[0], {part: f"{part:g}" for part in parts})
         plot.quad(self._left, self._left + 1, 1, 0, fill_color=look.page, line_color=None)
-        plot.text(self._left, 1.06, list(colours), **_text(look), text_baseline="bottom", text_font_style="bold")
+        plot.text(self._left, 1.06, self._classes, **_text(look), text_baseline="bottom", text_font_style="bold")
         plot.segment(self._left, 0, self._left + 1, 1, **_dashed(look))
         plot.line([], [], **_dashed(look))
         mapper = LinearColorMapper(palette=[look.neutral, *colours.values()], low=-1.5, high=len(colours) - 0.5)
@@ -75,7 +76,7 @@ class DiceFigure:
         told
             what else shows when a dot is pointed at, ``patient, frame, slice, case``: (sample).
         original, perturbed
-            Dice: float (sample, class).
+            Dice: float (sample, class), NaN where there is no dot.
         chosen
             bool (sample): the subset.
         """
@@ -87,6 +88,8 @@ class DiceFigure:
         colour = np.where(own, classes[:, None], -1).astype(np.int32).ravel()
         columns |= {"colour": colour, "alpha": np.where(colour < 0, 0.4, 0.7), "size": np.where(colour < 0, 4.0, 5.0)}
         self.live.put(4, x=(x + self._left[:, None]).ravel(), y=y.ravel(), original=x.ravel(), **columns)
+        seen = np.isfinite(original + perturbed)[chosen].sum(axis=0)
+        self.live.put(1, x=self._left, text=[f"{name} · n = {n}" for name, n in zip(self._classes, seen, strict=True)])
         self.live.figure.title.text = title
 
     def mark(self, ring: Floats | None, box: tuple[int, Box] | None) -> None:
@@ -208,7 +211,7 @@ class MadFigure:
         plot.renderers[3].glyph.line_color = colour
         plot.renderers[5].glyph.update(fill_color=colour, line_color=colour)
         tops = np.concatenate([own.high, everyone, sample, [box[3] if box else np.nan]])
-        plot.y_range.end = (float(np.nanmax(tops, initial=0)) or 1.0) * 1.06
+        plot.y_range.end = (float(np.max(tops[np.isfinite(tops)], initial=0)) or 1.0) * 1.06
         plot.title.text = title
 
 

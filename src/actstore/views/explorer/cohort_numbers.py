@@ -41,10 +41,9 @@ def outwards(low: float, high: float, least: float = 0, most: float = math.inf) 
 
 
 def nearest(xs: Floats, ys: Floats, x: float, y: float) -> int | None:
-    """Which of the points (``xs``, ``ys``) lies nearest to (``x``, ``y``); None if there is none."""
-    if len(xs) == 0:
-        return None
-    return int(np.argmin((xs - x) ** 2 + (ys - y) ** 2))
+    """Which of the points (``xs``, ``ys``) lies nearest to (``x``, ``y``), of NaN none; None if there is none."""
+    away = (xs - x) ** 2 + (ys - y) ** 2
+    return int(np.nanargmin(away)) if np.isfinite(away).any() else None
 
 
 def drawn_others(chosen: Bools) -> NDArray[np.intp]:

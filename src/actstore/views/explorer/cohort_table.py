@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import panel as pn
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.models.widgets.tables import DataTable, NumberFormatter, TableColumn
 
 from actstore.views.explorer.cohort_figures import HEIGHT
 from actstore.views.explorer.look import Look
 
 #: Column to its width in pixels.
-_WIDTHS = {"patient": 90, "frame": 56, "slice": 50, "case": 130, "original": 76, "perturbed": 82, "change": 70}
+_WIDTHS = {"patient": 90, "frame": 56, "slice": 50, "case": 150, "original": 76, "perturbed": 82, "change": 70}
 
 
 class SampleTable:
@@ -25,7 +25,7 @@ class SampleTable:
         self._clicked, self._sample = clicked, -1
         self._columns = {name: TableColumn(field=name, title=name, width=width) for name, width in _WIDTHS.items()}
         for name in ("original", "perturbed", "change"):
-            self._columns[name].formatter = NumberFormatter(format="0.000", text_align="right")
+            self._columns[name].formatter = NumberFormatter(format="0.000", text_align="right", nan_format="—")
         self.source = ColumnDataSource({name: [] for name in ("sample", *_WIDTHS)})
         self.source.selected.on_change("indices", self._chosen)
         table = DataTable(
@@ -38,6 +38,9 @@ class SampleTable:
             height=HEIGHT,
             sizing_mode="stretch_width",
         )
+        # A selection that comes with the rows scrolls on to itself.
+        top = "Bokeh.index.find_one(table)?.grid?.scrollRowToTop(0)"
+        self.source.js_on_change("data", CustomJS(args={"table": table}, code=top))
         # The pane's style sheets replace those of its model.
         style = _STYLE.format(**look.variables)
         self.view = pn.pane.Bokeh(table, sizing_mode="stretch_width", margin=(0, 6), stylesheets=[style])

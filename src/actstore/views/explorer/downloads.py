@@ -11,6 +11,7 @@ import numpy as np
 
 from actstore.storage import is_url
 from actstore.views import activation, export, inputs
+from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Bools
@@ -35,17 +36,24 @@ def png(source: Source, state: State) -> bytes:
     """
     store, sample = source.store, source.sample(state)
     plane = state.slice if source.is_3d else None
-    panels = list(inputs(store, sample, state.condition, z=plane))
+    shown, drawn = _drawn(state)
+    panels = list(inputs(store, sample, state.condition, z=plane, **shown))
     if source.kept[state.layer]:
-        panels += list(
-            activation(store, state.layer, state.channel, sample, state.condition, z=plane, scale=state.scale)
-        )
+        panels += list(activation(store, state.layer, state.channel, sample, state.condition, z=plane, **drawn))
     figure = grid(panels, 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
     # HoloViews fills in braces, matplotlib sets what stands between dollars as formulas.
     title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")
     figure = styled(figure, matplotlib={"title": title, "fontsize": {"title": 9}})
     with tempfile.TemporaryDirectory() as folder:
         return export.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()
+
+
+def _drawn(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of :func:`actstore.views.inputs` and of :func:`actstore.views.activation` that draw as the page does."""
+    return (
+        {"truth": state.truth, "prediction": state.prediction, "crop": False},
+        {"scale": state.scale, "outline": state.truth},
+    )
 
 
 def _caption(source: Source, state: State) -> str:
@@ -84,7 +92,7 @@ def code(source: Source, state: State) -> str:
     path = source.store.path
     where = str(path) if is_url(path) else str(Path(path).resolve())
     plane = ", z=z" if source.is_3d else ""
-    scale = "" if state.scale == "shared" else f", scale={state.scale!r}"
+    shown, drawn = ("".join(f", {name}={value!r}" for name, value in part.items()) for part in _drawn(state))
     row = source.samples.iloc[source.sample(state)]
     lines = [
         "import holoviews as hv",
@@ -103,10 +111,13 @@ def code(source: Source, state: State) -> str:
         "sample = int(samples.index[shown][0])",
         *_narrowing(state),
         "",
-        f"view = views.inputs(store, sample, condition{plane})",
     ]
+    if not source.applicable[source.sample(state), source.condition(state.condition)]:
+        lines += [f"# {state.condition} was not inferred here: {absent(source, state)}", "view = samples.loc[[sample]]"]
+        return "\n".join([*lines, "view", ""])
+    lines.append(f"view = views.inputs(store, sample, condition{plane}{shown})")
     if source.kept[state.layer]:
-        maps = f"views.activation(store, layer, channel, sample, condition{plane}{scale})"
+        maps = f"views.activation(store, layer, channel, sample, condition{plane}{drawn})"
         lines.append(f"view = (view + {maps}).cols(3)")
     else:
         lines.append(f"# The tensors of {state.layer} were not kept: there are no maps to show.")
@@ -123,6 +134,8 @@ def _narrowing(state: State) -> list[str]:
         lines += [
             f"dice = analysis.dice(store.confusion, applicable=store.applicable).sel(class_name={name!r})",
             "original, perturbed = dice.isel(condition=0).values, dice.sel(condition=condition).values",
+            f"true = store.confusion.isel(condition=0).sel(true_class={name!r}).sum('predicted_class').values",
+            "subset &= true > 0  # Dice of a class that is not there says nothing",
             f"subset &= (original >= {left!r}) & (original <= {right!r})",
             f"subset &= (perturbed >= {low!r}) & (perturbed <= {high!r})",
         ]

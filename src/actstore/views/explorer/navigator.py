@@ -104,6 +104,7 @@ class Navigator:
         self.head = html()
         self.live = self._drawn(max(source.channels.values()))
         on_tap(self.live.figure, self._tapped)
+        self._legend = Markup("")
         self._shown: Any = None
 
     def _drawn(self, widest: int) -> Live:
@@ -155,8 +156,8 @@ class Navigator:
         about: tuple[Any, ...] = (state.condition, state.colour, self.session.subset.tobytes())
         about += (source.sample(state),) if state.colour in ("mad", "standardised") else ()
         if about != self._shown:
-            self._read(state)
             self._shown = about
+            self._read(state)
         row = self.layers.index(state.layer)
         edges = {"left": state.channel - 0.5, "right": state.channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
         self.live.put(2, **{name: [value] for name, value in edges.items()})
@@ -164,22 +165,33 @@ class Navigator:
     def _read(self, state: State) -> None:
         source = self.session.source
         values, message = np.full(sum(source.channels.values()), np.nan), ""
+        needed = missing(source, state)
         try:
-            if needed := missing(source, state):
+            if needed:
                 message = "reading statistics …"
-                self.session.soon(partial(load, source, needed), self._arrived, "reading statistics")
             else:
                 values = values_of(source, state, self.session.subset)
         except ActstoreError as error:
-            message = str(error)
+            self._shown, message = None, str(error)
         grid = source.as_grid(values)
         limits, cmap = limits_of(values, state.colour)
         top = list(top_cells(grid))
         self.live.put_image(0, grid, limits)
         self.live.put_palette(0, cmap)
         self.live.put(1, channel=[channel for _, channel in top], layer=[row for row, _ in top])
+        self._legend = legend("", (cmap, limits) if np.isfinite(values).any() else None)
+        self._tell(message)
+        if needed:
+            self.session.soon(partial(load, source, needed), self._arrived, "reading statistics", self._failed)
+
+    def _tell(self, message: str) -> None:
         note = Markup('<p class="note">{}</p>').format(message) if message else ""
-        self.head.object = str(legend("", (cmap, limits)) + note)
+        self.head.object = str(self._legend + note)
+
+    def _failed(self, message: str) -> None:
+        """Tried again when something else is shown."""
+        self._shown = None
+        self._tell(message)
 
     def _arrived(self, _: object) -> None:
         self._shown = None

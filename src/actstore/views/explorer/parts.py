@@ -32,10 +32,17 @@ class Session(Protocol):
     def go(self, **changes: Any) -> None:
         """Show something else: fields of :class:`State`, or ``sample``, the number of one."""
 
-    def soon(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], what: str) -> None:
+    def soon(
+        self,
+        work: Callable[[Callable[[int, int], None]], Any],
+        done: Callable[[Any], None],
+        what: str,
+        failed: Callable[[str], None],
+    ) -> None:
         """Do long ``work`` beside the page, which shows its progress as ``what``, then call ``done`` with its result.
 
-        ``work`` is called with a function to tell how much of how much is done; an error is shown on the page.
+        ``work`` is called with a function to tell how much of how much is done. An error of either is shown on the
+        page, and ``failed`` is called with it.
         """
 
 

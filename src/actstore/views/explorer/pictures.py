@@ -65,7 +65,7 @@ class Row:
         place: Place = ON_INPUT,
     ) -> None:
         """Draw three maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
-        self.scales = scales
+        self.scales = [scale if np.isfinite(image).any() else None for image, scale in zip(values, scales, strict=True)]
         for picture, image, (cmap, limits), (solid, dashed) in zip(
             self.pictures, values, scales, outlines, strict=True
         ):
@@ -77,7 +77,6 @@ class Row:
     def clear(self) -> None:
         """Nothing to draw."""
         self.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
-        self.scales = [None] * 3
 
     def told(self, titles: Sequence[str], message: str = "") -> None:
         """Write the heads: a title and a colour scale each, and a message on what cannot be shown."""
@@ -102,6 +101,20 @@ class Inputs:
         if about == self._shown:
             return
         applies = bool(source.applicable[sample, c])
+        self._shown = None
+        titles = ("Input, original", state.condition, CHANGE)
+        try:
+            self._show(sample, c, applies)
+        except ActstoreError as error:
+            self.row.clear()
+            self.row.told(titles, str(error))
+            return
+        message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
+        self.row.told(titles, message)
+        self._shown = about
+
+    def _show(self, sample: int, c: int, applies: bool) -> None:
+        source, state = self.session.source, self.session.state
         original, perturbed = (source.picture("image", sample, i, state.slice) for i in (0, c))
         label = source.picture("label", sample, 0, state.slice)
         solid = self._paths(label) if state.truth else []
@@ -112,9 +125,6 @@ class Inputs:
         values = [original, perturbed, perturbed - original]
         outlines = [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
         self.row.show(values, of_inputs(values, state.scale), outlines)
-        message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
-        self.row.told(("Input, original", f"Input, {state.condition}", CHANGE), message)
-        self._shown = about
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
         store = self.session.source.store
@@ -151,22 +161,22 @@ class Activations:
         if about == self._shown:
             return
         title = f"{state.layer} channel {state.channel}"
+        place, target = source.place(state.layer), source.target(state.condition)
+        cover: Paths = []
         self._shown = None
         try:
             maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, c)]
+            if target and state.truth:
+                cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
         except ActstoreError as error:
             row.clear()
             row.told((title, state.condition, CHANGE), str(error))
             return
         original, perturbed = (values.astype(np.float32) for values in maps)
-        place, target = source.place(state.layer), source.target(state.condition)
-        cover: Paths = []
-        if target and state.truth:
-            cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
         values = [original, perturbed, perturbed - original]
         scales = of_maps(values, state.scale)
         lines = [[path | {"colour": ink(cmap)} for path in cover] for cmap, _ in scales]
         row.show(values, scales, [(line, []) for line in lines], place)
         size = " × ".join(map(str, source.sizes[state.layer]))
-        row.told((f"{title} · {size}", f"{title}, {state.condition}", CHANGE))
+        row.told((f"{title} · {size}", state.condition, CHANGE))
         self._shown = about

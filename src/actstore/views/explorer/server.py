@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -29,13 +30,13 @@ LOOPBACK = "127.0.0.1"
 
 
 class Sources:
-    """The source of a store, opened again when volumes were committed since; one for all pages."""
+    """The source of a store, opened again when it has changed since; one for all pages."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
         self._lock = threading.Lock()
         self._source: Source | None = None
-        self._done: tuple[bool, ...] = ()
+        self._known: tuple[Any, ...] = ()
         self.get()
 
     def get(self) -> Source:
@@ -51,9 +52,10 @@ class Sources:
 
         with self._lock:
             store = Store(self._location)
-            done = (*map(bool, store.committed), store.reduced)
-            if self._source is None or done != self._done:
-                self._source, self._done = Source(store), done
+            # Its token tells a store that was computed anew in the place of another.
+            known = (store.token, *map(bool, store.committed), store.reduced)
+            if self._source is None or known != self._known:
+                self._source, self._known = Source(store), known
             return self._source
 
 
@@ -81,7 +83,7 @@ def serve(
     Raises
     ------
     StoreError
-        if there is no store, no committed block in it, or the address or port cannot be had.
+        if there is no store, no committed block in it, the address or port cannot be had, or an origin is none.
     """
     server, url = listen(location, port=port, address=address, origins=origins)
     ready(url)
@@ -92,6 +94,8 @@ def listen(
     location: Location, *, port: int = 0, address: str = LOOPBACK, origins: Sequence[str] = ()
 ) -> tuple[Server, str]:
     """A server that :func:`serve` runs, and the address of its page."""
+    for origin in origins:
+        _check_origin(origin)
     # Scripts and style sheets come from this server, never from a content delivery network.
     os.environ["BOKEH_RESOURCES"] = "server"
     import holoviews as hv
@@ -145,6 +149,13 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def _check_origin(origin: str) -> None:
+    """Refuse what is no HOST:PORT; without a port it is that of the web, 80."""
+    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.*-]+)(?::(\d{1,5}))?", origin)
+    if not found or int(found[1] or 80) > 65535:
+        raise StoreError(f"origin {origin!r} is no HOST:PORT: give it as localhost:6006")
 
 
 def _hosts(address: str, port: int) -> list[str]:

@@ -10,7 +10,6 @@ from io import BytesIO
 from time import monotonic
 from typing import Any
 
-import numpy as np
 import panel as pn
 from bokeh.models.callbacks import CustomJS
 from bokeh.models.layouts import Column
@@ -52,6 +51,8 @@ class Page:
         self._state, messages = read(query, source)
         self._subset: tuple[Any, Bools] | None = None
         self._serial = 0
+        #: What the reader is told, until something else is shown.
+        self._told: list[str] = []
         self._document = pn.state.curdoc
         self.notice = html()
         self.progress = html()
@@ -109,22 +110,14 @@ class Page:
             nearest = self.source.nearest(state.patient, state.frame, state.slice, state.condition)
             state = replace(state, **nearest)
         if state.layer != before.layer and "channel" not in changes:
-            state = replace(state, channel=self._strongest(state))
+            state = replace(state, channel=self.source.strongest(state))
         last = self.source.channels[state.layer] - 1
         state = replace(state, channel=min(max(state.channel, 0), last))
         if state != before:
             self._state = state
+            self._told = []
             small = all(getattr(state, n) == getattr(before, n) for n in state.__dataclass_fields__ if n not in _SMALL)
             self._update(push=push and not small)
-
-    def _strongest(self, state: State) -> int:
-        """The channel of a layer that changes most in this sample; 0 where that is not known."""
-        try:
-            mad = self.source.sample_mad(self.source.sample(state), self.source.condition(state.condition))
-        except ActstoreError:
-            return 0
-        of_layer = mad[self.source.where[state.layer]]
-        return int(np.nanargmax(of_layer)) if np.isfinite(of_layer).any() else 0
 
     def _update(self, *, push: bool) -> None:
         with pn.io.hold(self._document):
@@ -132,7 +125,12 @@ class Page:
                 self._refresh(part)
             if self._open:
                 self._show_tab()
+            self._notify()
             self._tell("push" if push else "replace")
+
+    def _notify(self) -> None:
+        paragraphs = (Markup('<p class="notice">{}</p>').format(text) for text in self._told)
+        self.notice.object = str(Markup("").join(paragraphs))
 
     def _complete(self) -> None:
         self._open = True
@@ -178,7 +176,9 @@ class Page:
                 made.filename = downloads.filename(self._state, suffix)
                 try:
                     return make()
-                except (ActstoreError, OSError) as error:
+                except Exception as error:  # a file that says why is more use than none
+                    if not isinstance(error, ActstoreError | OSError):
+                        log.exception("%s could not be made", made.filename)
                     self._say([one_line(error)])
                     made.filename = "nothing.txt"
                     return BytesIO(f"{one_line(error)}\n".encode())
@@ -200,12 +200,14 @@ class Page:
         ]
 
     def _say(self, messages: list[str]) -> None:
-        """Show messages until the next ones."""
-        self.notice.object = str(Markup("").join(Markup('<p class="notice">{}</p>').format(text) for text in messages))
+        """Show messages too."""
+        self._told = list(dict.fromkeys([*self._told, *messages]))
+        self._notify()
 
     def _visited(self, query: str) -> None:
         """The reader went back or forward."""
         self._state, messages = read(query.partition(" ")[2], self.source)
+        self._told = []
         self._say(messages)
         self._update(push=False)
 
@@ -228,7 +230,13 @@ class Page:
         self._serial += 1
         self.address.value = f"{self._serial} {how} {self._state.query()}"
 
-    def soon(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], what: str) -> None:
+    def soon(
+        self,
+        work: Callable[[Callable[[int, int], None]], Any],
+        done: Callable[[Any], None],
+        what: str,
+        failed: Callable[[str], None],
+    ) -> None:
         """Do long ``work`` in a thread of its own, its progress shown as ``what``; then call ``done`` with its result.
 
         Without a document, as in a test, at once.
@@ -246,7 +254,7 @@ class Page:
         def arrived(future: Future[Any]) -> None:
             nonlocal over
             over = True
-            self._arrived(future, done)
+            self._arrived(future, done, failed)
 
         self._progress(what, 0, 1)
         future = _BESIDE.submit(work, progress)
@@ -264,13 +272,13 @@ class Page:
         bar = '<label class="progress">{} <progress value="{}" max="{}"></progress></label>'
         self.progress.object = str(Markup(bar).format(what, number, all_))
 
-    def _arrived(self, future: Future[Any], done: Callable[[Any], None]) -> None:
+    def _arrived(self, future: Future[Any], done: Callable[[Any], None], failed: Callable[[str], None]) -> None:
         with pn.io.hold(self._document):
             self.progress.object = ""
             try:
                 done(future.result())
-            except (ActstoreError, OSError) as error:
+            except Exception as error:
+                if not isinstance(error, ActstoreError | OSError):
+                    log.exception("what was read could not be shown")
                 self._say([one_line(error)])
-            except Exception as error:  # as when a part is updated
-                log.exception("what was read could not be shown")
-                self._say([f"what was read could not be shown: {one_line(error)}"])
+                failed(one_line(error))

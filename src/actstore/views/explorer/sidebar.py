@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ class Sidebar:
         self.strength = pn.widgets.Select(label="Strength", options=[""], **wide)
         self.case = pn.widgets.Select(label="Kind of failure", options={EVERY: ""}, **wide)
         self.layer = pn.widgets.Select(label="Layer", options=_layers(source), **wide)
+        #: The module's whole path, for which a menu has no room.
+        self.module = html()
         self.channel = pn.widgets.IntInput(label="Channel", start=0, end=0, **wide)
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
         self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
@@ -61,13 +64,15 @@ class Sidebar:
             (self.colour, "colour"),
         ):
             self._watch(widget, name)
-        self.slice.param.watch(self._slid, "value_throttled")
+        # Not what it stands at when it is released: that is no event where a key moved it in between.
+        self._watch(self.slice, "slice")
         for widget in (self.sort, self.target, self.strength):
             widget.param.watch(self._perturbed, "value")
         self.outlines.param.watch(self._outlined, "value")
         self.view = pn.Column(
             self._title("Sample"),
             self.patient,
+            html(object="<label>Frame</label>"),
             self.frame,
             self.slice,
             self._title("Perturbation"),
@@ -77,6 +82,7 @@ class Sidebar:
             self.case,
             self._title("Inside the network"),
             self.layer,
+            self.module,
             self.channel,
             self._title("Drawn with"),
             self.scale,
@@ -95,10 +101,6 @@ class Sidebar:
                 self.session.go(**{name: event.new})
 
         widget.param.watch(chosen, "value")
-
-    def _slid(self, event: Any) -> None:
-        if not self._following:
-            self.session.go(slice=event.new)
 
     def _outlined(self, event: Any) -> None:
         if not self._following:
@@ -136,6 +138,7 @@ class Sidebar:
             _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
             _set(self.case, self._cases(source, state), state.case)
             self.layer.value = state.layer
+            self.module.object = f'<p class="module">{escape(source.modules[state.layer])}</p>'
             self.channel.param.update(
                 label=f"Channel (0–{source.channels[state.layer] - 1})",
                 end=source.channels[state.layer] - 1,

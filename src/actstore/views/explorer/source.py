@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.masks import averaged
-from actstore.errors import StoreError
+from actstore.errors import ActstoreError, StoreError
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Bools, Floats, Statistics
 from actstore.views.pixels import Place, place_of
@@ -47,6 +48,11 @@ class Source(Statistics):
         found = analysis.dice(self.confusion, applicable=store.applicable.compute())
         #: Dice, float64 (sample, condition, class without background).
         self.dice: Floats = found.sel(class_name=self.foreground).transpose("sample", "condition", "class_name").values
+        true = self.confusion.isel(condition=0).sum("predicted_class").sel(true_class=self.foreground)
+        #: Whether the truth holds a class, bool (sample, class without background).
+        self.present: Bools = (true.transpose("sample", "true_class") > 0).values
+        #: :attr:`dice`, NaN where the sample does not contain the class: there it is 0 or 1, whatever else changes.
+        self.present_dice: Floats = np.where(self.present[:, None], self.dice, np.nan)
         self.cases: NDArray[np.str_] = store.cases.compute().transpose("sample", "condition").values.astype(str)
 
     @property
@@ -121,11 +127,15 @@ class Source(Statistics):
             shown = self.at(typical_sample(self.store, condition) if usable else 0)
         layer = list(self.channels)[-2:][0]
         first = State(condition=condition, layer=layer, channel=0, **shown)
-        if self.store.reduced:
-            mad = self.sample_mad(self.sample(first), self.condition(condition))[self.where[layer]]
-            if np.isfinite(mad).any():
-                first = State(condition=condition, layer=layer, channel=int(np.nanargmax(mad)), **shown)
-        return first
+        return replace(first, channel=self.strongest(first))
+
+    def strongest(self, state: State) -> int:
+        """The channel of the state's layer that changes most in its sample; 0 where that is not known or damaged."""
+        try:
+            mad = self.sample_mad(self.sample(state), self.condition(state.condition))[self.where[state.layer]]
+        except ActstoreError:
+            return 0
+        return int(np.nanargmax(mad)) if not np.isnan(mad).all() else 0
 
     def nearest(self, patient: str, frame: int | None, number: int | None, condition: str) -> dict[str, Any]:
         """patient, frame and slice next to what is asked.
@@ -188,10 +198,7 @@ class Source(Statistics):
             chosen &= self.cases[:, c] == state.case
         if state.dice:
             name, left, right, low, high = state.dice
-            original, perturbed = (
-                self.dice[:, 0, self.foreground.index(name)],
-                self.dice[:, c, self.foreground.index(name)],
-            )
+            original, perturbed = self.present_dice[:, [0, c], self.foreground.index(name)].T
             chosen &= (original >= left) & (original <= right) & (perturbed >= low) & (perturbed <= high)
         if state.mad:
             mad = self.layer_mad(state.mad.layer, c)

@@ -108,7 +108,7 @@ def read(query: str, source: Source) -> tuple[State, list[str]]:
     place = {name: asked.pop(name) for name in PLACE if name in asked}
     found = source.first_state(asked.get("condition"), place)
     if any(getattr(found, name) != value for name, value in place.items()):
-        wanted = ", ".join(f"{name} {value}" for name, value in place.items())
+        wanted = ", ".join(str(value) if name == "patient" else f"{name} {value}" for name, value in place.items())
         messages.append(
             f"{wanted} is not in this store: shown is {found.patient}, frame {found.frame}, slice {found.slice}"
         )
@@ -145,7 +145,14 @@ def _number(what: str) -> Reader:
 
 
 def _choice(what: str, kind: Any) -> Reader:
-    return _one_of(what, lambda _: list(get_args(kind)))
+    names = get_args(kind)
+
+    def read_choice(text: str, _: Source) -> str:
+        if text in names:
+            return text
+        raise Refused(f"{what} {_short(text)} is none of {', '.join(names)}: ignored")
+
+    return read_choice
 
 
 def _flag(what: str) -> Reader:
@@ -159,7 +166,8 @@ def _flag(what: str) -> Reader:
 
 def _floats(what: str, parts: list[str]) -> list[float]:
     try:
-        values = [float(part) for part in parts]
+        # With as many digits as an address is written with: a view is the same when it is loaded again.
+        values = [float(f"{float(part):.4g}") for part in parts]
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
@@ -168,16 +176,18 @@ def _floats(what: str, parts: list[str]) -> list[float]:
 
 
 def _dice(text: str, source: Source) -> DiceBox:
-    name, *rest = text.split(":")
+    name, *rest = text.rsplit(":", 4)
     if name not in source.foreground or len(rest) != 4:
         raise Refused(f"dice = {_short(text)} is no class and four numbers with colons between: ignored")
     return DiceBox(name, *_floats("dice", rest))
 
 
 def _mad(text: str, source: Source) -> MadRange:
-    name, *rest = text.split(":")
+    name, *rest = text.rsplit(":", 2)
     if name not in source.channels or len(rest) != 2:
         raise Refused(f"mad = {_short(text)} is no layer and two numbers with colons between: ignored")
+    if not source.store.reduced:
+        raise Refused(f"mad = {_short(text)}: this store has volumes without statistics: ignored")
     return MadRange(name, *_floats("mad", rest))
 
 

@@ -30,7 +30,7 @@ Floats = NDArray[np.floating[Any]]
 TOP = 3
 #: Bytes of pictures, maps and a volume's statistics that are kept.
 KEPT_BYTES = 64 * 2**20
-#: Statistics of all samples of more bytes than this lie in an unnamed file instead of memory.
+#: Bytes of statistics of all samples in memory; those beyond lie in unnamed files.
 MEMORY_BYTES = 512 * 2**20
 
 
@@ -123,7 +123,9 @@ class Statistics:
 
     def _load(self, condition: int, progress: Callable[[int, int], None]) -> Scores:
         n, total = len(self.samples), sum(self.channels.values())
-        mad, member = _room((n, total), np.float32), _room((n, total), np.bool_)
+        in_memory = sum(scores.mad.nbytes + scores.member.nbytes for scores in self._scores.values())
+        room = MEMORY_BYTES - in_memory
+        mad, member = _room((n, total), np.float32, room), _room((n, total), np.bool_, room)
         applicable = xr.DataArray(self.applicable[:, [0, condition]], dims=("sample", "condition"))
         for i, layer in enumerate(self.store.layout.layers):
             small = self.store.layout.statistic(layer, "mad")
@@ -176,9 +178,9 @@ class Statistics:
         return found
 
 
-def _room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array in memory, or in an unnamed file if it is large."""
-    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= MEMORY_BYTES:
+def _room(shape: tuple[int, ...], dtype: Any, most: int) -> NDArray[Any]:
+    """An array in memory, or in an unnamed file if it has more than ``most`` bytes."""
+    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= most:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, dtype, "w+", shape=shape)

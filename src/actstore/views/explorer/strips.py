@@ -142,5 +142,7 @@ def ticks(names: Sequence[str], room: int = 34) -> dict[int, str]:
     start = re.sub(r"\d+$", "", first[:alike])
     short = [name[len(start) :] or name for name in names]
     short = [name if len(name) <= 10 else name[:9] + "…" for name in short]
+    # Between two dollars Bokeh would set a formula.
+    short = [name.replace("$$", "$\u200b$") for name in short]
     step = -(-sum(len(name) + 1 for name in short) // room) or 1
     return {i: name for i, name in enumerate(short) if i % step == 0}

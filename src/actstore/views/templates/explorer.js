@@ -81,11 +81,15 @@
     const first = model("address");
     if (!first || !window.Bokeh.documents[0].is_idle) { setTimeout(started, 30); return; }
     window.actstoreShown(first.value);
+    const lost = (is) => { document.getElementById("lost").hidden = !is; };
+    window.Bokeh.documents[0].on_event("connection_lost", () => lost(true));
+    window.Bokeh.documents[0].on_event("client_reconnected", () => lost(false));
   };
 
   document.addEventListener("DOMContentLoaded", () => {
     started();
     document.getElementById("copy").addEventListener("click", (event) => copied(event.currentTarget));
+    document.querySelector("#lost button").addEventListener("click", () => location.reload());
     document.getElementById("theme").addEventListener("click", (event) => {
       const there = new URL(location.href);
       there.searchParams.set("theme", event.currentTarget.dataset.other);
