@@ -53,7 +53,7 @@ class Sidebar:
         self.channel = pn.widgets.IntInput(label="Channel", start=0, end=0, **wide)
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
         self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
-        self.colour = pn.widgets.Select(options=COLOURS, sizing_mode="stretch_width", margin=0)
+        self.colour = pn.widgets.Select(options=COLOURS, **wide | {"margin": 0})
         for widget, name in (
             (self.patient, "patient"),
             (self.frame, "frame"),
