@@ -19,7 +19,7 @@ demo: environment
 
 # In two processes, a module to one of them.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Every fault as often as docs/reliability.md says.
 test-faults: environment

@@ -20,6 +20,13 @@ PATIENTS = 5
 #: A browser of the system, for where `playwright install chromium` brought none.
 CHROMIUM = os.environ.get("ACTSTORE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
+#: Modules that take a minute or more: begun first, so that at the end no process waits for the other's.
+LONG = ("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_report_browser", "test_interrupt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 class WriteSpec(Protocol):
     """Writes ``spec.toml`` into a folder. ``data__patients=[…]`` sets ``data.patients``; ``None`` takes a key out."""
