@@ -21,6 +21,7 @@ from actstore.views.explorer import cohort_figures as figures
 from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.cohort import Cohort
 from actstore.views.explorer.look import DARK, LIGHT, Look
+from actstore.views.explorer.parts import Work
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, read
 
@@ -52,9 +53,7 @@ class Session:
         self.subset = self.source.subset(self.state)
         self.part.update()
 
-    def soon(
-        self, work: Callable[..., Any], done: Callable[[Any], None], what: str, failed: Callable[[str], None]
-    ) -> None:
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
         self.works.append((work, done, what, failed))
 
     def work(self) -> None:

@@ -28,6 +28,7 @@ from actstore.views.explorer.channel import READING, ChannelCard
 from actstore.views.explorer.doses import sweep_of
 from actstore.views.explorer.look import LIGHT, LOOKS, Look
 from actstore.views.explorer.mosaic import Mosaic, Tile
+from actstore.views.explorer.parts import Work
 from actstore.views.explorer.provenance import Provenance
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
@@ -55,9 +56,7 @@ class FakeSession:
     def go(self, **changes: Any) -> None:
         self.gone.append(changes)
 
-    def soon(
-        self, work: Callable[..., Any], done: Callable[[Any], None], what: str, failed: Callable[[str], None]
-    ) -> None:
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
         self.waiting.append(lambda: done(work(lambda done, all: None)))
 
     def finish(self) -> None:
@@ -664,7 +663,7 @@ def test_downloads_of_volumes_show_the_plane(volumes: Source, scale: Any, monkey
     state = FakeSession(volumes, layer=list(volumes.channels)[1], slice=3, scale=scale, truth=scale == "own").state
     asked = views_asked(monkeypatch)
     assert downloads.png(volumes, state).startswith(b"\x89PNG")
-    shown = {"z": 3, "truth": state.truth, "prediction": True, "crop": False}
+    shown = {"z": 3, "truth": state.truth, "prediction": True, "crop": False, "scale": scale}
     assert asked == [shown, {"z": 3, "outline": state.truth, "scale": scale}]
     found = run(downloads.code(volumes, state))
     assert (found["z"], found["sample"], len(found["view"])) == (3, volumes.sample(state), 6)

@@ -407,6 +407,7 @@ def test_conditions_are_shown_by_transform_and_class(store: Store) -> None:
         (lambda s: views.inputs(s, ("patient001", 1, 99)), "no patient patient001, frame 1, slice 99: there are 0, 1"),
         (lambda s: views.inputs(s, z=2), "z = 2: the inputs are slices, not volumes; leave it out"),
         (lambda s: views.activation(s, "L02", 0, scale="log"), "scale = 'log': choose shared or own"),
+        (lambda s: views.inputs(s, scale="log"), "scale = 'log': choose shared or own"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(store: Store, draw: Callable[[Store], Any], text: str) -> None:

@@ -41,6 +41,7 @@ def inputs(
     truth: bool = True,
     prediction: bool = True,
     crop: bool = True,
+    scale: Literal["shared", "own"] = "shared",
     size: int = 278,
 ) -> hv.Layout:
     """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
@@ -60,6 +61,8 @@ def inputs(
         draw outlines of these.
     crop
         cut to what is segmented; False: the whole input, as :func:`activation` shows it.
+    scale
+        "shared": original and perturbed on one scale; "own": each from its least to its largest value.
     size
         pixels a side.
 
@@ -77,7 +80,7 @@ def inputs(
     within = frame_of(rows, columns)
     drawn = [("original", original, predicted[:1]), (str(store.conditions.index[c]), perturbed, predicted[1:])]
     drawn.append((CHANGE, perturbed - original, ()))
-    scales = of_inputs([image for _, image, _ in drawn], "shared")
+    scales = of_inputs([image for _, image, _ in drawn], scale)
     panels = [
         panel(
             [
@@ -202,8 +205,6 @@ def activation(
     KeyError, IndexError
         if there is no such layer or channel.
     """
-    if scale not in ("shared", "own"):
-        raise StoreError(f"scale = {scale!r}: choose shared or own")
     s, c = chosen(store, sample, condition)
     maps = [store.map(layer, s, i, channel).astype(np.float32) for i in (0, c)]
     label = store.picture("label", s)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.errors import StoreError
 from actstore.views.theme import DIVERGING, GREY, SEQUENTIAL
 
 #: Whether the pictures of one row are coloured alike, or each by its own values.
@@ -21,6 +22,7 @@ def of_inputs(values: Sequence[NDArray[Any]], scale: Scale) -> list[tuple[str, L
     The first two in grey, on one scale or each from its least to its largest value; the difference around 0.
     """
     *pair, change = values
+    _check(scale)
     alike = [extremes(np.stack(pair))] * 2 if scale == "shared" else [extremes(image) for image in pair]
     return [*((GREY, limits) for limits in alike), (DIVERGING, around_zero(change))]
 
@@ -30,10 +32,16 @@ def of_maps(values: Sequence[NDArray[Any]], scale: Scale) -> list[tuple[str, Lim
 
     All on one scale around 0; or the first two each from its least to its largest value.
     """
+    _check(scale)
     if scale == "shared":
         return [(DIVERGING, around_zero(np.stack(values)))] * 3
     *pair, change = values
     return [*((SEQUENTIAL, extremes(image)) for image in pair), (DIVERGING, around_zero(change))]
+
+
+def _check(scale: str) -> None:
+    if scale not in get_args(Scale):
+        raise StoreError(f"scale = {scale!r}: choose shared or own")
 
 
 def ink(cmap: str) -> str:

@@ -14,15 +14,14 @@ from actstore.errors import StoreError
 from actstore.views.explorer import mosaic
 from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, sweep_of
 from actstore.views.explorer.mosaic import Maps, Mosaic, Tile
-from actstore.views.explorer.parts import Session, html, style
+from actstore.views.explorer.parts import Session, Work, html, style
 from actstore.views.explorer.plots import Plot
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.statistics import TOP, Floats
+from actstore.views.explorer.statistics import TOP, Floats, Progress
 from actstore.views.explorer.strips import StripPlot, Strips
 from actstore.views.theme import class_colours
 
 READING = "reading statistics …"
-Progress = Callable[[int, int], None]
 _FACTS = """
 span { display: inline-block; margin: 0 1.6em 4px 0; overflow-wrap: anywhere; color: var(--soft); }
 b { color: var(--ink); font-weight: 600; }
@@ -107,7 +106,7 @@ class ChannelCard:
     def _soon(
         self,
         key: Hashable,
-        work: Callable[[Progress], Any],
+        work: Work,
         what: str,
         plot: Plot,
         keep: Callable[[Any], object] = lambda found: None,

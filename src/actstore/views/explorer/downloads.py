@@ -51,7 +51,7 @@ def png(source: Source, state: State) -> bytes:
 def _drawn(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of :func:`actstore.views.inputs` and of :func:`actstore.views.activation` that draw as the page does."""
     return (
-        {"truth": state.truth, "prediction": state.prediction, "crop": False},
+        {"truth": state.truth, "prediction": state.prediction, "crop": False, "scale": state.scale},
         {"scale": state.scale, "outline": state.truth},
     )
 

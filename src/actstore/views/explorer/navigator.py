@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from actstore.views.explorer.live import BLANK, Live, on_tap
 from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Bools, Floats
+from actstore.views.explorer.statistics import Bools, Floats, Progress
 from actstore.views.theme import SEQUENTIAL
 
 #: What the map is coloured by, in words.
@@ -65,7 +64,7 @@ def missing(source: Source, state: State) -> list[int | None]:
     return [c for c in wanted if not source.loaded(c)]
 
 
-def load(source: Source, needed: list[int | None], progress: Callable[[int, int], None]) -> None:
+def load(source: Source, needed: list[int | None], progress: Progress) -> None:
     """Read what :func:`missing` found; ``progress`` is told layers done and all of them."""
     for i, c in enumerate(needed):
         if c is None:
@@ -74,7 +73,7 @@ def load(source: Source, needed: list[int | None], progress: Callable[[int, int]
             source.scores(c, _share(progress, i, len(needed)))
 
 
-def _share(progress: Callable[[int, int], None], part: int, parts: int) -> Callable[[int, int], None]:
+def _share(progress: Progress, part: int, parts: int) -> Progress:
     return lambda done, all_: progress(part * all_ + done, parts * all_)
 
 

@@ -12,7 +12,10 @@ import panel as pn
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Bools
+from actstore.views.explorer.statistics import Bools, Progress
+
+#: What takes long: it is given a function to tell how far it is.
+Work = Callable[[Progress], Any]
 
 
 class Session(Protocol):
@@ -32,17 +35,10 @@ class Session(Protocol):
     def go(self, **changes: Any) -> None:
         """Show something else: fields of :class:`State`, or ``sample``, the number of one."""
 
-    def soon(
-        self,
-        work: Callable[[Callable[[int, int], None]], Any],
-        done: Callable[[Any], None],
-        what: str,
-        failed: Callable[[str], None],
-    ) -> None:
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
         """Do long ``work`` beside the page, which shows its progress as ``what``, then call ``done`` with its result.
 
-        ``work`` is called with a function to tell how much of how much is done. An error of either is shown on the
-        page, and ``failed`` is called with it.
+        An error of either is shown on the page, and ``failed`` is called with it.
         """
 
 

@@ -74,9 +74,10 @@ class Row:
             picture.put_lines(1, solid)
             picture.put_lines(2, dashed)
 
-    def clear(self) -> None:
-        """Nothing to draw."""
+    def refuse(self, titles: Sequence[str], why: str) -> None:
+        """Draw nothing, and say why."""
         self.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
+        self.told(titles, why)
 
     def told(self, titles: Sequence[str], message: str = "") -> None:
         """Write the heads: a title and a colour scale each, and a message on what cannot be shown."""
@@ -106,8 +107,7 @@ class Inputs:
         try:
             self._show(sample, c, applies)
         except ActstoreError as error:
-            self.row.clear()
-            self.row.told(titles, str(error))
+            self.row.refuse(titles, str(error))
             return
         message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
         self.row.told(titles, message)
@@ -169,8 +169,7 @@ class Activations:
             if target and state.truth:
                 cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
         except ActstoreError as error:
-            row.clear()
-            row.told((title, state.condition, CHANGE), str(error))
+            row.refuse((title, state.condition, CHANGE), str(error))
             return
         original, perturbed = (values.astype(np.float32) for values in maps)
         values = [original, perturbed, perturbed - original]

@@ -23,7 +23,7 @@ from actstore.views.explorer.channel import ChannelCard
 from actstore.views.explorer.cohort import Cohort
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.navigator import Navigator
-from actstore.views.explorer.parts import Part, Session, Tab, html, style
+from actstore.views.explorer.parts import Part, Session, Tab, Work, html, style
 from actstore.views.explorer.pictures import Activations, Inputs
 from actstore.views.explorer.provenance import Provenance
 from actstore.views.explorer.sidebar import Sidebar
@@ -230,13 +230,7 @@ class Page:
         self._serial += 1
         self.address.value = f"{self._serial} {how} {self._state.query()}"
 
-    def soon(
-        self,
-        work: Callable[[Callable[[int, int], None]], Any],
-        done: Callable[[Any], None],
-        what: str,
-        failed: Callable[[str], None],
-    ) -> None:
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
         """Do long ``work`` in a thread of its own, its progress shown as ``what``; then call ``done`` with its result.
 
         Without a document, as in a test, at once.

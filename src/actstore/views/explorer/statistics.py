@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
+#: Told how much of how much is done.
+Progress = Callable[[int, int], None]
 
 #: Channels of a layer that count as top.
 TOP = 3
@@ -105,7 +107,7 @@ class Statistics:
         """Whether :meth:`scores` comes back at once."""
         return condition in self._scores
 
-    def scores(self, condition: int, progress: Callable[[int, int], None] = lambda done, all: None) -> Scores:
+    def scores(self, condition: int, progress: Progress = lambda done, all: None) -> Scores:
         """Statistics of one perturbation over all samples, read once; may be called from a thread of its own.
 
         Parameters
@@ -121,7 +123,7 @@ class Statistics:
                     self._scores[condition] = self._load(condition, progress)
         return self._scores[condition]
 
-    def _load(self, condition: int, progress: Callable[[int, int], None]) -> Scores:
+    def _load(self, condition: int, progress: Progress) -> Scores:
         n, total = len(self.samples), sum(self.channels.values())
         in_memory = sum(scores.mad.nbytes + scores.member.nbytes for scores in self._scores.values())
         room = MEMORY_BYTES - in_memory
