@@ -140,3 +140,18 @@ class Volumes(nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.up(self.down(self.first(x)))
+
+
+class Wide(nn.Module):
+    """(batch, 1, y, x) to (batch, class, y, x), with layers of 4 and of 512 channels at a sixteenth of the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.few = nn.Sequential(nn.Conv2d(1, 4, 16, stride=16), nn.InstanceNorm2d(4))
+            self.many = nn.Sequential(nn.Conv2d(4, 512, 1), nn.InstanceNorm2d(512))
+            self.up = nn.ConvTranspose2d(512, 4, 16, stride=16)
+
+    def forward(self, x: Any) -> Any:
+        return self.up(self.many(self.few(x)))

@@ -475,6 +475,22 @@ def test_statistics_alone_can_be_explored(tmp_path: Path, write_spec: Any, phant
     assert np.isfinite(np.asarray(page.navigator.live.figure.renderers[0].data_source.data["image"][0])).any()
 
 
+def test_layers_of_4_and_of_512_channels_stand_beside_each_other(tmp_path: Path, write_spec: Any) -> None:
+    from actstore.capture import capture
+    from actstore.spec import load_spec
+
+    spec = write_spec(tmp_path, data__patients=["patient001"], model__factory="networks:Wide")
+    store = Store(capture(load_spec(spec), cluster="inline", device="cpu").store)
+    page = Page(Source(store), LIGHT, "layer=L02&channel=511&tab=channel")
+    assert page.notice.object == ""
+    sample, c = page.source.sample(page.state), page.source.condition(page.state.condition)
+    np.testing.assert_array_equal(shown(page, 0), store.map("L02", sample, 0, 511))
+    grid = page.navigator.live.figure.renderers[0].data_source.data["image"][0]
+    assert np.isfinite(grid).sum(axis=1).tolist() == [4, 512]
+    expected = store.statistics("L02")["mad"].values[sample, c]
+    np.testing.assert_allclose(grid[1], expected, rtol=1e-6)
+
+
 def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: Path) -> None:
     layout = Store(tiny_copy).layout
     (tiny_copy / layout.reduced.chunk_key(0)).unlink()
