@@ -127,7 +127,7 @@ class TestExitStatus:
         def fail(_: object) -> None:
             raise ZeroDivisionError("by\nzero")
 
-        monkeypatch.setattr("actstore.plan.find_volumes", fail)
+        monkeypatch.setattr("actstore.plan.discover", fail)
         line = failed("ZeroDivisionError: by zero", "capture", write_spec(tmp_path), "--cluster", "inline")
         assert line.endswith(" (actstore --debug … shows where)")
 
@@ -139,7 +139,7 @@ class TestExitStatus:
         def stop(_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("actstore.plan.find_volumes", stop)
+        monkeypatch.setattr("actstore.plan.discover", stop)
         result = invoke("capture", write_spec(tmp_path), "--cluster", "inline")
         assert result.exit_code == 1
         assert result.stderr.split("\n", 1)[-1].strip() == "interrupted: run the same command again to continue"

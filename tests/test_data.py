@@ -356,7 +356,8 @@ class TestRefuse:
         mask[2, 2, 2] = np.nan
         self.volume(
             volume_file(tmp_path, mask=mask),
-            r"mask\.nii\.gz: label value 1\.5 \(1 pixels\), 9 \(2 pixels\), nan \(1 pixels\) is none of "
+            r"mask\.nii\.gz: label value 1\.5 \(1 pixel\) is not a whole number: resampled with interpolation, .*; "
+            r"label value nan \(1 pixel\) is no number; correct the mask; label value 9 \(2 pixels\) is none of "
             r"background = 0, RV = 1, MYO = 2, LV = 3; add it to data\.classes",
         )
 
