@@ -213,6 +213,7 @@ class TestNearACDC:
             ("patient001_frame05.nrrd", "only .nii and .nii.gz are read: convert it"),
             ("patient001_frame05.img", "convert it"),
             ("patient001_frame05.hdr.gz", "convert it"),
+            ("patient001_frame05_nii_gz", "make it patient001_frame05.nii.gz"),
             ("patient001_frame05", "make it patient001_frame05.nii.gz"),
         ],
     )

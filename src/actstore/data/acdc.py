@@ -36,7 +36,7 @@ _GAP = r"[\s_.\-()\[\]]*"
 #: Names that a person reads as a frame or its mask: other case, separators, words for the mask, copies by a browser.
 _NEARLY = re.compile(
     rf"(?P<patient>.*?){_GAP}frame{_GAP}(?P<frame>[0-9]{{1,9}}){_GAP}"
-    rf"(?P<mask>gt|seg|segmentation|masks?|labels?|groundtruth|ground{_GAP}truth)?{_GAP}(copy|nii)?{_GAP}[0-9]?{_GAP}",
+    rf"(?P<mask>gt|seg|segmentation|masks?|labels?|groundtruth|ground{_GAP}truth)?{_GAP}(copy|nii)?{_GAP}(gz|[0-9])?{_GAP}",
     re.DOTALL,
 )
 
