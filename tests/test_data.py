@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.data import VolumeFile, VolumeKey, digest_files, find_volumes, read_header, read_volume
+from actstore.data.nifti import LABEL_TOLERANCE, _class_indices
 from actstore.data.nnunet import key_of
 from actstore.errors import DataError
 from actstore.spec import Data
@@ -319,6 +320,49 @@ class TestRead:
         expected = np.array([0, 2, 1, 3], np.uint8)[mask_pixels()]
         np.testing.assert_array_equal(label, expected.transpose(2, 0, 1))
 
+    @pytest.mark.parametrize("step", [3, 7, 10, 85])
+    def test_labels_that_a_slope_moves_off_whole_numbers(self, tmp_path: Path, step: int) -> None:
+        def edit(header: Any) -> None:
+            header["scl_slope"] = 1 / step
+
+        file = volume_file(tmp_path)
+        write(file.label, mask_pixels() * np.uint8(step), edit)
+        nifti: Any = nibabel
+        assert set(nifti.load(file.label).get_fdata().flat) != {0, 1, 2, 3}
+        np.testing.assert_array_equal(read_volume(file, CLASSES).label, mask_pixels().transpose(2, 0, 1))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-0.5, 0.5)), min_size=1, max_size=8), st.booleans())
+    def test_a_label_is_the_whole_number_it_is_within_a_thousandth_of(
+        self, labels: list[tuple[int, float]], double: bool
+    ) -> None:
+        raw = np.array([[[label + off for label, off in labels]]], np.float64 if double else np.float32)
+        distance = np.abs(raw - np.rint(raw)).max()
+        if distance <= LABEL_TOLERANCE:
+            assert _class_indices(raw, CLASSES, Path("mask.nii")).tolist() == np.rint(raw).astype(int).tolist()
+        else:
+            with refused("is not a whole number"):
+                _class_indices(raw, CLASSES, Path("mask.nii"))
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (2.99, r"label value 2\.99 \(1 pixel\) is not a whole number: resampled with interpolation, or prob"),
+            (0.0010001, r"label value 0\.0010001 \(1 pixel\) is not a whole number"),
+            (4.0000001, r"label value 4 \(1 pixel\) is none of background = 0"),
+            (-1.0, r"label value -1 \(1 pixel\) is none of"),
+            (1e30, r"label value 1e\+30 \(1 pixel\) is none of"),
+            (np.inf, r"label value inf \(1 pixel\) is no number; correct the mask"),
+            (np.nan, r"label value nan \(1 pixel\) is no number"),
+        ],
+    )
+    def test_labels_are_shown_with_all_their_digits(self, value: float, words: str) -> None:
+        with refused(words):
+            _class_indices(np.array([[[0.0, 3.0, value]]]), CLASSES, Path("mask.nii"))
+
+    def test_a_negative_zero_is_background(self) -> None:
+        assert _class_indices(np.array([[[-0.0, -1e-9, 3.0]]]), CLASSES, Path("mask.nii")).tolist() == [[[0, 0, 3]]]
+
     def test_a_repaired_header_prints_nothing(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         def edit(header: Any) -> None:
             header["pixdim"][0:2] = 7, -1.5
@@ -356,7 +400,8 @@ class TestRefuse:
         mask[2, 2, 2] = np.nan
         self.volume(
             volume_file(tmp_path, mask=mask),
-            r"mask\.nii\.gz: label value 1\.5 \(1 pixels\), 9 \(2 pixels\), nan \(1 pixels\) is none of "
+            r"mask\.nii\.gz: label value 1\.5 \(1 pixel\) is not a whole number: resampled with interpolation, .*; "
+            r"label value nan \(1 pixel\) is no number; correct the mask; label value 9 \(2 pixels\) is none of "
             r"background = 0, RV = 1, MYO = 2, LV = 3; add it to data\.classes",
         )
 

@@ -243,6 +243,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "grid": [list(offset) for offset in plan.grid],
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
+        "discovery": plan.discovery.as_json(),
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
         "versions": versions(),

@@ -18,7 +18,7 @@ from torch import nn
 
 from actstore.block import Job
 from actstore.cluster import IN_FLIGHT
-from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
+from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.grid import grid_offsets
@@ -74,6 +74,8 @@ class Plan:
     seconds_per_sample: float
     model_bytes: int
     transient_bytes: int
+    #: The volumes, as files, and what lies beside them.
+    discovery: Discovery
     #: Volumes whose header could not be read, with why; their blocks fail by themselves.
     unreadable: tuple[tuple[str, str], ...]
     #: By how many pixels of the input each layer's grid is shifted, along each axis.
@@ -159,7 +161,8 @@ def make_plan(
             f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
             "the same network: give model.weights, or let the factory fix its seed"
         )
-    files = find_volumes(spec.data)
+    discovery = discover(spec.data)
+    files = discovery.volumes
     headers = _headers(files)
     blocks = tuple(
         Block(i, file, header, _samples(spec, header))
@@ -198,6 +201,7 @@ def make_plan(
         seconds_per_sample=_time_sample(model, spec, batch_size, device) if timing else math.nan,
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
+        discovery=discovery,
         unreadable=unreadable,
         grid=tuple(grid_offsets(model, layout.layers, layout.space)),
     )

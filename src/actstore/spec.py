@@ -23,6 +23,7 @@ from pydantic import (
 
 from actstore.cluster.settings import Cluster
 from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.encoding import encoding_of
 from actstore.errors import SpecError
 from actstore.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.problems import problems
@@ -369,12 +370,22 @@ def load_spec(path: str | Path) -> Spec:
     """
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise SpecError(f"{path}: no such spec file; give the path of a TOML run spec") from error
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}; check its permissions and disk") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    encoding = encoding_of(raw)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        raise SpecError(f"{path}: is encoded as {encoding[:6].upper()}, TOML is UTF-8; save it as UTF-8")
+    try:
+        content = tomllib.loads(raw.decode(encoding))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise SpecError(
+            f"{path}: not valid TOML: line {line} holds bytes that are not UTF-8; save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}; correct it there") from error
     return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
 

@@ -120,8 +120,11 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
 
 def show_plan(plan: Plan) -> None:
     layout = plan.layout
+    patients = len({block.file.key.patient for block in plan.blocks})
+    every = plan.discovery.patients if plan.spec.data.patients else None
     lines = {
         "blocks": f"{len(plan.blocks)} volumes, {plan.samples} samples, at most {layout.slots} a block",
+        "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
@@ -131,9 +134,21 @@ def show_plan(plan: Plan) -> None:
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         "fingerprint": plan.fingerprint.run[:16],
     }
-    _show_lines(lines)
+    _show_lines(lines | _beside(plan.discovery.as_json()))
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
+    """What of a data set is not among its volumes: nothing to say where all of it is."""
+    from actstore.data.pairing import listed
+
+    lines = {}
+    for name in ("left out", "lacking"):
+        found = discovery.get(name.replace(" ", "_"), {"count": 0})
+        if found["count"]:
+            lines[name] = f"{found['count']}: {listed(found['first'], found['count'])}"
+    return lines
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
@@ -160,7 +175,7 @@ def show_status(store: Store) -> None:
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
         "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
     }
-    _show_lines(lines)
+    _show_lines(lines | _beside(attributes.get("discovery", {})))
     for name in missing:
         say(f"missing: {name}")
     table = store.layers.reset_index()

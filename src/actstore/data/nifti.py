@@ -31,6 +31,9 @@ _HEADER_BYTES = max(_HEADERS)
 #: Length of the spatial unit in mm, by the lowest three bits of ``xyzt_units``: metre, millimetre, micrometre. The
 #: standard (nifti1.h, NIFTI_UNITS_*) knows no others; files that say nothing mean mm in practice.
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
+#: How far a label may lie from a whole number. A slope and intercept in the header (scl_slope) move it by some 1e-7 of
+#: its value; interpolation by far more.
+LABEL_TOLERANCE = 1e-3
 _RESTORE = "restore the file from its source or leave the patient out of data.patients"
 
 # nibabel prints what it repairs in a header to stderr through a logger of its own: a repaired header is no news here.
@@ -240,17 +243,42 @@ def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
 
 
 def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
-    """Label values (slice, y, x) to class indices, uint8."""
+    """Label values (slice, y, x) to class indices, uint8. Values within `LABEL_TOLERANCE` of a whole number are it."""
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)
-    unexpected = ~np.isin(values, [0, *(value for _, value in ordered)])
-    if unexpected.any():
-        found = [f"{v:g} ({n} pixels)" for v, n in zip(values[unexpected], counts[unexpected], strict=True)]
-        known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
-        raise DataError(
-            f"{shown(path)}: label value {listed(found)} is none of {known}; add it to data.classes or correct the mask"
+    nearest = np.rint(values)
+    with np.errstate(invalid="ignore"):
+        whole = np.abs(values - nearest) <= LABEL_TOLERANCE
+    unexpected = whole & ~np.isin(nearest, [0, *(value for _, value in ordered)])
+    finite = np.isfinite(values)
+    between = finite & ~whole
+    problems = []
+    if between.any():
+        problems.append(
+            f"label value {_counted(values[between], counts[between])} is not a whole number: resampled with "
+            "interpolation, or probabilities? resample the labels with nearest neighbours"
         )
+    if not finite.all():
+        problems.append(f"label value {_counted(values[~finite], counts[~finite])} is no number; correct the mask")
+    if unexpected.any():
+        known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
+        problems.append(
+            f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; "
+            "add it to data.classes or correct the mask"
+        )
+    if problems:
+        raise DataError(f"{shown(path)}: {'; '.join(problems)}")
+    if (values != nearest).any():
+        raw = np.rint(raw)
     indices = np.zeros(raw.shape, np.uint8)
     for index, (_, value) in enumerate(ordered, start=1):
         indices[raw == value] = index
     return indices
+
+
+def _counted(values: NDArray[np.floating], counts: NDArray[np.integer]) -> str:
+    """Values with all their digits, and how many pixels have each."""
+    return listed(
+        f"{str(v).removesuffix('.0')} ({n} {'pixel' if n == 1 else 'pixels'})"
+        for v, n in zip(values, counts, strict=True)
+    )
