@@ -212,3 +212,16 @@ def test_errors_name_the_mend(call: Any, message: str) -> None:
     prediction, label = arrays(np.zeros((4, 2, 5, 5)), np.zeros((4, 5, 5)))
     with pytest.raises(AnalysisError, match=message):
         call(prediction, label)
+
+
+@pytest.mark.parametrize("size", [np.nan, 0.0, -1.0, np.inf])
+def test_an_unknown_voxel_size_takes_distances_from_its_volume_only(size: float) -> None:
+    image = np.zeros((3, 1, 8, 8), np.uint8)
+    image[0, 0, 2:5, 2:5] = image[1, 0, 2:5, 2:5] = 1
+    true = image[:, 0].copy()
+    true[:2, 5, 5] = 1
+    prediction, label = arrays(image, true, spacing_y=("sample", [1.5, size, size]))
+    found = surface_distances(prediction, label, CLASSES)["hd95"][:, 0, 0].values
+    assert found[0] > 0
+    assert np.isnan(found[1])
+    assert found[2] == 0, "both masks are empty: 0 whatever the size"

@@ -293,8 +293,12 @@ class TestRead:
         def edit(header: Any) -> None:
             header["xyzt_units"] = code
 
-        header = read_header(volume_file(tmp_path, edit=edit))
+        file = volume_file(tmp_path, edit=edit)
+        write(file.label, mask_pixels(), edit)
+        header = read_header(file)
         assert header.spacing == pytest.approx((10 * factor, 1.5 * factor, 2.5 * factor))
+        kinds = {0: [], 1: ["implausible"], 2: [], 3: [], 7: ["unit"], 2 + 8: []}
+        assert [caveat.kind for caveat in header.caveats] == kinds[code]
 
     def test_two_axes_are_one_slice(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path, image_pixels((5, 6)), mask_pixels((5, 6)))
@@ -304,7 +308,7 @@ class TestRead:
     def test_nifti2_and_plain(self, tmp_path: Path) -> None:
         nifti: Any = nibabel
         image = tmp_path / "image.nii"
-        image.write_bytes(nifti.Nifti2Image(image_pixels(), np.eye(4), dtype="int16").to_bytes())
+        image.write_bytes(nifti.Nifti2Image(image_pixels(), np.diag([1.5, 2.5, 10, 1]), dtype="int16").to_bytes())
         file = VolumeFile(VolumeKey("p", 0), image, write(tmp_path / "mask.nii", mask_pixels()))
         assert read_header(file).shape == (3, 5, 6)
         np.testing.assert_array_equal(read_volume(file, CLASSES).image, image_pixels().transpose(2, 0, 1))
@@ -384,9 +388,9 @@ class TestRefuse:
 
     def test_shapes_differ(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path, mask=mask_pixels((5, 6, 4)))
-        self.both(file, r"p frame 01: the image is \(3, 5, 6\) and its mask \(4, 5, 6\) \(slice, row, column\)")
+        self.both(file, r"p frame 01: the image is \(3, 5, 6\) and mask\.nii\.gz \(4, 5, 6\) \(slice, row, column\)")
 
-    @pytest.mark.parametrize("shape", [(5,), (5, 6, 3, 2), (5, 6, 3, 1, 2)])
+    @pytest.mark.parametrize("shape", [(5,), (5, 6, 3, 2), (5, 6, 3, 1, 2), (5, 6, 1, 2)])
     def test_other_dimensions(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
         self.both(volume_file(tmp_path, image_pixels(shape)), rf"image\.nii\.gz: {len(shape)}D of shape")
 

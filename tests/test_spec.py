@@ -25,6 +25,7 @@ FULL: dict[str, Any] = {
         "format": "nnunet",
         "root": "data",
         "patients": ["patient001", "patient002"],
+        "geometry": "ignore",
         "preprocess": {"normalize": "zscore-volume", "size": [96, 80]},
         "classes": {"LV": 3, "RV": 1},
         "phantom": {"patients": 2, "seed": 5},

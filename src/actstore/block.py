@@ -193,7 +193,7 @@ class Engine:
 
     def _computed(self, block: Block, fence: Fence) -> BlockReport:
         job, spec = self.job, self.job.spec
-        volume = read_volume(block.file, spec.data.classes)
+        volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)
         if samples != block.samples:
             raise BlockError(

@@ -52,6 +52,8 @@ class Summary:
     seconds: float
     #: Largest resident set of any worker, bytes.
     peak_memory: int
+    #: `Plan.caveats`: what was taken with care in the volumes' headers.
+    caveats: tuple[tuple[str, str], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -120,6 +122,7 @@ def capture(
         bytes=sum(r.bytes for r in reports),
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in reports), default=0),
+        caveats=plan.caveats,
     )
 
 

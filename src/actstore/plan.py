@@ -96,6 +96,18 @@ class Plan:
         )
 
     @property
+    def caveats(self) -> tuple[tuple[str, str], ...]:
+        """What is taken with care in the volumes' headers, once for each kind: which volumes, and the first one's."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for block in self.blocks:
+            for caveat in block.header.caveats if block.header is not None else ():
+                found.setdefault(caveat.kind, []).append((block.name, caveat.text))
+        return tuple(
+            (f"{of_kind[0][0]} and {len(of_kind) - 1} more" if len(of_kind) > 1 else of_kind[0][0], of_kind[0][1])
+            for of_kind in found.values()
+        )
+
+    @property
     def samples(self) -> int:
         return sum(block.samples for block in self.blocks)
 
@@ -163,7 +175,7 @@ def make_plan(
         )
     discovery = discover(spec.data)
     files = discovery.volumes
-    headers = _headers(files)
+    headers = _headers(files, spec)
     blocks = tuple(
         Block(i, file, header, _samples(spec, header))
         for i, (file, (header, _)) in enumerate(zip(files, headers, strict=True))
@@ -313,10 +325,10 @@ def choose_batch_size(device: str, largest_output_bytes: int) -> int:
     return max(1, min(GPU_BATCH_SIZE, int(GPU_SHARE * memory / (LIVE_OUTPUTS * largest_output_bytes))))
 
 
-def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str]]:
+def _headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHeader | None, str]]:
     def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
         try:
-            return read_header(file), ""
+            return read_header(file, geometry=spec.data.geometry, sliced=spec.sliced), ""
         except DataError as error:
             return None, str(error)
 
@@ -327,7 +339,7 @@ def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str
 def _samples(spec: Spec, header: VolumeHeader | None) -> int:
     if header is None:
         return 0
-    return header.shape[0] if len(spec.data.preprocess.size) == 2 else 1
+    return header.shape[0] if spec.sliced else 1
 
 
 def _time_sample(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:

@@ -42,6 +42,7 @@ Normalization = Literal[
     "none",
 ]
 DataFormat = Literal["nnunet", "acdc", "phantom"]
+GeometryCheck = Literal["check", "ignore"]
 
 
 class Preprocess(Table):
@@ -79,6 +80,9 @@ class Data(Table):
     root: LocalPath
     #: Names as in the file names; all where left out.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: "check" refuses a volume whose headers contradict themselves or whose image and mask do not lie on one grid.
+    #: "ignore" takes it, with a note in `plan`: for headers that say nothing, and arrays that are known to match.
+    geometry: GeometryCheck = "check"
     #: What the network sees of a volume.
     preprocess: Preprocess = Preprocess()
     #: Class name to label value. Label 0 is the background.
@@ -292,6 +296,11 @@ class Spec(Table):
         return (BACKGROUND, *sorted(self.data.classes, key=self.data.classes.__getitem__))
 
     @property
+    def sliced(self) -> bool:
+        """Whether the network sees slices, not volumes."""
+        return len(self.data.preprocess.size) == 2
+
+    @property
     def spatial_dims(self) -> tuple[str, ...]:
         """("y", "x") or ("z", "y", "x")."""
         return ("z", "y", "x")[-len(self.data.preprocess.size) :]
@@ -319,7 +328,10 @@ class Spec(Table):
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
         dump = self.model_dump(mode="json")
+        # Only where it is not the default, so that stores that were made before there was a choice can be continued.
+        geometry = {} if self.data.geometry == "check" else {"geometry": self.data.geometry}
         return {
+            **geometry,
             "classes": dump["data"]["classes"],
             "preprocess": dump["data"]["preprocess"],
             "factory": dump["model"]["factory"],

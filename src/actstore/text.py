@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -135,6 +135,7 @@ def show_plan(plan: Plan) -> None:
         "fingerprint": plan.fingerprint.run[:16],
     }
     _show_lines(lines | _beside(plan.discovery.as_json()))
+    _show_caveats(plan.caveats)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
 
@@ -149,6 +150,11 @@ def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
         if found["count"]:
             lines[name] = f"{found['count']}: {listed(found['first'], found['count'])}"
     return lines
+
+
+def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
+    for volumes, what in caveats:
+        errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
@@ -219,6 +225,7 @@ def show_summary(summary: Summary) -> None:
             "store": str(summary.store),
         }
     )
+    _show_caveats(summary.caveats)
     for report in summary.failed:
         tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
         errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)

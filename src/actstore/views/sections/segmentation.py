@@ -176,7 +176,7 @@ def _further(study: Study) -> list[Table]:
         (
             "surface",
             "Distance of predicted from true surfaces in millimetres, original → perturbed (slices where both predict "
-            "the class: an empty prediction has no surface)",
+            f"the class: an empty prediction has no surface{_unmeasured(study)})",
             ("hd95", "assd"),
         ),
     ):
@@ -200,6 +200,21 @@ def _further(study: Study) -> list[Table]:
         if rows:
             found.append(Table(name, caption, pd.DataFrame(rows), table))
     return found
+
+
+def _unmeasured(study: Study) -> str:
+    """Of volumes whose headers state no voxel size, for a caption."""
+    samples = study.store.samples
+    axes = ["spacing_y", "spacing_x", *(["spacing_z"] if study.store.layout.space[2:] else [])]
+    sizes = samples[axes].to_numpy(np.float64)
+    known = (np.isfinite(sizes) & (sizes > 0)).all(axis=1)
+    unknown = samples.loc[~known, ["patient", "frame"]].drop_duplicates()
+    if unknown.empty:
+        return ""
+    first = unknown.iloc[0]
+    return (
+        f"; without {len(unknown)} volumes of unknown voxel size, the first {first['patient']} frame {first['frame']}"
+    )
 
 
 def failures(study: Study) -> Section:
