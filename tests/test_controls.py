@@ -218,7 +218,7 @@ class TestPrepare:
     @pytest.mark.parametrize("size", [[40, 40], [24, 20]], ids=["padded", "cropped"])
     def test_slices(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume, size: list[int]) -> None:
         normalize = {"data__preprocess__normalize": "none", "data__preprocess__size": size}
-        inputs, label, applicable = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
+        inputs, label, applicable, _ = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1)")].tolist() == [False, True, True, True, True, False]
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1, control)")].tolist() == [
             False,
@@ -241,7 +241,7 @@ class TestPrepare:
     def test_a_target_that_is_seen_in_part(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         size = {"data__preprocess__normalize": "none", "data__preprocess__size": [30, 20]}
         shifted = Volume(KEY, volume.image, np.roll(volume.label, -8, axis=2), b"")
-        inputs, label, applicable = prepare(spec_of(write_spec, tmp_path, **size), shifted)
+        inputs, label, applicable, _ = prepare(spec_of(write_spec, tmp_path, **size), shifted)
         assert applicable[1:4, 3].all()
         for s in (1, 3):
             changed, target = inputs[s, 3] != inputs[s, 0], label[s] == 3
@@ -253,13 +253,13 @@ class TestPrepare:
         label[1:4, 12:18, 14:20] = 3
         whole = Volume(KEY, volume.image, label, b"")
         sizes = {"data__preprocess__normalize": "none", "data__preprocess__size": [4, 24, 24]}
-        inputs, seen, applicable = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
+        inputs, seen, applicable, _ = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
         assert applicable.tolist() == [[True, True, False, True, False, True, True]]
         changed, target = inputs[0, 3] != inputs[0, 0], seen[0] == 3
         assert np.array_equal(changed[_box(changed)], target[_box(target)])
         assert not seen[0][changed].any()
         tall = np.where(label == 0, np.uint8(3), label)
-        _, _, applicable = prepare(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b""))
+        applicable = prepare(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b"")).applicable
         assert applicable[0].tolist() == [True, True, False, False, False, True, True], "no place beside the target"
 
     def test_repeats_exactly(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
@@ -393,7 +393,7 @@ class TestStore:
         assert (mad[:, 6].max(axis=-1) > 1e-3).mean() > 0.9, "one at a time; the last of a block was alone already"
         assert (mad[:, 5] == 0).all(axis=-1).mean() > 0.7, "in batches like the original's, but for the last of a block"
 
-    def test_tables_have_a_row_for_every_applicable_condition(self, store: Store) -> None:
+    def test_tables_have_a_row_for_every_applicable_condition_and_ranks_for_what_changed(self, store: Store) -> None:
         number = dict(zip(CONDITIONS, store.applicable.sum("sample").values.tolist(), strict=True))
         classes = len(store.class_names) - 1
         assert build_table(store, "dice")["condition"].value_counts().to_dict() == {
@@ -402,14 +402,21 @@ class TestStore:
         top = build_table(store, "top-channels", top=1)
         channels = build_table(store, "mad")
         wanted = {c: len(store.layers) * n for c, n in number.items() if c != "original"}
-        assert top["condition"].value_counts().to_dict() == wanted
+        changed = dict.fromkeys(wanted, 0)
+        for layer in store.layers.index:
+            moved = (store.statistics(layer)["mad"].values > 0).any(axis=2).sum(axis=0)
+            changed = {c: n + int(moved[CONDITIONS.index(c)]) for c, n in changed.items()}
+        assert {c: changed[c] for c in CONDITIONS[1:5]} == {c: wanted[c] for c in CONDITIONS[1:5]}
+        changed = {c: n for c, n in changed.items() if n}
+        assert top["condition"].value_counts().to_dict() == changed
         assert channels["condition"].astype(str).value_counts().to_dict() == {
             c: n // len(store.layers) * int(store.layers["channels"].sum()) for c, n in wanted.items()
         }
         frequency = build_table(store, "frequency", top=1)
-        assert frequency.groupby("condition")["count"].sum().to_dict() == wanted
+        assert frequency.groupby("condition")["count"].sum().to_dict() == changed
         targets = frequency.groupby("condition")["target"].unique().map(list).to_dict()
-        assert targets == dict(zip(CONDITIONS[1:], [["LV"], ["RV"], ["LV"], ["RV"], [""], [""]], strict=True))
+        of = dict(zip(CONDITIONS[1:], [["LV"], ["RV"], ["LV"], ["RV"], [""], [""]], strict=True))
+        assert targets == {c: of[c] for c in changed}
 
     def test_only_perturbations_have_a_case(self, store: Store) -> None:
         cases = store.cases.values

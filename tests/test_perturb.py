@@ -65,11 +65,12 @@ def test_original_is_a_copy(image: NDArray[np.float32], label: NDArray[np.uint8]
 @pytest.mark.parametrize("volumetric", [False, True])
 @pytest.mark.parametrize("transform", STRENGTHS)
 class TestEveryTransform:
-    def test_identity_changes_nothing(
+    def test_identity_changes_nothing_and_is_refused(
         self, image: NDArray[np.float32], label: NDArray[np.uint8], transform: str, volumetric: bool
     ) -> None:
         c = condition(transform, IDENTITY_STRENGTH[transform])
-        np.testing.assert_array_equal(run(c, image, label, volumetric=volumetric), image)
+        with pytest.raises(SpecError, match=f"of '{transform}' changes nothing: leave it out, the original is"):
+            run(c, image, label, volumetric=volumetric)
         direct = perturb.TRANSFORMS[transform](
             image[0].astype(np.float64),
             label[0] == 3,

@@ -67,6 +67,10 @@ class BlockReport:
     #: (sample, condition) pairs inferred, and model calls made for them.
     inferred: int = 0
     forward_passes: int = 0
+    #: By condition: samples that hold its target or a place for its control, and those of them whose input stayed as
+    #: it was. Empty where nothing was computed.
+    held: tuple[int, ...] = ()
+    unchanged: tuple[int, ...] = ()
     bytes: int = 0
     seconds: float = 0.0
     #: Largest resident set of the process so far, bytes.
@@ -212,6 +216,8 @@ class Engine:
             samples=samples,
             inferred=int(inference.applicable.sum()),
             forward_passes=inference.forward_passes,
+            held=tuple((inference.applicable | inference.unchanged).sum(axis=0).tolist()),
+            unchanged=tuple(inference.unchanged.sum(axis=0).tolist()),
             bytes=size,
         )
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from actstore.cluster.settings import Cluster
-from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition, without_effect
 from actstore.encoding import encoding_of
 from actstore.errors import SpecError
 from actstore.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
@@ -153,12 +153,9 @@ class Perturbation(Table):
 
     @model_validator(mode="after")
     def _changes_something(self) -> Perturbation:
-        identity = IDENTITY_STRENGTH.get(self.transform)
-        if identity in self.strengths:
-            raise ValueError(
-                f"strength {identity:g} of {self.transform!r} changes nothing: leave it out, "
-                "the original is a condition of every run already"
-            )
+        for strength in self.strengths:
+            if why := without_effect(self.transform, strength):
+                raise ValueError(why)
         if self.transform == "fill" and self.source is None:
             raise ValueError("transform 'fill' needs source = \"CLASS\", the class whose mean is written")
         if self.transform != "fill" and self.transform in IDENTITY_STRENGTH and self.source is not None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from actstore.unchanged import nowhere, of_store
 from actstore.units import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -184,6 +185,10 @@ def show_status(store: Store) -> None:
     _show_lines(lines | _beside(attributes.get("discovery", {})))
     for name in missing:
         say(f"missing: {name}")
+    for found in of_store(store):
+        say(f"unchanged: {found}")
+    for name, why in nowhere(store):
+        say(f"nowhere: {name} applies to no sample: {why}")
     table = store.layers.reset_index()
     table["size"] = ["x".join(map(str, size)) for size in table["size"]]
     table["bytes"] = [human_bytes(n) for n in table["bytes"]]
@@ -229,6 +234,14 @@ def show_summary(summary: Summary) -> None:
     for report in summary.failed:
         tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
         errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
+    for found in summary.unchanged:
+        errors.print(f"unchanged: {found}", style="yellow", soft_wrap=True)
+    if summary.unchanged and summary.skipped:
+        blocks = f"{summary.done} block{'s' * (summary.done != 1)}"
+        errors.print(
+            f"unchanged counts the {blocks} of this run: `actstore status {summary.store}` counts all",
+            soft_wrap=True,
+        )
     if summary.left:
         errors.print(f"stopped: {summary.left} blocks are left; the same command continues", soft_wrap=True)
 

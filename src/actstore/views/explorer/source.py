@@ -130,7 +130,7 @@ class Source(Statistics):
         return replace(first, channel=self.strongest(first))
 
     def strongest(self, state: State) -> int:
-        """The channel of the state's layer that changes most in its sample; 0 where that is not known or damaged."""
+        """The channel of the state's layer that changes most in its sample; 0 where none does or that is not known."""
         try:
             mad = self.sample_mad(self.sample(state), self.condition(state.condition))[self.where[state.layer]]
         except ActstoreError:
