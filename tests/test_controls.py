@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import actstore
-from actstore import analysis, commits, metadata, plan
+from actstore import analysis, commits, metadata, placement, plan
 from actstore.analysis.evidence import perturbations
 from actstore.attributes import layout_of
 from actstore.capture import Summary, capture
@@ -31,7 +31,7 @@ from actstore.errors import StoreError
 from actstore.fingerprint import Fingerprint
 from actstore.inference import batches, prepare
 from actstore.perturb import apply
-from actstore.placement import DECIMALS, body_of, control_regions, place
+from actstore.placement import DECIMALS, NUDGE, body_of, control_regions, place
 from actstore.reduce import reduce_store
 from actstore.schema import Layer
 from actstore.spec import Spec, load_spec
@@ -74,7 +74,7 @@ def brute_force(image: NDArray[Any], target: Mask, others: Mask, body: Mask) -> 
         moved = tuple((pixels + shift).T)
         if target[moved].any():
             continue
-        difference = np.round(abs(image[moved].mean() - image[target].mean()) / spread, DECIMALS)
+        difference = np.round(abs(image[moved].mean() - image[target].mean()) / spread + NUDGE, DECIMALS)
         key = (np.count_nonzero(others[moved]), np.count_nonzero(~body[moved]), difference, shift)
         if best is None or key < best[:4]:
             best = (*key, moved)
@@ -170,6 +170,31 @@ class TestPlace:
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             assert np.array_equal(found, expected)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_places_that_are_equal_stay_so_however_sums_are_rounded(
+        self, monkeypatch: pytest.MonkeyPatch, seed: int
+    ) -> None:
+        """One bright pixel in a target of 32: all else differs from it by 1/32, half-way between two of 4 decimals."""
+        rng = np.random.default_rng(seed)
+        summing = placement._summing
+
+        def rounded_otherwise(*arguments: Any) -> Any:
+            total = summing(*arguments)
+
+            def noisy(field: Any) -> Any:
+                sums = total(field)
+                return sums + rng.uniform(-1e-11, 1e-11, sums.shape)
+
+            return noisy
+
+        monkeypatch.setattr(placement, "_summing", rounded_otherwise)
+        image, target = np.zeros((20, 24)), np.zeros((20, 24), bool)
+        target[8:12, 8:16] = True
+        image[9, 9] = 3
+        found = self.place(image=image, target=target)
+        assert found is not None
+        assert corner(found) == (0, 0)
 
     def test_the_size_of_intensities_does_not_matter(self) -> None:
         rng = np.random.default_rng(3)
@@ -279,7 +304,7 @@ def test_a_control_changes_its_region_alone(volume: Volume, transform: str) -> N
     if transform == "fill":
         mean = volume.image[1][volume.label[1] == 2].mean(dtype=np.float64)
         expected = 0.6 * volume.image[1][regions[1]] + 0.4 * mean
-        np.testing.assert_allclose(changed[1][regions[1]], expected)
+        np.testing.assert_allclose(changed[1][regions[1]], expected, rtol=1e-6)
     if transform == "noise":
         perturbed = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY)
         drawn = (changed - volume.image)[1][regions[1]]
@@ -377,8 +402,10 @@ class TestStore:
             assert np.isfinite(noise).all()
             perturbed = found["mad"].isel(condition=[1, 2, 3, 4])
             assert float((perturbed / found["std"]).mean()) > 1e-2
+        # Two classes that are as likely may change places where logits are rounded otherwise.
         prediction = store.prediction.values
-        assert np.array_equal(prediction[:, 5], prediction[:, 0])
+        assert (prediction[:, 5] != prediction[:, 0]).mean() < 1e-4
+        assert (prediction[:, 6] != prediction[:, 0]).mean() < 1e-4
 
     def test_forward_passes(self, store: Store, captured: Summary) -> None:
         applicable, block = store.applicable.values, store.samples["block"].to_numpy()
@@ -391,7 +418,8 @@ class TestStore:
         summary = capture(spec_of(write_spec, tmp_path, **factory), cluster="inline", device="cpu")
         mad = actstore.open(summary.store).statistics("L01")["mad"].values
         assert (mad[:, 6].max(axis=-1) > 1e-3).mean() > 0.9, "one at a time; the last of a block was alone already"
-        assert (mad[:, 5] == 0).all(axis=-1).mean() > 0.7, "in batches like the original's, but for the last of a block"
+        like = (mad[:, 5] < 1e-5).all(axis=-1)
+        assert like.mean() > 0.7, "in batches like the original's, but for the last of a block"
 
     def test_tables_have_a_row_for_every_applicable_condition_and_ranks_for_what_changed(self, store: Store) -> None:
         number = dict(zip(CONDITIONS, store.applicable.sum("sample").values.tolist(), strict=True))
@@ -548,7 +576,7 @@ class TestSchema2:
         (path / before.layout.reduced.chunk_key(1)).unlink()
         (path / before.layout.statistics[0].chunk_key(1)).unlink()
         assert reduce_store(actstore.open(path)) == 1
-        assert np.array_equal(actstore.open(path).statistics("L02")["mad"].values, expected, equal_nan=True)
+        np.testing.assert_allclose(actstore.open(path).statistics("L02")["mad"].values, expected, rtol=1e-12)
         assert verify(path).whole
 
     def test_is_not_continued(self, write_spec: WriteSpec, tmp_path: Path, tiny_copy: Path) -> None:

@@ -206,13 +206,13 @@ def test_statistics_that_are_there_are_not_waited_for_while_others_are_read(stud
 
     def held(done: int, _: int) -> None:
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(180)
 
     with ThreadPoolExecutor(2) as threads:
         reading = threads.submit(source.scores, 2, held)
-        assert begun.wait(60)
+        assert begun.wait(180)
         try:
-            assert threads.submit(source.scores, 1).result(timeout=60) is known
+            assert threads.submit(source.scores, 1).result(timeout=180) is known
         finally:
             go_on.set()
         assert reading.result() is source.scores(2)
@@ -643,10 +643,10 @@ def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[0]
-        with urllib.request.urlopen(url, timeout=60) as page:
+        with urllib.request.urlopen(url, timeout=180) as page:
             text = page.read().decode()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert "<title>tiny.zarr · actstore</title>" in text
     assert process.returncode == 0
     assert errors == ""
