@@ -32,9 +32,6 @@ FOREIGN_BEGIN = ("AWS_", "DASK_", "BOKEH_", "PANEL_")
 for _name in list(os.environ):
     if _name.upper() in FOREIGN or _name.startswith(FOREIGN_BEGIN):
         del os.environ[_name]
-# Bits are compared between captures, some of which choose their device: on a GPU they would be others.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
 # The same examples at every run, however slow or busy the machine is: `--hypothesis-profile=search` looks for others.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
@@ -42,6 +39,12 @@ settings.load_profile("steady")
 
 #: Modules that take a minute or more: begun first, so that at the end no process waits for the other's.
 LONG = ("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_report_browser", "test_interrupt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Bits are compared between captures, some of which choose their device: on a GPU they would be others.
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
