@@ -67,7 +67,7 @@ def load_code(folder: Path, names: Iterable[str], arguments: Mapping[str, Any]) 
     code = _planned.code if _planned is not None and (_planned.key, _planned.files) == (key, files) else None
     if code is None or any(_is_stale(folder, modules, name, digest) for name, digest in code.items()):
         _planned = None
-        _import_anew(folder)
+        _import_anew(folder, found.values())
         _planned = _Planned(key, files)
 
 
@@ -133,7 +133,7 @@ def require_code(folder: Path, code: Mapping[str, str]) -> None:
     """
     add_folder(folder)
     modules = Modules()
-    stale = False
+    stale: list[Found] = []
     for name, planned in code.items():
         if loaded_digest(name) == planned:
             continue
@@ -150,9 +150,9 @@ def require_code(folder: Path, code: Mapping[str, str]) -> None:
             if not _is_reloadable(folder, module):
                 _refuse_changed(module, digest)
             else:
-                stale = True
+                stale.append(module)
     if stale:
-        _import_anew(folder)
+        _import_anew(folder, stale)
 
 
 def _is_another(file: str, digest: str, planned: str) -> str:
@@ -218,8 +218,10 @@ def _is_compiled(file: Path | None) -> bool:
     return file is not None and file.name.endswith(tuple(EXTENSION_SUFFIXES))
 
 
-def _import_anew(folder: Path) -> None:
-    """Forget the modules beside the spec, so that their next import runs the files as they are.
+def _import_anew(folder: Path, modules: Iterable[Found]) -> None:
+    """Forget what this process has of ``modules`` that lie beside the spec, and all else from there.
+
+    Their next import runs the files as they are.
 
     Raises
     ------
@@ -235,7 +237,9 @@ def _import_anew(folder: Path) -> None:
                     f"{file} changed since this process imported it, and {compiled[0]} may use it, which a process "
                     "loads once: restart the kernel, or the worker"
                 )
-    forget({name: file for name, file in there.items() if not _is_compiled(file)})
+    forget({name for name, file in there.items() if not _is_compiled(file)})
+    # Of the same name, from a folder that is no longer on the path.
+    forget({module.name for module in modules if _is_reloadable(folder, module)})
 
 
 @cache

@@ -13,8 +13,8 @@ from actstore import loading
 from actstore.errors import ActstoreError, SpecError, one_line
 from actstore.loading import entry_of, guard, install_finder, loaded_digest, vars_of
 
-#: The spec's folder that this module put on ``sys.path``.
-_added: list[Path] = []
+#: Whether this module put the spec's folder on ``sys.path``.
+_added = False
 _importing: ContextVar[bool] = ContextVar("importing", default=False)
 
 
@@ -23,18 +23,20 @@ def add_folder(folder: Path) -> None:
 
     One spec's folder is there at a time: modules beside another spec are forgotten, for they may have the same names.
     """
+    global _added
     folder = folder.resolve()
     install_finder()
-    for other in [path for path in _added if path != folder]:
-        _added.remove(other)
-        if str(other) in sys.path:
+    other = loading.beside
+    if other is not None and other != folder:
+        if _added and str(other) in sys.path:
             sys.path.remove(str(other))
+        _added = False
         forget(loaded_beside(other))
     loading.beside = folder
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         importlib.invalidate_caches()
-        _added.append(folder)
+        _added = True
 
 
 def resolve_callable(name: str, what: str) -> Callable[..., Any]:
