@@ -26,6 +26,7 @@ from actstore.imports import add_folder, resolve_callable
 from actstore.plan import Plan, make_plan
 from actstore.spec import load_spec
 from conftest import WriteSpec
+from processes import loopback
 
 TRANSFORM = """
 from {helper} import factor
@@ -263,7 +264,18 @@ class TestWorkers:
         assert run_block(other, todo[0]).failed
 
 
-def test_a_second_capture_in_one_process_runs_the_edited_helper(write_spec: WriteSpec, tmp_path: Path) -> None:
+@pytest.fixture(params=["inline", "long-lived worker"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "inline":
+        yield "inline"
+        return
+    with loopback(tmp_path / "dask", workers=1) as dask:
+        yield dask.address
+
+
+def test_a_second_capture_in_one_process_runs_the_edited_helper(
+    write_spec: WriteSpec, tmp_path: Path, cluster: str
+) -> None:
     (tmp_path / "mine.py").write_text(TRANSFORM.format(helper="helper"))
     (tmp_path / "networks_here.py").write_text(
         "import torch\nfrom networks import TinyUNet\ndef network():\n    torch.manual_seed(1)\n    return TinyUNet()\n"
@@ -283,7 +295,7 @@ def test_a_second_capture_in_one_process_runs_the_edited_helper(write_spec: Writ
             ],
         )
         store = tmp_path / f"{name}.zarr"
-        assert capture(load_spec(spec), store=store, cluster="inline", device="cpu").complete
+        assert capture(load_spec(spec), store=store, cluster=cluster, device="cpu").complete
         opened = actstore.open(store)
         mad = opened.statistics("L01")["mad"].values
         assert np.nanmax(mad) > 0
@@ -294,7 +306,7 @@ def test_a_second_capture_in_one_process_runs_the_edited_helper(write_spec: Writ
     assert {key for key in found["a"] if found["a"][key] != found["b"][key]} == {"helper"}
     helper.write_text("factor = 0.3\n")
     with pytest.raises(StoreError, match=r"b\.zarr belongs to another run: another spec \(code\.helper: "):
-        capture(load_spec(spec), store=store, cluster="inline", device="cpu")
+        capture(load_spec(spec), store=store, cluster=cluster, device="cpu")
 
 
 NAMES = ("a", "b", "c", "d", "e")
