@@ -6,7 +6,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from actstore import commits
+from actstore.code import known_code, require_code
 from actstore.data import Volume, read_volume
 from actstore.errors import BlockError, ModelError, one_line
 from actstore.fence import Fence, Superseded
@@ -52,6 +53,8 @@ class Job:
     #: Threads that checksum and write.
     writers: int
     device: str
+    #: Digest of each module that the run imports and that is not installed, by name.
+    code: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ class Engine:
     def __init__(self, job: Job, stream: Stream | None = None) -> None:
         self.job = job
         self.device = torch.device(job.device)
-        self.model = build_model(job.spec)
+        require_code(job.spec.folder, job.code)
+        with known_code(job.spec.folder, job.code):
+            self.model = build_model(job.spec)
         found = weights_digest(self.model)
         if found != job.fingerprint.weights:
             raise ModelError(
@@ -191,7 +196,8 @@ class Engine:
         fence = Fence(job.store, job.layout, block.index, job.fingerprint.token)
         try:
             fence.check()
-            return self._computed(block, fence)
+            with known_code(job.spec.folder, job.code):
+                return self._computed(block, fence)
         except Superseded:
             return BlockReport(block.index, block.name)
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from actstore import commits, unchanged
 from actstore.attributes import read_attributes
 from actstore.block import BlockReport, closing_engine, run_block
-from actstore.cluster import LostWorker, connect
+from actstore.cluster import LostWorker, connect, refuse_in_worker
 from actstore.data import digest_files
-from actstore.errors import DataError, StoreError
+from actstore.errors import DataError, SpecError, StoreError
 from actstore.fingerprint import differences
+from actstore.imports import is_importing
 from actstore.interrupt import stoppable
 from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
@@ -98,6 +99,7 @@ def capture(
     """
     start = time.perf_counter()
     spec = spec.with_cluster(cluster)
+    _refuse_nested(spec)
     plan = make_plan(spec, store=store, workers=workers, device=device, timing=False)
     with plan.store.creating():
         plan = ensure_store(plan)
@@ -128,6 +130,16 @@ def capture(
         caveats=plan.caveats,
         unchanged=unchanged.of_reports(spec.conditions, [r for r in reports if not r.failed]),
     )
+
+
+def _refuse_nested(spec: Spec) -> None:
+    """Refuse a script that captures whenever it is imported: by a worker, or for code that the spec names."""
+    if is_importing():
+        raise SpecError(
+            f"{spec.model.factory!r} or a transform lies in a module that starts a capture when it is imported: put "
+            'that behind `if __name__ == "__main__":`'
+        )
+    refuse_in_worker(spec.cluster.kind)
 
 
 def _computed(plan: Plan, todo: Sequence[Block], lock: Lock, stopping: Callable[[], None]) -> Generator[BlockReport]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actstore.errors import ModelError, one_line
+from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.imports import add_folder, resolve_callable
 from actstore.spec import Spec
 
@@ -44,6 +44,8 @@ def build_model(spec: Spec) -> nn.Module:
     factory = resolve_callable(spec.model.factory, "model.factory")
     try:
         model = factory(**spec.model.arguments)
+    except ActstoreError:
+        raise
     except Exception as error:
         raise ModelError(
             f"model.factory {spec.model.factory!r} failed with {one_line(error)}; "

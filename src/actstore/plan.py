@@ -18,11 +18,11 @@ from torch import nn
 
 from actstore.block import Job
 from actstore.cluster import IN_FLIGHT
+from actstore.code import code_digests, load_code
 from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.grid import grid_offsets
-from actstore.imports import add_folder, code_digests
 from actstore.models import build_model, weights_digest
 from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
@@ -93,6 +93,7 @@ class Plan:
             self.threads,
             self.writers,
             self.device,
+            self.identity["code"],
         )
 
     @property
@@ -158,7 +159,7 @@ def make_plan(
     DataError, ModelError, SpecError
         if data, network or a perturbation cannot be used.
     """
-    add_folder(spec.folder)
+    load_code(spec.folder, [spec.model.factory, *(p.transform for p in spec.perturb)], spec.model.arguments)
     for condition in spec.conditions:
         check(condition)
     device = choose_device(device)
@@ -194,8 +195,7 @@ def make_plan(
         dtype=spec.store.dtype,
         layers=keep(found.layers, spec.store.keep, model),
     )
-    names = [spec.model.factory, *(p.transform for p in spec.perturb)]
-    identity = {**spec.identity(), "code": code_digests(names)}
+    identity = {**spec.identity(), "code": code_digests()}
     batch_size = spec.run.batch_size or choose_batch_size(device, found.largest_output_bytes)
     return Plan(
         spec=spec,
