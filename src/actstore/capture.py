@@ -230,7 +230,7 @@ def remaining(plan: Plan) -> list[Block]:
 
 
 def attributes(plan: Plan) -> dict[str, object]:
-    """The store's root attributes: schema, spec, fingerprint, layers and their grids, classes, versions."""
+    """The store's root attributes: schema, spec, fingerprint, layers, their grids, classes, repeatability, versions."""
     from actstore.provenance import versions
 
     return {
@@ -245,6 +245,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "blocks": [block.name for block in plan.blocks],
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
+        "repeatable": plan.repeatable.as_json(),
         "versions": versions(),
     }
 

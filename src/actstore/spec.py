@@ -109,6 +109,9 @@ class Model(Table):
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: A network that gives one input other numbers again, or in a batch with others: "refuse", or "allow" and say so in
+    #: the store.
+    unrepeatable: Literal["refuse", "allow"] = "refuse"
 
     @field_validator("factory")
     @classmethod
@@ -318,7 +321,10 @@ class Spec(Table):
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
         dump = self.model_dump(mode="json")
+        # Where it is the default it is left out: stores from before it was there are the same runs.
+        unusual = {"unrepeatable": "allow"} if self.model.unrepeatable == "allow" else {}
         return {
+            **unusual,
             "classes": dump["data"]["classes"],
             "preprocess": dump["data"]["preprocess"],
             "factory": dump["model"]["factory"],
