@@ -114,11 +114,11 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
     A compiled network has the hooks that it was compiled with; a distributed one waits for other processes.
     """
-    from torch._dynamo import OptimizedModule
 
     def inner(module: nn.Module) -> nn.Module:
-        while isinstance(module, OptimizedModule | DistributedDataParallel):
-            module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+        # A compiled module by its only child: importing its class takes a second.
+        while "_orig_mod" in module._modules or isinstance(module, DistributedDataParallel):
+            module = module.get_submodule("_orig_mod" if "_orig_mod" in module._modules else "module")
         return module
 
     model = inner(model)

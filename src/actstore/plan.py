@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import nn
 
-from actstore.block import Job
+from actstore.block import Job, torch_threads
 from actstore.cluster import IN_FLIGHT
 from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
@@ -162,7 +162,9 @@ def make_plan(
             f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
             "the same network: give model.weights, or let the factory fix its seed"
         )
-    repeatable = check_repeatable(spec, seen)
+    # With a worker's threads: several would wait for each other more than they compute, where workers run already.
+    with torch_threads(threads):
+        repeatable = check_repeatable(spec, seen)
     files = find_volumes(spec.data)
     headers = _headers(files)
     blocks = tuple(

@@ -29,7 +29,7 @@ ROUNDING = 1e-4
 COMPARED = 2**20
 #: Passes over one input alone, the first one aside, by the dims of its space. A random part that shows in one pass of
 #: many is found by the generators that it draws from; a pass over a volume may take many seconds.
-AGAIN = {2: 3, 3: 1}
+AGAIN = {2: 2, 3: 1}
 
 #: (module path, call, position of the tensor in its output), as the layer table has it; the network's own path is "".
 Key = tuple[str, int, str]

@@ -119,7 +119,7 @@ def _shared(own: Mapping[str, Any]) -> dict[str, list[str]]:
 def _kind(value: Any) -> tuple[int, ...] | str:
     """Shape of a dense tensor, or what else an entry is."""
     if not isinstance(value, Tensor):
-        return f"no tensor ({type(value).__name__})"
+        return "no tensor"
     if value.is_quantized:
         return f"quantised {tuple(value.shape)}"
     return tuple(value.shape)
