@@ -117,9 +117,10 @@ def network(name: str) -> nn.Module:
 def save_weights(name: str, path: Path) -> Path:
     torch.manual_seed(20)
     state = network(name).state_dict()
-    # Normalisations that start as the identity would not tell one channel from another.
-    shaken = {key: v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v.clone() for key, v in state.items()}
-    save_file(shaken, path)
+    # Normalisations that start as the identity would not tell one channel from another. Tensors that a network has
+    # under two names change once.
+    once = {v.data_ptr(): v + 0.1 * torch.rand_like(v) for v in state.values() if v.is_floating_point()}
+    save_file({key: once.get(v.data_ptr(), v).clone() for key, v in state.items()}, path)
     return path
 
 

@@ -35,6 +35,7 @@ FULL: dict[str, Any] = {
         "arguments": {"seed": 3, "width": 2},
         "weights": "w.pt",
         "layers": ["*.adn.N", "type:InstanceNorm2d"],
+        "unrepeatable": "allow",
     },
     "perturb": [
         {"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5]},

@@ -249,7 +249,7 @@ def remaining(plan: Plan) -> list[Block]:
 
 
 def attributes(plan: Plan) -> dict[str, object]:
-    """The store's root attributes: schema, spec, fingerprint, layers and their grids, classes, versions."""
+    """The store's root attributes: schema, spec, fingerprint, layers, classes, what was found in data and network."""
     from actstore.provenance import versions
 
     return {
@@ -263,8 +263,10 @@ def attributes(plan: Plan) -> dict[str, object]:
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
         "discovery": plan.discovery.as_json(),
+        "caveats": [list(caveat) for caveat in plan.caveats],
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
+        "repeatable": plan.repeatable.as_json(),
         "versions": versions(),
     }
 

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,16 +16,17 @@ import psutil
 import torch
 from torch import nn
 
-from actstore.block import Job
+from actstore.block import Job, torch_threads
 from actstore.cluster import IN_FLIGHT
 from actstore.code import code_digests, load_code
 from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.grid import grid_offsets
-from actstore.models import build_model, weights_digest
+from actstore.models import build_model, foreign_dtypes, model_bytes, weights_checksums, weights_digest
 from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
+from actstore.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.ring import SLOTS
 from actstore.schema import Layer, StoreLayout
 from actstore.spec import Spec
@@ -80,6 +81,8 @@ class Plan:
     unreadable: tuple[tuple[str, str], ...]
     #: By how many pixels of the input each layer's grid is shifted, along each axis.
     grid: tuple[tuple[float, ...], ...]
+    #: Whether the network is a function of one input.
+    repeatable: Repeatability
 
     @property
     def job(self) -> Job:
@@ -167,13 +170,16 @@ def make_plan(
         raise PlanError(f"run.precision 'tf32' is of NVIDIA GPUs, the device is {device!r}: use 'float32' or 'bf16'")
     workers = 1 if spec.cluster.kind == "inline" else workers or spec.run.workers or default_workers(device)
     threads = spec.run.threads or threads_of(spec, workers)
-    model, found = inspect_model(spec)
-    weights = weights_digest(model)
+    seen = inspect_model(spec)
+    model, found, weights = seen.model, seen.probe, seen.weights
     if spec.model.weights is None and weights_digest(build_model(spec)) != weights:
         raise ModelError(
             f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
             "the same network: give model.weights, or let the factory fix its seed"
         )
+    # With a worker's threads: several would wait for each other more than they compute, where workers run already.
+    with torch_threads(threads):
+        repeatable = check_repeatable(spec, seen)
     discovery = discover(spec.data)
     files = discovery.volumes
     headers = _headers(files, spec)
@@ -211,11 +217,12 @@ def make_plan(
         batch_size=batch_size,
         ring_samples=ring_samples(layout, device),
         seconds_per_sample=_time_sample(model, spec, batch_size, device) if timing else math.nan,
-        model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
+        model_bytes=model_bytes(model),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
         discovery=discovery,
         unreadable=unreadable,
         grid=tuple(grid_offsets(model, layout.layers, layout.space)),
+        repeatable=repeatable,
     )
 
 
@@ -243,7 +250,18 @@ def ring_samples(layout: StoreLayout, device: str) -> int:
     return max(1, min(layout.slots, size // layout.sample_bytes))
 
 
-def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
+@dataclass(frozen=True)
+class Inspected:
+    """A network, and what its first forward pass shows."""
+
+    model: nn.Module
+    #: `weights_digest` and `weights_checksums` before that pass: it may change them.
+    weights: str
+    checksums: Mapping[str, int]
+    probe: Probe
+
+
+def inspect_model(spec: Spec) -> Inspected:
     """The spec's network and what a forward pass on zeros shows of it.
 
     Raises
@@ -252,15 +270,21 @@ def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
         if the network does not map (batch, 1, \\*size) to (batch, class, \\*size), background first.
     """
     model = build_model(spec)
+    weights, checksums = weights_digest(model), weights_checksums(model)
     size = spec.data.preprocess.size
     try:
         found = probe(model, (1, *size), spec.model.layers)
     except ActstoreError:
         raise
     except Exception as error:
+        others = foreign_dtypes(model)
         raise ModelError(
             f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
-            "correct data.preprocess.size or model.arguments"
+            + (
+                f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
+                if others
+                else "correct data.preprocess.size or model.arguments"
+            )
         ) from error
     expected = (len(spec.class_names), *size)
     if found.output_shape != expected:
@@ -269,7 +293,23 @@ def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
             f"one channel for each of {', '.join(spec.class_names)}, at data.preprocess.size; correct data.classes, "
             "data.preprocess.size or model.arguments"
         )
-    return model, found
+    return Inspected(model, weights, checksums, found)
+
+
+def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
+    """Whether the network is a function of one input, as far as a few passes on the CPU show.
+
+    Raises
+    ------
+    ModelError
+        if it is none, unless ``model.unrepeatable`` allows that; if it does not take batches where the run has them.
+    """
+    inputs = random_inputs(2, spec.data.preprocess.size, spec.data.preprocess.normalize)
+    batched = spec.run.batch_size != 1
+    found = examine(seen.model, seen.probe.layers, inputs, seen.checksums, batched=batched)
+    if spec.model.unrepeatable == "refuse":
+        refuse(found, spec.model.factory)
+    return found
 
 
 def _shape_text(shape: tuple[int, ...] | None) -> str:

@@ -114,6 +114,9 @@ class Model(Table):
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: A network that gives one input other numbers again, or in a batch with others: "refuse", or "allow" and say so in
+    #: the store.
+    unrepeatable: Literal["refuse", "allow"] = "refuse"
 
     @field_validator("factory")
     @classmethod
@@ -325,10 +328,11 @@ class Spec(Table):
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
         dump = self.model_dump(mode="json")
-        # Only where it is not the default, so that stores that were made before there was a choice can be continued.
-        geometry = {} if self.data.geometry == "check" else {"geometry": self.data.geometry}
+        # Only where they are not the default, so that stores that were made before there was a choice can be continued.
+        chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
+        unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
         return {
-            **geometry,
+            **unusual,
             "classes": dump["data"]["classes"],
             "preprocess": dump["data"]["preprocess"],
             "factory": dump["model"]["factory"],

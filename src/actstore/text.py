@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from actstore.attributes import unrepeatable
 from actstore.unchanged import nowhere, of_store
 from actstore.units import human_bytes, human_seconds
 
@@ -133,6 +134,7 @@ def show_plan(plan: Plan) -> None:
         f"{plan.batch_size} inputs a pass, {plan.spec.run.precision}",
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
+        **_unrepeatable(plan.repeatable.as_json()),
         "fingerprint": plan.fingerprint.run[:16],
     }
     _show_lines(lines | _beside(plan.discovery.as_json()))
@@ -158,6 +160,12 @@ def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
         errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
 
 
+def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """A line about a network that is no function of one input, which the spec allows."""
+    words = unrepeatable(found) if found else ""  # None in older stores.
+    return {"network": f"no function of one input, as the spec allows: {words}"} if words else {}
+
+
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
     parts = [str(len(layout.layers)), layout.dtype]
     if not layout.keeps_all:
@@ -176,6 +184,7 @@ def show_status(store: Store) -> None:
         "samples": f"{len(store.samples)}",
         "conditions": ", ".join(store.conditions.index),
         "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
+        **_unrepeatable(attributes.get("repeatable")),
         "precision": attributes["identity"].get("precision", "float32"),
         "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
         "fingerprint": attributes["fingerprint"]["run"][:16],
@@ -183,6 +192,7 @@ def show_status(store: Store) -> None:
         "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
     }
     _show_lines(lines | _beside(attributes.get("discovery", {})))
+    _show_caveats(attributes.get("caveats", []))
     for name in missing:
         say(f"missing: {name}")
     for found in of_store(store):
