@@ -70,6 +70,10 @@ class BlockReport:
     #: (sample, condition) pairs inferred, and model calls made for them.
     inferred: int = 0
     forward_passes: int = 0
+    #: By condition: samples that hold its target or a place for its control, and those of them whose input stayed as
+    #: it was. Empty where nothing was computed.
+    held: tuple[int, ...] = ()
+    unchanged: tuple[int, ...] = ()
     bytes: int = 0
     seconds: float = 0.0
     #: Largest resident set of the process so far, bytes.
@@ -199,7 +203,7 @@ class Engine:
 
     def _computed(self, block: Block, fence: Fence) -> BlockReport:
         job, spec = self.job, self.job.spec
-        volume = read_volume(block.file, spec.data.classes)
+        volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)
         if samples != block.samples:
             raise BlockError(
@@ -218,6 +222,8 @@ class Engine:
             samples=samples,
             inferred=int(inference.applicable.sum()),
             forward_passes=inference.forward_passes,
+            held=tuple((inference.applicable | inference.unchanged).sum(axis=0).tolist()),
+            unchanged=tuple(inference.unchanged.sum(axis=0).tolist()),
             bytes=size,
         )
 

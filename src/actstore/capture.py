@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore import commits
+from actstore import commits, unchanged
 from actstore.attributes import read_attributes
 from actstore.block import BlockReport, closing_engine, run_block
 from actstore.cluster import LostWorker, connect, refuse_in_worker
@@ -31,6 +31,7 @@ from actstore.schema import SCHEMA_VERSION
 from actstore.spec import Spec
 from actstore.storage import Location, Lock
 from actstore.template import Block, coordinate_files, files_of, update_coordinates
+from actstore.unchanged import Unchanged
 
 Progress = Callable[[BlockReport, int, int], None]
 
@@ -53,6 +54,10 @@ class Summary:
     seconds: float
     #: Largest resident set of any worker, bytes.
     peak_memory: int
+    #: `Plan.caveats`: what was taken with care in the volumes' headers.
+    caveats: tuple[tuple[str, str], ...] = ()
+    #: Conditions that changed nothing in some of ``samples``.
+    unchanged: tuple[Unchanged, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -122,6 +127,8 @@ def capture(
         bytes=sum(r.bytes for r in reports),
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in reports), default=0),
+        caveats=plan.caveats,
+        unchanged=unchanged.of_reports(spec.conditions, [r for r in reports if not r.failed]),
     )
 
 
@@ -255,6 +262,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "grid": [list(offset) for offset in plan.grid],
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
+        "discovery": plan.discovery.as_json(),
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
         "versions": versions(),

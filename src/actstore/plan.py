@@ -19,7 +19,7 @@ from torch import nn
 from actstore.block import Job
 from actstore.cluster import IN_FLIGHT
 from actstore.code import code_digests, load_code
-from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
+from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.grid import grid_offsets
@@ -74,6 +74,8 @@ class Plan:
     seconds_per_sample: float
     model_bytes: int
     transient_bytes: int
+    #: The volumes, as files, and what lies beside them.
+    discovery: Discovery
     #: Volumes whose header could not be read, with why; their blocks fail by themselves.
     unreadable: tuple[tuple[str, str], ...]
     #: By how many pixels of the input each layer's grid is shifted, along each axis.
@@ -92,6 +94,18 @@ class Plan:
             self.writers,
             self.device,
             self.identity["code"],
+        )
+
+    @property
+    def caveats(self) -> tuple[tuple[str, str], ...]:
+        """What is taken with care in the volumes' headers, once for each kind: which volumes, and the first one's."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for block in self.blocks:
+            for caveat in block.header.caveats if block.header is not None else ():
+                found.setdefault(caveat.kind, []).append((block.name, caveat.text))
+        return tuple(
+            (f"{of_kind[0][0]} and {len(of_kind) - 1} more" if len(of_kind) > 1 else of_kind[0][0], of_kind[0][1])
+            for of_kind in found.values()
         )
 
     @property
@@ -160,8 +174,9 @@ def make_plan(
             f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
             "the same network: give model.weights, or let the factory fix its seed"
         )
-    files = find_volumes(spec.data)
-    headers = _headers(files)
+    discovery = discover(spec.data)
+    files = discovery.volumes
+    headers = _headers(files, spec)
     blocks = tuple(
         Block(i, file, header, _samples(spec, header))
         for i, (file, (header, _)) in enumerate(zip(files, headers, strict=True))
@@ -198,6 +213,7 @@ def make_plan(
         seconds_per_sample=_time_sample(model, spec, batch_size, device) if timing else math.nan,
         model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
+        discovery=discovery,
         unreadable=unreadable,
         grid=tuple(grid_offsets(model, layout.layers, layout.space)),
     )
@@ -309,10 +325,10 @@ def choose_batch_size(device: str, largest_output_bytes: int) -> int:
     return max(1, min(GPU_BATCH_SIZE, int(GPU_SHARE * memory / (LIVE_OUTPUTS * largest_output_bytes))))
 
 
-def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str]]:
+def _headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHeader | None, str]]:
     def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
         try:
-            return read_header(file), ""
+            return read_header(file, geometry=spec.data.geometry, sliced=spec.sliced), ""
         except DataError as error:
             return None, str(error)
 
@@ -323,7 +339,7 @@ def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str
 def _samples(spec: Spec, header: VolumeHeader | None) -> int:
     if header is None:
         return 0
-    return header.shape[0] if len(spec.data.preprocess.size) == 2 else 1
+    return header.shape[0] if spec.sliced else 1
 
 
 def _time_sample(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from actstore.unchanged import nowhere, of_store
 from actstore.units import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -120,8 +121,11 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
 
 def show_plan(plan: Plan) -> None:
     layout = plan.layout
+    patients = len({block.file.key.patient for block in plan.blocks})
+    every = plan.discovery.patients if plan.spec.data.patients else None
     lines = {
         "blocks": f"{len(plan.blocks)} volumes, {plan.samples} samples, at most {layout.slots} a block",
+        "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
@@ -131,9 +135,27 @@ def show_plan(plan: Plan) -> None:
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         "fingerprint": plan.fingerprint.run[:16],
     }
-    _show_lines(lines)
+    _show_lines(lines | _beside(plan.discovery.as_json()))
+    _show_caveats(plan.caveats)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
+    """What of a data set is not among its volumes: nothing to say where all of it is."""
+    from actstore.data.pairing import listed
+
+    lines = {}
+    for name in ("left out", "lacking"):
+        found = discovery.get(name.replace(" ", "_"), {"count": 0})
+        if found["count"]:
+            lines[name] = f"{found['count']}: {listed(found['first'], found['count'])}"
+    return lines
+
+
+def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
+    for volumes, what in caveats:
+        errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
@@ -160,9 +182,13 @@ def show_status(store: Store) -> None:
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
         "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
     }
-    _show_lines(lines)
+    _show_lines(lines | _beside(attributes.get("discovery", {})))
     for name in missing:
         say(f"missing: {name}")
+    for found in of_store(store):
+        say(f"unchanged: {found}")
+    for name, why in nowhere(store):
+        say(f"nowhere: {name} applies to no sample: {why}")
     table = store.layers.reset_index()
     table["size"] = ["x".join(map(str, size)) for size in table["size"]]
     table["bytes"] = [human_bytes(n) for n in table["bytes"]]
@@ -204,9 +230,18 @@ def show_summary(summary: Summary) -> None:
             "store": str(summary.store),
         }
     )
+    _show_caveats(summary.caveats)
     for report in summary.failed:
         tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
         errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
+    for found in summary.unchanged:
+        errors.print(f"unchanged: {found}", style="yellow", soft_wrap=True)
+    if summary.unchanged and summary.skipped:
+        blocks = f"{summary.done} block{'s' * (summary.done != 1)}"
+        errors.print(
+            f"unchanged counts the {blocks} of this run: `actstore status {summary.store}` counts all",
+            soft_wrap=True,
+        )
     if summary.left:
         errors.print(f"stopped: {summary.left} blocks are left; the same command continues", soft_wrap=True)
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from actstore.analysis.evidence import perturbations
 from actstore.findings import Findings, Unanswerable
+from actstore.unchanged import no_sample
 from actstore.views.selection import shown_conditions
 from actstore.views.theme import class_colours
 
@@ -83,6 +84,11 @@ class Study:
         applies = self.store.applicable.any("sample").compute()
         used = {name for name, any_ in zip(self.store.conditions.index, applies.values, strict=True) if any_}
         return [name for name in shown_conditions(self.store) if name in used]
+
+    @property
+    def nothing(self) -> str:
+        """Why no perturbation is shown."""
+        return no_sample(self.store)
 
     @property
     def layers(self) -> list[str]:
