@@ -20,10 +20,10 @@ from typing import Any
 
 import psutil
 
-from actstore.closure import Found, Modules
+from actstore.code.closure import Found, Modules
+from actstore.code.imports import add_folder, forget, lies_beside, loaded_beside
+from actstore.code.loading import guard, loaded_digest, loaded_names, sha256
 from actstore.errors import SpecError
-from actstore.imports import add_folder, forget, lies_beside, loaded_beside
-from actstore.loading import guard, loaded_digest, loaded_names, sha256
 
 
 @dataclass
