@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from actstore.terminal import held
 from actstore.units import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Where output is no terminal, lines are not cut to 80 columns.
 PIPED_WIDTH = 200
-console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+console = Console(highlight=False, markup=False, width=None if sys.stdout and sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -84,14 +85,14 @@ def show_frame(frame: pd.DataFrame, title: str) -> None:
     table = Table()
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(held(str(name)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else held(str(value))
 
 
 def show_modules(found: Probe, dtype: str, conditions: int) -> None:

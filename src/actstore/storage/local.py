@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
+from actstore.paths import given
 from actstore.storage.base import TEMPORARY, Location
 
 PAGE = 4096
@@ -41,7 +42,14 @@ class LocalStorage:
 
     @classmethod
     def at_path(cls, path: Location) -> LocalStorage:
-        return cls(Path(path).resolve())
+        """The storage in the folder ``path``, which need not exist; a leading ``~`` is the home.
+
+        Raises
+        ------
+        StoreError
+            if that home is not known here.
+        """
+        return cls(given(path).resolve())
 
     def __str__(self) -> str:
         return str(self.root)
