@@ -12,6 +12,7 @@ import click
 from actstore import __version__, terminal
 from actstore.errors import ActstoreError, StoreError, one_line
 from actstore.paths import given, is_url
+from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec import Precision
@@ -126,7 +127,7 @@ def phantom(folder: Path, patients: int, seed: int) -> None:
     from actstore.data.phantom import write_phantom
 
     written = write_phantom(folder, patients=patients, seed=seed)
-    terminal.say(f"{patients} patients (seed {seed}), {len(written)} paths in {folder}")
+    terminal.say(f"{counted(len(written), 'patient')} (seed {seed}) in {folder}")
 
 
 @main.command()
@@ -258,7 +259,9 @@ def reduce(store: Location) -> None:
 
     with text.block_progress() as progress:
         done = reduce_store(opened(store), progress=progress)
-    terminal.say(f"statistics of {done} blocks persisted in {store}" if done else f"{store}: all persisted already")
+    terminal.say(
+        f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
+    )
 
 
 @main.command()
@@ -292,7 +295,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     made = build_table(opened(store), name, **options)
     write_table(made, output if output is not None else terminal.binary_output())
     if output is not None:
-        terminal.say(f"{len(made)} rows: {output}")
+        terminal.say(f"{counted(len(made), 'row')}: {output}")
 
 
 @main.command()

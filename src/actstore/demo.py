@@ -12,6 +12,7 @@ from actstore.reduce import reduce_store
 from actstore.spec import load_spec
 from actstore.store import open_store
 from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
+from actstore.units import counted
 
 #: The phantom that the shipped weights were never trained on.
 SEED = 7
@@ -67,7 +68,7 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
         summary = capture(spec, cluster=cluster, workers=workers, progress=progress, stopping=text.say_stopping)
     text.show_summary(summary)
     if not summary.complete:
-        raise ActstoreError(f"{len(summary.failed)} of the demo's blocks failed: run again to continue")
+        raise ActstoreError(f"{counted(len(summary.failed), 'block')} of the demo failed: run again to continue")
     store = open_store(spec.store.path)
     with text.block_progress() as progress:
         reduce_store(store, progress=progress)

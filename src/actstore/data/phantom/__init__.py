@@ -24,6 +24,7 @@ from actstore.data.phantom.patient import Patient, draw_patient, patient_name
 from actstore.data.phantom.signal import draw_coil, scan
 from actstore.errors import DataError
 from actstore.paths import given
+from actstore.units import counted
 
 #: Raised whenever the same seed would give other images than before.
 VERSION: Final = 1
@@ -173,7 +174,7 @@ def _is_there(root: Path, patients: int, seed: int) -> bool:
         )
     if count < patients:
         raise DataError(
-            f"{root}: holds {count} patients of this phantom, not {patients}: delete it or name a new folder"
+            f"{root}: holds {counted(count, 'patient')} of this phantom, not {patients}: delete it or name a new folder"
         )
     for folder in _folders(root, patients):
         if len(list(folder.glob("*.nii.gz"))) != 4 or not (folder / "Info.cfg").is_file():

@@ -11,6 +11,7 @@ import pandas as pd
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.findings import Unanswerable
+from actstore.units import counted
 from actstore.views import marks
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import RESPONSIVE, Plot
@@ -121,4 +122,4 @@ class CurvePlot(Plot):
         live.put(3, x=[sweep.strengths[sweep.names.index(condition)]] * 2, y=[0.0, top])
         live.figure.xaxis[0].axis_label = f"strength of {sweep.transform}"
         self.reach((float(x[0]) - 0.04 * span, float(x[-1]) + 0.04 * span), (0.0, top))
-        self.told(f"dose–response · n = {curve.samples} samples")
+        self.told(f"dose–response · n = {counted(curve.samples, 'sample')}")
