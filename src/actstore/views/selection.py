@@ -149,7 +149,7 @@ def samples_of(
         wanted = [sample_number(store, one) for one in asked]
         applies = applies & np.isin(np.arange(len(applies)), wanted)
     if not applies.any():
-        some = f"none of the {len(asked)} samples" if len(asked) > 1 else "no chosen sample"
+        some = f"none of the {len(asked)} samples" if len(asked) != 1 else "no chosen sample"
         among = "no sample" if samples is None else some
         raise StoreError(f"{store.conditions.index[condition]!r} applies to {among}: choose others")
     return applies
