@@ -179,7 +179,7 @@ def start_dask(
     environment: Mapping[str, str] = MappingProxyType({}),
     popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
 ) -> DaskProcess:
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         process = popen(
             [sys.executable, "-m", "dask", *arguments],
             stdout=file,

@@ -722,7 +722,7 @@ class TestResources:
     def test_memory(self, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**8))
         message = refused(write_spec(tmp_path), PlanError, "100.00 MB are available: use fewer --workers or a smaller")
-        assert re.match(r"1 workers of \d+\.\d\d MB need \d+\.\d\d MB of memory", message)
+        assert re.match(r"1 worker of \d+\.\d\d MB would take \d+\.\d\d MB of memory", message)
         assert not (tmp_path / "tiny.zarr").exists()
 
     @pytest.mark.parametrize(

@@ -125,6 +125,6 @@ def test_memory_of_the_whole_is_refused_before_anything_runs(
     spec = load_spec(write_spec(tmp_path))
     little = psutil.virtual_memory()._replace(available=300 * 2**20)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
-    with pytest.raises(PlanError, match=r"1 workers of \S+ MB need \S+ MB of memory, 314\.57 MB are available: "):
+    with pytest.raises(PlanError, match=r"1 worker of \S+ MB would take \S+ MB of memory, 314\.57 MB are available: "):
         capture(spec, cluster="inline", device="cpu")
     assert not spec.store.path.exists()

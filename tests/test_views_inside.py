@@ -211,7 +211,7 @@ def test_a_curve_of_strengths_is_drawn_by_both_backends_and_composes(study: Stor
         ),
         (
             lambda s: views.network(s, None, DARK_LV, colour="frequency", samples=[sample_with(s, DARK_LV, False)]),
-            "'brightness(LV, 0.1)' applies to none of the 1 samples: choose others",
+            "'brightness(LV, 0.1)' applies to no chosen sample: choose others",
         ),
         (lambda s: views.dice_paired(s, "original"), "no perturbation 'original': there are"),
         (

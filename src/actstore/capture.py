@@ -32,6 +32,7 @@ from actstore.spec import Spec
 from actstore.storage import Location, Lock
 from actstore.template import Block, coordinate_files, files_of, update_coordinates
 from actstore.unchanged import Unchanged
+from actstore.units import counted
 
 Progress = Callable[[BlockReport, int, int], None]
 
@@ -290,8 +291,8 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
         if stored["slots"] < plan.layout.slots:
             largest = max(plan.blocks, key=lambda block: block.samples)
             raise StoreError(
-                f"{plan.store} has room for {stored['slots']} slices a volume, {largest.name} has {largest.samples} "
-                "now: choose another store path"
+                f"{plan.store} has room for {counted(stored['slots'], 'slice')} a volume, {largest.name} has "
+                f"{largest.samples} now: choose another store path"
             )
         return stored
     reasons = []

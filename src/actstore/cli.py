@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from actstore import __version__
-from actstore.errors import ActstoreError, one_line
+from actstore import __version__, terminal
+from actstore.errors import ActstoreError, StoreError, one_line
+from actstore.paths import given, is_url
+from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec import Precision
@@ -19,20 +21,23 @@ if TYPE_CHECKING:
     from actstore.verify import Verification
 
 
-class StorePath(click.Path):
-    """A path, or a URL as it is."""
+class GivenPath(click.Path):
+    """A path whose leading ``~`` is the home; with ``url``, a URL as it is."""
 
     name = "path"
 
-    def __init__(self) -> None:
+    def __init__(self, *, url: bool = False) -> None:
         super().__init__(path_type=Path)
+        self.url = url
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "://" in str(value) else super().convert(value, param, ctx)
+        return value if self.url and is_url(value) else given(value)
 
 
-SPEC = click.argument("spec", type=click.Path(path_type=Path))
-STORE = click.argument("store", type=StorePath())
+PATH = GivenPath()
+LOCATION = GivenPath(url=True)
+SPEC = click.argument("spec", type=PATH)
+STORE = click.argument("store", type=LOCATION)
 CLUSTER = click.option(
     "--cluster",
     default=None,
@@ -70,27 +75,35 @@ class Group(click.Group):
     """Turns every failure into one line, unless ``--debug``."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        terminal.prepare()
+        sys.exit(terminal.finish(self._status(*args, **kwargs)))
+
+    def _status(self, *args: Any, **kwargs: Any) -> int:
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.Exit as error:
             code = error.exit_code
+        except SystemExit as error:
+            code = error.code
         except click.UsageError as error:
             error.show()
             code = 2
         except click.Abort:
-            click.echo("interrupted: run the same command again to continue", err=True)
+            terminal.say("interrupted: run the same command again to continue", error=True)
             code = 1
         except click.ClickException as error:
             error.show()
             code = 1
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and terminal.reader_left():
+                return 1
             if "--debug" in (kwargs.get("args") or sys.argv):
                 raise
             hint = "" if isinstance(error, ActstoreError | OSError) else " (actstore --debug … shows where)"
-            click.echo(f"actstore: {one_line(error)}{hint}", err=True)
+            terminal.say(f"actstore: {one_line(error)}{hint}", error=True)
             code = 1
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -106,7 +119,7 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--patients", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def phantom(folder: Path, patients: int, seed: int) -> None:
@@ -114,11 +127,11 @@ def phantom(folder: Path, patients: int, seed: int) -> None:
     from actstore.data.phantom import write_phantom
 
     written = write_phantom(folder, patients=patients, seed=seed)
-    click.echo(f"{patients} patients (seed {seed}), {len(written)} paths in {folder}")
+    terminal.say(f"{counted(len(written), 'patient')} (seed {seed}) in {folder}")
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("actstore-demo"), show_default=True)
+@click.option("--folder", type=PATH, default=Path("actstore-demo"), show_default=True)
 @click.option("--patients", type=click.IntRange(1), default=6, show_default=True)
 @click.option("--cluster", default="local", show_default=True)
 @WORKERS
@@ -145,7 +158,7 @@ def layers(spec: Path) -> None:
 
 @main.command()
 @SPEC
-@click.option("--store", type=StorePath(), default=None, help="Instead of the spec's store.path.")
+@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
 @WORKERS
 @DEVICE
 @PRECISION
@@ -162,7 +175,7 @@ def plan(spec: Path, store: Location | None, workers: int | None, device: str, p
 
 @main.command()
 @SPEC
-@click.option("--store", type=StorePath(), default=None, help="Instead of the spec's store.path.")
+@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -198,14 +211,14 @@ def opened(path: Location) -> Store:
         warnings.simplefilter("always")
         store = open_store(path)
     for warning in caught:
-        click.echo(f"actstore: {warning.message}", err=True)
+        terminal.say(f"actstore: {warning.message}", error=True)
     return store
 
 
 @main.command()
 @STORE
 @click.option("--repair", is_flag=True, help="Mend what is found: compute damaged and missing volumes again.")
-@click.option("--spec", type=click.Path(path_type=Path), default=None, help="Where data or weights were moved.")
+@click.option("--spec", type=PATH, default=None, help="Where data or weights were moved.")
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -247,7 +260,9 @@ def reduce(store: Location) -> None:
 
     with text.block_progress() as progress:
         done = reduce_store(opened(store), progress=progress)
-    click.echo(f"statistics of {done} blocks persisted in {store}" if done else f"{store}: all persisted already")
+    terminal.say(
+        f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
+    )
 
 
 @main.command()
@@ -258,9 +273,9 @@ def reduce(store: Location) -> None:
 @click.option("--metric", type=click.Choice(METRICS), help="What channels are ranked by, MAD unless said.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
 @click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="A .csv or .parquet file.")
+@click.option("-o", "--output", type=PATH, default=None, help="A .csv or .parquet file.")
 def table(store: Location, name: str, output: Path | None, **options: Any) -> None:
-    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o.
+    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o, always in UTF-8.
 
     \b
     NAME is one of
@@ -268,9 +283,8 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, noise, association
-      dose–response  dose, dose-half, dose-channels, dose-cases
+      dose-response  dose, dose-half, dose-channels, dose-cases
     """
-    from actstore.errors import StoreError
     from actstore.tables import build_table, check_options, write_table
 
     try:
@@ -280,20 +294,20 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
     made = build_table(opened(store), name, **options)
-    write_table(made, output if output is not None else sys.stdout)
+    write_table(made, output if output is not None else terminal.binary_output())
     if output is not None:
-        click.echo(f"{len(made)} rows: {output}")
+        terminal.say(f"{counted(len(made), 'row')}: {output}")
 
 
 @main.command()
 @STORE
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
+@click.option("-o", "--output", type=PATH, default=Path("report.html"), show_default=True)
 def report(store: Location, output: Path) -> None:
     """Write one self-contained HTML page about STORE."""
     from actstore.views.report import write_report
 
     write_report(opened(store), output)
-    click.echo(f"report: {output}")
+    terminal.say(f"report: {output}")
 
 
 @main.command()
@@ -311,8 +325,8 @@ def explore(store: Location, port: int, address: str, origin: tuple[str, ...], b
     def ready(url: str) -> None:
         if not is_loopback(address):
             warning = f"{address} can be reached from other machines, and there is no login: they can look at {store}"
-            click.echo(f"actstore: {warning}", err=True)
-        click.echo(f"{url}   (Ctrl-C ends it)")
+            terminal.say(f"actstore: {warning}", error=True)
+        terminal.say(f"{url}   (Ctrl-C ends it)")
         if browser:
             click.launch(url)
 

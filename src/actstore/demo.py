@@ -7,10 +7,12 @@ from pathlib import Path
 from actstore import text
 from actstore.capture import capture
 from actstore.errors import ActstoreError
+from actstore.paths import given
 from actstore.reduce import reduce_store
 from actstore.spec import load_spec
 from actstore.store import open_store
 from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
+from actstore.units import counted
 
 #: The phantom that the shipped weights were never trained on.
 SEED = 7
@@ -42,7 +44,7 @@ path = "phantom.zarr"
 """
 
 
-def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: int | None = None) -> None:
+def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", workers: int | None = None) -> None:
     """Run the main job on the phantom in ``folder`` and show what came out. Run again, it continues.
 
     Raises
@@ -50,22 +52,23 @@ def run_demo(folder: Path, *, patients: int, cluster: str = "local", workers: in
     ActstoreError
         if a block failed, or the folder holds a demo of another size.
     """
+    folder = given(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "demo.toml"
     taken = [name for name in ("report.html", "frequency.png", "phantom.zarr") if (folder / name).exists()]
     if taken and not path.exists():
         raise ActstoreError(f"{folder} holds {', '.join(taken)} of something else: give another --folder")
     content = SPEC.format(patients=patients, seed=SEED)
-    if path.exists() and path.read_text() != content:
+    if path.exists() and path.read_text(encoding="utf-8") != content:
         raise ActstoreError(f"{path} is of another demo: delete {folder} or give another --folder")
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     spec = load_spec(path)
     text.say(f"capture: {path}")
     with text.block_progress() as progress:
         summary = capture(spec, cluster=cluster, workers=workers, progress=progress, stopping=text.say_stopping)
     text.show_summary(summary)
     if not summary.complete:
-        raise ActstoreError(f"{len(summary.failed)} of the demo's blocks failed: run again to continue")
+        raise ActstoreError(f"{counted(len(summary.failed), 'block')} of the demo failed: run again to continue")
     store = open_store(spec.store.path)
     with text.block_progress() as progress:
         reduce_store(store, progress=progress)

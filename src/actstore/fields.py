@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
 from actstore.errors import StoreError
+from actstore.paths import expanded
 from actstore.storage import is_url, storage_at
 
 
@@ -23,9 +24,9 @@ def _usable_path(value: Any) -> Any:
         if not str(value) or "\0" in str(value):
             raise ValueError("must be the path of a file or folder")
         try:
-            return Path(value).expanduser()
-        except RuntimeError as error:
-            raise ValueError("must not start with the home of a user who is not known here") from error
+            return expanded(value)
+        except StoreError as error:
+            raise ValueError("must not start with a home that is not known here") from error
     return value
 
 

@@ -33,7 +33,7 @@ from actstore.spec import Spec
 from actstore.storage import Location, Storage, storage_at
 from actstore.storage.local import PAGE
 from actstore.template import Block
-from actstore.units import human_bytes
+from actstore.units import counted, human_bytes
 
 #: Bytes of one buffer of the ring, as far as whole samples allow: large enough for long writes, small enough for caches
 #: of the page tables. Two of them stand in every worker.
@@ -191,7 +191,7 @@ def make_plan(
         (block.name, why) for block, (_, why) in zip(blocks, headers, strict=True) if block.header is None
     )
     if len(unreadable) == len(blocks):
-        raise DataError(f"none of {len(blocks)} volumes in {spec.data.root} can be read: {unreadable[0][1]}")
+        raise DataError(f"none of {counted(len(blocks), 'volume')} in {spec.data.root} can be read: {unreadable[0][1]}")
     layout = StoreLayout(
         blocks=len(blocks),
         slots=max(block.samples for block in blocks),
@@ -422,6 +422,7 @@ def check_resources(plan: Plan, remaining: int) -> None:
     needed = plan.worker_memory * plan.workers
     if plan.spec.cluster.is_here and needed > available:
         raise PlanError(
-            f"{plan.workers} workers of {human_bytes(plan.worker_memory)} need {human_bytes(needed)} of memory, "
-            f"{human_bytes(available)} are available: use fewer --workers or a smaller run.batch_size"
+            f"{counted(plan.workers, 'worker')} of {human_bytes(plan.worker_memory)} would take "
+            f"{human_bytes(needed)} of memory, {human_bytes(available)} are available: use "
+            "fewer --workers or a smaller run.batch_size"
         )

@@ -16,6 +16,7 @@ from actstore.reduce import reduce_store
 from actstore.spec import Spec
 from actstore.storage import Location, Storage, storage_at
 from actstore.store import Store
+from actstore.units import counted
 from actstore.verify import Damage
 
 
@@ -67,11 +68,12 @@ def repair(
         summary = capture(spec, store=location, workers=workers, device=device, progress=progress, stopping=stopping)
         if summary.failed:
             first = summary.failed[0]
-            failure = (
-                f"{len(summary.failed)} damaged volumes could not be computed again: {first.volume}: {first.error}"
-            )
+            count = counted(len(summary.failed), "damaged volume")
+            failure = f"{count} could not be computed again: {first.volume}: {first.error}"
         elif summary.left:
-            failure = f"{summary.left} damaged volumes are left: the same command continues"
+            failure = (
+                f"{counted(summary.left, 'damaged volume is', 'damaged volumes are')} left: the same command continues"
+            )
     if "statistics" in kinds and layout.keeps_all:
         reduce_store(Store(location))
     if failure:

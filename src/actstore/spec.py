@@ -26,6 +26,7 @@ from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, 
 from actstore.encoding import encoding_of
 from actstore.errors import SpecError
 from actstore.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
+from actstore.paths import given
 from actstore.problems import problems
 from actstore.rules import CaseRules
 from actstore.storage import Location
@@ -374,14 +375,14 @@ class Spec(Table):
 
 
 def load_spec(path: str | Path) -> Spec:
-    """Read and validate the TOML spec at ``path``.
+    """Read and validate the TOML spec at ``path``, whose leading ``~`` is the home.
 
     Raises
     ------
     SpecError
         if the file is missing, is not TOML, or holds an unknown key, a wrong type or an impossible value.
     """
-    path = Path(path)
+    path = given(path, SpecError)
     try:
         raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:

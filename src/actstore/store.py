@@ -21,6 +21,7 @@ from actstore.reader import Piece, read_map
 from actstore.schema import MEASURES, METRICS, STATISTICS, Layer
 from actstore.storage import Location, storage_at
 from actstore.template import CONDITION_COORDINATES, SAMPLE_COORDINATES, is_stored
+from actstore.units import counted
 
 if TYPE_CHECKING:
     import zarr
@@ -343,8 +344,10 @@ class Store:
         samples = self.parts.samples
         missing = len(self.missing)
         return (
-            f"<actstore.Store {self.path}: {len(self.parts)} blocks{f' ({missing} missing)' if missing else ''}, "
-            f"{samples} samples, {self.layout.conditions} conditions, {len(self.layout.layers)} layers>"
+            f"<actstore.Store {self.path}: {counted(len(self.parts), 'block')}"
+            f"{f' ({missing} missing)' if missing else ''}, {counted(samples, 'sample')}, "
+            f"{counted(self.layout.conditions, 'condition')}, "
+            f"{counted(len(self.layout.layers), 'layer')}>"
         )
 
 
@@ -365,7 +368,8 @@ def open_store(path: Location) -> Store:
     if store.missing:
         first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
         warnings.warn(
-            f"{path}: {len(store.missing)} of {store.layout.blocks} blocks are missing ({first}); "
+            f"{path}: {len(store.missing)} of {counted(store.layout.blocks, 'block is', 'blocks are')} missing "
+            f"({first}); "
             "`actstore capture SPEC` computes them",
             MissingBlocksWarning,
             stacklevel=2,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
 from actstore.errors import StoreError
 from actstore.findings import Findings
+from actstore.paths import given
 
 if TYPE_CHECKING:
     from actstore.store import Store
@@ -49,18 +50,37 @@ def build_table(store: Store, name: str, **options: Any) -> pd.DataFrame:
     return Findings(store, **{key: value for key, value in options.items() if value}).table(name)
 
 
-def write_table(table: pd.DataFrame, output: Path | TextIO) -> None:
-    """Write CSV or, for a path that ends in ``.parquet``, Parquet."""
-    if not isinstance(output, Path):
-        table.to_csv(output, index=False)
-        return
+def write_csv(table: pd.DataFrame, output: Path | BinaryIO) -> None:
+    """Write CSV in UTF-8 with ``\\n`` at line ends, whatever the locale."""
+    table.to_csv(output, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def write_table(table: pd.DataFrame, output: str | Path | BinaryIO) -> None:
+    """Write CSV or, for a path that ends in ``.parquet``, Parquet. A leading ``~`` of a path is the home.
+
+    Raises
+    ------
+    StoreError
+        if it cannot be written; a reader of ``output`` that left raises ``BrokenPipeError``.
+    """
     try:
+        if not isinstance(output, str | Path):
+            write_csv(table, output)
+            output.flush()
+            return
+        output = given(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.suffix == ".parquet":
             table.to_parquet(output, index=False)
         else:
-            table.to_csv(output, index=False)
+            write_csv(table, output)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise StoreError(
-            f"{output} cannot be written: {error.strerror or error}; choose another path or free the disk"
+            f"{_name(output)} cannot be written: {error.strerror or error}; choose another path or free the disk"
         ) from error
+
+
+def _name(output: str | Path | BinaryIO) -> str:
+    return str(output) if isinstance(output, str | Path) else "standard output"

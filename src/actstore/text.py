@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from actstore.attributes import unrepeatable
+from actstore.terminal import held
 from actstore.unchanged import nowhere, of_store
-from actstore.units import human_bytes, human_seconds
+from actstore.units import counted, human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from actstore.capture import Summary
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Where output is no terminal, lines are not cut to 80 columns.
 PIPED_WIDTH = 200
-console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+console = Console(highlight=False, markup=False, width=None if sys.stdout and sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -66,7 +67,7 @@ def block_progress() -> Iterator[BlockProgress]:
             if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
                 last = time.perf_counter()
                 left = f", {rate:.2f}/s, {human_seconds((total - finished) / rate)} left" if rate else ""
-                errors.print(f"{finished}/{total} blocks{left}{note}", soft_wrap=True)
+                errors.print(f"{finished}/{counted(total, 'block')}{left}{note}", soft_wrap=True)
 
         yield show
 
@@ -86,14 +87,14 @@ def show_frame(frame: pd.DataFrame, title: str) -> None:
     table = Table()
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(held(str(name)), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else held(str(value))
 
 
 def show_modules(found: Probe, dtype: str, conditions: int) -> None:
@@ -115,7 +116,9 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
                 "bytes": human_bytes(size) if row.module in by_module else "",
             }
         )
-    show_frame(pd.DataFrame(rows), f"{len(found.layers)} layers recorded of {len(found.modules)} modules")
+    show_frame(
+        pd.DataFrame(rows), f"{counted(len(found.layers), 'layer')} recorded of {counted(len(found.modules), 'module')}"
+    )
     total = sum(layer.channels * math.prod(layer.space) for layer in found.layers) * itemsize
     console.print(f"{human_bytes(total)} a sample and condition, {human_bytes(total * conditions)} with all conditions")
 
@@ -125,13 +128,15 @@ def show_plan(plan: Plan) -> None:
     patients = len({block.file.key.patient for block in plan.blocks})
     every = plan.discovery.patients if plan.spec.data.patients else None
     lines = {
-        "blocks": f"{len(plan.blocks)} volumes, {plan.samples} samples, at most {layout.slots} a block",
+        "blocks": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
+        f"at most {layout.slots} a block",
         "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
         "layers": f"{_layers(layout, plan.identity)}",
-        "bytes": f"{human_bytes(plan.bytes)} in {plan.objects} objects at {plan.store}",
-        "workers": f"{plan.workers} on {plan.device}, {plan.threads} threads and {plan.writers} writers each, "
-        f"{plan.batch_size} inputs a pass, {plan.spec.run.precision}",
+        "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
+        "workers": f"{plan.workers} on {plan.device}, {counted(plan.threads, 'thread')} and "
+        f"{counted(plan.writers, 'writer')} each, {counted(plan.batch_size, 'input')} a pass, "
+        f"{plan.spec.run.precision}",
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         **_unrepeatable(plan.repeatable.as_json()),
@@ -171,7 +176,7 @@ def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
     if not layout.keeps_all:
         parts.append(f"tensors kept of {sum(layer.kept for layer in layout.layers) or 'none'}")
     if bits := identity.get("mantissa_bits"):
-        parts.append(f"{bits} bits of mantissa")
+        parts.append(f"{counted(bits, 'bit')} of mantissa")
     return ", ".join(parts)
 
 
@@ -213,7 +218,7 @@ def show_damage(found: Verification) -> None:
     for damage in found.damage[:LISTED]:
         say(str(damage))
     if len(found.damage) > LISTED:
-        say(f"… and {len(found.damage) - LISTED} more files")
+        say(f"… and {counted(len(found.damage) - LISTED, 'more file')}")
 
 
 def show_verification(found: Verification) -> None:
@@ -221,9 +226,9 @@ def show_verification(found: Verification) -> None:
     show_damage(found)
     rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
     say(
-        f"{found.committed} of {found.blocks} volumes committed, {found.files} files, {human_bytes(found.bytes)} "
-        f"checked in {human_seconds(found.seconds)} ({rate}/s): "
-        + ("whole" if found.whole else f"{len(found.damage)} files missing or damaged")
+        f"{found.committed} of {counted(found.blocks, 'volume')} committed, {counted(found.files, 'file')}, "
+        f"{human_bytes(found.bytes)} checked in {human_seconds(found.seconds)} ({rate}/s): "
+        + ("whole" if found.whole else f"{counted(len(found.damage), 'file')} missing or damaged")
     )
     if not found.whole:
         errors.print("not whole: `actstore verify STORE --repair` mends exactly that", style="red", soft_wrap=True)
@@ -234,8 +239,8 @@ def show_summary(summary: Summary) -> None:
     _show_lines(
         {
             "blocks": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
-            "inferred": f"{summary.inferred} inputs of {summary.samples} samples "
-            f"in {summary.forward_passes} forward passes",
+            "inferred": f"{counted(summary.inferred, 'input')} of {counted(summary.samples, 'sample')} "
+            f"in {counted(summary.forward_passes, 'forward pass', 'forward passes')}",
             "written": f"{written}, {human_seconds(summary.seconds)} with start-up",
             "store": str(summary.store),
         }
@@ -247,13 +252,16 @@ def show_summary(summary: Summary) -> None:
     for found in summary.unchanged:
         errors.print(f"unchanged: {found}", style="yellow", soft_wrap=True)
     if summary.unchanged and summary.skipped:
-        blocks = f"{summary.done} block{'s' * (summary.done != 1)}"
+        done = counted(summary.done, "block")
         errors.print(
-            f"unchanged counts the {blocks} of this run: `actstore status {summary.store}` counts all",
+            f"unchanged counts the {done} of this run: `actstore status {summary.store}` counts all",
             soft_wrap=True,
         )
     if summary.left:
-        errors.print(f"stopped: {summary.left} blocks are left; the same command continues", soft_wrap=True)
+        errors.print(
+            f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",
+            soft_wrap=True,
+        )
 
 
 def _show_lines(lines: dict[str, str]) -> None:

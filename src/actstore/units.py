@@ -11,6 +11,15 @@ def human_bytes(n: float) -> str:
     return f"{n / 1000**power:.{0 if power < 2 else 2}f} {_BYTES[power]}"
 
 
+def counted(n: int, thing: str, plural: str = "") -> str:
+    """``1 volume``, ``2 volumes``: ``plural`` where an ``s`` does not make it.
+
+    >>> counted(1, "patient"), counted(0, "slice"), counted(2, "class", "classes")
+    ('1 patient', '0 slices', '2 classes')
+    """
+    return f"{n} {thing if n == 1 else plural or thing + 's'}"
+
+
 def human_seconds(seconds: float) -> str:
     """``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     if seconds < 10:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, field_validator, model_validator
 
+from actstore.errors import ClusterError
 from actstore.fields import LocalPath, Positive, Table, Text, resolved
+from actstore.paths import expanded
 
 KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
@@ -99,7 +101,8 @@ class Cluster(Table):
     @classmethod
     def _known(cls, kind: str) -> str:
         if kind in KINDS or kind.endswith(".json") or _ADDRESS.fullmatch(kind):
-            return kind
+            # Only what begins with it: text keeps the ``./`` of ``./~``, and is checked again by `of_kind`.
+            return str(expanded(kind, ClusterError)) if kind.startswith("~") else kind
         raise ValueError(
             f"is unknown: use {', '.join(KINDS)}, an address like tcp://host:8786, or a scheduler file (.json)"
         )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from actstore.paths import is_url
 from actstore.storage.base import File, Location, Lock, Sink, Storage
 from actstore.storage.local import LocalStorage
 
 __all__ = ["File", "Location", "Lock", "Sink", "Storage", "is_url", "storage_at"]
-
-
-def is_url(location: Location) -> bool:
-    """Whether ``location`` is no path: ``s3://…``, or a scheme that `storage_at` refuses."""
-    return "://" in str(location)
 
 
 def storage_at(location: Location) -> Storage:

@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
+from actstore.paths import given
 from actstore.storage.base import TEMPORARY, Location
 
 PAGE = 4096
@@ -42,7 +42,14 @@ class LocalStorage:
 
     @classmethod
     def at_path(cls, path: Location) -> LocalStorage:
-        return cls(Path(path).resolve())
+        """The storage in the folder ``path``, which need not exist; a leading ``~`` is the home.
+
+        Raises
+        ------
+        StoreError
+            if that home is not known here.
+        """
+        return cls(given(path).resolve())
 
     def __str__(self) -> str:
         return str(self.root)
@@ -129,13 +136,14 @@ class LocalStorage:
         path = self.root
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
+            # Not `tempfile.mkdtemp`, which is private: umask, group and default ACL of the folder above decide.
+            building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.new")
+            building.mkdir()
         except OSError as error:
             raise StoreError(
                 f"no store can be made at {path}: {error.strerror} ({error.filename}); choose a folder you may write"
             ) from error
         try:
-            os.chmod(building, 0o755)
             for folder in {(building / key).parent for key in files}:
                 folder.mkdir(parents=True, exist_ok=True)
             for key, content in files.items():
@@ -262,11 +270,11 @@ def _open(path: Path) -> tuple[int, bool]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     if _DIRECT:
         try:
-            return os.open(path, flags | _DIRECT, 0o644), True
+            return os.open(path, flags | _DIRECT, 0o666), True
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-    return os.open(path, flags, 0o644), False
+    return os.open(path, flags, 0o666), False
 
 
 def _sync(path: Path) -> None:

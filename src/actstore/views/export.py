@@ -10,6 +10,8 @@ import holoviews as hv
 import pandas as pd
 
 from actstore.errors import StoreError
+from actstore.paths import given
+from actstore.tables import write_csv
 from actstore.views.theme import FAINT, INK, SOFT
 
 _PAPER: Any = {
@@ -97,8 +99,9 @@ def save_images(figure: Any, png: Path | None, svg: Path | None = None, *, dpi: 
             plt.close(plot.state)
 
 
-def save_png(figure: Any, path: Path, *, dpi: int = 144) -> Path:
+def save_png(figure: Any, path: str | Path, *, dpi: int = 144) -> Path:
     """Save a HoloViews object as PNG through matplotlib."""
+    path = given(path)
     save_images(figure, path, dpi=dpi)
     return path
 
@@ -106,7 +109,7 @@ def save_png(figure: Any, path: Path, *, dpi: int = 144) -> Path:
 def save_frame(frame: pd.DataFrame, folder: Path, name: str) -> None:
     """Write a figure's data as ``name.csv`` and ``name.parquet``."""
     try:
-        frame.to_csv(folder / f"{name}.csv", index=False)
+        write_csv(frame, folder / f"{name}.csv")
         frame.to_parquet(folder / f"{name}.parquet", index=False)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}; choose another -o") from error

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from actstore.analysis.evidence import perturbations
 from actstore.findings import Findings, Unanswerable
 from actstore.unchanged import no_sample
+from actstore.units import counted
 from actstore.views.selection import shown_conditions
 from actstore.views.theme import class_colours
 
@@ -134,7 +135,7 @@ def cohort(table: pd.DataFrame) -> str:
     for name in ("samples", "patients"):
         if name in table and len(table):
             low, high = int(table[name].min()), int(table[name].max())
-            parts.append(f"{low} {name}" if low == high else f"{low} to {high} {name}")
+            parts.append(counted(low, name.removesuffix("s")) if low == high else f"{low} to {high} {name}")
     return f"n = {', '.join(parts)}" if parts else ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -104,11 +105,12 @@ def drawing_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator[C
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
+                env={**os.environ, "PYTHONIOENCODING": "utf-8:replace"},
             )
 
         def collect() -> dict[str, Rendered]:
             if process.wait() != 0 or not result.exists():
-                last = said.read_text(errors="replace").strip().rpartition("\n")[2]
+                last = said.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
                 raise StoreError(
                     f"the figures of {study.store.path} were not drawn: {last or 'the process was killed'}"
                 )

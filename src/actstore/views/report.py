@@ -13,6 +13,7 @@ from markupsafe import Markup
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.errors import StoreError
 from actstore.findings import Findings
+from actstore.paths import given
 from actstore.units import human_bytes
 from actstore.views import export
 from actstore.views.page import ROWS, Study, as_html
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from actstore.store import Store
 
 
-def write_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
+def write_report(store: Store, output: str | Path, findings: Findings | None = None) -> Path:
     """Write what ``store`` answers to ``output``, and the data and figures to the folder ``<name>_data`` beside it.
 
     The page holds its style, its script and its figures itself and asks nothing of any network. A question that the
@@ -40,6 +41,7 @@ def write_report(store: Store, output: Path, findings: Findings | None = None) -
     StoreError
         if the store has no committed block, or ``output`` cannot be written.
     """
+    output = given(output)
     if output.is_dir():
         raise StoreError(f"{output} is a folder: name a file for -o, such as {output / 'report.html'}")
     study = Study(store, findings)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL
 from actstore.errors import StoreError
 from actstore.views import marks, pixels
+from actstore.views.explorer.cohort_numbers import spread
 from actstore.views.explorer.doses import still, sweep_of
 from actstore.views.explorer.strips import HALF, Strips, ticks
 from actstore.views.images import covers, frame_of
@@ -172,7 +173,8 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
     applies = store.applicable.transpose("sample", "condition").values[:, at]
     mad = still(_mad(store, layer, channel, at), applies)
     mad = mad[np.isfinite(mad).any(axis=1)]
-    low, median, high = np.nanquantile(mad, [0.25, 0.5, 0.75], axis=0)
+    over = spread(mad)
+    low, median, high = over.low, over.median, over.high
     x = np.array(sweep.strengths)
     told = pd.DataFrame({"strength": x, "median": median, "lower quartile": low, "upper quartile": high}).round(5)
     identity = IDENTITY_STRENGTH.get(sweep.transform)

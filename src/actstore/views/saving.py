@@ -13,6 +13,7 @@ from typing import Any
 import holoviews as hv
 
 from actstore.errors import StoreError
+from actstore.paths import given
 from actstore.views.export import save_images
 
 #: Frames of sliders and menus that a page holds at most.
@@ -33,7 +34,7 @@ def save(figure: Any, path: str | Path) -> Path:
     StoreError
         if the name ends otherwise, there are more than 1,000 frames, or the file cannot be written.
     """
-    path = Path(path)
+    path = given(path)
     kind = path.suffix.lower()
     try:
         if kind == ".html":

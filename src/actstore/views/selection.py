@@ -15,6 +15,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.analysis.masks import Mask
 from actstore.errors import StoreError
 from actstore.unchanged import why_not
+from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.store import Store
@@ -141,13 +142,14 @@ def samples_of(
     asked = samples.tolist() if isinstance(samples, np.ndarray) else list(samples or [])
     if asked and all(isinstance(one, bool) for one in asked):
         if len(asked) != len(applies):
-            raise StoreError(f"samples = a mask of {len(asked)}: the store has {len(applies)} samples")
+            raise StoreError(f"samples = a mask of {len(asked)}: the store has {counted(len(applies), 'sample')}")
         applies = applies & np.array(asked)
     elif samples is not None:
         wanted = [sample_number(store, one) for one in asked]
         applies = applies & np.isin(np.arange(len(applies)), wanted)
     if not applies.any():
-        among = "no sample" if samples is None else f"none of the {len(asked)} samples"
+        some = f"none of the {len(asked)} samples" if len(asked) != 1 else "no chosen sample"
+        among = "no sample" if samples is None else some
         raise StoreError(f"{store.conditions.index[condition]!r} applies to {among}: choose others")
     return applies
 

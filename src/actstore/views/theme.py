@@ -9,7 +9,7 @@ from typing import Any
 import holoviews as hv
 import holoviews.plotting.mpl  # registers the backend that options are for, without making it current
 
-import holoviews.plotting.bokeh  # isort: skip  # after matplotlib, which stays the default
+import holoviews.plotting.bokeh  # noqa: F401  # isort: skip  # after matplotlib, which stays the default
 
 #: Evenly stepped in lightness, readable in grey and by colour-blind people.
 SEQUENTIAL = "viridis"

@@ -23,6 +23,8 @@ from actstore.data.phantom.heart import draw_shape, paint_heart
 from actstore.data.phantom.patient import Patient, draw_patient, patient_name
 from actstore.data.phantom.signal import draw_coil, scan
 from actstore.errors import DataError
+from actstore.paths import given
+from actstore.units import counted
 
 #: Raised whenever the same seed would give other images than before.
 VERSION: Final = 1
@@ -84,7 +86,7 @@ def generate(index: int, *, seed: int) -> PhantomPatient:
     return PhantomPatient(patient, (ed, es))
 
 
-def write_phantom(root: Path, *, patients: int, seed: int) -> list[Path]:
+def write_phantom(root: str | Path, *, patients: int, seed: int) -> list[Path]:
     """Write patients 1 to ``patients`` of ``seed`` under ``root`` and return their folders in order.
 
     The layout is ACDC's: ``patient001/patient001_frame01.nii.gz`` (int16), ``…_gt.nii.gz`` (uint8) for the
@@ -98,7 +100,7 @@ def write_phantom(root: Path, *, patients: int, seed: int) -> list[Path]:
         if ``patients`` is below 1, ``seed`` is negative, ``root`` holds anything else, or cannot be written.
     """
     _check(patients, seed, "number of patients")
-    root = Path(root)
+    root = given(root, DataError)
     place = Path(os.path.abspath(root))
     scratch = place.parent / f".{place.name}.{uuid.uuid4().hex}.part"
     try:
@@ -172,7 +174,7 @@ def _is_there(root: Path, patients: int, seed: int) -> bool:
         )
     if count < patients:
         raise DataError(
-            f"{root}: holds {count} patients of this phantom, not {patients}: delete it or name a new folder"
+            f"{root}: holds {counted(count, 'patient')} of this phantom, not {patients}: delete it or name a new folder"
         )
     for folder in _folders(root, patients):
         if len(list(folder.glob("*.nii.gz"))) != 4 or not (folder / "Info.cfg").is_file():

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
+from actstore.units import counted
 from actstore.views.explorer import mosaic
 from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, still, sweep_of
 from actstore.views.explorer.mosaic import Maps, Mosaic, Tile
@@ -219,7 +220,7 @@ class ChannelCard:
         if ready:
             member = source.scores(c).member[self._session.subset, self._index]
             share = f" ({member.mean() * 100:.0f} %)" if len(member) else ""
-            parts.append((f"among the top {TOP}", f"in {int(member.sum())} of {len(member)} samples{share}"))
+            parts.append((f"among the top {TOP}", f"in {int(member.sum())} of {counted(len(member), 'sample')}{share}"))
         return str(Markup("").join(Markup("<span>{} <b>{}</b></span>").format(*part) for part in parts))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.findings import Unanswerable
+from actstore.units import counted
 from actstore.views import marks
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import RESPONSIVE, Plot
@@ -131,4 +132,4 @@ class CurvePlot(Plot):
         live.put(3, x=[sweep.strengths[sweep.names.index(condition)]] * 2, y=[0.0, top])
         live.figure.xaxis[0].axis_label = f"strength of {sweep.transform}"
         self.reach((float(x[0]) - 0.04 * span, float(x[-1]) + 0.04 * span), (0.0, top))
-        self.told(f"dose–response · n = {curve.samples} samples")
+        self.told(f"dose–response · n = {counted(curve.samples, 'sample')}")

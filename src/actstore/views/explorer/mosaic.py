@@ -9,6 +9,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 
+from actstore.units import counted
 from actstore.views import marks, pixels
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.look import Look
@@ -165,7 +166,7 @@ class Maps(Plot):
         middle = (edges["left"] + edges["right"]) / 2
         live.put(3, x=middle, y=above, text=[tile.title for tile in tiles])
         self.reach((-1.0, width + 0.5), (height - 0.5 + mosaic.gap / 2, -0.5))
-        self.told(legend(f"strongest of {among} samples: {CHANGE}", (DIVERGING, limits)))
+        self.told(legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (DIVERGING, limits)))
 
     def mark(self, sample: int) -> None:
         """Frame the map of a sample, if it is there."""

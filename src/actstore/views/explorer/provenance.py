@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
-from actstore.units import human_bytes
+from actstore.units import counted, human_bytes
 from actstore.views.explorer.parts import Session, html, style
 from actstore.views.page import as_html
 
@@ -48,17 +48,21 @@ class Provenance:
         identity, fingerprint = attributes["identity"], attributes["fingerprint"]
         kept = [layer for layer in layout.layers if layer.kept]
         numbers = (
-            f"{layout.dtype}, {identity['mantissa_bits']} bits of mantissa" if identity.get("mantissa_bits") else ""
+            f"{layout.dtype}, {counted(identity['mantissa_bits'], 'bit')} of mantissa"
+            if identity.get("mantissa_bits")
+            else ""
         )
         of_store = {
             "store": store.path,
             "volumes": f"{len(store.parts)} committed, {len(store.missing)} missing, {layout.blocks} in all",
-            "samples": f"{len(store.samples)} of {store.samples['patient'].nunique()} patients",
+            "samples": f"{len(store.samples)} of {counted(store.samples['patient'].nunique(), 'patient')}",
             "conditions": ", ".join(store.conditions.index),
             "size": f"{human_bytes(store.nbytes)} of volumes and their statistics, "
             f"{human_bytes(sum(int(n) for n in store.layers['bytes']))} of it tensors",
             "numbers": numbers or layout.dtype,
-            "tensors": "of every layer" if layout.keeps_all else f"of {len(kept)} of {len(layout.layers)} layers",
+            "tensors": "of every layer"
+            if layout.keeps_all
+            else f"of {len(kept)} of {counted(len(layout.layers), 'layer')}",
             "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
         }
         of_run = {

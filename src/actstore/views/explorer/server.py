@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from actstore.errors import ActstoreError, StoreError
 from actstore.storage import Location
-from actstore.units import human_bytes
+from actstore.units import counted, human_bytes
 
 if TYPE_CHECKING:
     from panel.io.server import Server
@@ -189,13 +189,15 @@ def laid_out(shown: Page) -> Template:
     height, width = source.space[-2:]
     path = str(source.store.path)
     missing = len(source.store.missing)
-    told = f"{len(source.patients)} patients · {len(source.samples)} samples · {human_bytes(source.store.nbytes)}"
+    told = f"{counted(len(source.patients), 'patient')} · {counted(len(source.samples), 'sample')} · "
+    told += f"{human_bytes(source.store.nbytes)}"
     template = _template(
         "explorer.html.j2",
         look,
         store_name=path.rstrip("/").rpartition("/")[2],
         store_path=path,
-        store_size=told + (f" · {missing} of {source.store.layout.blocks} volumes missing" if missing else ""),
+        store_size=told
+        + (f" · {missing} of {counted(source.store.layout.blocks, 'volume')} missing" if missing else ""),
         tall=height / width,
     )
     rows = {"input": shown.inputs.row, "map": shown.activations.row}

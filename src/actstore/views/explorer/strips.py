@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from actstore.units import counted
 from actstore.views import marks
 from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import RESPONSIVE, Plot
@@ -127,7 +128,7 @@ class StripPlot(Plot):
         axis.update(major_label_overrides=told, axis_label=label)
         room = (strips.span[1] - strips.span[0]) * 0.06 or 0.01
         self.reach((-0.6, max(len(middle), 1) - 0.4), (min(strips.span[0] - room, 0.0), strips.span[1] + room))
-        self.told(f"n = {len(strips.samples)} samples, {len(middle)} patients")
+        self.told(f"n = {counted(len(strips.samples), 'sample')}, {counted(len(middle), 'patient')}")
 
     def mark(self, sample: int) -> None:
         """Ring a sample, if it is there."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.summaries import frequency_summary
+from actstore.units import counted
 from actstore.views import channels as figures
 from actstore.views import cohort as groups
 from actstore.views import images as pictures
@@ -43,15 +44,15 @@ def channels(study: Study) -> Section:
             "frequency",
             lambda: maps(None, None, 1, None),
             f"Share of perturbed slices in which a channel is among the {top} of its layer with the highest MAD, over "
-            f"all perturbations. Layers run down in network order. n = {every['samples'].iloc[0]} slices of {patients} "
-            "patients.",
+            f"all perturbations. Layers run down in network order. n = "
+            f"{counted(every['samples'].iloc[0], 'slice')} of {counted(patients, 'patient')}.",
             "Layer by channel map of how often a channel is in its layer's top",
             every,
         ),
         Figure(
             "frequency-by-condition",
             lambda: maps("condition", study.conditions, 3, most),
-            f"The same for each perturbation; {cut}. n above each map, {patients} patients.",
+            f"The same for each perturbation; {cut}. n above each map, {counted(patients, 'patient')}.",
             "Layer by channel maps, one a perturbation",
             by_condition,
         ),
@@ -73,8 +74,8 @@ def channels(study: Study) -> Section:
         findings.append(
             f"Channel {row['channel']} of {row['layer']} responds most steadily: it is in the top {top} of its layer "
             f"in {percent(row['share'])} of slices under {row['group']} (n = {row['samples']}). {int(often.sum())} "
-            f"of {len(often)} channels (layers of more than {2 * top}) are there in at least half of the slices "
-            "under every perturbation."
+            f"of {counted(len(often), 'channel')} (layers of more than {2 * top}) are there in at least half of the "
+            "slices under every perturbation."
         )
     wide_table = frequency_summary(store, top=top, most=most)
     return Section(
@@ -230,9 +231,9 @@ def specific(study: Study) -> Section:
         parts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
         if classes > 1:
             findings.append(
-                f"Of {len(table)} channels among the {study.findings.most} most frequent of their layer, {len(only)} "
-                f"are so for one class only{f' ({parts})' if parts else ''}{_certain(study, only)}, and {everywhere} "
-                f"for each of {classes} classes."
+                f"Of {counted(len(table), 'channel')} among the {study.findings.most} most frequent of their layer, "
+                f"{len(only)} are so for one class only{f' ({parts})' if parts else ''}{_certain(study, only)}, and "
+                f"{everywhere} for each of {classes} classes."
             )
         else:
             words.append("One class was perturbed: there is no other to compare with.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from actstore.units import counted
 from actstore.views import cohort as groups
 from actstore.views import evidence as figures
 from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
@@ -134,7 +135,7 @@ def patients(study: Study) -> Section:
                 "leave-one-out",
                 lambda: groups.leave_one_out(out),
                 "Share of a layer's most frequent channels that stay when one patient is left out. "
-                f"{cohort(out)}, {out['patient'].nunique()} patients.",
+                f"{cohort(out)}, {counted(out['patient'].nunique(), 'patient')}.",
                 "Layer by patient maps of the share of channels that stay",
                 out,
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from actstore.units import counted
 from actstore.views import evidence as figures
 from actstore.views import response
 from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
@@ -130,7 +131,8 @@ def dose(study: Study) -> Section:
         for row in own_half.itertuples():
             told = [number(end) for end in (row.half_below, row.half_above) if np.isfinite(end)]
             lost = f"at {' and '.join(told)}" if told else "at no strength that was run"
-            parts.append(f"{row.target} {lost} ({row.transform}; {row.samples} slices of {row.patients} patients)")
+            rests = f"{counted(row.samples, 'slice')} of {counted(row.patients, 'patient')}"
+            parts.append(f"{row.target} {lost} ({row.transform}; {rests})")
         if parts:
             findings.append(f"Strength at which half of the Dice is lost: {', '.join(parts)}.")
         shown = half[["transform", "target", "class_name", "samples", "baseline"]].assign(
@@ -140,7 +142,7 @@ def dose(study: Study) -> Section:
         words += caution(half[own])
         tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown[own], half))
     channels = study.ask("dose-channels", missing) if table is not None else None
-    if channels is not None:
+    if channels is not None and channels.filter(like="slope_").notna().any(axis=None):
         drawn.append(
             Figure(
                 "dose-channels",
@@ -158,8 +160,8 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose-cases",
                 lambda: response.dose_cases(cases, study.colours),
-                f"How many slices change their kind of failure between two strengths. n = {len(cases)} rows of "
-                f"{cases['patient'].nunique()} patients.",
+                f"How many slices change their kind of failure between two strengths. n = "
+                f"{counted(len(cases), 'row')} of {counted(cases['patient'].nunique(), 'patient')}.",
                 "Bars of the number of slices that change case between strengths",
                 cases,
             )

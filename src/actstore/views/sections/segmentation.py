@@ -11,6 +11,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.conditions import ORIGINAL
 from actstore.summaries import case_summary, original_dice
 from actstore.unchanged import nowhere, of_store
+from actstore.units import counted
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
 from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
@@ -154,7 +155,9 @@ def _fall(study: Study, row: pd.Series) -> str:
         sure = f"; 95 % interval of the change {number(low)} to {number(high)}"
     else:
         verb, sure = "changes", f"; {row['note']}" if str(row.get("note", "")) else ""
-    rests = f"{row['samples']} slices" + (f" of {row['patients']} patients" if "patients" in row else "")
+    rests = counted(row["samples"], "slice") + (
+        f" of {counted(row['patients'], 'patient')}" if "patients" in row else ""
+    )
     what = f"the Dice of {row['class_name']}"
     values = f"from {number(row['original'])} to {number(row['perturbed'])}"
     if verb == "does not measurably change":
@@ -231,13 +234,13 @@ def failures(study: Study) -> Section:
     if shares.empty:
         return Section("failures", "Kinds of failure", missing=[study.nothing])
     totals = shares.groupby("condition", sort=False)["samples"].sum()
-    said = [f"{name}: {n} slices" for name, n in totals.items()]
+    said = [f"{name}: {counted(n, 'slice')}" for name, n in totals.items()]
     drawn = [
         Figure(
             "cases",
             lambda: figures.cases(store, study.conditions),
             f"How many slices fall into each kind of failure. {'; '.join(said)}; "
-            f"{store.samples['patient'].nunique()} patients.",
+            f"{counted(store.samples['patient'].nunique(), 'patient')}.",
             "Bars of the number of slices in each kind of failure, one plot a perturbation",
             shares,
         )
@@ -252,15 +255,15 @@ def failures(study: Study) -> Section:
                 Figure(
                     f"gallery-{_slug(condition)}-{_slug(str(row.case))}",
                     lambda case=str(row.case), c=condition: pictures.gallery(store, case, c),  # type: ignore[misc]
-                    f"“{row.case}” under {condition}: {len(cells)} of {row.samples} slices ({percent(row.share)}), of "
-                    f"different patients where there are. {_LINES}.",
+                    f"“{row.case}” under {condition}: {len(cells)} of {counted(row.samples, 'slice')} "
+                    f"({percent(row.share)}), of different patients where there are. {_LINES}.",
                     f"Perturbed images with outlines, examples of {row.case}",
                     chosen[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
                 )
             )
     usual: Any = shares.drop_duplicates("condition")
     finding = "The most usual outcome is " + ", ".join(
-        f"“{row.case}” under {row.condition} ({row.samples} of {totals[row.condition]} slices)"
+        f"“{row.case}” under {row.condition} ({row.samples} of {counted(totals[row.condition], 'slice')})"
         for row in usual.itertuples()
     )
     return Section(
