@@ -96,8 +96,8 @@ class Study:
         """Layer names in network order."""
         return list(self.store.layers.index)
 
-    def table(self, name: str, *, shown: bool = True) -> pd.DataFrame:
-        """A table of the findings; of those with a condition, the shown ones unless told otherwise.
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the findings; of those with a condition, the rows of the conditions that are shown.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Study:
             if the store was not captured for it, or holds nothing of it.
         """
         found = self.findings.table(name)
-        if shown and "condition" in found.columns:
+        if "condition" in found.columns:
             every = self.store.conditions.index[perturbations(self.store.confusion)]
             found = found[~found["condition"].isin(set(every) - set(self.conditions))]
         if found.empty:

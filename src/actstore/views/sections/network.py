@@ -77,7 +77,18 @@ def channels(study: Study) -> Section:
             f"of {counted(len(often), 'channel')} (layers of more than {2 * top}) are there in at least half of the "
             "slices under every perturbation."
         )
-    wide_table = frequency_summary(store, top=top, most=most)
+    tables = []
+    # Without a row where nothing is ranked anywhere, which `still` says.
+    if not (frequency := study.findings.table("frequency")).empty:
+        wide_table = frequency_summary(store, top=top, most=most)
+        tables.append(
+            Table(
+                "frequency-most",
+                f"The {most} most frequent channels of each layer: channel (slices)",
+                wide_table[["layer", *[c for c in study.conditions if c in wide_table]]],
+                frequency,
+            )
+        )
     return Section(
         "channels",
         "Which channels respond",
@@ -86,14 +97,7 @@ def channels(study: Study) -> Section:
             f"whole map. A channel counts as responding where its MAD is among the {top} highest of its layer."
         ],
         drawn,
-        [
-            Table(
-                "frequency-most",
-                f"The {most} most frequent channels of each layer: channel (slices)",
-                wide_table[["layer", *[c for c in study.conditions if c in wide_table]]],
-                study.table("frequency", shown=False),
-            )
-        ],
+        tables,
         findings=findings,
     )
 
