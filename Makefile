@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-faults test-cluster lint environment docs linkcheck notebooks clean benchmark
+.PHONY: demo test test-numbers test-faults test-cluster lint environment docs linkcheck notebooks clean benchmark
 
 environment: $(STAMP)
 
@@ -20,6 +20,14 @@ demo: environment
 # In two processes, a module to one of them.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What rests on sums and on a network's own arithmetic, in a minute or two: to be tried as other machines compute, with
+# ATEN_CPU_CAPABILITY=default, NUMBA_CPU_NAME=generic, OMP_NUM_THREADS=1, or
+# NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" before it.
+NUMBERS := $(wildcard tests/test_analysis_*.py) $(addprefix tests/test_,$(addsuffix .py,\
+	controls explorer_cohort explorer_parts findings perturb preprocess record statistics views_inside))
+test-numbers: environment
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(NUMBERS)
 
 # Every fault as often as docs/reliability.md says.
 test-faults: environment

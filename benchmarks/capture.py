@@ -29,7 +29,7 @@ from actstore.capture import prepare_store
 from actstore.cluster import connect
 from actstore.data import read_volume
 from actstore.data.preprocess import fit, normalize
-from actstore.inference import prepare
+from actstore.inference import Prepared, prepare
 from actstore.models import build_model
 from actstore.plan import Plan, make_plan
 from actstore.record import recording
@@ -53,12 +53,13 @@ class Setting:
         torch.set_num_threads(self.plan.threads)
         self.model = build_model(spec)
         self.volumes = [read_volume(block.file, spec.data.classes) for block in self.plan.blocks]
-        self.inputs = [self.stack(*prepare(spec, volume)) for volume in self.volumes]
+        self.inputs = [self.stack(prepare(spec, volume)) for volume in self.volumes]
         self.batch = min(BATCHES, key=self.seconds)
 
     @staticmethod
-    def stack(inputs: NDArray[np.float32], _: NDArray[np.uint8], applicable: NDArray[np.bool_]) -> torch.Tensor:
+    def stack(prepared: Prepared) -> torch.Tensor:
         """Every applicable input of a volume, condition by condition: (input, 1, y, x)."""
+        inputs, applicable = prepared.inputs, prepared.applicable
         return torch.from_numpy(
             np.concatenate([inputs[applicable[:, c], c] for c in range(inputs.shape[1])])
         ).unsqueeze(1)

@@ -113,7 +113,7 @@ def capture(plan: Plan, runs: int) -> float:
 def inputs_of(plan: Plan) -> int:
     """Inputs of a capture: every applicable condition of every sample."""
     volumes = (read_volume(block.file, plan.spec.data.classes) for block in plan.blocks)
-    return sum(int(prepare(plan.spec, volume)[2].sum()) for volume in volumes)
+    return sum(int(prepare(plan.spec, volume).applicable.sum()) for volume in volumes)
 
 
 def main() -> None:

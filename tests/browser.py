@@ -19,8 +19,8 @@ from PIL import Image
 
 from processes import until
 
-#: Milliseconds that anything on the page may take in a test; none should need a tenth of it.
-PATIENCE = 30_000
+#: Milliseconds that anything on the page may take in a test; none should need a hundredth of it.
+PATIENCE = 180_000
 
 #: Every figure of the page, once nothing moves: where it lies on the screen, where its axes, what these show, title.
 _FIGURES = """async () => {
@@ -267,7 +267,7 @@ def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
             started.append(Served("", process, log))
         for i, served in enumerate(started):
             output = folder / f"{i}.out"
-            until(lambda o=output, s=served: "\n" in o.read_text() or s.process.poll() is not None, "it is served", 120)
+            until(lambda o=output, s=served: "\n" in o.read_text() or s.process.poll() is not None, "it is served")
             assert served.process.poll() is None, served.errors
             served.url = output.read_text().split()[0]
         yield started

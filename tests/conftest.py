@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from actstore.data.phantom import write_phantom
 
@@ -20,8 +21,30 @@ PATIENTS = 5
 #: A browser of the system, for where `playwright install chromium` brought none.
 CHROMIUM = os.environ.get("ACTSTORE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
+#: Of the user's environment: what makes programs draw, colour or wrap otherwise, and what leads to other servers and
+#: devices. Processes that tests start inherit what is left.
+FOREIGN = (
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("PYTHONWARNINGS", "MPLBACKEND", "SLOW_NETWORK_PAUSE", "SLOW_NETWORK_HELD", "HUNGRY_INPUTS"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+)
+FOREIGN_BEGIN = ("AWS_", "DASK_", "BOKEH_", "PANEL_")
+for _name in list(os.environ):
+    if _name.upper() in FOREIGN or _name.startswith(FOREIGN_BEGIN):
+        del os.environ[_name]
+# The same examples at every run, however slow or busy the machine is: `--hypothesis-profile=search` looks for others.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
+settings.load_profile("steady")
+
 #: Modules that take a minute or more: begun first, so that at the end no process waits for the other's.
 LONG = ("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_report_browser", "test_interrupt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Bits are compared between captures, some of which choose their device: on a GPU they would be others.
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -110,9 +110,32 @@ def unchanged(image: Any, mask: Any, **_: Any) -> Any:
     return image
 
 
+def large_only(image: Any, mask: Any, *, strength: float, **_: Any) -> Any:
+    """A transform that darkens masks of more than ``strength`` pixels, and changes no others."""
+    return image * (1 - 0.9 * mask) if mask.sum() > strength else image
+
+
 def outside(image: Any, mask: Any, **_: Any) -> Any:
     """A transform that breaks its promise to stay inside of the mask."""
     return image + 1
+
+
+class _Dead(TinyUNet):
+    """One of its recorded layers is 0 everywhere, whatever the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU())
+        nn.init.zeros_(self.dead[0].weight)
+        nn.init.constant_(self.dead[0].bias, -1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.up(self.bottom(self.down(x + self.dead(x).sum(1, keepdim=True))))
+        return result
+
+
+def dead() -> nn.Module:
+    return _seeded(_Dead, 0)
 
 
 class _NotANumberInside(TinyUNet):
@@ -157,11 +180,11 @@ class Wide(nn.Module):
         return self.up(self.many(self.few(x)))
 
 
-class _Dead(TinyUNet):
+class _Blind(TinyUNet):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.zeros_like(x))
 
 
-def dead() -> nn.Module:
+def blind() -> nn.Module:
     """Its layers are the same whatever it sees."""
-    return _seeded(_Dead, 0)
+    return _seeded(_Blind, 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from types import MappingProxyType
 
 from conftest import TESTS
@@ -20,9 +21,11 @@ from stores import committed, expect_same, files_of
 #: Workers and the command line find `networks` as pytest does.
 PYTHONPATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 LOOPBACK = "127.0.0.1"
+#: Seconds that anything may take on a slow and busy machine.
+PATIENCE = 180
 
 
-def until(happened: Callable[[], object], what: str, seconds: float = 60) -> None:
+def until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"{seconds} s are over before {what}"
@@ -52,12 +55,26 @@ def captured(spec: Path, cluster: str, *arguments: object, **environment: str) -
             kill_group(process)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 180) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> tuple[str, str]:
     """What it wrote to standard output and standard error, when it ended by itself."""
     try:
         return process.communicate(timeout=seconds)
     finally:
         process.kill()
+
+
+def hear(process: subprocess.Popen[str], line: str) -> None:
+    """Read standard error until ``line`` is there."""
+    assert process.stderr
+    watchdog = Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    heard = []
+    for text in process.stderr:
+        heard.append(text.strip())
+        if heard[-1] == line:
+            break
+    watchdog.cancel()
+    assert said("\n".join(heard)) == [line]
 
 
 def said(errors: str) -> list[str]:
@@ -122,8 +139,8 @@ def alive(group: int) -> list[int]:
 
 
 def expect_none_left(process: subprocess.Popen[str]) -> None:
-    """What an ended process started has ended too, or does within seconds."""
-    until(lambda: not alive(process.pid), "no process is left", 5)
+    """What an ended process started has ended too, or does soon."""
+    until(lambda: not alive(process.pid), "no process is left")
 
 
 def workers_of(client: int) -> list[int]:

@@ -12,7 +12,8 @@ from conftest import WriteSpec
 
 BATCH = 8
 
-#: Lies beside the spec, as a researcher's own network would. Slow, so that a fault meets blocks in flight.
+#: Lies beside the spec, as a researcher's own network would. Slow, so that a fault meets blocks in flight: pauses for
+#: so many seconds a pass, and waits as long as a file is there.
 SLOW_NETWORK = """
 import os
 import time
@@ -29,9 +30,11 @@ class Slow(nn.Module):
         )
 
     def forward(self, x):
-        # Not while a run is planned, which shows it zeros, and a copy of it with even weights a spot of light.
-        trial = not (x.any() and self.body[0].bias.any())
+        # Not while a run is planned, which shows it zeros and noise, and a copy with even weights a spot of light.
+        trial = len(x) <= 2 or not (x.any() and self.body[0].bias.any())
         time.sleep(0 if trial else float(os.environ.get("SLOW_NETWORK_PAUSE", "0")))
+        while not trial and os.path.exists(os.environ.get("SLOW_NETWORK_HELD", "")):
+            time.sleep(0.02)
         return self.body(x)
 
 

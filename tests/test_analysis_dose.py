@@ -196,11 +196,14 @@ def test_dice_curve_by_hand() -> None:
 
 
 def planted_mad(patients: int = PATIENTS) -> xr.DataArray:
-    """Channel 0: 2 a unit of distance below, 0.4 above. Channel 1: silent. Channel 2: only below 0.25."""
+    """Channel 0: 2 a unit of distance below, 0.4 above. Channel 1: silent. Channel 2: only below 0.25, up to 0.75.
+
+    0.75 is a mean of any number of samples exactly, whatever order they are summed in: thresholds may be met there.
+    """
     distance = np.array([0, 0.5, 1, 1, 0.5, 0.75])
     above = np.array([0, 0, 0, 1, 1, 0])
     steep = distance * np.where(above, 0.4, 2)
-    late = np.array([0, 0, 0.8, 0, 0, 0])
+    late = np.array([0, 0, 0.75, 0, 0, 0])
     mad = sweep(np.stack([steep, 0 * steep, late], axis=1), "mad", "channel", [0, 1, 2], patients)
     return mad.assign_coords(layer="L01", module="net.L01")
 
@@ -212,16 +215,16 @@ def scale_of(mad: xr.DataArray) -> xr.DataArray:
 def test_slopes_and_thresholds_are_where_they_were_planted() -> None:
     mad = planted_mad()
     response = mad_response(by_strength(mad, "brightness", "LV"), scale_of(mad))
-    np.testing.assert_allclose(response["slope_below"], [2, 0, 0.8 / (0.25 + 0.5625 + 1)])
+    np.testing.assert_allclose(response["slope_below"], [2, 0, 0.75 / (0.25 + 0.5625 + 1)])
     np.testing.assert_allclose(response["slope_above"], [0.4, 0, 0], atol=1e-15)
-    # Channel 0 reaches 0.1 · 2 at 0.1 below and 0.5 above; channel 2 0.1 · 4 half-way from 0.25 to 0.
-    np.testing.assert_allclose(response["threshold_below"], [0.1, np.nan, 0.875])
+    # Channel 0 reaches 0.1 · 2 at 0.1 below and 0.5 above; channel 2 0.1 · 4 at 8 of 15 parts from 0.25 to 0.
+    np.testing.assert_allclose(response["threshold_below"], [0.1, np.nan, 0.75 + 0.25 * 8 / 15])
     np.testing.assert_allclose(response["threshold_above"], [0.5, np.nan, np.nan])
-    np.testing.assert_allclose(response["mad"].sel(strength=0), [2, 0, 0.8])
-    np.testing.assert_allclose(response["standardised"].sel(strength=0), [1, 0, 0.2])
+    np.testing.assert_allclose(response["mad"].sel(strength=0), [2, 0, 0.75])
+    np.testing.assert_allclose(response["standardised"].sel(strength=0), [1, 0, 0.1875])
     assert (response["samples"] == SAMPLES).all()
-    higher = mad_response(by_strength(mad, "brightness", "LV"), scale_of(mad), threshold=0.2)
-    np.testing.assert_allclose(higher["threshold_below"], [0.2, np.nan, 1])
+    higher = mad_response(by_strength(mad, "brightness", "LV"), scale_of(mad), threshold=0.1875)
+    np.testing.assert_allclose(higher["threshold_below"], [0.1875, np.nan, 1])
 
 
 def test_the_slope_is_that_of_least_squares_through_the_identity() -> None:

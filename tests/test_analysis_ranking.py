@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -12,7 +13,8 @@ from dask.base import compute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actstore.analysis import AnalysisError, channel_frequency, most_frequent, top_channels
+from actstore.analysis import AnalysisError, channel_frequency, in_top, most_frequent, top_channels
+from actstore.schema import METRICS, UNCHANGED
 from helpers import label_coords, raise_if_dask_computes, tasks_of
 
 
@@ -37,6 +39,14 @@ def scores(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], dict[str, int]]:
     return values, chunks
 
 
+def ranked(score: np.ndarray[Any, Any], k: int, metric: str = "mad") -> list[int]:
+    """The ``k`` channels that changed most, as the definition says it, and -1 for those that are not there."""
+    loudness = {"largest": lambda v: -v, "smallest": lambda v: v, "magnitude": lambda v: -abs(v)}[METRICS[metric]]
+    changed = [i for i, v in enumerate(score.tolist()) if not np.isnan(v) and v != UNCHANGED[metric]]
+    order = sorted(changed, key=lambda i: (loudness(score[i]), i))[:k]
+    return order + [-1] * (min(k, len(score)) - len(order))
+
+
 @settings(max_examples=25, deadline=None)
 @given(scores(), st.integers(1, 8))
 def test_top_channels_by_brute_force(case: tuple[np.ndarray[Any, Any], dict[str, int]], k: int) -> None:
@@ -47,21 +57,60 @@ def test_top_channels_by_brute_force(case: tuple[np.ndarray[Any, Any], dict[str,
     xr.testing.assert_identical(top, top_channels(make_score(values), k))
     assert top["channel"].dims == ("sample", "condition", "rank")
     assert top["channel"].dtype == np.int64
+    assert top["applicable"].dtype == bool
     for s, c in np.ndindex(values.shape[:2]):
         score = values[s, c]
-        order = sorted(range(len(score)), key=lambda i: (-np.inf if np.isnan(score[i]) else -score[i], i))[:k]
-        if c == 0 or np.isnan(score).all():
-            order = [-1] * len(order)
+        applies = c > 0 and not np.isnan(score).all()
+        order = ranked(score, k) if applies else [-1] * min(k, len(score))
         assert top["channel"].values[s, c].tolist() == order
+        assert top["applicable"].values[s, c] == applies
         expected = [np.nan if i < 0 else score[i] for i in order]
         np.testing.assert_array_equal(top["mad"].values[s, c], expected)
 
 
-def test_ties_rank_by_lower_channel_and_nan_is_loudest() -> None:
-    top = top_channels(make_score([[[0] * 5, [1, 2, 2, np.nan, np.inf], [0] * 5]]), k=5)
-    np.testing.assert_array_equal(top["channel"][0, 1], [3, 4, 1, 2, 0])
-    np.testing.assert_array_equal(top["channel"][0, 2], [0, 1, 2, 3, 4])
+@settings(max_examples=60, deadline=None)
+@given(
+    metric=st.sampled_from(sorted(METRICS)),
+    score=st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, math.inf, -math.inf, math.nan]), min_size=1),
+    k=st.integers(1, 12),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_what_did_not_change_has_no_rank_by_any_metric(metric: str, score: list[float], k: int, dtype: Any) -> None:
+    values = np.array(score, dtype)
+    array = xr.DataArray(np.stack([values, values])[None], dims=("sample", "condition", "channel"), name=metric)
+    applicable = xr.DataArray([[True, True]], dims=("sample", "condition"))
+    order = ranked(values, k, metric)
+    top = top_channels(array, k, applicable=applicable)
+    assert top["channel"].values[0, 1].tolist() == order
+    member = in_top(array, k, applicable=applicable).values[0, 1]
+    assert np.flatnonzero(member).tolist() == sorted(i for i in order if i >= 0)
+    frequency = channel_frequency(top)
+    assert frequency["count"].values[0].tolist() == member.astype(int).tolist()
+    assert frequency["n"].values.tolist() == [1], "a sample in which nothing changed is counted"
+    listed = most_frequent(frequency, 99)["channel"].values[0]
+    assert listed[listed >= 0].tolist() == np.flatnonzero(member).tolist()
+
+
+def test_a_smallest_score_of_unknown_name_leaves_out_no_number() -> None:
+    top = top_channels(make_score([[[0] * 3, [1, 0, np.nan]]]).rename("dice"), k=3, order="smallest")
+    np.testing.assert_array_equal(top["channel"][0, 1], [1, 0, -1])
+
+
+def test_ties_rank_by_lower_channel_and_neither_0_nor_nan_ranks() -> None:
+    top = top_channels(make_score([[[0] * 5, [1, 2, 2, np.nan, np.inf], [0, 0, 3, 0, 0]]]), k=5)
+    np.testing.assert_array_equal(top["channel"][0, 1], [4, 1, 2, 0, -1])
+    np.testing.assert_array_equal(top["channel"][0, 2], [2, -1, -1, -1, -1])
+    np.testing.assert_array_equal(top["mad"][0, 2], [3, *[np.nan] * 4])
     np.testing.assert_array_equal(top["channel"][0, 0], [-1] * 5)
+
+
+def test_samples_without_a_change_are_counted() -> None:
+    values = np.zeros((4, 2, 3))
+    values[1, 1, 2] = 1
+    values[3, 1] = np.nan
+    frequency = channel_frequency(top_channels(make_score(values), k=2))
+    np.testing.assert_array_equal(frequency["count"], [[0, 0, 1]])
+    np.testing.assert_array_equal(frequency["n"], [3])
 
 
 def test_k_beyond_the_channels_gives_all() -> None:
@@ -75,7 +124,8 @@ def test_applicable_overrides_the_guess() -> None:
     np.testing.assert_array_equal(top_channels(score)["channel"][0, 1], [-1, -1])
     applicable = xr.DataArray([[True, True, False]], dims=("sample", "condition"), coords={"phase": 1})
     top = top_channels(score, applicable=applicable)
-    np.testing.assert_array_equal(top["channel"][0], [[-1, -1], [0, 1], [-1, -1]])
+    np.testing.assert_array_equal(top["channel"][0], [[-1] * 2] * 3)
+    np.testing.assert_array_equal(top["applicable"][0], [False, True, False])
     assert np.isnan(top["mad"][0, 2]).all()
 
 
@@ -97,10 +147,10 @@ def brute_force(top: xr.Dataset, *keys: str) -> tuple[Counter[Any], Counter[Any]
         top[key].broadcast_like(top["channel"].isel(rank=0)).transpose("sample", "condition").values for key in keys
     ]
     for s, c in np.ndindex(channels.shape[:2]):
-        if channels[s, c, 0] >= 0:
+        if top["applicable"].values[s, c]:
             group = tuple(values[s, c] for values in labels)
             n[group] += 1
-            count.update((*group, channel) for channel in channels[s, c].tolist())
+            count.update((*group, channel) for channel in channels[s, c].tolist() if channel >= 0)
     return count, n
 
 
@@ -128,7 +178,7 @@ def test_frequency_by_brute_force(by: Any, dims: list[str], case: Any, data: st.
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
 
     def with_case(top: xr.Dataset) -> xr.Dataset:
-        valid = top["channel"].isel(rank=0).values >= 0
+        valid = top["applicable"].values
         return top.assign_coords(case=(("sample", "condition"), np.where(valid, chosen, "")))
 
     chosen = labels[rng.integers(0, 3, values.shape[:2])]
@@ -142,7 +192,7 @@ def test_frequency_by_brute_force(by: Any, dims: list[str], case: Any, data: st.
     assert frequency["n"].dims == tuple(dims)
     assert frequency["count"].dtype == np.int64
     count, n = brute_force(plain, *dims)
-    assert frequency["count"].sum() == sum(count.values())
+    assert int(frequency["count"].sum()) == sum(count.values())
     assert frequency["n"].sum() == sum(n.values())
     for group, expected in n.items():
         at = tuple(frequency[dim].values.tolist().index(label) for dim, label in zip(dims, group, strict=True))

@@ -38,8 +38,9 @@ from actstore.errors import (
     StoreError,
     one_line,
 )
-from actstore.models import load_weights, weights_digest
+from actstore.models import weights_digest
 from actstore.spec import load_spec
+from actstore.weights import load_weights
 from conftest import WriteSpec
 from networks import tiny_unet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -127,7 +128,7 @@ class TestExitStatus:
         def fail(_: object) -> None:
             raise ZeroDivisionError("by\nzero")
 
-        monkeypatch.setattr("actstore.plan.find_volumes", fail)
+        monkeypatch.setattr("actstore.plan.discover", fail)
         line = failed("ZeroDivisionError: by zero", "capture", write_spec(tmp_path), "--cluster", "inline")
         assert line.endswith(" (actstore --debug … shows where)")
 
@@ -139,7 +140,7 @@ class TestExitStatus:
         def stop(_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("actstore.plan.find_volumes", stop)
+        monkeypatch.setattr("actstore.plan.discover", stop)
         result = invoke("capture", write_spec(tmp_path), "--cluster", "inline")
         assert result.exit_code == 1
         assert result.stderr.split("\n", 1)[-1].strip() == "interrupted: run the same command again to continue"
@@ -195,6 +196,31 @@ class TestShow:
         assert result.exit_code == 0, result.output
         assert "4 volumes, 36 samples, at most 11 a block" in result.stdout
         assert "3: original, brightness(LV, 0.1), brightness(RV, 0.1)" in result.stdout
+        assert "patients     2\n" in result.stdout
+        assert "left out" not in result.stdout
+
+    def test_what_was_left_out(self, write_spec: WriteSpec, tmp_path: Path, phantom_copy: Path) -> None:
+        (phantom_copy / "patient001" / "mean.nii.gz").touch()
+        (phantom_copy / "patient001" / "Info.cfg").write_text("ED: 1\nES: 2\nGroup: NOR\n")
+        spec = write_spec(tmp_path, data__root=phantom_copy, data__patients=["patient001"], store__keep="statistics")
+        lines = [
+            "left out     1: patient001/mean.nii.gz\n",
+            "lacking      1: patient001/Info.cfg names frame 02 as ES, which is not there\n",
+        ]
+        plan = invoke("plan", spec, "--workers", "1")
+        assert all(line in plan.stdout for line in ["patients     1 of 2, by data.patients\n", *lines])
+        assert invoke("capture", spec, "--cluster", "inline", "--device", "cpu").exit_code == 0
+        status = invoke("status", tmp_path / "tiny.zarr")
+        assert all(line in status.stdout for line in lines)
+
+    def test_status_of_a_store_that_knows_nothing_of_it(self, tiny_copy: Path) -> None:
+        root = tiny_copy / "zarr.json"
+        content = json.loads(root.read_text(encoding="utf-8"))
+        del content["attributes"]["discovery"]
+        root.write_text(json.dumps(content), encoding="utf-8")
+        status = invoke("status", tiny_copy)
+        assert status.exit_code == 0
+        assert "left out" not in status.stdout
 
     def test_plan_names_what_will_fail(self, write_spec: WriteSpec, tmp_path: Path, phantom_copy: Path) -> None:
         (phantom_copy / "patient001" / "patient001_frame01.nii.gz").write_bytes(b"no image")

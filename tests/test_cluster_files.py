@@ -235,7 +235,7 @@ def test_sigterm_reaches_actstore(tmp_path: Path) -> None:
         assert process.stdout.readline() == "capture spec.toml --workers 2 --cluster slurm\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "stopped\n"
-        assert process.wait(10) == 1
+        assert process.wait(180) == 1
 
 
 def test_sbatch_without_spec_says_how() -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import actstore
-from actstore import analysis, commits, metadata, plan
+from actstore import analysis, commits, metadata, placement, plan
 from actstore.analysis.evidence import perturbations
 from actstore.attributes import layout_of
 from actstore.capture import Summary, capture
@@ -31,7 +31,7 @@ from actstore.errors import StoreError
 from actstore.fingerprint import Fingerprint
 from actstore.inference import batches, prepare
 from actstore.perturb import apply
-from actstore.placement import DECIMALS, body_of, control_regions, place
+from actstore.placement import DECIMALS, NUDGE, body_of, control_regions, place
 from actstore.reduce import reduce_store
 from actstore.schema import Layer
 from actstore.spec import Spec, load_spec
@@ -74,7 +74,7 @@ def brute_force(image: NDArray[Any], target: Mask, others: Mask, body: Mask) -> 
         moved = tuple((pixels + shift).T)
         if target[moved].any():
             continue
-        difference = np.round(abs(image[moved].mean() - image[target].mean()) / spread, DECIMALS)
+        difference = np.round(abs(image[moved].mean() - image[target].mean()) / spread + NUDGE, DECIMALS)
         key = (np.count_nonzero(others[moved]), np.count_nonzero(~body[moved]), difference, shift)
         if best is None or key < best[:4]:
             best = (*key, moved)
@@ -171,6 +171,31 @@ class TestPlace:
         if found is not None and expected is not None:
             assert np.array_equal(found, expected)
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_places_that_are_equal_stay_so_however_sums_are_rounded(
+        self, monkeypatch: pytest.MonkeyPatch, seed: int
+    ) -> None:
+        """One bright pixel in a target of 32: all else differs from it by 1/32, half-way between two of 4 decimals."""
+        rng = np.random.default_rng(seed)
+        summing = placement._summing
+
+        def rounded_otherwise(*arguments: Any) -> Any:
+            total = summing(*arguments)
+
+            def noisy(field: Any) -> Any:
+                sums = total(field)
+                return sums + rng.uniform(-1e-11, 1e-11, sums.shape)
+
+            return noisy
+
+        monkeypatch.setattr(placement, "_summing", rounded_otherwise)
+        image, target = np.zeros((20, 24)), np.zeros((20, 24), bool)
+        target[8:12, 8:16] = True
+        image[9, 9] = 3
+        found = self.place(image=image, target=target)
+        assert found is not None
+        assert corner(found) == (0, 0)
+
     def test_the_size_of_intensities_does_not_matter(self) -> None:
         rng = np.random.default_rng(3)
         image = rng.gamma(2.0, 50.0, self.image.shape)
@@ -218,7 +243,7 @@ class TestPrepare:
     @pytest.mark.parametrize("size", [[40, 40], [24, 20]], ids=["padded", "cropped"])
     def test_slices(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume, size: list[int]) -> None:
         normalize = {"data__preprocess__normalize": "none", "data__preprocess__size": size}
-        inputs, label, applicable = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
+        inputs, label, applicable, _ = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1)")].tolist() == [False, True, True, True, True, False]
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1, control)")].tolist() == [
             False,
@@ -241,7 +266,7 @@ class TestPrepare:
     def test_a_target_that_is_seen_in_part(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         size = {"data__preprocess__normalize": "none", "data__preprocess__size": [30, 20]}
         shifted = Volume(KEY, volume.image, np.roll(volume.label, -8, axis=2), b"")
-        inputs, label, applicable = prepare(spec_of(write_spec, tmp_path, **size), shifted)
+        inputs, label, applicable, _ = prepare(spec_of(write_spec, tmp_path, **size), shifted)
         assert applicable[1:4, 3].all()
         for s in (1, 3):
             changed, target = inputs[s, 3] != inputs[s, 0], label[s] == 3
@@ -253,13 +278,13 @@ class TestPrepare:
         label[1:4, 12:18, 14:20] = 3
         whole = Volume(KEY, volume.image, label, b"")
         sizes = {"data__preprocess__normalize": "none", "data__preprocess__size": [4, 24, 24]}
-        inputs, seen, applicable = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
+        inputs, seen, applicable, _ = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
         assert applicable.tolist() == [[True, True, False, True, False, True, True]]
         changed, target = inputs[0, 3] != inputs[0, 0], seen[0] == 3
         assert np.array_equal(changed[_box(changed)], target[_box(target)])
         assert not seen[0][changed].any()
         tall = np.where(label == 0, np.uint8(3), label)
-        _, _, applicable = prepare(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b""))
+        applicable = prepare(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b"")).applicable
         assert applicable[0].tolist() == [True, True, False, False, False, True, True], "no place beside the target"
 
     def test_repeats_exactly(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
@@ -279,7 +304,7 @@ def test_a_control_changes_its_region_alone(volume: Volume, transform: str) -> N
     if transform == "fill":
         mean = volume.image[1][volume.label[1] == 2].mean(dtype=np.float64)
         expected = 0.6 * volume.image[1][regions[1]] + 0.4 * mean
-        np.testing.assert_allclose(changed[1][regions[1]], expected)
+        np.testing.assert_allclose(changed[1][regions[1]], expected, rtol=1e-6)
     if transform == "noise":
         perturbed = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY)
         drawn = (changed - volume.image)[1][regions[1]]
@@ -377,8 +402,10 @@ class TestStore:
             assert np.isfinite(noise).all()
             perturbed = found["mad"].isel(condition=[1, 2, 3, 4])
             assert float((perturbed / found["std"]).mean()) > 1e-2
+        # Two classes that are as likely may change places where logits are rounded otherwise.
         prediction = store.prediction.values
-        assert np.array_equal(prediction[:, 5], prediction[:, 0])
+        assert (prediction[:, 5] != prediction[:, 0]).mean() < 1e-4
+        assert (prediction[:, 6] != prediction[:, 0]).mean() < 1e-4
 
     def test_forward_passes(self, store: Store, captured: Summary) -> None:
         applicable, block = store.applicable.values, store.samples["block"].to_numpy()
@@ -391,9 +418,10 @@ class TestStore:
         summary = capture(spec_of(write_spec, tmp_path, **factory), cluster="inline", device="cpu")
         mad = actstore.open(summary.store).statistics("L01")["mad"].values
         assert (mad[:, 6].max(axis=-1) > 1e-3).mean() > 0.9, "one at a time; the last of a block was alone already"
-        assert (mad[:, 5] == 0).all(axis=-1).mean() > 0.7, "in batches like the original's, but for the last of a block"
+        like = (mad[:, 5] < 1e-5).all(axis=-1)
+        assert like.mean() > 0.7, "in batches like the original's, but for the last of a block"
 
-    def test_tables_have_a_row_for_every_applicable_condition(self, store: Store) -> None:
+    def test_tables_have_a_row_for_every_applicable_condition_and_ranks_for_what_changed(self, store: Store) -> None:
         number = dict(zip(CONDITIONS, store.applicable.sum("sample").values.tolist(), strict=True))
         classes = len(store.class_names) - 1
         assert build_table(store, "dice")["condition"].value_counts().to_dict() == {
@@ -402,14 +430,21 @@ class TestStore:
         top = build_table(store, "top-channels", top=1)
         channels = build_table(store, "mad")
         wanted = {c: len(store.layers) * n for c, n in number.items() if c != "original"}
-        assert top["condition"].value_counts().to_dict() == wanted
+        changed = dict.fromkeys(wanted, 0)
+        for layer in store.layers.index:
+            moved = (store.statistics(layer)["mad"].values > 0).any(axis=2).sum(axis=0)
+            changed = {c: n + int(moved[CONDITIONS.index(c)]) for c, n in changed.items()}
+        assert {c: changed[c] for c in CONDITIONS[1:5]} == {c: wanted[c] for c in CONDITIONS[1:5]}
+        changed = {c: n for c, n in changed.items() if n}
+        assert top["condition"].value_counts().to_dict() == changed
         assert channels["condition"].astype(str).value_counts().to_dict() == {
             c: n // len(store.layers) * int(store.layers["channels"].sum()) for c, n in wanted.items()
         }
         frequency = build_table(store, "frequency", top=1)
-        assert frequency.groupby("condition")["count"].sum().to_dict() == wanted
+        assert frequency.groupby("condition")["count"].sum().to_dict() == changed
         targets = frequency.groupby("condition")["target"].unique().map(list).to_dict()
-        assert targets == dict(zip(CONDITIONS[1:], [["LV"], ["RV"], ["LV"], ["RV"], [""], [""]], strict=True))
+        of = dict(zip(CONDITIONS[1:], [["LV"], ["RV"], ["LV"], ["RV"], [""], [""]], strict=True))
+        assert targets == {c: of[c] for c in changed}
 
     def test_only_perturbations_have_a_case(self, store: Store) -> None:
         cases = store.cases.values
@@ -541,7 +576,7 @@ class TestSchema2:
         (path / before.layout.reduced.chunk_key(1)).unlink()
         (path / before.layout.statistics[0].chunk_key(1)).unlink()
         assert reduce_store(actstore.open(path)) == 1
-        assert np.array_equal(actstore.open(path).statistics("L02")["mad"].values, expected, equal_nan=True)
+        np.testing.assert_allclose(actstore.open(path).statistics("L02")["mad"].values, expected, rtol=1e-12)
         assert verify(path).whole
 
     def test_is_not_continued(self, write_spec: WriteSpec, tmp_path: Path, tiny_copy: Path) -> None:

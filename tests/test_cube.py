@@ -21,6 +21,7 @@ from actstore.errors import StoreError
 from actstore.spec import load_spec
 from actstore.store import Store
 from actstore.views.selection import layer_plane
+from browser import PATIENCE
 from conftest import WriteSpec
 from test_views import sample_with
 
@@ -275,12 +276,12 @@ def test_a_kept_page_asks_for_nothing_and_its_sliders_work(
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.goto(path.as_uri())
-    page.locator(".noUi-handle").wait_for(timeout=60_000)
+    page.locator(".noUi-handle").wait_for(timeout=PATIENCE)
     mapper = """Array.from(Bokeh.documents[0]._all_models.values())
         .filter(model => model.type === 'LinearColorMapper').map(model => model.high)"""
     before = page.evaluate(mapper)
     page.locator(".noUi-handle").press("ArrowRight")
-    page.wait_for_function(f"before => String({mapper}) !== before", arg=",".join(map(str, before)), timeout=60_000)
+    page.wait_for_function(f"before => String({mapper}) !== before", arg=",".join(map(str, before)), timeout=PATIENCE)
     high = clim(views.cube(store, "L02")[sample, DARK_LV, 1])[1]
     assert any(value == pytest.approx(high) for value in page.evaluate(mapper))
     page.close()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.data import VolumeFile, VolumeKey, digest_files, find_volumes, read_header, read_volume
+from actstore.data.nifti import LABEL_TOLERANCE, _class_indices
 from actstore.data.nnunet import key_of
 from actstore.errors import DataError
 from actstore.spec import Data
@@ -292,8 +293,12 @@ class TestRead:
         def edit(header: Any) -> None:
             header["xyzt_units"] = code
 
-        header = read_header(volume_file(tmp_path, edit=edit))
+        file = volume_file(tmp_path, edit=edit)
+        write(file.label, mask_pixels(), edit)
+        header = read_header(file)
         assert header.spacing == pytest.approx((10 * factor, 1.5 * factor, 2.5 * factor))
+        kinds = {0: [], 1: ["implausible"], 2: [], 3: [], 7: ["unit"], 2 + 8: []}
+        assert [caveat.kind for caveat in header.caveats] == kinds[code]
 
     def test_two_axes_are_one_slice(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path, image_pixels((5, 6)), mask_pixels((5, 6)))
@@ -303,7 +308,7 @@ class TestRead:
     def test_nifti2_and_plain(self, tmp_path: Path) -> None:
         nifti: Any = nibabel
         image = tmp_path / "image.nii"
-        image.write_bytes(nifti.Nifti2Image(image_pixels(), np.eye(4), dtype="int16").to_bytes())
+        image.write_bytes(nifti.Nifti2Image(image_pixels(), np.diag([1.5, 2.5, 10, 1]), dtype="int16").to_bytes())
         file = VolumeFile(VolumeKey("p", 0), image, write(tmp_path / "mask.nii", mask_pixels()))
         assert read_header(file).shape == (3, 5, 6)
         np.testing.assert_array_equal(read_volume(file, CLASSES).image, image_pixels().transpose(2, 0, 1))
@@ -318,6 +323,49 @@ class TestRead:
         label = read_volume(volume_file(tmp_path, mask=mask.astype(np.float32)), {"C": 200, "A": 7, "B": 40}).label
         expected = np.array([0, 2, 1, 3], np.uint8)[mask_pixels()]
         np.testing.assert_array_equal(label, expected.transpose(2, 0, 1))
+
+    @pytest.mark.parametrize("step", [3, 7, 10, 85])
+    def test_labels_that_a_slope_moves_off_whole_numbers(self, tmp_path: Path, step: int) -> None:
+        def edit(header: Any) -> None:
+            header["scl_slope"] = 1 / step
+
+        file = volume_file(tmp_path)
+        write(file.label, mask_pixels() * np.uint8(step), edit)
+        nifti: Any = nibabel
+        assert set(nifti.load(file.label).get_fdata().flat) != {0, 1, 2, 3}
+        np.testing.assert_array_equal(read_volume(file, CLASSES).label, mask_pixels().transpose(2, 0, 1))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-0.5, 0.5)), min_size=1, max_size=8), st.booleans())
+    def test_a_label_is_the_whole_number_it_is_within_a_thousandth_of(
+        self, labels: list[tuple[int, float]], double: bool
+    ) -> None:
+        raw = np.array([[[label + off for label, off in labels]]], np.float64 if double else np.float32)
+        distance = np.abs(raw - np.rint(raw)).max()
+        if distance <= LABEL_TOLERANCE:
+            assert _class_indices(raw, CLASSES, Path("mask.nii")).tolist() == np.rint(raw).astype(int).tolist()
+        else:
+            with refused("is not a whole number"):
+                _class_indices(raw, CLASSES, Path("mask.nii"))
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (2.99, r"label value 2\.99 \(1 pixel\) is not a whole number: resampled with interpolation, or prob"),
+            (0.0010001, r"label value 0\.0010001 \(1 pixel\) is not a whole number"),
+            (4.0000001, r"label value 4 \(1 pixel\) is none of background = 0"),
+            (-1.0, r"label value -1 \(1 pixel\) is none of"),
+            (1e30, r"label value 1e\+30 \(1 pixel\) is none of"),
+            (np.inf, r"label value inf \(1 pixel\) is no number; correct the mask"),
+            (np.nan, r"label value nan \(1 pixel\) is no number"),
+        ],
+    )
+    def test_labels_are_shown_with_all_their_digits(self, value: float, words: str) -> None:
+        with refused(words):
+            _class_indices(np.array([[[0.0, 3.0, value]]]), CLASSES, Path("mask.nii"))
+
+    def test_a_negative_zero_is_background(self) -> None:
+        assert _class_indices(np.array([[[-0.0, -1e-9, 3.0]]]), CLASSES, Path("mask.nii")).tolist() == [[[0, 0, 3]]]
 
     def test_a_repaired_header_prints_nothing(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         def edit(header: Any) -> None:
@@ -340,9 +388,9 @@ class TestRefuse:
 
     def test_shapes_differ(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path, mask=mask_pixels((5, 6, 4)))
-        self.both(file, r"p frame 01: the image is \(3, 5, 6\) and its mask \(4, 5, 6\) \(slice, row, column\)")
+        self.both(file, r"p frame 01: the image is \(3, 5, 6\) and mask\.nii\.gz \(4, 5, 6\) \(slice, row, column\)")
 
-    @pytest.mark.parametrize("shape", [(5,), (5, 6, 3, 2), (5, 6, 3, 1, 2)])
+    @pytest.mark.parametrize("shape", [(5,), (5, 6, 3, 2), (5, 6, 3, 1, 2), (5, 6, 1, 2)])
     def test_other_dimensions(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
         self.both(volume_file(tmp_path, image_pixels(shape)), rf"image\.nii\.gz: {len(shape)}D of shape")
 
@@ -356,7 +404,8 @@ class TestRefuse:
         mask[2, 2, 2] = np.nan
         self.volume(
             volume_file(tmp_path, mask=mask),
-            r"mask\.nii\.gz: label value 1\.5 \(1 pixels\), 9 \(2 pixels\), nan \(1 pixels\) is none of "
+            r"mask\.nii\.gz: label value 1\.5 \(1 pixel\) is not a whole number: resampled with interpolation, .*; "
+            r"label value nan \(1 pixel\) is no number; correct the mask; label value 9 \(2 pixels\) is none of "
             r"background = 0, RV = 1, MYO = 2, LV = 3; add it to data\.classes",
         )
 

@@ -206,13 +206,13 @@ def test_statistics_that_are_there_are_not_waited_for_while_others_are_read(stud
 
     def held(done: int, _: int) -> None:
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(180)
 
     with ThreadPoolExecutor(2) as threads:
         reading = threads.submit(source.scores, 2, held)
-        assert begun.wait(60)
+        assert begun.wait(180)
         try:
-            assert threads.submit(source.scores, 1).result(timeout=60) is known
+            assert threads.submit(source.scores, 1).result(timeout=180) is known
         finally:
             go_on.set()
         assert reading.result() is source.scores(2)
@@ -242,17 +242,60 @@ def test_a_subset_is_what_its_words_say(source: Source) -> None:
     applies = source.store.applicable.values[:, c]
     dice = analysis.dice(source.store.confusion, applicable=source.store.applicable)
     original, perturbed = dice.sel(class_name="LV").values[:, [0, c]].T
-    middle = float(np.nanmedian(perturbed[applies]))
+    # In the middle of the widest gap, so that no sample lies near the end.
+    middle = gap(perturbed[applies])
     low = replace(state, dice=DiceBox("LV", 0.0, 1.0, 0.0, middle))
     np.testing.assert_array_equal(source.subset(low), applies & (perturbed <= middle) & (original >= 0))
     case = source.case_names[0]
     cases = source.store.cases.values[:, c]
     np.testing.assert_array_equal(source.subset(replace(state, case=case)), applies & (cases == case))
     mad = source.store.statistics("L01")["mad"].values[:, c].mean(axis=1)
-    middle = float(np.nanmedian(mad))
+    middle = gap(mad[applies])
     np.testing.assert_array_equal(
         source.subset(replace(state, mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
     )
+
+
+def gap(values: np.ndarray) -> float:
+    """The middle of the widest gap between ``values`` that has some of them on both sides."""
+    rising = np.unique(values[np.isfinite(values)])
+    at = int(np.argmax(np.diff(rising)))
+    return float(rising[at : at + 2].mean())
+
+
+def nudged(values: np.ndarray) -> list[np.ndarray]:
+    """``values``, and what another order of summing may make of them."""
+    return [values, np.nextafter(values, np.inf), np.nextafter(values, -np.inf)]
+
+
+def test_ends_of_a_range_include_what_they_show(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = source.first_state()
+    c = source.condition(state.condition)
+    at = np.flatnonzero(source.applicable[:, c])
+    mad = source.layer_mad("L01", c)
+    for values in nudged(mad):
+        monkeypatch.setattr(source, "layer_mad", lambda layer, condition, values=values: values)
+        for sample in at:
+            end = float(f"{mad[sample]:.4g}")
+            for low, high in ((end, 1e9), (0.0, end)):
+                asked, _ = read(f"mad=L01:{low!r}:{high!r}&condition={state.condition}", source)
+                assert source.subset(asked)[sample], (mad[sample], low, high)
+    dice = source.present_dice[:, c, source.foreground.index("LV")]
+    for sample in at:
+        end = f"{dice[sample]:.3f}"
+        for low, high in ((end, "1"), ("0", end)):
+            asked, _ = read(f"dice=LV:0:1:{low}:{high}&condition={state.condition}", source)
+            assert source.subset(asked)[sample], (dice[sample], low, high)
+
+
+def test_a_range_does_not_depend_on_what_was_read_before(source: Source) -> None:
+    fresh = Source(source.store)
+    state = source.first_state()
+    c = source.condition(state.condition)
+    alone = [fresh.layer_mad(layer, c) for layer in fresh.channels]
+    fresh.scores(c)
+    for layer, before in zip(fresh.channels, alone, strict=True):
+        np.testing.assert_array_equal(fresh.layer_mad(layer, c), before)
 
 
 # What the page shows
@@ -600,10 +643,10 @@ def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[0]
-        with urllib.request.urlopen(url, timeout=60) as page:
+        with urllib.request.urlopen(url, timeout=180) as page:
             text = page.read().decode()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert "<title>tiny.zarr · actstore</title>" in text
     assert process.returncode == 0
     assert errors == ""

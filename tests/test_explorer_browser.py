@@ -148,7 +148,7 @@ def scales(pair: NDArray[Any], cmap: str, where: dict[str, Any]) -> list[tuple[s
 
 
 def test_only_loopback_is_listened_on(served: Served) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=180):
         pass
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.2", served.port), timeout=5)
@@ -159,7 +159,7 @@ def test_only_loopback_is_listened_on(served: Served) -> None:
     [("http://127.0.0.1:{port}", 101), ("http://localhost:{port}", 101), ("http://example.org", 403)],
 )
 def test_only_the_pages_of_this_server_are_talked_to(served: Served, origin: str, status: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=180)
     connection.request("GET", "/")
     token = re.search(r'"token":"([^"]+)"', connection.getresponse().read().decode())
     assert token
@@ -240,7 +240,7 @@ def _expect_colours(
         # A palette of 256 colours rounds differently by one of them, which is up to 6 of 255.
         np.testing.assert_allclose(found, expected[inside], atol=7)
 
-    eventually(as_expected, 10)
+    eventually(as_expected)
 
 
 def test_outlines_are_drawn_where_truth_and_prediction_change(visitor: Visitor, store: Store) -> None:
@@ -253,10 +253,10 @@ def test_outlines_are_drawn_where_truth_and_prediction_change(visitor: Visitor, 
     def outlined() -> NDArray[np.intp]:
         return np.argwhere(np.abs(visitor.pixels(difference).astype(int) - colour).max(axis=2) < 24)
 
-    eventually(lambda: _expect_around(outlined(), difference, label), 10)
+    eventually(lambda: _expect_around(outlined(), difference, label))
     visitor.press("truth")
     assert visitor.state["truth"] == "no"
-    eventually(lambda: _expect_none(outlined()), 10)
+    eventually(lambda: _expect_none(outlined()))
 
 
 def _expect_around(found: NDArray[np.intp], figure: Figure, mask: NDArray[np.bool_]) -> None:
@@ -371,7 +371,7 @@ def test_outlines_can_be_switched_off(visitor: Visitor) -> None:
     visitor.press("truth")
     assert (visitor.state["truth"], visitor.state["prediction"]) == ("no", "no")
     visitor.aside()
-    eventually(lambda: _expect_all_changed(shown, visitor.pictures()), 10)
+    eventually(lambda: _expect_all_changed(shown, visitor.pictures()))
 
 
 def _expect_all_changed(before: list[bytes], after: list[bytes]) -> None:
@@ -425,7 +425,7 @@ def test_the_map_of_channels_marks_the_top_3_and_is_coloured_by_mad(visitor: Vis
                 colour = matplotlib.colormaps["viridis"](value / most)[:3]
                 np.testing.assert_allclose(seen[y + 15, x + 15], np.array(colour) * 255, atol=7)
 
-    eventually(as_expected, 10)
+    eventually(as_expected)
 
 
 def test_the_map_of_channels_is_coloured_by_what_is_chosen(visitor: Visitor, store: Store) -> None:
@@ -576,7 +576,7 @@ def test_another_subset_is_shown_from_its_top(visitor: Visitor, store: Store) ->
     visitor.turn(**{name: row[name] for name in THERE}, condition=BRIGHT, case=most)
     visitor.page.get_by_text("the sample shown is not among them").wait_for()
     lowest = float(np.min(change[cases == most]))
-    eventually(lambda: _expect_close(changes_seen(visitor)[0], lowest), 10)
+    eventually(lambda: _expect_close(changes_seen(visitor)[0], lowest))
 
 
 def _expect_close(found: float, expected: float) -> None:
@@ -589,7 +589,7 @@ def _expect_close(found: float, expected: float) -> None:
 def test_the_channel_s_tab_tells_of_the_channel(visitor: Visitor, store: Store) -> None:
     visitor.turn(**THERE, condition=LV, layer="L02", channel=2)
     visitor.tab("Channel")
-    eventually(lambda: _expect_idle(visitor), 10)
+    eventually(lambda: _expect_idle(visitor))
     tab = visitor.page.locator(".tabs")
     values = mads(store, visitor.state, "L02")
     tab.get_by_text(f"rank {1 + int((values > values[2]).sum())} of 4 in L02").first.wait_for()
@@ -669,7 +669,7 @@ def test_arrows_step_through_slices_and_channels(visitor: Visitor, store: Store)
     expect_numbers(visitor, store)
     for key in ["ArrowDown"] * 6 + ["ArrowRight"] * 2 + ["ArrowUp"] * 2 + ["ArrowLeft"]:
         visitor.page.keyboard.press(key)
-    eventually(lambda: _expect_place(visitor, slice_=7, channel=2), 10)
+    eventually(lambda: _expect_place(visitor, slice_=7, channel=2))
     expect_numbers(visitor, store)
 
 
@@ -699,12 +699,12 @@ def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visito
     whole = visitor.pictures()
     visitor.page.mouse.move(*visitor.figure("input").at(20, 40))
     visitor.page.mouse.wheel(0, -300)
-    eventually(lambda: _expect_all_changed(whole, visitor.pictures()), 10)
+    eventually(lambda: _expect_all_changed(whole, visitor.pictures()))
     ranges = {visitor.figure(row, index=i).x for row in ("input", "map") for i in range(3)}
     assert len(ranges) == 1
     visitor.aside()
     visitor.page.keyboard.press("0")
-    eventually(lambda: _expect_same(whole, visitor.pictures()), 10)
+    eventually(lambda: _expect_same(whole, visitor.pictures()))
 
 
 def _expect_same(before: list[bytes], after: list[bytes]) -> None:
@@ -994,12 +994,12 @@ def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[
     visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
     assert visitor.state["slice"] == "5"
     visitor.aside()
-    eventually(lambda: _expect_other(shown, visitor.pictures()[0]), 10)
+    eventually(lambda: _expect_other(shown, visitor.pictures()[0]))
     visitor.page.locator("header h1").click()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowUp"))
     assert visitor.state["slice"] == "4"
     visitor.aside()
-    eventually(lambda: _expect_same([shown], visitor.pictures()[:1]), 10)
+    eventually(lambda: _expect_same([shown], visitor.pictures()[:1]))
 
 
 def _expect_other(before: bytes, after: bytes) -> None:

@@ -111,6 +111,13 @@ def lower_half(session: FakeSession) -> DiceBox:
     return DiceBox("LV", 0.0, 1.0, 0.0, float(np.sort(dice)[len(dice) // 2]))
 
 
+def number_in(text: str, before: str) -> float:
+    """The number that follows ``before``."""
+    found = re.search(rf"{re.escape(before)} (\S+?),?(?=\s|$)", text)
+    assert found, text
+    return float(found[1].replace("−", "-"))
+
+
 def text_of(html: pn.pane.HTML) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", str(html.object))).strip()
 
@@ -123,7 +130,8 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
     assert not shows(card, "maps")
     assert len(session.waiting) == 1
     mad = own_mad(session)[session.source.sample(session.state)]
-    assert f"MAD of this sample {mad:.4g}" in text_of(card.facts), "what one block says is told at once"
+    told = number_in(text_of(card.facts), "MAD of this sample")
+    assert told == pytest.approx(mad, rel=1e-3), "what one block says is told at once"
     session.finish()
     assert shows(card, "maps")
     assert not session.waiting
@@ -131,9 +139,12 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
 
 def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelCard) -> None:
     mad = own_mad(session)
-    expected = np.argsort(-np.where(np.isnan(mad), -1, mad), kind="stable")[: mosaic.MOST]
-    assert [tile.sample for tile in card.maps.mosaic.tiles] == list(expected)
-    assert [tile.mad for tile in card.maps.mosaic.tiles] == pytest.approx(mad[expected], rel=1e-5)
+    expected = np.sort(mad[np.isfinite(mad)])[::-1][: mosaic.MOST]
+    shown = [tile.sample for tile in card.maps.mosaic.tiles]
+    assert len(set(shown)) == len(shown) == len(expected)
+    # By value: samples that differ by rounding alone may change places.
+    assert mad[shown].tolist() == pytest.approx(expected, rel=1e-5)
+    assert [tile.mad for tile in card.maps.mosaic.tiles] == pytest.approx(mad[shown], rel=1e-5)
     store, state = session.source.store, session.state
     for tile in card.maps.mosaic.tiles:
         maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
@@ -154,8 +165,9 @@ def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card
     own = row[row["channel"] == state.channel].iloc[0]
     told = text_of(card.facts)
     rank = int((row["mad"] > own["mad"]).sum()) + 1
-    assert f"MAD of this sample {own['mad']:.4g}, rank {rank} of {len(row)} in {state.layer}" in told
-    assert f"in standard deviations {own['standardised']:.4g}" in told
+    assert number_in(told, "MAD of this sample") == pytest.approx(own["mad"], rel=1e-3)
+    assert f", rank {rank} of {len(row)} in {state.layer}" in told
+    assert number_in(told, "in standard deviations") == pytest.approx(own["standardised"], rel=1e-3)
     member = Findings(store).member.sel(condition=state.condition)
     of_layer = member[:, (member["layer"] == state.layer).values].isel(channel=state.channel).values
     assert f"in {int(of_layer.sum())} of {int(session.subset.sum())} samples" in told
@@ -543,12 +555,13 @@ def test_a_csv_has_a_row_a_sample_with_the_numbers_of_the_tables(source: Source)
         for name in source.foreground:
             own = dice[(dice["condition"] == condition) & (dice["class_name"] == name)]
             both = table.merge(own, on=keys, how="left", suffixes=("", "_"))
-            np.testing.assert_array_equal(both[f"dice_{kind}_{name}"].astype(float), both["dice"])
+            # Not every pandas reads the last digit of what it wrote.
+            np.testing.assert_allclose(both[f"dice_{kind}_{name}"].astype(float), both["dice"], rtol=1e-12)
     mad = build_table(store, "mad").astype({"condition": str, "layer": str, "patient": str})
     chosen = (mad["condition"] == DARK_LV) & (mad["layer"] == state.layer) & (mad["channel"] == state.channel)
     both = table.merge(mad[chosen], on=keys, suffixes=("", "_"))
     assert len(both) == len(table)
-    np.testing.assert_array_equal(both["mad"], both["mad_"])
+    np.testing.assert_allclose(both["mad"], both["mad_"], rtol=1e-12)
     assert set(both["module"]) == {source.modules[state.layer]}
     cases = build_table(store, "cases")
     own_cases = table.merge(cases[cases["condition"] == DARK_LV], on=keys, suffixes=("", "_"))

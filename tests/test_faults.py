@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,10 @@ def test_memory_of_a_read_is_not_shared_with_a_forked_child() -> None:
     pool.clear()
     mine = pool.take(100)
     mine[:] = 7
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Python warns of a fork beside threads, which libraries start on some machines.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         mine[:] = 9
         os._exit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,10 +185,11 @@ def test_workers_that_do_not_see_the_store_are_refused(tiny_spec: Path, tmp_path
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_line(
-    write_spec: WriteSpec, tmp_path: Path, settings: dict[str, Any], why: str
+    write_spec: WriteSpec, tmp_path: Path, settings: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dask
 
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
     spec = load_spec(write_spec(tmp_path, cluster={**settings, "startup_timeout": 1}))
     storage = LocalStorage(tmp_path)
     with (

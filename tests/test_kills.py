@@ -23,6 +23,7 @@ from actstore.spec import load_spec
 from actstore.store import MissingBlocksWarning
 from conftest import WriteSpec
 from processes import (
+    PATIENCE,
     captured,
     expect_end,
     expect_none_left,
@@ -54,7 +55,7 @@ from networks import tiny_unet
 def eat(_, inputs):
     if str(len(inputs[0])) == os.environ.get("HUNGRY_INPUTS"):
         eaten = torch.ones(2**30 // 4)
-        time.sleep(30)
+        time.sleep(600)
 
 
 def hungry():
@@ -81,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec, phant
 @pytest.fixture
 def spec(tmp_path: Path, write_spec: WriteSpec, phantom_root: Path) -> Path:
     """Four blocks of the slow network."""
-    return slow_spec(tmp_path / "spec", write_spec, phantom_root, cluster={"startup_timeout": 60})
+    return slow_spec(tmp_path / "spec", write_spec, phantom_root, cluster={"startup_timeout": PATIENCE})
 
 
 def store_of(spec: Path) -> Path:
@@ -149,9 +150,10 @@ def test_a_killed_worker_costs_no_block(spec: Path, whole: Summary, seed: int) -
         else:
             until_in_flight(process, root)
         time.sleep(moment)
-        victim = rng.choice(workers_of(process.pid))
-        print(f"seed {seed}: a worker killed {moment:.3f} s after {'its start' if early else 'it began to write'}")
-        os.kill(victim, signal.SIGKILL)
+        # None is left where the capture ended meanwhile.
+        for victim in rng.sample(workers := workers_of(process.pid), min(1, len(workers))):
+            print(f"seed {seed}: a worker killed {moment:.3f} s after {'its start' if early else 'it began to write'}")
+            os.kill(victim, signal.SIGKILL)
         complete = expect_end(process, root, whole.store)
         expect_none_left(process)
     if not complete:
@@ -178,7 +180,7 @@ def test_a_killed_scheduler_is_named_and_another_one_continues(
             with captured(spec, second.address) as process:
                 complete = expect_end(process, root, whole.store)
             for worker in first.workers:
-                assert worker.process.wait(60) == 0
+                assert worker.process.wait(PATIENCE) == 0
     if complete:
         expect_same(root, whole.store)
     else:
@@ -197,7 +199,7 @@ def test_a_killed_client_leaves_workers_that_do_no_harm(tmp_path: Path, spec: Pa
             complete = expect_end(process, root, whole.store)
         for worker in cluster.workers:
             worker.process.terminate()
-            worker.process.wait(60)
+            worker.process.wait(PATIENCE)
     if complete:
         expect_same(root, whole.store)
     else:
@@ -260,7 +262,7 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(tmp_path: Path, spec: Pat
             sleeper.process.send_signal(signal.SIGCONT)
         if seed % 2:
             complete = expect_end(process, root, whole.store)
-        assert sleeper.process.wait(60) == 0
+        assert sleeper.process.wait(PATIENCE) == 0
     assert complete
     expect_same(root, whole.store)
 

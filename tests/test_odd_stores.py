@@ -89,7 +89,7 @@ ODD = [
     Odd("float16", patients=1, changes={"store": {"path": "tiny.zarr", "dtype": "float16"}}),
     Odd(
         "a constant network",
-        changes=EVERYTHING | {"model__factory": "networks:dead", "store": {"path": "tiny.zarr", "keep": "statistics"}},
+        changes=EVERYTHING | {"model__factory": "networks:blind", "store": {"path": "tiny.zarr", "keep": "statistics"}},
     ),
     Odd("two classes", patients=2, changes={"data__classes": {"LV": 1}, "model__arguments": {"classes": 2}}),
 ]

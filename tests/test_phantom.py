@@ -17,7 +17,8 @@ from actstore.data.phantom import MARKER, PhantomPatient, generate, write_phanto
 from actstore.data.phantom.patient import GROUPS, draw_patient
 from actstore.data.preprocess import fit, normalize
 from actstore.errors import DataError
-from actstore.models import load_weights, unet_heart_8_4_4
+from actstore.models import unet_heart_8_4_4
+from actstore.weights import load_weights
 
 SEED = 7
 WEIGHTS = "unet_heart_8_4_4_phantom.safetensors"

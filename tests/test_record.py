@@ -117,9 +117,10 @@ def network(name: str) -> nn.Module:
 def save_weights(name: str, path: Path) -> Path:
     torch.manual_seed(20)
     state = network(name).state_dict()
-    # Normalisations that start as the identity would not tell one channel from another.
-    shaken = {key: v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v.clone() for key, v in state.items()}
-    save_file(shaken, path)
+    # Normalisations that start as the identity would not tell one channel from another. Tensors that a network has
+    # under two names change once.
+    once = {v.data_ptr(): v + 0.1 * torch.rand_like(v) for v in state.values() if v.is_floating_point()}
+    save_file({key: once.get(v.data_ptr(), v).clone() for key, v in state.items()}, path)
     return path
 
 
@@ -197,7 +198,8 @@ def expect_equal(
     for b in np.unique(block):
         own = np.flatnonzero(block == b)
         for pairs in compositions(applicable[own], batch_size, ring):
-            batch = torch.from_numpy(np.stack([image[own[s], c] for s, c in pairs])).unsqueeze(1)
+            # In torch's own memory: libraries of matrix products round by how their input is aligned.
+            batch = torch.from_numpy(np.stack([image[own[s], c] for s, c in pairs])).unsqueeze(1).clone()
             seen, logits = plain_forward(model, NETWORKS[name][1], batch)
             with torch.no_grad():
                 assert torch.equal(logits, model(batch)), "hooks change nothing"
@@ -254,8 +256,9 @@ def test_any_cut_into_chunks_and_buffers_stores_the_same(
 def test_batch_sizes_agree_to_rounding(tmp_path: Path, write_spec: WriteSpec) -> None:
     one, _ = record_store(tmp_path / "one", write_spec, "UNet", run__batch_size=1)
     many, _ = record_store(tmp_path / "many", write_spec, "UNet", run__batch_size=6)
+    # Of values with a deviation of about 1, by normalisations that enlarge rounding where a map is nearly constant.
     for layer in one.layers.index:
-        np.testing.assert_allclose(one[layer].values, many[layer].values, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(one[layer].values, many[layer].values, atol=1e-3)
 
 
 def test_a_second_capture_in_one_process_obeys_its_own_spec(tmp_path: Path, write_spec: WriteSpec) -> None:

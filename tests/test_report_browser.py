@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from browser import PATIENCE
+
 WIDTH = 1280
 
 
@@ -15,13 +17,14 @@ WIDTH = 1280
 def opened(chromium: Any, study_report: Path) -> Iterator[tuple[Any, list[str], list[str]]]:
     """The page with every figure painted; its requests; its complaints."""
     page = chromium.new_page(viewport={"width": WIDTH, "height": 800})
+    page.set_default_timeout(PATIENCE)
     requests: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
     page.goto(study_report.as_uri())
-    page.wait_for_function("document.documentElement.dataset.figures === 'painted'", timeout=120_000)
+    page.wait_for_function("document.documentElement.dataset.figures === 'painted'", timeout=PATIENCE)
     page.wait_for_timeout(500)
     yield page, requests, complaints
     page.close()

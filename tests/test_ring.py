@@ -31,6 +31,8 @@ from actstore.store import Store
 from conftest import WriteSpec
 
 POISON = 0xA5
+#: Seconds after which what another thread should do is no longer waited for.
+PATIENCE = 180
 
 
 class SlowStream(ThreadStream):
@@ -92,11 +94,15 @@ def test_no_buffer_is_filled_before_what_it_held_is_written(
     spec = write_spec(tmp_path)
     expected = capture_with(spec, tmp_path / "expected.zarr", None)
     plain = ShardWriter.write
-    writing, overlaps = threading.Event(), []
+    writing, inferred, overlaps = threading.Event(), threading.Event(), []
 
     def slow(self: ShardWriter, buffer: ShardBuffer) -> None:
         writing.set()
-        time.sleep(0.01)
+        if any(overlaps):
+            time.sleep(0.01)
+        else:
+            # For the other slot's samples, if they are not waiting for this one.
+            inferred.wait(0.5)
         plain(self, buffer)
         buffer.bytes[...] = POISON
         writing.clear()
@@ -106,6 +112,7 @@ def test_no_buffer_is_filled_before_what_it_held_is_written(
     def noting(self: Any, *args: Any) -> Any:
         passes = forward(self, *args)
         overlaps.append(writing.is_set())
+        inferred.set() if overlaps[-1] else None
         return passes
 
     monkeypatch.setattr(ShardWriter, "write", slow)
@@ -120,9 +127,16 @@ def test_a_mirror_that_is_not_waited_for_would_be_seen(
     write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check above can fail: without the wait, the writer stores memory that has not arrived."""
+    plain, written = ShardWriter.write, threading.Event()
+
+    def write(self: ShardWriter, buffer: ShardBuffer) -> None:
+        plain(self, buffer)
+        if self.layout.path.startswith("layers/"):
+            written.set()
 
     class Unordered(SlowStream):
         def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
+            self._thread.submit(written.wait, PATIENCE)
             large = [(host, device) for host, device in pairs if host.dtype == torch.float32]
             for host, device in pairs:
                 host.copy_(device) if host.dtype != torch.float32 else None
@@ -131,6 +145,7 @@ def test_a_mirror_that_is_not_waited_for_would_be_seen(
 
     spec = write_spec(tmp_path)
     expected = files(capture_with(spec, tmp_path / "expected.zarr", None).path)
+    monkeypatch.setattr(ShardWriter, "write", write)
     found = files(capture_with(spec, tmp_path / "found.zarr", Unordered()).path)
     assert any(expected[n] != found[n] for n in expected if n.startswith("layers/"))
 
@@ -141,14 +156,14 @@ def test_a_ring_waits_for_the_writer_of_a_slot_alone(tiny_spec: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         release = threading.Event()
         first = ring.take()
-        ring.give(pool.submit(lambda: (release.wait(10), None)[1]))
+        ring.give(pool.submit(lambda: (release.wait(PATIENCE), None)[1]))
         second = ring.take()
         assert second is not first
         taking = ThreadPoolExecutor(1).submit(ring.take)
         time.sleep(0.05)
         assert not taking.done(), "the first slot is still being written"
         release.set()
-        assert taking.result(10) is first
+        assert taking.result(PATIENCE) is first
 
 
 @pytest.mark.parametrize(("channels", "space"), [(3, (7, 5)), (4, (300, 301)), (2, (820, 830)), (2, (3, 4, 5))])

@@ -6,8 +6,9 @@ import logging
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from actstore.views.explorer.look import LIGHT
 from actstore.views.explorer.server import Sources
 from actstore.views.explorer.session import Page
 from conftest import WriteSpec
+from processes import PYTHONPATH, until
 from stores import files_of, is_chunk
 
 SECRET = "never-to-be-written-0123456789"
@@ -169,9 +171,11 @@ def test_worker_processes_write_there_and_no_secret_is_kept(
     bucket: S3Store, write_spec: WriteSpec, tmp_path: Path
 ) -> None:
     spec = write_spec(tmp_path, store__path="s3://bucket/local.zarr")
-    command = [str(Path(sys.executable).with_name("actstore")), "--debug", "capture", str(spec), "--workers", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    command = [sys.executable, "-c", "from actstore.cli import main; main()", "--debug", "capture", str(spec)]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(
+        [*command, "--workers", "2"], capture_output=True, text=True, env=environment, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
     kept = objects(bucket, "local.zarr")
@@ -231,13 +235,13 @@ def test_a_second_capture_is_kept_away(bucket: S3Store, monkeypatch: pytest.Monk
 
 
 def test_the_lease_of_a_killed_capture_is_taken_after_a_while(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "EXPIRY", 2.0)
-    monkeypatch.setattr(lease_module, "RENEWAL", 0.5)
+    """By the server's clock, which is put forward here."""
+    now = lease_module.Lease._server_time
     storage = S3Storage("bucket", "a.zarr")
     obstore.put(bucket, "a.zarr.lock", b'{"owner": "a capture that was killed"}')
-    with pytest.raises(StoreError, match="or 2 s where it was killed"), storage.locked():
+    with pytest.raises(StoreError, match="or 120 s where it was killed"), storage.locked():
         pass
-    time.sleep(3.2)
+    monkeypatch.setattr(lease_module.Lease, "_server_time", lambda lease: now(lease) + timedelta(seconds=121))
     with storage.locked():
         assert b"killed" not in lock_of(bucket, "a.zarr")
     assert not lock_of(bucket, "a.zarr")
@@ -248,12 +252,10 @@ def test_a_lease_is_renewed_and_its_loss_is_noticed(bucket: S3Store, monkeypatch
     storage = S3Storage("bucket", "a.zarr")
     with storage.locked() as lease:
         first = lock_of(bucket, "a.zarr")
-        time.sleep(0.5)
+        until(lambda: lock_of(bucket, "a.zarr") not in (b"", first), "it is renewed")
         assert lease.held
-        assert lock_of(bucket, "a.zarr") not in (b"", first)
         obstore.put(bucket, "a.zarr.lock", b'{"owner": "another"}')
-        time.sleep(0.5)
-        assert not lease.held
+        until(lambda: not lease.held, "its loss is noticed")
     assert lock_of(bucket, "a.zarr"), "the other's lease is not taken away"
 
 
@@ -265,7 +267,8 @@ def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, m
     def run_block(job: object, block: object) -> object:
         report = plain(job, block)  # type: ignore[arg-type]
         obstore.put(bucket, "lost.zarr.lock", b'{"owner": "another"}')
-        time.sleep(0.5)
+        # What renews the lease ends with it.
+        until(lambda: "actstore-lease" not in {thread.name for thread in threading.enumerate()}, "its loss is noticed")
         return report
 
     monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
@@ -325,8 +328,7 @@ def test_a_lock_of_strange_content_is_left_alone(bucket: S3Store, monkeypatch: p
     monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
     with S3Storage("bucket", "a.zarr").locked() as lease:
         obstore.put(bucket, "a.zarr.lock", b"[]")
-        time.sleep(0.5)
-        assert not lease.held
+        until(lambda: not lease.held, "its loss is noticed")
     assert lock_of(bucket, "a.zarr") == b"[]"
 
 
@@ -340,7 +342,6 @@ def test_a_lease_that_cannot_be_renewed_is_given_up_before_it_ends(
     monkeypatch.setattr(lease_module, "EXPIRY", 1.0)
     with S3Storage("bucket", "a.zarr").locked() as lease:
         monkeypatch.setattr(lease_module.Lease, "_put", fail)
-        time.sleep(1.2)
-        assert not lease.held
+        until(lambda: not lease.held, "it is given up")
         obstore.put(bucket, "a.zarr.lock", b'{"owner": "the next"}')
     assert lock_of(bucket, "a.zarr") == b'{"owner": "the next"}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import pickle
@@ -24,6 +25,7 @@ FULL: dict[str, Any] = {
         "format": "nnunet",
         "root": "data",
         "patients": ["patient001", "patient002"],
+        "geometry": "ignore",
         "preprocess": {"normalize": "zscore-volume", "size": [96, 80]},
         "classes": {"LV": 3, "RV": 1},
         "phantom": {"patients": 2, "seed": 5},
@@ -33,6 +35,7 @@ FULL: dict[str, Any] = {
         "arguments": {"seed": 3, "width": 2},
         "weights": "w.pt",
         "layers": ["*.adn.N", "type:InstanceNorm2d"],
+        "unrepeatable": "allow",
     },
     "perturb": [
         {"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5]},
@@ -290,15 +293,38 @@ def test_no_such_spec(tmp_path: Path) -> None:
 
 
 def test_a_spec_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> str:
+    def refuse(*_: Any, **__: Any) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(SpecError, match=r"a\.toml: cannot be read: Permission denied; check"):
         load_spec(tmp_path / "a.toml")
 
 
-@pytest.mark.parametrize("content", [b"data = [", b"\xff\xfe", b"a = 1\na = 2"])
+def test_a_byte_order_mark_is_no_content(write_spec: WriteSpec, tmp_path: Path) -> None:
+    path = write_spec(tmp_path)
+    plain = load_spec(path)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load_spec(path) == plain
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_another_encoding(write_spec: WriteSpec, tmp_path: Path, encoding: str) -> None:
+    path = write_spec(tmp_path)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    words = rf"spec\.toml: is encoded as {encoding[:6].upper()}, TOML is UTF-8; save it as UTF-8"
+    with pytest.raises(SpecError, match=words):
+        load_spec(path)
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_bytes(b"[data]\nroot = 'Ren\xe9'\n")
+    with pytest.raises(SpecError, match=r"not valid TOML: line 2 holds bytes that are not UTF-8; save it as UTF-8"):
+        load_spec(path)
+
+
+@pytest.mark.parametrize("content", [b"data = [", b"a = 1\na = 2"])
 def test_not_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "spec.toml"
     path.write_bytes(content)

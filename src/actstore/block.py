@@ -6,7 +6,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from actstore import commits
+from actstore.code import known_code, require_code
 from actstore.data import Volume, read_volume
 from actstore.errors import BlockError, ModelError, one_line
 from actstore.fence import Fence, Superseded
@@ -52,6 +53,8 @@ class Job:
     #: Threads that checksum and write.
     writers: int
     device: str
+    #: Digest of each module that the run imports and that is not installed, by name.
+    code: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ class BlockReport:
     #: (sample, condition) pairs inferred, and model calls made for them.
     inferred: int = 0
     forward_passes: int = 0
+    #: By condition: samples that hold its target or a place for its control, and those of them whose input stayed as
+    #: it was. Empty where nothing was computed.
+    held: tuple[int, ...] = ()
+    unchanged: tuple[int, ...] = ()
     bytes: int = 0
     seconds: float = 0.0
     #: Largest resident set of the process so far, bytes.
@@ -152,7 +159,9 @@ class Engine:
     def __init__(self, job: Job, stream: Stream | None = None) -> None:
         self.job = job
         self.device = torch.device(job.device)
-        self.model = build_model(job.spec)
+        require_code(job.spec.folder, job.code)
+        with known_code(job.spec.folder, job.code):
+            self.model = build_model(job.spec)
         found = weights_digest(self.model)
         if found != job.fingerprint.weights:
             raise ModelError(
@@ -187,13 +196,14 @@ class Engine:
         fence = Fence(job.store, job.layout, block.index, job.fingerprint.token)
         try:
             fence.check()
-            return self._computed(block, fence)
+            with known_code(job.spec.folder, job.code):
+                return self._computed(block, fence)
         except Superseded:
             return BlockReport(block.index, block.name)
 
     def _computed(self, block: Block, fence: Fence) -> BlockReport:
         job, spec = self.job, self.job.spec
-        volume = read_volume(block.file, spec.data.classes)
+        volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
         samples = 1 if len(job.layout.space) == 3 else len(volume.image)
         if samples != block.samples:
             raise BlockError(
@@ -212,6 +222,8 @@ class Engine:
             samples=samples,
             inferred=int(inference.applicable.sum()),
             forward_passes=inference.forward_passes,
+            held=tuple((inference.applicable | inference.unchanged).sum(axis=0).tolist()),
+            unchanged=tuple(inference.unchanged.sum(axis=0).tolist()),
             bytes=size,
         )
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore import commits
+from actstore import commits, unchanged
 from actstore.attributes import read_attributes
 from actstore.block import BlockReport, closing_engine, run_block
-from actstore.cluster import LostWorker, connect
+from actstore.cluster import LostWorker, connect, refuse_in_worker
 from actstore.data import digest_files
-from actstore.errors import DataError, StoreError
+from actstore.errors import DataError, SpecError, StoreError
 from actstore.fingerprint import differences
+from actstore.imports import is_importing
 from actstore.interrupt import stoppable
 from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
@@ -30,6 +31,7 @@ from actstore.schema import SCHEMA_VERSION
 from actstore.spec import Spec
 from actstore.storage import Location, Lock
 from actstore.template import Block, coordinate_files, files_of, update_coordinates
+from actstore.unchanged import Unchanged
 from actstore.units import counted
 
 Progress = Callable[[BlockReport, int, int], None]
@@ -53,6 +55,10 @@ class Summary:
     seconds: float
     #: Largest resident set of any worker, bytes.
     peak_memory: int
+    #: `Plan.caveats`: what was taken with care in the volumes' headers.
+    caveats: tuple[tuple[str, str], ...] = ()
+    #: Conditions that changed nothing in some of ``samples``.
+    unchanged: tuple[Unchanged, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -94,6 +100,7 @@ def capture(
     """
     start = time.perf_counter()
     spec = spec.with_cluster(cluster)
+    _refuse_nested(spec)
     plan = make_plan(spec, store=store, workers=workers, device=device, timing=False)
     with plan.store.creating():
         plan = ensure_store(plan)
@@ -121,7 +128,19 @@ def capture(
         bytes=sum(r.bytes for r in reports),
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in reports), default=0),
+        caveats=plan.caveats,
+        unchanged=unchanged.of_reports(spec.conditions, [r for r in reports if not r.failed]),
     )
+
+
+def _refuse_nested(spec: Spec) -> None:
+    """Refuse a script that captures whenever it is imported: by a worker, or for code that the spec names."""
+    if is_importing():
+        raise SpecError(
+            f"{spec.model.factory!r} or a transform lies in a module that starts a capture when it is imported: put "
+            'that behind `if __name__ == "__main__":`'
+        )
+    refuse_in_worker(spec.cluster.kind)
 
 
 def _computed(plan: Plan, todo: Sequence[Block], lock: Lock, stopping: Callable[[], None]) -> Generator[BlockReport]:
@@ -231,7 +250,7 @@ def remaining(plan: Plan) -> list[Block]:
 
 
 def attributes(plan: Plan) -> dict[str, object]:
-    """The store's root attributes: schema, spec, fingerprint, layers and their grids, classes, versions."""
+    """The store's root attributes: schema, spec, fingerprint, layers, classes, what was found in data and network."""
     from actstore.provenance import versions
 
     return {
@@ -244,8 +263,11 @@ def attributes(plan: Plan) -> dict[str, object]:
         "grid": [list(offset) for offset in plan.grid],
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
+        "discovery": plan.discovery.as_json(),
+        "caveats": [list(caveat) for caveat in plan.caveats],
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
+        "repeatable": plan.repeatable.as_json(),
         "versions": versions(),
     }
 

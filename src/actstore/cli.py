@@ -147,12 +147,13 @@ def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None
 def layers(spec: Path) -> None:
     """Show the module tree of SPEC's network and what its layer patterns match."""
     from actstore import text
-    from actstore.plan import inspect_model
+    from actstore.plan import check_repeatable, inspect_model
     from actstore.spec import load_spec
 
     loaded = load_spec(spec)
-    _, found = inspect_model(loaded)
-    text.show_modules(found, loaded.store.dtype, len(loaded.conditions))
+    seen = inspect_model(loaded)
+    text.show_modules(seen.probe, loaded.store.dtype, len(loaded.conditions))
+    check_repeatable(loaded, seen)
 
 
 @main.command()

@@ -23,6 +23,30 @@ IDENTITY_STRENGTH: Mapping[str, float] = {
     "shuffle": 0.0,
 }
 
+#: Sigma from which on a blur's kernel is wider than one pixel: scipy's reaches int(4 sigma + 0.5) pixels to each side.
+NARROWEST_BLUR = 0.125
+#: Half of the distance from 1 to the next float32: what is nearer to the identity is rounded away.
+FLOAT32_RESOLUTION = 2.0**-24
+
+
+def without_effect(transform: str, strength: float) -> str:
+    """Why a built-in transform changes nothing at ``strength`` whatever the image, and what to use; else "".
+
+    What a transform of one's own does, and how many pixels a share of a mask is, is not known before: where a
+    perturbation turns out to change nothing, it does not apply (:func:`actstore.inference.prepare`).
+    """
+    identity = IDENTITY_STRENGTH.get(transform)
+    if identity is None:
+        return ""
+    what = f"strength {_digits(strength)} of {transform!r} changes nothing"
+    if strength == identity:
+        return f"{what}: leave it out, the original is a condition of every run already"
+    if transform == "blur" and strength < NARROWEST_BLUR:
+        return f"{what}: the kernel of so small a sigma is one pixel; use {NARROWEST_BLUR:g} pixels or more"
+    if transform not in ("blur", "shuffle") and abs(strength - identity) < FLOAT32_RESOLUTION:
+        return f"{what} that float32 can hold: use a strength at least {FLOAT32_RESOLUTION:.0e} away from {identity:g}"
+    return ""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -62,8 +86,13 @@ class Condition:
             return self.transform + (f"(batch={self.batch_size})" if self.batch_size else "")
         source = f", source={self.source}" if self.source else ""
         control = f", {CONTROL}" if self.is_control else ""
-        strength = f"{self.strength:g}" if float(f"{self.strength:g}") == self.strength else repr(self.strength)
-        return f"{self.transform}({self.target}, {strength}{source}{control})"
+        return f"{self.transform}({self.target}, {_digits(self.strength)}{source}{control})"
+
+
+def _digits(strength: float) -> str:
+    """``strength`` in as few digits as tell it from every other."""
+    short = f"{strength:g}"
+    return short if float(short) == strength else repr(strength)
 
 
 ORIGINAL_CONDITION = Condition(ORIGINAL, "", math.nan, region="")

@@ -260,22 +260,22 @@ def _noise(f: Findings) -> pd.DataFrame:
 
 def _dose(f: Findings) -> pd.DataFrame:
     f.need("dose")
-    return analysis.dose_table(f.dice, resamples=f.resamples)
+    return analysis.dose_table(f.dice, applicable=f.applicable, resamples=f.resamples)
 
 
 def _dose_half(f: Findings) -> pd.DataFrame:
     f.need("dose")
-    return analysis.dose_half_table(f.dice, resamples=f.resamples)
+    return analysis.dose_half_table(f.dice, applicable=f.applicable, resamples=f.resamples)
 
 
 def _dose_channels(f: Findings) -> pd.DataFrame:
     f.need("dose")
-    return analysis.dose_channels_table(f.network["mad"], analysis.pooled_std(f.network))
+    return analysis.dose_channels_table(f.network["mad"], analysis.pooled_std(f.network), applicable=f.applicable)
 
 
 def _dose_cases(f: Findings) -> pd.DataFrame:
     f.need("dose")
-    return analysis.dose_cases_table(f.cases)
+    return analysis.dose_cases_table(f.cases, applicable=f.applicable)
 
 
 #: Table name to what makes it.
@@ -293,7 +293,7 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "certainty": _certainty,
     "stability": _stability,
     "sensitivity": _sensitivity,
-    "comparison": lambda f: analysis.comparison_table(f.member, f.most),
+    "comparison": lambda f: analysis.comparison_table(f.member, f.most, applicable=f.applicable),
     "general-specific": _general_specific,
     "heterogeneity": lambda f: analysis.heterogeneity_table(f.score, f.top, applicable=f.applicable),
     "leave-one-out": lambda f: analysis.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable),
@@ -304,5 +304,5 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "dose-half": _dose_half,
     "dose-channels": _dose_channels,
     "dose-cases": _dose_cases,
-    "association": lambda f: analysis.association_table(f.network["mad"], f.dice, f.member),
+    "association": lambda f: analysis.association_table(f.network["mad"], f.dice, f.member, applicable=f.applicable),
 }

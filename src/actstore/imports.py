@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from actstore.errors import SpecError, one_line
+from actstore import loading
+from actstore.errors import ActstoreError, SpecError, one_line
+from actstore.loading import entry_of, guard, install_finder, loaded_digest, vars_of
 
-#: The spec's folder that this module put on ``sys.path``.
-_added: list[Path] = []
+#: Whether this module put the spec's folder on ``sys.path``.
+_added = False
+_importing: ContextVar[bool] = ContextVar("importing", default=False)
 
 
 def add_folder(folder: Path) -> None:
@@ -21,24 +23,20 @@ def add_folder(folder: Path) -> None:
 
     One spec's folder is there at a time: modules beside another spec are forgotten, for they may have the same names.
     """
-    for other in [path for path in _added if path != folder]:
-        _added.remove(other)
-        if str(other) in sys.path:
+    global _added
+    folder = folder.resolve()
+    install_finder()
+    other = loading.beside
+    if other is not None and other != folder:
+        if _added and str(other) in sys.path:
             sys.path.remove(str(other))
-        for name in [name for name, module in sys.modules.copy().items() if _lies_in(other, name, module)]:
-            del sys.modules[name]
+        _added = False
+        forget(loaded_beside(other))
+    loading.beside = folder
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         importlib.invalidate_caches()
-        _added.append(folder)
-
-
-def _lies_in(folder: Path, name: str, module: Any) -> bool:
-    """Whether ``module`` is a file in ``folder``, or part of a package that is."""
-    top = name.partition(".")[0]
-    # Not getattr: modules that load lazily would load.
-    file = getattr(sys.modules.get(top, module), "__dict__", {}).get("__file__")
-    return isinstance(file, str) and Path(file) in (folder / f"{top}.py", folder / top / "__init__.py")
+        _added = True
 
 
 def resolve_callable(name: str, what: str) -> Callable[..., Any]:
@@ -47,16 +45,29 @@ def resolve_callable(name: str, what: str) -> Callable[..., Any]:
     Raises
     ------
     SpecError
-        if the module cannot be imported or holds no such callable.
+        if the module cannot be imported or holds no such callable, or is not the one that the run was planned with.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name == "__main__":
+        raise SpecError(
+            f"{what} {name!r}: workers cannot import what a running script or notebook defines; put it into a file "
+            "beside the spec"
+        )
+    importing = _importing.set(True)
     try:
         found: Any = importlib.import_module(module_name)
+    except ActstoreError:
+        raise
     except (Exception, SystemExit) as error:
         raise SpecError(
             f"{what} {name!r}: cannot import {module_name!r} ({one_line(error)}); correct the name, install the "
             "module or put it beside the spec"
         ) from error
+    finally:
+        _importing.reset(importing)
+    check, digest = guard.get(), loaded_digest(module_name)
+    if check and digest:
+        check(module_name, str(vars_of(found).get("__file__")), digest)
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise SpecError(f"{what} {name!r}: {module_name!r} has no {attribute!r}; correct the name")
@@ -67,17 +78,49 @@ def resolve_callable(name: str, what: str) -> Callable[..., Any]:
     return resolved
 
 
-def code_digests(names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the source file of each imported ``module:callable`` that is not installed, by module name.
+def is_importing() -> bool:
+    """Whether code that a spec names is being imported right now, by the caller's caller."""
+    return _importing.get()
 
-    Such code, beside a spec or on the path, decides stored numbers as the spec does and has no version of its own. What
-    is installed is left out: its versions are in the store's attributes.
-    """
-    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
-    installed.append(Path(__file__).resolve().parent)
-    digests = {}
-    for module_name in {name.partition(":")[0] for name in names if ":" in name}:
-        file = getattr(sys.modules.get(module_name), "__file__", None)
-        if file is not None and not any(Path(file).resolve().is_relative_to(folder) for folder in installed):
-            digests[module_name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return digests
+
+def lies_beside(folder: Path, name: str, file: Path | None) -> bool:
+    """Whether the module of that name was, or would be, imported from ``folder`` as an entry of the path."""
+    return (
+        file is not None
+        and entry_of(name, file).resolve() == folder.resolve()
+        and name not in ("__main__", "__mp_main__")
+    )
+
+
+def loaded_beside(folder: Path) -> dict[str, Path | None]:
+    """File of each module of this process that lies in ``folder``; None for a package without ``__init__``."""
+    found: dict[str, Path | None] = {}
+    for name, module in sys.modules.copy().items():
+        names = vars_of(module)
+        file, portions = names.get("__file__"), names.get("__path__")
+        if isinstance(file, str):
+            if lies_beside(folder, name, Path(file)) and not _is_installed(module):
+                found[name] = Path(file)
+        elif portions is not None and not isinstance(portions, list):
+            own = folder.resolve().joinpath(*name.split("."))
+            inside = [Path(portion).resolve() == own for portion in portions]
+            if inside and all(inside):
+                found[name] = None
+    return found
+
+
+def _is_installed(module: object) -> bool:
+    spec: Any = vars_of(module).get("__spec__")
+    return spec is not None and loading.is_installed(spec)
+
+
+def forget(names: Iterable[str]) -> None:
+    """Take modules out of this process: their next import runs the files as they are then."""
+    for name in names:
+        module = sys.modules.pop(name, None)
+        parent, _, child = name.rpartition(".")
+        # Of a package that stays: `from package import child` would find the old one there.
+        held = vars_of(sys.modules.get(parent))
+        if held.get(child) is module and module is not None:
+            delattr(sys.modules[parent], child)
+    importlib.invalidate_caches()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,19 +23,22 @@ from actstore.spec import MANTISSA_BITS, Spec
 HALF_RANGE = 65504.0
 
 
-def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
-    """What the network sees of a volume.
+class Prepared(NamedTuple):
+    """What the network sees of a volume, and which conditions say something about it."""
 
-    Returns
-    -------
-    inputs
-        (sample, condition, \\*space) float32, NaN where not applicable.
-    label
-        (sample, \\*space) uint8 class index.
-    applicable
-        (sample, condition) bool: the original and its repeats everywhere, others where the target class lies in the
-        network's input; controls only where there is a place for them.
-    """
+    #: (sample, condition, *space) float32, NaN where not applicable.
+    inputs: NDArray[np.float32]
+    #: (sample, *space) uint8 class index.
+    label: NDArray[np.uint8]
+    #: (sample, condition) bool: the original and its repeats everywhere, others where the target class lies in the
+    #: network's input and the perturbation changed that input; controls only where there is a place for them.
+    applicable: NDArray[np.bool_]
+    #: (sample, condition) bool: the target, or the control's place, is there, and the input stayed as it was.
+    unchanged: NDArray[np.bool_]
+
+
+def prepare(spec: Spec, volume: Volume) -> Prepared:
+    """What the network sees of a volume: perturbed, normalised, padded or cropped."""
     size = spec.data.preprocess.size
     volumetric = len(size) == 3
     names, conditions = spec.class_names, spec.conditions
@@ -43,6 +46,7 @@ def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np
     label = label[None] if volumetric else label
     inputs = np.full((len(label), len(conditions), *size), np.nan, dtype=np.float32)
     applicable = np.zeros((len(label), len(conditions)), dtype=bool)
+    unchanged = np.zeros_like(applicable)
     space = tuple(range(1, label.ndim))
     controlled = sorted({names.index(condition.target) for condition in conditions if condition.is_control})
     regions = control_regions(volume.image, volume.label, controlled, size)
@@ -68,8 +72,13 @@ def prepare(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np
         )
         seen = fit(normalize(changed, spec.data.preprocess.normalize), size)
         seen = seen[None] if volumetric else seen
+        if not condition.is_original:
+            # Only here is known what normalisation, float32 and the image itself leave of a perturbation.
+            for sample in np.flatnonzero(applicable[:, c]):
+                unchanged[sample, c] = np.array_equal(seen[sample], inputs[sample, 0])
+            applicable[:, c] &= ~unchanged[:, c]
         inputs[applicable[:, c], c] = seen[applicable[:, c]]
-    return inputs, label, applicable
+    return Prepared(inputs, label, applicable, unchanged)
 
 
 class Inference:
@@ -89,7 +98,7 @@ class Inference:
         self.layout = layout
         self.conditions = spec.conditions
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
-        self.inputs, self.label, self.applicable = prepare(spec, volume)
+        self.inputs, self.label, self.applicable, self.unchanged = prepare(spec, volume)
         self.window = image_window(volume.image.shape, spec.data.preprocess.size)
         #: (sample, condition, true class, predicted class), inside the image only.
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.conditions import IDENTITY_STRENGTH, TARGET, Condition
+from actstore.conditions import TARGET, Condition, without_effect
 from actstore.data.volume import VolumeKey
 from actstore.errors import ActstoreError, DataError, SpecError, one_line
 from actstore.imports import resolve_callable
@@ -67,7 +67,8 @@ def noise(image: Image, mask: Mask, *, strength: float, rng: np.random.Generator
 def blur(image: Image, mask: Mask, *, strength: float, **_: object) -> Image:
     """Write the image blurred by a Gaussian of sigma = ``strength`` pixels along every axis, edges reflected.
 
-    The blur sees the whole image, so that what lies around the mask bleeds in.
+    The blur sees the whole image, so that what lies around the mask bleeds in. The kernel reaches int(4 sigma + 0.5)
+    pixels to each side, so that a sigma below 0.125 changes nothing.
     """
     from scipy import ndimage
 
@@ -141,16 +142,21 @@ def resolve(name: str) -> Transform:
 
 
 def check(condition: Condition) -> None:
-    """Refuse a condition that could not be applied to any image. The original and its repeats always can.
+    """Refuse a condition that could not be applied to any image, or would change none.
+
+    The original and its repeats always can.
 
     Raises
     ------
     SpecError
-        if its transform cannot be resolved, or its strength is beyond what the transform takes.
+        if its transform cannot be resolved, or its strength is beyond what the transform takes or has no effect
+        (:func:`actstore.conditions.without_effect`).
     """
     if condition.is_untouched:
         return
     resolve(condition.transform)
+    if why := without_effect(condition.transform, condition.strength):
+        raise SpecError(why)
     largest = _LARGEST_STRENGTH.get(condition.transform)
     if largest is not None and condition.strength > largest:
         raise SpecError(
@@ -184,8 +190,8 @@ def apply(
     Raises
     ------
     SpecError
-        if the transform cannot be resolved, fails, or returns another shape, values that are not finite real numbers,
-        or a changed pixel outside of the mask.
+        if :func:`check` refuses the condition, or the transform fails or returns another shape, values that are not
+        finite real numbers, or a changed pixel outside of the mask.
     DataError
         if ``fill`` has no pixel of its source class in the volume, or a built-in transform leaves float64's range.
     ValueError
@@ -195,7 +201,7 @@ def apply(
         raise ValueError(f"{condition.name}: a control has a region, and nothing else has")
     result = np.array(image, dtype=np.float64)
     check(condition)
-    if condition.is_untouched or condition.strength == IDENTITY_STRENGTH.get(condition.transform):
+    if condition.is_untouched:
         return result
     target = _class_index(condition.target, condition, class_names)
     masks = label == target if region is None else region

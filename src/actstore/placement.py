@@ -14,6 +14,9 @@ Mask = NDArray[np.bool_]
 
 #: Differences of a region's mean from the target's are told apart to so many decimals of the image's range.
 DECIMALS = 4
+#: Added before rounding, so that a difference half-way between two, as whole numbers have, is always rounded up: it is
+#: far more than what transforms round by, and far less than what is told apart.
+NUDGE = 1e-9
 
 
 def control_regions(
@@ -82,7 +85,7 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -
     if np.count_nonzero(best) > 1:
         values = image.astype(np.float64)
         above = total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0))
-        best = _least(best, np.round(np.abs(above) / pixels, DECIMALS))
+        best = _least(best, np.round(np.abs(above) / pixels + NUDGE, DECIMALS))
     found = np.unravel_index(int(np.argmax(best)), best.shape)
     region = np.zeros_like(target)
     region[tuple(slice(i, i + n) for i, n in zip(found, shape.shape, strict=True))] = shape

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,16 +16,17 @@ import psutil
 import torch
 from torch import nn
 
-from actstore.block import Job
+from actstore.block import Job, torch_threads
 from actstore.cluster import IN_FLIGHT
-from actstore.data import VolumeFile, VolumeHeader, find_volumes, read_header
+from actstore.code import code_digests, load_code
+from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.grid import grid_offsets
-from actstore.imports import add_folder, code_digests
-from actstore.models import build_model, weights_digest
+from actstore.models import build_model, foreign_dtypes, model_bytes, weights_checksums, weights_digest
 from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
+from actstore.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.ring import SLOTS
 from actstore.schema import Layer, StoreLayout
 from actstore.spec import Spec
@@ -74,10 +75,14 @@ class Plan:
     seconds_per_sample: float
     model_bytes: int
     transient_bytes: int
+    #: The volumes, as files, and what lies beside them.
+    discovery: Discovery
     #: Volumes whose header could not be read, with why; their blocks fail by themselves.
     unreadable: tuple[tuple[str, str], ...]
     #: By how many pixels of the input each layer's grid is shifted, along each axis.
     grid: tuple[tuple[float, ...], ...]
+    #: Whether the network is a function of one input.
+    repeatable: Repeatability
 
     @property
     def job(self) -> Job:
@@ -91,6 +96,19 @@ class Plan:
             self.threads,
             self.writers,
             self.device,
+            self.identity["code"],
+        )
+
+    @property
+    def caveats(self) -> tuple[tuple[str, str], ...]:
+        """What is taken with care in the volumes' headers, once for each kind: which volumes, and the first one's."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for block in self.blocks:
+            for caveat in block.header.caveats if block.header is not None else ():
+                found.setdefault(caveat.kind, []).append((block.name, caveat.text))
+        return tuple(
+            (f"{of_kind[0][0]} and {len(of_kind) - 1} more" if len(of_kind) > 1 else of_kind[0][0], of_kind[0][1])
+            for of_kind in found.values()
         )
 
     @property
@@ -144,7 +162,7 @@ def make_plan(
     DataError, ModelError, SpecError
         if data, network or a perturbation cannot be used.
     """
-    add_folder(spec.folder)
+    load_code(spec.folder, [spec.model.factory, *(p.transform for p in spec.perturb)], spec.model.arguments)
     for condition in spec.conditions:
         check(condition)
     device = choose_device(device)
@@ -152,15 +170,19 @@ def make_plan(
         raise PlanError(f"run.precision 'tf32' is of NVIDIA GPUs, the device is {device!r}: use 'float32' or 'bf16'")
     workers = 1 if spec.cluster.kind == "inline" else workers or spec.run.workers or default_workers(device)
     threads = spec.run.threads or threads_of(spec, workers)
-    model, found = inspect_model(spec)
-    weights = weights_digest(model)
+    seen = inspect_model(spec)
+    model, found, weights = seen.model, seen.probe, seen.weights
     if spec.model.weights is None and weights_digest(build_model(spec)) != weights:
         raise ModelError(
             f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
             "the same network: give model.weights, or let the factory fix its seed"
         )
-    files = find_volumes(spec.data)
-    headers = _headers(files)
+    # With a worker's threads: several would wait for each other more than they compute, where workers run already.
+    with torch_threads(threads):
+        repeatable = check_repeatable(spec, seen)
+    discovery = discover(spec.data)
+    files = discovery.volumes
+    headers = _headers(files, spec)
     blocks = tuple(
         Block(i, file, header, _samples(spec, header))
         for i, (file, (header, _)) in enumerate(zip(files, headers, strict=True))
@@ -179,8 +201,7 @@ def make_plan(
         dtype=spec.store.dtype,
         layers=keep(found.layers, spec.store.keep, model),
     )
-    names = [spec.model.factory, *(p.transform for p in spec.perturb)]
-    identity = {**spec.identity(), "code": code_digests(names)}
+    identity = {**spec.identity(), "code": code_digests()}
     batch_size = spec.run.batch_size or choose_batch_size(device, found.largest_output_bytes)
     return Plan(
         spec=spec,
@@ -196,10 +217,12 @@ def make_plan(
         batch_size=batch_size,
         ring_samples=ring_samples(layout, device),
         seconds_per_sample=_time_sample(model, spec, batch_size, device) if timing else math.nan,
-        model_bytes=sum(p.numel() * p.element_size() for p in model.state_dict().values()),
+        model_bytes=model_bytes(model),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
+        discovery=discovery,
         unreadable=unreadable,
         grid=tuple(grid_offsets(model, layout.layers, layout.space)),
+        repeatable=repeatable,
     )
 
 
@@ -227,7 +250,18 @@ def ring_samples(layout: StoreLayout, device: str) -> int:
     return max(1, min(layout.slots, size // layout.sample_bytes))
 
 
-def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
+@dataclass(frozen=True)
+class Inspected:
+    """A network, and what its first forward pass shows."""
+
+    model: nn.Module
+    #: `weights_digest` and `weights_checksums` before that pass: it may change them.
+    weights: str
+    checksums: Mapping[str, int]
+    probe: Probe
+
+
+def inspect_model(spec: Spec) -> Inspected:
     """The spec's network and what a forward pass on zeros shows of it.
 
     Raises
@@ -236,15 +270,21 @@ def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
         if the network does not map (batch, 1, \\*size) to (batch, class, \\*size), background first.
     """
     model = build_model(spec)
+    weights, checksums = weights_digest(model), weights_checksums(model)
     size = spec.data.preprocess.size
     try:
         found = probe(model, (1, *size), spec.model.layers)
     except ActstoreError:
         raise
     except Exception as error:
+        others = foreign_dtypes(model)
         raise ModelError(
             f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
-            "correct data.preprocess.size or model.arguments"
+            + (
+                f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
+                if others
+                else "correct data.preprocess.size or model.arguments"
+            )
         ) from error
     expected = (len(spec.class_names), *size)
     if found.output_shape != expected:
@@ -253,7 +293,23 @@ def inspect_model(spec: Spec) -> tuple[nn.Module, Probe]:
             f"one channel for each of {', '.join(spec.class_names)}, at data.preprocess.size; correct data.classes, "
             "data.preprocess.size or model.arguments"
         )
-    return model, found
+    return Inspected(model, weights, checksums, found)
+
+
+def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
+    """Whether the network is a function of one input, as far as a few passes on the CPU show.
+
+    Raises
+    ------
+    ModelError
+        if it is none, unless ``model.unrepeatable`` allows that; if it does not take batches where the run has them.
+    """
+    inputs = random_inputs(2, spec.data.preprocess.size, spec.data.preprocess.normalize)
+    batched = spec.run.batch_size != 1
+    found = examine(seen.model, seen.probe.layers, inputs, seen.checksums, batched=batched)
+    if spec.model.unrepeatable == "refuse":
+        refuse(found, spec.model.factory)
+    return found
 
 
 def _shape_text(shape: tuple[int, ...] | None) -> str:
@@ -309,10 +365,10 @@ def choose_batch_size(device: str, largest_output_bytes: int) -> int:
     return max(1, min(GPU_BATCH_SIZE, int(GPU_SHARE * memory / (LIVE_OUTPUTS * largest_output_bytes))))
 
 
-def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str]]:
+def _headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHeader | None, str]]:
     def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
         try:
-            return read_header(file), ""
+            return read_header(file, geometry=spec.data.geometry, sliced=spec.sliced), ""
         except DataError as error:
             return None, str(error)
 
@@ -323,7 +379,7 @@ def _headers(files: Sequence[VolumeFile]) -> list[tuple[VolumeHeader | None, str
 def _samples(spec: Spec, header: VolumeHeader | None) -> int:
     if header is None:
         return 0
-    return header.shape[0] if len(spec.data.preprocess.size) == 2 else 1
+    return header.shape[0] if spec.sliced else 1
 
 
 def _time_sample(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:

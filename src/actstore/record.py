@@ -16,6 +16,11 @@ from actstore.errors import ModelError
 from actstore.schema import Layer
 
 TYPE_PREFIX = "type:"
+#: What a recorded layer may return: float32 holds each of their values,
+EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
+#: and those of these up to `LARGEST_WHOLE`.
+WHOLE = (torch.int32, torch.int64)
+LARGEST_WHOLE = 2**24
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,23 @@ def _matches(path: str, module: nn.Module, pattern: str) -> bool:
     return fnmatchcase(path, pattern)
 
 
+def hookable(model: nn.Module) -> list[str]:
+    """Paths of all modules below ``model``, but for those of TorchScript, which take no hooks."""
+    return [path for path, module in model.named_modules() if path and not isinstance(module, torch.jit.ScriptModule)]
+
+
 @contextmanager
-def forward_hooks(model: nn.Module, paths: Sequence[str], hook: Callable[[str, Any], None]) -> Iterator[None]:
-    """Call ``hook(path, output)`` after each listed module runs; nothing is left behind, whatever happens."""
+def forward_hooks(
+    model: nn.Module,
+    paths: Sequence[str],
+    hook: Callable[[str, Any], None],
+    *,
+    before: Callable[[str, Any], None] | None = None,
+) -> Iterator[None]:
+    """Call ``hook(path, output)`` after each listed module runs; nothing is left behind, whatever happens.
+
+    ``before(path, [arguments, keyword arguments])`` is called before it runs.
+    """
     modules = dict(model.named_modules(remove_duplicate=False))
     handles: list[Any] = []
 
@@ -101,6 +120,12 @@ def forward_hooks(model: nn.Module, paths: Sequence[str], hook: Callable[[str, A
         def after(_module: nn.Module, _args: Any, output: Any) -> None:
             hook(path, output)
 
+        def first(_module: nn.Module, arguments: Any, keywords: Any) -> None:
+            if before is not None:
+                before(path, [arguments, keywords])
+
+        if before is not None:
+            handles.append(modules[path].register_forward_pre_hook(first, with_kwargs=True))
         handles.append(modules[path].register_forward_hook(after))
 
     try:
@@ -128,27 +153,32 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
     ------
     ModelError
         if a pattern matches no module, or none that runs and returns a tensor; if a recorded output is not
-        (batch, channel, \\*space) with as many spatial dims as the input.
+        (batch, channel, \\*space) with as many spatial dims as the input, or of a dtype that float32 does not hold.
     """
     matches = match_modules(model, patterns)
     matched = set().union(*matches.values())
-    paths = [path for path, _ in model.named_modules() if path]
+    paths, hooked = [path for path, _ in model.named_modules() if path], hookable(model)
+    _refuse_script(matched - set(hooked))
     calls: Counter[str] = Counter()
     shapes: dict[str, tuple[int, ...]] = {}
+    types = {path: type(module).__name__ for path, module in model.named_modules()}
     found: list[tuple[str, int, str, tuple[int, ...]]] = []
     largest = 0
 
     def note(path: str, output: Any) -> None:
         nonlocal largest
-        largest = max([largest, *(t.numel() * t.element_size() for _, t in tensors(output))])
-        if isinstance(output, Tensor):
+        for position, tensor in tensors(output):
+            if path in matched:
+                _refuse_inexact(tensor, f"module {path!r} ({types[path]})")
+                found.append((path, calls[path], position, tuple(tensor.shape)))
+            if not tensor.is_nested:
+                largest = max(largest, tensor.numel() * tensor.element_size())
+        if isinstance(output, Tensor) and not output.is_nested:
             shapes[path] = tuple(output.shape[1:])
-        if path in matched:
-            found.extend((path, calls[path], position, tuple(t.shape)) for position, t in tensors(output))
         calls[path] += 1
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.inference_mode(), forward_hooks(model, paths, note):
+    with torch.inference_mode(), forward_hooks(model, hooked, note):
         output = model(torch.zeros(1, *input_shape, device=device))
 
     recorded = {path for path, *_ in found}
@@ -159,7 +189,6 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
                 f"layer pattern {pattern!r} matches only modules that {what} "
                 f"({', '.join(sorted(modules)[:3])}): choose other modules, `actstore layers SPEC` shows them"
             )
-    types = {path: type(module).__name__ for path, module in model.named_modules()}
     layers = []
     for i, (path, call, position, shape) in enumerate(found):
         if len(shape) != 1 + len(input_shape) or shape[0] != 1:
@@ -170,8 +199,55 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
         name = f"L{i + 1:0{max(2, len(str(len(found))))}d}"
         layers.append(Layer(name, path, types[path], call, position, shape[1], shape[2:]))
     rows = [ModuleRow(path, types[path], calls[path], shapes.get(path), path in matched) for path in paths]
+    for _, tensor in tensors(output):
+        _refuse_unordered(tensor, f"the network ({type(model).__name__})")
     output_shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
     return Probe(layers, rows, output_shape, largest)
+
+
+def _refuse_script(paths: set[str]) -> None:
+    if paths:
+        raise ModelError(
+            f"module {min(paths)!r} is TorchScript, which takes no hooks and cannot be recorded: leave it out of "
+            "model.layers, or build it from the Python module that was scripted or traced"
+        )
+
+
+def _refuse_inexact(tensor: Tensor, what: str) -> None:
+    """Refuse what float32, in which statistics are taken, does not hold."""
+    _refuse_unordered(tensor, what, "leave it out of model.layers")
+    if tensor.dtype not in (*EXACT, *WHOLE):
+        mend = "return network.float() from the factory" if tensor.dtype == torch.float64 else "let it return .float()"
+        raise ModelError(
+            f"{what} returns {_dtype(tensor)}, which float32 would round: {mend}, or leave it out of model.layers"
+        )
+
+
+def _refuse_unordered(tensor: Tensor, what: str, otherwise: str = "correct model.factory") -> None:
+    """Refuse what is no dense array of real numbers."""
+    if tensor.is_complex():
+        raise ModelError(
+            f"{what} returns {_dtype(tensor)}, of which only the real part would be kept: record its magnitude or real "
+            f"part in a module of its own, or {otherwise}"
+        )
+    kind = "a quantised" if tensor.is_quantized else "a nested" if tensor.is_nested else "a sparse"
+    if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
+        raise ModelError(f"{what} returns {kind} tensor ({_dtype(tensor)}): let it return a dense one, or {otherwise}")
+
+
+def _as_float(tensor: Tensor, path: str) -> Tensor:
+    """``tensor`` in float32, which has to hold it."""
+    _refuse_inexact(tensor, f"module {path!r}")
+    if tensor.dtype in WHOLE and bool((tensor.abs() > LARGEST_WHOLE).any()):
+        raise ModelError(
+            f"module {path!r} returns whole numbers beyond {LARGEST_WHOLE}, which float32 would round: leave it out of "
+            "model.layers"
+        )
+    return tensor.float()
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 @contextmanager
@@ -206,7 +282,7 @@ def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator
                     f"{', '.join(map(str, expected))}) in the trial pass: the network's shapes depend on its input, "
                     "which cannot be recorded"
                 )
-            sink(i, tensor)
+            sink(i, tensor if tensor.is_floating_point() and tensor.dtype in EXACT else _as_float(tensor, path))
             seen += 1
         calls[path] += 1
 

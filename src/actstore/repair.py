@@ -9,6 +9,7 @@ from typing import Any
 from actstore import metadata
 from actstore.attributes import layout_of, read_attributes
 from actstore.capture import Progress, capture, check_same_run
+from actstore.cluster import refuse_in_worker
 from actstore.errors import ActstoreError, StoreError
 from actstore.plan import make_plan
 from actstore.reduce import reduce_store
@@ -42,6 +43,7 @@ def repair(
     ActstoreError
         if blocks must be computed again and cannot be; what was mended stays mended.
     """
+    refuse_in_worker(cluster or "local")
     storage = storage_at(location)
     kinds = {found.kind for found in damage}
     with storage.locked():

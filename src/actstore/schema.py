@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -26,6 +27,15 @@ METRICS: Mapping[str, Order] = {
     "cosine": "smallest",
     "psnr": "smallest",
     "ssim": "smallest",
+}
+#: What each metric is between a map and itself: a channel with this value did not change, and has no rank.
+UNCHANGED: Mapping[str, float] = {
+    "mad": 0.0,
+    "mse": 0.0,
+    "mean_difference": 0.0,
+    "cosine": 1.0,
+    "psnr": math.inf,
+    "ssim": 1.0,
 }
 #: Everything that a channel's maps can be reduced to.
 MEASURES = (*METRICS, *ORIGINAL_STATISTICS)

@@ -22,7 +22,8 @@ from pydantic import (
 )
 
 from actstore.cluster.settings import Cluster
-from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition, without_effect
+from actstore.encoding import encoding_of
 from actstore.errors import SpecError
 from actstore.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.paths import given
@@ -42,6 +43,7 @@ Normalization = Literal[
     "none",
 ]
 DataFormat = Literal["nnunet", "acdc", "phantom"]
+GeometryCheck = Literal["check", "ignore"]
 
 
 class Preprocess(Table):
@@ -79,6 +81,9 @@ class Data(Table):
     root: LocalPath
     #: Names as in the file names; all where left out.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: "check" refuses a volume whose headers contradict themselves or whose image and mask do not lie on one grid.
+    #: "ignore" takes it, with a note in `plan`: for headers that say nothing, and arrays that are known to match.
+    geometry: GeometryCheck = "check"
     #: What the network sees of a volume.
     preprocess: Preprocess = Preprocess()
     #: Class name to label value. Label 0 is the background.
@@ -110,6 +115,9 @@ class Model(Table):
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: A network that gives one input other numbers again, or in a batch with others: "refuse", or "allow" and say so in
+    #: the store.
+    unrepeatable: Literal["refuse", "allow"] = "refuse"
 
     @field_validator("factory")
     @classmethod
@@ -149,12 +157,9 @@ class Perturbation(Table):
 
     @model_validator(mode="after")
     def _changes_something(self) -> Perturbation:
-        identity = IDENTITY_STRENGTH.get(self.transform)
-        if identity in self.strengths:
-            raise ValueError(
-                f"strength {identity:g} of {self.transform!r} changes nothing: leave it out, "
-                "the original is a condition of every run already"
-            )
+        for strength in self.strengths:
+            if why := without_effect(self.transform, strength):
+                raise ValueError(why)
         if self.transform == "fill" and self.source is None:
             raise ValueError("transform 'fill' needs source = \"CLASS\", the class whose mean is written")
         if self.transform != "fill" and self.transform in IDENTITY_STRENGTH and self.source is not None:
@@ -292,6 +297,11 @@ class Spec(Table):
         return (BACKGROUND, *sorted(self.data.classes, key=self.data.classes.__getitem__))
 
     @property
+    def sliced(self) -> bool:
+        """Whether the network sees slices, not volumes."""
+        return len(self.data.preprocess.size) == 2
+
+    @property
     def spatial_dims(self) -> tuple[str, ...]:
         """("y", "x") or ("z", "y", "x")."""
         return ("z", "y", "x")[-len(self.data.preprocess.size) :]
@@ -319,7 +329,11 @@ class Spec(Table):
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
         dump = self.model_dump(mode="json")
+        # Only where they are not the default, so that stores that were made before there was a choice can be continued.
+        chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
+        unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
         return {
+            **unusual,
             "classes": dump["data"]["classes"],
             "preprocess": dump["data"]["preprocess"],
             "factory": dump["model"]["factory"],
@@ -370,12 +384,22 @@ def load_spec(path: str | Path) -> Spec:
     """
     path = given(path, SpecError)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise SpecError(f"{path}: no such spec file; give the path of a TOML run spec") from error
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}; check its permissions and disk") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    encoding = encoding_of(raw)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        raise SpecError(f"{path}: is encoded as {encoding[:6].upper()}, TOML is UTF-8; save it as UTF-8")
+    try:
+        content = tomllib.loads(raw.decode(encoding))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise SpecError(
+            f"{path}: not valid TOML: line {line} holds bytes that are not UTF-8; save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}; correct it there") from error
     return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
 

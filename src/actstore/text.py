@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from actstore.attributes import unrepeatable
 from actstore.terminal import held
+from actstore.unchanged import nowhere, of_store
 from actstore.units import counted, human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -123,9 +125,12 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
 
 def show_plan(plan: Plan) -> None:
     layout = plan.layout
+    patients = len({block.file.key.patient for block in plan.blocks})
+    every = plan.discovery.patients if plan.spec.data.patients else None
     lines = {
         "blocks": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
         f"at most {layout.slots} a block",
+        "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
@@ -134,11 +139,36 @@ def show_plan(plan: Plan) -> None:
         f"{plan.spec.run.precision}",
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
+        **_unrepeatable(plan.repeatable.as_json()),
         "fingerprint": plan.fingerprint.run[:16],
     }
-    _show_lines(lines)
+    _show_lines(lines | _beside(plan.discovery.as_json()))
+    _show_caveats(plan.caveats)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
+    """What of a data set is not among its volumes: nothing to say where all of it is."""
+    from actstore.data.pairing import listed
+
+    lines = {}
+    for name in ("left out", "lacking"):
+        found = discovery.get(name.replace(" ", "_"), {"count": 0})
+        if found["count"]:
+            lines[name] = f"{found['count']}: {listed(found['first'], found['count'])}"
+    return lines
+
+
+def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
+    for volumes, what in caveats:
+        errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
+
+
+def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """A line about a network that is no function of one input, which the spec allows."""
+    words = unrepeatable(found) if found else ""  # None in older stores.
+    return {"network": f"no function of one input, as the spec allows: {words}"} if words else {}
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
@@ -159,15 +189,21 @@ def show_status(store: Store) -> None:
         "samples": f"{len(store.samples)}",
         "conditions": ", ".join(store.conditions.index),
         "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
+        **_unrepeatable(attributes.get("repeatable")),
         "precision": attributes["identity"].get("precision", "float32"),
         "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
         "fingerprint": attributes["fingerprint"]["run"][:16],
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
         "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
     }
-    _show_lines(lines)
+    _show_lines(lines | _beside(attributes.get("discovery", {})))
+    _show_caveats(attributes.get("caveats", []))
     for name in missing:
         say(f"missing: {name}")
+    for found in of_store(store):
+        say(f"unchanged: {found}")
+    for name, why in nowhere(store):
+        say(f"nowhere: {name} applies to no sample: {why}")
     table = store.layers.reset_index()
     table["size"] = ["x".join(map(str, size)) for size in table["size"]]
     table["bytes"] = [human_bytes(n) for n in table["bytes"]]
@@ -209,9 +245,18 @@ def show_summary(summary: Summary) -> None:
             "store": str(summary.store),
         }
     )
+    _show_caveats(summary.caveats)
     for report in summary.failed:
         tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
         errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
+    for found in summary.unchanged:
+        errors.print(f"unchanged: {found}", style="yellow", soft_wrap=True)
+    if summary.unchanged and summary.skipped:
+        blocks = counted(summary.done, "block")
+        errors.print(
+            f"unchanged counts the {blocks} of this run: `actstore status {summary.store}` counts all",
+            soft_wrap=True,
+        )
     if summary.left:
         errors.print(
             f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",

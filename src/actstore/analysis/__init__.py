@@ -38,6 +38,7 @@ from actstore.analysis.response_tables import (
     general_specific_table,
     noise_table,
 )
+from actstore.analysis.rounding import significant
 from actstore.analysis.segmentation import (
     dice,
     jaccard,
@@ -126,6 +127,7 @@ __all__ = [
     "sensitivity_to_k",
     "set_stability",
     "shared_channels",
+    "significant",
     "slice_position",
     "specificity",
     "ssim",

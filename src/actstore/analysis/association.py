@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
 from actstore.analysis.network import layer_slices
+from actstore.analysis.sets import counted_samples
 from actstore.analysis.support import adjusted, noted
 from actstore.analysis.uncertainty import require_confidence
 
@@ -87,7 +88,9 @@ def association(score: xr.DataArray, dice: xr.DataArray, *, confidence: float = 
     return result.assign_coords(class_name=("condition", targets))
 
 
-def beside_frequency(associated: xr.Dataset, member: xr.DataArray) -> xr.Dataset:
+def beside_frequency(
+    associated: xr.Dataset, member: xr.DataArray, *, applicable: xr.DataArray | None = None
+) -> xr.Dataset:
     """``associated`` with the rank of each channel in its layer, by association and by how often it is on top; lazy.
 
     Parameters
@@ -96,13 +99,16 @@ def beside_frequency(associated: xr.Dataset, member: xr.DataArray) -> xr.Dataset
         Of :func:`association`.
     member
         bool (sample, condition, channel), of :func:`actstore.analysis.in_top`, of the same conditions and channels.
+    applicable
+        bool (sample, condition). Without it, the samples in which any channel is a member.
 
     Returns
     -------
     xarray.Dataset
         In addition: ``frequency``, the share of applicable samples where the channel is among the top;
         ``frequency_rank`` and ``association_rank``, float64 from 1 for the most frequent and for the highest
-        ``correlation`` of the layer, equal ones by lower channel, NaN without a number.
+        ``correlation`` of the layer, equal ones by lower channel, NaN without a number and for a channel that is never
+        among the top.
 
     Raises
     ------
@@ -110,19 +116,20 @@ def beside_frequency(associated: xr.Dataset, member: xr.DataArray) -> xr.Dataset
         if ``member`` differs in size or a dimension is missing.
     """
     require_dims(member, _DIMS)
-    member = member.isel(condition=perturbations(member))
+    at = perturbations(member)
+    member = member.isel(condition=at)
     for dim in ("condition", "channel"):
         if member.sizes[dim] != associated.sizes[dim]:
             raise AnalysisError(
                 f"member has {member.sizes[dim]} of {dim}, the association {associated.sizes[dim]}: "
                 "take both of the same layers and conditions"
             )
-    number = member.any("channel").sum("sample")
+    number = counted_samples(member, None if applicable is None else applicable.isel(condition=at)).sum("sample")
     frequency = member.sum("sample") / number.where(number > 0)
     frequency = frequency.transpose("condition", "channel")
     return associated.assign(
         frequency=frequency,
-        frequency_rank=_rank_in_layer(frequency),
+        frequency_rank=_rank_in_layer(frequency.where(frequency > 0)),
         association_rank=_rank_in_layer(associated["correlation"]),
     )
 

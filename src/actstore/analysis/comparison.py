@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_positive
 from actstore.analysis.cases import NO_CASE
-from actstore.analysis.evidence import perturbations
+from actstore.analysis.evidence import patients_of, perturbations
 from actstore.analysis.network import layer_slices
 from actstore.analysis.ranking import most_frequent
+from actstore.analysis.sets import counted_samples
 from actstore.analysis.support import noted, support
 
 _DIMS = ("sample", "condition", "channel")
 
 
-def shared_channels(member: xr.DataArray, most: int = 7) -> xr.Dataset:
+def shared_channels(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
     """Which of the most frequent channels of each layer several classes share, and which belong to one; lazy.
 
     Parameters
@@ -28,6 +29,8 @@ def shared_channels(member: xr.DataArray, most: int = 7) -> xr.Dataset:
         conditions of one target are counted together: select some first to compare classes at one strength.
     most
         How many channels of a layer each class has; equal counts rank by lower channel, a count of 0 never.
+    applicable
+        bool (sample, condition). Without it, the samples in which any channel is a member.
 
     Returns
     -------
@@ -42,14 +45,16 @@ def shared_channels(member: xr.DataArray, most: int = 7) -> xr.Dataset:
     AnalysisError
         if a dimension or coordinate is missing, no condition perturbs a class, or ``most`` is below 1.
     """
-    member = _perturbed(member)
+    at, member = _perturbed(member)
+    used = counted_samples(member, None if applicable is None else applicable.isel(condition=at))
+    patient, _ = patients_of(member)
     most = require_positive("most", most)
     targets = member.coords["target"].values
     classes = list(dict.fromkeys(targets.tolist()))
-    each = [member.isel(condition=np.flatnonzero(targets == name)) for name in classes]
+    each = [np.flatnonzero(targets == name) for name in classes]
     along = xr.DataArray(classes, dims="target", name="target")
-    count = xr.concat([part.sum(["sample", "condition"]) for part in each], along)
-    rests = xr.concat([support(part.any(["condition", "channel"])) for part in each], along)
+    count = xr.concat([member.isel(condition=own).sum(["sample", "condition"]) for own in each], along)
+    rests = xr.concat([support(used.isel(condition=own).any("condition"), patient) for own in each], along)
     selected = most_counted(count, most)
     text: xr.DataArray = xr.apply_ufunc(
         _names,
@@ -103,7 +108,7 @@ def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 
         if a dimension or coordinate is missing, sizes differ, no condition perturbs a class, there is no case, or
         ``most`` is below 1.
     """
-    member = _perturbed(member)
+    _, member = _perturbed(member)
     most = require_positive("most", most)
     labels = _cases_of(member, cases)
     found = [name for name in np.unique(labels.values).tolist() if name != NO_CASE]
@@ -113,7 +118,7 @@ def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 
     within = labels == along
     general = member.sum("sample")
     counts = xr.concat([(member & within.isel(case=i, drop=True)).sum("sample") for i in range(len(found))], along)
-    rests = support(member.any("channel") & within.assign_coords(patient=member.coords["patient"]))
+    rests = support(within, patients_of(member)[0])
     kept = most_counted(general, most), most_counted(counts, most)
     parts = []
     for where in layer_slices(member).values():
@@ -154,14 +159,15 @@ def most_counted(count: xr.DataArray, most: int) -> xr.DataArray:
     return joined.assign_coords(along).transpose(*count.dims)
 
 
-def _perturbed(member: xr.DataArray) -> xr.DataArray:
+def _perturbed(member: xr.DataArray) -> tuple[NDArray[np.intp], xr.DataArray]:
+    """The positions of the conditions that perturb a class, and ``member`` of these."""
     require_dims(member, _DIMS)
     if member.dtype != bool:
         raise AnalysisError(f"member is {member.dtype}, not bool: give the result of in_top")
     at = perturbations(member)
     if not len(at):
         raise AnalysisError("no condition perturbs a class: select at least one with a target")
-    return member.isel(condition=at).transpose(*_DIMS)
+    return at, member.isel(condition=at).transpose(*_DIMS)
 
 
 def _cases_of(member: xr.DataArray, cases: xr.DataArray) -> xr.DataArray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, require_dims
 from actstore.conditions import CONTROL
+from actstore.units import counted
 
 #: Patients below which neither an interval nor a test over patients is given: the number stands, with a note.
 FEWEST_PATIENTS = 5
@@ -39,7 +40,7 @@ def note(patients: Any, what: str = "interval") -> NDArray[np.str_]:
     """What a reader must be told of each number that rests on ``patients``: "" or "3 patients: too few for …"."""
     counts = np.asarray(patients)
     text = [
-        f"{n} patient{'s' * (n != 1)}: too few for {'an' if what[0] in 'aeiou' else 'a'} {what}"
+        f"{counted(n, 'patient')}: too few for {'an' if what[0] in 'aeiou' else 'a'} {what}"
         for n in counts.ravel().tolist()
     ]
     few = (counts < FEWEST_PATIENTS).ravel()

@@ -72,7 +72,7 @@ def in_top(
     """Whether a channel is among the top ``k`` of its layer by ``score``: bool (sample, condition, channel), lazy.
 
     Arguments and errors as in :func:`top_channels`; ``score`` may be of one layer or of :func:`stack_layers`. False
-    where the condition is not applicable, and for the original.
+    for a channel that did not change, where the condition is not applicable, and for the original.
     """
     k = require_positive("k", k)
     parts = []

@@ -35,7 +35,8 @@ def pooled(
     -------
     xarray.DataArray
         int64 (sample, condition, true_class, predicted_class), one entry along sample for each group in order of
-        appearance, with the coordinates that are constant within every group and ``samples``, how many each holds.
+        appearance, with the coordinates that are constant within every group, the spacings, NaN where they are not,
+        and ``samples``, how many each holds.
         Where a condition is not applicable to a sample, its input is the original's: it counts with the original's
         prediction. Zeros where it is applicable to no sample of the group.
 
@@ -69,7 +70,8 @@ def grouped(array: xr.DataArray | xr.Dataset, by: str | Sequence[str]) -> tuple[
     """The number of each sample's group, in order of appearance, and the coordinates of the groups.
 
     Those are the coordinates along sample that are constant within every group, and ``samples``, but not ``slice``
-    unless it is in ``by``: also of a group that happens to be one slice.
+    unless it is in ``by``: also of a group that happens to be one slice. A spacing is kept in any case, as NaN for the
+    groups in which it differs: one such patient takes no volume away from the others.
 
     Raises
     ------
@@ -92,7 +94,10 @@ def grouped(array: xr.DataArray | xr.Dataset, by: str | Sequence[str]) -> tuple[
     for name, values in along.items():
         expected = values[first][code]
         missing = (values != values) & (expected != expected)
-        if (missing | (values == expected)).all() and (name != "slice" or name in names):
+        same = missing | (values == expected)
+        if name.startswith("spacing_"):
+            labels[name] = np.where(np.bincount(code, ~same, len(first)) > 0, np.nan, values[first])
+        elif same.all() and (name != "slice" or name in names):
             labels[name] = values[first]
     return code, {**labels, "samples": np.bincount(code, minlength=len(first))}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
 from actstore.analysis.evidence import perturbations
-from actstore.schema import METRICS, Order
+from actstore.schema import METRICS, UNCHANGED, Order
 
 NO_CHANNEL = -1
 
@@ -27,14 +27,19 @@ Key = str | xr.DataArray
 def top_channels(
     score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
 ) -> xr.Dataset:
-    """The ``k`` channels whose ``score`` tells of the most change, per sample and condition; lazy where ``score`` is.
+    """The ``k`` channels with the ``score`` of most change, per sample and condition; lazy where ``score`` is.
+
+    A channel that did not change has no rank, however few did: its score is what the metric is between a map and itself
+    (:data:`actstore.schema.UNCHANGED`; 0 for a score of another name, and no value if its smallest comes first). Nor
+    has a channel whose score is NaN: that it changed is not known. That is a map which holds NaN, SSIM of a map smaller
+    than its window, or 0 / 0, where a score is in units of what does not vary.
 
     Parameters
     ----------
     score
         (sample, condition, channel), for example :func:`actstore.analysis.mad`.
     k
-        How many; beyond the channel count, all channels.
+        How many; beyond the number of channels that changed, all of these.
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every channel is NaN.
     order
@@ -46,9 +51,10 @@ def top_channels(
     -------
     xarray.Dataset
         ``channel`` int64 and the score under its own name (``score`` if it has none) as float, both (sample,
-        condition, rank), rank from 1; the scalar coordinate ``channels`` is the layer's channel count. Equal scores
-        rank by lower channel. NaN ranks first, as the loudest of changes. Channel -1 and score NaN where the condition
-        is not applicable, and for the original.
+        condition, rank), rank from 1 to at most the layer's channel count, which is the scalar coordinate ``channels``;
+        ``applicable`` bool (sample, condition), False for the original. Equal scores of channels that changed rank by
+        lower channel. Channel -1 and score NaN in ranks beyond the channels that changed, and in all where the
+        condition is not applicable.
 
     Raises
     ------
@@ -62,35 +68,45 @@ def top_channels(
     k = min(require_positive("k", k), count)
     perturbed = ~is_original(score)
     valid = perturbed if applicable is None else perturbed & applicable.reset_coords(drop=True)
-    channel, value = xr.apply_ufunc(
+    name = str(score.name)
+    by = order or METRICS.get(name, "largest")
+    channel, value, counted = xr.apply_ufunc(
         _rank,
         one_chunk(score, ["channel"]),
         valid,
-        kwargs={"k": k, "guess": applicable is None, "order": order or METRICS.get(str(score.name), "largest")},
+        kwargs={
+            "k": k,
+            "guess": applicable is None,
+            "order": by,
+            "unchanged": UNCHANGED.get(name, np.nan if by == "smallest" else 0.0),
+        },
         input_core_dims=[["channel"], []],
-        output_core_dims=[["rank"], ["rank"]],
+        output_core_dims=[["rank"], ["rank"], []],
         dask="parallelized",
-        output_dtypes=[np.int64, np.result_type(score.dtype, np.float32)],
+        output_dtypes=[np.int64, np.result_type(score.dtype, np.float32), bool],
         dask_gufunc_kwargs={"output_sizes": {"rank": k}},
         keep_attrs=False,
     )
-    ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value})
+    ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value, "applicable": counted})
     return ranked.assign_coords(rank=np.arange(1, k + 1), channels=count)
 
 
 def _rank(
-    score: NDArray[Any], valid: NDArray[np.bool_], k: int, guess: bool, order: Order
-) -> tuple[NDArray[Any], NDArray[Any]]:
+    score: NDArray[Any], valid: NDArray[np.bool_], k: int, guess: bool, order: Order, unchanged: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     missing = np.isnan(score)
     valid = np.broadcast_to(valid, score.shape[:-1])
     if guess:
         valid = valid & ~missing.all(axis=-1)
     rising = score.astype(np.float64)
+    unranked = missing | (rising == unchanged)
     if order != "smallest":
         rising = -np.abs(rising) if order == "magnitude" else -rising
-    channel = np.argsort(np.where(missing, -np.inf, rising), axis=-1, kind="stable")[..., :k]
+    # NaN is sorted behind all numbers, infinity too.
+    channel = np.argsort(np.where(unranked, np.nan, rising), axis=-1, kind="stable")[..., :k]
     value = np.take_along_axis(score, channel, axis=-1).astype(np.result_type(score.dtype, np.float32))
-    return np.where(valid[..., None], channel, NO_CHANNEL), np.where(valid[..., None], value, np.nan)
+    ranked = valid[..., None] & ~np.take_along_axis(unranked, channel, axis=-1)
+    return np.where(ranked, channel, NO_CHANNEL), np.where(ranked, value, np.nan), np.array(valid)
 
 
 def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, most: int | None = None) -> xr.Dataset:
@@ -114,15 +130,15 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     -------
     xarray.Dataset
         ``count`` int64 (…by, condition, channel) and ``n`` int64 (…by, condition), the number of applicable samples
-        that ``count`` rests on. The original is no condition of it; entries whose key is "" along both sample and
-        condition (no case) are left out.
+        that ``count`` rests on, those in which no channel changed among them. The original is no condition of it;
+        entries whose key is "" along both sample and condition (no case) are left out.
 
     Raises
     ------
     AnalysisError
         if ``top`` is not of :func:`top_channels` or a key is unknown.
     """
-    if "channel" not in top or "channels" not in top.coords:
+    if not {"channel", "applicable"} <= {*top} or "channels" not in top.coords:
         raise AnalysisError("top has no channel ranks: give the result of top_channels")
     keys = [by] if isinstance(by, str | xr.DataArray) else list(by or [])
     ranks, channels = top["channel"], int(top.coords["channels"])
@@ -137,10 +153,10 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     sizes = {name: len(found) for name, found in values.items()}
     count, n = xr.apply_ufunc(
         _count,
-        one_chunk(ranks.drop_vars(names, errors="ignore"), ranks.dims),
+        *(one_chunk(top[name].drop_vars(names, errors="ignore"), top[name].dims) for name in ("channel", "applicable")),
         group,
         kwargs={"sizes": tuple(sizes.values()), "channels": channels},
-        input_core_dims=[[*over, "rank"], over],
+        input_core_dims=[[*over, "rank"], over, over],
         output_core_dims=[[*names, "channel"], names],
         exclude_dims=set(over),
         dask="parallelized",
@@ -239,13 +255,18 @@ def _groups(
 
 
 def _count(
-    ranks: NDArray[np.int64], group: NDArray[np.int64], sizes: tuple[int, ...], channels: int
+    ranks: NDArray[np.int64],
+    applicable: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    sizes: tuple[int, ...],
+    channels: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     groups = int(np.prod(sizes))
-    member = (ranks != NO_CHANNEL) & (group != -1)[..., None]
+    counted = applicable & (group != -1)
+    member = (ranks != NO_CHANNEL) & counted[..., None]
     cells = (group[..., None] * channels + ranks)[member]
     count = np.bincount(cells, minlength=groups * channels).reshape(*sizes, channels)
-    n = np.bincount(group[member[..., 0]], minlength=groups).reshape(sizes)
+    n = np.bincount(group[counted], minlength=groups).reshape(sizes)
     return count.astype(np.int64), n.astype(np.int64)
 
 

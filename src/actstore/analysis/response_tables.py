@@ -48,12 +48,12 @@ ASSOCIATION_COLUMNS = (
 )  # fmt: skip
 
 
-def comparison_table(member: xr.DataArray, most: int = 7) -> pd.DataFrame:
+def comparison_table(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
     """Channels that are among the most frequent of any class, in columns :data:`COMPARISON_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.shared_channels`.
     """
-    shared = shared_channels(member, most)
+    shared = shared_channels(member, most, applicable=applicable)
     return channel_frame(shared, COMPARISON_COLUMNS, keep=shared["number"] > 0)
 
 
@@ -83,12 +83,14 @@ def noise_table(score: xr.DataArray) -> pd.DataFrame:
     return channel_frame(floor, NOISE_COLUMNS, conditions=np.arange(floor.sizes["condition"]))
 
 
-def dose_table(dice: xr.DataArray, **bootstrap: Unpack[Bootstrap]) -> pd.DataFrame:
+def dose_table(
+    dice: xr.DataArray, *, applicable: xr.DataArray | None = None, **bootstrap: Unpack[Bootstrap]
+) -> pd.DataFrame:
     """Mean Dice of every class at every strength, in columns :data:`DOSE_COLUMNS`, the original at its strength.
 
-    ``dice`` is (sample, condition, class_name); other arguments and errors as in
-    :func:`actstore.analysis.dice_curve`. Of every transform and target in :func:`actstore.analysis.doses`, here and
-    in the tables below; a source is named with the transform.
+    ``dice`` is (sample, condition, class_name), ``applicable`` as in :func:`actstore.analysis.by_strength`; other
+    arguments and errors as in :func:`actstore.analysis.dice_curve`. Of every transform and target in
+    :func:`actstore.analysis.doses`, here and in the tables below; a source is named with the transform.
 
     Raises
     ------
@@ -99,10 +101,12 @@ def dose_table(dice: xr.DataArray, **bootstrap: Unpack[Bootstrap]) -> pd.DataFra
     def rows(curve: xr.DataArray) -> pd.DataFrame:
         return channel_frame(dice_curve(curve, **bootstrap), DOSE_COLUMNS)
 
-    return _each_dose(dice, rows)
+    return _each_dose(dice, rows, applicable)
 
 
-def dose_half_table(dice: xr.DataArray, **bootstrap: Unpack[Bootstrap]) -> pd.DataFrame:
+def dose_half_table(
+    dice: xr.DataArray, *, applicable: xr.DataArray | None = None, **bootstrap: Unpack[Bootstrap]
+) -> pd.DataFrame:
     """Strength at which half of the Dice is lost, in columns :data:`DOSE_HALF_COLUMNS`.
 
     As :func:`dose_table`, of :func:`actstore.analysis.half_loss`.
@@ -112,10 +116,16 @@ def dose_half_table(dice: xr.DataArray, **bootstrap: Unpack[Bootstrap]) -> pd.Da
         half = half_loss(curve, **bootstrap)
         return channel_frame(half, DOSE_HALF_COLUMNS)
 
-    return _each_dose(dice, rows)
+    return _each_dose(dice, rows, applicable)
 
 
-def dose_channels_table(score: xr.DataArray, scale: xr.DataArray, *, threshold: float = 0.1) -> pd.DataFrame:
+def dose_channels_table(
+    score: xr.DataArray,
+    scale: xr.DataArray,
+    *,
+    applicable: xr.DataArray | None = None,
+    threshold: float = 0.1,
+) -> pd.DataFrame:
     """How each channel's MAD grows with the strength, in columns :data:`DOSE_CHANNELS_COLUMNS`.
 
     ``score`` is (sample, condition, channel); other arguments and errors as in :func:`actstore.analysis.mad_response`
@@ -125,10 +135,10 @@ def dose_channels_table(score: xr.DataArray, scale: xr.DataArray, *, threshold: 
     def rows(curve: xr.DataArray) -> pd.DataFrame:
         return channel_frame(mad_response(curve, scale, threshold=threshold), DOSE_CHANNELS_COLUMNS)
 
-    return _each_dose(score, rows)
+    return _each_dose(score, rows, applicable)
 
 
-def dose_cases_table(cases: xr.DataArray) -> pd.DataFrame:
+def dose_cases_table(cases: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
     """Where each slice changes its kind of failure, in columns :data:`DOSE_CASES_COLUMNS`.
 
     ``cases`` is (sample, condition); errors as in :func:`dose_table`. Rows of a slice go from the strength that changes
@@ -143,31 +153,38 @@ def dose_cases_table(cases: xr.DataArray) -> pd.DataFrame:
         frame = channel_frame(changes, ("sample", *DOSE_CASES_COLUMNS), keep=changes["changed"])
         return frame.drop(columns="sample")
 
-    return _each_dose(cases, rows)
+    return _each_dose(cases, rows, applicable)
 
 
 def association_table(
-    score: xr.DataArray, dice: xr.DataArray, member: xr.DataArray, *, confidence: float = 0.95
+    score: xr.DataArray,
+    dice: xr.DataArray,
+    member: xr.DataArray,
+    *,
+    applicable: xr.DataArray | None = None,
+    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Association of each channel with the loss of Dice beside its frequency, in columns :data:`ASSOCIATION_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.association` and :func:`actstore.analysis.beside_frequency`.
     """
     associated = association(score, dice, confidence=confidence)
-    return channel_frame(beside_frequency(associated, member), ASSOCIATION_COLUMNS)
+    return channel_frame(beside_frequency(associated, member, applicable=applicable), ASSOCIATION_COLUMNS)
 
 
-def _each_dose(array: xr.DataArray, rows: Callable[[xr.DataArray], pd.DataFrame]) -> pd.DataFrame:
+def _each_dose(
+    array: xr.DataArray, rows: Callable[[xr.DataArray], pd.DataFrame], applicable: xr.DataArray | None
+) -> pd.DataFrame:
     found = doses(array)
     if not found:
         raise AnalysisError(
             f"no transform and target has {FEWEST_STRENGTHS} strengths that change something: "
             "give `strengths` of `[[perturb]]` in the spec more values"
         )
-    return pd.concat([rows(_labelled(array, dose)) for dose in found], ignore_index=True)
+    return pd.concat([rows(_labelled(array, dose, applicable)) for dose in found], ignore_index=True)
 
 
-def _labelled(array: xr.DataArray, dose: Dose) -> xr.DataArray:
-    curve = by_strength(array, dose.transform, dose.target, source=dose.source)
+def _labelled(array: xr.DataArray, dose: Dose, applicable: xr.DataArray | None) -> xr.DataArray:
+    curve = by_strength(array, dose.transform, dose.target, source=dose.source, applicable=applicable)
     label = f"{dose.transform}, source={dose.source}" if dose.source else dose.transform
     return curve.assign_coords(transform=label)

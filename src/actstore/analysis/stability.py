@@ -129,7 +129,8 @@ def set_stability(
     xarray.Dataset
         Along (layer, condition, most): ``overlap``, the mean over resamples of the Jaccard overlap with the set of all
         patients (Jaccard, New Phytol. 11 (1912), 37), and ``low`` and ``high``, the percentiles between which
-        ``confidence`` of the resamples lie, float64; ``note``, where patients are too few or the set is all channels.
+        ``confidence`` of the resamples lie, float64; ``note``, where patients are too few, the set has room for all
+        channels, or no channel is ever among the top.
         Along condition ``samples`` and ``patients`` int64. NaN for too few patients and where no channel is on top.
 
     Raises
@@ -186,8 +187,10 @@ def _stability(
                 mean[i, c, m] = shared.mean()
                 low[i, c, m], high[i, c, m] = np.quantile(shared, tails)
     texts = np.array([[_all_channels(None, most, where) for most in mosts] for where in layers], dtype=NOTE)
-    few = note((sizes > 0).sum(axis=0), "interval")
-    return mean, low, high, np.where(few[:, None] != "", few[:, None], texts[:, None]).astype(NOTE)
+    few = note((sizes > 0).sum(axis=0), "interval")[:, None]
+    never = np.array([~counts[:, :, where].any(axis=(0, 2)) for where in layers])[..., None]
+    known = np.where(never, "no channel is ever among the top", texts[:, None])
+    return mean, low, high, np.where(few != "", few, known).astype(NOTE)
 
 
 def sensitivity_to_k(
@@ -218,7 +221,7 @@ def sensitivity_to_k(
     xarray.Dataset
         Along (layer, condition, k, most): ``overlap`` float64, the Jaccard overlap with the reference's set, and
         ``note`` along (layer, k, most), which says where k or most reach all channels of the layer. If k does and most
-        does not, all channels are equally often on top and there is no set to compare: NaN. Along condition
+        does not, every channel is on top wherever it changed and there is no set to compare: NaN. Along condition
         ``samples`` and ``patients`` int64.
 
     Raises
@@ -275,5 +278,5 @@ def _shared(
 def _all_channels(k: int | None, most: int, where: slice) -> str:
     channels = where.stop - where.start
     if most >= channels:
-        return f"a set of {most} is all {channels} channels"
-    return f"all {channels} channels are among the top {k}" if k is not None and k >= channels else ""
+        return f"a set of {most} has room for all {channels} channels"
+    return f"the top {k} has room for all {channels} channels" if k is not None and k >= channels else ""

@@ -40,7 +40,13 @@ def doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
 
 
 def by_strength(
-    array: xr.DataArray, transform: str, target: str, *, source: str = "", identity: float | None = None
+    array: xr.DataArray,
+    transform: str,
+    target: str,
+    *,
+    source: str = "",
+    identity: float | None = None,
+    applicable: xr.DataArray | None = None,
 ) -> xr.DataArray:
     """The conditions of one transform and target in order of their strength, the original among them; lazy.
 
@@ -53,6 +59,10 @@ def by_strength(
     identity
         Strength at which the transform changes nothing; known for the built-in ones. The original stands there, also
         in place of a condition of that strength.
+    applicable
+        bool (sample, condition), of the same conditions. A strength that does not apply to a sample to which another
+        one does left its input as it was: with ``applicable``, the original's values stand there too, so that a curve
+        rests on the same samples everywhere; without, they are missing.
 
     Returns
     -------
@@ -83,7 +93,13 @@ def by_strength(
     blank: Any = np.nan if bare.dtype.kind == "f" else np.zeros((), bare.dtype)[()]
     changed, first = bare.isel(strength=at), bare.isel(strength=original[:1])
     filled = changed.notnull() if bare.dtype.kind == "f" else changed != blank
-    first = first.where(filled.any([d for d in bare.dims if d != "sample"]), blank).astype(bare.dtype)
+    present = filled.any([d for d in bare.dims if d != "sample"])
+    if applicable is not None:
+        applies = xr.DataArray(applicable.isel(condition=at).transpose("sample", "condition").variable)
+        applies = applies.rename(condition="strength")
+        present = applies.any("strength")
+        changed = changed.where(applies | ~present, first.isel(strength=0)).astype(bare.dtype)
+    first = first.where(present, blank).astype(bare.dtype)
     curve = xr.concat([changed, first], "strength").transpose(*bare.dims)
     curve = curve.assign_coords(strength=strengths).isel(strength=np.argsort(strengths, kind="stable"))
     return curve.assign_coords(transform=transform, target=target, perturbation_source=source, identity=float(identity))

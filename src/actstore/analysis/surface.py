@@ -33,7 +33,8 @@ def surface_distances(
     ----------
     prediction
         (sample, condition, [z,] y, x), class numbers, the original first along condition, with the coordinates
-        spacing_y, spacing_x and, where there is a third axis, spacing_z along sample: millimetres. With height, width
+        spacing_y, spacing_x and, where there is a third axis, spacing_z along sample: millimetres, NaN where no header
+        states them. With height, width
         and, in 3D, depth, the size of the image before it was padded, what is predicted in the padding is left out.
     label
         (sample, [z,] y, x), true class numbers.
@@ -54,8 +55,9 @@ def surface_distances(
         millimetres, as :func:`monai.metrics.compute_hausdorff_distance` and
         :func:`monai.metrics.compute_average_surface_distance` measure them: between centres of pixels that a step along
         an axis leads out of the mask from. 0 where both masks are empty, as Dice is 1 there; NaN where one is, since no
-        distance tells how much was missed or invented, and where the condition is not applicable (by volume: to no
-        slice of it). By volume, ``sample`` lies along volumes, with the coordinates that their slices share.
+        distance tells how much was missed or invented, where a spacing is NaN and neither mask is empty, and where the
+        condition is not applicable (by volume: to no slice of it). By volume, ``sample`` lies along volumes, with the
+        coordinates that their slices share.
 
     Raises
     ------
@@ -212,6 +214,8 @@ def _distances(
     some = predicted.any(), true.any()
     if not all(some):
         return (np.nan, np.nan) if any(some) else (0.0, 0.0)
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        return np.nan, np.nan
     # What lies outside the box of both masks counts as background, as what lies outside the image does.
     inside = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(predicted | true))
     edges = get_mask_edges(predicted[inside], true[inside], crop=False)

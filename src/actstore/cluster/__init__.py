@@ -2,6 +2,7 @@
 
 from actstore.cluster.executors import IN_FLIGHT, LostWorker
 from actstore.cluster.launch import connect
+from actstore.cluster.main_guard import refuse_in_worker
 from actstore.cluster.settings import Cluster
 
-__all__ = ["IN_FLIGHT", "Cluster", "LostWorker", "connect"]
+__all__ = ["IN_FLIGHT", "Cluster", "LostWorker", "connect", "refuse_in_worker"]

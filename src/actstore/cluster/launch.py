@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
+from actstore.cluster.main_guard import STARTED_HERE, guarded_main
 from actstore.cluster.settings import Cluster
 from actstore.errors import ActstoreError, ClusterError, one_line
 from actstore.provenance import versions
@@ -135,14 +136,23 @@ def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[
     except ActstoreError:
         raise
     except Exception as error:
-        raise ClusterError(f"cluster {settings.kind!r} does not start: {one_line(error)}") from error
+        raise ClusterError(f"cluster {settings.kind!r} does not start: {_why(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    """The first cause, which distributed wraps in words of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if "failed to start" in str(error):
+        return "a worker process ended while it began; what it said stands above"
+    return one_line(error)
 
 
 @contextmanager
 def _started(
     settings: Cluster, workers: int, memory: int, storage: Storage, stopped: Callable[[], bool]
 ) -> Iterator[Dask]:
-    with _configured(settings):
+    with _configured(settings), guarded_main() if settings.kind in STARTED_HERE else nullcontext():
         cluster, keep_up = _made(settings, workers, memory)
         with cluster, _joined(settings, storage, cluster, keep_up=keep_up, stopped=stopped) as executor:
             yield executor

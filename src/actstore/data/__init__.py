@@ -6,17 +6,20 @@ import os
 
 from actstore import spec
 from actstore.data import acdc, nnunet
+from actstore.data.folders import broken_link
 from actstore.data.nifti import digest_files, read_header, read_volume
-from actstore.data.pairing import shown
+from actstore.data.pairing import Discovery, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError
 
 __all__ = [
+    "Discovery",
     "Volume",
     "VolumeFile",
     "VolumeHeader",
     "VolumeKey",
     "digest_files",
+    "discover",
     "find_volumes",
     "read_header",
     "read_volume",
@@ -31,9 +34,15 @@ def find_volumes(data: spec.Data) -> tuple[VolumeFile, ...]:
     Raises
     ------
     DataError
-        if the root is missing or holds no volume, if a patient asked for is not there, or if an image has no mask, a
-        mask no image, or a volume two files, or if the phantom cannot be written.
+        if the root is missing or holds no volume, if a patient asked for is not there, if an image has no mask, a mask
+        no image, or a volume two files; if a file or folder of a volume cannot be reached, or is one but for a detail
+        of its name; if the phantom cannot be written.
     """
+    return discover(data).volumes
+
+
+def discover(data: spec.Data) -> Discovery:
+    """The volumes that ``data`` asks for, as `find_volumes`, and what lies beside them and was left out."""
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom
 
@@ -43,6 +52,7 @@ def find_volumes(data: spec.Data) -> tuple[VolumeFile, ...]:
 
         check_seed(data.root, data.phantom.seed)
     if not os.path.exists(data.root):
-        raise DataError(f"{shown(data.root)}: no such folder, or none that can be reached; correct data.root")
+        why = broken_link(data.root) or "no such folder, or none that can be reached; correct data.root"
+        raise DataError(f"{shown(data.root)}: {why}")
     find = nnunet.find if data.format == "nnunet" else acdc.find
     return find(data.root, data.patients)

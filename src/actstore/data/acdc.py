@@ -7,10 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from actstore.data.pairing import Found, files_in, folders_in, pair, shown, stem
+from actstore.data.folders import Entry, images_below, scan
+from actstore.data.info import Info, info_in, is_info, read_info
+from actstore.data.names import (
+    composed,
+    folded,
+    is_companion,
+    is_hidden,
+    is_system,
+    looks_like_image,
+    mend_of,
+    shape,
+    split,
+    stem,
+)
+from actstore.data.pairing import Discovery, Found, Kind, Stray, listed, pair, shown
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 
@@ -18,80 +32,215 @@ LAYOUT = "patientXXX/patientXXX_frameYY.nii.gz and …_gt.nii.gz, also in folder
 
 _SPLITS = ("training", "testing")
 _NAME = re.compile(r"(?P<patient>.+)_frame(?P<frame>[0-9]{1,9})(?P<mask>_gt)?", re.DOTALL)
+_GAP = r"[\s_.\-()\[\]]*"
+#: Names that a person reads as a frame or its mask: other case, separators, words for the mask, copies by a browser.
+_NEARLY = re.compile(
+    rf"(?P<patient>.*?){_GAP}frame{_GAP}(?P<frame>[0-9]{{1,9}}){_GAP}"
+    rf"(?P<mask>gt|seg|segmentation|masks?|labels?|groundtruth|ground{_GAP}truth)?{_GAP}(copy|nii)?{_GAP}(gz|[0-9])?{_GAP}",
+    re.DOTALL,
+)
 
 
-@dataclass(frozen=True)
-class Info:
-    """What ``Info.cfg`` says of a patient. ``ed`` and ``es`` are frame numbers."""
-
-    ed: int | None = None
-    es: int | None = None
-    group: str = ""
-
-    def phase(self, frame: int) -> str:
-        """Of a frame: ``ED``, ``ES``, or empty for any other."""
-        if frame == self.ed:
-            return "ED"
-        return "ES" if frame == self.es else ""
-
-
-def find(root: Path, patients: Sequence[str] | None) -> tuple[VolumeFile, ...]:
-    """The volumes below ``root``, sorted by key; only those of ``patients`` where it is given.
+def find(root: Path, patients: Sequence[str] | None) -> Discovery:
+    """The volumes below ``root``; only those of ``patients`` where it is given.
 
     Raises
     ------
     DataError
-        if the layout is not ACDC's, files are missing, doubled or in another patient's folder, or an ``Info.cfg``
-        holds something else than frame numbers.
+        if the layout is not ACDC's, files are missing, doubled, in another patient's folder or cannot be reached, or an
+        ``Info.cfg`` cannot be understood.
     """
+    beside, folders = _places(root)
+    contents = {folder: _contents(folder) for folder in folders}
+    found = [item for item in beside if isinstance(item, Found)]
+    in_folders = [item for content in contents.values() for item in content if isinstance(item, Found)]
+    found.extend(in_folders)
+    shapes = {shape(item.key.patient) for item in in_folders}
+    names = {composed(item.key.patient) for item in found}
+    strays = [s for item in beside if isinstance(item, Stray) for s in _file_of_patient(item, shapes, names)]
+    for folder, content in contents.items():
+        left = [item for item in content if isinstance(item, Stray)]
+        if composed(folder.name) in names:
+            left = [replace(stray, owner=folder.name) for stray in left]
+        elif problem := _empty_patient(folder, left, shapes):
+            found.append(Found(VolumeKey(folder.name, 0), "image", folder, problem))
+        strays.extend(_together(folder, left))
+    discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT)
+    return _with_infos(discovery, root)
+
+
+def _together(folder: Path, strays: list[Stray]) -> list[Stray]:
+    """``strays`` of ``folder``, as one where it is nobody's and holds several."""
+    if len(strays) > 1 and not any(stray.patient for stray in strays):
+        return [Stray(folder, note=f"{len(strays)} images")]
+    return strays
+
+
+def _places(root: Path) -> tuple[list[Found | Stray], list[Path]]:
+    """What lies where patients' folders are expected, and these folders."""
+    items: list[Found | Stray] = []
     folders: list[Path] = []
-    for folder in folders_in(root):
-        folders.extend(folders_in(folder) if folder.name in _SPLITS else [folder])
-    found = [item for folder in folders for item in _frames(folder)]
-    volumes = pair(found, root=root, patients=patients, layout=LAYOUT)
-    infos = {folder: read_info(folder / "Info.cfg") for folder in sorted({v.image.parent for v in volumes})}
-    return tuple(
-        replace(v, phase=infos[v.image.parent].phase(v.key.frame), group=infos[v.image.parent].group) for v in volumes
+    places = [root]
+    for place in places:
+        try:
+            entries = scan(place)
+        except DataError as error:
+            if place == root:
+                raise
+            items.append(_unreachable(place, str(error).removeprefix(f"{shown(place)}: ")))
+            continue
+        for entry in entries:
+            if entry.kind == "folder" and entry.name in _SPLITS and place == root:
+                places.append(entry.path)
+            elif entry.kind == "folder":
+                folders.extend([] if is_system(entry.name) else [entry.path])
+            else:
+                items.extend(_beside(entry))
+    return items, folders
+
+
+def _unreachable(path: Path, problem: str) -> Found:
+    """A folder of a patient, or of several, of which nothing else is known."""
+    return Found(VolumeKey(path.name, 0), "image", path, problem)
+
+
+def _beside(entry: Entry) -> Iterator[Found | Stray]:
+    """What a file, or a link to nothing, beside the patients' folders is."""
+    name = entry.name
+    if is_companion(name) or is_hidden(name):
+        return
+    near = _near(entry.path)
+    if near is not None and near[0].patient:
+        problem = f"lies beside the patients' folders; move it into {shown(near[0].patient)}, or away"
+        yield Stray(entry.path, *near, entry.problem or problem)
+    elif entry.problem and not looks_like_image(name):
+        yield _unreachable(entry.path, entry.problem)
+    else:
+        yield Stray(entry.path, note=entry.problem.partition(";")[0])
+
+
+def _file_of_patient(stray: Stray, shapes: set[str], names: set[str]) -> Iterator[Stray]:
+    """``stray``; as a patient where it is called as one, but is an archive, or a link that git wrote as a text."""
+    name = stray.path.name.partition(".")[0]
+    if stray.key is None and shape(name) in shapes and composed(name) not in names:
+        problem = f"a file, where the patients are folders; unpack it to a folder {shown(name)}, or move it away"
+        yield replace(stray, key=VolumeKey(name, 0), problem=problem)
+    elif stray.key is not None or stray.note or split(stray.path.name).ending:
+        yield stray
+
+
+def _contents(folder: Path) -> list[Found | Stray]:
+    """Images and masks of one patient, and what looks like one."""
+    try:
+        entries = scan(folder)
+    except DataError as error:
+        return [_unreachable(folder, str(error).removeprefix(f"{shown(folder)}: "))]
+    items: list[Found | Stray] = []
+    for entry in entries:
+        item = None if is_info(entry.name) else _item(entry.path)
+        if entry.kind == "folder":
+            if item is None or is_hidden(entry.name):
+                items.extend([] if is_system(entry.name) else _deep(entry.path))
+            else:
+                problem = "a folder, not a file; move the image in it up, or move the folder away"
+                items.append(replace(item, problem=problem))
+        elif entry.kind == "neither":
+            if item is not None:
+                items.append(replace(item, problem=entry.problem))
+            elif not is_companion(entry.name):
+                items.append(Stray(entry.path, note=entry.problem.partition(";")[0]))
+        elif item is not None:
+            items.append(item)
+    is_store = any(entry.name == "zarr.json" for entry in entries)
+    return items if not is_store or any(isinstance(item, Found) for item in items) else []
+
+
+def _item(path: Path) -> Found | Stray | None:
+    """What the name of a file in a patient's folder makes of it; ``None`` for a companion."""
+    patient, name = path.parent.name, stem(path.name)
+    if name is not None and (match := _NAME.fullmatch(name)):
+        misplaced = f"lies in the folder {shown(patient)}; move it to {shown(match['patient'])} or rename it"
+        return Found(
+            VolumeKey(patient, int(match["frame"])),
+            "mask" if match["mask"] else "image",
+            path,
+            "" if composed(match["patient"]) == composed(patient) else misplaced,
+        )
+    # The whole series, of which ACDC has the frames as files of their own.
+    if is_companion(path.name) or (name is not None and folded(name) == folded(f"{patient}_4d")):
+        return None
+    if is_hidden(path.name):
+        return Stray(path) if looks_like_image(path.name) else None
+    if (near := _near(path)) is not None:
+        key, kind = near
+        wanted = f"{patient}_frame{key.frame:02d}{'_gt' if kind == 'mask' else ''}.nii.gz"
+        owner = patient if folded(key.patient) in ("", folded(patient)) else key.patient
+        return Stray(path, VolumeKey(owner, key.frame), kind, mend_of(path.name, shown(wanted)))
+    return Stray(path) if split(path.name).ending else None
+
+
+def _near(path: Path) -> tuple[VolumeKey, Kind] | None:
+    """The frame that the name of a file nearly says, and whether it is of an image or a mask."""
+    match = _NEARLY.fullmatch(folded(split(path.name).stem))
+    if match is None:
+        return None
+    # As long as it is in the name, the patient is spelled as there.
+    length = len(match["patient"])
+    spelled = path.name[:length] if folded(path.name[:length]) == match["patient"] else match["patient"]
+    return VolumeKey(spelled, int(match["frame"])), "mask" if match["mask"] else "image"
+
+
+def _deep(folder: Path) -> Iterator[Stray]:
+    for entry in images_below(folder):
+        if entry.problem:
+            yield Stray(entry.path, note=entry.problem.partition(";")[0])
+        elif (near := _near(entry.path)) is None:
+            yield Stray(entry.path, deep=True)
+        else:
+            problem = f"lies too deep, the layout is {LAYOUT}; move its folder up, correct data.root, or move it away"
+            yield Stray(entry.path, *near, problem, deep=True)
+
+
+def _empty_patient(folder: Path, strays: Sequence[Stray], shapes: set[str]) -> str:
+    """Why ``folder``, which has no frame, is a patient's all the same, with the mend; empty where it is none."""
+    try:
+        entries = [entry for entry in scan(folder) if entry.kind != "folder"]
+    except DataError:
+        return ""
+    own = [e.name for e in entries if looks_like_image(e.name) and folded(e.name).startswith(folded(folder.name))]
+    if not (own or any(is_info(e.name) for e in entries) or shape(folder.name) in shapes):
+        return ""
+    if any(stray.problem and not stray.deep for stray in strays):
+        return ""
+    there = listed(e.name for e in entries) or "no file"
+    return (
+        f"no frame of this patient ({there}), expected {shown(folder.name)}_frame01.nii.gz and so on; "
+        "fetch the files, move the folder away, or leave the patient out of data.patients"
     )
 
 
-def _frames(folder: Path) -> Iterator[Found]:
-    for path in files_in(folder):
-        match = _NAME.fullmatch(stem(path.name) or "")
-        if match is None:
+def _with_infos(discovery: Discovery, root: Path) -> Discovery:
+    """``discovery`` with what every patient's ``Info.cfg`` says, and what is lacking by it."""
+    folders = sorted({v.image.parent for v in discovery.volumes})
+    infos: dict[Path, Info] = {}
+    lacking: list[str] = []
+    silent: list[str] = []
+    for folder in folders:
+        path = info_in(folder)
+        infos[folder] = Info() if path is None else read_info(path)
+        if path is None:
+            silent.append(folder.name)
             continue
-        misplaced = f"lies in the folder {shown(folder.name)}; move it to {shown(match['patient'])} or rename it"
-        yield Found(
-            VolumeKey(folder.name, int(match["frame"])),
-            "mask" if match["mask"] else "image",
-            path,
-            "" if match["patient"] == folder.name else misplaced,
-        )
+        there = {v.key.frame for v in discovery.volumes if v.image.parent == folder}
+        lacking.extend(f"{shown(path.relative_to(root))} {text}" for text in infos[folder].lacks(there))
+    if silent and len(silent) < len(folders):
+        lacking.append(f"no Info.cfg of {listed(silent)}: no phase, no group")
+    return replace(
+        discovery,
+        volumes=tuple(_with_info(v, infos[v.image.parent]) for v in discovery.volumes),
+        lacking=tuple(lacking),
+    )
 
 
-def read_info(path: Path) -> Info:
-    """Read an ``Info.cfg``; a file that is not there says nothing.
-
-    Raises
-    ------
-    DataError
-        if the file cannot be read or ED or ES is no frame number.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return Info()
-    except OSError as error:
-        raise DataError(f"{shown(path)}: cannot be read: {error.strerror}; check its permissions") from error
-    pairs = (line.partition(":") for line in lines)
-    content = {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
-    return Info(_frame(content, "ed", path), _frame(content, "es", path), content.get("group", ""))
-
-
-def _frame(content: dict[str, str], name: str, path: Path) -> int | None:
-    text = content.get(name, "")
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise DataError(f"{shown(path)}: {name.upper()} = {text!r} is not a frame number; correct it or take it out")
-    return int(text)
+def _with_info(volume: VolumeFile, info: Info) -> VolumeFile:
+    return replace(volume, phase=info.phase(volume.key.frame), group=info.group)

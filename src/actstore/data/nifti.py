@@ -19,6 +19,8 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from actstore.data.geometry import volume_header
+from actstore.data.headers import Geometry, geometry_of
 from actstore.data.pairing import listed, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
@@ -28,9 +30,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 #: ``sizeof_hdr``, the first field of a file, tells NIfTI-1 from NIfTI-2.
 _HEADERS: Mapping[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _HEADER_BYTES = max(_HEADERS)
-#: Length of the spatial unit in mm, by the lowest three bits of ``xyzt_units``: metre, millimetre, micrometre. The
-#: standard (nifti1.h, NIFTI_UNITS_*) knows no others; files that say nothing mean mm in practice.
-_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
+#: How far a label may lie from a whole number. A slope and intercept in the header (scl_slope) move it by some 1e-7 of
+#: its value; interpolation by far more.
+LABEL_TOLERANCE = 1e-3
 _RESTORE = "restore the file from its source or leave the patient out of data.patients"
 
 # nibabel prints what it repairs in a header to stderr through a logger of its own: a repaired header is no news here.
@@ -40,10 +42,11 @@ _silent.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a file's pixels lie and how they are stored; ``shape`` and ``zooms`` in the order of the file's axes."""
+    """Where a file's pixels lie and how they are stored."""
 
+    #: In the order of the file's axes, two or three.
     shape: tuple[int, ...]
-    zooms: tuple[float, ...]
+    geometry: Geometry
     dtype: np.dtype[Any]
     offset: int
     slope: float
@@ -57,47 +60,49 @@ class _Layout:
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
-    @property
-    def header(self) -> VolumeHeader:
-        rows, columns, slices = (*self.shape, 1)[:3]
-        height, width, thickness = (*self.zooms, 1.0)[:3]
-        return VolumeHeader((slices, rows, columns), (thickness, height, width))
 
-
-def read_header(file: VolumeFile) -> VolumeHeader:
+def read_header(file: VolumeFile, *, geometry: str = "check", sliced: bool = False) -> VolumeHeader:
     """Shape (slice, row, column) and spacing (mm) of ``file``'s image, from the two headers alone.
+
+    Parameters
+    ----------
+    geometry
+        "check", or "ignore" to take with a caveat headers that contradict themselves or one another.
+    sliced
+        Whether a 2D network sees the volume slice by slice: slices then have to lie along the third axis.
 
     Raises
     ------
     DataError
-        if a file is missing or no NIfTI file, is not 2D or 3D, or if the mask has another shape than the image.
+        if a file is missing or no NIfTI file, is not 2D or 3D, if the mask has another shape than the image or lies on
+        another grid, or if a header contradicts itself.
     """
-    image = _layout(_head(file.image), file.image).header
-    label = _layout(_head(file.label), file.label).header
-    _check_shapes(file, image, label)
-    return image
+    layouts = [(path, _layout(_head(path), path).geometry) for path in (file.image, file.label)]
+    return volume_header(file.key, layouts, geometry=geometry, sliced=sliced)
 
 
-def read_volume(file: VolumeFile, classes: Mapping[str, int]) -> Volume:
+def read_volume(
+    file: VolumeFile, classes: Mapping[str, int], *, geometry: str = "check", sliced: bool = False
+) -> Volume:
     """Read ``file`` into memory: raw intensities and class indices, both (slice, y, x), and the digest of both files.
 
     Intensities are ``get_fdata().transpose(2, 0, 1)`` of nibabel, float32 where that is exact for the stored dtype and
     float64 elsewhere. ``classes`` maps class name to label value; index 0 is the background, then the classes by rising
-    label value.
+    label value. ``geometry`` and ``sliced`` are those of `read_header`.
 
     Raises
     ------
     DataError
-        if a file is missing, truncated, damaged or no NIfTI file; if the shapes differ; if the image is constant or
-        holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
+        if a file is missing, truncated, damaged or no NIfTI file; if the headers are refused as in `read_header`; if
+        the image is constant or holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
     """
     image_bytes = _read(file.image)
     label_bytes = _read(file.label)
     digest = hashlib.sha256(image_bytes)
     digest.update(label_bytes)
-    image, image_header = _pixels(image_bytes, file.image)
-    label, label_header = _pixels(label_bytes, file.label)
-    _check_shapes(file, image_header, label_header)
+    image, of_image = _pixels(image_bytes, file.image)
+    label, of_label = _pixels(label_bytes, file.label)
+    volume_header(file.key, [(file.image, of_image), (file.label, of_label)], geometry=geometry, sliced=sliced)
     _check_intensities(image, file.image)
     return Volume(file.key, image, _class_indices(label, classes, file.label), digest.digest())
 
@@ -166,11 +171,13 @@ def _layout(content: bytes, path: Path) -> _Layout:
         header = _HEADERS[size](content[:size], check=False)
         if header["magic"].item() != header.single_magic:
             raise DataError(f"{shown(path)}: not a single-file NIfTI (header and pixels in one .nii or .nii.gz file)")
+        pixdim = header["pixdim"].copy()
         header.check_fix(logger=_silent, error_level=40)
         slope, inter = header.get_slope_inter()
+        shape = _axes(tuple(int(n) for n in header.get_data_shape()), path)
         layout = _Layout(
-            shape=tuple(int(n) for n in header.get_data_shape()),
-            zooms=tuple(float(z) * _unit(header) for z in header.get_zooms()),
+            shape=shape,
+            geometry=geometry_of(header, pixdim, shape),
             dtype=header.get_data_dtype(),
             offset=header.get_data_offset() or header.single_vox_offset,
             slope=1.0 if slope is None else slope,
@@ -178,11 +185,6 @@ def _layout(content: bytes, path: Path) -> _Layout:
         )
     except (HeaderDataError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise DataError(f"{shown(path)}: damaged header ({error}); {_RESTORE}") from error
-    if len(layout.shape) not in (2, 3) or min(layout.shape) < 1:
-        raise DataError(
-            f"{shown(path)}: {len(layout.shape)}D of shape {layout.shape}; a volume is one 2D or 3D image: "
-            "split a series into one file a frame"
-        )
     if layout.dtype.kind not in "iuf":
         raise DataError(f"{shown(path)}: pixels of type {layout.dtype}; convert them to one real number a pixel")
     return layout
@@ -192,11 +194,23 @@ def _sizeof_hdr(content: bytes, order: Any) -> int:
     return int.from_bytes(content[:4], order)
 
 
-def _unit(header: Any) -> float:
-    return _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+def _axes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    """The two or three axes of a file's ``shape``, without those of length 1 that some writers append."""
+    what = f"{shown(path)}: {len(shape)}D of shape {shape}"
+    if len(shape) < 2 or min(shape) < 1:
+        raise DataError(f"{what}; a volume is one 2D or 3D image: {_RESTORE}")
+    further = [axis for axis, length in enumerate(shape) if axis > 2 and length > 1]
+    if not further:
+        return shape[:3]
+    if len(further) > 1 or shape[2] > 1:
+        raise DataError(f"{what}; a volume is one 2D or 3D image: split a series into one file a frame")
+    raise DataError(
+        f"{what}; slices are the third axis, which has length 1 here: if axis {further[0] + 1} holds slices, make it "
+        "the third one; if it holds frames, split the series into one file a frame"
+    )
 
 
-def _pixels(content: bytes, path: Path) -> tuple[NDArray[np.floating], VolumeHeader]:
+def _pixels(content: bytes, path: Path) -> tuple[NDArray[np.floating], Geometry]:
     """Decode a file: pixels (slice, y, x), float32 where exact, else float64, C order."""
     unpacked = _unpack(content, path)
     layout = _layout(unpacked, path)
@@ -212,15 +226,7 @@ def _pixels(content: bytes, path: Path) -> tuple[NDArray[np.floating], VolumeHea
     with np.errstate(over="ignore", invalid="ignore"):
         stored = np.asarray(proxy.get_unscaled() if exact else np.asanyarray(proxy, dtype=np.float64))
     by_slice = stored.reshape((*layout.shape, 1)[:3]).transpose(2, 0, 1)
-    return np.ascontiguousarray(by_slice, dtype=np.float32 if exact else np.float64), layout.header
-
-
-def _check_shapes(file: VolumeFile, image: VolumeHeader, label: VolumeHeader) -> None:
-    if image.shape != label.shape:
-        raise DataError(
-            f"{shown(file.key)}: the image is {image.shape} and its mask {label.shape} (slice, row, column) in shape: "
-            f"{shown(file.label)} belongs to another image or was resampled; replace it"
-        )
+    return np.ascontiguousarray(by_slice, dtype=np.float32 if exact else np.float64), layout.geometry
 
 
 def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
@@ -240,17 +246,42 @@ def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
 
 
 def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
-    """Label values (slice, y, x) to class indices, uint8."""
+    """Label values (slice, y, x) to class indices, uint8. Values within `LABEL_TOLERANCE` of a whole number are it."""
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)
-    unexpected = ~np.isin(values, [0, *(value for _, value in ordered)])
-    if unexpected.any():
-        found = [f"{v:g} ({n} pixels)" for v, n in zip(values[unexpected], counts[unexpected], strict=True)]
-        known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
-        raise DataError(
-            f"{shown(path)}: label value {listed(found)} is none of {known}; add it to data.classes or correct the mask"
+    nearest = np.rint(values)
+    with np.errstate(invalid="ignore"):
+        whole = np.abs(values - nearest) <= LABEL_TOLERANCE
+    unexpected = whole & ~np.isin(nearest, [0, *(value for _, value in ordered)])
+    finite = np.isfinite(values)
+    between = finite & ~whole
+    problems = []
+    if between.any():
+        problems.append(
+            f"label value {_counted(values[between], counts[between])} is not a whole number: resampled with "
+            "interpolation, or probabilities? resample the labels with nearest neighbours"
         )
+    if not finite.all():
+        problems.append(f"label value {_counted(values[~finite], counts[~finite])} is no number; correct the mask")
+    if unexpected.any():
+        known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
+        problems.append(
+            f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; "
+            "add it to data.classes or correct the mask"
+        )
+    if problems:
+        raise DataError(f"{shown(path)}: {'; '.join(problems)}")
+    if (values != nearest).any():
+        raw = np.rint(raw)
     indices = np.zeros(raw.shape, np.uint8)
     for index, (_, value) in enumerate(ordered, start=1):
         indices[raw == value] = index
     return indices
+
+
+def _counted(values: NDArray[np.floating], counts: NDArray[np.integer]) -> str:
+    """Values with all their digits, and how many pixels have each."""
+    return listed(
+        f"{str(v).removesuffix('.0')} ({n} {'pixel' if n == 1 else 'pixels'})"
+        for v, n in zip(values, counts, strict=True)
+    )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from actstore.data.names import composed, folded
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 
 #: Control characters, lone surrogates (bytes that are no UTF-8), line and paragraph separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_SUFFIXES = (".nii.gz", ".nii")
 _SHOWN = 8
+#: Things that were left out which a store names.
+_KEPT = 100
+Kind = Literal["image", "mask"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,54 @@ class Found:
     """One NIfTI file that a data set's layout gives a meaning to."""
 
     key: VolumeKey
-    kind: Literal["image", "mask"]
+    kind: Kind
     path: Path
     #: Why the file cannot be used, with the mend; empty where it can.
     problem: str = ""
 
 
-def stem(name: str) -> str | None:
-    """``name`` without ``.nii`` or ``.nii.gz``; ``None`` for hidden files and files of another kind."""
-    if name.startswith("."):
-        return None
-    return next((name.removesuffix(s) for s in _SUFFIXES if name.endswith(s)), None)
+@dataclass(frozen=True)
+class Stray:
+    """Something that looks like data and that the layout gives no meaning to."""
+
+    path: Path
+    #: The volume that it nearly is part of; ``None`` where its name does not say.
+    key: VolumeKey | None = None
+    kind: Kind = "image"
+    #: Why it is not taken, with the mend; empty where leaving it out can make no volume vanish.
+    problem: str = ""
+    #: Whether it lies below the folders of the layout: then only an image with a mask can be a volume.
+    deep: bool = False
+    #: What a list of files that were left out says of it.
+    note: str = ""
+    #: Whose it is, where ``key`` does not say; empty for what is no patient's.
+    owner: str = ""
+
+    @property
+    def patient(self) -> str:
+        return self.owner if self.key is None else self.key.patient
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """The volumes of a data set, and what lies beside them."""
+
+    #: Sorted by key.
+    volumes: tuple[VolumeFile, ...]
+    #: Patients in the data set, those included that ``data.patients`` does not ask for.
+    patients: int
+    #: What looks like data and was not taken, relative to the root, printable.
+    left_out: tuple[str, ...] = ()
+    #: What the data set says of itself and is not there, for example a frame that ``Info.cfg`` calls ES.
+    lacking: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """For a store's attributes: patients, and how many things were left out or are lacking, the first by name."""
+        return {
+            "patients": self.patients,
+            "left_out": {"count": len(self.left_out), "first": list(self.left_out[:_KEPT])},
+            "lacking": {"count": len(self.lacking), "first": list(self.lacking[:_KEPT])},
+        }
 
 
 def shown(text: object) -> str:
@@ -43,37 +82,18 @@ def shown(text: object) -> str:
     return plain if plain.isprintable() else repr(plain)
 
 
-def listed(items: Iterable[object]) -> str:
-    """The first few ``items`` joined by commas, and how many more there are."""
+def listed(items: Iterable[object], count: int | None = None) -> str:
+    """The first few ``items`` joined by commas, and how many more there are: of ``count``, where it is not theirs."""
     texts = [shown(item) for item in items]
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    rest = (len(texts) if count is None else count) - _SHOWN
+    more = f" and {rest} more" if rest > 0 else ""
     return ", ".join(texts[:_SHOWN]) + more
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files directly in ``folder``, by name."""
-    return _entries(folder, os.DirEntry.is_file)
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """The folders directly in ``folder``, by name, hidden ones left out."""
-    return [path for path in _entries(folder, os.DirEntry.is_dir) if not path.name.startswith(".")]
-
-
-def _entries(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(folder / entry.name for entry in entries if wanted(entry))
-    except FileNotFoundError as error:
-        raise DataError(f"{shown(folder)}: no such folder; correct data.root or data.format") from error
-    except NotADirectoryError as error:
-        raise DataError(f"{shown(folder)}: not a folder; data.root names the folder of a data set") from error
-    except OSError as error:
-        raise DataError(f"{shown(folder)}: cannot be listed: {error.strerror}; check its permissions") from error
-
-
-def pair(found: Sequence[Found], *, root: Path, patients: Sequence[str] | None, layout: str) -> tuple[VolumeFile, ...]:
-    """One ``VolumeFile`` for each key in ``found`` that ``patients`` asks for, sorted by key.
+def pair(
+    found: Sequence[Found], strays: Sequence[Stray], *, root: Path, patients: Sequence[str] | None, layout: str
+) -> Discovery:
+    """One ``VolumeFile`` for each key in ``found`` that ``patients`` asks for; ``strays`` refused or left out.
 
     Files of patients that are not asked for are not looked at, so that a damaged data set can be used in part.
 
@@ -81,46 +101,106 @@ def pair(found: Sequence[Found], *, root: Path, patients: Sequence[str] | None, 
     ------
     DataError
         if nothing was found, a patient is missing or badly named, a file cannot be used, an image has no mask, a mask
-        has no image, or a volume has two of either.
+        has no image, a volume has two of either, or a stray may be a volume that is not among those found.
     """
     if not found:
-        raise DataError(f"{shown(root)}: no volume found; expected {layout}: correct data.root or data.format")
-    chosen = _of_patients(found, root, patients)
+        there = f"; what looks like data there: {listed(_names(strays, root))}" if strays else ""
+        raise DataError(f"{shown(root)}: no volume found; expected {layout}: correct data.root or data.format{there}")
+    wanted = None if patients is None else {folded(patient) for patient in patients}
+    near = [s for s in strays if wanted is None or not s.patient or folded(s.patient) in wanted]
+    chosen = _of_patients(found, near, root, patients)
     for patient in sorted({f.key.patient for f in chosen}):
         _check_name(patient, root)
-    for item in chosen:
-        if item.problem:
-            raise DataError(f"{shown(item.path)}: {item.problem}")
+    _check_alike(chosen)
+    if broken := [item for item in chosen if item.problem]:
+        raise DataError(f"{shown(broken[0].path)}: {broken[0].problem}{_more(broken)}")
     images = _by_key(chosen, "image")
     masks = _by_key(chosen, "mask")
+    _check_strays(near, {_folded(key) for key in images.keys() & masks.keys()})
     lone_images = [images[key] for key in sorted(images.keys() - masks.keys())]
     lone_masks = [masks[key] for key in sorted(masks.keys() - images.keys())]
     if lone_images or lone_masks:
         problems = [
-            f"{len(paths)} {what}: {listed(p.relative_to(root) for p in paths)}"
-            for what, paths in (("image(s) without a mask", lone_images), ("mask(s) without an image", lone_masks))
-            if paths
+            f"{len(files)} {what}: {listed(f.path.relative_to(root) for f in files)}"
+            for what, files in (("image(s) without a mask", lone_images), ("mask(s) without an image", lone_masks))
+            if files
         ]
         raise DataError(
             f"{shown(root)}: {'; '.join(problems)}; add the missing files or leave the patients out of data.patients"
         )
-    return tuple(VolumeFile(key, images[key], masks[key]) for key in sorted(images))
+    # Of a name in several Unicode forms, the first: frames of one patient are one patient's.
+    spelled: dict[str, str] = {}
+    for image in images.values():
+        spelled.setdefault(composed(image.key.patient), image.key.patient)
+    keys = {key: VolumeKey(spelled[key.patient], key.frame) for key in images}
+    volumes = (VolumeFile(keys[key], images[key].path, masks[key].path) for key in sorted(images, key=keys.__getitem__))
+    return Discovery(tuple(volumes), len({composed(f.key.patient) for f in found}), tuple(_names(near, root)))
 
 
-def _of_patients(found: Sequence[Found], root: Path, patients: Sequence[str] | None) -> list[Found]:
+def _of_patients(
+    found: Sequence[Found], strays: Sequence[Stray], root: Path, patients: Sequence[str] | None
+) -> list[Found]:
     if patients is None:
         return list(found)
     # Some file systems hand out decomposed names: "é" typed into a spec must match them.
-    wanted = {unicodedata.normalize("NFC", patient): patient for patient in patients}
-    chosen = [f for f in found if unicodedata.normalize("NFC", f.key.patient) in wanted]
-    there = {unicodedata.normalize("NFC", f.key.patient) for f in chosen}
+    wanted = {composed(patient): patient for patient in patients}
+    chosen = [f for f in found if composed(f.key.patient) in wanted]
+    there = {composed(f.key.patient) for f in chosen}
     if missing := [patient for name, patient in wanted.items() if name not in there]:
+        _check_strays([s for s in strays if folded(s.patient) in map(folded, missing)], set())
         known = sorted({f.key.patient for f in found})
         raise DataError(
             f"{shown(root)}: no patient {listed(missing)}; there are {len(known)} ({listed(known)}): "
             "correct data.patients"
         )
     return chosen
+
+
+def _names(strays: Sequence[Stray], root: Path) -> list[str]:
+    return [
+        shown(stray.path.relative_to(root)) + (f" ({stray.note})" if stray.note else "")
+        for stray in sorted(strays, key=lambda stray: stray.path)
+    ]
+
+
+def _check_strays(strays: Sequence[Stray], taken: set[VolumeKey]) -> None:
+    """Refuse what may be a volume, or a part of one, that was not taken."""
+    kinds: defaultdict[VolumeKey, set[str]] = defaultdict(set)
+    for stray in strays:
+        if stray.key is not None and stray.problem and _folded(stray.key) not in taken:
+            kinds[_folded(stray.key)].add(stray.kind)
+    lost = [
+        stray
+        for stray in sorted(strays, key=lambda stray: stray.path)
+        if stray.key is not None
+        and _folded(stray.key) in kinds
+        and (not stray.deep or len(kinds[_folded(stray.key)]) == 2)
+        and stray.problem
+    ]
+    if lost:
+        raise DataError(f"{shown(lost[0].path)}: {lost[0].problem}{_more(lost)}")
+
+
+def _more(items: Sequence[Found | Stray]) -> str:
+    """Names of all but the first, each of which has a problem too."""
+    return f" (and {len(items) - 1} more: {listed(item.path.name for item in items[1:])})" if len(items) > 1 else ""
+
+
+def _folded(key: VolumeKey) -> VolumeKey:
+    return VolumeKey(folded(key.patient), key.frame)
+
+
+def _check_alike(found: Iterable[Found]) -> None:
+    """Two patients whose names differ in case alone are one patient, spelled twice."""
+    spelled: defaultdict[str, dict[str, Found]] = defaultdict(dict)
+    for item in found:
+        spelled[folded(item.key.patient)].setdefault(composed(item.key.patient), item)
+    for alike in spelled.values():
+        if len(alike) > 1:
+            raise DataError(
+                f"{listed(f.path for f in alike.values())}: the patients {' and '.join(map(repr, sorted(alike)))} "
+                "differ in case or spaces alone; give one patient one name, two patients two"
+            )
 
 
 def _check_name(patient: str, root: Path) -> None:
@@ -135,12 +215,14 @@ def _check_name(patient: str, root: Path) -> None:
     raise DataError(f"{shown(root)}: the patient name {patient!r} {why}; rename its files or leave it out")
 
 
-def _by_key(found: Iterable[Found], kind: Literal["image", "mask"]) -> dict[VolumeKey, Path]:
-    groups: defaultdict[VolumeKey, list[Path]] = defaultdict(list)
+def _by_key(found: Iterable[Found], kind: Kind) -> dict[VolumeKey, Found]:
+    """The files of one kind; patients in their keys are composed, so that an image finds its mask."""
+    groups: defaultdict[VolumeKey, list[Found]] = defaultdict(list)
     for item in found:
         if item.kind == kind:
-            groups[item.key].append(item.path)
-    for key, paths in sorted(groups.items()):
-        if len(paths) > 1:
-            raise DataError(f"{shown(key)}: {len(paths)} files for one {kind}: {listed(paths)}; keep one of them")
-    return {key: paths[0] for key, paths in groups.items()}
+            groups[VolumeKey(composed(item.key.patient), item.key.frame)].append(item)
+    for key, files in sorted(groups.items()):
+        if len(files) > 1:
+            paths = listed(file.path for file in files)
+            raise DataError(f"{shown(key)}: {len(files)} files for one {kind}: {paths}; keep one of them")
+    return {key: files[0] for key, files in groups.items()}

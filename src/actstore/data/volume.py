@@ -35,13 +35,25 @@ class VolumeFile:
 
 
 @dataclass(frozen=True)
+class Caveat:
+    """Something in the headers of a volume that is taken with care."""
+
+    #: The same for all volumes of which the same is to be said, whatever their values.
+    kind: str
+    #: File, values, and what counts.
+    text: str
+
+
+@dataclass(frozen=True)
 class VolumeHeader:
     """What is known of a volume before its pixels are read."""
 
     #: (slice, height, width)
     shape: tuple[int, int, int]
-    #: (slice, row, column) in millimetres
+    #: (slice, row, column) in millimetres; NaN where no header says
     spacing: tuple[float, float, float]
+    #: At most one of a kind.
+    caveats: tuple[Caveat, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dask.base import compute
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
+from actstore.unchanged import no_sample
 from actstore.views import marks
 from actstore.views.theme import FAINT, PALETTE, WIDTH, grid, panel, styled
 
@@ -24,7 +25,8 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.
     """How often each channel is among its layer's ``top`` by MAD, of every group of slices.
 
     Columns ``group, layer, row, channel, count, samples, share, rank``, one row a channel of the network and group;
-    ``row`` numbers the layers in network order, ``rank`` the channels of a layer and group by count, from 1.
+    ``row`` numbers the layers in network order, ``rank`` the channels of a layer and group by count, from 1; 0 for one
+    that is never among the top.
 
     Parameters
     ----------
@@ -53,6 +55,7 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.
             order = np.argsort(-count, kind="stable")
             rank = np.empty_like(order)
             rank[order] = np.arange(1, len(order) + 1)
+            rank[count == 0] = 0
             parts.append(
                 pd.DataFrame(
                     {
@@ -68,9 +71,8 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.
                 )
             )
     if not parts:
-        raise StoreError(
-            f"{store.path} has no perturbed slice to rank channels on: no slice contains a perturbed class"
-        )
+        why = no_sample(store)
+        raise StoreError(f"{store.path} has no perturbed slice to rank channels on: {why[0].lower()}{why[1:-1]}")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -231,7 +233,7 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
                 shown = own.assign(x=x)
                 elements.append(marks.intervals(shown, "x", "low", "high", colour))
             elements.append(marks.line(x, own[value].to_numpy(), colour, label=str(condition), width=1.8))
-        top = float(np.nanmax(table[["high", "mad"]].to_numpy() if value == "mad" else table[value]))
+        top = float(np.nanmax(table[["high", "mad"]].to_numpy() if value == "mad" else table[value])) or 1.0
         panels.append(
             panel(
                 elements,

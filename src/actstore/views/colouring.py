@@ -82,8 +82,11 @@ def limits_of(values: NDArray[Any], colour: Colour) -> tuple[tuple[float, float]
 
 
 def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """(row, channel) of the three largest values in each row of ``grid`` (layer, channel), of equal ones the first."""
+    """(row, channel) of the three largest values in each row of ``grid`` (layer, channel), of equal ones the first.
+
+    A value of 0 is no change, and NaN none that is known: neither is marked.
+    """
     for row, line in enumerate(grid):
-        for channel in np.argsort(-np.where(np.isnan(line), -np.inf, line), kind="stable")[:TOP]:
-            if not np.isnan(line[channel]):
-                yield row, int(channel)
+        changed = np.flatnonzero(~np.isnan(line) & (line != 0))
+        for channel in changed[np.argsort(-line[changed], kind="stable")[:TOP]]:
+            yield row, int(channel)

@@ -20,6 +20,8 @@ _SHOWN = 6
 def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
     """The most frequent top channel of each layer with its 95 % interval; its number stands beside the interval.
 
+    A layer no channel of which is ever among the top stays empty.
+
     Filled where bootstrap resamples of the patients choose the same channel among the most frequent in at least 95 %.
 
     Parameters
@@ -30,7 +32,8 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
         class name to colour, here as in every figure; by default in order of appearance.
     """
     first = (
-        table.sort_values("frequency", ascending=False, kind="stable")
+        table[table["frequency"] > 0]
+        .sort_values("frequency", ascending=False, kind="stable")
         .drop_duplicates(["condition", "layer"])
         .sort_index()
     )
@@ -48,7 +51,10 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
             marks.words(text, "x", "y", "text"),
         ]
 
-    return _by_layer(first, "frequency", draw, colours, xlabel="share of samples in the top", xlim=(0, 1.18))
+    names = list(dict.fromkeys(table["layer"]))
+    return _by_layer(
+        first, "frequency", draw, colours, xlabel="share of samples in the top", xlim=(0, 1.18), layers=names
+    )
 
 
 def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
@@ -131,9 +137,10 @@ def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> h
             marks.dots(told[sensitive], "x", "y", colour, size=4.5),
         ]
 
-    effects = [0.0, *table["effect"].dropna()]  # of too few patients, none is known
-    reach = max(np.ptp(effects), 0.1) * 0.05
-    limits = (min(effects) - reach, max(effects) + reach)
+    known = table["effect"].dropna()
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    reach = max(high - low, 0.1) * 0.05
+    limits = (min(low, 0.0) - reach, max(high, 0.0) + reach)
     return _by_layer(table, "effect", draw, colours, xlabel="effect against the control", xlim=limits)
 
 
@@ -194,6 +201,8 @@ def noise(
 def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
     """Association of each channel's MAD with the loss of Dice, against its rank by top-k frequency; filled: q < 0.05.
 
+    Channels that are never among the top stand beyond the last rank.
+
     Parameters
     ----------
     table
@@ -207,10 +216,12 @@ def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -
     panels = []
     for i, condition in enumerate(conditions):
         own = own_class[own_class["condition"] == condition]
+        # Beyond the last rank: never among the top.
+        own = own.assign(frequency_rank=own["frequency_rank"].fillna(np.nan_to_num(own["frequency_rank"].max()) + 1))
         found = own["q"] < SIGNIFICANT
         told = own[["frequency_rank", "correlation", "layer", "channel", "frequency", "association_rank", "q"]].round(4)
         colour = colours[str(own["target"].iloc[0])]
-        reach = max(1.05 * float(own["correlation"].abs().max()), 0.1)
+        reach = max(1.05 * float(own["correlation"].abs().fillna(0).max()), 0.1)
         panels.append(
             panel(
                 [
@@ -237,10 +248,14 @@ def _by_layer(
     *,
     xlabel: str,
     xlim: tuple[float, float],
+    layers: list[str] | None = None,
 ) -> hv.Layout:
-    """One plot a condition, layers running down, ``value`` across; ``draw`` gets the rows with columns x and y."""
+    """One plot a condition, layers running down, ``value`` across; ``draw`` gets the rows with columns x and y.
+
+    ``layers`` are those of ``table`` by default.
+    """
     colours = colours or _in_order(table)
-    names = list(dict.fromkeys(table["layer"]))
+    names = layers or list(dict.fromkeys(table["layer"]))
     conditions = list(dict.fromkeys(table["condition"]))[:_SHOWN]
     size = ({1: 480, 2: 370}.get(len(conditions), 255), max(min(15 * len(names), 900), 90))
     step = -(-len(names) * 13 // size[1])

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from actstore.analysis.evidence import perturbations
 from actstore.findings import Findings, Unanswerable
+from actstore.unchanged import no_sample
 from actstore.units import counted
 from actstore.views.selection import shown_conditions
 from actstore.views.theme import class_colours
@@ -86,12 +87,17 @@ class Study:
         return [name for name in shown_conditions(self.store) if name in used]
 
     @property
+    def nothing(self) -> str:
+        """Why no perturbation is shown."""
+        return no_sample(self.store)
+
+    @property
     def layers(self) -> list[str]:
         """Layer names in network order."""
         return list(self.store.layers.index)
 
-    def table(self, name: str, *, shown: bool = True) -> pd.DataFrame:
-        """A table of the findings; of those with a condition, the shown ones unless told otherwise.
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the findings; of those with a condition, the shown ones.
 
         Raises
         ------
@@ -99,7 +105,7 @@ class Study:
             if the store was not captured for it, or holds nothing of it.
         """
         found = self.findings.table(name)
-        if shown and "condition" in found.columns:
+        if "condition" in found.columns:
             every = self.store.conditions.index[perturbations(self.store.confusion)]
             found = found[~found["condition"].isin(set(every) - set(self.conditions))]
         if found.empty:

@@ -78,7 +78,9 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
     sides = [s for s in ("slope_below", "slope_above") if s in table and table[s].notna().any()]
     groups = list(table.groupby(["transform", "target"], sort=False))[:_SHOWN]
     size = (250, max(14 * len(layers), 90))
-    steepest = float(np.nanquantile(np.abs(table[sides].to_numpy(float)), 0.99)) or 1.0
+    slopes = np.abs(table[sides].to_numpy(float))
+    slopes = slopes[~np.isnan(slopes)]
+    steepest = (float(np.quantile(slopes, 0.99)) if slopes.size else 0.0) or 1.0
     for side in sides:
         for i, ((transform, target), own) in enumerate(groups):
             shown = own.assign(row=own["layer"].map(list(layers).index), slope=own[side].abs().round(5))

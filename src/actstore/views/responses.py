@@ -13,7 +13,7 @@ from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL
 from actstore.errors import StoreError
 from actstore.views import marks, pixels
 from actstore.views.explorer.cohort_numbers import spread
-from actstore.views.explorer.doses import sweep_of
+from actstore.views.explorer.doses import still, sweep_of
 from actstore.views.explorer.strips import HALF, Strips, ticks
 from actstore.views.images import covers, frame_of
 from actstore.views.page import number
@@ -49,8 +49,8 @@ def strongest(
     Raises
     ------
     StoreError
-        if there is no such condition or channel, the perturbation applies to no sample, ``most`` is not positive, or
-        the layer's tensors were not kept.
+        if there is no such condition or channel, the perturbation applies to no sample or changes the channel in none,
+        ``most`` is not positive, or the layer's tensors were not kept.
     KeyError
         naming the layers that there are.
     """
@@ -58,7 +58,11 @@ def strongest(
         raise StoreError(f"most = {most}: ask for one sample at least")
     c, _ = _condition(store, condition)
     mad = _mad(store, layer, channel, [c])[:, 0]
-    used = np.flatnonzero(samples_of(store, c))
+    used = np.flatnonzero(samples_of(store, c) & (mad > 0))
+    if len(used) == 0:
+        raise StoreError(
+            f"channel {channel} of {layer} does not change under {store.conditions.index[c]}: take another"
+        )
     order = used[np.argsort(-mad[used], kind="stable")][:most]
     shown = []
     for s in map(int, order):
@@ -165,7 +169,9 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
     c, name = _condition(store, condition)
     sweep = sweep_of(store.conditions, name)
     here = sweep.strengths[sweep.conditions.index(c)]
-    mad = _mad(store, layer, channel, list(sweep.conditions))
+    at = list(sweep.conditions)
+    applies = store.applicable.transpose("sample", "condition").values[:, at]
+    mad = still(_mad(store, layer, channel, at), applies)
     mad = mad[np.isfinite(mad).any(axis=1)]
     over = spread(mad)
     low, median, high = over.low, over.median, over.high

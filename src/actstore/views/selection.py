@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.masks import Mask
-from actstore.conditions import CONTROL
 from actstore.errors import StoreError
+from actstore.unchanged import why_not
 from actstore.units import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def chosen(
         found = every[applies[:, every].any(axis=0)]
         if len(found) == 0:
             where = store.path if number is None else sample_label(store, number)
-            raise StoreError(f"{where} has no prediction under a perturbation: it contains no perturbed class")
+            raise StoreError(
+                f"{where} has no prediction under a perturbation: it contains no perturbed class, or none that changed"
+            )
         named = int(found[0])
     elif not applies[:, named].any():
         raise StoreError(_inapplicable(store, number, str(condition), np.atleast_1d(applies.any(axis=0))))
@@ -57,13 +59,10 @@ def chosen(
 
 
 def _inapplicable(store: Store, number: int | None, condition: str, applies: NDArray[np.bool_]) -> str:
-    row = store.conditions.loc[condition]
-    lacks = f"no place for a control of {row['target']}" if row["region"] == CONTROL else f"no {row['target']}"
     other = ", ".join(name for name, used in zip(store.conditions.index[1:], applies[1:], strict=True) if used)
     there = f"there are {other}" if other else "nor any other perturbation"
-    if number is None:
-        return f"{condition!r} applies to no sample: they have {lacks}; {there}"
-    return f"{condition!r} does not apply to {sample_label(store, number)}: it has {lacks}; {there}"
+    where = "applies to no sample" if number is None else f"does not apply to {sample_label(store, number)}"
+    return f"{condition!r} {where}: {why_not(store, condition, number)}; {there}"
 
 
 def sample_number(store: Store, sample: int | tuple[str, int, int]) -> int:

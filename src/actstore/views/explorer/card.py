@@ -49,8 +49,10 @@ class SampleCard:
             "<th>Δ</th></tr>{}</table>"
         ).format(rows)
         row = source.samples.iloc[sample]
-        spacing = " × ".join(f"{row[f'spacing_{axis}']:.3g}" for axis in "zyx")
-        title = Markup('<p class="who" title="{} mm">{} · frame {}{} · slice {} · <b>{}</b></p>').format(
+        sizes = [row[f"spacing_{axis}"] for axis in "zyx"]
+        known = all(size > 0 for size in sizes)  # NaN where no header stated it
+        spacing = " × ".join(f"{size:.3g}" for size in sizes) + " mm" if known else "voxel size unknown"
+        title = Markup('<p class="who" title="{}">{} · frame {}{} · slice {} · <b>{}</b></p>').format(
             spacing, state.patient, state.frame, f" ({row['phase']})" if row["phase"] else "", state.slice, case
         )
         tables = Markup('<div class="tables">{}{}</div>').format(dice, self._confusion(sample, c))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.units import counted
 from actstore.views.explorer import mosaic
-from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, sweep_of
+from actstore.views.explorer.doses import CurvePlot, DoseCurve, Sweep, still, sweep_of
 from actstore.views.explorer.mosaic import Maps, Mosaic, Tile
 from actstore.views.explorer.parts import Session, Work, html, style
 from actstore.views.explorer.plots import Plot
@@ -131,7 +131,8 @@ class ChannelCard:
     # What is shown
 
     def _show_maps(self, chosen: NDArray[np.intp], mad: Floats) -> None:
-        strongest = chosen[np.argsort(-mad[chosen], kind="stable")][: mosaic.MOST]
+        changed = chosen[mad[chosen] > 0]
+        strongest = changed[np.argsort(-mad[changed], kind="stable")][: mosaic.MOST]
         source = self._session.source
         target = source.target(self._session.state.condition)
         try:
@@ -141,6 +142,8 @@ class ChannelCard:
             return
         if tiles:
             self.maps.show(Mosaic(tiles), len(chosen))
+        elif len(chosen):
+            self.maps.hide(f"this channel changes in none of {len(chosen)} samples")
         else:
             self.maps.hide("no sample of the subset has this perturbation")
 
@@ -204,9 +207,12 @@ class ChannelCard:
             of_layer = source.sample_mad(sample, c)[source.where[state.layer]]
             mad = float(of_layer[state.channel])
             if source.applicable[sample, c]:
-                # As the top channels are ranked: of equal ones the first.
-                rank = int(np.flatnonzero(np.argsort(-of_layer, kind="stable") == state.channel)[0]) + 1
-                parts.append(("MAD of this sample", f"{mad:.4g}, rank {rank} of {len(of_layer)} in {state.layer}"))
+                place = ", no change, no rank" if mad == 0 else ""
+                if mad > 0:
+                    # As the top channels are ranked: of equal ones the first.
+                    rank = 1 + int((of_layer > mad).sum() + (of_layer[: state.channel] == mad).sum())
+                    place = f", rank {rank} of {len(of_layer)} in {state.layer}"
+                parts.append(("MAD of this sample", f"{mad:.4g}{place}"))
                 if ready:
                     parts.append(("in standard deviations", _ratio(mad, float(source.scale[self._index]))))
             else:
@@ -225,7 +231,8 @@ def _read(source: Source, condition: int, progress: Progress) -> None:
 
 def _read_sweep(source: Source, layer: str, sweep: Sweep) -> Floats:
     """MAD of a layer at each strength: float32 (sample, strength, channel)."""
-    return source.persisted_mad(layer)[:, list(sweep.conditions)].astype(np.float32)
+    at = list(sweep.conditions)
+    return still(source.persisted_mad(layer)[:, at].astype(np.float32), source.applicable[:, at])
 
 
 def _ratio(mad: float, scale: float) -> str:

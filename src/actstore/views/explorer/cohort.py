@@ -14,7 +14,7 @@ from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.cohort_figures import PITCH, CaseFigure, DiceFigure, MadFigure, listen
 from actstore.views.explorer.cohort_table import SampleTable
 from actstore.views.explorer.parts import Session
-from actstore.views.explorer.state import DiceBox, MadRange
+from actstore.views.explorer.state import DiceBox, MadRange, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Bools
 from actstore.views.theme import class_colours
 
@@ -187,9 +187,8 @@ class Cohort:
 
     def _box_dice(self, x0: float, y0: float, x1: float, y1: float) -> None:
         k = self._dice.class_at((x0 + x1) / 2)
-        left, right = numbers.outwards(x0 - k * PITCH, x1 - k * PITCH, most=1)
-        low, high = numbers.outwards(y0, y1, most=1)
-        self._session.go(dice=DiceBox(self._source.foreground[k], left, right, low, high))
+        ends = shown_dice(np.clip([x0 - k * PITCH, x1 - k * PITCH, y0, y1], 0, 1)).tolist()
+        self._session.go(dice=DiceBox(self._source.foreground[k], *ends))
 
     def _tap_case(self, _: float, y: float) -> None:
         row = round(y)
@@ -205,8 +204,8 @@ class Cohort:
         self._session.go(layer=self._layer_at(x))
 
     def _box_mad(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        low, high = numbers.outwards(y0, y1)
-        self._session.go(mad=MadRange(self._layer_at((x0 + x1) / 2), low, high))
+        ends = shown_mad(np.clip([y0, y1], 0, None)).tolist()
+        self._session.go(mad=MadRange(self._layer_at((x0 + x1) / 2), *ends))
 
 
 def _numbered(values: Any, names: list[str]) -> Any:

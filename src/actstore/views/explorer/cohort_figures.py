@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from actstore.views.explorer.cohort_numbers import Spread, drawn_others
 from actstore.views.explorer.live import Live, on_tap
 from actstore.views.explorer.look import Look
+from actstore.views.explorer.state import MAD_DIGITS
 from actstore.views.explorer.statistics import Bools, Floats
 
 #: Pixels of the screen: a square plot of Dice; height of the other figures.
@@ -174,9 +175,12 @@ class MadFigure:
         plot.legend[0].update(
             location="top_left", spacing=-4, padding=2, margin=2, glyph_width=16, label_text_font_size="10px"
         )
-        tips = [("layer", "@layer"), ("median", "@median{0.0000}"), ("quartiles", "@low{0.0000} – @high{0.0000}")]
-        tips += [("median of all", "@all{0.0000}"), ("this sample", "@this{0.0000}")]
-        plot.add_tools(HoverTool(tooltips=tips, renderers=[points]))
+        digits = f"%.{MAD_DIGITS}g"
+        tips = [("layer", "@layer"), ("median", f"@median{{{digits}}}")]
+        tips += [("quartiles", f"@low{{{digits}}} – @high{{{digits}}}")]
+        tips += [("median of all", f"@all{{{digits}}}"), ("this sample", f"@this{{{digits}}}")]
+        printed: dict[str, Any] = {f"@{name}": "printf" for name in ("median", "low", "high", "all", "this")}
+        plot.add_tools(HoverTool(tooltips=tips, formatters=printed, renderers=[points]))
         self.live = Live(plot, sizing_mode="stretch_width", margin=_MARGIN)
 
     def show(

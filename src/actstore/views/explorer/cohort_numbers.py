@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice
 from actstore.views.explorer.statistics import Bools, Floats
 
 #: Dots of one plot above which the samples outside of the subset are thinned out, and how many of those stay.
@@ -26,18 +24,6 @@ class Spread(NamedTuple):
     low: Floats
     median: Floats
     high: Floats
-
-
-def outwards(low: float, high: float, least: float = 0, most: float = math.inf) -> tuple[float, float]:
-    """An interval within ``least`` and ``most`` whose ends have four digits, not narrower than ``low`` to ``high``.
-
-    A link writes four digits: read back it holds the samples that the interval holds now.
-    """
-    ends = []
-    for value, rounding in ((low, decimal.ROUND_FLOOR), (high, decimal.ROUND_CEILING)):
-        inside = min(max(value, least), most)
-        ends.append(float(decimal.Context(prec=4, rounding=rounding).create_decimal_from_float(inside)))
-    return ends[0], ends[1]
 
 
 def nearest(xs: Floats, ys: Floats, x: float, y: float) -> int | None:
@@ -83,10 +69,10 @@ def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Float
     """A row a sample, by its number: ``patient, frame, slice, case, original, perturbed, change``, the worst first."""
     values: Mapping[str, Any] = {
         "case": case,
-        # Three digits are what is shown; + 0 makes 0 of a small negative number.
-        "original": original.round(3),
-        "perturbed": perturbed.round(3),
-        "change": (perturbed - original).round(3) + 0.0,
+        # + 0 makes 0 of a small negative number.
+        "original": shown_dice(original),
+        "perturbed": shown_dice(perturbed),
+        "change": shown_dice(perturbed - original) + 0.0,
     }
     return samples[["patient", "frame", "slice"]].assign(**values).sort_values("change", kind="stable")
 
@@ -106,9 +92,10 @@ def in_words(source: Source, state: State, subset: Bools) -> str:
         parts.append(f"case {state.case}")
     if state.dice:
         name, left, right, low, high = state.dice
-        parts.append(f"Dice {name} {left:.2f}–{right:.2f} → {low:.2f}–{high:.2f}")
+        d = DICE_DECIMALS
+        parts.append(f"Dice {name} {left:.{d}f}–{right:.{d}f} → {low:.{d}f}–{high:.{d}f}")
     if state.mad:
-        parts.append(f"MAD {state.mad.layer} {state.mad.low:.3g}–{state.mad.high:.3g}")
+        parts.append(f"MAD {state.mad.layer} {state.mad.low:.{MAD_DIGITS}g}–{state.mad.high:.{MAD_DIGITS}g}")
     return " · ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
@@ -54,6 +55,15 @@ def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
         )
     names = tuple(str(name) for name in conditions.index[at])
     return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])))
+
+
+def still(mad: Floats, applies: NDArray[np.bool_]) -> Floats:
+    """``mad`` (sample, strength, …), 0 where a strength left a sample as it was that another strength applies to.
+
+    ``applies`` is bool (sample, strength).
+    """
+    unchanged = ~applies & applies.any(axis=1, keepdims=True)
+    return np.where(unchanged.reshape(*unchanged.shape, *[1] * (mad.ndim - 2)), mad.dtype.type(0), mad)
 
 
 class DoseCurve:

@@ -13,7 +13,7 @@ from actstore.storage import is_url
 from actstore.views import activation, export, inputs
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Bools
 from actstore.views.theme import grid, styled
 
@@ -98,7 +98,7 @@ def code(source: Source, state: State) -> str:
         "import holoviews as hv",
         "",
         "import actstore",
-        "from actstore import analysis, views" if state.dice else "from actstore import views",
+        "from actstore import analysis, views" if state.dice or state.mad else "from actstore import views",
         "",
         'hv.extension("bokeh", logo=False)',
         f"store = actstore.open({where!r})",
@@ -130,9 +130,11 @@ def _narrowing(state: State) -> list[str]:
     if state.case:
         lines.append(f"subset &= store.cases.sel(condition=condition).values == {state.case!r}")
     if state.dice:
-        name, left, right, low, high = state.dice
+        name, *ends = state.dice
+        left, right, low, high = shown_dice(ends).tolist()
+        dice = f"analysis.dice(store.confusion, applicable=store.applicable).sel(class_name={name!r})"
         lines += [
-            f"dice = analysis.dice(store.confusion, applicable=store.applicable).sel(class_name={name!r})",
+            f"dice = {dice}.round({DICE_DECIMALS})  # as the page shows it",
             "original, perturbed = dice.isel(condition=0).values, dice.sel(condition=condition).values",
             f"true = store.confusion.isel(condition=0).sel(true_class={name!r}).sum('predicted_class').values",
             "subset &= true > 0  # Dice of a class that is not there says nothing",
@@ -140,10 +142,11 @@ def _narrowing(state: State) -> list[str]:
             f"subset &= (perturbed >= {low!r}) & (perturbed <= {high!r})",
         ]
     if state.mad:
-        mad = f'store.statistics({state.mad.layer!r}, ["mad"])["mad"].sel(condition=condition)'
+        low, high = shown_mad(state.mad[1:]).tolist()
         lines += [
-            f'mad = {mad}.astype("float32").mean("channel").values',
-            f"subset &= (mad >= {state.mad.low!r}) & (mad <= {state.mad.high!r})",
+            f'mad = store.statistics({state.mad.layer!r}, ["mad"])["mad"].sel(condition=condition)',
+            f'mad = analysis.significant(mad.mean("channel").values, {MAD_DIGITS})  # as the page shows it',
+            f"subset &= (mad >= {low!r}) & (mad <= {high!r})",
         ]
     return [*lines, "samples = samples[subset]"]
 

@@ -140,9 +140,13 @@ class Inputs:
 def absent(source: Source, state: State) -> str:
     """Why a condition does not apply to a sample."""
     target = source.target(state.condition)
+    if not target:
+        return "it is no sample of this run"
+    if not source.present[source.sample(state), source.foreground.index(target)]:
+        return f"the sample contains no {target}"
     if source.conditions.loc[state.condition, "region"] == CONTROL:
-        return f"no region like its {target} was found elsewhere in the body"
-    return f"the sample contains no {target}" if target else "it is no sample of this run"
+        return f"no region like its {target} was found elsewhere in the body, or nothing changed there"
+    return "the perturbation changed no pixel"
 
 
 class Activations:

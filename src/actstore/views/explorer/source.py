@@ -16,7 +16,7 @@ from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.masks import averaged
 from actstore.errors import ActstoreError, StoreError
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Bools, Floats, Statistics
 from actstore.views.pixels import Place, place_of
 from actstore.views.selection import typical_sample
@@ -130,7 +130,7 @@ class Source(Statistics):
         return replace(first, channel=self.strongest(first))
 
     def strongest(self, state: State) -> int:
-        """The channel of the state's layer that changes most in its sample; 0 where that is not known or damaged."""
+        """The channel of the state's layer that changes most in its sample; 0 where none does or that is not known."""
         try:
             mad = self.sample_mad(self.sample(state), self.condition(state.condition))[self.where[state.layer]]
         except ActstoreError:
@@ -197,10 +197,12 @@ class Source(Statistics):
         if state.case:
             chosen &= self.cases[:, c] == state.case
         if state.dice:
-            name, left, right, low, high = state.dice
-            original, perturbed = self.present_dice[:, [0, c], self.foreground.index(name)].T
+            name, *ends = state.dice
+            left, right, low, high = shown_dice(ends)
+            original, perturbed = shown_dice(self.present_dice[:, [0, c], self.foreground.index(name)].T)
             chosen &= (original >= left) & (original <= right) & (perturbed >= low) & (perturbed <= high)
         if state.mad:
-            mad = self.layer_mad(state.mad.layer, c)
-            chosen &= (mad >= state.mad.low) & (mad <= state.mad.high)
+            mad = shown_mad(self.layer_mad(state.mad.layer, c))
+            low, high = shown_mad(state.mad[1:])
+            chosen &= (mad >= low) & (mad <= high)
         return chosen

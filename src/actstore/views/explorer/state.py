@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from urllib.parse import parse_qsl, quote
 
+import numpy as np
+
+from actstore.analysis.rounding import significant
 from actstore.views.colouring import Colour
 from actstore.views.scales import Scale
 
@@ -21,8 +24,16 @@ PLACE = ("patient", "frame", "slice")
 LONGEST = 2000
 
 
+#: Digits in which the page shows what a range is about: decimals of Dice, significant digits of MAD.
+DICE_DECIMALS = 3
+MAD_DIGITS = 4
+
+
 class DiceBox(NamedTuple):
-    """Samples whose Dice of a class lies within: original from ``left`` to ``right``, perturbed ``low`` to ``high``."""
+    """Samples whose Dice of a class lies within: original from ``left`` to ``right``, perturbed ``low`` to ``high``.
+
+    Both ends belong to it, and Dice is compared as the page shows it.
+    """
 
     class_name: str
     left: float
@@ -32,7 +43,7 @@ class DiceBox(NamedTuple):
 
 
 class MadRange(NamedTuple):
-    """Samples whose MAD, mean over a layer's channels, lies within."""
+    """Samples whose MAD, mean over a layer's channels, lies within; ends and comparison as in :class:`DiceBox`."""
 
     layer: str
     low: float
@@ -78,7 +89,7 @@ def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, DiceBox | MadRange):
-        return ":".join(f"{part:.4g}" if isinstance(part, float) else part for part in value)
+        return ":".join(f"{part:.{MAD_DIGITS}g}" if isinstance(part, float) else part for part in value)
     return str(value)
 
 
@@ -164,10 +175,20 @@ def _flag(what: str) -> Reader:
     return read_flag
 
 
-def _floats(what: str, parts: list[str]) -> list[float]:
+def shown_dice(values: Any) -> Any:
+    """Dice as the page shows it."""
+    return np.round(values, DICE_DECIMALS)
+
+
+def shown_mad(values: Any) -> Any:
+    """A layer's mean MAD as the page shows it."""
+    return significant(values, MAD_DIGITS)
+
+
+def _floats(what: str, parts: list[str], shown: Callable[[Any], Any]) -> list[float]:
     try:
         # With as many digits as an address is written with: a view is the same when it is loaded again.
-        values = [float(f"{float(part):.4g}") for part in parts]
+        values = [float(shown(float(part))) for part in parts]
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
@@ -179,7 +200,7 @@ def _dice(text: str, source: Source) -> DiceBox:
     name, *rest = text.rsplit(":", 4)
     if name not in source.foreground or len(rest) != 4:
         raise Refused(f"dice = {_short(text)} is no class and four numbers with colons between: ignored")
-    return DiceBox(name, *_floats("dice", rest))
+    return DiceBox(name, *_floats("dice", rest, shown_dice))
 
 
 def _mad(text: str, source: Source) -> MadRange:
@@ -188,7 +209,7 @@ def _mad(text: str, source: Source) -> MadRange:
         raise Refused(f"mad = {_short(text)} is no layer and two numbers with colons between: ignored")
     if not source.store.reduced:
         raise Refused(f"mad = {_short(text)}: this store has volumes without statistics: ignored")
-    return MadRange(name, *_floats("mad", rest))
+    return MadRange(name, *_floats("mad", rest, shown_mad))
 
 
 def _short(text: str, most: int = 40) -> str:

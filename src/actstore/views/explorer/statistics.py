@@ -165,12 +165,13 @@ class Statistics:
         return read_smalls(self.store.storage, self.store.layout.statistic(found, "mad"), self.store.parts)
 
     def layer_mad(self, layer: str, condition: int) -> Floats:
-        """Mean MAD over a layer's channels: float32 (sample); reads that layer's alone before :meth:`scores`."""
+        """Mean MAD over a layer's channels: float64 (sample); reads that layer's alone before :meth:`scores`."""
         if self.loaded(condition):
             mad = self.scores(condition).mad[:, self.where[layer]]
         else:
             mad = self.persisted_mad(layer)[:, condition].astype(np.float32)
-        return cast(Floats, mad.mean(axis=1))
+        # Wherever it was read from, the same numbers in the same order: the last bits of a sum depend on it.
+        return cast(Floats, np.ascontiguousarray(mad, np.float64).mean(axis=1))
 
     def as_grid(self, values: Floats) -> Floats:
         """Values along all channels of the network as (layer, channel), NaN where a layer has no more channels."""

@@ -21,7 +21,7 @@ def channels(study: Study) -> Section:
     """How often each channel is among the top of its layer."""
     store, top, most = study.store, study.findings.top, study.findings.most
     if not study.conditions:
-        return Section("channels", "Which channels respond", missing=["No slice contains a perturbed class."])
+        return Section("channels", "Which channels respond", missing=[study.nothing])
 
     @cache
     def cells(by: str | None) -> pd.DataFrame:
@@ -67,8 +67,8 @@ def channels(study: Study) -> Section:
     ]
     wide = {layer for layer, n in store.layers["channels"].items() if n > 2 * top}
     first = by_condition[by_condition["layer"].isin(wide)].sort_values("share", ascending=False, kind="stable")
-    findings = []
-    if len(first):
+    findings = still(every, study.layers)
+    if len(first) and first["count"].iloc[0] > 0:
         row = first.iloc[0]
         often = by_condition[by_condition["layer"].isin(wide)].groupby(["layer", "channel"])["share"].min() >= 0.5
         findings.append(
@@ -77,7 +77,18 @@ def channels(study: Study) -> Section:
             f"of {counted(len(often), 'channel')} (layers of more than {2 * top}) are there in at least half of the "
             "slices under every perturbation."
         )
-    wide_table = frequency_summary(store, top=top, most=most)
+    ranked = study.findings.table("frequency")
+    tables = []
+    if len(ranked):  # else no channel of any layer changed
+        wide_table = frequency_summary(store, top=top, most=most)
+        tables.append(
+            Table(
+                "frequency-most",
+                f"The {most} most frequent channels of each layer: channel (slices)",
+                wide_table[["layer", *[c for c in study.conditions if c in wide_table]]],
+                ranked,
+            )
+        )
     return Section(
         "channels",
         "Which channels respond",
@@ -86,16 +97,19 @@ def channels(study: Study) -> Section:
             f"whole map. A channel counts as responding where its MAD is among the {top} highest of its layer."
         ],
         drawn,
-        [
-            Table(
-                "frequency-most",
-                f"The {most} most frequent channels of each layer: channel (slices)",
-                wide_table[["layer", *[c for c in study.conditions if c in wide_table]]],
-                study.table("frequency", shown=False),
-            )
-        ],
+        tables,
         findings=findings,
     )
+
+
+def still(cells: pd.DataFrame, layers: list[str]) -> list[str]:
+    """What is said of layers no channel of which is ever among the top, by :func:`figures.frequency_cells` of all."""
+    most = cells.groupby("layer")["count"].max()
+    quiet = [layer for layer in layers if most[layer] == 0]
+    if not quiet:
+        return []
+    where = "any layer" if len(quiet) == len(layers) else ", ".join(quiet)
+    return [f"In {where}, no channel changed under any perturbation (or not by a number): none is ranked there."]
 
 
 def layers(study: Study) -> Section:
@@ -108,7 +122,9 @@ def layers(study: Study) -> Section:
     colours = study.colours
     findings = []
     for condition, own in table.groupby("condition", sort=False):
-        if own["mad"].notna().any():
+        if own["mad"].notna().any() and not own["mad"].any():
+            findings.append(f"{condition}: no layer changes.")
+        elif own["mad"].notna().any():
             raw, standard = (own.sort_values(name, ascending=False).iloc[0] for name in ("mad", "standardised"))
             findings.append(
                 f"{condition}: the raw change is largest in {raw['layer']} (mean MAD {number(raw['mad'])}), relative "
@@ -153,7 +169,7 @@ def activations(study: Study) -> Section:
     """Activation maps of the channels that respond most."""
     store, title = study.store, "What the channels show"
     if not study.conditions:
-        return Section("activations", title, missing=["No slice contains a perturbed class."])
+        return Section("activations", title, missing=[study.nothing])
     kept = {layer.name for layer in store.layout.layers if layer.kept}
     if not kept:
         need = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
@@ -183,6 +199,7 @@ def activations(study: Study) -> Section:
             "slice of median change in Dice."
         ],
         drawn,
+        missing=[] if drawn else ["No channel of these layers changed under any perturbation."],
     )
 
 
@@ -195,7 +212,8 @@ def responding(study: Study, kept: list[str], most: int = 6) -> list[tuple[str, 
     found: list[tuple[str, int, str]] = []
     each = max(1, most // max(len(study.conditions), 1))
     for condition in study.conditions[:most]:
-        own = cells[cells["group"] == condition].sort_values("share", ascending=False, kind="stable")
+        own = cells[(cells["group"] == condition) & (cells["count"] > 0)]
+        own = own.sort_values("share", ascending=False, kind="stable")
         wide = own[own["layer"].map(study.store.layers["channels"]) > 2 * study.findings.top]
         best: Any = (wide if len(wide) else own).drop_duplicates("size").head(each)
         found += [(str(row.layer), int(row.channel), condition) for row in best.itertuples()]

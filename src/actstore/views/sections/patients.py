@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from actstore.units import counted
 from actstore.views import cohort as groups
 from actstore.views import evidence as figures
@@ -25,17 +27,20 @@ def certainty(study: Study) -> Section:
                 "perturbation) are found again in at least 95 % of resamples of the patients; the 95 % interval of "
                 f"their frequency is {number(width)} wide (median)."
             )
-        drawn.append(
-            Figure(
-                "certainty",
-                lambda: figures.certainty(table, colours),
-                "The most frequent channel of each layer (its number beside it), with a 95 % interval from "
-                "resampling patients; filled where at least 95 % of resamples choose it among the most frequent. "
-                f"{cohort(table)}.",
-                "Dots with intervals, one a layer, one plot a perturbation",
-                table,
+        if order.empty:
+            missing.append("No channel is ever among the top of its layer: there is no frequency to be sure of.")
+        else:
+            drawn.append(
+                Figure(
+                    "certainty",
+                    lambda: figures.certainty(table, colours),
+                    "The most frequent channel of each layer (its number beside it), with a 95 % interval from "
+                    "resampling patients; filled where at least 95 % of resamples choose it among the most frequent. "
+                    f"{cohort(table)}.",
+                    "Dots with intervals, one a layer, one plot a perturbation",
+                    table,
+                )
             )
-        )
         shown = chosen[["layer", "channel", "condition", "samples"]].assign(
             frequency=with_interval(chosen, "frequency", "low", "high"), selected=chosen["selected"]
         )
@@ -117,11 +122,14 @@ def patients(study: Study) -> Section:
     out = study.ask("leave-one-out", missing)
     if out is not None:
         kept = groups.kept_share(out)
-        worst = out.iloc[int(kept.to_numpy().argmin())]
-        words.append(
-            f"Leaving one patient out keeps {percent(kept.mean())} of a layer's most frequent channels on average, at "
-            f"worst {percent(kept.min())} ({worst['layer']} without {worst['patient']})."
-        )
+        if kept.notna().any():
+            worst = out.iloc[int(kept.fillna(np.inf).to_numpy().argmin())]
+            words.append(
+                f"Leaving one patient out keeps {percent(kept.mean())} of a layer's most frequent channels on average, "
+                f"at worst {percent(kept.min())} ({worst['layer']} without {worst['patient']})."
+            )
+        else:
+            words.append("No channel is ever among the top of its layer, whichever patient is left out.")
         drawn.append(
             Figure(
                 "leave-one-out",

@@ -208,7 +208,8 @@ def association(study: Study) -> Section:
                 "association",
                 lambda: figures.association(table, study.colours),
                 "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by "
-                f"frequency; filled: q < 0.05, counted above. {cohort(own)}.",
+                "frequency (beyond the last: never among the top); filled: q < 0.05, counted above. "
+                f"{cohort(own)}.",
                 "Dots of correlation against rank by frequency, one a channel",
                 table,
             )

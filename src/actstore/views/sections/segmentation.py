@@ -10,6 +10,7 @@ import pandas as pd
 from actstore.analysis.evidence import perturbations
 from actstore.conditions import ORIGINAL
 from actstore.summaries import case_summary, original_dice
+from actstore.unchanged import nowhere, of_store
 from actstore.units import counted
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
@@ -43,13 +44,20 @@ def images(study: Study) -> Section:
         "Each perturbation changes intensities inside the true outline of one class and nothing else; the image is "
         f"normalised afterwards, as the network expects. Shown one by one: {deeds}."
     ]
-    left_out = len(perturbations(store.applicable)) - len(study.conditions)
+    used = store.applicable.isel(condition=perturbations(store.applicable)).any("sample")
+    left_out = int(used.sum()) - len(study.conditions)
     if left_out > 0:
         words.append(
             f"Of each class and transform, the figures show the strength that lowers its Dice most; the tables have "
             f"{left_out} more."
         )
-    return Section("images", "What the network saw", words, drawn)
+    if not study.conditions:
+        words = words[:0]
+    words += [f"{found}." for found in of_store(store)]
+    unseen = [f"{name} applies to no slice: {why}." for name, why in nowhere(store)]
+    return Section(
+        "images", "What the network saw", words + unseen, drawn, missing=[] if study.conditions else [study.nothing]
+    )
 
 
 def segmentation(study: Study) -> Section:
@@ -58,9 +66,7 @@ def segmentation(study: Study) -> Section:
     paired = paired_dice(store)
     paired = paired[paired["condition"].isin(shown)].reset_index(drop=True)
     if paired.empty:
-        return Section(
-            "segmentation", "Segmentation before and after", missing=["No slice contains a perturbed class."]
-        )
+        return Section("segmentation", "Segmentation before and after", missing=[study.nothing])
     means = study.table("dice-mean")
     own = paired[paired["class_name"] == paired["target"]]
     n = own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique"))
@@ -179,7 +185,7 @@ def _further(study: Study) -> list[Table]:
         (
             "surface",
             "Distance of predicted from true surfaces in millimetres, original → perturbed (slices where both predict "
-            "the class: an empty prediction has no surface)",
+            f"the class: an empty prediction has no surface{_unmeasured(study)})",
             ("hd95", "assd"),
         ),
     ):
@@ -205,13 +211,28 @@ def _further(study: Study) -> list[Table]:
     return found
 
 
+def _unmeasured(study: Study) -> str:
+    """Of volumes whose headers state no voxel size, for a caption."""
+    samples = study.store.samples
+    axes = ["spacing_y", "spacing_x", *(["spacing_z"] if study.store.layout.space[2:] else [])]
+    sizes = samples[axes].to_numpy(np.float64)
+    known = (np.isfinite(sizes) & (sizes > 0)).all(axis=1)
+    unknown = samples.loc[~known, ["patient", "frame"]].drop_duplicates()
+    if unknown.empty:
+        return ""
+    first = unknown.iloc[0]
+    return (
+        f"; without {len(unknown)} volumes of unknown voxel size, the first {first['patient']} frame {first['frame']}"
+    )
+
+
 def failures(study: Study) -> Section:
     """Kinds of failure."""
     store = study.store
     shares = case_summary(store)
     shares = shares[shares["condition"].isin(study.conditions)]
     if shares.empty:
-        return Section("failures", "Kinds of failure", missing=["No slice contains a perturbed class."])
+        return Section("failures", "Kinds of failure", missing=[study.nothing])
     totals = shares.groupby("condition", sort=False)["samples"].sum()
     said = [f"{name}: {counted(n, 'slice')}" for name, n in totals.items()]
     drawn = [

@@ -1,0 +1,142 @@
+"""Which modules that are not installed a module imports, read off its source: also inside functions, and in turn."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+from actstore.loading import is_installed, loaded_source, sha256, vars_of
+
+
+@dataclass(frozen=True)
+class Found:
+    """A module as the path has it now, whatever is loaded."""
+
+    name: str
+    spec: ModuleSpec
+
+    @property
+    def file(self) -> Path | None:
+        """Where its code lies; None for a package without ``__init__``."""
+        return Path(self.spec.origin) if self.spec.has_location and self.spec.origin else None
+
+    @property
+    def is_package(self) -> bool:
+        return self.spec.submodule_search_locations is not None
+
+    def read(self) -> bytes:
+        """Bytes of the file, also of one inside an archive."""
+        read = getattr(self.spec.loader, "get_data", None)
+        content: bytes = read(self.spec.origin) if read else Path(str(self.spec.origin)).read_bytes()
+        return content
+
+    def digest(self) -> str:
+        return sha256(self.read())
+
+
+class Modules:
+    """Looks modules up on the path without importing them; asks for each name once."""
+
+    def __init__(self) -> None:
+        importlib.invalidate_caches()
+        self._known: dict[str, Found | None] = {}
+
+    def find(self, name: str) -> Found | None:
+        """The module of that name, if it is there and not installed."""
+        found = self.locate(name)
+        return None if found is None or is_installed(found.spec) else found
+
+    def locate(self, name: str) -> Found | None:
+        """The module of that name, if it is there."""
+        if name not in self._known:
+            self._known[name] = self._located(name)
+        return self._known[name]
+
+    def _located(self, name: str) -> Found | None:
+        parent = name.rpartition(".")[0]
+        folders: Sequence[str] | None = None
+        if parent:
+            package = self.locate(parent)
+            if package is None or not package.is_package:
+                return None
+            folders = _folders(package)
+        for finder in sys.meta_path:
+            find: Any = getattr(finder, "find_spec", None)
+            spec = find(name, folders) if find else None
+            if spec is not None:
+                return Found(name, spec)
+        return None
+
+    def closure(self, roots: Iterable[str], *, loaded: bool = False) -> dict[str, Found]:
+        """``roots`` and all that they import, in turn, which is not installed and has a file.
+
+        ``loaded`` follows the imports of the code that runs in this process, where that is another than the files'.
+        """
+        seen: dict[str, Found | None] = {}
+        waiting = list(roots)
+        while waiting:
+            name = waiting.pop()
+            parts = name.split(".")
+            for n in range(1, len(parts) + 1):
+                part = ".".join(parts[:n])
+                if part in seen:
+                    if seen[part] is None:
+                        break
+                    continue
+                seen[part] = found = self.find(part)
+                if found is None:
+                    break
+                if found.file is not None and found.file.suffix == ".py":
+                    content = (loaded_source(part) if loaded else None) or found.read()
+                    waiting += imported_names(content, part, is_package=found.is_package)
+        return {name: found for name, found in seen.items() if found is not None and found.file is not None}
+
+
+def _folders(package: Found) -> Sequence[str] | None:
+    """Where a package's modules are looked for: it may have added folders when it was imported."""
+    own = vars_of(sys.modules.get(package.name)).get("__path__") if package.file else None
+    folders = package.spec.submodule_search_locations
+    return list(dict.fromkeys([*(folders or ()), *(own if isinstance(own, list) else ())]))
+
+
+def imported_names(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
+    """Dotted names that a module's source may import, wherever in it; some may be names inside of modules.
+
+    ``name`` is the module's own, against which relative imports are resolved.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError):
+            return
+    package = name if is_package else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute("." * node.level + (node.module or ""), package)
+            if base is not None:
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            value = node.args[0].value
+            if called in ("import_module", "__import__") and isinstance(value, str):
+                base = _absolute(value, package)
+                if base:
+                    yield base
+
+
+def _absolute(name: str, package: str) -> str | None:
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return None

@@ -1,0 +1,66 @@
+"""Scripts that start workers when they are imported: each worker process imports the script that started it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from actstore.errors import ClusterError
+
+#: Clusters whose worker processes are started from this one, and import the script that it runs.
+STARTED_HERE = ("local", "cuda")
+#: Names the file by which a worker process says that the script began a capture in it.
+_REPORT = "ACTSTORE_UNGUARDED"
+_MEND = "put the call behind `if __name__ == \"__main__\":`, or use cluster = 'inline'"
+
+
+def refuse_in_worker(kind: str) -> None:
+    """Begin no capture in a process that is still importing the script that started it.
+
+    A worker of `guarded_main` ends without a word, which reports it instead. ``kind`` is the cluster's.
+
+    Raises
+    ------
+    ClusterError
+        in a process that something else started.
+    """
+    if not getattr(multiprocessing.current_process(), "_inheriting", False):
+        return
+    if report := os.environ.get(_REPORT):
+        Path(report).touch()
+        raise SystemExit(1)
+    if kind in STARTED_HERE:
+        raise ClusterError(f"this script starts a capture in each process that imports it: {_MEND}")
+
+
+@contextmanager
+def guarded_main() -> Iterator[None]:
+    """For the time that worker processes of this machine are started from this one.
+
+    Raises
+    ------
+    ClusterError
+        if they cannot import the script, or began the same work over again.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is not None and getattr(main, "__spec__", None) is None and not Path(file).is_file():
+        raise ClusterError(
+            f"workers import the script that starts them, and {file} is no file: save the script and {_MEND}"
+        )
+    with tempfile.TemporaryDirectory(prefix="actstore-") as folder:
+        report = Path(folder, "unguarded")
+        os.environ[_REPORT] = str(report)
+        try:
+            yield
+        except Exception:
+            if not report.exists():
+                raise
+            raise ClusterError(f"the workers import {file}, which starts the capture again: {_MEND}") from None
+        finally:
+            os.environ.pop(_REPORT, None)

@@ -1,0 +1,122 @@
+"""Image and mask lie on one grid, and slices along its third axis, or the volume is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from actstore.data.headers import SIZE_TOLERANCE, Geometry, Remark, apart, length_text, sizes_text
+from actstore.data.pairing import shown
+from actstore.data.volume import Caveat, VolumeHeader, VolumeKey
+from actstore.errors import DataError
+
+#: A slice is a strip where one of its sides has at most this share of the voxels of every other axis.
+STRIP = 0.25
+#: Voxels are longest along one axis where they are so many times as long as along both others.
+LONGEST = 1.5
+IGNORE = 'data.geometry = "ignore"'
+
+T = TypeVar("T")
+
+
+def volume_header(
+    key: VolumeKey, files: Sequence[tuple[Path, Geometry]], *, geometry: str = "check", sliced: bool = False
+) -> VolumeHeader:
+    """What the headers of a volume's files, the image first, say together.
+
+    Parameters
+    ----------
+    geometry
+        "check", or "ignore" to take with a caveat what would be refused, shapes that differ aside.
+    sliced
+        Whether a 2D network sees the volume slice by slice: slices then have to lie along the third axis.
+
+    Raises
+    ------
+    DataError
+        if shapes differ, or the headers contradict themselves or one another.
+    """
+    (_, image), *others = files
+    for path, other in others:
+        if other.shape != image.shape:
+            raise DataError(
+                f"{shown(key)}: the image is {_by_slice(image.shape)} and {shown(path.name)} {_by_slice(other.shape)} "
+                f"(slice, row, column) in shape: {shown(path)} belongs to another image or was resampled; replace it"
+            )
+    caveats: dict[str, Caveat] = {}
+    for subject, remark in _remarks(key, files, sliced):
+        if remark.mend and geometry == "check":
+            raise DataError(f"{subject}: {remark.text}; {remark.mend}, or insist with {IGNORE}")
+        where = "" if subject == shown(key) else f"{subject}: "
+        caveats.setdefault(remark.kind, Caveat(remark.kind, f"{where}{remark.text}"))
+    return VolumeHeader(_by_slice(image.shape), _by_slice(image.spacing), tuple(caveats.values()))
+
+
+def _by_slice(values: tuple[T, T, T]) -> tuple[T, T, T]:
+    """(i, j, k), which is (row, column, slice), as (slice, row, column)."""
+    return values[2], values[0], values[1]
+
+
+def _remarks(key: VolumeKey, files: Sequence[tuple[Path, Geometry]], sliced: bool) -> Iterator[tuple[str, Remark]]:
+    """What is wrong, and with what: one file, or the volume."""
+    for path, geometry in files:
+        for remark in geometry.remarks:
+            yield shown(path), remark
+    for other in files[1:]:
+        for remark in _against(files[0], other):
+            yield shown(key), remark
+    if sliced:
+        for remark in _slice_axis(files[0][1]):
+            yield shown(files[0][0]), remark
+
+
+def _against(first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> Iterator[Remark]:
+    (path, a), (other_path, b) = first, second
+    one, other = shown(path), shown(other_path)
+    mend = f"bring {shown(other_path.name)} onto the grid of the other: reorient it, resample it or correct its header"
+    if (a.affine is None) != (b.affine is None):
+        silent, speaking = (one, other) if a.affine is None else (other, one)
+        yield Remark(
+            "silent",
+            f"{silent} does not say how it lies (neither qform nor sform), {speaking} does "
+            f"({(b if a.affine is None else a).orientation})",
+            f"copy the header of {speaking} to it",
+        )
+        return
+    far = apart(a, b)
+    sizes = np.array([a.spacing, b.spacing])
+    resized = (np.abs(sizes[0] - sizes[1]) > SIZE_TOLERANCE * sizes.min(axis=0)).any()
+    if far is None and not resized:
+        return
+    texts = [f"{one} ({a.orientation}) and {other} ({b.orientation}) do not lie on one grid"]
+    if resized:
+        texts.append(f"their voxels are of {sizes_text(a.spacing)} and {sizes_text(b.spacing)}")
+    if far is not None:
+        texts.append(f"a corner lies {length_text(far[0])} mm off, where {far[1]:.2g} mm is rounding")
+    yield Remark("grid", ": ".join([texts[0], ", ".join(texts[1:])]), mend)
+
+
+def _slice_axis(image: Geometry) -> Iterator[Remark]:
+    """Whether i or j, which a slice lies in, is what slices are stacked along."""
+    shape, spacing = np.array(image.shape), np.array(image.spacing)
+    if shape[2] == 1:
+        return
+    few, long = int(np.argmin(shape)), int(np.argmax(np.nan_to_num(spacing)))
+    strips = few < 2 and bool((shape[few] <= STRIP * np.delete(shape, few)).all())
+    thick = long < 2 and bool((spacing[long] >= LONGEST * np.delete(spacing, long)).all())
+    if not (strips or thick):
+        return
+    axis = few if strips else long
+    text = (
+        f"its third axis gives {shape[2]} slices of {shape[0]} × {shape[1]} pixels, with voxels of "
+        f"{sizes_text(spacing)} along i, j and k: "
+    )
+    if strips and (shape[few] == 1 or (thick and few == long)):
+        name = "ij"[axis]
+        mend = f"make {name} the third axis (k) of image and mask, in pixels and headers"
+        yield Remark("slices", f"{text}they seem to be stacked along {name}", mend)
+    else:
+        yield Remark("slices", f"{text}are slices stacked along its third axis?")

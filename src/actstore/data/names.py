@@ -1,0 +1,99 @@
+"""What the name of a file says: an image, a companion of images, or something that may have been meant as an image."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+#: What is read, in any case: nibabel writes ``.nii.gz``, other programs ``.NII.GZ``.
+_READ = re.compile(r"\.nii(\.gz)?", re.IGNORECASE)
+#: Endings of images in any format, alone or followed by more: ``.nii.gz.part``, ``.nii.zst``, ``.hdr~``.
+_IMAGE = re.compile(
+    r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|mnc|gipl|dcm|ima|tiff?|png|bmp|jpe?g|np[yz]|b2nd)(?![a-z0-9])",
+    re.IGNORECASE,
+)
+_PACKED = re.compile(r"\.(bz2|zst|xz|lzma|lz4|7z|rar|zip|z|tar|tgz)$", re.IGNORECASE)
+#: Files that lie beside images and hold none.
+_CHECKSUM = re.compile(r"md5|sha1|sha256|sha512|json")
+_COMPANION = re.compile(
+    rf"{_CHECKSUM.pattern}|txt|md|rst|csv|tsv|xlsx?|ods|xml|ya?ml|toml|ini|cfg|conf|html?|pdf|docx?|log|out|err|py|ipynb|m|r"
+    "|sh|bat|bval|bvec|lock|db|sqlite|ds_store"
+)
+#: Folders that file systems and their servers make.
+_SYSTEM = frozenset({"lost+found", "$recycle.bin", "system volume information", "@eadir", "#recycle", "__macosx"})
+
+
+class Split(NamedTuple):
+    """A name and its ending, which is empty where there is none."""
+
+    stem: str
+    ending: str
+
+
+def stem(name: str) -> str | None:
+    """``name`` without ``.nii`` or ``.nii.gz`` in any case; ``None`` for hidden files and files of another kind."""
+    if name.startswith("."):
+        return None
+    for suffix in (".nii.gz", ".nii"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def split(name: str) -> Split:
+    """``name`` cut before the ending of an image, or else before its last dot."""
+    found = _IMAGE.search(name, 1)
+    cut = found.start() if found else name.rfind(".")
+    return Split(name[:cut], name[cut:]) if cut > 0 else Split(name, "")
+
+
+def looks_like_image(name: str) -> bool:
+    """Whether ``name`` holds the ending of an image of any format, in any case, at its end or followed by more."""
+    return _IMAGE.search(name, 1) is not None and not is_companion(name)
+
+
+def is_companion(name: str) -> bool:
+    """Whether files called so lie beside images and hold none: texts, tables, checksums, AppleDouble files (``._``)."""
+    if name.startswith("._"):
+        return True
+    ending = name.rpartition(".")[2].lower()
+    return (_COMPANION if _IMAGE.search(name, 1) is None else _CHECKSUM).fullmatch(ending) is not None
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def is_system(name: str) -> bool:
+    """Whether a folder called so is the file system's, or hidden."""
+    return is_hidden(name) or name.lower() in _SYSTEM
+
+
+def mend_of(name: str, wanted: str) -> str:
+    """Why a file called ``name`` is not read, and what makes it ``wanted``."""
+    _, ending = split(name)
+    if _READ.fullmatch(ending):
+        return f"nearly a name of the layout: rename it to {wanted}, or move it away"
+    if _PACKED.search(ending):
+        return f"packed in another way than .gz: unpack it to {wanted}, or move it away"
+    if re.match(r"\.nii(?![a-z0-9])", ending, re.IGNORECASE):
+        return f"unfinished, or a copy under another name: fetch or rename it to {wanted}, or move it away"
+    if _IMAGE.match(ending):
+        return f"only .nii and .nii.gz are read: convert it to {wanted}, or move it away"
+    return f"nearly a name of the layout: make it {wanted}, or move it away"
+
+
+def composed(name: str) -> str:
+    """``name`` in one Unicode form. Some file systems hand out decomposed names: two spellings of one ``é``."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """``name`` without what a reader or another file system overlooks: case, width of letters, spaces at the ends."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).strip().casefold())
+
+
+def shape(name: str) -> str:
+    """``name`` with ``#`` for each number, case aside: ``patient#`` of ``Patient012``."""
+    return re.sub(r"[0-9]+", "#", folded(name))

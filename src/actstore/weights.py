@@ -1,0 +1,208 @@
+"""Weights that load without running code, under whatever names wrappers gave them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actstore.errors import ModelError, one_line
+from actstore.weight_names import match_names
+
+#: Where common training loops nest the state dict in a checkpoint.
+NESTED_KEYS = ("model_state_dict", "state_dict", "network_weights", "model", "net")
+#: Entries of a state dict that are no tensors: of modules with `get_extra_state`, and of quantised ones.
+_NO_TENSORS = re.compile(r"(^|\.)(_extra_state$|_packed_params\.)")
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load safetensors or a torch checkpoint into ``model``, every key matched.
+
+    Nested checkpoints, and names that `actstore.weight_names.match_names` leads to the network's own, are understood.
+
+    Raises
+    ------
+    ModelError
+        if the file is missing, unreadable or needs code to load; if keys are missing, unexpected, ambiguous or
+        differently shaped; if values are NaN, or would be rounded to fit the network.
+    """
+    content, own = read_state(path), model.state_dict()
+    state, doubtful = match_names(content, own)
+    # One tensor under two names, as tied weights are: safetensors keeps it once.
+    shared = _shared(own)
+    for key in own.keys() - state.keys():
+        twin = next((name for name in shared.get(key, ()) if name in state), None)
+        if twin is not None:
+            state[key] = state[twin]
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    both = sorted(own.keys() & state.keys())
+    shaped = [
+        f"{key} is {_kind(state[key])}, the network has {_kind(own[key])}"
+        for key in both
+        if _kind(state[key]) != _kind(own[key])
+    ]
+    problems = [
+        f"{len(keys)} {kind}: {_some(keys)}"
+        for kind, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("ambiguous", doubtful),
+            ("differently shaped", shaped),
+        )
+        if keys
+    ]
+    if problems:
+        raise ModelError(
+            f"weights {path} do not fit {type(model).__name__}: {'; '.join(problems)}. "
+            "Name the factory and arguments that these weights were trained with"
+        )
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    # A buffer may hold -inf on purpose, as attention masks do.
+    parameters = {name for name, _ in model.named_parameters()}
+    broken = [
+        key
+        for key, value in tensors.items()
+        if value.is_floating_point() and (value.isnan().any() or (key in parameters and value.isinf().any()))
+    ]
+    if broken:
+        raise ModelError(
+            f"weights {path} hold NaN or infinity in {len(broken)} of {len(state)} tensors: {_some(broken)}; "
+            "choose a checkpoint from before the training diverged"
+        )
+    rounded = [
+        f"{key} ({_dtype(value)} to {_dtype(own[key])})"
+        for key, value in tensors.items()
+        if not _fits_exactly(value, own[key].dtype)
+    ]
+    if rounded:
+        raise ModelError(
+            f"weights {path} would be rounded to fit {type(model).__name__}, {len(rounded)} of {len(state)} tensors: "
+            f"{_some(rounded)}; convert them yourself and save them as the network's own dtype if that is meant"
+        )
+    torn = [
+        f"{twin} and {key}"
+        for key, twins in shared.items()
+        for twin in twins
+        if twin < key and not torch.equal(state[key].to(own[key].dtype), state[twin].to(own[key].dtype))
+    ]
+    if torn:
+        raise ModelError(
+            f"weights {path} hold two values for one tensor, since {type(model).__name__} shares it under two names: "
+            f"{_some(torn)}; name the factory that these weights were trained with"
+        )
+    try:
+        model.load_state_dict(state)
+    except Exception as error:
+        raise ModelError(
+            f"weights {path} cannot be loaded into {type(model).__name__}: {one_line(error)}; name the factory and "
+            "arguments that these weights were trained with"
+        ) from error
+
+
+def _shared(own: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each name of a tensor that has others too, those."""
+    names: dict[Any, list[str]] = {}
+    for key, value in own.items():
+        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized and value.numel():
+            place = value.device, value.data_ptr(), value.shape, value.stride(), value.dtype
+            names.setdefault(place, []).append(key)
+    return {key: [n for n in group if n != key] for group in names.values() if len(group) > 1 for key in group}
+
+
+def _kind(value: Any) -> tuple[int, ...] | str:
+    """Shape of a dense tensor, or what else an entry is."""
+    if not isinstance(value, Tensor):
+        return "no tensor"
+    if value.is_quantized:
+        return f"quantised {tuple(value.shape)}"
+    return tuple(value.shape)
+
+
+def _fits_exactly(value: Tensor, dtype: torch.dtype) -> bool:
+    if value.dtype == dtype or value.is_quantized or value.layout is not torch.strided:
+        return True
+    if value.is_complex() and not dtype.is_complex:
+        return False
+    converted = value.to(dtype)
+    return torch.equal(converted.to(value.dtype), value)
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state dict in a safetensors file or torch checkpoint; nothing in the file is run.
+
+    Values are tensors, but for the state of modules that keep something else (`get_extra_state`, quantised ones).
+
+    Raises
+    ------
+    ModelError
+        if the file is missing, unreadable, needs code to load or holds something else than a state dict.
+    """
+    if not path.is_file():
+        raise ModelError(f"weights {path} do not exist: give the path of a safetensors file or torch checkpoint")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ModelError(f"weights {path} cannot be read: {error.strerror}; check file and disk") from error
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _unnest(_read_checkpoint(path), path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"weights {path} are not readable safetensors ({error}): fetch the file again") from error
+
+
+def _read_checkpoint(path: Path) -> Any:
+    save = "save a plain state dict with torch.save(model.state_dict(), …) or as safetensors"
+    # What torch says of a file that it refuses advises to load it with weights_only=False: not passed on.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if isinstance(error, pickle.UnpicklingError) and code:
+                raise ModelError(
+                    f"weights {path} hold pickled objects ({code[1]}) that would run code, and are not loaded: {save}"
+                ) from error
+            raise ModelError(
+                f"weights {path} are not a torch checkpoint that loads without running code, or a damaged one: "
+                f"fetch the file again, or {save}"
+            ) from error
+
+
+def _unnest(content: Any, path: Path) -> dict[str, Any]:
+    while isinstance(content, Mapping):
+        nested = next((content[key] for key in NESTED_KEYS if isinstance(content.get(key), Mapping)), None)
+        if nested is None:
+            break
+        content = nested
+    named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
+    if (
+        not named
+        or not any(isinstance(value, Tensor) for value in content.values())
+        or not all(isinstance(value, Tensor) or _NO_TENSORS.search(key) for key, value in content.items())
+    ):
+        raise ModelError(
+            f"weights {path} hold no state dict: save model.state_dict(), bare or under one of {', '.join(NESTED_KEYS)}"
+        )
+    return dict(content)
+
+
+def _some(keys: list[str], most: int = 4) -> str:
+    return ", ".join(keys[:most]) + (f", … ({len(keys) - most} more)" if len(keys) > most else "")
