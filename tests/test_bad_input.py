@@ -39,8 +39,8 @@ from actstore.errors import (
     one_line,
 )
 from actstore.models import weights_digest
+from actstore.networks.weights import load_weights
 from actstore.spec import load_spec
-from actstore.weights import load_weights
 from conftest import WriteSpec
 from networks import tiny_unet
 

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import actstore
-from actstore import loading
 from actstore.block import run_block
 from actstore.capture import capture, prepare_store
-from actstore.code import code_digests, known_code, load_code, require_code
+from actstore.code import loading
+from actstore.code.digests import code_digests, known_code, load_code, require_code
+from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import SpecError, StoreError
-from actstore.imports import add_folder, resolve_callable
 from actstore.plan import Plan, make_plan
 from actstore.spec import load_spec
 from conftest import WriteSpec

@@ -18,7 +18,7 @@ from actstore.data.phantom.patient import GROUPS, draw_patient
 from actstore.data.preprocess import fit, normalize
 from actstore.errors import DataError
 from actstore.models import unet_heart_8_4_4
-from actstore.weights import load_weights
+from actstore.networks.weights import load_weights
 
 SEED = 7
 WEIGHTS = "unet_heart_8_4_4_phantom.safetensors"

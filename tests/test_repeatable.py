@@ -22,9 +22,9 @@ from actstore.capture import capture
 from actstore.cli import main
 from actstore.errors import ModelError, StoreError
 from actstore.models import weights_checksums
+from actstore.networks.repeatable import ROUNDING, Repeatability, examine, random_inputs, refuse, relative_difference
 from actstore.plan import make_plan
 from actstore.record import probe
-from actstore.repeatable import ROUNDING, Repeatability, examine, random_inputs, refuse, relative_difference
 from actstore.spec import load_spec
 from conftest import WriteSpec
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from actstore.errors import ModelError
 from actstore.models import weights_digest
-from actstore.weight_names import match_names
-from actstore.weights import load_weights
+from actstore.networks.weight_names import match_names
+from actstore.networks.weights import load_weights
 
 WRAPPERS = ("module", "model", "net", "network", "_orig_mod")
 #: Children that a network may have, among them those that are called as wrappers are.

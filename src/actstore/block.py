@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from actstore import commits
-from actstore.code import known_code, require_code
+from actstore.code.digests import known_code, require_code
 from actstore.data import Volume, read_volume
 from actstore.errors import BlockError, ModelError, one_line
 from actstore.fence import Fence, Superseded

@@ -20,10 +20,10 @@ from actstore import commits, unchanged
 from actstore.attributes import read_attributes
 from actstore.block import BlockReport, closing_engine, run_block
 from actstore.cluster import LostWorker, connect, refuse_in_worker
+from actstore.code.imports import is_importing
 from actstore.data import digest_files
 from actstore.errors import DataError, SpecError, StoreError
 from actstore.fingerprint import differences
-from actstore.imports import is_importing
 from actstore.interrupt import stoppable
 from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small

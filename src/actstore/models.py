@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import ActstoreError, ModelError, one_line
-from actstore.imports import add_folder, resolve_callable
+from actstore.networks.weights import load_weights
 from actstore.spec import Spec
-from actstore.weights import load_weights
 
 
 def unet_heart_8_4_4() -> nn.Module:

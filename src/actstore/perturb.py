@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.code.imports import resolve_callable
 from actstore.conditions import TARGET, Condition, without_effect
 from actstore.data.volume import VolumeKey
 from actstore.errors import ActstoreError, DataError, SpecError, one_line
-from actstore.imports import resolve_callable
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]

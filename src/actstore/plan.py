@@ -18,15 +18,15 @@ from torch import nn
 
 from actstore.block import Job, torch_threads
 from actstore.cluster import IN_FLIGHT
-from actstore.code import code_digests, load_code
+from actstore.code.digests import code_digests, load_code
 from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
 from actstore.grid import grid_offsets
 from actstore.models import build_model, foreign_dtypes, model_bytes, weights_checksums, weights_digest
+from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
-from actstore.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.ring import SLOTS
 from actstore.schema import Layer, StoreLayout
 from actstore.spec import Spec

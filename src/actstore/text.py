@@ -252,9 +252,9 @@ def show_summary(summary: Summary) -> None:
     for found in summary.unchanged:
         errors.print(f"unchanged: {found}", style="yellow", soft_wrap=True)
     if summary.unchanged and summary.skipped:
-        blocks = counted(summary.done, "block")
+        done = counted(summary.done, "block")
         errors.print(
-            f"unchanged counts the {blocks} of this run: `actstore status {summary.store}` counts all",
+            f"unchanged counts the {done} of this run: `actstore status {summary.store}` counts all",
             soft_wrap=True,
         )
     if summary.left:

@@ -84,8 +84,9 @@ def _local(settings: Cluster, workers: int, memory: int) -> Any:
         processes=True,
         host=settings.host or LOOPBACK,
         dashboard_address=settings.dashboard,
-        memory_limit=settings.memory or "auto",
         silence_logs=logging.ERROR,
+        # Not "auto": a worker takes that as its share of the cores, which with few workers on many cores is too little.
+        **({"memory_limit": settings.memory} if settings.memory else {}),
     )
 
 

@@ -25,6 +25,7 @@ from actstore.data.pairing import listed, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
 from actstore.spec import BACKGROUND
+from actstore.units import counted
 
 _GZIP_MAGIC = b"\x1f\x8b"
 #: ``sizeof_hdr``, the first field of a file, tells NIfTI-1 from NIfTI-2.
@@ -281,7 +282,4 @@ def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: 
 
 def _counted(values: NDArray[np.floating], counts: NDArray[np.integer]) -> str:
     """Values with all their digits, and how many pixels have each."""
-    return listed(
-        f"{str(v).removesuffix('.0')} ({n} {'pixel' if n == 1 else 'pixels'})"
-        for v, n in zip(values, counts, strict=True)
-    )
+    return listed(f"{str(v).removesuffix('.0')} ({counted(n, 'pixel')})" for v, n in zip(values, counts, strict=True))

@@ -137,10 +137,9 @@ def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> h
             marks.dots(told[sensitive], "x", "y", colour, size=4.5),
         ]
 
-    known = table["effect"].dropna()
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-    reach = max(high - low, 0.1) * 0.05
-    limits = (min(low, 0.0) - reach, max(high, 0.0) + reach)
+    effects = [0.0, *table["effect"].dropna()]  # of too few patients, none is known
+    reach = max(np.ptp(effects), 0.1) * 0.05
+    limits = (min(effects) - reach, max(effects) + reach)
     return _by_layer(table, "effect", draw, colours, xlabel="effect against the control", xlim=limits)
 
 

@@ -97,7 +97,7 @@ class Study:
         return list(self.store.layers.index)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table of the findings; of those with a condition, the shown ones.
+        """A table of the findings; of those with a condition, the rows of the conditions that are shown.
 
         Raises
         ------

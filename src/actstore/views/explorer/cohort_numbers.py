@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from actstore.units import counted
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice
 from actstore.views.explorer.statistics import Bools, Floats
@@ -85,9 +86,9 @@ def in_words(source: Source, state: State, subset: Bools) -> str:
         parts.append(f"{state.condition} applies to no sample")
     elif not state.narrowed:
         patients = source.samples["patient"][subset].nunique()
-        parts.append(f"{_counted(n, 'sample')} of {_counted(patients, 'patient')}")
+        parts.append(f"{counted(n, 'sample')} of {counted(patients, 'patient')}")
     else:
-        parts.append(f"{n} of {_counted(of, 'sample')}" if n else f"no sample of {of} is in this selection")
+        parts.append(f"{n} of {counted(of, 'sample')}" if n else f"no sample of {of} is in this selection")
     if state.case:
         parts.append(f"case {state.case}")
     if state.dice:
@@ -97,7 +98,3 @@ def in_words(source: Source, state: State, subset: Bools) -> str:
     if state.mad:
         parts.append(f"MAD {state.mad.layer} {state.mad.low:.{MAD_DIGITS}g}–{state.mad.high:.{MAD_DIGITS}g}")
     return " · ".join(parts)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -77,16 +77,16 @@ def channels(study: Study) -> Section:
             f"of {counted(len(often), 'channel')} (layers of more than {2 * top}) are there in at least half of the "
             "slices under every perturbation."
         )
-    ranked = study.findings.table("frequency")
     tables = []
-    if len(ranked):  # else no channel of any layer changed
+    # Without a row where nothing is ranked anywhere, which `still` says.
+    if not (frequency := study.findings.table("frequency")).empty:
         wide_table = frequency_summary(store, top=top, most=most)
         tables.append(
             Table(
                 "frequency-most",
                 f"The {most} most frequent channels of each layer: channel (slices)",
                 wide_table[["layer", *[c for c in study.conditions if c in wide_table]]],
-                ranked,
+                frequency,
             )
         )
     return Section(

@@ -9,9 +9,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from actstore import loading
+from actstore.code import loading
+from actstore.code.loading import entry_of, guard, install_finder, loaded_digest, vars_of
 from actstore.errors import ActstoreError, SpecError, one_line
-from actstore.loading import entry_of, guard, install_finder, loaded_digest, vars_of
 
 #: Whether this module put the spec's folder on ``sys.path``.
 _added = False

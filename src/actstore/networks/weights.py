@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from actstore.errors import ModelError, one_line
-from actstore.weight_names import match_names
+from actstore.networks.weight_names import match_names
 
 #: Where common training loops nest the state dict in a checkpoint.
 NESTED_KEYS = ("model_state_dict", "state_dict", "network_weights", "model", "net")
@@ -24,7 +24,8 @@ _NO_TENSORS = re.compile(r"(^|\.)(_extra_state$|_packed_params\.)")
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load safetensors or a torch checkpoint into ``model``, every key matched.
 
-    Nested checkpoints, and names that `actstore.weight_names.match_names` leads to the network's own, are understood.
+    Nested checkpoints, and names that :func:`actstore.networks.weight_names.match_names` leads to the network's own,
+    are understood.
 
     Raises
     ------

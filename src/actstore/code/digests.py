@@ -20,10 +20,10 @@ from typing import Any
 
 import psutil
 
-from actstore.closure import Found, Modules
+from actstore.code.closure import Found, Modules
+from actstore.code.imports import add_folder, forget, lies_beside, loaded_beside
+from actstore.code.loading import guard, loaded_digest, loaded_names, sha256
 from actstore.errors import SpecError
-from actstore.imports import add_folder, forget, lies_beside, loaded_beside
-from actstore.loading import guard, loaded_digest, loaded_names, sha256
 
 
 @dataclass
@@ -250,5 +250,5 @@ def _process_start() -> float:
     """
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return psutil.Process().create_time()
-    ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
     return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))

@@ -165,7 +165,7 @@ def _is_installed(file: Path, entry: Path) -> bool:
 @cache
 def _installed() -> tuple[Path, ...]:
     schemes = ("stdlib", "platstdlib", "purelib", "platlib")
-    return (*(Path(sysconfig.get_path(name)).resolve() for name in schemes), Path(__file__).resolve().parent)
+    return (*(Path(sysconfig.get_path(name)).resolve() for name in schemes), Path(__file__).resolve().parents[1])
 
 
 @cache

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from actstore.loading import is_installed, loaded_source, sha256, vars_of
+from actstore.code.loading import is_installed, loaded_source, sha256, vars_of
 
 
 @dataclass(frozen=True)

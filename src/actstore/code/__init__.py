@@ -1,0 +1,1 @@
+"""Code that a spec names: imported from beside the spec, and digested as it ran."""
