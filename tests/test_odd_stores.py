@@ -81,7 +81,7 @@ EVERYTHING = {
     "controls": {"region": True, "noise": True},
 }
 ODD = [
-    Odd("one slice", patients=1, slices=1, changes=EVERYTHING, drawn=True),
+    Odd("one slice", patients=1, slices=1, changes=EVERYTHING),
     Odd("no class", patients=2, volume=empty, changes=EVERYTHING, drawn=True),
     Odd("constant slice", volume=constant, changes=EVERYTHING, lost=1),
     Odd("a class nowhere", patients=2, volume=without_lv, changes=EVERYTHING),

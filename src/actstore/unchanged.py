@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actstore.conditions import CONTROL, Condition
+from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.block import BlockReport
@@ -27,21 +28,21 @@ class Unchanged:
     def __str__(self) -> str:
         where = f"a control region of {self.target}" if self.is_control else self.target
         return (
-            f"{self.condition} changed no pixel in {self.samples} of {self.held} samples with {where}: "
+            f"{self.condition} changed no pixel in {self.samples} of {counted(self.held, 'sample')} with {where}: "
             "not applicable there"
         )
 
 
 def of_reports(conditions: Sequence[Condition], reports: Iterable[BlockReport]) -> tuple[Unchanged, ...]:
     """One for each condition that changed nothing somewhere in the blocks of ``reports``."""
-    counted = [report for report in reports if report.held]
+    known = [report for report in reports if report.held]
     sums = [
         [sum(column) for column in zip(*rows, strict=True)]
-        for rows in ([report.unchanged for report in counted], [report.held for report in counted])
+        for rows in ([report.unchanged for report in known], [report.held for report in known])
     ]
     return tuple(
         Unchanged(condition.name, condition.target, condition.is_control, n, held)
-        for condition, n, held in zip(conditions if counted else (), *sums, strict=True)
+        for condition, n, held in zip(conditions if known else (), *sums, strict=True)
         if n
     )
 

@@ -22,6 +22,8 @@ def significant(values: Values, digits: int = 4) -> Values:
     values
         of any shape; in memory.
 
+    Examples
+    --------
     >>> significant(0.66666667, 3), significant(12345.0, 2)
     (0.667, 12000.0)
     """
