@@ -128,6 +128,17 @@ class TestOneGrid:
         assert found.spacing == pytest.approx((sizes[2], sizes[0], sizes[1]), rel=1e-5)
         assert set(kinds(found)) <= {"implausible"}
 
+    def test_sizes_that_are_rounded_add_up_to_no_displacement(self) -> None:
+        fine, rounded = (np.diag([-size, -size, 8.0, 1]) for size in (0.6875, 0.688))
+        shape = (512, 512, 10)
+        assert both(header(fine, shape), header(rounded, shape)).caveats == ()
+        with refused("do not lie on one grid"):
+            both(header(fine, shape), header(np.diag([-0.69, -0.69, 8.0, 1]), shape))
+
+    def test_the_thickness_of_one_slice_says_nothing_about_its_pixels(self) -> None:
+        thick, thin = (header(np.diag([-1.5, -2.5, size, 1]), (12, 14, 1)) for size in (8.0, 1.0))
+        assert both(thick, thin).spacing == (8.0, 1.5, 2.5)
+
     @settings(max_examples=50, deadline=None)
     @given(orientations, orientations, sizes, angles)
     def test_another_orientation_is_refused_by_name(self, way: Any, other: Any, sizes: Any, angles: Any) -> None:
@@ -297,6 +308,7 @@ class TestContradictions:
             ),
             (field("srow_x", [-1.5, 0.5, 0, 0]), None, None, "pixdim states voxels of"),
             (field("xyzt_units", 5), "unit", (10, 1.5, 2.5), "xyzt_units holds 5, no unit of length: millimetres"),
+            (field("xyzt_units", 3), "micrometre", (0.01, 0.0015, 0.0025), "since its unit is the micrometre"),
             (field("xyzt_units", 1), "implausible", (10000, 1500, 2500), r"1500 × 2500 × 10000 mm \(xyzt_units 1\)"),
             (qform_only(field("quatern_b", 3.0)), None, None, "its qform is no affine .*, and there is no sform"),
             (qform_only(field("qoffset_x", np.inf)), None, None, "its qform is no affine"),

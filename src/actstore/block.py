@@ -27,7 +27,7 @@ from actstore.inference import Inference, Passes
 from actstore.models import build_model, weights_digest
 from actstore.record import recording
 from actstore.ring import CudaStream, Ring, Slot, Stream
-from actstore.schema import StoreLayout
+from actstore.schema import Applies, StoreLayout
 from actstore.shards import ShardWriter, write_small
 from actstore.spec import Spec
 from actstore.statistics import BlockStatistics
@@ -55,6 +55,7 @@ class Job:
     device: str
     #: Digest of each module that the run imports and that is not installed, by name.
     code: Mapping[str, str]
+    applies: Applies = "changed"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class BlockReport:
 
 
 #: What an engine is made for, beside the run.
-_OF_ENGINE = ("store", "layout", "ring_samples", "batch_size", "threads", "writers", "device")
+_OF_ENGINE = ("store", "layout", "ring_samples", "batch_size", "threads", "writers", "device", "applies")
 _engine: tuple[object, Engine] | None = None
 _loading = Lock()
 
@@ -210,7 +211,7 @@ class Engine:
                 block.name,
                 f"{block.file.image} has {samples} slices, {block.samples} when the run was planned: run capture again",
             )
-        inference = Inference(self.model, self.device, job.layout, job.batch_size, spec, volume)
+        inference = Inference(self.model, self.device, job.layout, job.batch_size, spec, volume, job.applies)
         statistics = BlockStatistics(job.layout, samples)
         size = self._write(block, inference, statistics, fence)
         size += self._write_small(block, volume, inference, statistics, fence)

@@ -202,7 +202,8 @@ def ensure_store(plan: Plan) -> Plan:
 
     Returns
     -------
-    the plan with the store's own number of slots and, where the spec has none, its batch size.
+    the plan with the store's own number of slots, its rule of where conditions apply and, where the spec has none, its
+    batch size.
 
     Raises
     ------
@@ -216,7 +217,13 @@ def ensure_store(plan: Plan) -> Plan:
         layout = replace(plan.layout, slots=int(stored["slots"]))
         # Another batch size would change the last bits of what is still to come.
         batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
-        return replace(plan, layout=layout, ring_samples=ring_samples(layout, plan.device), batch_size=batch_size)
+        return replace(
+            plan,
+            layout=layout,
+            ring_samples=ring_samples(layout, plan.device),
+            batch_size=batch_size,
+            applies=stored.get("applies", "present"),
+        )
     check_resources(plan, plan.bytes)
     conditions, classes = plan.spec.conditions, plan.spec.class_names
     files = files_of(plan.layout, plan.blocks, conditions, classes, attributes(plan))
@@ -268,6 +275,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
         "repeatable": plan.repeatable.as_json(),
+        "applies": plan.applies,
         "versions": versions(),
     }
 

@@ -23,10 +23,11 @@ IDENTITY_STRENGTH: Mapping[str, float] = {
     "shuffle": 0.0,
 }
 
-#: Sigma from which on a blur's kernel is wider than one pixel: scipy's reaches int(4 sigma + 0.5) pixels to each side.
-NARROWEST_BLUR = 0.125
-#: Half of the distance from 1 to the next float32: what is nearer to the identity is rounded away.
-FLOAT32_RESOLUTION = 2.0**-24
+#: Sigma from which on a blur changes more than rounding: a pixel's neighbours then get 4e-6 of its weight. Below 0.125
+#: the kernel of scipy, which reaches int(4 sigma + 0.5) pixels to each side, is the pixel itself.
+NARROWEST_BLUR = 0.2
+#: Eight times the distance from 1 to the next float32: what is nearer to the identity is no more than rounding.
+FLOAT32_RESOLUTION = 2.0**-20
 
 
 def without_effect(transform: str, strength: float) -> str:
@@ -42,7 +43,7 @@ def without_effect(transform: str, strength: float) -> str:
     if strength == identity:
         return f"{what}: leave it out, the original is a condition of every run already"
     if transform == "blur" and strength < NARROWEST_BLUR:
-        return f"{what}: the kernel of so small a sigma is one pixel; use {NARROWEST_BLUR:g} pixels or more"
+        return f"{what}: the kernel of so small a sigma is all but one pixel; use {NARROWEST_BLUR:g} pixels or more"
     if transform not in ("blur", "shuffle") and abs(strength - identity) < FLOAT32_RESOLUTION:
         return f"{what} that float32 can hold: use a strength at least {FLOAT32_RESOLUTION:.0e} away from {identity:g}"
     return ""

@@ -16,9 +16,12 @@ from actstore.data.preprocess import fit, image_window, normalize
 from actstore.errors import ModelError
 from actstore.perturb import apply
 from actstore.placement import control_regions
-from actstore.schema import StoreLayout
+from actstore.schema import Applies, StoreLayout
 from actstore.spec import MANTISSA_BITS, Spec
 
+#: Relative difference up to which two float32 numbers are one: four times what rounding to nearest makes of it. What
+#: normalisation undoes comes back within it, and a network makes no more of it than of its own rounding.
+ROUNDING = 2.0**-22
 #: The largest finite float16.
 HALF_RANGE = 65504.0
 
@@ -37,8 +40,12 @@ class Prepared(NamedTuple):
     unchanged: NDArray[np.bool_]
 
 
-def prepare(spec: Spec, volume: Volume) -> Prepared:
-    """What the network sees of a volume: perturbed, normalised, padded or cropped."""
+def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prepared:
+    """What the network sees of a volume: perturbed, normalised, padded or cropped.
+
+    A condition applies where the input "changed" beyond rounding or, with the other ``applies``, wherever its target
+    is "present".
+    """
     size = spec.data.preprocess.size
     volumetric = len(size) == 3
     names, conditions = spec.class_names, spec.conditions
@@ -72,13 +79,20 @@ def prepare(spec: Spec, volume: Volume) -> Prepared:
         )
         seen = fit(normalize(changed, spec.data.preprocess.normalize), size)
         seen = seen[None] if volumetric else seen
-        if not condition.is_original:
+        if not condition.is_original and applies == "changed":
             # Only here is known what normalisation, float32 and the image itself leave of a perturbation.
             for sample in np.flatnonzero(applicable[:, c]):
-                unchanged[sample, c] = np.array_equal(seen[sample], inputs[sample, 0])
+                unchanged[sample, c] = not differs(seen[sample], inputs[sample, 0])
             applicable[:, c] &= ~unchanged[:, c]
         inputs[applicable[:, c], c] = seen[applicable[:, c]]
     return Prepared(inputs, label, applicable, unchanged)
+
+
+def differs(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Whether any pixel of two inputs differs by more than float32 rounds."""
+    other = a != b
+    one, two = np.abs(a[other]), np.abs(b[other])
+    return bool((np.abs(a[other] - b[other]) > ROUNDING * np.maximum(one, two)).any())
 
 
 class Inference:
@@ -92,13 +106,14 @@ class Inference:
         batch_size: int,
         spec: Spec,
         volume: Volume,
+        applies: Applies = "changed",
     ) -> None:
         self.model = model
         self.device = device
         self.layout = layout
         self.conditions = spec.conditions
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
-        self.inputs, self.label, self.applicable, self.unchanged = prepare(spec, volume)
+        self.inputs, self.label, self.applicable, self.unchanged = prepare(spec, volume, applies=applies)
         self.window = image_window(volume.image.shape, spec.data.preprocess.size)
         #: (sample, condition, true class, predicted class), inside the image only.
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)

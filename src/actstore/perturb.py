@@ -68,7 +68,8 @@ def blur(image: Image, mask: Mask, *, strength: float, **_: object) -> Image:
     """Write the image blurred by a Gaussian of sigma = ``strength`` pixels along every axis, edges reflected.
 
     The blur sees the whole image, so that what lies around the mask bleeds in. The kernel reaches int(4 sigma + 0.5)
-    pixels to each side, so that a sigma below 0.125 changes nothing.
+    pixels to each side, so that a sigma below 0.125 changes nothing;
+    below 0.2 it changes no more than rounding, and is refused.
     """
     from scipy import ndimage
 

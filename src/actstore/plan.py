@@ -28,7 +28,7 @@ from actstore.networks.repeatable import Repeatability, examine, random_inputs, 
 from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
 from actstore.ring import SLOTS
-from actstore.schema import Layer, StoreLayout
+from actstore.schema import Applies, Layer, StoreLayout
 from actstore.spec import Spec
 from actstore.storage import Location, Storage, storage_at
 from actstore.storage.local import PAGE
@@ -83,6 +83,8 @@ class Plan:
     grid: tuple[tuple[float, ...], ...]
     #: Whether the network is a function of one input.
     repeatable: Repeatability
+    #: Where conditions apply; another rule in a store that an older version began.
+    applies: Applies = "changed"
 
     @property
     def job(self) -> Job:
@@ -97,6 +99,7 @@ class Plan:
             self.writers,
             self.device,
             self.identity["code"],
+            self.applies,
         )
 
     @property

@@ -17,6 +17,9 @@ OLDEST_SCHEMA = 2
 DIFFERENCE_STATISTICS = ("mad", "mse")
 ORIGINAL_STATISTICS = ("mean", "std")
 STATISTICS = DIFFERENCE_STATISTICS + ORIGINAL_STATISTICS
+#: Where a condition applies: where it changed the network's input, or, in stores begun before that was asked, wherever
+#: its target is present.
+Applies = Literal["changed", "present"]
 #: Which values of a metric mean the most change.
 Order = Literal["largest", "smallest", "magnitude"]
 #: Every metric of a channel between a condition and the original. Those not persisted are reduced from the tensors.

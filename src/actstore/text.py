@@ -200,6 +200,8 @@ def show_status(store: Store) -> None:
     _show_caveats(attributes.get("caveats", []))
     for name in missing:
         say(f"missing: {name}")
+    if attributes.get("applies", "present") == "present":
+        say("applicable: wherever the class is, as an older version had it, also where a condition changed nothing")
     for found in of_store(store):
         say(f"unchanged: {found}")
     for name, why in nowhere(store):

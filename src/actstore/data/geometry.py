@@ -87,7 +87,8 @@ def _against(first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> Ite
         )
         return
     far = apart(a, b)
-    sizes = np.array([a.spacing, b.spacing])
+    # Of a single slice the thickness says nothing about its pixels.
+    sizes = np.array([a.spacing, b.spacing])[:, : 2 if a.shape[2] == 1 else 3]
     resized = (np.abs(sizes[0] - sizes[1]) > SIZE_TOLERANCE * sizes.min(axis=0)).any()
     if far is None and not resized:
         return

@@ -150,7 +150,12 @@ def apart(a: Geometry, b: Geometry) -> tuple[float, float] | None:
     """
     if a.affine is None or b.affine is None:
         return None
-    return _apart(a.affine, b.affine, a.shape, rounded="qform" in (a.source, b.source))
+    # Sizes that differ by rounding alone add up along an axis; whether they differ by more is another question.
+    ratio = _lengths(a.affine) / _lengths(b.affine)
+    same = np.where(np.abs(ratio - 1) <= SIZE_TOLERANCE, ratio, 1.0)
+    rescaled = b.affine.copy()
+    rescaled[:3, :3] *= same
+    return _apart(a.affine, rescaled, a.shape, rounded="qform" in (a.source, b.source))
 
 
 def _apart(a: Floats, b: Floats, shape: tuple[int, int, int], *, rounded: bool) -> tuple[float, float] | None:
@@ -291,8 +296,9 @@ def _check_both(header: Any, sform: Floats, qform: Floats, shape: tuple[int, int
 
 def _check_plausible(header: Any, spacing: Floats, remarks: list[Remark]) -> None:
     low, high = PLAUSIBLE
-    if int(header["xyzt_units"]) & 7 == _MICROMETRE:
-        low = 0.0
-    if (spacing < low).any() or (spacing > high).any():
-        text = f"voxels of {sizes_text(spacing)} (xyzt_units {int(header['xyzt_units']) & 7})"
+    unit = int(header["xyzt_units"]) & 7
+    text = f"voxels of {sizes_text(spacing)} (xyzt_units {unit})"
+    if unit == _MICROMETRE:
+        remarks.append(Remark("micrometre", f"{text}, since its unit is the micrometre"))
+    elif (spacing < low).any() or (spacing > high).any():
         remarks.append(Remark("implausible", f"{text}: are its sizes and its unit right?"))
