@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 import actstore
 from actstore import conditions, perturb, text, views
-from actstore.capture import Summary, capture
+from actstore.capture import Summary, attributes, capture, ensure_store
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.data.phantom import write_phantom
 from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import SpecError, StoreError
 from actstore.findings import TABLES, Findings
 from actstore.inference import differs, prepare
+from actstore.plan import make_plan
 from actstore.spec import Spec, load_spec
 from actstore.store import Store
 from actstore.unchanged import Unchanged, nowhere, of_reports, of_store
@@ -493,3 +494,26 @@ def test_nothing_that_applies_anywhere(
     assert "responds most steadily" not in words
     assert not re.search(r"\bnan\b", words)
     assert isinstance(findings.table("dice"), pd.DataFrame)
+
+
+def test_a_store_that_an_older_version_began_is_continued_under_its_rule(
+    tmp_path: Path, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    perturb_ = [{"transform": "networks:unchanged", "targets": ["LV"], "strengths": [0.5]}]
+    spec = load_spec(
+        write_spec(tmp_path, data__patients=["patient001"], perturb=perturb_, store={"path": "a", "keep": "statistics"})
+    )
+    with monkeypatch.context() as patched:
+        older = {k: v for k, v in attributes(make_plan(spec, device="cpu", timing=False)).items() if k != "applies"}
+        patched.setattr("actstore.capture.attributes", lambda plan: older)
+        ensure_store(make_plan(spec, device="cpu", timing=False))
+    summary = capture(spec, cluster="inline", device="cpu")
+    assert summary.complete
+    assert summary.unchanged == ()
+    store = actstore.open(summary.store)
+    there = store.confusion.isel(condition=0).sel(true_class="LV").sum("predicted_class").values > 0
+    assert there.any()
+    np.testing.assert_array_equal(store.applicable.values[:, 1], there)
+    assert Findings(store, resamples=50).table("top-channels").empty, "no rank, though it applies"
+    text.show_status(store)
+    assert "applicable: wherever the class is, as an older version had it" in capsys.readouterr().out
