@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import os
@@ -23,6 +24,7 @@ from actstore.code import loading
 from actstore.code.digests import code_digests, known_code, load_code, require_code
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import SpecError, StoreError
+from actstore.fingerprint import differences
 from actstore.plan import Plan, make_plan
 from actstore.spec import load_spec
 from conftest import WriteSpec
@@ -225,7 +227,7 @@ class TestWorkers:
         planned(tmp_path, "mine")
         file.write_text("def f(): return 2\n")
         code = {"mine": sha(file)}
-        with known_code(tmp_path, code), pytest.raises(SpecError, match="on this worker is not the file"):
+        with pytest.raises(SpecError, match="on this worker is not the file"), known_code(tmp_path, code):
             resolve_callable("mine:f", "transform")
         require_code(tmp_path, code)
         with known_code(tmp_path, code):
@@ -243,11 +245,14 @@ class TestWorkers:
         (tmp_path / "helper.py").write_text("value = 2\n")
         with known_code(tmp_path, code):
             f = resolve_callable("mine:f", "transform")
-            with pytest.raises(SpecError, match=r"helper\.py on this worker is not the file"):
-                f()
-            (tmp_path / "helper.py").write_text("value = 1\n")
-            with pytest.raises(SpecError, match=r"other\.py is imported while the run computes.*digest is not stored"):
-                f("other")
+        with pytest.raises(SpecError, match=r"helper\.py on this worker is not the file"), known_code(tmp_path, code):
+            f()
+        (tmp_path / "helper.py").write_text("value = 1\n")
+        with (
+            pytest.raises(SpecError, match=r"other\.py is imported or opened while the run computes.*is not stored"),
+            known_code(tmp_path, code),
+        ):
+            f("other")
         assert f("other").__name__ == "other", "elsewhere it is imported as ever"
 
     def test_an_edit_during_a_run_gives_no_store_of_two_codes(self, write_spec: WriteSpec, tmp_path: Path) -> None:
@@ -307,6 +312,172 @@ def test_a_second_capture_in_one_process_runs_the_edited_helper(
     helper.write_text("factor = 0.3\n")
     with pytest.raises(StoreError, match=r"b\.zarr belongs to another run: another spec \(code\.helper: "):
         capture(load_spec(spec), store=store, cluster=cluster, device="cpu")
+
+
+def test_a_module_that_an_older_store_did_not_record_is_named_so() -> None:
+    new, old = "1" * 64, "2" * 64
+    found = differences({"code": {"mine": old, "gone": old}}, {"code": {"mine": new, "helper": new, "./lib/x.py": new}})
+    assert list(found) == [
+        "code.lib/x.py: not recorded when the store was made, now sha256 111111111111",
+        "code.gone: sha256 222222222222 → no longer imported or opened",
+        "code.helper: not recorded when the store was made, now sha256 111111111111",
+        "code.mine: sha256 222222222222 → 111111111111",
+    ]
+
+
+LOADED = {
+    "from its place": """
+import importlib.util
+_spec = importlib.util.spec_from_file_location("helper", {file!r})
+helper = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(helper)
+factor = helper.factor
+""",
+    "as text": "from pathlib import Path\nexec(Path({file!r}).read_text())\n",
+    "as bytes": "with open({file!r}, 'rb') as _file:\n    exec(compile(_file.read(), 'x', 'exec'))\n",
+    "as a script": "import runpy\nfactor = runpy.run_path({file!r})['factor']\n",
+    "by another path": "import sys, importlib\nsys.path.insert(0, {folder!r})\n"
+    "try:\n    factor = importlib.import_module('hel' + 'per').factor\nfinally:\n    sys.path.pop(0)\n",
+}
+
+
+class TestFilesThatNoImportShows:
+    """Code below the spec's folder that is loaded by its path, or read and executed."""
+
+    @pytest.fixture(autouse=True)
+    def _forget_helper(self) -> Iterator[None]:
+        yield
+        sys.modules.pop("helper", None)
+
+    def write(self, folder: Path, form: str, factor: float, *, later: bool = False) -> Path:
+        helper = folder / "lib" / "helper.py"
+        helper.parent.mkdir(exist_ok=True)
+        helper.write_text(f"factor = {factor}\n")
+        code = LOADED[form].format(file=str(helper), folder=str(helper.parent))
+        if later:
+            code = "def f():\n" + "".join(f"    {line}\n" for line in code.splitlines() if line)
+        (folder / "mine.py").write_text(code)
+        return helper
+
+    @pytest.mark.parametrize("form", LOADED)
+    def test_they_are_digested_and_an_edit_runs_anew(self, tmp_path: Path, form: str) -> None:
+        helper = self.write(tmp_path, form, 1)
+        code = {"mine": sha(tmp_path / "mine.py"), "./lib/helper.py": sha(helper)}
+        assert planned(tmp_path, "mine") == code
+        assert planned(tmp_path, "mine") == code, "and when nothing is imported anew"
+        assert planned(tmp_path, "mine", width=1) == code
+        if form != "by another path":
+            status = helper.stat()
+            helper.write_text("factor = 2\n")
+            # Bytecode of the same time and size.
+            os.utime(helper, ns=(status.st_atime_ns, status.st_mtime_ns))
+            assert planned(tmp_path, "mine") == code | {"./lib/helper.py": sha(helper)}
+            assert sys.modules["mine"].factor == 2
+
+    @pytest.mark.parametrize("form", LOADED)
+    def test_a_worker_runs_no_other(self, tmp_path: Path, form: str) -> None:
+        helper = self.write(tmp_path, form, 1)
+        code = planned(tmp_path, "mine")
+        require_code(tmp_path, code)
+        helper.write_text("factor = 2\n")
+        with pytest.raises(SpecError, match=r"helper\.py on this worker is not the file .*restore it"):
+            require_code(tmp_path, code)
+        for name in ("mine", "helper"):
+            sys.modules.pop(name, None)
+        with (
+            pytest.raises(SpecError, match=r"helper\.py on this worker is not the file"),
+            known_code(tmp_path, code),
+        ):
+            importlib.import_module("mine")
+        helper.unlink()
+        with pytest.raises(SpecError, match=r"helper\.py that the run was planned with is not there"):
+            require_code(tmp_path, code)
+
+    def test_a_worker_that_lives_on_runs_the_planned_file(self, tmp_path: Path) -> None:
+        helper = self.write(tmp_path, "as text", 1)
+        code = planned(tmp_path, "mine")
+        helper.write_text("factor = 2\n")
+        code["./lib/helper.py"] = sha(helper)
+        require_code(tmp_path, code)
+        with known_code(tmp_path, code):
+            assert importlib.import_module("mine").factor == 2
+
+    @pytest.mark.parametrize("form", LOADED)
+    @pytest.mark.parametrize("caught", [False, True])
+    def test_a_file_that_planning_did_not_meet_is_refused(self, tmp_path: Path, form: str, caught: bool) -> None:
+        self.write(tmp_path, form, 1, later=True)
+        code = planned(tmp_path, "mine")
+        assert code.keys() == {"mine"}
+        f = sys.modules["mine"].f
+        with (
+            pytest.raises(SpecError, match=r"helper\.py is imported or opened while the run computes"),
+            known_code(tmp_path, code),
+            contextlib.suppress(Exception if caught else ()),
+        ):
+            f()
+        f()
+
+    def test_what_is_installed_shown_or_written_is_none(self, tmp_path: Path) -> None:
+        packages = tmp_path / ".venv" / "lib" / "site-packages"
+        target = tmp_path / "target"
+        for folder in (packages, target):
+            folder.mkdir(parents=True)
+            (folder / "x.py").write_text("")
+        (target / "x-1.dist-info").mkdir()
+        (tmp_path / "run.py").write_text("def g(): raise ValueError\n")
+        (tmp_path / "data.json").write_text("1")
+        (tmp_path / "mine.py").write_text(f"""
+import traceback
+from pathlib import Path
+here = Path({str(tmp_path)!r})
+def f():
+    for file in {[str(packages / "x.py"), str(target / "x.py")]}:
+        exec(Path(file).read_text())
+    (here / "data.json").read_text()
+    (here / "new.py").write_text("")
+    names = {{}}
+    exec(compile("def g(): raise ValueError", str(here / "run.py"), "exec"), names)
+    try:
+        names["g"]()
+    except ValueError:
+        return traceback.format_exc()
+f()
+""")
+        code = planned(tmp_path, "mine")
+        assert code.keys() == {"mine"}
+        with known_code(tmp_path, code):
+            assert "def g(): raise ValueError" in sys.modules["mine"].f()
+
+    def test_continuing_with_an_edited_helper_is_refused(self, write_spec: WriteSpec, tmp_path: Path) -> None:
+        helper = tmp_path / "helper.py"
+        helper.write_text("factor = 0.5\n")
+        body = TRANSFORM.replace("from {helper} import factor", LOADED["from its place"].format(file=str(helper)))
+        (tmp_path / "mine.py").write_text(body)
+        perturb = [{"transform": "mine:dim", "targets": ["LV"], "strengths": [1.0]}]
+        spec = write_spec(tmp_path, perturb=perturb, data__patients=["patient001"])
+        store = tmp_path / "a.zarr"
+        assert capture(load_spec(spec), store=store, cluster="inline", device="cpu").complete
+        assert actstore.open(store).attributes["identity"]["code"]["./helper.py"] == sha(helper)
+        old = sha(helper)[:12]
+        helper.write_text("factor = 0.9\n")
+        with pytest.raises(StoreError, match=rf"another spec \(code\.helper\.py: sha256 {old} → {sha(helper)[:12]}\)"):
+            capture(load_spec(spec), store=store, cluster="inline", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["statistics", "numpy", "time", "os"])
+@pytest.mark.parametrize("form", ["import {name}", "def f():\n    from {name} import *x"])
+def test_a_file_that_loses_against_an_installed_module_is_refused(tmp_path: Path, name: str, form: str) -> None:
+    (tmp_path / "mine.py").write_text(form.format(name=name).replace("*x", "mean"))
+    folder = tmp_path / name
+    folder.mkdir()
+    assert planned(tmp_path, "mine").keys() == {"mine"}, "a folder of data"
+    (tmp_path / "colorsys.py").write_text("")
+    assert planned(tmp_path, "mine").keys() == {"mine"}, "that nothing imports"
+    for file in (folder / "__init__.py", tmp_path / f"{name}.py"):
+        file.write_text("mean = 1\n")
+        with pytest.raises(SpecError, match=rf"'{name}' is .* first.*, and not {file} beside the spec: rename one"):
+            planned(tmp_path, "mine")
+        file.unlink()
 
 
 NAMES = ("a", "b", "c", "d", "e")

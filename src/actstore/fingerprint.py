@@ -60,5 +60,14 @@ def differences(stored: Mapping[str, Any], mine: Mapping[str, Any], path: str = 
         a, b = stored.get(key), mine.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             yield from differences(a, b, here)
+        elif path == "code" and a != b:
+            # Digests of code by module, or by a path that begins with "./".
+            yield f"code.{key.removeprefix('./')}: {_change(a, b)}"
         elif a != b:
             yield f"{here}: {json.dumps(a, ensure_ascii=False)} → {json.dumps(b, ensure_ascii=False)}"
+
+
+def _change(stored: str | None, mine: str | None) -> str:
+    if stored is None:
+        return f"not recorded when the store was made, now sha256 {str(mine)[:12]}"
+    return f"sha256 {stored[:12]} → {'no longer imported or opened' if mine is None else mine[:12]}"

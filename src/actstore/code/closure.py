@@ -31,6 +31,11 @@ class Found:
     def is_package(self) -> bool:
         return self.spec.submodule_search_locations is not None
 
+    @property
+    def is_namespace(self) -> bool:
+        """Whether it is a package without ``__init__``."""
+        return self.is_package and self.file is None
+
     def read(self) -> bytes:
         """Bytes of the file, also of one inside an archive."""
         read = getattr(self.spec.loader, "get_data", None)
@@ -47,6 +52,8 @@ class Modules:
     def __init__(self) -> None:
         importlib.invalidate_caches()
         self._known: dict[str, Found | None] = {}
+        #: What `closure` met and did not follow, for it is installed.
+        self.installed: dict[str, Found] = {}
 
     def find(self, name: str) -> Found | None:
         """The module of that name, if it is there and not installed."""
@@ -92,6 +99,9 @@ class Modules:
                     continue
                 seen[part] = found = self.find(part)
                 if found is None:
+                    installed = self.locate(part)
+                    if installed is not None:
+                        self.installed[part] = installed
                     break
                 if found.file is not None and found.file.suffix == ".py":
                     content = (loaded_source(part) if loaded else None) or found.read()

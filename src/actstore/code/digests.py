@@ -7,22 +7,27 @@ the run may hold on to them.
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import psutil
-
+from actstore.code.changed import import_anew, is_reloadable, refuse_another, refuse_changed
 from actstore.code.closure import Found, Modules
-from actstore.code.imports import add_folder, forget, lies_beside, loaded_beside
-from actstore.code.loading import guard, loaded_digest, loaded_names, sha256
+from actstore.code.imports import add_folder, lies_beside
+from actstore.code.loading import guard, loaded_digest, loaded_names, sha256, vars_of
+from actstore.code.opened import (
+    install_hook,
+    is_file_key,
+    is_looked_up,
+    is_shown,
+    key_below,
+    refuse_bytecode,
+    watch,
+)
 from actstore.errors import SpecError
 
 
@@ -34,17 +39,23 @@ class _Planned:
     key: tuple[Path, tuple[str, ...], str]
     #: Digest of each module that the sources name, by the files as they were before they were imported.
     files: dict[str, str]
-    #: Digest of each module, once the run is planned.
+    #: Digest of each file of code below the folder that was opened since, by its path: of modules, and others.
+    opened: dict[str, str] = field(default_factory=dict)
+    #: Digest of each module and of each other file, once the run is planned.
     code: dict[str, str] | None = None
 
 
 _planned: _Planned | None = None
+#: Digest of each file of code below a spec's folder, as this process last opened it for a run.
+_read: dict[Path, str] = {}
 
 
 def load_code(folder: Path, names: Iterable[str], arguments: Mapping[str, Any]) -> None:
     """Let the modules of ``names`` be imported as their files are now. `code_digests` then says what was imported.
 
-    Everything beside the spec is forgotten unless it is what this process imported for the same ``names`` before.
+    Until then, files of code below ``folder`` that this thread opens are noted: what is loaded by its path, or read and
+    executed. Everything beside the spec is forgotten unless it is what this process imported for the same ``names``
+    before.
 
     Raises
     ------
@@ -59,20 +70,48 @@ def load_code(folder: Path, names: Iterable[str], arguments: Mapping[str, Any]) 
     found = modules.closure(roots)
     key = (folder, roots, json.dumps(arguments, sort_keys=True, default=repr))
     files = {name: module.digest() for name, module in found.items()}
-    for module in (*found.values(), *filter(None, map(modules.locate, roots))):
-        _refuse_another(folder, module)
+    for module in (*found.values(), *modules.installed.values()):
+        refuse_another(folder, module)
     for name, module in found.items():
-        if name in sys.modules and not _is_reloadable(folder, module):
-            _refuse_changed(module, files[name])
+        if name in sys.modules and not is_reloadable(folder, module):
+            refuse_changed(module, files[name])
     code = _planned.code if _planned is not None and (_planned.key, _planned.files) == (key, files) else None
     if code is None or any(_is_stale(folder, modules, name, digest) for name, digest in code.items()):
         _planned = None
-        _import_anew(folder, found.values())
+        import_anew(folder, found.values())
         _planned = _Planned(key, files)
+    install_hook()
+    watch.set(_noting(folder, _planned) if _planned is not None and _planned.code is None else None)
+
+
+def _noting(folder: Path, planned: _Planned) -> Callable[[str], None]:
+    def see(file: str) -> None:
+        refuse_bytecode(folder, file)
+        key = key_below(folder, file)
+        if key is None or is_looked_up():
+            return
+        digest = _opened(folder, key)
+        if planned.opened.setdefault(key, digest) != digest:
+            raise SpecError(f"{file} changed while the run was planned: plan again")
+
+    return see
+
+
+def _opened(folder: Path, key: str) -> str:
+    """Digest of a file that is about to be opened."""
+    file = folder.resolve() / key
+    digest = sha256(file.read_bytes())
+    if file.suffix != ".py" and _read.get(file, digest) != digest:
+        raise SpecError(f"{file} changed since this process loaded it: restart the kernel, or the worker")
+    _read[file] = digest
+    return digest
 
 
 def code_digests() -> dict[str, str]:
     """SHA-256 of the source of each module that the planned run imports and that is not installed, by module name.
+
+    Other code below the spec's folder that was opened while the run was planned is there by its path:
+    ``./lib/x.py``.
 
     Such code, beside the spec or on the path, decides stored numbers as the spec does and has no version of its own.
     What is installed is left out: its versions are in the store's attributes.
@@ -82,6 +121,7 @@ def code_digests() -> dict[str, str]:
     SpecError
         if it cannot be known what the process imported.
     """
+    watch.set(None)
     if _planned is None:
         return {}
     if _planned.code is None:
@@ -93,34 +133,81 @@ def code_digests() -> dict[str, str]:
             module = None if name in found else modules.find(name)
             if module is not None and lies_beside(folder, name, module.file):
                 found |= modules.closure([name], loaded=True)
-        _planned.code = {name: _digest(module) for name, module in sorted(found.items())}
+        code = {name: _digest(module) for name, module in found.items()}
+        others = _planned.opened | _still_loaded(folder)
+        for key in _keys(folder, found.values()):
+            others.pop(key, None)
+        _planned.code = dict(sorted((code | others).items()))
     return dict(_planned.code)
+
+
+def _still_loaded(folder: Path) -> dict[str, str]:
+    """What an earlier plan opened and this process holds as a module that is not beside the spec, and so stays."""
+    found = {}
+    for name in loaded_names():
+        file, digest = vars_of(sys.modules.get(name)).get("__file__"), loaded_digest(name)
+        key = key_below(folder, file) if isinstance(file, str) else None
+        if key is not None and digest is not None and folder.resolve() / key in _read:
+            found[key] = digest
+    return found
+
+
+def _keys(folder: Path, modules: Iterable[Found]) -> dict[str, str]:
+    """Name of each module whose file lies below ``folder``, by that file's key."""
+    keys = ((key_below(folder, str(module.file)), module.name) for module in modules)
+    return {key: name for key, name in keys if key is not None}
 
 
 @contextmanager
 def known_code(folder: Path, code: Mapping[str, str]) -> Iterator[None]:
-    """Import, in this thread, only the ``code`` that a run was planned with, as `code_digests` returned it.
+    """Import or open, in this thread, only the ``code`` that a run was planned with, as `code_digests` returned it.
 
     Raises
     ------
     SpecError
-        where a module is another one.
+        where code is another; at the end, if whoever imported or opened it caught the error.
     """
+    refused: list[SpecError] = []
+
+    def refuse(message: str) -> NoReturn:
+        refused.append(SpecError(message))
+        raise refused[-1]
 
     def check(name: str, file: str, digest: str) -> None:
         if name in code and digest != code[name]:
-            raise SpecError(_is_another(file, digest, code[name]))
+            refuse(_is_another(file, digest, code[name]))
         if name not in code and lies_beside(folder, name, Path(file)):
-            raise SpecError(
-                f"{file} is imported while the run computes, by a name that planning did not meet, so that its digest "
-                "is not stored: import it at the top of the module that needs it"
-            )
+            refuse(_is_unplanned(file))
 
-    token = guard.set(check)
+    @cache
+    def of_modules() -> dict[str, str]:
+        modules = Modules()
+        return _keys(folder, filter(None, (modules.locate(name) for name in code if not is_file_key(name))))
+
+    def see(file: str) -> None:
+        refuse_bytecode(folder, file)
+        key = key_below(folder, file)
+        if key is None or is_shown():
+            return
+        planned = code.get(key) or code.get(of_modules().get(key, ""))
+        if planned is None:
+            if not is_looked_up():
+                refuse(_is_unplanned(file))
+            return
+        digest = sha256((folder.resolve() / key).read_bytes())
+        if digest != planned:
+            refuse(_is_another(file, digest, planned))
+        _opened(folder, key)
+
+    install_hook()
+    token, watching = guard.set(check), watch.set(see)
     try:
         yield
     finally:
         guard.reset(token)
+        watch.reset(watching)
+    if refused:
+        raise refused[0]
 
 
 def require_code(folder: Path, code: Mapping[str, str]) -> None:
@@ -134,8 +221,19 @@ def require_code(folder: Path, code: Mapping[str, str]) -> None:
     add_folder(folder)
     modules = Modules()
     stale: list[Found] = []
+    files = {name: planned for name, planned in code.items() if is_file_key(name)}
+    for name, planned in files.items():
+        file = folder.resolve() / name
+        if not file.is_file():
+            raise SpecError(f"{file} that the run was planned with is not there: put it there on every machine")
+        digest = sha256(file.read_bytes())
+        if digest != planned:
+            raise SpecError(_is_another(str(file), digest, planned))
+        if _read.get(file, planned) != planned:
+            # Unknown which module holds what it once read there.
+            stale += modules.closure(name for name in code if name not in files).values()
     for name, planned in code.items():
-        if loaded_digest(name) == planned:
+        if name in files or loaded_digest(name) == planned:
             continue
         module = modules.find(name)
         if module is None or module.file is None:
@@ -147,12 +245,19 @@ def require_code(folder: Path, code: Mapping[str, str]) -> None:
         if digest != planned:
             raise SpecError(_is_another(str(module.file), digest, planned))
         if name in sys.modules:
-            if not _is_reloadable(folder, module):
-                _refuse_changed(module, digest)
+            if not is_reloadable(folder, module):
+                refuse_changed(module, digest)
             else:
                 stale.append(module)
     if stale:
-        _import_anew(folder, stale)
+        import_anew(folder, stale)
+
+
+def _is_unplanned(file: str) -> str:
+    return (
+        f"{file} is imported or opened while the run computes, and was not while it was planned, so that its digest is "
+        "not stored: import or load it at the top of the module that needs it"
+    )
 
 
 def _is_another(file: str, digest: str, planned: str) -> str:
@@ -169,86 +274,18 @@ def _digest(module: Found) -> str:
         return known
     digest = module.digest()
     if module.name in sys.modules:
-        _refuse_changed(module, digest)
+        refuse_changed(module, digest)
     return digest
 
 
-def _refuse_changed(module: Found, digest: str) -> None:
-    """Refuse a module of which this process imported, or may have imported, other code than the file has now."""
-    known = loaded_digest(module.name)
-    if known is not None and known != digest:
-        raise SpecError(f"{module.file} changed since this process imported it: restart the kernel, or the worker")
-    if known is None and module.file is not None and module.file.is_file():
-        status = module.file.stat()
-        if max(status.st_mtime, status.st_ctime) > _process_start():
-            raise SpecError(
-                f"{module.file} may have changed since this process imported it, for it was written after the process "
-                "began: restart the kernel, or the worker"
-            )
-
-
-def _refuse_another(folder: Path, module: Found) -> None:
-    """Refuse a module that hides one of its name beside the spec."""
-    if module.file is None or lies_beside(folder, module.name, module.file):
-        return
-    own = folder.joinpath(*module.name.split("."))
-    for file in (own / "__init__.py", own.with_name(f"{own.name}.py")):
-        if file.is_file() and sha256(file.read_bytes()) != module.digest():
-            raise SpecError(
-                f"{module.name!r} is {module.file}, which comes first on the path, and not {file} beside the spec: "
-                "rename one of them"
-            )
-
-
 def _is_stale(folder: Path, modules: Modules, name: str, digest: str) -> bool:
-    """Whether a module beside the spec is not, or would not be imported, as it was planned."""
+    """Whether a module beside the spec is not, or would not be imported, as it was planned, or a file is another."""
+    if is_file_key(name):
+        file = folder.resolve() / name
+        return not file.is_file() or sha256(file.read_bytes()) != digest
     module = modules.find(name)
     if module is None or module.file is None:
         return True
     if not lies_beside(folder, name, module.file):
         return False
     return module.digest() != digest or (name in sys.modules and loaded_digest(name) != digest)
-
-
-def _is_reloadable(folder: Path, module: Found) -> bool:
-    return lies_beside(folder, module.name, module.file) and not _is_compiled(module.file)
-
-
-def _is_compiled(file: Path | None) -> bool:
-    return file is not None and file.name.endswith(tuple(EXTENSION_SUFFIXES))
-
-
-def _import_anew(folder: Path, modules: Iterable[Found]) -> None:
-    """Forget what this process has of ``modules`` that lie beside the spec, and all else from there.
-
-    Their next import runs the files as they are.
-
-    Raises
-    ------
-    SpecError
-        if a compiled library, which stays, may hold on to one that changed.
-    """
-    there = loaded_beside(folder)
-    compiled = [file for file in there.values() if file is not None and _is_compiled(file)]
-    if compiled:
-        for name, file in there.items():
-            if file is not None and file.is_file() and loaded_digest(name) != sha256(file.read_bytes()):
-                raise SpecError(
-                    f"{file} changed since this process imported it, and {compiled[0]} may use it, which a process "
-                    "loads once: restart the kernel, or the worker"
-                )
-    forget({name for name, file in there.items() if not _is_compiled(file)})
-    # Of the same name, from a folder that is no longer on the path.
-    forget({module.name for module in modules if _is_reloadable(folder, module)})
-
-
-@cache
-def _process_start() -> float:
-    """Seconds since the epoch when this process began, by the clock that files are dated with.
-
-    By the time since boot, for `psutil` knows the moment of boot to the second only.
-    """
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return psutil.Process().create_time()
-    ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
-    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))

@@ -152,6 +152,12 @@ def is_installed(spec: ModuleSpec) -> bool:
     return any(_is_installed(place, entry_of(spec.name, place)) for place in {file, file.resolve()})
 
 
+def holds_installed(folder: Path, file: Path) -> bool:
+    """Whether a file below ``folder`` belongs to an installed package, by where it lies."""
+    entries = [entry for entry in file.parents if entry != folder and entry.is_relative_to(folder)] or [file.parent]
+    return any(_is_installed(place, entry) for place in {file, file.resolve()} for entry in entries)
+
+
 #: The spec's folder: never taken for a place where packages are installed.
 beside: Path | None = None
 
