@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import example, given
+from hypothesis import strategies as st
 from monai.networks import nets
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +25,8 @@ from actstore.capture import capture
 from actstore.cli import main
 from actstore.errors import ModelError, StoreError
 from actstore.models import weights_checksums
-from actstore.networks.repeatable import ROUNDING, Repeatability, examine, random_inputs, refuse, relative_difference
+from actstore.networks.differences import ROUNDING, relative_difference
+from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.plan import make_plan
 from actstore.record import probe
 from actstore.spec import load_spec
@@ -41,6 +45,7 @@ class Plain(nn.Module):
         self.between = between
         self.register_buffer("count", torch.zeros(()))
         self.calls = 0
+        self.kept = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
@@ -78,16 +83,60 @@ def remembered(network: Any, x: Tensor) -> Tensor:
     return x
 
 
+def first_spread(network: Any, x: Tensor) -> Tensor:
+    network.kept = network.kept or float(x.std())
+    return x / (network.kept or 1)
+
+
+def largest_so_far(network: Any, x: Tensor) -> Tensor:
+    network.kept = max(network.kept, float(x.max()))
+    return x / network.kept
+
+
+def lazy_spread(network: Any, x: Tensor) -> Tensor:
+    if not hasattr(network, "spread"):
+        network.register_buffer("spread", 1 + x.std())
+    return x / network.spread
+
+
+def lazy_positions(network: Any, x: Tensor) -> Tensor:
+    if not hasattr(network, "positions"):
+        network.register_buffer("positions", torch.linspace(0, 1, x.shape[-1]), persistent=False)
+    return x + network.positions
+
+
+def lazy_mean(network: Any, x: Tensor) -> Tensor:
+    if not hasattr(network, "mean"):
+        network.register_buffer("mean", torch.zeros(()))
+    network.mean = 0.9 * network.mean + x.mean()
+    return x
+
+
+class Constant(nn.Module):
+    """Looks at the rest of the batch, beside a large constant channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(x[:, :1], 1e5), (x - 0.1 * x.mean())[:, 1:]], 1)
+
+
+class Masked(nn.Module):
+    """Looks at the rest of the batch, with half of its output masked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - 0.1 * x.mean()).masked_fill(torch.arange(x.shape[-1]) % 2 == 0, -1e9)
+
+
 def seeded(_network: Any, x: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     return x + torch.rand(x.shape[1:], generator=generator)
 
 
-def examined(between: Any, *, batched: bool = True) -> Repeatability:
-    model = Plain(between).eval()
+def examined(between: Any, *, batched: bool = True, normalize: str = "minmax-slice") -> Repeatability:
+    model, fresh = Plain(between).eval(), Plain(copy.deepcopy(between)).eval()
     before = weights_checksums(model)
-    layers = probe(model, (1, 16, 16), ["?"]).layers
-    return examine(model, layers, random_inputs(2, (16, 16), "minmax-slice"), before, batched=batched)
+    layers = probe(model, (1, 16, 16), ["?", "between"] if isinstance(between, Constant | Masked) else ["?"]).layers
+    inputs = random_inputs((16, 16), normalize)
+    return examine(model, fresh, layers, inputs, before, batched=batched)
 
 
 def said(between: Any) -> str:
@@ -128,9 +177,26 @@ RANDOM = "functional dropout needs training=self.training (eval() does not reach
                 "Training mode is on despite eval() in 'between' (Trained): train(), eval() and forward() must leave",
             ],
         ),
+        (Constant(), ["batch with another gives other numbers from L02 (between)", "begins in 'between' (Constant)"]),
+        (Masked(), ["in a batch with another gives other numbers from L02 (between)", "begins in 'between' (Masked)"]),
+        (lazy_mean, ["forward passes change its weights (mean)"]),
         (broken_later, ["other numbers from L02 (b) on (none at all, or NaN)"]),
     ],
-    ids=["dropout", "random", "numpy", "rarely", "counter", "buffer", "batch norm", "batch mean", "trained", "nan"],
+    ids=[
+        "dropout",
+        "random",
+        "numpy",
+        "rarely",
+        "counter",
+        "buffer",
+        "batch norm",
+        "batch mean",
+        "trained",
+        "constant",
+        "masked",
+        "lazy",
+        "nan",
+    ],
 )
 def test_no_function_of_one_input(between: Any, words: list[str]) -> None:
     message = said(between)
@@ -141,7 +207,16 @@ def test_no_function_of_one_input(between: Any, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "between", [lambda _, x: x, seeded, nn.BatchNorm2d(8), nn.Dropout(0.5), nn.InstanceNorm2d(8), nn.ReLU(inplace=True)]
+    "between",
+    [
+        lambda _, x: x,
+        seeded,
+        lazy_positions,
+        nn.BatchNorm2d(8),
+        nn.Dropout(0.5),
+        nn.InstanceNorm2d(8),
+        nn.ReLU(inplace=True),
+    ],
 )
 def test_functions_of_one_input(between: Any) -> None:
     found = examined(between)
@@ -149,6 +224,21 @@ def test_functions_of_one_input(between: Any) -> None:
     assert found.difference <= ROUNDING / 10
     refuse(found, "nets:Net")
     assert unrepeatable(found.as_json()) == ""
+
+
+@pytest.mark.parametrize("normalize", ["minmax-slice", "zscore-slice", "none"])
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("between", [first_spread, largest_so_far, lazy_spread])
+def test_what_the_first_input_leaves_behind(between: Any, batched: bool, normalize: str) -> None:
+    found = examined(between, batched=batched, normalize=normalize)
+    assert (found.again, found.after_another, found.as_json()["after_another"]) == (True, False, False)
+    with pytest.raises(ModelError) as caught:
+        refuse(found, "nets:Net")
+    message = str(caught.value)
+    start = "'nets:Net' is no function of one input: what it saw before changes what it returns from L02 (b) on (by up"
+    assert message.startswith(start), message
+    assert "It begins in forward() of the network (Plain): nothing that forward() sees may be kept" in message
+    assert "run.batch_size" not in message
 
 
 def test_statistics_of_a_batch_of_one_are_of_one_input() -> None:
@@ -162,9 +252,9 @@ def test_random_numbers_are_left_as_they_were() -> None:
         return [torch.get_rng_state().tolist(), random.getstate(), pickle.dumps(np.random.get_state())]  # noqa: NPY002
 
     model = Plain(lambda _, x: x + random.random() + np.random.normal() + torch.rand(())).eval()  # noqa: NPY002
-    layers, inputs = probe(model, (1, 16, 16), ["?"]).layers, random_inputs(2, (16, 16), "none")
+    layers, inputs = probe(model, (1, 16, 16), ["?"]).layers, random_inputs((16, 16), "none")
     before = states()
-    found = examine(model, layers, inputs, weights_checksums(model), batched=True)
+    found = examine(model, copy.deepcopy(model), layers, inputs, weights_checksums(model), batched=True)
     assert found.draws == ("numpy", "random", "torch")
     assert states() == before
 
@@ -191,7 +281,8 @@ def test_rounding_of_real_networks_is_far_below_what_is_refused(dims: int) -> No
     size = (16,) * dims
     layers = probe(model.eval(), (1, *size), ["type:GroupNorm", "*.conv"]).layers
     for normalize in ("minmax-slice", "zscore-slice", "none"):
-        found = examine(model, layers, random_inputs(2, size, normalize), weights_checksums(model), batched=True)
+        inputs = random_inputs(size, normalize)
+        found = examine(model, copy.deepcopy(model), layers, inputs, weights_checksums(model), batched=True)
         assert found.holds
         assert found.difference < ROUNDING / 10
 
@@ -205,6 +296,42 @@ def test_relative_difference() -> None:
     assert relative_difference(torch.zeros(2), torch.tensor([0.0, 1e-30])) == pytest.approx(1)
     assert relative_difference(torch.zeros(2), torch.zeros(3)) == float("inf")
     assert relative_difference(torch.tensor([True, False]), torch.tensor([True, True])) == 1
+
+
+def test_constants_do_not_hide_a_difference() -> None:
+    values = torch.randn(256, 16, 16, generator=torch.Generator().manual_seed(0))
+    values[0] = 1e5
+    other = values.clone()
+    other[1:] += 1e-3
+    assert 1e-4 < relative_difference(values, other) < 1e-3
+    values[1], other[1] = -1e9, -1e9
+    assert 1e-4 < relative_difference(values, other) < 1e-3
+    # What differs is no constant, however often it occurs.
+    other[0] += 1
+    assert relative_difference(values, other) == pytest.approx(1e-5, rel=1e-3)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 64),
+    st.sampled_from([1, 4, 16]),
+    st.floats(1e-6, 1e6),
+    st.sampled_from(["as it is", "relu", "relu6", "sigmoid", "upsampled", "constant", "mask"]),
+)
+@example(0, 1, 1, 1.0, "relu")
+def test_rounding_of_any_layer_is_no_difference(seed: int, channels: int, size: int, scale: float, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    layer = torch.from_numpy(rng.normal(size=(channels, size, size)).astype(np.float32))
+    noisy = layer * (1 + 1e-7 * torch.from_numpy(rng.normal(size=layer.shape).astype(np.float32)))
+    after = {
+        "relu": functional.relu,
+        "relu6": lambda x: (4 * x).clamp(0, 6),
+        "sigmoid": lambda x: (8 * x).sigmoid(),
+        "upsampled": lambda x: x.repeat_interleave(4, 1).repeat_interleave(4, 2),
+        "constant": lambda x: torch.cat([x, torch.full_like(x[:1], 1e5)]),
+        "mask": lambda x: x.masked_fill(torch.arange(size) % 3 == 0, -1e9),
+    }.get(kind, lambda x: x)
+    assert relative_difference(scale * after(layer), scale * after(noisy)) <= ROUNDING / 10
 
 
 NETWORK = """
@@ -261,7 +388,8 @@ def test_it_is_refused_before_anything_is_written_or_allowed_and_recorded(
 def test_what_is_found_belongs_to_the_store_and_not_to_the_run(tiny_spec: Path, tiny_store: Path) -> None:
     attributes = actstore.open(tiny_store).attributes
     found = attributes["repeatable"]
-    assert (found["again"], found["in_a_batch"], found["draws"], found["changed"]) == (True, True, [], [])
+    assert (found["again"], found["after_another"], found["in_a_batch"]) == (True, True, True)
+    assert (found["draws"], found["changed"]) == ([], [])
     assert "unrepeatable" not in attributes["identity"]
     assert "no function" not in CliRunner().invoke(main, ["status", str(tiny_store)]).stdout
     allowed = load_spec(tiny_spec)
@@ -274,6 +402,8 @@ def test_what_is_found_belongs_to_the_store_and_not_to_the_run(tiny_spec: Path, 
 def test_status_of_a_store_from_before(tiny_copy: Path) -> None:
     from test_bad_input import edit_attributes
 
+    edit_attributes(tiny_copy, lambda attributes: attributes["repeatable"].pop("after_another"))
+    assert CliRunner().invoke(main, ["status", str(tiny_copy)]).exit_code == 0
     edit_attributes(tiny_copy, lambda attributes: attributes.pop("repeatable"))
     shown = CliRunner().invoke(main, ["status", str(tiny_copy)])
     assert shown.exit_code == 0, shown.output

@@ -101,11 +101,15 @@ def unrepeatable(found: Mapping[str, Any]) -> str:
     """What the attribute ``repeatable`` holds against the network, in a few words; "" for nothing."""
     if names := found["changed"]:
         return f"forward passes change its weights ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-    if not found["again"] or found["in_a_batch"] is False:
+    # Older stores do not say what another input before does.
+    if not found["again"] or found.get("after_another") is False or found["in_a_batch"] is False:
         largest = found["difference"]
         much = "none at all, or NaN" if largest is None else f"by up to {100 * largest:.2g} % of its largest"
+        since = f"from {found['layer']} on ({much})"
+        if found["again"] and found.get("after_another") is False:
+            return f"what it saw before changes what it returns {since}"
         when = "the same input again" if not found["again"] else "the same input in a batch with another"
-        return f"{when} gives other numbers from {found['layer']} on ({much})"
+        return f"{when} gives other numbers {since}"
     if found["draws"]:
         return f"its forward pass draws random numbers ({', '.join(found['draws'])})"
     return ""

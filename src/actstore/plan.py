@@ -175,11 +175,6 @@ def make_plan(
     threads = spec.run.threads or threads_of(spec, workers)
     seen = inspect_model(spec)
     model, found, weights = seen.model, seen.probe, seen.weights
-    if spec.model.weights is None and weights_digest(build_model(spec)) != weights:
-        raise ModelError(
-            f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
-            "the same network: give model.weights, or let the factory fix its seed"
-        )
     # With a worker's threads: several would wait for each other more than they compute, where workers run already.
     with torch_threads(threads):
         repeatable = check_repeatable(spec, seen)
@@ -305,11 +300,18 @@ def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
     Raises
     ------
     ModelError
-        if it is none, unless ``model.unrepeatable`` allows that; if it does not take batches where the run has them.
+        if it is none, unless ``model.unrepeatable`` allows that; if it does not take batches where the run has them;
+        if the factory makes other weights at every call.
     """
-    inputs = random_inputs(2, spec.data.preprocess.size, spec.data.preprocess.normalize)
+    fresh = build_model(spec)
+    if spec.model.weights is None and weights_digest(fresh) != seen.weights:
+        raise ModelError(
+            f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
+            "the same network: give model.weights, or let the factory fix its seed"
+        )
+    inputs = random_inputs(spec.data.preprocess.size, spec.data.preprocess.normalize)
     batched = spec.run.batch_size != 1
-    found = examine(seen.model, seen.probe.layers, inputs, seen.checksums, batched=batched)
+    found = examine(seen.model, fresh, seen.probe.layers, inputs, seen.checksums, batched=batched)
     if spec.model.unrepeatable == "refuse":
         refuse(found, spec.model.factory)
     return found

@@ -1,4 +1,4 @@
-"""Whether a network is a function of one input: the same numbers again, and beside other inputs in a batch."""
+"""Whether a network is a function of one input: the same numbers again, after others, and beside others in a batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,12 @@ from torch import Tensor, nn
 from actstore.attributes import unrepeatable
 from actstore.errors import ModelError, one_line
 from actstore.models import weights_checksums
-from actstore.record import forward_hooks, hookable, tensors
+from actstore.networks.differences import ROUNDING, origin, relative_difference
+from actstore.record import forward_hooks, tensors
 from actstore.schema import Layer
 
-#: Differences up to this part of a layer's largest magnitude are rounding: in a batch of another size, sums may be
-#: taken in another order. Measured on a CPU in float32: 0 with convolutions, some 1e-6 where matrices are multiplied.
-#: Normalising a map that is constant but for rounding makes up to 300 times as much of it. What is to be found is far
-#: larger: 0.1 for statistics of a batch, 1 for dropout.
-ROUNDING = 1e-4
 #: Values of a layer that are compared; of larger ones as many at even distances.
 COMPARED = 2**20
-#: Passes over one input alone, the first one aside, by the dims of its space. A random part that shows in one pass of
-#: many is found by the generators that it draws from; a pass over a volume may take many seconds.
-AGAIN = {2: 2, 3: 1}
-
 #: (module path, call, position of the tensor in its output), as the layer table has it; the network's own path is "".
 Key = tuple[str, int, str]
 _OUTPUT = ""
@@ -38,10 +30,12 @@ _OUTPUT = ""
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What passes over one input, alone and in a batch, show of a network."""
+    """What passes over one input, alone, after another and in a batch, show of a network."""
 
     #: The same input alone gave the same numbers again.
     again: bool
+    #: So did a second network, made by the same factory, that saw another input first.
+    after_another: bool
     #: So did the same input in a batch with another; ``None`` where no pass of the run has several inputs.
     in_a_batch: bool | None
     #: The forward pass draws from the global random numbers of these.
@@ -58,13 +52,15 @@ class Repeatability:
     @property
     def holds(self) -> bool:
         """Whether the network is a function of one input, as far as was seen."""
-        return self.again and self.in_a_batch is not False and not self.draws and not self.changed
+        same = self.again and self.after_another and self.in_a_batch is not False
+        return same and not self.draws and not self.changed
 
     def as_json(self) -> dict[str, Any]:
         """Root attribute ``repeatable`` of a store; an infinite difference is ``null``."""
         finite = float(f"{self.difference:.2g}") if np.isfinite(self.difference) else None
         return {
             "again": self.again,
+            "after_another": self.after_another,
             "in_a_batch": self.in_a_batch,
             "draws": list(self.draws),
             "changed": list(self.changed),
@@ -83,25 +79,39 @@ def refuse(found: Repeatability, factory: str) -> None:
     """
     if found.holds:
         return
-    alone = " use run.batch_size = 1," if found.again and found.in_a_batch is False and not found.changed else ""
+    only_batches = found.again and found.after_another and found.in_a_batch is False and not found.changed
+    alone = " use run.batch_size = 1," if only_batches else ""
     raise ModelError(
         f"{factory!r} is no function of one input: {unrepeatable(found.as_json())}. {found.cause}. Correct that,{alone}"
         ' or set model.unrepeatable = "allow" in the spec, which the store records'
     )
 
 
-def random_inputs(count: int, size: Sequence[int], normalize: str) -> Tensor:
-    """(count, 1, \\*size) float32 in the range of inputs normalised so, the same at every call."""
+def random_inputs(size: Sequence[int], normalize: str) -> Tensor:
+    """(2, 1, \\*size) float32 in the range of inputs normalised so, the same at every call.
+
+    Mean, spread, least and largest value of the first all differ from the second's, which has the wider range: what a
+    network keeps of the second shows when it then sees the first.
+    """
     generator = torch.Generator().manual_seed(20)
     if normalize.startswith("zscore"):
-        return torch.randn(count, 1, *size, generator=generator)
-    return torch.rand(count, 1, *size, generator=generator) * (1000 if normalize == "none" else 1)
+        inputs = torch.randn(2, 1, *size, generator=generator)
+    else:
+        inputs = torch.rand(2, 1, *size, generator=generator)
+    inputs[0] = 0.1 + 0.5 * inputs[0]
+    return inputs * (1000 if normalize == "none" else 1)
 
 
 def examine(
-    model: nn.Module, layers: Sequence[Layer], inputs: Tensor, before: Mapping[str, int], *, batched: bool
+    model: nn.Module,
+    fresh: nn.Module,
+    layers: Sequence[Layer],
+    inputs: Tensor,
+    before: Mapping[str, int],
+    *,
+    batched: bool,
 ) -> Repeatability:
-    """Run the first of two ``inputs`` again and again, alone and as the second of a batch.
+    """Run the first of two ``inputs`` again, alone, and in a second network after and beside the other input.
 
     The global generators of random numbers are left as they were.
 
@@ -109,10 +119,12 @@ def examine(
     ----------
     model
         in evaluation mode, on the CPU.
+    fresh
+        as ``model`` was made, before it ran for the first time.
     inputs
         (2, 1, \\*size).
     before
-        `weights_checksums` before the network ran for the first time.
+        `weights_checksums` of ``model`` before it ran for the first time.
     batched
         whether any pass of the run has several inputs.
 
@@ -124,32 +136,52 @@ def examine(
     first, both = inputs[:1], inputs.flip(0)
     paths = [*dict.fromkeys(layer.module for layer in layers), _OUTPUT]
     names = {(layer.module, layer.call, layer.output): f"{layer.name} ({layer.label})" for layer in layers}
-    draws: set[str] = set()
-    again = beside = ("", 0.0)
+    # What the first pass adds and later ones leave alone, as cached encodings of positions are, is no change. Whether
+    # it depends on the input of that pass is seen with the fresh network.
+    before = {**weights_checksums(model), **before}
+    fresh_before = weights_checksums(fresh)
+    beside = ("", 0.0)
     with kept_generators():
         expected = _outputs(model, paths, first)
-        repeats = AGAIN[inputs.ndim - 2]
-        for i in range(repeats):
-            # Last, so that what the batch left behind shows too.
-            if batched and i == repeats - 1:
-                beside = max(beside, _first_difference(expected, _in_a_batch(model, paths, both), names), key=_size)
-            drawn = _generators()
-            again = max(again, _first_difference(expected, _outputs(model, paths, first), names), key=_size)
-            draws |= {name for name, state in _generators().items() if state != drawn[name]}
-        after = weights_checksums(model)
-        changed = tuple(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        same = again[1] <= ROUNDING
-        together = (beside[1] <= ROUNDING) if batched else None
-        layer, difference = again if not same else beside if together is False else ("", max(again[1], beside[1]))
-        found = Repeatability(same, together, tuple(sorted(draws)), tuple(sorted(changed)), layer, difference)
+        # A pass over a volume may take many seconds, so that few are made: once again is enough, since a random part
+        # that shows in one pass of many is found by the generators that it draws from; and the batch is at the same
+        # time the other input that the fresh network sees first.
+        drawn = _generators()
+        again = _first_difference(expected, _outputs(model, paths, first), names)
+        if batched:
+            beside = _first_difference(expected, _in_a_batch(fresh, paths, both), names)
+        else:
+            _outputs(fresh, [], inputs[1:])
+        after = _first_difference(expected, _outputs(fresh, paths, first), names)
+        draws = tuple(sorted(name for name, state in _generators().items() if state != drawn[name]))
+        changed = _changed(before, model) | (_changed(fresh_before, fresh) & fresh_before.keys())
+        layer, difference = next(
+            (found for found in (again, after, beside) if found[1] > ROUNDING),
+            ("", max(again[1], after[1], beside[1])),
+        )
+        found = Repeatability(
+            again=again[1] <= ROUNDING,
+            after_another=after[1] <= ROUNDING,
+            in_a_batch=beside[1] <= ROUNDING if batched else None,
+            draws=draws,
+            changed=tuple(sorted(changed)),
+            layer=layer,
+            difference=difference,
+        )
         if found.holds:
             return found
-        cause = _cause(model, found, first, first if not same else both)
-    return Repeatability(found.again, together, found.draws, found.changed, layer, difference, cause)
+        if not found.again or found.draws:
+            other, batch = model, first
+        elif not found.after_another:
+            other, batch = fresh, first
+        else:
+            other, batch = fresh, both
+        return replace(found, cause=_cause(model, found, first, other, batch))
 
 
-def _size(found: tuple[str, float]) -> float:
-    return found[1]
+def _changed(before: Mapping[str, int], model: nn.Module) -> set[str]:
+    after = weights_checksums(model)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
 def _in_a_batch(model: nn.Module, paths: Sequence[str], both: Tensor) -> dict[Key, Tensor]:
@@ -203,23 +235,6 @@ def _first_difference(
     return "", largest
 
 
-def relative_difference(a: Tensor, b: Tensor) -> float:
-    """Largest difference in parts of the largest magnitude in both; infinite where one is finite and the other not."""
-    if a.shape != b.shape:
-        return float("inf")
-    if torch.equal(a, b):
-        return 0.0
-    same = (a == b) | ((a != a) & (b != b))
-    if bool(same.all()):
-        return 0.0
-    a, b = a.double(), b.double()
-    apart = (a - b).abs()[~same]
-    if not bool(apart.isfinite().all()):
-        return float("inf")
-    scale = max(float(values[values.isfinite()].abs().max()) for values in (a, b))
-    return float(apart.max()) / scale
-
-
 @contextmanager
 def kept_generators() -> Iterator[None]:
     """Leave the global random numbers of torch, NumPy and Python as they were."""
@@ -240,7 +255,7 @@ def _generators() -> dict[str, Any]:
     }
 
 
-def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: Tensor) -> str:
+def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: nn.Module, batch: Tensor) -> str:
     """Where the difference begins, and the usual mend."""
     kept = [
         f"{path!r} ({type(module).__name__})"
@@ -254,9 +269,14 @@ def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: Tensor)
         )
     if found.changed:
         return "Nothing may be updated in forward() once eval() was called"
-    path = _origin(model, alone, other)
+    path = origin(model, alone, other, batch)
     where = "" if path is None else f"It begins in {path!r} ({type(model.get_submodule(path)).__name__}): "
     where = where.replace("''", "forward() of the network")
+    if found.again and not found.draws and not found.after_another:
+        return where + (
+            "nothing that forward() sees may be kept, in attributes or elsewhere, and the factory must make the same "
+            "network at every call"
+        )
     if found.again and not found.draws:
         return where + (
             "batch normalisation needs running statistics (track_running_stats=True), and nothing else may look at "
@@ -266,43 +286,6 @@ def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: Tensor)
         "functional dropout needs training=self.training (eval() does not reach it), and nothing else may be random or "
         "kept from one pass to the next"
     )
-
-
-def _origin(model: nn.Module, alone: Tensor, other: Tensor) -> str | None:
-    """The innermost module that returns other numbers for the same; ``None`` where none did this time."""
-    one, two = _traced(model, alone), _traced(model, other)
-    for call in (call for call in one if call in two):
-        (given, returned), (again, then) = one[call], two[call]
-        if _alike(given, again) and not _alike(returned, then):
-            return call[0]
-    return None
-
-
-def _traced(model: nn.Module, batch: Tensor) -> dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]]:
-    """Some values of what each call of a module gets and returns for the last of ``batch``, in the order they end."""
-    calls: Counter[str] = Counter()
-    given: dict[str, list[list[Tensor]]] = {}
-    seen: dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]] = {}
-
-    def before(path: str, arguments: Any) -> None:
-        given.setdefault(path, []).append([_few(tensor) for _, tensor in tensors(arguments)])
-
-    def after(path: str, output: Any) -> None:
-        seen[path, calls[path]] = given[path].pop(), [_few(tensor) for _, tensor in tensors(output)]
-        calls[path] += 1
-
-    with torch.inference_mode(), forward_hooks(model, [*hookable(model), _OUTPUT], after, before=before):
-        model(batch)
-    return seen
-
-
-def _few(tensor: Tensor) -> Tensor:
-    values = (tensor[-1] if tensor.ndim else tensor).detach().reshape(-1)
-    return values[:: max(1, values.numel() // 2**14) | 1].clone()
-
-
-def _alike(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    return len(a) == len(b) and all(relative_difference(x, y) <= ROUNDING for x, y in zip(a, b, strict=True))
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
