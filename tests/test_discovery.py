@@ -59,6 +59,15 @@ def keys(found: Discovery) -> list[str]:
     return [str(file.key) for file in found.volumes]
 
 
+def test_nnunets_layout_read_as_acdcs_is_named(tmp_path: Path) -> None:
+    nnunet(tmp_path, "patient001_frame01", "patient002_frame01")
+    with refused('imagesTr and labelsTr are of nnU-Net\'s layout; set data.format = "nnunet"'):
+        look(ACDC, tmp_path)
+    acdc(tmp_path, "patient003")
+    with refused("Tr"):
+        look(ACDC, tmp_path)
+
+
 class TestLinks:
     def test_to_nothing(self, tmp_path: Path) -> None:
         source = acdc(tmp_path / "source", "patient001", "patient002")

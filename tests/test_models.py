@@ -241,7 +241,7 @@ def test_recorded_as_the_network_inside(tmp_path: Path, write_spec: WriteSpec, n
 
 def test_dynamic_quantisation_takes_one_input_a_pass(tmp_path: Path, write_spec: WriteSpec) -> None:
     with pytest.raises(
-        ModelError, match=r"in a batch with another gives other numbers from L02 \(b\) .*run.batch_size"
+        ModelError, match=r"in a batch with another gives other outputs from L02 \(b\) .*run.batch_size"
     ):
         capture(load_spec(spec_of(tmp_path, write_spec, "quantised", model__layers=["a", "b"])), cluster="inline")
     path = spec_of(tmp_path, write_spec, "quantised", model__layers=["a", "b"], run__batch_size=1)

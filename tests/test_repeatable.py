@@ -154,22 +154,22 @@ RANDOM = "functional dropout needs training=self.training (eval() does not reach
     [
         (
             lambda _, x: functional.dropout(x, 0.5),
-            ["the same input again gives other numbers from L02 (b) on (by up to ", "in forward() of the net", RANDOM],
+            ["the same input again gives other outputs from L02 (b) on (by up to ", "in forward() of the net", RANDOM],
         ),
-        (lambda _, x: x + random.random(), ["again gives other numbers from L02 (b) on", RANDOM]),
-        (lambda _, x: x + np.random.normal(), ["again gives other numbers from L02 (b) on", RANDOM]),  # noqa: NPY002
+        (lambda _, x: x + random.random(), ["again gives other outputs from L02 (b) on", RANDOM]),
+        (lambda _, x: x + np.random.normal(), ["again gives other outputs from L02 (b) on", RANDOM]),  # noqa: NPY002
         (Sometimes(), ["its forward pass draws random numbers (torch). ", RANDOM]),
-        (counted, ["the same input again gives other numbers from L02 (b) on", "kept from one pass to the next"]),
+        (counted, ["the same input again gives other outputs from L02 (b) on", "kept from one pass to the next"]),
         (remembered, ["forward passes change its weights (count). Nothing may be updated in forward() once eval()"]),
         (
             nn.BatchNorm2d(8, track_running_stats=False),
             [
-                "the same input in a batch with another gives other numbers from L02 (b) on (by up to ",
+                "the same input in a batch with another gives other outputs from L02 (b) on (by up to ",
                 "It begins in 'between' (BatchNorm2d): batch normalisation needs running statistics",
                 "Correct that, use run.batch_size = 1, or set",
             ],
         ),
-        (lambda _, x: x - x.mean(), ["in a batch with another gives other numbers from L02 (b)", "forward() of the"]),
+        (lambda _, x: x - x.mean(), ["in a batch with another gives other outputs from L02 (b)", "forward() of the"]),
         (
             Trained(8),
             [
@@ -177,10 +177,10 @@ RANDOM = "functional dropout needs training=self.training (eval() does not reach
                 "Training mode is on despite eval() in 'between' (Trained): train(), eval() and forward() must leave",
             ],
         ),
-        (Constant(), ["batch with another gives other numbers from L02 (between)", "begins in 'between' (Constant)"]),
-        (Masked(), ["in a batch with another gives other numbers from L02 (between)", "begins in 'between' (Masked)"]),
+        (Constant(), ["batch with another gives other outputs from L02 (between)", "begins in 'between' (Constant)"]),
+        (Masked(), ["in a batch with another gives other outputs from L02 (between)", "begins in 'between' (Masked)"]),
         (lazy_mean, ["forward passes change its weights (mean)"]),
-        (broken_later, ["other numbers from L02 (b) on (none at all, or NaN)"]),
+        (broken_later, ["other outputs from L02 (b) on (none at all, or NaN)"]),
     ],
     ids=[
         "dropout",
@@ -200,7 +200,7 @@ RANDOM = "functional dropout needs training=self.training (eval() does not reach
 )
 def test_no_function_of_one_input(between: Any, words: list[str]) -> None:
     message = said(between)
-    assert message.startswith("'nets:Net' is no function of one input: ")
+    assert message.startswith("'nets:Net' is not a function of its input alone: ")
     assert message.endswith(ALLOW)
     for part in words:
         assert part in message, message
@@ -235,7 +235,7 @@ def test_what_the_first_input_leaves_behind(between: Any, batched: bool, normali
     with pytest.raises(ModelError) as caught:
         refuse(found, "nets:Net")
     message = str(caught.value)
-    start = "'nets:Net' is no function of one input: what it saw before changes what it returns from L02 (b) on (by up"
+    start = "'nets:Net' is not a function of its input alone: what it saw before changes what it returns from L02 (b)"
     assert message.startswith(start), message
     assert "It begins in forward() of the network (Plain): nothing that forward() sees may be kept" in message
     assert "run.batch_size" not in message
@@ -364,14 +364,15 @@ def test_it_is_refused_before_anything_is_written_or_allowed_and_recorded(
     for command in ("layers", "plan", "capture"):
         shown = CliRunner().invoke(main, [command, str(path)])
         assert shown.exit_code == 1
-        assert "'dropping:Net' is no function of one input: the same input again gives other numbers from L02 (b)" in (
-            shown.stderr
+        assert (
+            "'dropping:Net' is not a function of its input alone: the same input again gives other outputs from L02 (b)"
+            in (shown.stderr)
         )
         assert ("2 layers recorded of 2 modules" in shown.stdout) == (command == "layers")
     assert not (tmp_path / "tiny.zarr").exists()
 
     path = write_spec(tmp_path, model__unrepeatable="allow", **changes)
-    line = "no function of one input, as the spec allows: the same input again gives other numbers from L02 (b) on (by"
+    line = "not a function of its input alone, as the spec allows: the same input again gives other outputs from L02"
     assert line in CliRunner().invoke(main, ["plan", str(path)]).stdout
     summary = capture(load_spec(path), cluster="inline", device="cpu")
     assert summary.complete
@@ -381,7 +382,7 @@ def test_it_is_refused_before_anything_is_written_or_allowed_and_recorded(
     assert (found["again"], found["layer"], found["draws"]) == (False, "L02 (b)", ["torch"])
     assert found["difference"] > 0.1
     assert line in CliRunner().invoke(main, ["status", str(summary.store)]).stdout
-    with pytest.raises(ModelError, match="no function of one input"):
+    with pytest.raises(ModelError, match="not a function of its input alone"):
         capture(load_spec(write_spec(tmp_path, **changes)), cluster="inline", device="cpu")
 
 

@@ -190,9 +190,9 @@ def spec_for_any(write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory
         (
             "blur",
             0.1,
-            "strength 0.1 of 'blur' changes nothing: the kernel of so small a sigma is all but one pixel; use 0.2",
+            "strength 0.1 of 'blur' changes nothing: a Gaussian this narrow covers a single pixel; use 0.2",
         ),
-        ("blur", 0.1999999999, "strength 0.1999999999 of 'blur' changes nothing: the kernel"),
+        ("blur", 0.1999999999, "strength 0.1999999999 of 'blur' changes nothing: a Gaussian"),
         ("blur", 0.0, "strength 0 of 'blur' changes nothing: leave it out, the original is a condition"),
         ("brightness", 1 + 1e-9, "strength 1.000000001 of 'brightness' changes nothing that float32 can hold"),
         ("contrast", 1 - 1e-8, "strength 0.99999999 of 'contrast' changes nothing that float32 can hold"),

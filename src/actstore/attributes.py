@@ -104,12 +104,16 @@ def unrepeatable(found: Mapping[str, Any]) -> str:
     # Older stores do not say what another input before does.
     if not found["again"] or found.get("after_another") is False or found["in_a_batch"] is False:
         largest = found["difference"]
-        much = "none at all, or NaN" if largest is None else f"by up to {100 * largest:.2g} % of its largest"
+        much = (
+            "none at all, or NaN"
+            if largest is None
+            else f"by up to {100 * largest:.2g} % of that layer's largest value"
+        )
         since = f"from {found['layer']} on ({much})"
         if found["again"] and found.get("after_another") is False:
             return f"what it saw before changes what it returns {since}"
         when = "the same input again" if not found["again"] else "the same input in a batch with another"
-        return f"{when} gives other numbers {since}"
+        return f"{when} gives other outputs {since}"
     if found["draws"]:
         return f"its forward pass draws random numbers ({', '.join(found['draws'])})"
     return ""

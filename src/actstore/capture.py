@@ -313,7 +313,9 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
         reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
     elif theirs["layers"] != mine["layers"]:
         reasons.append("other layers (the network's structure changed)")
-    raise StoreError(f"{plan.store} belongs to another run: {', '.join(reasons)}; choose another store path")
+    begun = any(plan.store.exists(plan.layout.committed.chunk_key(i)) for i in range(len(stored["blocks"])))
+    mend = "choose another store path" if begun else "it holds no volume yet: delete it, or choose another store path"
+    raise StoreError(f"{plan.store} belongs to another run: {', '.join(reasons)}; {mend}")
 
 
 def _list_changes(stored: Sequence[str], mine: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def without_effect(transform: str, strength: float) -> str:
     if strength == identity:
         return f"{what}: leave it out, the original is a condition of every run already"
     if transform == "blur" and strength < NARROWEST_BLUR:
-        return f"{what}: the kernel of so small a sigma is all but one pixel; use {NARROWEST_BLUR:g} pixels or more"
+        return f"{what}: a Gaussian this narrow covers a single pixel; use {NARROWEST_BLUR:g} pixels or more"
     if transform not in ("blur", "shuffle") and abs(strength - identity) < FLOAT32_RESOLUTION:
         return f"{what} that float32 can hold: use a strength at least {FLOAT32_RESOLUTION:.0e} away from {identity:g}"
     return ""

@@ -26,7 +26,9 @@ def _usable_path(value: Any) -> Any:
         try:
             return expanded(value)
         except StoreError as error:
-            raise ValueError("must not start with a home that is not known here") from error
+            raise ValueError(
+                "must not start with a home that this machine does not know: write the path out"
+            ) from error
     return value
 
 

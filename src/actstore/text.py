@@ -166,9 +166,9 @@ def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
 
 
 def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
-    """A line about a network that is no function of one input, which the spec allows."""
+    """A line about a network that is not a function of its input alone, which the spec allows."""
     words = unrepeatable(found) if found else ""  # None in older stores.
-    return {"network": f"no function of one input, as the spec allows: {words}"} if words else {}
+    return {"network": f"not a function of its input alone, as the spec allows: {words}"} if words else {}
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:

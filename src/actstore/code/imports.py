@@ -95,11 +95,16 @@ def lies_beside(folder: Path, name: str, file: Path | None) -> bool:
 def loaded_beside(folder: Path) -> dict[str, Path | None]:
     """File of each module of this process that lies in ``folder``; None for a package without ``__init__``."""
     found: dict[str, Path | None] = {}
+    # Thousands of modules come from a few entries of the path: each is resolved once.
+    is_folder: dict[Path, bool] = {}
     for name, module in sys.modules.copy().items():
         names = vars_of(module)
         file, portions = names.get("__file__"), names.get("__path__")
         if isinstance(file, str):
-            if lies_beside(folder, name, Path(file)) and not _is_installed(module):
+            entry = entry_of(name, Path(file))
+            if entry not in is_folder:
+                is_folder[entry] = entry.resolve() == folder.resolve()
+            if is_folder[entry] and lies_beside(folder, name, Path(file)) and not _is_installed(module):
                 found[name] = Path(file)
         elif portions is not None and not isinstance(portions, list):
             own = folder.resolve().joinpath(*name.split("."))

@@ -55,6 +55,8 @@ def find(root: Path, patients: Sequence[str] | None) -> Discovery:
     found = [item for item in beside if isinstance(item, Found)]
     in_folders = [item for content in contents.values() for item in content if isinstance(item, Found)]
     found.extend(in_folders)
+    if all(item.problem for item in found) and all((root / name).is_dir() for name in ("imagesTr", "labelsTr")):
+        raise DataError(f'{shown(root)}: imagesTr and labelsTr are of nnU-Net\'s layout; set data.format = "nnunet"')
     shapes = {shape(item.key.patient) for item in in_folders}
     names = {composed(item.key.patient) for item in found}
     strays = [s for item in beside if isinstance(item, Stray) for s in _file_of_patient(item, shapes, names)]

@@ -47,11 +47,10 @@ def volume_header(
                 f"(slice, row, column) in shape: {shown(path)} belongs to another image or was resampled; replace it"
             )
     caveats: dict[str, Caveat] = {}
-    for subject, remark in _remarks(key, files, sliced):
+    for subject, remark in _remarks(files, sliced):
         if remark.mend and geometry == "check":
-            raise DataError(f"{subject}: {remark.text}; {remark.mend}, or insist with {IGNORE}")
-        where = "" if subject == shown(key) else f"{subject}: "
-        caveats.setdefault(remark.kind, Caveat(remark.kind, f"{where}{remark.text}"))
+            raise DataError(f"{subject}{remark.text}; {remark.mend}, or accept it as it is with {IGNORE}")
+        caveats.setdefault(remark.kind, Caveat(remark.kind, f"{subject}{remark.text}"))
     return VolumeHeader(_by_slice(image.shape), _by_slice(image.spacing), tuple(caveats.values()))
 
 
@@ -60,30 +59,29 @@ def _by_slice(values: tuple[T, T, T]) -> tuple[T, T, T]:
     return values[2], values[0], values[1]
 
 
-def _remarks(key: VolumeKey, files: Sequence[tuple[Path, Geometry]], sliced: bool) -> Iterator[tuple[str, Remark]]:
-    """What is wrong, and with what: one file, or the volume."""
+def _remarks(files: Sequence[tuple[Path, Geometry]], sliced: bool) -> Iterator[tuple[str, Remark]]:
+    """What is wrong, after how it begins: with one file's name, or with nothing where it names two."""
     for path, geometry in files:
         for remark in geometry.remarks:
-            yield shown(path), remark
+            yield f"{shown(path)}: ", remark
     for other in files[1:]:
         for remark in _against(files[0], other):
-            yield shown(key), remark
+            yield "", remark
     if sliced:
         for remark in _slice_axis(files[0][1]):
-            yield shown(files[0][0]), remark
+            yield f"{shown(files[0][0])}: ", remark
 
 
 def _against(first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> Iterator[Remark]:
     (path, a), (other_path, b) = first, second
     one, other = shown(path), shown(other_path)
-    mend = f"bring {shown(other_path.name)} onto the grid of the other: reorient it, resample it or correct its header"
     if (a.affine is None) != (b.affine is None):
         silent, speaking = (one, other) if a.affine is None else (other, one)
         yield Remark(
             "silent",
-            f"{silent} does not say how it lies (neither qform nor sform), {speaking} does "
+            f"{silent} states no orientation (neither qform nor sform), {speaking} does "
             f"({(b if a.affine is None else a).orientation})",
-            f"copy the header of {speaking} to it",
+            "give it the affine of the other (qform, sform and their codes; not the type of its pixels)",
         )
         return
     far = apart(a, b)
@@ -96,7 +94,11 @@ def _against(first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> Ite
     if resized:
         texts.append(f"their voxels are of {sizes_text(a.spacing)} and {sizes_text(b.spacing)}")
     if far is not None:
-        texts.append(f"a corner lies {length_text(far[0])} mm off, where {far[1]:.2g} mm is rounding")
+        texts.append(f"their corners are {length_text(far[0])} mm apart (tolerance {far[1]:.2g} mm)")
+    name = shown(other_path.name)
+    mend = (
+        f"if the headers are right, reorient or resample {name} onto the grid of the image; else correct the wrong one"
+    )
     yield Remark("grid", ": ".join([texts[0], ", ".join(texts[1:])]), mend)
 
 

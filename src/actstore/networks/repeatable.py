@@ -70,7 +70,7 @@ class Repeatability:
 
 
 def refuse(found: Repeatability, factory: str) -> None:
-    """Refuse a network that is no function of one input.
+    """Refuse a network that is not a function of its input alone.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def refuse(found: Repeatability, factory: str) -> None:
     only_batches = found.again and found.after_another and found.in_a_batch is False and not found.changed
     alone = " use run.batch_size = 1," if only_batches else ""
     raise ModelError(
-        f"{factory!r} is no function of one input: {unrepeatable(found.as_json())}. {found.cause}. Correct that,{alone}"
+        f"{factory!r} is not a function of its input alone: {unrepeatable(found.as_json())}. {found.cause}. "
+        f"Correct that,{alone}"
         ' or set model.unrepeatable = "allow" in the spec, which the store records'
     )
 
