@@ -14,8 +14,8 @@ Mask = NDArray[np.bool_]
 
 #: Differences of a region's mean from the target's are told apart to so many decimals of the image's range.
 DECIMALS = 4
-#: Added before rounding, so that a difference half-way between two, as whole numbers have, is always rounded up: it is
-#: far more than what transforms round by, and far less than what is told apart.
+#: Added before rounding, so that a difference half-way between two steps, as whole numbers have it, always rounds up:
+#: far more than the rounding of a Fourier transform, and far less than a step.
 NUDGE = 1e-9
 
 

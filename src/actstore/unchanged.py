@@ -1,4 +1,4 @@
-"""Perturbations that changed nothing that the network sees, counted for whoever reads the numbers."""
+"""Perturbations that changed nothing that the network sees: counted for summaries, status and reports."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def known_code(folder: Path, code: Mapping[str, str]) -> Iterator[None]:
     Raises
     ------
     SpecError
-        where code is another; at the end, if whoever imported or opened it caught the error.
+        where code is another; at the end, where the code that imported or opened it caught the error.
     """
     refused: list[SpecError] = []
 
