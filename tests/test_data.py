@@ -297,7 +297,7 @@ class TestRead:
         write(file.label, mask_pixels(), edit)
         header = read_header(file)
         assert header.spacing == pytest.approx((10 * factor, 1.5 * factor, 2.5 * factor))
-        kinds = {0: [], 1: ["implausible"], 2: [], 3: [], 7: ["unit"], 2 + 8: []}
+        kinds = {0: [], 1: ["implausible"], 2: [], 3: ["micrometre"], 7: ["unit"], 2 + 8: []}
         assert [caveat.kind for caveat in header.caveats] == kinds[code]
 
     def test_two_axes_are_one_slice(self, tmp_path: Path) -> None:
