@@ -163,7 +163,7 @@ def test_beside_frequency_ranks_within_the_layer() -> None:
     member = in_top(study["mad"], 3)
     table = association_table(study["mad"], dice_of(study), member)
     assert ",".join(table.columns) == (
-        "layer,module,condition,target,class_name,channel,samples,patients,correlation,low,high,p,q,"
+        "layer,module,condition,target,class_name,channel,samples,patients,correlation,low,high,p,q,tests,"
         "frequency,frequency_rank,association_rank,note"
     )
     lv = table[(table["target"] == "LV") & (table["layer"] == "L02")].set_index("channel")

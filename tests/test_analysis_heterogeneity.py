@@ -285,7 +285,8 @@ def test_the_tables() -> None:
     study = only_in(make_study(patients=8), "patient003")
     table = heterogeneity_table(study["mad"], applicable=study["applicable"], resamples=1999)
     assert ",".join(table.columns) == (
-        "layer,module,condition,target,channel,count,samples,patients,statistic,p,q,p_volumes,q_volumes,explained_by,share,note"
+        "layer,module,condition,target,channel,count,samples,patients,statistic,p,q,tests,p_volumes,q_volumes,"
+        "explained_by,share,note"
     )
     assert len(table) == 3 * (8 + 16)
     assert table["layer"].is_monotonic_increasing

@@ -45,8 +45,9 @@ def association(score: xr.DataArray, dice: xr.DataArray, *, confidence: float = 
     xarray.Dataset
         Along (condition, channel), the conditions being the perturbations: ``correlation``, the typical rank
         correlation within a patient, with ``low`` and ``high``; ``p`` of no association, two-sided; ``q``, ``p``
-        corrected over all channels and conditions; ``samples`` and ``patients`` that it rests on, ``left_out``, the
-        patients that have fewer than :data:`FEWEST_SAMPLES` usable samples or no variation of score or loss; ``note``.
+        corrected over the ``tests`` of its family (:func:`actstore.analysis.evidence.families`); ``samples`` and
+        ``patients`` that it rests on, ``left_out``, the patients that have fewer than :data:`FEWEST_SAMPLES` usable
+        samples or no variation of score or loss; ``note``.
         ``class_name`` (condition) is a coordinate.
 
     Raises
@@ -84,7 +85,7 @@ def association(score: xr.DataArray, dice: xr.DataArray, *, confidence: float = 
         keep_attrs=False,
     )
     result = xr.Dataset(dict(zip(_NUMBERS + _COUNTS, values, strict=True)))
-    result = result.assign(q=adjusted(result["p"]), note=noted(result["patients"], "test"))
+    result = result.assign(adjusted(result["p"]).data_vars).assign(note=noted(result["patients"], "test"))
     return result.assign_coords(class_name=("condition", targets))
 
 

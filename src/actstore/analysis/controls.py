@@ -42,9 +42,9 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
         between them; ``effect``, Hedges' g of the paired differences, from ``effect_low`` to ``effect_high`` (95 %
         confidence); ``p`` of the one-sided paired t-test over patient means (greater), which slices would not do for:
         those of a patient are not independent, and would count the same patient many times; ``q``, ``p`` corrected over
-        all channels and conditions; ``sensitive`` bool, ``q`` < ``alpha`` and ``difference`` > 0; ``samples``,
-        ``patients`` and ``note``. Where differences are the same for all patients there is no test: effect and p are
-        NaN.
+        the ``tests`` of its family (:func:`actstore.analysis.evidence.families`); ``sensitive`` bool, ``q`` < ``alpha``
+        and ``difference`` > 0; ``samples``, ``patients`` and ``note``. Where differences are the same for all
+        patients there is no test: effect and p are NaN.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
         keep_attrs=False,
     )
     result = xr.Dataset(dict(zip(_NUMBERS, values, strict=True)))
-    result["q"] = adjusted(result["p"])
+    result = result.assign(adjusted(result["p"]).data_vars)
     result["sensitive"] = (result["q"] < alpha) & (result["difference"] > 0)
     rests = support((abs(perturbed) < np.inf) & (abs(control) < np.inf))
     return result.assign(rests.data_vars).assign(note=noted(rests["patients"], "test"))

@@ -14,6 +14,8 @@ from actstore.units import counted
 
 #: Patients below which neither an interval nor a test over patients is given: the number stands, with a note.
 FEWEST_PATIENTS = 5
+#: Coordinates along condition that tell families of tests apart.
+_FAMILY = ("transform", "target", "perturbation_source", "region")
 
 
 def patients_of(array: xr.DataArray | xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
@@ -64,15 +66,43 @@ def perturbations(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
     return np.flatnonzero(changed)
 
 
-def corrected(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    """p-values of any shape adjusted over all that are not NaN, to control the false discovery rate.
+def families(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
+    """The family of tests that each condition belongs to: a number (condition), equal where one question is asked.
+
+    A family is what changes one class in one way: transform, target and source, whatever the strength, and controls
+    apart. To add strengths, classes or transforms to a run thus changes no q-value of another family.
+
+    Raises
+    ------
+    AnalysisError
+        if the dimension condition is missing.
+    """
+    require_dims(array, ["condition"])
+    keys = [
+        np.asarray(array.coords[name].values, dtype=str)
+        for name in _FAMILY
+        if name in array.coords and array.coords[name].dims == ("condition",)
+    ]
+    if not keys:
+        return np.zeros(array.sizes["condition"], dtype=np.intp)
+    return np.unique(np.stack(keys), axis=1, return_inverse=True)[1].reshape(-1)
+
+
+def corrected(p: NDArray[np.floating], family: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """p-values (condition, …) adjusted to control the false discovery rate within each family of conditions.
+
+    Returns q of the shape of ``p``, NaN where it is, and how many tests (condition) the family of a condition has.
 
     Benjamini & Hochberg, J. R. Stat. Soc. B 57 (1995), 289.
     """
     from scipy import stats
 
     adjusted = np.full(p.shape, np.nan)
-    tested = ~np.isnan(p)
-    if tested.any():
-        adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
-    return adjusted
+    tests = np.zeros(len(p), dtype=np.int64)
+    for one in np.unique(family):
+        own = family == one
+        tested = own.reshape(-1, *[1] * (p.ndim - 1)) & ~np.isnan(p)
+        tests[own] = tested.sum()
+        if tested.any():
+            adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
+    return adjusted, tests

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
-from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, note, patients_of
+from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, note, patients_of
 from actstore.analysis.network import layer_slices
 from actstore.analysis.permutation import Spread, p_values
 from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient
@@ -75,10 +75,11 @@ def heterogeneity(
         Along (condition, channel): ``count`` int64; ``statistic``, Pearson's chi-square of counts per patient, given
         each patient's number of applicable samples, of which P - 1 (P patients) is expected under the null; ``p`` with
         (1 + as extreme) / (1 + resamples), Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39,
-        doi:10.2202/1544-6115.1585; ``q``, p corrected by :func:`actstore.analysis.evidence.corrected` over all of
-        ``member``; ``explained_by``, where q ≤ alpha, the patient with the highest residual (adjusted as by Haberman,
-        Biometrics 29 (1973), 205) if p without this patient is above alpha, else ""; ``share``, this patient's part of
-        the count, else NaN; ``note``. Along condition: ``samples`` and ``patients`` int64. A channel that is on top in
+        doi:10.2202/1544-6115.1585; ``q``, p corrected by :func:`actstore.analysis.evidence.corrected` over the
+        ``tests`` of its family; ``explained_by``, where q ≤ alpha, the patient with the highest residual (adjusted
+        as by Haberman, Biometrics 29 (1973), 205) if p without this patient is above alpha, else ""; ``share``, this
+        patient's part of the count, else NaN; ``note``.
+        Along condition: ``samples``, ``patients`` and ``tests`` int64. A channel that is on top in
         no sample or in all is not tested: NaN.
 
     Raises
@@ -102,14 +103,15 @@ def heterogeneity(
             "resamples": resamples if resamples is None else require_positive("resamples", resamples),
             "seed": seed,
             "alpha": alpha,
+            "family": families(member),
         },
         input_core_dims=[whole, whole[:2]],
-        output_core_dims=[whole[1:]] * 7,
+        output_core_dims=[*[whole[1:]] * 7, ["condition"]],
         dask="parallelized",
-        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE],
+        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64],
         keep_attrs=False,
     )
-    order = ("count", "statistic", "p", "q", "explained_by", "share", "note")
+    order = ("count", "statistic", "p", "q", "explained_by", "share", "note", "tests")
     return xr.Dataset({**dict(zip(order, found, strict=True)), **support(valid, patient).data_vars})
 
 
@@ -134,6 +136,7 @@ def _heterogeneity(
     resamples: int | None,
     seed: int,
     alpha: float,
+    family: NDArray[np.intp],
 ) -> tuple[NDArray[Any], ...]:
     member = member.astype(bool) & valid[..., None]
     counts = per_patient(member, patient).astype(np.int64)
@@ -152,7 +155,7 @@ def _heterogeneity(
     p = np.full(statistic.shape, np.nan)
     for c in enough.tolist():
         p[c] = p_values(spread.of(c), resamples, seed)
-    q = corrected(p)
+    q, tests = corrected(p, family)
     explained = np.full(p.shape, -1)
     for c in np.flatnonzero((q <= alpha).any(axis=1)).tolist():
         suspect = _largest_residual(counts[:, c], sizes[:, c])
@@ -166,7 +169,7 @@ def _heterogeneity(
     own = np.take_along_axis(counts, np.maximum(explained, 0)[None], axis=0)[0] if len(names) else count
     share = np.where(explained >= 0, own / np.maximum(count, 1), np.nan)
     text = np.broadcast_to(note(patients, "test").astype(_NOTE)[:, None], p.shape)
-    return count, statistic, p, q, by.astype(names.dtype), share, text
+    return count, statistic, p, q, by.astype(names.dtype), share, text, tests
 
 
 def _chi_square(counts: Counts, sizes: Counts) -> Floats:

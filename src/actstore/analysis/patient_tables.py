@@ -20,7 +20,7 @@ from actstore.analysis.uncertainty import Bootstrap, bootstrap_mean, dice_change
 _LAYER = ("layer", "module", "condition", "target")
 _RESTS_ON = ("samples", "patients")
 
-_TEST = ("statistic", "p", "q", "p_volumes", "q_volumes", "explained_by", "share", "note")
+_TEST = ("statistic", "p", "q", "tests", "p_volumes", "q_volumes", "explained_by", "share", "note")
 
 HETEROGENEITY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, *_TEST)
 LEAVE_ONE_OUT_COLUMNS = (*_LAYER, "patient", "samples", "shared", "gained", "lost")

@@ -27,7 +27,7 @@ COMPARISON_COLUMNS = (*_LAYER, "channel", "targets", "number", "specific")
 GENERAL_SPECIFIC_COLUMNS = (*_CONDITION, "case", *_RESTS, "correlation", "gained", "lost", "note")
 CONTROLS_COLUMNS = (
     *_CONDITION, "channel", *_RESTS, "mad", "control", "difference", "effect", "effect_low", "effect_high",
-    "p", "q", "sensitive", "note",
+    "p", "q", "tests", "sensitive", "note",
 )  # fmt: skip
 NOISE_COLUMNS = (*_LAYER, "channel", "condition", *_RESTS, "mad", "largest")
 DOSE_COLUMNS = ("transform", "target", "class_name", "strength", *_RESTS, "dice", "low", "high", "note")
@@ -43,7 +43,7 @@ DOSE_CASES_COLUMNS = (
     "patient", "frame", "slice", "transform", "target", "strength", "case", "previous_strength", "previous_case",
 )  # fmt: skip
 ASSOCIATION_COLUMNS = (
-    *_CONDITION, "class_name", "channel", *_RESTS, "correlation", "low", "high", "p", "q",
+    *_CONDITION, "class_name", "channel", *_RESTS, "correlation", "low", "high", "p", "q", "tests",
     "frequency", "frequency_rank", "association_rank", "note",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import one_chunk
-from actstore.analysis.evidence import corrected, note, patients_of
+from actstore.analysis.evidence import corrected, families, note, patients_of
 from actstore.analysis.sets import per_patient
 
 
@@ -38,18 +38,25 @@ def support(used: xr.DataArray, patient: NDArray[np.intp] | None = None) -> xr.D
     return xr.Dataset({"samples": samples, "patients": patients})
 
 
-def adjusted(p: xr.DataArray) -> xr.DataArray:
-    """``p`` corrected over all its values that are not NaN, lazy: :func:`actstore.analysis.evidence.corrected`."""
-    q: xr.DataArray = xr.apply_ufunc(
+def adjusted(p: xr.DataArray) -> xr.Dataset:
+    """``q``, that is ``p`` (condition, …) corrected within each family of conditions, and ``tests`` (condition); lazy.
+
+    ``tests`` int64 says over how many tests q is corrected: :func:`actstore.analysis.evidence.corrected`, families
+    as of :func:`actstore.analysis.evidence.families`.
+    """
+    family = families(p)
+    dims = ("condition", *(d for d in p.dims if d != "condition"))
+    q, tests = xr.apply_ufunc(
         corrected,
         one_chunk(p, p.dims),
-        input_core_dims=[p.dims],
-        output_core_dims=[p.dims],
+        kwargs={"family": family},
+        input_core_dims=[dims],
+        output_core_dims=[dims, ["condition"]],
         dask="parallelized",
-        output_dtypes=[np.float64],
+        output_dtypes=[np.float64, np.int64],
         keep_attrs=False,
     )
-    return q
+    return xr.Dataset({"q": q, "tests": tests})
 
 
 def noted(patients: xr.DataArray, what: str) -> xr.DataArray:
