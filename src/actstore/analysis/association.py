@@ -23,7 +23,7 @@ from actstore.units import counted
 _REACHABLE = 0.05
 
 _DIMS = ("sample", "condition", "channel")
-_NUMBERS = ("correlation", "low", "high", "p", "size_correlation")
+_NUMBERS = ("p", "correlation", "low", "high", "size_correlation")
 _COUNTS = ("samples", "patients", "left_out")
 #: Characters of the longest note, without the name of a class.
 _LONGEST_NOTE = 300
@@ -210,7 +210,11 @@ def _associate(
         _of_one(*arrays, name=str(name), **options)
         for *arrays, name in zip(score, before, after, size, np.broadcast_to(target, len(score)), strict=True)
     ]
-    return tuple(np.array(values) for values in zip(*found, strict=True))
+    z, *others = (np.array(values) for values in zip(*found, strict=True))
+    # Of all conditions in one go: they share the patterns of signs.
+    p = sign_flip_p(z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+    few = (~np.isnan(z)).sum(axis=-1) < FEWEST_PATIENTS
+    return (np.where(few, np.nan, p), *others)
 
 
 def _of_one(
@@ -226,7 +230,7 @@ def _of_one(
     confidence: float,
     text: np.dtype[np.str_],
 ) -> tuple[Any, ...]:
-    """Numbers, counts and note (channel) of one condition, and the baseline of the size."""
+    """z (channel, patient), numbers, counts and note (channel) of one condition, and the baseline of the size."""
     finite = np.isfinite(score)
     usable = np.isfinite(before) & np.isfinite(after) & finite.any(axis=0)
     floors = find_floors(before, after, usable, patient, strata.patients, name=name, noun=noun)
@@ -241,9 +245,8 @@ def _of_one(
         by_size = correlate_within(score, size, within.used & np.isfinite(size), strata).typical()
         known = usable & np.isfinite(size)
         baseline = correlate_within(size[None], loss, known[None], strata).typical()[0]
-    p = np.where(patients >= FEWEST_PATIENTS, sign_flip_p(within.z), np.nan)
     return (
-        *(within.typical(), *within.interval(confidence), p, by_size),
+        *(within.z, within.typical(), *within.interval(confidence), by_size),
         *(within.used.sum(axis=-1), patients, floors.there.sum() - patients),
         _notes(within, floors, noun).astype(text),
         baseline,

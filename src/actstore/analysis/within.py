@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,21 +89,34 @@ def correlate_within(rows: NDArray[Any], other: NDArray[Any], used: Bools, strat
     shape = (len(rows), strata.patients)
     total, weight, enough = np.zeros(shape), np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
     counting = np.zeros(used.shape, dtype=bool)
-    for samples, patient in zip(strata.samples, strata.patient, strict=True):
-        for at, columns in _patterns(used[:, samples]):
-            n = int(columns.sum())
-            if n < FEWEST_SAMPLES:
-                continue
-            enough[at, patient] = True
-            own = samples[columns]
-            z = _fisher(rows[np.ix_(at, own)], other[own])
-            found = ~np.isnan(z)
-            total[at[found], patient] += (n - 3) * z[found]
-            weight[at[found], patient] += n - 3
-            counting[np.ix_(at[found], own)] = True
+    for at, patient, own in _pieces(used, strata):
+        n = own.shape[1]
+        enough[np.ix_(at, patient)] = True
+        z = _fisher(rows[at][:, own], other[own])
+        for one, samples, values in zip(patient.tolist(), own, z.T, strict=True):
+            found = ~np.isnan(values)
+            total[at[found], one] += (n - 3) * values[found]
+            weight[at[found], one] += n - 3
+            counting[np.ix_(at[found], samples)] = True
     z = np.full(shape, np.nan)
     np.divide(total, weight, out=z, where=weight > 0)
     return Within(z, weight, counting, enough)
+
+
+def _pieces(used: Bools, strata: Strata) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
+    """Volumes that can be ranked in one go: rows, the patient of each volume, and its samples (volume, sample).
+
+    Those in which the same rows use as many samples, at least :data:`FEWEST_SAMPLES`.
+    """
+    alike: dict[tuple[int, bytes], tuple[NDArray[np.intp], list[int], list[NDArray[np.intp]]]] = {}
+    for samples, patient in zip(strata.samples, strata.patient, strict=True):
+        for at, columns in _patterns(used[:, samples]):
+            if (n := int(columns.sum())) >= FEWEST_SAMPLES:
+                _, patients, own = alike.setdefault((n, at.tobytes()), (at, [], []))
+                patients.append(patient)
+                own.append(samples[columns])
+    for at, patients, own in alike.values():
+        yield at, np.array(patients), np.stack(own)
 
 
 def _patterns(used: Bools) -> list[tuple[NDArray[np.intp], Bools]]:
@@ -113,16 +127,18 @@ def _patterns(used: Bools) -> list[tuple[NDArray[np.intp], Bools]]:
     return [(np.flatnonzero(pattern.ravel() == i), columns) for i, columns in enumerate(patterns)]
 
 
-def _fisher(rows: NDArray[Any], other: NDArray[Any]) -> Floats:
-    """z of the rank correlation of each row with ``other``, kept finite; NaN where either does not vary."""
+def _fisher(first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """z (row, volume) of the rank correlation of ``first`` (row, volume, sample) with ``second`` (volume, sample).
+
+    Kept finite; NaN where either does not vary.
+    """
     from scipy import stats
 
-    n = rows.shape[-1]
-    first = stats.rankdata(rows, axis=-1) - (n + 1) / 2
-    second = stats.rankdata(other) - (n + 1) / 2
-    scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum())
-    r = np.full(len(rows), np.nan)
-    np.divide(first @ second, scale, out=r, where=scale > 0)
+    n = first.shape[-1]
+    a, b = (stats.rankdata(values, axis=-1) - (n + 1) / 2 for values in (first, second))
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    r = np.full(scale.shape, np.nan)
+    np.divide((a * b).sum(axis=-1), scale, out=r, where=scale > 0)
     nearest = 1 - 6 / (n * (n**2 - 1))
     z: Floats = np.arctanh(np.clip(r, -nearest, nearest))
     return z
