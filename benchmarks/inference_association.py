@@ -53,8 +53,8 @@ def simulate(
     return score + second[:, None, None], loss + second[:, None]
 
 
-def now(score: Floats, loss: Floats, patients: int) -> tuple[Floats, Floats]:
-    """p and q (study, channel) of the package, each study a family of its own."""
+def now(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
+    """p, q and whether the interval leaves out 0 (study, channel), of the package; each study a family of its own."""
     studies = loss.shape[1]
     kinds = ["original", *(f"study{i}" for i in range(studies))]
     coords = {
@@ -70,11 +70,11 @@ def now(score: Floats, loss: Floats, patients: int) -> tuple[Floats, Floats]:
     dice = xr.DataArray(both, dims=("sample", "condition", "class_name"), coords={**coords, "class_name": ["LV"]})
     values = np.concatenate([np.zeros((len(loss), 1, CHANNELS)), score], axis=1)
     found = association(xr.DataArray(values, dims=("sample", "condition", "channel"), coords=coords), dice)
-    return found["p"].values, found["q"].values
+    return found["p"].values, found["q"].values, ((found["low"] > 0) | (found["high"] < 0)).values
 
 
-def before(score: Floats, loss: Floats, patients: int) -> tuple[Floats, Floats]:
-    """p and q (study, channel) of the test that the package had before."""
+def before(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
+    """As :func:`now`, of the test that the package had before, whose interval is that of the same p."""
     n = SLICES * VOLUMES
     first = stats.rankdata(score.reshape(patients, n, *score.shape[1:]), axis=1) - (n + 1) / 2
     second = stats.rankdata(loss.reshape(patients, n, -1), axis=1)[..., None] - (n + 1) / 2
@@ -84,13 +84,13 @@ def before(score: Floats, loss: Floats, patients: int) -> tuple[Floats, Floats]:
     by_t = stats.ttest_1samp(z, 0, axis=0).pvalue
     by_normal = 2 * stats.norm.sf(np.abs(z.mean(axis=0)) / np.sqrt(1.06 / (n - 3) / patients))
     p = np.fmax(by_t, by_normal)
-    return p, stats.false_discovery_control(p, axis=1)
+    return p, stats.false_discovery_control(p, axis=1), p < 0.05
 
 
-def tested(seed: tuple[int, ...], patients: int, studies: int, **options: float) -> dict[str, tuple[Floats, Floats]]:
-    """p and q (study, channel) of either test, on the same studies."""
+def tested(seed: tuple[int, ...], patients: int, studies: int, **options: float) -> dict[str, tuple[Floats, ...]]:
+    """p, q and whether the interval leaves out 0 (study, channel) of either test, on the same studies."""
     rng = np.random.default_rng(seed)
-    parts: dict[str, list[tuple[Floats, Floats]]] = {"before": [], "now": []}
+    parts: dict[str, list[tuple[Floats, ...]]] = {"before": [], "now": []}
     for _ in range(0, studies, BATCH):
         study = simulate(rng, patients, BATCH, **options)
         parts["before"].append(before(*study, patients))
@@ -99,8 +99,9 @@ def tested(seed: tuple[int, ...], patients: int, studies: int, **options: float)
 
 
 def null_rates(seed: int) -> None:
-    print("| along the stack | patients | test | p < 0.05 | p < 0.01 | p < 0.001 | a q < 0.05 | null tests |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = (*(f"p < {level}" for level in LEVELS), "a q < 0.05", "interval without 0", "null tests")
+    print(f"| along the stack | patients | test | {' | '.join(columns)} |")
+    print("|---|---|---|---|---|---|---|---|---|")
     cases = {
         "independent": {"by": 0.0},
         "AR 0.9": {"by": 0.9},
@@ -109,10 +110,10 @@ def null_rates(seed: int) -> None:
     }
     for case, (label, options) in enumerate(cases.items()):
         for patients, studies in STUDIES.items():
-            for name, (p, q) in tested((seed, case, patients), patients, studies, **options).items():
+            for name, (p, q, without) in tested((seed, case, patients), patients, studies, **options).items():
                 rates = [f"{(p < level).mean():.2g}" for level in LEVELS]
-                any_q = (q < 0.05).any(axis=1).mean()
-                print(f"| {label} | {patients} | {name} | {' | '.join(rates)} | {any_q:.2g} | {p.size:,} |", flush=True)
+                rates += [f"{(q < 0.05).any(axis=1).mean():.2g}", f"{without.mean():.2g}", f"{p.size:,}"]
+                print(f"| {label} | {patients} | {name} | {' | '.join(rates)} |", flush=True)
 
 
 def power(seed: int) -> None:
@@ -121,7 +122,7 @@ def power(seed: int) -> None:
     for label, by in (("independent", 0.0), ("AR 0.9", 0.9)):
         for patients, planted in [(n, r) for n in STUDIES for r in (0.3, 0.6)]:
             tests = tested((seed, 9, patients), patients, WITH_PLANTED, by=by, planted=planted)
-            for name, (p, q) in tests.items():
+            for name, (p, q, _) in tests.items():
                 found = [f"{(values[:, PLANTED] < 0.05).mean():.2f}" for values in (p, q)]
                 print(f"| {label} | {patients} | {planted} | {name} | {' | '.join(found)} |", flush=True)
 

@@ -67,17 +67,23 @@ def association(
     Notes
     -----
     A sample is usable where Dice of the original and of the condition and the score of any channel are finite. A
-    patient is left out of a condition where either Dice is at a floor, and the condition has no number where most
-    patients are (:func:`actstore.analysis.floors.find_floors`): a loss beside a constant is the other Dice.
+    patient is at a floor where either Dice is 0 or 1 in more than half of its usable samples, or the same in all:
+    beside a constant, the loss is the other Dice. Patients at a floor are left out of the condition; where they are
+    more than half, or fewer than :data:`actstore.analysis.evidence.FEWEST_PATIENTS` are left, it has no number at all.
 
-    One number a patient (Matthews et al., BMJ 300 (1990), 230), z of
-    :func:`actstore.analysis.within.correlate_within`: patients, and the volumes of one patient, differ in both score
-    and loss, and pooled slices would take that for an association. ``correlation`` is the tanh of the mean of z.
+    One number a patient (Matthews et al., BMJ 300 (1990), 230): patients, and the volumes of one patient, differ in
+    both score and loss, and pooled slices would take that for an association. Spearman's r of each volume of n samples,
+    as z = artanh r (Fisher, Metron 1 (1921), 3), with r no nearer to ±1 than half a step of its scale,
+    1 - 6/(n(n² - 1)); the mean over the volumes of a patient, weighted by n - 3, the inverse of the variance of z but
+    for a factor. ``correlation`` is the tanh of the mean over patients. Volumes with fewer than 4 usable samples, or
+    without variation of score or loss, do not count.
 
-    The null hypothesis of ``p`` is that the correlation of each patient is as likely to be positive as negative
-    (:func:`actstore.analysis.signflip.sign_flip_p`). Neighbouring slices may be as alike as they like: only patients
-    count. The interval, of Student's t over patients and no narrower than from the variance of z without association,
-    1.06/(n - 3) a volume (Fieller, Hartley & Pearson, Biometrika 44 (1957), 470), describes and does not test.
+    The null hypothesis of ``p`` is that the correlation of each patient is as likely to be positive as negative. It is
+    the share of patterns of signs of z whose mean is at least as far from 0 (Fisher, The Design of Experiments, 1935,
+    §21): of all 2^P for up to 16 patients, of 99,999 random ones above. How alike neighbouring slices are does not
+    matter; only patients count, and with P of them p is 2^(1 - P) at least. The interval, of Student's t over patients
+    and no narrower than from the variance of z without association, 1.06/(n - 3) a volume (Fieller, Hartley & Pearson,
+    Biometrika 44 (1957), 470), describes and does not test: it may leave out 0 where p is above 0.05.
     """
     require_dims(score, _DIMS)
     require_dims(dice, ["sample", "condition", "class_name"])
