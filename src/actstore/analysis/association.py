@@ -272,11 +272,12 @@ def _notes(within: Within, floors: Floors, noun: str) -> NDArray[np.str_]:
 
 
 def _note(patients: int, few: int, unvaried: int, *, there: int, floor: str, noun: str) -> str:
+    every = counted(there, "patient")
     parts = [
         f"{counted(patients, 'patient')}: too few for a test" if patients < FEWEST_PATIENTS else "",
         floor,
-        f"{few} of {there} patients with fewer than {FEWEST_SAMPLES} {noun}s in each volume" if few else "",
-        f"{unvaried} of {there} patients without variation of score or loss" if unvaried else "",
+        f"{few} of {every} with fewer than {FEWEST_SAMPLES} {noun}s in each volume" if few else "",
+        f"{unvaried} of {every} without variation of score or loss" if unvaried else "",
     ]
     if patients >= FEWEST_PATIENTS and smallest_p(patients) > _REACHABLE:
         parts.append(f"{patients} patients: p cannot fall below {smallest_p(patients):.1g}")

@@ -60,18 +60,19 @@ def find_floors(
         return Floors(there, at_floor, refused=False, text="")
     what = f"{' or '.join(sides)} Dice of {name} is {' or '.join(sorted(kinds))}"
     most = "" if kinds == {_CONSTANT} else f"most {noun}s of "
+    them = f"{floor} of {counted(every, 'patient')}"
     # Samples are counted where one Dice is at an end, and patients where that would say too little.
     countable = len(sides) == 1 and _CONSTANT not in kinds
     if 2 * floor > every:
         counts = f"{hit.sum()} of {counted(int(usable.sum()), noun)}"
-        share = counts if countable and 2 * hit.sum() > usable.sum() else f"{most}{floor} of {every} patients"
+        share = counts if countable and 2 * hit.sum() > usable.sum() else f"{most}{them}"
         return Floors(there, at_floor, refused=True, text=f"{what} in {share}: no association")
     if every - floor < FEWEST_PATIENTS:
-        text = f"{what} in {most}{floor} of {every} patients: {every - floor} left, no association"
+        text = f"{what} in {most}{them}: {every - floor} left, no association"
         return Floors(there, at_floor, refused=True, text=text)
     within = usable & at_floor[patient]
     share = f"{(hit & within).sum()} of their {counted(int(within.sum()), noun)}" if countable else f"{most}each"
-    text = f"{floor} of {every} patients left out: {what} in {share}"
+    text = f"{them} left out: {what} in {share}"
     return Floors(there, at_floor, refused=False, text=text)
 
 
