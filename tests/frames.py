@@ -212,12 +212,14 @@ def made_up_tables(
     )
     put(
         "association",
-        [row | rests | {"class_name": name} for row in by_channel for name in classes],
+        [row | rests | {"class_name": name, "left_out": 0, "tests": 40} for row in by_channel for name in classes],
         correlation=between(-0.8, 0.8),
         low=between(-0.9, -0.8),
         high=between(0.8, 0.9),
         p=between(0, 0.3),
         q=between(0, 0.3),
+        size_correlation=between(-0.8, 0.8),
+        size_baseline=lambda n: np.full(n, 0.4),
         frequency=between(0, 1),
         frequency_rank=lambda n: rng.integers(1, 8, n),
         association_rank=lambda n: rng.integers(1, 8, n),

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from scipy import stats
 
 import actstore
 from actstore import Findings, analysis, cli
@@ -113,6 +115,43 @@ def test_controls_compare_with_the_same_condition_elsewhere(findings: Findings) 
     patients = both.groupby(["layer", "channel", "patient"], observed=True).mean()
     expected = patients.groupby(["layer", "channel"], observed=True).mean()
     np.testing.assert_allclose(table["difference"], expected.loc[table.index], rtol=1e-9)
+
+
+def test_the_size_of_the_class_stands_beside_the_association(findings: Findings, study: Store) -> None:
+    table = findings.table("association").query("condition == @CONDITION").set_index(["layer", "channel"])
+    confusion = study.confusion.compute()
+    names = confusion["true_class"].values.tolist()
+    counts, lv = confusion.transpose("sample", "condition", "true_class", "predicted_class").values, names.index("LV")
+    true = counts[:, 0, lv].sum(axis=-1)
+    data = study.samples[["patient", "frame"]].assign(size=true)
+    for name, condition in (("before", 0), ("after", confusion["condition"].values.tolist().index(CONDITION))):
+        pixels = counts[:, condition]
+        both = pixels[:, lv].sum(axis=-1) + pixels[:, :, lv].sum(axis=-1)
+        data[name] = 2 * pixels[:, lv, lv] / np.maximum(both, 1)
+    mad = findings.table("mad").query("condition == @CONDITION and layer == 'L02' and channel == 1")
+    data["mad"] = mad.set_index(["patient", "frame", "slice"])["mad"].reindex(
+        [(row.patient, row.frame, row.slice) for row in study.samples.itertuples()]
+    ).to_numpy()  # fmt: skip
+    data = data[data["mad"].notna()].assign(loss=data["before"] - data["after"])
+
+    def typical(first: str, second: str) -> float:
+        patients = []
+        for _, own in data.groupby("patient"):
+            volumes = [volume for _, volume in own.groupby("frame") if len(volume) > 3]
+            r = [np.clip(stats.spearmanr(v[first], v[second]).statistic, -_nearest(v), _nearest(v)) for v in volumes]
+            patients.append(np.average(np.arctanh(r), weights=[len(v) - 3 for v in volumes]))
+        return float(np.tanh(np.mean(patients)))
+
+    row = table.loc[("L02", 1)]
+    assert row[["correlation", "size_correlation", "size_baseline"]].tolist() == pytest.approx(
+        [typical("mad", "loss"), typical("mad", "size"), typical("size", "loss")]
+    )
+    assert (row["patients"], row["left_out"]) == (PATIENTS, 0)
+    assert row["note"] == "5 patients: p cannot fall below 0.06"
+
+
+def _nearest(volume: pd.DataFrame) -> float:
+    return 1 - 6 / (len(volume) * (len(volume) ** 2 - 1))
 
 
 def test_the_noise_of_this_computer_is_small(findings: Findings) -> None:

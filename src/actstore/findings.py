@@ -278,6 +278,11 @@ def _dose_cases(f: Findings) -> pd.DataFrame:
     return analysis.dose_cases_table(f.cases, applicable=f.applicable)
 
 
+def _association(f: Findings) -> pd.DataFrame:
+    size = analysis.class_size(f.confusion)
+    return analysis.association_table(f.network["mad"], f.dice, f.member, size=size, applicable=f.applicable)
+
+
 #: Table name to what makes it.
 TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "top-channels": lambda f: analysis.top_channels_table(f.layers, f.top, applicable=f.applicable, metric=f.metric),
@@ -304,5 +309,5 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "dose-half": _dose_half,
     "dose-channels": _dose_channels,
     "dose-cases": _dose_cases,
-    "association": lambda f: analysis.association_table(f.network["mad"], f.dice, f.member, applicable=f.applicable),
+    "association": _association,
 }

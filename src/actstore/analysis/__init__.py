@@ -40,6 +40,7 @@ from actstore.analysis.response_tables import (
 )
 from actstore.analysis.rounding import significant
 from actstore.analysis.segmentation import (
+    class_size,
     dice,
     jaccard,
     mean_dice,
@@ -73,6 +74,7 @@ __all__ = [
     "channel_frame",
     "channel_frequency",
     "class_sensitivity",
+    "class_size",
     "comparison_table",
     "controls_table",
     "cosine_similarity",

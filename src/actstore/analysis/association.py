@@ -9,34 +9,42 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
-from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
+from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations, volumes_of
+from actstore.analysis.floors import Floors, find_floors
 from actstore.analysis.network import layer_slices
 from actstore.analysis.sets import counted_samples
-from actstore.analysis.support import adjusted, noted
+from actstore.analysis.signflip import sign_flip_p, smallest_p
+from actstore.analysis.support import adjusted
 from actstore.analysis.uncertainty import require_confidence
+from actstore.analysis.within import FEWEST_SAMPLES, Strata, Within, correlate_within
+from actstore.units import counted
 
-#: Samples of a patient below which its rank correlation has no sampling variance to reckon with.
-FEWEST_SAMPLES = 4
-
-#: Variance of Fisher's z of a rank correlation of n samples, times n - 3 (Fieller, Hartley & Pearson 1957).
-RANK_VARIANCE = 1.06
+#: p that a note speaks of where no data could reach it.
+_REACHABLE = 0.05
 
 _DIMS = ("sample", "condition", "channel")
-_NUMBERS = ("correlation", "low", "high", "p")
+_NUMBERS = ("p", "correlation", "low", "high", "size_correlation")
 _COUNTS = ("samples", "patients", "left_out")
+#: Characters of the longest note, without the name of a class.
+_LONGEST_NOTE = 300
 
 
-def association(score: xr.DataArray, dice: xr.DataArray, *, confidence: float = 0.95) -> xr.Dataset:
+def association(
+    score: xr.DataArray, dice: xr.DataArray, *, size: xr.DataArray | None = None, confidence: float = 0.95
+) -> xr.Dataset:
     """How the score of each channel goes with the loss of Dice over the slices of a patient; lazy.
 
     Parameters
     ----------
     score
-        (sample, condition, channel), for example the MAD of all layers, with the coordinates ``patient`` along sample
-        and ``target`` along condition. NaN where not applicable.
+        (sample, condition, channel), for example the MAD of all layers, with the coordinates ``patient`` and, where
+        patients have several volumes, ``frame`` along sample, and ``target`` along condition. NaN where not applicable.
     dice
         (sample, condition, class_name), of :func:`actstore.analysis.dice`, the original among the conditions. The loss
         is Dice of the original less that of the condition, of the class that the condition changes.
+    size
+        (sample, class_name), of :func:`actstore.analysis.class_size`: what both score and loss may follow. Without it,
+        ``size_correlation`` and ``size_baseline`` are NaN.
     confidence
         Of the intervals.
 
@@ -44,49 +52,70 @@ def association(score: xr.DataArray, dice: xr.DataArray, *, confidence: float = 
     -------
     xarray.Dataset
         Along (condition, channel), the conditions being the perturbations: ``correlation``, the typical rank
-        correlation within a patient, with ``low`` and ``high``; ``p`` of no association, two-sided; ``q``, ``p``
+        correlation within a volume, with ``low`` and ``high``; ``p``, two-sided; ``q``, ``p``
         corrected over the ``tests`` of its family (:func:`actstore.analysis.evidence.families`); ``samples`` and
-        ``patients`` that it rests on, ``left_out``, the patients that have fewer than :data:`FEWEST_SAMPLES` usable
-        samples or no variation of score or loss; ``note``.
-        ``class_name`` (condition) is a coordinate.
+        ``patients`` that it rests on; ``left_out``, the patients with usable samples that it does not rest on;
+        ``size_correlation``, of the score with the size of the class; ``note``.
+        Along condition: ``size_baseline``, of the size of the class with the loss. ``class_name`` is a coordinate.
 
     Raises
     ------
     AnalysisError
-        if score and Dice differ in size, a target has no Dice, there is no original, or a dimension or coordinate is
-        missing.
+        if score and Dice or size differ in length, a target has no Dice or size, there is no original, or a dimension
+        or coordinate is missing.
 
     Notes
     -----
-    One number a patient, then a test over patients (Matthews et al., BMJ 300 (1990), 230): patients differ in both
-    score and loss, and pooled slices would take that for an association. The number is Spearman's rank correlation r of
-    the n slices, as z = artanh r (Fisher, Metron 1 (1921), 3), with r no nearer to ±1 than half a step of its scale,
-    1 - 6/(n(n² - 1)). The mean of z is tested by Student's t over patients and against the normal distribution that it
-    has without any association, variance 1.06/(n - 3) each (Fieller, Hartley & Pearson, Biometrika 44 (1957), 470); the
-    larger p counts and the wider interval, since few patients with few slices can agree by chance to the last digit.
+    A sample is usable where Dice of the original and of the condition and the score of any channel are finite. A
+    patient is at a floor where either Dice is 0 or 1 in more than half of its usable samples, or the same in all:
+    beside a constant, the loss is the other Dice. Patients at a floor are left out of the condition; where they are
+    more than half, or fewer than :data:`actstore.analysis.evidence.FEWEST_PATIENTS` are left, it has no number at all.
+
+    One number a patient (Matthews et al., BMJ 300 (1990), 230): patients, and the volumes of one patient, differ in
+    both score and loss, and pooled slices would take that for an association. Spearman's r of each volume of n samples,
+    as z = artanh r (Fisher, Metron 1 (1921), 3), with r no nearer to ±1 than half a step of its scale,
+    1 - 6/(n(n² - 1)); the mean over the volumes of a patient, weighted by n - 3, the inverse of the variance of z but
+    for a factor. ``correlation`` is the tanh of the mean over patients. Volumes with fewer than 4 usable samples, or
+    without variation of score or loss, do not count.
+
+    The null hypothesis of ``p`` is that the correlation of each patient is as likely to be positive as negative. It is
+    the share of patterns of signs of z whose mean is at least as far from 0 (Fisher, The Design of Experiments, 1935,
+    §21): of all 2^P for up to 16 patients, of 99,999 random ones above. How alike neighbouring slices are does not
+    matter; only patients count, and with P of them p is 2^(1 - P) at least. The interval, of Student's t over patients
+    and no narrower than from the variance of z without association, 1.06/(n - 3) a volume (Fieller, Hartley & Pearson,
+    Biometrika 44 (1957), 470), describes and does not test: it may leave out 0 where p is above 0.05.
     """
     require_dims(score, _DIMS)
     require_dims(dice, ["sample", "condition", "class_name"])
-    code, _ = patients_of(score)
+    patient, _ = patients_of(score)
     at = perturbations(score)
     if not len(at):
         raise AnalysisError("no condition perturbs a class: select at least one with a target")
     targets = np.asarray(score.coords["target"].values[at], dtype=str)
-    loss = _loss(score, dice, at, targets)
+    strata = Strata.of(patient, volumes_of(score))
+    made = (*_NUMBERS, *_COUNTS, "note")
+    # Dask joins blocks in the width of the first: all have the same.
+    text = np.dtype(f"U{_LONGEST_NOTE + max(map(len, targets.tolist()))}")
     values = xr.apply_ufunc(
         _associate,
-        one_chunk(score.isel(condition=at).transpose(*_DIMS), ["sample"]),
-        one_chunk(loss, ["sample"]),
-        kwargs={"code": code, "confidence": require_confidence(confidence)},
-        input_core_dims=[["sample"], ["sample"]],
-        output_core_dims=[[]] * (len(_NUMBERS) + len(_COUNTS)),
+        one_chunk(score.isel(condition=at).transpose(*_DIMS), ["sample", "channel"]),
+        *(one_chunk(array, ["sample"]) for array in _of_targets(score, dice, size, at, targets)),
+        xr.DataArray(targets, dims="condition"),
+        kwargs={
+            "patient": patient,
+            "strata": strata,
+            "noun": "slice" if any(len(samples) > 1 for samples in strata.samples) else "sample",
+            "confidence": require_confidence(confidence),
+            "text": text,
+        },
+        input_core_dims=[["channel", "sample"], *[["sample"]] * 3, []],
+        output_core_dims=[*[["channel"]] * len(made), []],
         dask="parallelized",
-        output_dtypes=[np.float64] * len(_NUMBERS) + [np.int64] * len(_COUNTS),
+        output_dtypes=[*[np.float64] * len(_NUMBERS), *[np.int64] * len(_COUNTS), text, np.float64],
         keep_attrs=False,
     )
-    result = xr.Dataset(dict(zip(_NUMBERS + _COUNTS, values, strict=True)))
-    result = result.assign(adjusted(result["p"]).data_vars).assign(note=noted(result["patients"], "test"))
-    return result.assign_coords(class_name=("condition", targets))
+    result = xr.Dataset(dict(zip((*made, "size_baseline"), values, strict=True)))
+    return result.assign(adjusted(result["p"]).data_vars).assign_coords(class_name=("condition", targets))
 
 
 def beside_frequency(
@@ -135,8 +164,10 @@ def beside_frequency(
     )
 
 
-def _loss(score: xr.DataArray, dice: xr.DataArray, at: NDArray[np.intp], targets: NDArray[np.str_]) -> xr.DataArray:
-    """Dice of the original less that of the conditions ``at``, of their targets: (sample, condition), bare."""
+def _of_targets(
+    score: xr.DataArray, dice: xr.DataArray, size: xr.DataArray | None, at: NDArray[np.intp], targets: NDArray[np.str_]
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Dice before and after the conditions ``at``, and size, of their targets: (sample, condition), without coords."""
     for dim in ("sample", "condition"):
         if dice.sizes[dim] != score.sizes[dim]:
             raise AnalysisError(
@@ -145,75 +176,112 @@ def _loss(score: xr.DataArray, dice: xr.DataArray, at: NDArray[np.intp], targets
     original = np.flatnonzero(is_original(dice).values)
     if not len(original):
         raise AnalysisError("no original among the conditions: a loss is against its Dice, keep it in the selection")
-    names = dice.coords["class_name"].values.tolist()
+    bare = xr.DataArray(dice.transpose("sample", "condition", "class_name").variable)
+    of = _positions(dice, targets, "Dice")
+    after = [bare.isel(condition=int(c), class_name=k) for c, k in zip(at, of, strict=True)]
+    before = [bare.isel(condition=int(original[0]), class_name=k) for k in of]
+    if size is None:
+        sizes = [xr.full_like(bare.isel(condition=0, class_name=0), np.nan)] * len(at)
+    else:
+        require_dims(size, ["sample", "class_name"])
+        if size.sizes["sample"] != score.sizes["sample"]:
+            raise AnalysisError(
+                f"size has {size.sizes['sample']} of sample, the score {score.sizes['sample']}: select the same of both"
+            )
+        plain = xr.DataArray(size.transpose("sample", "class_name").variable.astype(np.float64))
+        sizes = [plain.isel(class_name=k) for k in _positions(size, targets, "size")]
+    first, second, third = (xr.concat(arrays, "condition") for arrays in (before, after, sizes))
+    return first, second, third
+
+
+def _positions(array: xr.DataArray, targets: NDArray[np.str_], what: str) -> list[int]:
+    names = array.coords["class_name"].values.tolist()
     missing = [name for name in targets.tolist() if name not in names]
     if missing:
-        raise AnalysisError(f"no Dice of the target {missing[0]!r}, only of {', '.join(names)}")
-    of = np.array([names.index(name) for name in targets.tolist()])
-    bare = xr.DataArray(dice.transpose("sample", "condition", "class_name").variable)
-    perturbed = [bare.isel(condition=int(c), class_name=int(k)) for c, k in zip(at, of, strict=True)]
-    before = [bare.isel(condition=int(original[0]), class_name=int(k)) for k in of]
-    return xr.concat(before, "condition") - xr.concat(perturbed, "condition")
+        raise AnalysisError(f"no {what} of the target {missing[0]!r}, only of {', '.join(names)}")
+    return [names.index(name) for name in targets.tolist()]
 
 
 def _associate(
-    score: NDArray[Any], loss: NDArray[Any], code: NDArray[np.intp], confidence: float
+    score: NDArray[Any],
+    before: NDArray[Any],
+    after: NDArray[Any],
+    size: NDArray[Any],
+    target: NDArray[np.str_],
+    **options: Any,
 ) -> tuple[NDArray[Any], ...]:
-    """Of ``score`` and ``loss`` (…, sample), which broadcast."""
-    score, loss = np.broadcast_arrays(score, loss)
-    shape, patients = score.shape[:-1], int(code.max(initial=-1)) + 1
-    rows = [array.reshape(-1, array.shape[-1]) for array in (score, loss)]
-    z, number = np.full((len(rows[0]), patients), np.nan), np.zeros((len(rows[0]), patients), dtype=np.int64)
-    there = np.zeros((len(rows[0]), patients), dtype=bool)
-    for patient in range(patients):
-        own = [array[:, code == patient] for array in rows]
-        used = np.isfinite(own[0]) & np.isfinite(own[1])
-        there[:, patient] = used.any(axis=-1)
-        patterns, pattern = np.unique(used, axis=0, return_inverse=True)
-        for i, columns in enumerate(patterns):
-            if columns.sum() < FEWEST_SAMPLES:
-                continue
-            at = np.flatnonzero(pattern.ravel() == i)
-            first, second = (array[at][:, columns] for array in own)
-            varied = (np.ptp(first, axis=-1) > 0) & (np.ptp(second, axis=-1) > 0)
-            z[at[varied], patient] = _fisher(first[varied], second[varied])
-            number[at[varied], patient] = columns.sum()
-    results = _over_patients(z, number, confidence)
-    counts = number.sum(axis=-1), (number > 0).sum(axis=-1), (there & (number == 0)).sum(axis=-1)
-    return tuple(array.reshape(shape) for array in (*results, *counts))
+    """Of ``score`` (condition, channel, sample), Dice and size (condition, sample), and the class (condition)."""
+    before, after, size = (np.broadcast_to(array, (len(score), score.shape[-1])) for array in (before, after, size))
+    found = [
+        _of_one(*arrays, name=str(name), **options)
+        for *arrays, name in zip(score, before, after, size, np.broadcast_to(target, len(score)), strict=True)
+    ]
+    z, *others = (np.array(values) for values in zip(*found, strict=True))
+    # Of all conditions in one go: they share the patterns of signs.
+    p = sign_flip_p(z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+    few = (~np.isnan(z)).sum(axis=-1) < FEWEST_PATIENTS
+    return (np.where(few, np.nan, p), *others)
 
 
-def _fisher(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """Fisher's z of the rank correlation of each row, kept finite."""
-    from scipy import stats
+def _of_one(
+    score: NDArray[Any],
+    before: NDArray[Any],
+    after: NDArray[Any],
+    size: NDArray[Any],
+    *,
+    name: str,
+    patient: NDArray[np.intp],
+    strata: Strata,
+    noun: str,
+    confidence: float,
+    text: np.dtype[np.str_],
+) -> tuple[Any, ...]:
+    """z (channel, patient), numbers, counts and note (channel) of one condition, and the baseline of the size."""
+    finite = np.isfinite(score)
+    usable = np.isfinite(before) & np.isfinite(after) & finite.any(axis=0)
+    floors = find_floors(before, after, usable, patient, strata.patients, name=name, noun=noun)
+    if floors.refused:
+        usable = np.zeros_like(usable)
+    usable &= ~floors.at_floor[patient]
+    loss = before - after
+    within = correlate_within(score, loss, finite & usable, strata)
+    patients = within.patients
+    by_size, baseline = np.full(len(score), np.nan), np.nan
+    if np.isfinite(size).any():
+        by_size = correlate_within(score, size, within.used & np.isfinite(size), strata).typical()
+        known = usable & np.isfinite(size)
+        baseline = correlate_within(size[None], loss, known[None], strata).typical()[0]
+    return (
+        *(within.z, within.typical(), *within.interval(confidence), by_size),
+        *(within.used.sum(axis=-1), patients, floors.there.sum() - patients),
+        _notes(within, floors, noun).astype(text),
+        baseline,
+    )
 
-    if not len(first):
-        return np.empty(0)
-    n = first.shape[-1]
-    ranks = stats.rankdata(first, axis=-1), stats.rankdata(second, axis=-1)
-    nearest = 1 - 6 / (n * (n**2 - 1))
-    z: NDArray[np.float64] = np.arctanh(np.clip(stats.pearsonr(*ranks, axis=-1).statistic, -nearest, nearest))
-    return z
+
+def _notes(within: Within, floors: Floors, noun: str) -> NDArray[np.str_]:
+    """Why a row has no number or no test, or rests on fewer patients than there are, or can reach no small p."""
+    if floors.refused:
+        return np.full(len(within.z), floors.text)
+    there = int(floors.there.sum())
+    few = (~within.enough & (floors.there & ~floors.at_floor)).sum(axis=-1)
+    unvaried = (within.enough & np.isnan(within.z)).sum(axis=-1)
+    cells, cell = np.unique(np.stack([within.patients, few, unvaried]), axis=1, return_inverse=True)
+    texts = [_note(*numbers, there=there, floor=floors.text, noun=noun) for numbers in cells.T.tolist()]
+    return np.array(texts)[cell.ravel()]
 
 
-def _over_patients(
-    z: NDArray[np.float64], number: NDArray[np.int64], confidence: float
-) -> tuple[NDArray[np.float64], ...]:
-    """Correlation, low, high and p of ``z`` (row, patient), NaN where a patient is left out."""
-    from scipy import stats
-
-    values = np.ma.masked_invalid(z)
-    patients = values.count(axis=-1)
-    mean = np.ma.filled(values.mean(axis=-1), np.nan)
-    enough = np.where(patients >= FEWEST_PATIENTS, patients, np.nan)
-    known = np.where(number > 0, RANK_VARIANCE / np.maximum(number - 3, 1), 0.0).sum(axis=-1) ** 0.5 / enough
-    seen = np.ma.filled(values.std(axis=-1, ddof=1), np.nan) / np.sqrt(enough)
-    tail = (1 - confidence) / 2
-    half = np.fmax(stats.t.isf(tail, enough - 1) * seen, stats.norm.isf(tail) * known)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        by_t = 2 * stats.t.sf(np.abs(mean) / seen, enough - 1)
-    p = np.fmax(by_t, 2 * stats.norm.sf(np.abs(mean) / known))
-    return np.tanh(mean), np.tanh(mean - half), np.tanh(mean + half), p
+def _note(patients: int, few: int, unvaried: int, *, there: int, floor: str, noun: str) -> str:
+    every = counted(there, "patient")
+    parts = [
+        f"{counted(patients, 'patient')}: too few for a test" if patients < FEWEST_PATIENTS else "",
+        floor,
+        f"{few} of {every} with fewer than {FEWEST_SAMPLES} {noun}s in each volume" if few else "",
+        f"{unvaried} of {every} without variation of score or loss" if unvaried else "",
+    ]
+    if patients >= FEWEST_PATIENTS and smallest_p(patients) > _REACHABLE:
+        parts.append(f"{patients} patients: p cannot fall below {smallest_p(patients):.1g}")
+    return "; ".join(filter(None, parts))
 
 
 def _rank_in_layer(values: xr.DataArray) -> xr.DataArray:

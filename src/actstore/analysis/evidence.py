@@ -38,6 +38,21 @@ def patients_of(array: xr.DataArray | xr.Dataset) -> tuple[NDArray[np.intp], NDA
     return rank[code], names[order]
 
 
+def volumes_of(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
+    """The volume of each sample, as a number: samples that share patient and, where there is one, ``frame``.
+
+    Raises
+    ------
+    AnalysisError
+        as :func:`patients_of`.
+    """
+    patient, _ = patients_of(array)
+    if "frame" not in array.coords or array.coords["frame"].dims != ("sample",):
+        return patient
+    frame = np.unique(np.asarray(array.coords["frame"].values), return_inverse=True)[1]
+    return np.unique(np.stack([patient, frame]), axis=1, return_inverse=True)[1].reshape(-1)
+
+
 def note(patients: Any, what: str = "interval") -> NDArray[np.str_]:
     """What a reader must be told of each number that rests on ``patients``: "" or "3 patients: too few for …"."""
     counts = np.asarray(patients)

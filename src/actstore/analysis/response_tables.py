@@ -43,8 +43,8 @@ DOSE_CASES_COLUMNS = (
     "patient", "frame", "slice", "transform", "target", "strength", "case", "previous_strength", "previous_case",
 )  # fmt: skip
 ASSOCIATION_COLUMNS = (
-    *_CONDITION, "class_name", "channel", *_RESTS, "correlation", "low", "high", "p", "q", "tests",
-    "frequency", "frequency_rank", "association_rank", "note",
+    *_CONDITION, "class_name", "channel", *_RESTS, "left_out", "correlation", "low", "high", "p", "q", "tests",
+    "size_correlation", "size_baseline", "frequency", "frequency_rank", "association_rank", "note",
 )  # fmt: skip
 
 
@@ -161,6 +161,7 @@ def association_table(
     dice: xr.DataArray,
     member: xr.DataArray,
     *,
+    size: xr.DataArray | None = None,
     applicable: xr.DataArray | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -168,7 +169,7 @@ def association_table(
 
     Arguments and errors as in :func:`actstore.analysis.association` and :func:`actstore.analysis.beside_frequency`.
     """
-    associated = association(score, dice, confidence=confidence)
+    associated = association(score, dice, size=size, confidence=confidence)
     return channel_frame(beside_frequency(associated, member, applicable=applicable), ASSOCIATION_COLUMNS)
 
 

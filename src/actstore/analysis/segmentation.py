@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
 
 _CLASSES = ["true_class", "predicted_class"]
 
@@ -58,6 +58,26 @@ def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> 
         if ``confusion`` lacks its class dimensions or their names.
     """
     return _overlap(confusion, _dice, applicable).rename("dice")
+
+
+def class_size(confusion: xr.DataArray) -> xr.DataArray:
+    """True pixels of every foreground class: int64 (sample, class_name), lazy.
+
+    Of the original's counts (sample, condition, true_class, predicted_class), which are there in every sample.
+
+    Raises
+    ------
+    AnalysisError
+        if there is no original among the conditions, or as :func:`dice`.
+    """
+    names = class_names(confusion)
+    original = np.flatnonzero(is_original(confusion).values)
+    if not len(original):
+        raise AnalysisError("no original among the conditions: it has the true pixels of every sample, keep it")
+    true = confusion.isel(condition=int(original[0]), true_class=slice(1, None)).sum("predicted_class")
+    along = {name: coord for name, coord in confusion.coords.items() if coord.dims == ("sample",)}
+    sizes = true.reset_coords(drop=True).drop_vars("true_class").rename(true_class="class_name")
+    return sizes.assign_coords({**along, "class_name": names[1:]}).transpose("sample", "class_name").rename("size")
 
 
 def jaccard(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
