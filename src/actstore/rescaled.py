@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from actstore.block import BlockReport
 
 
+#: What rescales nothing, as a spec has it.
+WINDOW = 'data.preprocess.window = "original"'
+
+
 class Rescaling(NamedTuple):
     """How many samples of a condition were rescaled, of how many that it applies to, and by what factors."""
 
@@ -41,15 +45,18 @@ class Rescaled:
     high: float
 
     def __str__(self) -> str:
-        low, high = (f"{factor:.3g}" for factor in (self.low, self.high))
-        factor = "unknown" if math.isnan(self.low) else f"× {low}" if low == high else f"× {low} to {high}"
-        what = f"{self.condition} rescaled {self.samples} of {counted(self.applicable, 'sample')}"
-        left_out = (
-            '; left out of the test against controls: data.preprocess.window = "original" rescales none'
-            if self.compared
-            else ""
+        low, high = _digits(self.low), _digits(self.high)
+        factor = "by an unknown factor" if math.isnan(self.low) else f"× {low}" if low == high else f"× {low} to {high}"
+        left_out = f"; left out of the test against controls: {WINDOW} rescales none" if self.compared else ""
+        return (
+            f"{self.condition} rescaled {self.samples} of {counted(self.applicable, 'sample')} "
+            f"(untouched contrast {factor}){left_out}"
         )
-        return f"{what} (untouched contrast {factor}){left_out}"
+
+
+def _digits(factor: float) -> str:
+    """As few digits as tell it from 1, at least three."""
+    return next(text for n in range(3, 18) if float(text := f"{factor:.{n}g}") != 1 or n == 17)
 
 
 def rescalings(stretched: NDArray[np.float64], applicable: NDArray[np.bool_]) -> tuple[Rescaling, ...]:
