@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import actstore
-from actstore import analysis, text
+from actstore import analysis, text, views
 from actstore.analysis import AnalysisError
 from actstore.capture import Summary, attributes, capture
 from actstore.data.preprocess import normalize, scalings
@@ -32,6 +33,8 @@ from actstore.rescaled import Rescaled
 from actstore.spec import Normalization, Spec, load_spec
 from actstore.store import Store
 from actstore.verify import verify
+from actstore.views.explorer.navigator import load, missing, values_of
+from actstore.views.explorer.source import Source
 from conftest import WriteSpec
 from helpers import raise_if_dask_computes
 
@@ -624,6 +627,25 @@ def test_targets_of_runs_without_controls_are_counted_too(
 def test_plan_and_status_say_which_window(perturbed: Summary, capsys: pytest.CaptureFixture[str]) -> None:
     text.show_status(actstore.open(perturbed.store))
     assert re.search(r"^normalised +minmax-slice, each condition by itself$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_maps_coloured_by_the_effect_leave_them_out(perturbed: Summary) -> None:
+    store, condition = actstore.open(perturbed.store), "brightness(LV, 8)"
+    table = Findings(store).table("controls").query("condition == @condition")
+    n = int(table["rescaled"].iloc[0])
+    assert n > 1
+    words = rf"needs 5 patients with both \({n} samples rescaled by normalisation left out\): select more"
+    with pytest.raises(StoreError, match=words):
+        views.network(store, condition=condition, colour="control")
+    source = Source(store)
+    assert not source.has("rescaled")
+    state = replace(source.first_state(condition=condition), colour="control")
+    assert missing(source, state)[-1] == "rescaled"
+    load(source, missing(source, state), lambda done, all_: None)
+    assert missing(source, state) == []
+    with pytest.raises(StoreError, match=words):
+        values_of(source, state, np.ones(len(store.samples), bool))
+    np.testing.assert_array_equal(source.rescaled, store.rescaling.values != 1)
 
 
 # Stores of before
