@@ -68,8 +68,8 @@ def test_what_answers_to_the_class_alone_is_found_and_what_answers_to_any_region
     assert (found["mad"][2, 13] > 20) & (found["control"][2, 13] > 20)
     table = controls_table(study["mad"])
     assert ",".join(table.columns) == (
-        "layer,module,condition,target,channel,samples,patients,mad,control,difference,effect,effect_low,effect_high,"
-        "p,q,tests,sensitive,note"
+        "layer,module,condition,target,channel,samples,patients,rescaled,mad,control,difference,effect,effect_low,"
+        "effect_high,p,q,tests,sensitive,note"
     )
     assert len(table) == 24 * 3
     row = table[table["sensitive"]].iloc[0]

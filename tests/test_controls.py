@@ -243,7 +243,7 @@ class TestPrepare:
     @pytest.mark.parametrize("size", [[40, 40], [24, 20]], ids=["padded", "cropped"])
     def test_slices(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume, size: list[int]) -> None:
         normalize = {"data__preprocess__normalize": "none", "data__preprocess__size": size}
-        inputs, label, applicable, _ = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
+        inputs, label, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1)")].tolist() == [False, True, True, True, True, False]
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1, control)")].tolist() == [
             False,
@@ -266,7 +266,7 @@ class TestPrepare:
     def test_a_target_that_is_seen_in_part(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         size = {"data__preprocess__normalize": "none", "data__preprocess__size": [30, 20]}
         shifted = Volume(KEY, volume.image, np.roll(volume.label, -8, axis=2), b"")
-        inputs, label, applicable, _ = prepare(spec_of(write_spec, tmp_path, **size), shifted)
+        inputs, label, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **size), shifted)
         assert applicable[1:4, 3].all()
         for s in (1, 3):
             changed, target = inputs[s, 3] != inputs[s, 0], label[s] == 3
@@ -278,7 +278,7 @@ class TestPrepare:
         label[1:4, 12:18, 14:20] = 3
         whole = Volume(KEY, volume.image, label, b"")
         sizes = {"data__preprocess__normalize": "none", "data__preprocess__size": [4, 24, 24]}
-        inputs, seen, applicable, _ = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
+        inputs, seen, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
         assert applicable.tolist() == [[True, True, False, True, False, True, True]]
         changed, target = inputs[0, 3] != inputs[0, 0], seen[0] == 3
         assert np.array_equal(changed[_box(changed)], target[_box(target)])

@@ -27,7 +27,7 @@ from helpers import CLASSES, make_activation
 
 DOCS = Path(__file__).parents[1] / "docs" / "tables.md"
 #: Tables with rows of controls and repeats too.
-OF_EVERY_CONDITION = ("top-channels", "frequency", "dice", "mad", "segmentation", "surface", "noise")
+OF_EVERY_CONDITION = ("top-channels", "frequency", "dice", "mad", "segmentation", "surface", "noise", "rescaling")
 CONDITION = "brightness(LV, 0.1)"
 
 
@@ -72,6 +72,7 @@ def test_a_table_has_the_columns_that_are_documented(findings: Findings, name: s
         "segmentation",
         "surface",
         "noise",
+        "rescaling",
     ):
         assert not table["condition"].str.contains("control|repeat|original").any(), "perturbations only"
     if "patients" in table:

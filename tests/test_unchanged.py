@@ -20,9 +20,10 @@ from actstore.capture import Summary, attributes, capture, ensure_store
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.data.phantom import write_phantom
 from actstore.data.volume import Volume, VolumeKey
+from actstore.equality import differs
 from actstore.errors import SpecError, StoreError
 from actstore.findings import TABLES, Findings
-from actstore.inference import differs, prepare
+from actstore.inference import prepare
 from actstore.plan import make_plan
 from actstore.spec import Spec, load_spec
 from actstore.store import Store

@@ -92,6 +92,14 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
     )
 
 
+def window_of(identity: Mapping[str, Any]) -> str:
+    """What each condition's normalisation was taken from: ``data.preprocess.window`` of the run with this identity.
+
+    Runs by the published rule do not name it, and neither did any before there was a choice.
+    """
+    return str(identity["preprocess"].get("window", "perturbed"))
+
+
 def token_of(attributes: Mapping[str, Any]) -> int:
     """What the commit records of this run hold."""
     return int(attributes["fingerprint"]["run"][:16], 16) or 1

@@ -26,6 +26,7 @@ from actstore.fingerprint import Fingerprint
 from actstore.inference import Inference, Passes
 from actstore.models import build_model, weights_digest
 from actstore.record import recording
+from actstore.rescaled import Rescaling, rescalings
 from actstore.ring import CudaStream, Ring, Slot, Stream
 from actstore.schema import Applies, StoreLayout
 from actstore.shards import ShardWriter, write_small
@@ -75,6 +76,8 @@ class BlockReport:
     #: it was. Empty where nothing was computed.
     held: tuple[int, ...] = ()
     unchanged: tuple[int, ...] = ()
+    #: By condition: samples that normalisation rescaled, and by how much at least and at most (`Prepared.stretched`).
+    rescaled: tuple[Rescaling, ...] = ()
     bytes: int = 0
     seconds: float = 0.0
     #: Largest resident set of the process so far, bytes.
@@ -225,6 +228,7 @@ class Engine:
             forward_passes=inference.forward_passes,
             held=tuple((inference.applicable | inference.unchanged).sum(axis=0).tolist()),
             unchanged=tuple(inference.unchanged.sum(axis=0).tolist()),
+            rescaled=rescalings(inference.stretched, inference.applicable),
             bytes=size,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore import commits, unchanged
-from actstore.attributes import read_attributes
+from actstore import commits, rescaled, unchanged
+from actstore.attributes import read_attributes, window_of
 from actstore.block import BlockReport, closing_engine, run_block
 from actstore.cluster import LostWorker, connect, refuse_in_worker
 from actstore.code.imports import is_importing
@@ -27,6 +27,7 @@ from actstore.fingerprint import differences
 from actstore.interrupt import stoppable
 from actstore.plan import Plan, check_resources, make_plan, ring_samples
 from actstore.reader import read_small
+from actstore.rescaled import Rescaled
 from actstore.schema import SCHEMA_VERSION
 from actstore.spec import Spec
 from actstore.storage import Location, Lock
@@ -59,6 +60,8 @@ class Summary:
     caveats: tuple[tuple[str, str], ...] = ()
     #: Conditions that changed nothing in some of ``samples``.
     unchanged: tuple[Unchanged, ...] = ()
+    #: Conditions under which normalisation rescaled what was not perturbed in some of ``samples``.
+    rescaled: tuple[Rescaled, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -108,14 +111,15 @@ def capture(
     with plan.store.locked() as lock:
         todo = remaining(plan)
         if todo:
-            with closing(_computed(plan, todo, lock, stopping)) as computed:
-                for report in computed:
+            with closing(_computed(plan, todo, lock, stopping)) as running:
+                for report in running:
                     reports.append(report)
                     if progress is not None:
                         progress(report, len(reports), len(todo))
             reports = _confirmed(plan, reports)
             commits.sweep(plan.store, plan.layout, ())
     failed = tuple(sorted((r for r in reports if r.failed), key=lambda r: r.block))
+    computed = [r for r in reports if not r.failed]
     return Summary(
         store=plan.store.location,
         done=len(reports) - len(failed),
@@ -129,7 +133,8 @@ def capture(
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in reports), default=0),
         caveats=plan.caveats,
-        unchanged=unchanged.of_reports(spec.conditions, [r for r in reports if not r.failed]),
+        unchanged=unchanged.of_reports(spec.conditions, computed),
+        rescaled=rescaled.of_reports(spec.conditions, computed),
     )
 
 
@@ -304,18 +309,27 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
             )
         return stored
     reasons = []
+    changes: list[str] = []
     if theirs["weights"] != mine["weights"]:
         reasons.append(f"other weights (sha256 {theirs['weights'][:12]} → {mine['weights'][:12]})")
     if theirs["data"] != mine["data"]:
         reasons.append(f"other data ({_list_changes(stored['blocks'], [b.name for b in plan.blocks])})")
     if theirs["spec"] != mine["spec"]:
-        changes = list(differences(stored["identity"], plan.identity))
+        changes = list(differences(_with_window(stored["identity"]), _with_window(plan.identity)))
         reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
     elif theirs["layers"] != mine["layers"]:
         reasons.append("other layers (the network's structure changed)")
     begun = any(plan.store.exists(plan.layout.committed.chunk_key(i)) for i in range(len(stored["blocks"])))
     mend = "choose another store path" if begun else "it holds no volume yet: delete it, or choose another store path"
+    if len(reasons) == len(changes) == 1 and changes[0].startswith("preprocess.window: "):
+        mend = (
+            f'set data.preprocess.window = "{window_of(stored["identity"])}" to continue it as it was begun, or {mend}'
+        )
     raise StoreError(f"{plan.store} belongs to another run: {', '.join(reasons)}; {mend}")
+
+
+def _with_window(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, "preprocess": {**identity["preprocess"], "window": window_of(identity)}}
 
 
 def _list_changes(stored: Sequence[str], mine: Sequence[str]) -> str:

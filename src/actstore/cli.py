@@ -66,7 +66,7 @@ TABLES = (
         "relative",
     ),
     *("certainty", "stability", "sensitivity", "comparison", "general-specific", "heterogeneity", "leave-one-out"),
-    *("regions", "controls", "noise", "dose", "dose-half", "dose-channels", "dose-cases", "association"),
+    *("regions", "controls", "rescaling", "noise", "dose", "dose-half", "dose-channels", "dose-cases", "association"),
 )
 METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
@@ -282,7 +282,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       segmentation   dice, segmentation, surface, dice-mean, cases
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
-      comparison     controls, noise, association
+      comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases
     """
     from actstore.tables import build_table, check_options, write_table

@@ -148,6 +148,11 @@ class Findings:
         }
         return analysis.stack_layers(dict(zip(found, compute(*found.values()), strict=True)))
 
+    @cached_property
+    def rescaling(self) -> xr.DataArray:
+        """By how much normalisation stretched what was not perturbed: float64 (sample, condition), in memory."""
+        return self.store.rescaling.compute()
+
     def need(self, what: str) -> None:
         """Refuse what the store's conditions cannot answer: "control", "repeat" or "dose".
 
@@ -250,7 +255,7 @@ def _general_specific(f: Findings) -> pd.DataFrame:
 
 def _controls(f: Findings) -> pd.DataFrame:
     f.need("control")
-    return analysis.controls_table(f.network["mad"])
+    return analysis.controls_table(f.network["mad"], rescaled=f.rescaling != 1)
 
 
 def _noise(f: Findings) -> pd.DataFrame:
@@ -304,6 +309,7 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "leave-one-out": lambda f: analysis.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable),
     "regions": lambda f: analysis.regions_table(f.regions),
     "controls": _controls,
+    "rescaling": lambda f: analysis.rescaling_table(f.rescaling, applicable=f.applicable),
     "noise": _noise,
     "dose": _dose,
     "dose-half": _dose_half,

@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actstore.data import Volume
-from actstore.data.preprocess import fit, image_window, normalize
+from actstore.data.preprocess import Scaling, fit, image_window, normalize, scalings
+from actstore.equality import differs, stretch
 from actstore.errors import ModelError
 from actstore.perturb import apply
 from actstore.placement import control_regions
 from actstore.schema import Applies, StoreLayout
 from actstore.spec import MANTISSA_BITS, Spec
 
-#: Relative difference up to which two float32 numbers are one: four times what rounding to nearest makes of it. What
-#: normalisation undoes comes back within it, and a network makes no more of it than of its own rounding.
-ROUNDING = 2.0**-22
 #: The largest finite float16.
 HALF_RANGE = 65504.0
 
@@ -38,6 +36,9 @@ class Prepared(NamedTuple):
     applicable: NDArray[np.bool_]
     #: (sample, condition) bool: the target, or the control's place, is there, and the input stayed as it was.
     unchanged: NDArray[np.bool_]
+    #: (sample, condition) float64: by how much normalisation stretched the contrast of pixels that the perturbation did
+    #: not touch, 1 where these stayed as they were, NaN where not applicable or where they have no contrast.
+    stretched: NDArray[np.float64]
 
 
 def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prepared:
@@ -54,12 +55,16 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
     inputs = np.full((len(label), len(conditions), *size), np.nan, dtype=np.float32)
     applicable = np.zeros((len(label), len(conditions)), dtype=bool)
     unchanged = np.zeros_like(applicable)
+    stretched = np.full(applicable.shape, np.nan)
+    method = spec.data.preprocess.normalize
+    original: Sequence[Scaling] = ()
+    image = image_window(volume.image.shape, size)
     space = tuple(range(1, label.ndim))
     controlled = sorted({names.index(condition.target) for condition in conditions if condition.is_control})
     regions = control_regions(volume.image, volume.label, controlled, size)
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
-            inputs[:, c], applicable[:, c] = inputs[:, 0], True
+            inputs[:, c], applicable[:, c], stretched[:, c] = inputs[:, 0], True, 1
             continue
         applicable[:, c] = condition.is_original or (label == names.index(condition.target)).any(axis=space)
         region = regions[names.index(condition.target)] if condition.is_control else None
@@ -77,7 +82,10 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
             volumetric=volumetric,
             region=region,
         )
-        seen = fit(normalize(changed, spec.data.preprocess.normalize), size)
+        if condition.is_original:
+            original = scalings(changed, method)
+        kept = condition.is_original or spec.window == "original"
+        seen = fit(normalize(changed, method, original if kept else None), size)
         seen = seen[None] if volumetric else seen
         if not condition.is_original and applies == "changed":
             # Only here is known what normalisation, float32 and the image itself leave of a perturbation.
@@ -85,14 +93,18 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
                 unchanged[sample, c] = not differs(seen[sample], inputs[sample, 0])
             applicable[:, c] &= ~unchanged[:, c]
         inputs[applicable[:, c], c] = seen[applicable[:, c]]
-    return Prepared(inputs, label, applicable, unchanged)
+        if condition.is_original:
+            stretched[:, c] = 1
+            continue
+        touched = label == names.index(condition.target) if region is None else fit(region, size).reshape(label.shape)
+        for sample in np.flatnonzero(applicable[:, c]):
+            pair = inputs[sample, 0][image], seen[sample][image]
+            stretched[sample, c] = _stretched(*pair, ~touched[sample][image])
+    return Prepared(inputs, label, applicable, unchanged, stretched)
 
 
-def differs(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
-    """Whether any pixel of two inputs differs by more than float32 rounds."""
-    other = a != b
-    one, two = np.abs(a[other]), np.abs(b[other])
-    return bool((np.abs(a[other] - b[other]) > ROUNDING * np.maximum(one, two)).any())
+def _stretched(before: NDArray[np.float32], after: NDArray[np.float32], untouched: NDArray[np.bool_]) -> float:
+    return stretch(before, after, untouched) if differs(before[untouched], after[untouched]) else 1.0
 
 
 class Inference:
@@ -113,7 +125,8 @@ class Inference:
         self.layout = layout
         self.conditions = spec.conditions
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
-        self.inputs, self.label, self.applicable, self.unchanged = prepare(spec, volume, applies=applies)
+        prepared = prepare(spec, volume, applies=applies)
+        self.inputs, self.label, self.applicable, self.unchanged, self.stretched = prepared
         self.window = image_window(volume.image.shape, spec.data.preprocess.size)
         #: (sample, condition, true class, predicted class), inside the image only.
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)

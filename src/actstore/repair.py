@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from actstore import metadata
-from actstore.attributes import layout_of, read_attributes
+from actstore.attributes import layout_of, read_attributes, window_of
 from actstore.capture import Progress, capture, check_same_run
 from actstore.cluster import refuse_in_worker
 from actstore.errors import ActstoreError, StoreError
@@ -84,17 +84,18 @@ _NEEDS_NETWORK = ("commit", "content")
 
 
 def spec_of(attributes: dict[str, Any]) -> Spec:
-    """The spec that a store was captured with.
+    """The spec that a store was captured with; its window of normalisation also where that was no choice yet.
 
     Raises
     ------
     StoreError
         if it cannot be used here.
     """
+    data = attributes["spec"]["data"]
+    preprocess = {"window": window_of(attributes["identity"]), **data["preprocess"]}
+    content = {**attributes["spec"], "data": {**data, "preprocess": preprocess}}
     try:
-        return Spec.from_mapping(
-            attributes["spec"], folder=Path(attributes.get("folder", ".")), name="the store's spec"
-        )
+        return Spec.from_mapping(content, folder=Path(attributes.get("folder", ".")), name="the store's spec")
     except ActstoreError as error:
         raise StoreError(f"{error}; give one that fits with --spec") from error
 

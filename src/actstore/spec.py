@@ -43,6 +43,7 @@ Normalization = Literal[
     "none",
 ]
 DataFormat = Literal["nnunet", "acdc", "phantom"]
+NormalizationWindow = Literal["perturbed", "original"]
 GeometryCheck = Literal["check", "ignore"]
 
 
@@ -52,6 +53,10 @@ class Preprocess(Table):
     #: Intensities after a perturbation: to [0, 1], to mean 0 and variance 1, or from the 1st to the 99th percentile to
     #: [0, 1]; of each slice by itself or of the volume.
     normalize: Normalization = "minmax-slice"
+    #: Whose origin, scale and clipping limits a condition has: "perturbed", those of the perturbed image, as in the
+    #: published study, or "original", those of the image before: no other pixel changes, values may leave the range.
+    #: Where left out, "original" in a run with ``controls.region``, else "perturbed".
+    window: NormalizationWindow | None = None
     #: (y, x) of a 2D network's input or (z, y, x) of a 3D one's, in pixels. Never a resize.
     size: tuple[Positive, ...] = (256, 256)
 
@@ -306,6 +311,13 @@ class Spec(Table):
         """("y", "x") or ("z", "y", "x")."""
         return ("z", "y", "x")[-len(self.data.preprocess.size) :]
 
+    @property
+    def window(self) -> NormalizationWindow:
+        """``data.preprocess.window``, resolved: rescaling would disturb a comparison with controls."""
+        preprocess = self.data.preprocess
+        controlled = self.controls.region and preprocess.normalize != "none"
+        return preprocess.window or ("original" if controlled else "perturbed")
+
     def with_precision(self, precision: Precision | None) -> Spec:
         """This spec with another ``run.precision``; unchanged for ``None``."""
         if precision is None:
@@ -332,10 +344,14 @@ class Spec(Table):
         # Only where they are not the default, so that stores that were made before there was a choice can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
         unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+        preprocess = dump["data"]["preprocess"]
+        del preprocess["window"]
+        if self.window == "original" and preprocess["normalize"] != "none":
+            preprocess["window"] = self.window
         return {
             **unusual,
             "classes": dump["data"]["classes"],
-            "preprocess": dump["data"]["preprocess"],
+            "preprocess": preprocess,
             "factory": dump["model"]["factory"],
             "arguments": dump["model"]["arguments"],
             "layers": dump["model"]["layers"],
@@ -350,7 +366,7 @@ class Spec(Table):
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec") -> Spec:
-        """Validate ``content`` and resolve its paths against ``folder``.
+        """Validate ``content``, resolve its paths against ``folder`` and its window of normalisation.
 
         Raises
         ------
@@ -364,9 +380,11 @@ class Spec(Table):
         except ValidationError as error:
             raise SpecError(f"{name}: {problems(error)}") from error
         weights = spec.model.weights
+        preprocess = spec.data.preprocess.model_copy(update={"window": spec.window})
+        data = {"root": resolved(folder, spec.data.root), "preprocess": preprocess}
         return spec.model_copy(
             update={
-                "data": spec.data.model_copy(update={"root": resolved(folder, spec.data.root)}),
+                "data": spec.data.model_copy(update=data),
                 "model": spec.model.model_copy(update={"weights": weights and _resolve_weights(folder, weights)}),
                 "store": spec.store.model_copy(update={"path": _resolve_location(folder, spec.store.path)}),
                 "cluster": spec.cluster.below(folder),

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore import commits, lazy
-from actstore.attributes import REPAIR, layout_of, read_attributes, token_of
+from actstore.attributes import REPAIR, layout_of, read_attributes, token_of, window_of
 from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
 from actstore.layout import ArrayLayout, SmallLayout
@@ -265,6 +265,19 @@ class Store:
         from actstore import analysis
 
         return analysis.cases(self.confusion, self.case_rules, applicable=self.applicable)
+
+    @property
+    def rescaling(self) -> xr.DataArray:
+        """By how much normalisation stretched what was not perturbed: (sample, condition) float64; lazy.
+
+        As :func:`actstore.analysis.rescaling`; inputs are read only where the run's normalisation can do so.
+        """
+        from actstore import analysis
+
+        preprocess = self.attributes["identity"]["preprocess"]
+        if preprocess["normalize"] == "none" or window_of(self.attributes["identity"]) == "original":
+            return self.applicable.where(self.applicable).astype(np.float64).rename("factor")
+        return analysis.rescaling(self.image, self.label, self.class_names)
 
     def _small(self, array: SmallLayout, name: str) -> xr.DataArray:
         data = lazy.small(self.storage, array, self.parts)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from actstore.attributes import unrepeatable
+from actstore.attributes import unrepeatable, window_of
 from actstore.terminal import held
 from actstore.unchanged import nowhere, of_store
 from actstore.units import counted, human_bytes, human_seconds
@@ -132,6 +132,7 @@ def show_plan(plan: Plan) -> None:
         f"at most {layout.slots} a block",
         "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
+        "normalised": _normalised(plan.identity),
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
         "workers": f"{plan.workers} on {plan.device}, {counted(plan.threads, 'thread')} and "
@@ -171,6 +172,13 @@ def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
     return {"network": f"not a function of its input alone, as the spec allows: {words}"} if words else {}
 
 
+def _normalised(identity: Mapping[str, Any]) -> str:
+    """By which method, and whose origin and scale count."""
+    method = identity["preprocess"]["normalize"]
+    whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
+    return method if method == "none" else f"{method}, {whose[window_of(identity)]}"
+
+
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
     parts = [str(len(layout.layers)), layout.dtype]
     if not layout.keeps_all:
@@ -188,6 +196,7 @@ def show_status(store: Store) -> None:
         "blocks": f"{len(store.parts)} committed, {len(missing)} missing, {layout.blocks} in all",
         "samples": f"{len(store.samples)}",
         "conditions": ", ".join(store.conditions.index),
+        "normalised": _normalised(attributes["identity"]),
         "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
         **_unrepeatable(attributes.get("repeatable")),
         "precision": attributes["identity"].get("precision", "float32"),
@@ -257,6 +266,14 @@ def show_summary(summary: Summary) -> None:
         done = counted(summary.done, "block")
         errors.print(
             f"unchanged counts the {done} of this run: `actstore status {summary.store}` counts all",
+            soft_wrap=True,
+        )
+    for scaled in summary.rescaled:
+        errors.print(f"rescaled: {scaled}", style="yellow", soft_wrap=True)
+    if summary.rescaled and summary.skipped:
+        done = counted(summary.done, "block")
+        errors.print(
+            f"rescaled counts the {done} of this run: `actstore table {summary.store} rescaling` lists all",
             soft_wrap=True,
         )
     if summary.left:

@@ -27,6 +27,7 @@ from actstore.analysis.pooling import pooled, slice_position, thirds
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
 from actstore.analysis.regions import mean_regions, regional_mad, regions_table
 from actstore.analysis.relative import network_rank, pooled_std, standardised
+from actstore.analysis.rescaling import rescaling
 from actstore.analysis.response_tables import (
     association_table,
     comparison_table,
@@ -55,7 +56,14 @@ from actstore.analysis.segmentation_tables import segmentation_table, surface_ta
 from actstore.analysis.stability import frequency_certainty, sensitivity_to_k, set_stability
 from actstore.analysis.strengths import by_strength, doses
 from actstore.analysis.surface import surface_distances
-from actstore.analysis.tables import cases_table, dice_table, frequency_table, mad_table, top_channels_table
+from actstore.analysis.tables import (
+    cases_table,
+    dice_table,
+    frequency_table,
+    mad_table,
+    rescaling_table,
+    top_channels_table,
+)
 from actstore.analysis.uncertainty import bootstrap_mean, dice_change, layer_mean, paired_change
 from actstore.rules import CaseRules
 
@@ -122,6 +130,8 @@ __all__ = [
     "regions_table",
     "relative_table",
     "relative_volume_difference",
+    "rescaling",
+    "rescaling_table",
     "segmentation_metrics",
     "segmentation_table",
     "sensitivity",

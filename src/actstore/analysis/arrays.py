@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from actstore.conditions import ORIGINAL
 from actstore.errors import ActstoreError
@@ -74,6 +75,16 @@ def require_original_first(array: xr.DataArray) -> None:
             f"{array.name or 'array'}: the first condition is {first[0] if first else 'missing'!r}, not {ORIGINAL!r}: "
             f"keep {ORIGINAL!r} as the first condition of the selection"
         )
+
+
+def image_extent(array: xr.DataArray, space: Iterable[Hashable]) -> NDArray[np.int64]:
+    """Pixels of the image that was padded or cropped: (sample, axis); all of the array where that is not known."""
+    columns = []
+    for dim in space:
+        name = {"z": "depth", "y": "height", "x": "width"}.get(str(dim), "")
+        size = array.coords[name].values if name in array.coords else array.sizes[dim]
+        columns.append(np.broadcast_to(size, array.sizes["sample"]).astype(np.int64))
+    return np.stack(columns, axis=-1)
 
 
 def one_chunk(array: xr.DataArray, dims: Iterable[Hashable]) -> xr.DataArray:

@@ -13,14 +13,23 @@ from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbatio
 from actstore.analysis.relative import in_units
 from actstore.analysis.support import adjusted, noted, patient_means, support
 from actstore.conditions import CONTROL
+from actstore.units import counted
 
 _DIMS = ("sample", "condition", "channel")
 #: What a perturbation and its control have in common.
 _SAME = ("transform", "target", "strength", "perturbation_source")
+_RESCALED = 'rescaled by normalisation: set data.preprocess.window = "original"'
+_NOTE = "U192"
 _NUMBERS = ("mad", "control", "difference", "effect", "effect_low", "effect_high", "p")
 
 
-def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *, alpha: float = 0.05) -> xr.Dataset:
+def class_sensitivity(
+    score: xr.DataArray,
+    scale: xr.DataArray | None = None,
+    *,
+    rescaled: xr.DataArray | None = None,
+    alpha: float = 0.05,
+) -> xr.Dataset:
     """Whether a channel answers to a class more than to the same perturbation elsewhere in the body; lazy.
 
     Parameters
@@ -31,6 +40,10 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
     scale
         (channel), for example :func:`actstore.analysis.pooled_std`: what scores are divided by. Neither the effect
         size nor p depends on it.
+    rescaled
+        bool (sample, condition), for example ``rescaling(…) != 1``: where normalisation changed what was not perturbed.
+        A sample where it did so for the perturbation or for its control is left out of means and test: there, channels
+        that see any of the image answer. Without it none is left out.
     alpha
         Rate of false discoveries that is accepted.
 
@@ -43,13 +56,15 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
         confidence); ``p`` of the one-sided paired t-test over patient means (greater), which slices would not do for:
         those of a patient are not independent, and would count the same patient many times; ``q``, ``p`` corrected over
         the ``tests`` of its family (:func:`actstore.analysis.evidence.families`); ``sensitive`` bool, ``q`` < ``alpha``
-        and ``difference`` > 0; ``samples``, ``patients`` and ``note``. Where differences are the same for all
-        patients there is no test: effect and p are NaN.
+        and ``difference`` > 0; ``samples``, ``patients`` and ``note``; ``rescaled`` int64 (condition), how many samples
+        to which both apply were left out as rescaled. Where differences are the same for all patients there is no test:
+        effect and p are NaN.
 
     Raises
     ------
     AnalysisError
-        if no condition has its control, a dimension or coordinate is missing, or ``alpha`` is not between 0 and 1.
+        if no condition has its control, a dimension or coordinate is missing, ``rescaled`` is of other samples or
+        conditions, or ``alpha`` is not between 0 and 1.
 
     Notes
     -----
@@ -66,6 +81,10 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
     score = one_chunk(score.transpose(*_DIMS), ["sample"])
     perturbed = score.isel(condition=at)
     control = xr.DataArray(score.isel(condition=against).variable)
+    both = (abs(perturbed) < np.inf) & (abs(control) < np.inf)
+    left_out = _either(score, rescaled, at, against)
+    used = both & ~left_out
+    perturbed, control = perturbed.where(used), control.where(xr.DataArray(used.variable))
     values = xr.apply_ufunc(
         _paired,
         perturbed,
@@ -80,8 +99,41 @@ def class_sensitivity(score: xr.DataArray, scale: xr.DataArray | None = None, *,
     result = xr.Dataset(dict(zip(_NUMBERS, values, strict=True)))
     result = result.assign(adjusted(result["p"]).data_vars)
     result["sensitive"] = (result["q"] < alpha) & (result["difference"] > 0)
-    rests = support((abs(perturbed) < np.inf) & (abs(control) < np.inf))
-    return result.assign(rests.data_vars).assign(note=noted(rests["patients"], "test"))
+    rests = support(used)
+    pairs = both.any("channel")
+    counts = (pairs & left_out).sum("sample"), pairs.sum("sample")
+    lost = support(both)["patients"] - rests["patients"]
+    note: xr.DataArray = xr.apply_ufunc(
+        _explained, noted(rests["patients"], "test"), lost, *counts, dask="parallelized", output_dtypes=[_NOTE]
+    )
+    return result.assign(rests.data_vars).assign(rescaled=counts[0].astype(np.int64), note=note)
+
+
+def _either(score: xr.DataArray, rescaled: xr.DataArray | None, at: list[int], against: list[int]) -> xr.DataArray:
+    """Where a perturbation or its control was rescaled: bool (sample, condition), the conditions of ``at``."""
+    if rescaled is None:
+        return xr.DataArray(np.zeros((score.sizes["sample"], len(at)), bool), dims=_DIMS[:2])
+    require_dims(rescaled, _DIMS[:2])
+    for dim in _DIMS[:2]:
+        sizes = rescaled.sizes[dim], score.sizes[dim]
+        names = [array.indexes[dim] for array in (rescaled, score) if dim in array.indexes]
+        if sizes[0] != sizes[1] or (len(names) == 2 and not names[0].equals(names[1])):
+            raise AnalysisError(
+                f"rescaled has {sizes[0]} of {dim}, {score.name or 'score'} {sizes[1]}, or others: "
+                "select the same of both"
+            )
+    every = one_chunk(rescaled.transpose(*_DIMS[:2]), ["sample"]).variable.astype(bool)
+    return xr.DataArray(every.isel(condition=at) | every.isel(condition=against))
+
+
+def _explained(
+    note: NDArray[np.str_], lost: NDArray[np.int64], rescaled: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> NDArray[np.str_]:
+    """``note`` and, where it says something and rescaling took patients away, how many samples were rescaled."""
+    shape = np.broadcast_shapes(rescaled.shape, pairs.shape)
+    counts = zip(*(np.broadcast_to(x, shape).ravel().tolist() for x in (rescaled, pairs)), strict=True)
+    why = [f"; {n} of {counted(m, 'sample')} {'was' if n == 1 else 'were'} {_RESCALED}" for n, m in counts]
+    return np.where((note != "") & (lost > 0), np.char.add(note, np.reshape(why, shape)), note).astype(_NOTE)
 
 
 def noise_floor(score: xr.DataArray) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,23 @@ def perturbations(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
     if "region" in array.coords:
         changed &= np.asarray(array.coords["region"].values, dtype=str) != CONTROL
     return np.flatnonzero(changed)
+
+
+def targets_of(array: xr.DataArray | xr.Dataset, class_names: Sequence[str]) -> tuple[int, ...]:
+    """The class index of every condition's target, 0 for the original and its repeats.
+
+    Raises
+    ------
+    AnalysisError
+        if there is no coordinate ``target`` along condition, or a target is no foreground class.
+    """
+    perturbations(array)
+    names = list(class_names)
+    found = [str(target) for target in array.coords["target"].values]
+    for target in found:
+        if target and target not in names[1:]:
+            raise AnalysisError(f"target {target!r} is no foreground class: class_names has {', '.join(names[1:])}")
+    return tuple(names.index(target) if target else 0 for target in found)
 
 
 def families(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_original_first
-from actstore.analysis.evidence import perturbations
+from actstore.analysis.evidence import perturbations, targets_of
 from actstore.analysis.frames import channel_frame
 from actstore.analysis.kernel import reduce_chunk
 from actstore.analysis.masks import around, averaged_within, near
@@ -155,15 +155,9 @@ def _space(activation: xr.DataArray, label: xr.DataArray) -> tuple[str, ...]:
 
 
 def _targets(activation: xr.DataArray, class_names: Sequence[str]) -> tuple[int, ...]:
-    """The class index of every condition's target, 0 where a condition changes none."""
-    names = list(class_names)
-    found = [0] * activation.sizes["condition"]
-    for c in perturbations(activation):
-        target = str(activation.coords["target"].values[c])
-        if target not in names[1:]:
-            raise AnalysisError(f"target {target!r} is no foreground class: class_names has {', '.join(names[1:])}")
-        found[c] = names.index(target)
-    return tuple(found)
+    """The class index of every perturbation's target, 0 for all other conditions."""
+    perturbed = set(perturbations(activation).tolist())
+    return tuple(t if c in perturbed else 0 for c, t in enumerate(targets_of(activation, class_names)))
 
 
 def _spacing(label: xr.DataArray, space: Sequence[str]) -> xr.DataArray:

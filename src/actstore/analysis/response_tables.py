@@ -26,7 +26,7 @@ _ENDS = ("", "_low", "_high")
 COMPARISON_COLUMNS = (*_LAYER, "channel", "targets", "number", "specific")
 GENERAL_SPECIFIC_COLUMNS = (*_CONDITION, "case", *_RESTS, "correlation", "gained", "lost", "note")
 CONTROLS_COLUMNS = (
-    *_CONDITION, "channel", *_RESTS, "mad", "control", "difference", "effect", "effect_low", "effect_high",
+    *_CONDITION, "channel", *_RESTS, "rescaled", "mad", "control", "difference", "effect", "effect_low", "effect_high",
     "p", "q", "tests", "sensitive", "note",
 )  # fmt: skip
 NOISE_COLUMNS = (*_LAYER, "channel", "condition", *_RESTS, "mad", "largest")
@@ -66,12 +66,18 @@ def general_specific_table(member: xr.DataArray, cases: xr.DataArray, most: int 
     return channel_frame(compared, GENERAL_SPECIFIC_COLUMNS, keep=compared["samples"] > 0)
 
 
-def controls_table(score: xr.DataArray, scale: xr.DataArray | None = None, *, alpha: float = 0.05) -> pd.DataFrame:
+def controls_table(
+    score: xr.DataArray,
+    scale: xr.DataArray | None = None,
+    *,
+    rescaled: xr.DataArray | None = None,
+    alpha: float = 0.05,
+) -> pd.DataFrame:
     """Every channel against its control, in columns :data:`CONTROLS_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.class_sensitivity`.
     """
-    return channel_frame(class_sensitivity(score, scale, alpha=alpha), CONTROLS_COLUMNS)
+    return channel_frame(class_sensitivity(score, scale, rescaled=rescaled, alpha=alpha), CONTROLS_COLUMNS)
 
 
 def noise_table(score: xr.DataArray) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_original_first
+from actstore.analysis.arrays import AnalysisError, image_extent, one_chunk, require_dims, require_original_first
 from actstore.analysis.pooling import VOLUME, any_of, grouped
 
 #: Percentile of the Hausdorff distance.
@@ -87,7 +87,7 @@ def surface_distances(
         one_chunk(label.transpose("sample", *space), space),
         one_chunk(valid.transpose("sample", "condition"), ["condition"]),
         xr.DataArray(spacing, dims=("sample", "axis")),
-        xr.DataArray(_extent(prediction, space), dims=("sample", "size")),
+        xr.DataArray(image_extent(prediction, space), dims=("sample", "size")),
     ]
     axes = "".join(map(str, space))
     values = _of_blocks(
@@ -132,16 +132,6 @@ def _spacing(prediction: xr.DataArray, axes: int) -> NDArray[np.float64]:
         if name not in prediction.coords or prediction.coords[name].dims != ("sample",):
             raise AnalysisError(f"no coordinate {name!r} along sample: assign the distance of pixels in millimetres")
         columns.append(np.asarray(prediction.coords[name].values, dtype=np.float64))
-    return np.stack(columns, axis=-1)
-
-
-def _extent(prediction: xr.DataArray, space: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Pixels of the image that was padded or cropped: (sample, axis); all of the array where that is not known."""
-    columns = []
-    for dim in space:
-        name = {"z": "depth", "y": "height", "x": "width"}.get(str(dim), "")
-        size = prediction.coords[name].values if name in prediction.coords else prediction.sizes[dim]
-        columns.append(np.broadcast_to(size, prediction.sizes["sample"]).astype(np.int64))
     return np.stack(columns, axis=-1)
 
 

@@ -27,6 +27,7 @@ TOP_CHANNELS_COLUMNS = ("layer", "module", *_SAMPLE, *_CONDITION, "rank", "chann
 MAD_COLUMNS = ("layer", "module", *_SAMPLE, *_CONDITION, "channel", "mad", "mse")
 DICE_COLUMNS = (*_SAMPLE, "condition", "target", "class_name", "dice")
 CASES_COLUMNS = (*_SAMPLE, "condition", "target", "case")
+RESCALING_COLUMNS = (*_SAMPLE, "condition", "target", "region", "factor")
 
 
 def top_channels_table(
@@ -162,6 +163,23 @@ def cases_table(
     return _frame(confusion, s, c, {"case": take(found, code)}, CASES_COLUMNS, take)
 
 
+def rescaling_table(factor: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
+    """By how much each input was rescaled, in columns :data:`RESCALING_COLUMNS`, but for the original and its repeats.
+
+    ``factor`` is of :func:`actstore.analysis.rescaling`. Without ``applicable``, bool (sample, condition), rows of an
+    unknown factor are left out.
+
+    Raises
+    ------
+    AnalysisError
+        if a coordinate is missing.
+    """
+    values = factor.transpose("sample", "condition").compute()
+    valid = values.notnull().values if applicable is None else _mask(applicable.compute())
+    s, c = np.nonzero(valid & (_along(values, "target", "condition") != ""))
+    return _frame(values, s, c, {"factor": values.values[s, c]}, RESCALING_COLUMNS, take)
+
+
 def _computed(statistics: Mapping[str, xr.Dataset], names: tuple[str, ...] = ("mad", "mse")) -> dict[str, xr.Dataset]:
     """Every layer's ``names`` (sample, condition, channel) in memory, computed in one go."""
     for layer, data in statistics.items():
@@ -220,7 +238,7 @@ def _frame(
     for name in order:
         if name in _SAMPLE:
             columns[name] = take(_along(labels, name, "sample"), sample)
-        elif name in _CONDITION:
+        elif name in (*_CONDITION, "region"):
             columns[name] = take(_along(labels, name, "condition"), condition)
     return pd.DataFrame({name: columns[name] for name in order}, copy=False)
 

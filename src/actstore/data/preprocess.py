@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -17,13 +19,38 @@ PERCENTILES = (1.0, 99.0)
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-def normalize(volume: NDArray[np.number], method: Normalization) -> NDArray[np.float32]:
-    """Normalise raw intensities (slice, y, x), computing in float64.
+@dataclass(frozen=True)
+class Scaling:
+    """What normalisation takes from an image: (clipped value - origin) / scale."""
+
+    origin: float = 0.0
+    #: 0 where there is nothing to scale by: the image is constant, or becomes so when clipped.
+    scale: float = 1.0
+    #: Values are clipped to these first.
+    low: float = -math.inf
+    high: float = math.inf
+
+
+def scalings(volume: NDArray[np.number], method: Normalization) -> tuple[Scaling, ...]:
+    """How ``method`` scales raw intensities (slice, y, x): one for each slice, or one for the volume.
 
     ``minmax`` scales to [0, 1]; ``percentile`` clips to the 1st and 99th percentile, then does the same; ``zscore``
     subtracts the mean and divides by the population standard deviation; ``none`` only casts. Each works by slice or
-    over the volume. Where there is nothing to scale by, because a slice (volume) is constant or becomes so when
-    clipped, the result is zeros.
+    over the volume. Computed in float64.
+    """
+    scheme, _, _ = method.partition("-")
+    with np.errstate(all="ignore"):
+        return tuple(_scaling(np.asarray(volume[part], np.float64), scheme) for part in _parts(volume, method))
+
+
+def normalize(
+    volume: NDArray[np.number], method: Normalization, of: Sequence[Scaling] | None = None
+) -> NDArray[np.float32]:
+    """Normalise raw intensities (slice, y, x), computing in float64.
+
+    Each slice, or the volume, is scaled as :func:`scalings` finds it, or as ``of``, found of another volume of that
+    shape: values then leave the range that ``method`` is named for, except where it clips. Where there is nothing to
+    scale by, the result is zeros.
 
     Returns
     -------
@@ -34,12 +61,11 @@ def normalize(volume: NDArray[np.number], method: Normalization) -> NDArray[np.f
     DataError
         if a result is NaN, infinite or beyond float32.
     """
-    scheme, _, scope = method.partition("-")
+    found = scalings(volume, method) if of is None else of
     result = np.empty(volume.shape, np.float32)
-    parts: list[slice | int] = [slice(None)] if scope != "slice" else list(range(len(volume)))
     with np.errstate(all="ignore"):
-        for part in parts:
-            result[part] = _scaled(np.asarray(volume[part], np.float64), scheme)
+        for part, scaling in zip(_parts(volume, method), found, strict=True):
+            result[part] = _scaled(np.asarray(volume[part], np.float64), scaling)
     if not np.isfinite(result).all():
         low, high = np.min(volume), np.max(volume)
         raise DataError(
@@ -49,17 +75,30 @@ def normalize(volume: NDArray[np.number], method: Normalization) -> NDArray[np.f
     return result
 
 
-def _scaled(values: NDArray[np.float64], scheme: str) -> NDArray[np.float64]:
+def _parts(volume: NDArray[np.number], method: Normalization) -> list[slice | int]:
+    return list(range(len(volume))) if method.endswith("-slice") else [slice(None)]
+
+
+def _scaling(values: NDArray[np.float64], scheme: str) -> Scaling:
     if scheme == "none":
-        return values
+        return Scaling()
+    limits = (-math.inf, math.inf)
     if scheme == "percentile":
-        values = np.clip(values, *np.percentile(values, PERCENTILES))
+        low, high = np.percentile(values, PERCENTILES)
+        limits = float(low), float(high)
+        values = np.clip(values, low, high)
     low, high = values.min(), values.max()
     origin, scale = (values.mean(), values.std()) if scheme == "zscore" else (low, high - low)
     # The mean of equal numbers can miss them by a rounding error, so that std alone does not tell a constant.
-    if low == high or scale == 0:
+    return Scaling(float(origin), 0.0 if low == high else float(scale), *limits)
+
+
+def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64]:
+    if scaling.scale == 0:
         return np.zeros_like(values)
-    scaled: NDArray[np.float64] = (values - origin) / scale
+    if (scaling.low, scaling.high) != (-math.inf, math.inf):
+        values = np.clip(values, scaling.low, scaling.high)
+    scaled: NDArray[np.float64] = (values - scaling.origin) / scaling.scale
     return scaled
 
 

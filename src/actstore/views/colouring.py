@@ -14,6 +14,7 @@ from actstore import analysis
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
+from actstore.units import counted
 from actstore.views.explorer.statistics import TOP
 from actstore.views.theme import DIVERGING, SEQUENTIAL
 
@@ -51,24 +52,29 @@ def with_control(conditions: pd.DataFrame, condition: int) -> list[int]:
     return at
 
 
-def effect(score: xr.DataArray) -> NDArray[np.float64]:
+def effect(score: xr.DataArray, rescaled: xr.DataArray) -> NDArray[np.float64]:
     """Hedges' g of the MAD under a perturbation against that under its control, paired by patient: (channel).
 
     Parameters
     ----------
     score
         MAD, (sample, condition, channel): of the perturbation, then of its control, with the store's coordinates.
+    rescaled
+        bool (sample, condition): as of :func:`actstore.analysis.class_sensitivity`.
 
     Raises
     ------
     StoreError
-        if the samples with a control are of too few patients.
+        if the samples with a control are of too few patients, those left out that were rescaled.
     """
-    found: NDArray[np.float64] = analysis.class_sensitivity(score)["effect"].values[0]
+    tested = analysis.class_sensitivity(score, rescaled=rescaled).isel(condition=0)
+    found: NDArray[np.float64] = tested["effect"].values
     if np.isnan(found).all():
+        lost = int(tested["rescaled"])
+        why = f" ({counted(lost, 'sample')} rescaled by normalisation left out)" if lost else ""
         raise StoreError(
-            f"an effect against control needs {FEWEST_PATIENTS} patients with both: select more samples, or choose "
-            "another colour"
+            f"an effect against control needs {FEWEST_PATIENTS} patients with both{why}: select more samples, or "
+            "choose another colour"
         )
     return found
 

@@ -172,7 +172,9 @@ def _of_samples(store: Store, used: NDArray[np.bool_], condition: int, colour: C
     """(channel) of all layers, over the samples ``used``, bool (sample)."""
     score: xr.DataArray = _stacked(store, ["mad"])["mad"].isel(sample=np.flatnonzero(used))
     if colour == "control":
-        return effect(score.isel(condition=with_control(store.conditions, condition)).compute())
+        at = with_control(store.conditions, condition)
+        rescaled = store.rescaling.isel(sample=np.flatnonzero(used), condition=at) != 1
+        return effect(*compute(score.isel(condition=at), rescaled))
     found = analysis.in_top(score.isel(condition=[condition]).compute(), TOP)
     shares: NDArray[np.float64] = found.isel(condition=0).mean("sample").values
     return shares

@@ -67,7 +67,7 @@ class ChannelCard:
         """Show the session's layer and channel under its condition, over its subset."""
         source, state = self._session.source, self._session.state
         c, sample = source.condition(state.condition), source.sample(state)
-        ready = source.loaded(c) and source.has_scale
+        ready = source.loaded(c) and source.has("scale")
         self.facts.object = self._told(c, sample, ready)
         if not ready:
             self._wait(c)

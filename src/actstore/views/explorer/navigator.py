@@ -19,7 +19,7 @@ from actstore.views.explorer.live import BLANK, Live, on_tap
 from actstore.views.explorer.parts import Session, html
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Bools, Floats, Progress
+from actstore.views.explorer.statistics import Bools, Floats, Progress, Whole
 from actstore.views.theme import SEQUENTIAL
 
 #: What the map is coloured by, in words.
@@ -52,25 +52,28 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
     return _effect(source, c, subset)
 
 
-def missing(source: Source, state: State) -> list[int | None]:
-    """Which statistics of all samples are to be read before :func:`values_of`: conditions, and None for the scale."""
+def missing(source: Source, state: State) -> list[int | Whole]:
+    """What of all samples is to be read before :func:`values_of`: statistics of conditions, and what is named."""
     if not source.store.reduced or state.colour == "mad":
         return []
     if state.colour == "standardised":
-        return [] if source.has_scale else [None]
+        return [] if source.has("scale") else ["scale"]
     wanted = [source.condition(state.condition)]
     if state.colour == "control":
         wanted += control_of(source.conditions, wanted[0])
-    return [c for c in wanted if not source.loaded(c)]
+    needed: list[int | Whole] = [c for c in wanted if not source.loaded(c)]
+    if state.colour == "control" and not source.has("rescaled"):
+        needed.append("rescaled")
+    return needed
 
 
-def load(source: Source, needed: list[int | None], progress: Progress) -> None:
-    """Read what :func:`missing` found; ``progress`` is told layers done and all of them."""
-    for i, c in enumerate(needed):
-        if c is None:
-            source.scale  # noqa: B018
+def load(source: Source, needed: list[int | Whole], progress: Progress) -> None:
+    """Read what :func:`missing` found; ``progress`` is called with layers done and all of them."""
+    for i, what in enumerate(needed):
+        if isinstance(what, str):
+            getattr(source, what)
         else:
-            source.scores(c, _share(progress, i, len(needed)))
+            source.scores(what, _share(progress, i, len(needed)))
 
 
 def _share(progress: Progress, part: int, parts: int) -> Progress:
@@ -90,7 +93,7 @@ def _effect(source: Source, condition: int, subset: Bools) -> Floats:
             **{name: ("condition", rows[name].to_numpy()[at]) for name in rows.columns},
         },
     )
-    return effect(score)
+    return effect(score, xr.DataArray(source.rescaled[subset][:, at], dims=("sample", "condition")))
 
 
 class Navigator:

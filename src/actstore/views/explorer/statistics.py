@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,9 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 #: Told how much of how much is done.
 Progress = Callable[[int, int], None]
+
+#: What is read of all samples and conditions at once: attributes of :class:`Statistics`.
+Whole = Literal["scale", "rescaled"]
 
 #: Channels of a layer that count as top.
 TOP = 3
@@ -138,10 +141,9 @@ class Statistics:
             progress(i + 1, len(self.channels))
         return Scores(mad, member)
 
-    @property
-    def has_scale(self) -> bool:
-        """Whether :attr:`scale` comes back at once."""
-        return "scale" in self.__dict__
+    def has(self, name: Whole) -> bool:
+        """Whether :attr:`scale` or :attr:`rescaled` comes back at once."""
+        return name in self.__dict__
 
     @cached_property
     def scale(self) -> Floats:
@@ -151,6 +153,12 @@ class Statistics:
         for layer in self.channels:
             parts.append(pooled_std(self.store.statistics(layer, ["mean", "std"]).compute()).values)
         return np.concatenate(parts)
+
+    @cached_property
+    def rescaled(self) -> Bools:
+        """Where normalisation changed what was not perturbed, bool (sample, condition); also where nothing applies."""
+        found: Bools = (self.store.rescaling != 1).transpose("sample", "condition").values
+        return found
 
     def persisted_mad(self, layer: str) -> Floats:
         """MAD of a layer as it is stored: float64 (sample, condition, channel), NaN where not applicable.
