@@ -24,15 +24,15 @@ _TEST = ("volumes", "statistic", "p", "q", "tests", "highest", "share", "note")
 
 HETEROGENEITY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, *_TEST)
 LEAVE_ONE_OUT_COLUMNS = (*_LAYER, "patient", "samples", "shared", "gained", "lost")
-CERTAINTY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, "frequency", "low", "high", "selected", "note")
+CERTAINTY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, "frequency", "low", "high", "error", "selected", "note")
 STABILITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap", "low", "high", "note")
 SENSITIVITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap")
-_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "standardised", "network_rank", "note")
+_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "error", "standardised", "network_rank", "note")
 LAYERS_COLUMNS = (*_LAYER, *_RELATIVE)
 RELATIVE_COLUMNS = (*_LAYER, "channel", *_RELATIVE)
 DICE_MEAN_COLUMNS = (
     *("class_name", "condition", "target", *_RESTS_ON),
-    *(f"{name}{end}" for name in ("original", "perturbed", "change") for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in ("original", "perturbed", "change") for end in ("", "_low", "_high", "_error")),
     "note",
 )
 
