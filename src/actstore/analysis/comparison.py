@@ -206,12 +206,11 @@ def _specific_share(
 ) -> NDArray[np.float64]:
     """Share of resamples in which a channel that is among the most of one class alone is so again: (channel)."""
     found = np.full(member.shape[-1], np.nan)
-    present = per_patient(used.any(axis=1), patient) > 0
+    present = per_patient(used.sum(axis=1), patient) > 0
     if present.sum() < FEWEST_PATIENTS:
         return found
-    enough = np.array(
-        [(per_patient(used[:, own].any(axis=1), patient) > 0).sum() >= FEWEST_PATIENTS for own in classes]
-    )
+    of_class = [per_patient(used[:, own].sum(axis=1), patient) > 0 for own in classes]
+    enough = np.array([patients.sum() >= FEWEST_PATIENTS for patients in of_class])
     inside = member & used[..., None]
     counts = np.stack([per_patient(inside[:, own].sum(axis=1), patient) for own in classes], axis=1)[present]
     draws = patient_draws(int(present.sum()), resamples, seed)
