@@ -44,7 +44,7 @@ def bootstrap_mean(
     of freedom, P the number of patients (Am. Stat. 69 (2015), 371, doi:10.1080/00031305.2015.1089789). Without it,
     percentile and BCa intervals of 5 patients cover the truth in about 83 of 100 studies where 95 are promised; with it
     in about 92, and in 93 to 95 from 8 patients on. Skewed values stay below: of a channel that is on top in 1 of 10
-    samples, mostly of a few patients, the intervals cover 81 with 5 patients, 87 with 10, 90 with 20.
+    samples, mostly of a few patients, the intervals cover 83 with 5 patients, 87 with 10, 91 with 20.
     docs/uncertainty.md has the simulation.
 
     Parameters
