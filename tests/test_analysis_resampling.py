@@ -253,3 +253,20 @@ def test_what_has_no_interval_has_no_error() -> None:
     change = dice_change(eight["confusion"], applicable=eight["applicable"])
     for name in ("original_error", "perturbed_error", "change_error"):
         assert (change[name].isel(condition=1) > 0).all()
+
+
+def test_quantiles_and_errors_by_hand() -> None:
+    draws = patient_draws(8, 1000)
+    values = np.random.default_rng(0).permutation(1000).astype(float)
+    (low, high), errors = draws.quantiles(values, (0.1, 0.9))
+    # 100 and 900 of 1000 draws do not exceed 99 and 899; two standard errors are 2 √(1000 · 0.1 · 0.9) = 18.97 draws.
+    assert (low, high, *errors) == (99, 899, 19, 19)
+    beyond = np.where(values > 890, np.inf, values)
+    (low, high), errors = draws.quantiles(beyond, (0.1, 0.88))
+    assert (low, high, *errors) == (99, 879, 19, np.inf)
+    assert np.isnan(draws.quantiles(beyond, (0.95,))[1]).all()
+    assert draws.quantiles(values, (0.001,))[1].tolist() == [np.inf]
+    five = patient_draws(5)
+    assert five.quantiles(np.where(five.weights[:, 0] > 0, 1.0, np.inf), (0.5, 0.9))[0].tolist() == [1, np.inf]
+    # The first of 5 is left out of a resample with probability 0.8⁵ = 0.328.
+    assert five.mean(five.weights[:, 0] == 0) == pytest.approx(0.8**5, rel=1e-12)

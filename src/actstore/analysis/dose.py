@@ -55,8 +55,8 @@ def half_loss(
         at which the mean curve, drawn straight between strengths, first comes down to half of it going from the
         identity to lower and to higher strengths, NaN where it never does; ``half_below_low``, ``half_below_high`` …,
         their intervals, NaN at an end that lies beyond the strengths, which ``note`` says; ``half_below_error`` …, the
-        Monte-Carlo error of these ends as of :func:`actstore.analysis.bootstrap_mean`, of the end that there is;
-        ``samples`` and ``patients``.
+        Monte-Carlo error of these ends as of :func:`actstore.analysis.bootstrap_mean`, of the end that there is, and
+        inf where draws next to it never come down to half; ``samples`` and ``patients``.
 
     Raises
     ------
