@@ -122,10 +122,11 @@ def made_up_tables(
         "heterogeneity",
         [row | rests for row in by_channel],
         count=lambda n: rng.integers(1, 50, n),
-        statistic=between(0, 30),
+        volumes=lambda n: np.full(n, 2 * len(patients)),
+        statistic=between(-0.3, 1),
         p=between(0, 0.5),
         q=between(0, 1.0),
-        explained_by=lambda n: rng.choice([patients[0], ""], n, p=[0.2, 0.8]),
+        highest=lambda n: rng.choice(list(patients), n),
         share=between(0, 1),
     )
     put(

@@ -47,10 +47,10 @@ def chunked(array: xr.DataArray, **sizes: int) -> xr.DataArray:
 
 def test_planted_channels_are_shared_or_of_one_class() -> None:
     member = in_top(planted()["mad"], 1)
-    table = comparison_table(member, most=2).set_index(["layer", "channel"])
-    assert ",".join(table.reset_index()[["layer", "module", "channel", "targets", "number", "specific"]].columns) == (
-        "layer,module,channel,targets,number,specific"
-    )
+    table = comparison_table(member, most=2)
+    assert ",".join(table.columns) == "layer,module,channel,targets,number,specific,specific_share"
+    assert table["specific_share"].between(0, 1).tolist() == (table["specific"] != "").tolist()
+    table = table.set_index(["layer", "channel"])
     assert table.loc[("L02", 3), ["targets", "number", "specific"]].tolist() == ["RV, LV", 2, ""]
     assert table.loc[("L02", 12), ["targets", "number", "specific"]].tolist() == ["MYO", 1, "MYO"]
     assert (table["number"] > 0).all()

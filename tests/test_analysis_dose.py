@@ -283,13 +283,13 @@ def test_case_changes_walk_outwards() -> None:
 def test_tables() -> None:
     dice, mad = planted_dice(), planted_mad()
     curve = dose_table(dice, resamples=50)
-    assert ",".join(curve.columns) == "transform,target,class_name,strength,samples,patients,dice,low,high,note"
+    assert ",".join(curve.columns) == "transform,target,class_name,strength,samples,patients,dice,low,high,error,note"
     assert len(curve) == 12
     assert curve[curve["class_name"] == "LV"]["dice"].round(6).tolist() == [0.2, 0.5, 0.7, 0.8, 0.6, 0.5]
     half = dose_half_table(dice, resamples=50)
     assert ",".join(half.columns) == (
         "transform,target,class_name,samples,patients,baseline,half_below,half_below_low,half_below_high,"
-        "half_above,half_above_low,half_above_high,note"
+        "half_below_error,half_above,half_above_low,half_above_high,half_above_error,note"
     )
     assert half["class_name"].tolist() == ["RV", "LV"]
     channels = dose_channels_table(mad, scale_of(mad))

@@ -12,6 +12,7 @@ from dask.base import compute
 
 from actstore import analysis
 from actstore.analysis.network import layer_slices
+from actstore.analysis.resampling import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
 from actstore.schema import STATISTICS
@@ -61,7 +62,7 @@ class Findings:
         metric: str = "mad",
         by: Sequence[str] = (),
         per: Per = "slice",
-        resamples: int = 2000,
+        resamples: int = RESAMPLES,
     ) -> None:
         if not store.parts:
             raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
@@ -247,6 +248,10 @@ def _sensitivity(f: Findings) -> pd.DataFrame:
     return analysis.sensitivity_table(f.score, reference=(f.top, f.most), applicable=f.applicable)
 
 
+def _comparison(f: Findings) -> pd.DataFrame:
+    return analysis.comparison_table(f.member, f.most, applicable=f.applicable, resamples=f.resamples)
+
+
 def _general_specific(f: Findings) -> pd.DataFrame:
     if not (f.cases != "").any():
         raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
@@ -303,7 +308,7 @@ TABLES: dict[str, Callable[[Findings], pd.DataFrame]] = {
     "certainty": _certainty,
     "stability": _stability,
     "sensitivity": _sensitivity,
-    "comparison": lambda f: analysis.comparison_table(f.member, f.most, applicable=f.applicable),
+    "comparison": _comparison,
     "general-specific": _general_specific,
     "heterogeneity": lambda f: analysis.heterogeneity_table(f.score, f.top, applicable=f.applicable),
     "leave-one-out": lambda f: analysis.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable),

@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_positive
 from actstore.analysis.cases import NO_CASE
-from actstore.analysis.evidence import patients_of, perturbations
+from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
 from actstore.analysis.network import layer_slices
-from actstore.analysis.ranking import most_frequent
-from actstore.analysis.sets import counted_samples
+from actstore.analysis.resampling import RESAMPLES, patient_draws
+from actstore.analysis.sets import Bools, counted_samples, most_often, per_patient
 from actstore.analysis.support import noted, support
 
 _DIMS = ("sample", "condition", "channel")
 
 
-def shared_channels(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
+def shared_channels(
+    member: xr.DataArray,
+    most: int = 7,
+    *,
+    applicable: xr.DataArray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> xr.Dataset:
     """Which of the most frequent channels of each layer several classes share, and which belong to one; lazy.
 
     Parameters
@@ -31,19 +38,26 @@ def shared_channels(member: xr.DataArray, most: int = 7, *, applicable: xr.DataA
         How many channels of a layer each class has; equal counts rank by lower channel, a count of 0 never.
     applicable
         bool (sample, condition). Without it, the samples in which any channel is a member.
+    resamples, seed
+        Random draws of patients behind ``specific_share``, and their seed: as for
+        :func:`actstore.analysis.resampling.patient_draws`, which enumerates all draws of few patients.
 
     Returns
     -------
     xarray.Dataset
         ``count`` int64 and ``selected`` bool (target, channel): how often the channel was among the top, and whether
         it is among the ``most`` frequent; ``number`` int64 (channel), of how many classes; ``targets`` str (channel),
-        their names; ``specific`` str (channel), the name where it is one class alone, else ""; ``samples`` and
-        ``patients`` int64 (target).
+        their names; ``specific`` str (channel), the name where it is one class alone, else "";
+        ``specific_share`` float64 (channel), of a channel that belongs to one class alone, the share of resamples of
+        patients in which it is among the ``most`` of that class and of no other; ``samples`` and ``patients`` int64
+        (target). Patients are drawn with replacement, with all their samples and conditions, for all classes at once.
+        ``specific_share`` is NaN for other channels, and for a class of fewer than
+        :data:`actstore.analysis.evidence.FEWEST_PATIENTS` patients.
 
     Raises
     ------
     AnalysisError
-        if a dimension or coordinate is missing, no condition perturbs a class, or ``most`` is below 1.
+        if a dimension or coordinate is missing, no condition perturbs a class, or ``most`` or ``resamples`` is below 1.
     """
     at, member = _perturbed(member)
     used = counted_samples(member, None if applicable is None else applicable.isel(condition=at))
@@ -66,6 +80,24 @@ def shared_channels(member: xr.DataArray, most: int = 7, *, applicable: xr.DataA
         keep_attrs=False,
     )
     number = selected.sum("target")
+    share = xr.apply_ufunc(
+        _specific_share,
+        one_chunk(member, _DIMS),
+        one_chunk(used, _DIMS[:2]),
+        kwargs={
+            "patient": patient,
+            "classes": each,
+            "most": most,
+            "layers": list(layer_slices(member).values()),
+            "resamples": require_positive("resamples", resamples),
+            "seed": seed,
+        },
+        input_core_dims=[_DIMS, _DIMS[:2]],
+        output_core_dims=[["channel"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        keep_attrs=False,
+    )
     return xr.Dataset(
         {
             "count": count.astype(np.int64),
@@ -73,6 +105,7 @@ def shared_channels(member: xr.DataArray, most: int = 7, *, applicable: xr.DataA
             "number": number,
             "targets": text,
             "specific": text.where(number == 1, ""),
+            "specific_share": share,
             **rests.data_vars,
         }
     )
@@ -148,15 +181,50 @@ def most_counted(count: xr.DataArray, most: int) -> xr.DataArray:
 
     Equal counts and a count of 0 as in :func:`actstore.analysis.most_frequent`.
     """
-    parts = []
-    for where in layer_slices(count).values():
-        part = count.isel(channel=where).astype(np.int64)
-        ranks = most_frequent(xr.Dataset({"count": part, "n": part.sum("channel")}), most)["channel"]
-        numbers = xr.DataArray(np.arange(part.sizes["channel"]), dims="channel")
-        parts.append((ranks == numbers).any("rank"))
-    joined = xr.concat(parts, "channel", coords="minimal", compat="override", join="override")
-    along = {name: coord for name, coord in count.coords.items() if coord.dims == ("channel",)}
-    return joined.assign_coords(along).transpose(*count.dims)
+    chosen: xr.DataArray = xr.apply_ufunc(
+        most_often,
+        one_chunk(count, ["channel"]),
+        kwargs={"most": most, "layers": list(layer_slices(count).values())},
+        input_core_dims=[["channel"]],
+        output_core_dims=[["channel"]],
+        dask="parallelized",
+        output_dtypes=[bool],
+        keep_attrs=False,
+    )
+    return chosen.transpose(*count.dims)
+
+
+def _specific_share(
+    member: Bools,
+    used: Bools,
+    patient: NDArray[np.intp],
+    classes: list[NDArray[np.intp]],
+    most: int,
+    layers: list[slice],
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Share of resamples in which a channel that is among the most of one class alone is so again: (channel)."""
+    found = np.full(member.shape[-1], np.nan)
+    present = per_patient(used.sum(axis=1), patient) > 0
+    if present.sum() < FEWEST_PATIENTS:
+        return found
+    of_class = [per_patient(used[:, own].sum(axis=1), patient) > 0 for own in classes]
+    enough = np.array([patients.sum() >= FEWEST_PATIENTS for patients in of_class])
+    inside = member & used[..., None]
+    counts = np.stack([per_patient(inside[:, own].sum(axis=1), patient) for own in classes], axis=1)[present]
+    draws = patient_draws(int(present.sum()), resamples, seed)
+    for where in layers:
+        part = counts[..., where].astype(np.float64)
+        full = most_often(part.sum(axis=0), most, [slice(None)])
+        specific = full & (full.sum(axis=0) == 1)
+        drawn = most_often(np.tensordot(draws.weights, part, axes=1), most, [slice(None)])
+        again = drawn & (drawn.sum(axis=1, keepdims=True) == 1)
+        share = draws.mean(again)
+        target = specific.argmax(axis=0)
+        own = np.take_along_axis(share, target[None], axis=0)[0]
+        found[where] = np.where(specific.any(axis=0) & enough[target], own, np.nan)
+    return found
 
 
 def _perturbed(member: xr.DataArray) -> tuple[NDArray[np.intp], xr.DataArray]:

@@ -12,17 +12,20 @@ from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, req
 from actstore.analysis.cases import NO_CASE
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.relative import in_units
+from actstore.analysis.resampling import RESAMPLES, patient_draws
 from actstore.analysis.sets import per_patient
 from actstore.analysis.strengths import first_reached, identity_of, outward
 from actstore.analysis.support import noted, support
-from actstore.analysis.uncertainty import bootstrap_mean, expanded, require_confidence
+from actstore.analysis.uncertainty import bootstrap_mean, interval, require_confidence
 
 #: Of the identity: lower and higher strengths.
 SIDES = ("below", "above")
 
 
-def dice_curve(curve: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> xr.Dataset:
-    """Mean Dice at each strength: ``dice``, ``low``, ``high``, ``samples``, ``patients`` and ``note``; lazy.
+def dice_curve(
+    curve: xr.DataArray, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
+) -> xr.Dataset:
+    """Mean Dice at each strength: ``dice``, ``low``, ``high``, ``error``, ``samples``, ``patients`` and ``note``; lazy.
 
     ``curve`` is (sample, strength, class_name), of :func:`by_strength`. Intervals resample patients, as
     :func:`actstore.analysis.bootstrap_mean`, whose arguments and errors these are.
@@ -31,7 +34,9 @@ def dice_curve(curve: xr.DataArray, *, resamples: int = 2000, confidence: float 
     return bootstrap_mean(curve, resamples=resamples, confidence=confidence, seed=seed).rename(mean="dice")
 
 
-def half_loss(curve: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> xr.Dataset:
+def half_loss(
+    curve: xr.DataArray, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
+) -> xr.Dataset:
     """The strength at which half of the Dice is lost that there is without perturbation; lazy.
 
     Parameters
@@ -48,8 +53,10 @@ def half_loss(curve: xr.DataArray, *, resamples: int = 2000, confidence: float =
     xarray.Dataset
         Along class_name: ``baseline``, the mean Dice of the original; ``half_below`` and ``half_above``, the strength
         at which the mean curve, drawn straight between strengths, first comes down to half of it going from the
-        identity to lower and to higher strengths, NaN where it never does; ``half_below_low`` …, their intervals, NaN
-        at an end that lies beyond the strengths, which ``note`` says; ``samples`` and ``patients``.
+        identity to lower and to higher strengths, NaN where it never does; ``half_below_low``, ``half_below_high`` …,
+        their intervals, NaN at an end that lies beyond the strengths, which ``note`` says; ``half_below_error`` …, the
+        Monte-Carlo error of these ends as of :func:`actstore.analysis.bootstrap_mean`, of the end that there is, and
+        inf where draws next to it never come down to half; ``samples`` and ``patients``.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def half_loss(curve: xr.DataArray, *, resamples: int = 2000, confidence: float =
     """
     identity = identity_of(curve)
     code, _ = patients_of(curve)
-    ends = [f"half_{side}{end}" for side in SIDES for end in ("", "_low", "_high")]
+    ends = [f"half_{side}{end}" for side in SIDES for end in ("", "_low", "_high", "_error")]
     values = xr.apply_ufunc(
         _halves,
         one_chunk(curve, ["sample", "strength"]),
@@ -69,9 +76,9 @@ def half_loss(curve: xr.DataArray, *, resamples: int = 2000, confidence: float =
             "draw": (require_positive("resamples", resamples), require_confidence(confidence), seed),
         },
         input_core_dims=[["sample", "strength"]],
-        output_core_dims=[[]] * 8,
+        output_core_dims=[[]] * 10,
         dask="parallelized",
-        output_dtypes=[np.float64] * 7 + ["U128"],
+        output_dtypes=[np.float64] * 9 + ["U128"],
         keep_attrs=False,
     )
     result = xr.Dataset(dict(zip(["baseline", *ends, "note"], values, strict=True)))
@@ -165,7 +172,7 @@ def _halves(
     draw: tuple[int, float, int],
 ) -> tuple[NDArray[Any], ...]:
     cells = [_half(v, code, strengths, identity, draw) for v in values.reshape(-1, *values.shape[-2:])]
-    numbers = np.array([numbers for numbers, _ in cells], dtype=np.float64).reshape(*values.shape[:-2], 7)
+    numbers = np.array([numbers for numbers, _ in cells], dtype=np.float64).reshape(*values.shape[:-2], 9)
     notes = np.array([text for _, text in cells], dtype="U128").reshape(values.shape[:-2])
     return (*np.moveaxis(numbers, -1, 0), notes)
 
@@ -177,16 +184,14 @@ def _half(
     identity: float,
     draw: tuple[int, float, int],
 ) -> tuple[list[float], str]:
-    """Baseline, crossing, low and high of either side, and the note, of ``values`` (sample, strength)."""
+    """Baseline, crossing, low, high and error of either side, and the note, of ``values`` (sample, strength)."""
     resamples, confidence, seed = draw
     used = np.isfinite(values)
     number, sums = per_patient(used, code), per_patient(np.where(used, values, 0.0), code)
     present = number.any(axis=1)
     number, sums, count = number[present], sums[present], int(present.sum())
-    weights = np.ones((1, count))
-    if count >= FEWEST_PATIENTS:
-        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-        weights = np.concatenate([weights, drawn])
+    draws = patient_draws(count, resamples, seed) if count >= FEWEST_PATIENTS else None
+    weights = np.ones((1, count)) if draws is None else np.concatenate([np.ones((1, count)), draws.weights])
     total = weights @ number
     curves = np.divide(weights @ sums, total, out=np.full(total.shape, np.nan), where=total > 0)
     baseline = curves[:, strengths == identity][:, 0]
@@ -196,15 +201,16 @@ def _half(
         order = outward(strengths, identity, side)
         at = first_reached(-curves[:, order], strengths[order], -level)
         found.append(float(at[0]))
-        if count < FEWEST_PATIENTS or np.isnan(at[0]):
-            found += [np.nan, np.nan]
+        if draws is None or np.isnan(at[0]):
+            found += [np.nan] * 3
             continue
         kept = np.isnan(at[1:])
-        tail = (1 - expanded(confidence, count)) / 2
-        ends = np.quantile(np.where(kept, beyond, at[1:]), [tail, 1 - tail], method="inverted_cdf")
-        found += np.where(np.isinf(ends), np.nan, ends).tolist()
-        if np.isinf(ends).any():
-            share = f"{100 * kept.mean():.0f} %" if kept.mean() >= 0.005 else "less than 1 %"
+        ends = [float(end) for end in interval(np.where(kept, beyond, at[1:]), draws, confidence)]
+        found += [end if np.isfinite(end) else np.nan for end in ends[:2]]
+        found.append(ends[2])
+        if np.isinf(ends[:2]).any():
+            lost = float(draws.mean(kept))
+            share = f"{100 * lost:.0f} %" if lost >= 0.005 else "less than 1 %"
             texts.append(f"open {side}: half is kept in {share} of resamples")
     return found, "; ".join(filter(None, texts))
 

@@ -1,4 +1,4 @@
-"""Do patients differ in which channels respond, which patient makes the difference, and what is left without one."""
+"""Do patients differ in which channels respond, whose count stands out, and what is left without one."""
 
 from __future__ import annotations
 
@@ -11,185 +11,190 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, note, patients_of
 from actstore.analysis.network import layer_slices
-from actstore.analysis.permutation import Spread, p_values
+from actstore.analysis.permutation import Volumes, agreement, p_values, residuals
 from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient
 from actstore.analysis.support import support
+from actstore.units import counted
 
 #: Permutations behind a p-value, at least.
 RESAMPLES = 9999
-#: And at most: time grows with tests times permutations, and tests with conditions.
+#: And at most: time grows with tests times permutations.
 MOST_RESAMPLES = 99_999
-
-#: Permutations behind the p-value without a patient, which is only held against ``alpha``.
-RESAMPLES_WITHOUT = 999
+#: With tests / LEVEL permutations, one channel alone can have q of this level.
+LEVEL = 0.05
 
 Floats = NDArray[np.float64]
+_NOTE = np.dtype("U64")
 
 
 def heterogeneity(
     member: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
-    by: str | None = None,
     resamples: int | None = None,
     seed: int = 0,
-    alpha: float = 0.05,
 ) -> xr.Dataset:
-    """Whether a channel's count is spread over patients more unevenly than chance; lazy where ``member`` is.
+    """Whether patients differ in how often a channel is on top, by whether their volumes agree; lazy.
 
-    The null: which samples have the channel on top is unrelated to whose they are. Given the count, every way to spread
-    it over the applicable samples is as likely as any other, so that counts per patient are multivariate
-    hypergeometric. To reject it says that samples of one patient are more alike than samples of different patients. A
-    run of neighbouring slices that are alike counts as that, too, and is common: the test tells patients apart from
-    exchangeable slices, not from a stretch of similar slices within a patient. Where the position of a slice matters
-    and patients have similar stacks, counts are more even than under the null: it is rejected less often than stated.
+    Each volume (patient and ``frame``) has a rate, the share of its applicable samples in which the channel is on top.
+    A volume's phase is the rank of its frame among those of its patient, so that the second of every patient is one
+    phase whatever its number. The statistic is the intraclass correlation of the rates over the volumes of a patient,
+    each rate less the mean of its phase.
 
-    With ``by="frame"``, whole volumes are exchanged between patients instead. Runs of slices then count for nothing,
-    and to reject says that volumes of one patient are more alike than those of different patients. But the two volumes
-    of one patient of P fall together again in one of 2P - 1 permutations: a channel of one patient alone has no smaller
-    p, and is not found this way.
+    The null: rates of one phase are exchangeable between patients. Whole volumes change places within a phase, so that
+    neither neighbouring slices that are alike nor a shift between phases counts. To reject says that the volumes of one
+    patient are more alike than those of different patients. Every volume weighs alike; where volumes differ much in
+    size, the same way in all phases of a patient, rates of small ones scatter more, and are not quite exchangeable:
+    docs/uncertainty.md has error rates and power.
+
+    Two volumes a patient cannot single out one patient: they fall together again in one of P permutations (P patients).
+    ``highest`` therefore describes, and tests nothing.
 
     Parameters
     ----------
     member
         bool (sample, condition, channel) of :func:`actstore.analysis.in_top`, of one layer or stacked, with the
-        coordinate ``patient`` along sample. The original has no member and is never tested.
+        coordinates ``patient`` and ``frame`` along sample. The original has no member and is never tested.
     applicable
         bool (sample, condition). Without it, the samples in which any channel is a member: pass it for a selection of
         channels.
-    by
-        Name of a coordinate along sample: the samples of a patient that share its value are exchanged as a whole.
     resamples
-        Random permutations of the samples' patients behind every p-value, the same for every channel and condition
-        with the same samples. By default 9999, or tests / alpha if that is more, up to 99 999: with fewer, a single
-        channel among all those tested could not be rejected, however uneven. Of whole volumes 9999: one patient's can
-        fall together by chance in 1 of 2P - 1 anyway.
+        Random permutations behind every p-value, the same for every channel and condition with the same volumes. By
+        default 9999, or 20 for each test of the family if that is more, up to 99 999: with fewer, a single channel
+        among them could not have q ≤ 0.05.
     seed
         Of these permutations.
-    alpha
-        Level at which evenness counts as rejected.
 
     Returns
     -------
     xarray.Dataset
-        Along (condition, channel): ``count`` int64; ``statistic``, Pearson's chi-square of counts per patient, given
-        each patient's number of applicable samples, of which P - 1 (P patients) is expected under the null; ``p`` with
-        (1 + as extreme) / (1 + resamples), Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39,
-        doi:10.2202/1544-6115.1585; ``q``, p corrected by :func:`actstore.analysis.evidence.corrected` over the
-        ``tests`` of its family; ``explained_by``, where q ≤ alpha, the patient with the highest residual (adjusted
-        as by Haberman, Biometrics 29 (1973), 205) if p without this patient is above alpha, else ""; ``share``, this
-        patient's part of the count, else NaN; ``note``.
-        Along condition: ``samples``, ``patients`` and ``tests`` int64. A channel that is on top in
-        no sample or in all is not tested: NaN.
+        Along (condition, channel): ``count`` int64; ``statistic``, the intraclass correlation, about 0 under the null
+        and at most 1 where all patients have the same volumes; ``p`` with (1 + as high) / (1 + resamples), Phipson &
+        Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39, doi:10.2202/1544-6115.1585; ``q``, p corrected by
+        :func:`actstore.analysis.evidence.corrected` over the ``tests`` of its family; ``highest``, the patient whose
+        count is furthest above its share by the adjusted residual (Haberman, Biometrics 29 (1973), 205, summed over
+        phases), the first of equals, "" if none is above; ``share``, this patient's part of the count, else NaN;
+        ``note``. Along condition: ``samples``, ``patients``, ``volumes`` and ``tests`` int64.
+        A channel is not tested, NaN, where its rate varies in fewer than two phases, and none is where fewer than
+        :data:`actstore.analysis.evidence.FEWEST_PATIENTS` patients have two volumes, which ``note`` says.
 
     Raises
     ------
     AnalysisError
-        if ``patient``, ``by`` or a dimension is missing, ``resamples`` is below 1, or ``alpha`` is not between 0 and 1.
+        if ``patient``, ``frame`` or a dimension is missing, or ``resamples`` is below 1.
     """
-    if not 0 < alpha < 1:
-        raise AnalysisError(f"alpha = {alpha!r}: give a level between 0 and 1, such as 0.05")
     valid = counted_samples(member, applicable)
     patient, names = patients_of(member)
+    volume, volumes = _volumes(member, patient)
     whole = ["sample", "condition", "channel"]
     found = xr.apply_ufunc(
         _heterogeneity,
         one_chunk(member, whole),
         one_chunk(valid, whole[:2]),
         kwargs={
-            "patient": patient,
-            "unit": None if by is None else _units(member, patient, by),
+            "volume": volume,
+            "volumes": volumes,
             "names": names,
             "resamples": resamples if resamples is None else require_positive("resamples", resamples),
             "seed": seed,
-            "alpha": alpha,
             "family": families(member),
         },
         input_core_dims=[whole, whole[:2]],
-        output_core_dims=[*[whole[1:]] * 7, ["condition"]],
+        output_core_dims=[*[whole[1:]] * 7, *[["condition"]] * 2],
         dask="parallelized",
-        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64],
+        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64, np.int64],
         keep_attrs=False,
     )
-    order = ("count", "statistic", "p", "q", "explained_by", "share", "note", "tests")
+    order = ("count", "statistic", "p", "q", "highest", "share", "note", "volumes", "tests")
     return xr.Dataset({**dict(zip(order, found, strict=True)), **support(valid, patient).data_vars})
 
 
-_NOTE = np.dtype("U48")
-
-
-def _units(member: xr.DataArray, patient: NDArray[np.intp], by: str) -> NDArray[np.intp]:
-    """A number for each patient and value of ``by``, of every sample."""
-    if by not in member.coords or member.coords[by].dims != ("sample",):
-        raise AnalysisError(f"by = {by!r} is no coordinate along sample: use one such as 'frame'")
-    values = np.unique(member.coords[by].values, return_inverse=True)[1]
-    unit: NDArray[np.intp] = np.unique(patient * (len(values) + 1) + values, return_inverse=True)[1]
-    return unit
+def _volumes(member: xr.DataArray, patient: NDArray[np.intp]) -> tuple[NDArray[np.intp], Volumes]:
+    """The volume of each sample, as a number, and the volumes."""
+    if "frame" not in member.coords or member.coords["frame"].dims != ("sample",):
+        raise AnalysisError("no coordinate 'frame' along sample: assign it with assign_coords(frame=('sample', …))")
+    frame = np.unique(member.coords["frame"].values, return_inverse=True)[1]
+    pairs, volume = np.unique(np.stack([patient, frame]), axis=1, return_inverse=True)
+    owner = pairs[0]
+    first = np.searchsorted(owner, owner)
+    return volume.reshape(-1), Volumes(owner, np.arange(len(owner)) - first)
 
 
 def _heterogeneity(
     member: Bools,
     valid: Bools,
-    patient: NDArray[np.intp],
-    unit: NDArray[np.intp] | None,
+    volume: NDArray[np.intp],
+    volumes: Volumes,
     names: NDArray[np.str_],
     resamples: int | None,
     seed: int,
-    alpha: float,
     family: NDArray[np.intp],
 ) -> tuple[NDArray[Any], ...]:
-    member = member.astype(bool) & valid[..., None]
-    counts = per_patient(member, patient).astype(np.int64)
-    sizes = per_patient(valid, patient).astype(np.int64)
-    patients = (sizes > 0).sum(axis=0)
-    statistic = np.stack([_chi_square(counts[:, c], sizes[:, c]) for c in range(valid.shape[1])])
-    enough = np.flatnonzero(patients >= FEWEST_PATIENTS)
-    if resamples is None:
-        wanted = int(np.isfinite(statistic[enough]).sum() / alpha)
-        resamples = min(max(RESAMPLES, wanted), MOST_RESAMPLES if unit is None else RESAMPLES)
-    if unit is None:
-        spread = Spread(counts, sizes, np.arange(len(names)), whole=False)
-    else:
-        owner = patient[np.unique(unit, return_index=True)[1]]
-        spread = Spread(per_patient(member, unit), per_patient(valid, unit), owner, whole=True)
-    p = np.full(statistic.shape, np.nan)
-    for c in enough.tolist():
-        p[c] = p_values(spread.of(c), resamples, seed)
+    counts = per_patient(member.astype(bool) & valid[..., None], volume).astype(np.int64)
+    sizes = per_patient(valid, volume).astype(np.int64)
+    shape = counts.shape[1:]
+    statistic = np.full(shape, np.nan)
+    columns: list[Floats] = []
+    notes = np.zeros(shape[0], dtype=_NOTE)
+    highest, share = np.full(shape, "", names.dtype), np.full(shape, np.nan)
+    for c, present in enumerate((sizes > 0).T):
+        here = volumes.of(present)
+        columns.append(residuals(counts[present, c] / sizes[present, c, None], here))
+        statistic[c] = agreement(columns[c], here)
+        notes[c] = _note(here)
+        highest[c], share[c] = _highest(counts[:, c], sizes[:, c], volumes, names)
+    tested = ~np.isnan(statistic) & (notes == "")[:, None]
+    p = np.full(shape, np.nan)
+    for own in (family == one for one in np.unique(family)):
+        wanted = int(tested[own].sum() / LEVEL)
+        number = min(max(RESAMPLES, wanted), MOST_RESAMPLES) if resamples is None else resamples
+        patterns = np.unique(sizes[:, own] > 0, axis=1).T
+        for present in patterns if tested[own].any() else ():
+            # One set of permutations serves all conditions with the same volumes.
+            at = np.flatnonzero(own & ((sizes > 0) == present[:, None]).all(axis=0) & tested.any(axis=1)).tolist()
+            if at:
+                joined = np.concatenate([columns[c][:, tested[c]] for c in at], axis=1)
+                # In the order of `joined`: by condition, then channel.
+                where = np.zeros(shape, dtype=bool)
+                where[at] = tested[at]
+                p[where] = p_values(joined, volumes.of(present), number, seed)
     q, tests = corrected(p, family)
-    explained = np.full(p.shape, -1)
-    for c in np.flatnonzero((q <= alpha).any(axis=1)).tolist():
-        suspect = _largest_residual(counts[:, c], sizes[:, c])
-        for one in np.unique(suspect[q[c] <= alpha]).tolist():
-            channels = np.flatnonzero((q[c] <= alpha) & (suspect == one))
-            without = p_values(spread.of(c, channels, one), min(resamples, RESAMPLES_WITHOUT), seed)
-            # NaN: without the patient, the channel is on top nowhere or everywhere.
-            explained[c, channels[~(without <= alpha)]] = one
-    count = counts.sum(axis=0)
-    by = np.where(explained >= 0, names[explained], "") if len(names) else np.full(p.shape, "", names.dtype)
-    own = np.take_along_axis(counts, np.maximum(explained, 0)[None], axis=0)[0] if len(names) else count
-    share = np.where(explained >= 0, own / np.maximum(count, 1), np.nan)
-    text = np.broadcast_to(note(patients, "test").astype(_NOTE)[:, None], p.shape)
-    return count, statistic, p, q, by.astype(names.dtype), share, text, tests
+    text = np.broadcast_to(notes[:, None], shape)
+    return counts.sum(axis=0), statistic, p, q, highest, share, text, (sizes > 0).sum(axis=0), tests
 
 
-def _chi_square(counts: Counts, sizes: Counts) -> Floats:
-    """Pearson's chi-square of counts (patient, channel) out of ``sizes`` (patient); NaN where it is always the same."""
-    count, samples = counts.sum(axis=0), sizes.sum()
-    varies = (count > 0) & (count < samples)
-    rate = np.where(varies, count / max(samples, 1), 0.5)
-    expected = np.maximum(sizes, 1)[:, None] * rate
-    squares = np.where(sizes[:, None] > 0, (counts - expected) ** 2 / expected, 0).sum(axis=0)
-    return np.where(varies, squares / (1 - rate), np.nan)
+def _note(volumes: Volumes) -> str:
+    """Why there is no test, or ""."""
+    number = volumes.per_patient
+    several = int((number > 1).sum())
+    if few := str(note(len(number), "test")[()]):
+        return few
+    if not several:
+        return "one volume a patient: nothing shows whether patients differ"
+    return "" if several >= FEWEST_PATIENTS else f"{counted(several, 'patient')} with two volumes: too few for a test"
 
 
-def _largest_residual(counts: Counts, sizes: Counts) -> NDArray[np.intp]:
-    """The patient whose count is furthest above its share, in standard deviations, for each channel."""
-    count, samples = counts.sum(axis=0), sizes.sum()
-    rate = count / samples
-    variance = sizes[:, None] * rate * (1 - rate) * (1 - sizes[:, None] / samples)
-    above = (counts - sizes[:, None] * rate) / np.sqrt(np.where(variance > 0, variance, 1.0))
-    largest: NDArray[np.intp] = np.where(variance > 0, above, -np.inf).argmax(axis=0)
-    return largest
+def _highest(
+    counts: Counts, sizes: Counts, volumes: Volumes, names: NDArray[np.str_]
+) -> tuple[NDArray[np.str_], Floats]:
+    """The patient whose count is furthest above its share, and its part of the count, of each channel."""
+    if not len(names):
+        return np.full(counts.shape[1], "", names.dtype), np.full(counts.shape[1], np.nan)
+    above, variance = np.zeros((2, len(volumes), counts.shape[1]))
+    for own in (volumes.phase == one for one in np.unique(volumes.phase)):
+        total = max(int(sizes[own].sum()), 1)
+        rate = counts[own].sum(axis=0) / total
+        n = sizes[own, None]
+        above[own] = counts[own] - n * rate
+        variance[own] = n * rate * (1 - rate) * (1 - n / total)
+    above, variance = per_patient(above, volumes.patient), per_patient(variance, volumes.patient)
+    known = variance > 1e-12
+    residual = np.where(known, above / np.sqrt(np.where(known, variance, 1.0)), -np.inf)
+    most = residual.argmax(axis=0)
+    stands_out = residual.max(axis=0) > 1e-9
+    own_count = np.take_along_axis(per_patient(counts, volumes.patient), most[None], axis=0)[0]
+    part = np.where(stands_out, own_count / np.maximum(counts.sum(axis=0), 1), np.nan)
+    return np.where(stands_out, names[most], "").astype(names.dtype), part
 
 
 def leave_one_out(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> xr.Dataset:

@@ -20,19 +20,19 @@ from actstore.analysis.uncertainty import Bootstrap, bootstrap_mean, dice_change
 _LAYER = ("layer", "module", "condition", "target")
 _RESTS_ON = ("samples", "patients")
 
-_TEST = ("statistic", "p", "q", "tests", "p_volumes", "q_volumes", "explained_by", "share", "note")
+_TEST = ("volumes", "statistic", "p", "q", "tests", "highest", "share", "note")
 
 HETEROGENEITY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, *_TEST)
 LEAVE_ONE_OUT_COLUMNS = (*_LAYER, "patient", "samples", "shared", "gained", "lost")
-CERTAINTY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, "frequency", "low", "high", "selected", "note")
+CERTAINTY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, "frequency", "low", "high", "error", "selected", "note")
 STABILITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap", "low", "high", "note")
 SENSITIVITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap")
-_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "standardised", "network_rank", "note")
+_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "error", "standardised", "network_rank", "note")
 LAYERS_COLUMNS = (*_LAYER, *_RELATIVE)
 RELATIVE_COLUMNS = (*_LAYER, "channel", *_RELATIVE)
 DICE_MEAN_COLUMNS = (
     *("class_name", "condition", "target", *_RESTS_ON),
-    *(f"{name}{end}" for name in ("original", "perturbed", "change") for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in ("original", "perturbed", "change") for end in ("", "_low", "_high", "_error")),
     "note",
 )
 
@@ -44,21 +44,16 @@ def heterogeneity_table(
     applicable: xr.DataArray | None = None,
     resamples: int | None = None,
     seed: int = 0,
-    alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Which channels' counts are uneven over patients, in columns :data:`HETEROGENEITY_COLUMNS`.
-
-    ``p`` and ``q`` exchange samples between patients; ``p_volumes`` and ``q_volumes`` exchange whole volumes, by the
-    coordinate ``frame``, so that slices of a volume that are alike do not count as a difference between patients.
+    """Whether patients differ in how often a channel is on top, in columns :data:`HETEROGENEITY_COLUMNS`.
 
     ``score`` (sample, condition, channel), of one layer or of :func:`actstore.analysis.stack_layers`; ``k`` and
     ``applicable`` as for :func:`actstore.analysis.in_top`; the rest, the values and errors as for
     :func:`actstore.analysis.heterogeneity`. Of the perturbations only, which the correction is over.
     """
     member, valid = _top(score, k, applicable)
-    found = heterogeneity(member, applicable=valid, resamples=resamples, seed=seed, alpha=alpha)
-    whole = heterogeneity(member, applicable=valid, by="frame", resamples=resamples, seed=seed, alpha=alpha)
-    return channel_frame(found.assign(p_volumes=whole["p"], q_volumes=whole["q"]), HETEROGENEITY_COLUMNS)
+    found = heterogeneity(member, applicable=valid, resamples=resamples, seed=seed)
+    return channel_frame(found, HETEROGENEITY_COLUMNS)
 
 
 def leave_one_out_table(

@@ -1,4 +1,4 @@
-"""p-values of counts per patient: what chance makes of them when samples or whole volumes change patients."""
+"""Whether volumes of one patient agree, against what chance makes of it when volumes change patients."""
 
 from __future__ import annotations
 
@@ -7,96 +7,137 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.analysis.sets import Counts, per_patient
+from actstore.analysis.compiled import compiled
 
 Floats = NDArray[np.float64]
+Numbers = NDArray[np.intp]
 
-#: Numbers in each array of a batch of permutations: 4 MiB.
+#: Positions in a batch of permutations: 4 MiB.
 _BATCH = 2**19
+#: Channels that are summed at once: the residuals of 100 patients with two volumes then fit a core's cache.
+_CHANNELS = 256
+#: Two rates of a phase that are closer than this are equal.
+_EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Counts (unit, …, channel) out of sizes (unit, …), and the patient that owns each unit.
+class Volumes:
+    """The patient and the phase of each volume, both numbered from 0; a patient has one volume of a phase, or none."""
 
-    A unit is a patient, whose samples are exchanged one by one; or, if ``whole``, what is exchanged in one piece.
+    patient: Numbers
+    phase: Numbers
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    def of(self, keep: NDArray[np.bool_]) -> Volumes:
+        """Those of ``keep`` (volume), patients numbered anew."""
+        return Volumes(np.unique(self.patient[keep], return_inverse=True)[1], self.phase[keep])
+
+    @property
+    def per_patient(self) -> Numbers:
+        """How many volumes each patient has."""
+        return np.bincount(self.patient).astype(np.intp)
+
+    def places(self) -> Numbers:
+        """The volume of each phase and patient (phase, patient), where there is none their number."""
+        phases, code = np.unique(self.phase, return_inverse=True)
+        table = np.full((len(phases), len(self.per_patient)), len(self), dtype=np.intp)
+        table[code, self.patient] = np.arange(len(self))
+        return table
+
+
+def residuals(rates: Floats, volumes: Volumes) -> Floats:
+    """``rates`` (volume, …) less the mean of their phase; 0 where a phase does not vary."""
+    found = np.empty(rates.shape)
+    for one in np.unique(volumes.phase):
+        own = volumes.phase == one
+        centred = rates[own] - rates[own].mean(axis=0)
+        found[own] = np.where(np.ptp(rates[own], axis=0) > _EQUAL, centred, 0.0)
+    return found
+
+
+def agreement(residual: Floats, volumes: Volumes) -> Floats:
+    """Intraclass correlation of ``residual`` (volume, …) over pairs of volumes of a patient, NaN where there is none.
+
+    The mean product of two volumes of a patient over the mean square of a volume (Fisher, Statistical Methods for
+    Research Workers, 1925, §38, means taken by phase). NaN also where fewer than two phases vary.
     """
-
-    counts: Counts
-    sizes: Counts
-    owner: NDArray[np.intp]
-    whole: bool
-
-    def of(self, condition: int, channels: NDArray[np.intp] | None = None, without: int | None = None) -> Spread:
-        """One condition, units that have samples in it, and patients numbered anew."""
-        sizes = self.sizes[:, condition]
-        keep = (sizes > 0) & (self.owner != without)
-        counts = self.counts[keep, condition]
-        owner = np.unique(self.owner[keep], return_inverse=True)[1]
-        return Spread(counts if channels is None else counts[:, channels], sizes[keep], owner, self.whole)
+    number = volumes.per_patient
+    pairs = (number * (number - 1)).sum()
+    square = (residual**2).sum(axis=0)
+    phases = np.unique(volumes.phase)
+    vary = np.sum([(residual[volumes.phase == one] != 0).any(axis=0) for one in phases], axis=0)
+    tested = (vary >= 2) & (pairs > 0)
+    scale = np.where(tested, square / max(len(volumes), 1), 1.0)
+    return np.where(tested, 2 * _products(residual, volumes) / max(pairs, 1) / scale, np.nan)
 
 
-def p_values(spread: Spread, resamples: int, seed: int) -> Floats:
-    """p of each channel's chi-square (channel): (1 + as extreme) / (1 + resamples); NaN where it cannot be tested."""
-    counts, sizes = per_patient(spread.counts, spread.owner), per_patient(spread.sizes, spread.owner)
-    count, samples = counts.sum(axis=0), sizes.sum()
-    tested = np.flatnonzero((count > 0) & (count < samples))
-    p = np.full(counts.shape[1], np.nan)
-    if not len(tested) or len(sizes) < 2:
-        return p
-    # Members and non-members have the same chi-square, so that the smaller of the two is drawn.
-    fewer = np.where(2 * count > samples, sizes[:, None] - counts, counts)[:, tested]
-    # Counts that are equally uneven may differ in the last digits.
-    observed = (fewer**2 / sizes[:, None]).sum(axis=0) * (1 - 1e-9)
-    if spread.whole:
-        units = np.where(2 * count > samples, spread.sizes[:, None] - spread.counts, spread.counts)[:, tested]
-        extreme = _whole_extremes(units, spread, observed, resamples, seed)
-    else:
-        totals, which = np.unique(fewer.sum(axis=0), return_inverse=True)
-        null = np.sort(_null(sizes, totals, resamples, seed), axis=0)
-        below = [np.searchsorted(null[:, i], least, side="left") for i, least in zip(which, observed, strict=True)]
-        extreme = resamples - np.array(below)
-    p[tested] = (1 + extreme) / (1 + resamples)
+def p_values(residual: Floats, volumes: Volumes, resamples: int, seed: int) -> Floats:
+    """p of the agreement of each column of ``residual`` (volume, column): (1 + as high) / (1 + resamples).
+
+    In each phase, the volumes go in random order to the patients that have one. The number of pairs and the sum of
+    squares stay the same, so that the sum of products decides.
+    """
+    # Orders that agree equally may differ in the last digits.
+    least = _products(residual, volumes) - _EQUAL * (residual**2).sum(axis=0)
+    blocks = [slice(at, at + _CHANNELS) for at in range(0, residual.shape[1], _CHANNELS)]
+    parts = [np.ascontiguousarray(residual[:, block]) for block in blocks]
+    counts = [np.zeros(part.shape[1], dtype=np.int64) for part in parts]
+    rng = np.random.default_rng(seed)
+    places = volumes.places()
+    batch = max(1, _BATCH // places.size)
+    for first in range(0, resamples, batch):
+        drawn = _exchanged(places, len(volumes), min(batch, resamples - first), rng)
+        for part, block, extreme in zip(parts, blocks, counts, strict=True):
+            _as_high(part, drawn, least[block], extreme)
+    p: Floats = (1 + np.concatenate(counts)) / (1 + resamples)
     return p
 
 
-def _whole_extremes(units: Counts, spread: Spread, observed: Floats, resamples: int, seed: int) -> Counts:
-    """How many permutations of whole units over patients are as uneven as ``observed`` (channel)."""
-    rng = np.random.default_rng(seed)
-    order = np.argsort(spread.owner, kind="stable")
-    starts = np.searchsorted(spread.owner[order], np.arange(spread.owner.max() + 1))
-    extreme = np.zeros(units.shape[1], dtype=np.int64)
-    batch = max(1, _BATCH // units.size)
-    for first in range(0, resamples, batch):
-        rows = min(batch, resamples - first)
-        drawn = rng.permuted(np.tile(np.arange(len(units)), (rows, 1)), axis=1)
-        counts = np.add.reduceat(units[drawn], starts, axis=1)
-        sizes = np.add.reduceat(spread.sizes[drawn], starts, axis=1)
-        extreme += ((counts**2 / sizes[..., None]).sum(axis=1) >= observed).sum(axis=0)
-    return extreme
+def _exchanged(places: Numbers, none: int, number: int, rng: np.random.Generator) -> Numbers:
+    """``number`` random orders of the volumes of each phase: (permutation, phase, patient)."""
+    drawn = np.tile(places, (number, 1, 1))
+    for phase, row in enumerate(places):
+        have = np.flatnonzero(row != none)
+        drawn[:, phase, have] = rng.permuted(np.tile(row[have], (number, 1)), axis=1)
+    return drawn
 
 
-def _null(sizes: Counts, totals: Counts, resamples: int, seed: int) -> Floats:
-    """Σ count² / size over patients for random permutations: (resample, total), rising with chi-square for each total.
+def _products(residual: Floats, volumes: Volumes) -> Floats:
+    """Sum over all pairs of volumes of a patient of the products of their residuals (volume, …)."""
+    sums = np.zeros((len(volumes.per_patient), *residual.shape[1:]))
+    np.add.at(sums, volumes.patient, residual)
+    products: Floats = ((sums**2).sum(axis=0) - (residual**2).sum(axis=0)) / 2
+    return products
 
-    The first m of permuted samples are m drawn at random without replacement, for every m at once: one permutation
-    serves all totals, and a channel's p does not depend on which others are tested with it.
-    """
-    rng = np.random.default_rng(seed)
-    samples, last = int(sizes.sum()), int(totals[-1])
-    labels = np.repeat(np.arange(len(sizes)), sizes)
-    found = np.empty((resamples, len(totals)))
-    batch = max(1, _BATCH // samples)
-    for first in range(0, resamples, batch):
-        rows = min(batch, resamples - first)
-        drawn = rng.permuted(np.tile(labels, (rows, 1)), axis=1)[:, :last]
-        order = np.argsort(drawn, axis=1, kind="stable")
-        grouped = np.take_along_axis(drawn, order, axis=1)
-        begins = np.diff(grouped, axis=1, prepend=-1) != 0
-        place = np.arange(last)
-        before = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
-        # One more of a patient that has c adds (c + 1)² - c².
-        added = np.empty((rows, last))
-        np.put_along_axis(added, order, (2 * before + 1) / sizes[grouped], axis=1)
-        found[first : first + rows] = added.cumsum(axis=1)[:, totals - 1]
-    return found
+
+@compiled
+def _as_high(residual: Floats, drawn: Numbers, least: Floats, extreme: NDArray[np.int64]) -> None:
+    """Add to ``extreme`` (column) how often the sum of products over ``drawn`` is at least ``least`` (column)."""
+    none, columns = residual.shape
+    permutations, phases, patients = drawn.shape
+    total, before = np.empty(columns), np.empty(columns)
+    for b in range(permutations):
+        total[:] = 0.0
+        for p in range(patients):
+            first, volumes = none, 0
+            for f in range(phases):
+                row = drawn[b, f, p]
+                if row == none:
+                    continue
+                if volumes == 0:
+                    first = row
+                elif volumes == 1:
+                    for i in range(columns):
+                        total[i] += residual[first, i] * residual[row, i]
+                    if f < phases - 1:
+                        for i in range(columns):
+                            before[i] = residual[first, i] + residual[row, i]
+                else:
+                    for i in range(columns):
+                        total[i] += before[i] * residual[row, i]
+                        before[i] += residual[row, i]
+                volumes += 1
+        for i in range(columns):
+            extreme[i] += total[i] >= least[i]

@@ -15,22 +15,23 @@ from actstore.analysis.comparison import general_and_specific, shared_channels
 from actstore.analysis.controls import class_sensitivity, noise_floor
 from actstore.analysis.dose import case_changes, dice_curve, half_loss, mad_response
 from actstore.analysis.frames import channel_frame
+from actstore.analysis.resampling import RESAMPLES
 from actstore.analysis.strengths import FEWEST_STRENGTHS, Dose, by_strength, doses, identity_of, outward
 from actstore.analysis.uncertainty import Bootstrap
 
 _LAYER = ("layer", "module")
 _CONDITION = (*_LAYER, "condition", "target")
 _RESTS = ("samples", "patients")
-_ENDS = ("", "_low", "_high")
+_ENDS = ("", "_low", "_high", "_error")
 
-COMPARISON_COLUMNS = (*_LAYER, "channel", "targets", "number", "specific")
+COMPARISON_COLUMNS = (*_LAYER, "channel", "targets", "number", "specific", "specific_share")
 GENERAL_SPECIFIC_COLUMNS = (*_CONDITION, "case", *_RESTS, "correlation", "gained", "lost", "note")
 CONTROLS_COLUMNS = (
     *_CONDITION, "channel", *_RESTS, "rescaled", "mad", "control", "difference", "effect", "effect_low", "effect_high",
     "p", "q", "tests", "sensitive", "note",
 )  # fmt: skip
 NOISE_COLUMNS = (*_LAYER, "channel", "condition", *_RESTS, "mad", "largest")
-DOSE_COLUMNS = ("transform", "target", "class_name", "strength", *_RESTS, "dice", "low", "high", "note")
+DOSE_COLUMNS = ("transform", "target", "class_name", "strength", *_RESTS, "dice", "low", "high", "error", "note")
 DOSE_HALF_COLUMNS = (
     "transform", "target", "class_name", *_RESTS, "baseline",
     *(f"half_{side}{end}" for side in ("below", "above") for end in _ENDS), "note",
@@ -48,12 +49,19 @@ ASSOCIATION_COLUMNS = (
 )  # fmt: skip
 
 
-def comparison_table(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
+def comparison_table(
+    member: xr.DataArray,
+    most: int = 7,
+    *,
+    applicable: xr.DataArray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Channels that are among the most frequent of any class, in columns :data:`COMPARISON_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.shared_channels`.
     """
-    shared = shared_channels(member, most, applicable=applicable)
+    shared = shared_channels(member, most, applicable=applicable, resamples=resamples, seed=seed)
     return channel_frame(shared, COMPARISON_COLUMNS, keep=shared["number"] > 0)
 
 

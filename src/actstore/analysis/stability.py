@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import one_chunk, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.network import in_top, layer_slices
+from actstore.analysis.resampling import RESAMPLES, Draws, patient_draws
 from actstore.analysis.sets import Bools, counted_samples, most_often, overlap, per_patient
 from actstore.analysis.support import support
 from actstore.analysis.uncertainty import NOTE, bootstrap_mean, layer_coords, require_confidence, unlayered
@@ -22,7 +23,7 @@ def frequency_certainty(
     most: int = 7,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -44,10 +45,12 @@ def frequency_certainty(
     Returns
     -------
     xarray.Dataset
-        Along (condition, channel): ``count`` int64, ``frequency`` (count / samples) with ``low`` and ``high`` float64,
-        ``selected`` float64, the share of resamples of patients in which the channel is among the ``most`` of its
-        layer; ``samples`` and ``patients`` int64, ``note``. Interval and ``selected`` are NaN for too few patients.
-        A channel that is never on top has the interval [0, 0]: resampling cannot tell what was never seen.
+        Along (condition, channel): ``count`` int64, ``frequency`` (count / samples) with ``low``, ``high`` and
+        ``error`` float64, as of :func:`actstore.analysis.bootstrap_mean`; ``selected`` float64, the share of resamples
+        of patients in which the channel is among the ``most`` of its layer under this condition, whatever other
+        conditions share it; ``samples`` and ``patients`` int64, ``note``. Interval and
+        ``selected`` are NaN for too few patients. A channel that is never on top has the interval [0, 0]: resampling
+        cannot tell what was never seen.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def frequency_certainty(
             "patient": patients_of(member)[0],
             "most": require_positive("most", most),
             "layers": list(layer_slices(member).values()),
-            "resamples": resamples,
+            "resamples": require_positive("resamples", resamples),
             "seed": seed,
         },
         input_core_dims=[whole, whole[:2]],
@@ -89,19 +92,20 @@ def _selected(
 ) -> tuple[NDArray[Any], ...]:
     counts = per_patient(member.astype(bool) & valid[..., None], patient)
     found = np.full(counts.shape[1:], np.nan)
-    for c, drawn in _resampled(counts, per_patient(valid, patient), resamples, seed):
-        found[c] = most_often(drawn, most, layers).mean(axis=0)
+    for c, where, draws, drawn in _resampled(counts, per_patient(valid, patient), layers, resamples, seed):
+        found[c, where] = draws.mean(most_often(drawn, most, [slice(None)]))
     return found, counts.sum(axis=0).astype(np.int64)
 
 
-def _resampled(counts: NDArray[Any], sizes: NDArray[Any], resamples: int, seed: int) -> Any:
-    """Conditions with enough patients, and their counts (resample, channel) over draws of patients with replacement."""
+def _resampled(
+    counts: NDArray[Any], sizes: NDArray[Any], layers: list[slice], resamples: int, seed: int
+) -> Iterator[tuple[int, slice, Draws, NDArray[np.float64]]]:
+    """Conditions with enough patients and layers, and counts (draw, channel) of the layer over draws of patients."""
     for c, present in enumerate((sizes > 0).T):
-        patients = int(present.sum())
-        if patients >= FEWEST_PATIENTS:
-            rng = np.random.default_rng(seed)
-            weights = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-            yield c, weights.astype(np.float64) @ counts[present, c].astype(np.float64)
+        if present.sum() >= FEWEST_PATIENTS:
+            draws = patient_draws(int(present.sum()), resamples, seed)
+            for where in layers:
+                yield c, where, draws, draws.weights @ counts[present, c, where].astype(np.float64)
 
 
 def set_stability(
@@ -109,7 +113,7 @@ def set_stability(
     mosts: Sequence[int] = (3, 7),
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -129,7 +133,8 @@ def set_stability(
     xarray.Dataset
         Along (layer, condition, most): ``overlap``, the mean over resamples of the Jaccard overlap with the set of all
         patients (Jaccard, New Phytol. 11 (1912), 37), and ``low`` and ``high``, the percentiles between which
-        ``confidence`` of the resamples lie, float64; ``note``, where patients are too few, the set has room for all
+        ``confidence`` of the resamples lie, float64: they describe the resamples and are no confidence interval;
+        ``note``, where patients are too few, the set has room for all
         channels, or no channel is ever among the top.
         Along condition ``samples`` and ``patients`` int64. NaN for too few patients and where no channel is on top.
 
@@ -152,7 +157,7 @@ def set_stability(
             "mosts": sizes,
             "layers": list(slices.values()),
             "resamples": require_positive("resamples", resamples),
-            "tails": (1 + np.array([-1, 1]) * require_confidence(confidence)) / 2,
+            "tails": ((1 - require_confidence(confidence)) / 2, (1 + confidence) / 2),
             "seed": seed,
         },
         input_core_dims=[whole, whole[:2]],
@@ -173,19 +178,18 @@ def _stability(
     mosts: list[int],
     layers: list[slice],
     resamples: int,
-    tails: NDArray[np.float64],
+    tails: tuple[float, float],
     seed: int,
 ) -> tuple[NDArray[Any], ...]:
     counts, sizes = per_patient(member.astype(bool) & valid[..., None], patient), per_patient(valid, patient)
     mean, low, high = np.full((3, len(layers), valid.shape[1], len(mosts)), np.nan)
-    for c, drawn in _resampled(counts, sizes, resamples, seed):
+    for c, where, draws, drawn in _resampled(counts, sizes, layers, resamples, seed):
+        i = layers.index(where)
         for m, most in enumerate(mosts):
-            full = most_often(counts[:, c].sum(axis=0), most, layers)
-            some = most_often(drawn, most, layers)
-            for i, where in enumerate(layers):
-                shared = overlap(some[:, where], full[where])
-                mean[i, c, m] = shared.mean()
-                low[i, c, m], high[i, c, m] = np.quantile(shared, tails)
+            full = most_often(counts[:, c, where].sum(axis=0), most, [slice(None)])
+            shared = overlap(most_often(drawn, most, [slice(None)]), full)
+            mean[i, c, m] = draws.mean(shared)
+            (low[i, c, m], high[i, c, m]), _ = draws.quantiles(shared, tails)
     texts = np.array([[_all_channels(None, most, where) for most in mosts] for where in layers], dtype=NOTE)
     few = note((sizes > 0).sum(axis=0), "interval")[:, None]
     never = np.array([~counts[:, :, where].any(axis=(0, 2)) for where in layers])[..., None]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.network import layer_slices
+from actstore.analysis.resampling import RESAMPLES, Draws, patient_draws
 from actstore.analysis.segmentation import dice
 from actstore.analysis.sets import per_patient
 
@@ -18,7 +19,7 @@ Floats = NDArray[np.float64]
 
 NOTE = np.dtype("U48")
 
-#: Resampled means that are held at once: 16 MiB, beside the sorted copy that percentiles need.
+#: Resampled means that are held at once: 16 MiB, beside the sorted copy that quantiles need.
 _BATCH = 2 * 2**20
 
 
@@ -31,18 +32,20 @@ class Bootstrap(TypedDict, total=False):
 
 
 def bootstrap_mean(
-    values: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+    values: xr.DataArray, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
 ) -> xr.Dataset:
     """Mean over samples with an interval from resampled patients; lazy where ``values`` is.
 
     The mean weighs samples alike, so that it is the one of every other table: sum over count. Whole patients are drawn
     with replacement, with all their samples, from those that have any; ratios of sums of the draws give the percentile
-    interval, at the level that Hesterberg's expansion needs for ``confidence``: with tails Φ(-√(P/(P-1)) t), t the
-    quantile of Student's distribution with P - 1 degrees of freedom, P the number of patients (Am. Stat. 69 (2015),
-    371, doi:10.1080/00031305.2015.1089789). Without it, percentile and BCa intervals of 5 patients cover the truth in
-    about 83 of 100 studies where 95 are promised; with it in about 92, and in 93 to 95 from 8 patients on. Skewed
-    values stay below: of a channel that is on top in 1 of 10 samples, mostly of a few patients, the intervals cover 81
-    with 5 patients, 87 with 10, 90 with 20. docs/uncertainty.md has the simulation.
+    interval. Up to 7 patients, all distinct draws are enumerated with their probabilities; beyond, they are random
+    (:func:`actstore.analysis.resampling.patient_draws`). The percentiles are at the level that Hesterberg's expansion
+    needs for ``confidence``: with tails Φ(-√(P/(P-1)) t), t the quantile of Student's distribution with P - 1 degrees
+    of freedom, P the number of patients (Am. Stat. 69 (2015), 371, doi:10.1080/00031305.2015.1089789). Without it,
+    percentile and BCa intervals of 5 patients cover the truth in about 83 of 100 studies where 95 are promised; with it
+    in about 92, and in 93 to 95 from 8 patients on. Skewed values stay below: of a channel that is on top in 1 of 10
+    samples, mostly of a few patients, the intervals cover 83 with 5 patients, 87 with 10, 91 with 20.
+    docs/uncertainty.md has the simulation.
 
     Parameters
     ----------
@@ -50,17 +53,19 @@ def bootstrap_mean(
         (sample, …) with the coordinate ``patient`` along sample: MAD, Dice, or membership as
         ``member.astype(float).where(applicable)``. NaN is not there.
     resamples
-        Draws of patients, the same for everything that rests on the same patients.
+        Random draws of patients, the same for everything that rests on the same patients.
     confidence
         Of the interval.
     seed
-        Of the draws.
+        Of the random draws.
 
     Returns
     -------
     xarray.Dataset
-        Over the other dims of ``values``: ``mean``, ``low`` and ``high`` float64, ``samples`` and ``patients`` int64,
-        ``note``. Without samples the mean is NaN. The interval is NaN for fewer than
+        Over the other dims of ``values``: ``mean``, ``low``, ``high`` and ``error`` float64, ``samples`` and
+        ``patients`` int64, ``note``. Without samples the mean is NaN. ``error`` is how far ``low`` or ``high`` may be
+        from where infinitely many draws would put it: about two standard errors, the larger of both ends; 0 where draws
+        are enumerated, inf where they are too few to say. Interval and error are NaN for fewer than
         :data:`actstore.analysis.evidence.FEWEST_PATIENTS` patients, and where a value is infinite.
 
     Raises
@@ -80,12 +85,13 @@ def bootstrap_mean(
             "seed": seed,
         },
         input_core_dims=[["sample"]],
-        output_core_dims=[[]] * 6,
+        output_core_dims=[[]] * 7,
         dask="parallelized",
-        output_dtypes=[*[np.float64] * 3, np.int64, np.int64, NOTE],
+        output_dtypes=[*[np.float64] * 4, np.int64, np.int64, NOTE],
         keep_attrs=False,
     )
-    return xr.Dataset(dict(zip(("mean", "low", "high", "samples", "patients", "note"), found, strict=True)))
+    names_of = ("mean", "low", "high", "error", "samples", "patients", "note")
+    return xr.Dataset(dict(zip(names_of, found, strict=True)))
 
 
 def require_confidence(confidence: float) -> float:
@@ -115,46 +121,26 @@ def _mean(
         counts[:, first : first + step] = per_patient(there, patient)
     samples, rests_on = counts.sum(axis=0).astype(np.int64), (counts > 0).sum(axis=0)
     mean = np.where(samples > 0, sums.sum(axis=0) / np.maximum(samples, 1), np.nan)
-    low, high = np.full((2, len(cells)), np.nan)
+    low, high, error = np.full((3, len(cells)), np.nan)
     usable = np.flatnonzero((rests_on >= FEWEST_PATIENTS) & np.isfinite(mean))
     patterns, pattern = np.unique(counts[:, usable] > 0, axis=1, return_inverse=True)
     for i, present in enumerate(patterns.T):
         at = usable[pattern.ravel() == i]
-        step = max(1, _BATCH // resamples)
+        draws = patient_draws(int(present.sum()), resamples, seed)
+        step = max(1, _BATCH // len(draws.weights))
         for some in np.split(at, range(step, len(at), step)):
             here = np.ix_(present, some)
-            low[some], high[some] = _interval(sums[here], counts[here], resamples, confidence, seed)
+            means = (sums[here].T @ draws.weights.T) / (counts[here].T @ draws.weights.T)
+            low[some], high[some], error[some] = interval(means, draws, confidence)
     texts = note(rests_on, "interval").astype(NOTE)
-    return tuple(array.reshape(shape) for array in (mean, low, high, samples, rests_on, texts))
+    return tuple(array.reshape(shape) for array in (mean, low, high, error, samples, rests_on, texts))
 
 
-def _interval(sums: Floats, counts: Floats, resamples: int, confidence: float, seed: int) -> tuple[Floats, Floats]:
-    """Interval of Σ sums / Σ counts over patients (patient, cell): low and high (cell)."""
-    from scipy import stats
-
-    patients = len(sums)
-
-    def ratio(drawn: NDArray[np.intp], axis: int = -1) -> Floats:
-        weights = _weights(drawn.reshape(-1, drawn.shape[-1]), patients)
-        return ((weights @ sums) / (weights @ counts)).T.reshape(-1, *drawn.shape[:-1])
-
-    found = stats.bootstrap(
-        (np.arange(patients),),
-        ratio,
-        n_resamples=resamples,
-        vectorized=True,
-        axis=-1,
-        confidence_level=expanded(confidence, patients),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return np.asarray(found.low), np.asarray(found.high)
-
-
-def _weights(drawn: NDArray[np.intp], patients: int) -> Floats:
-    """How often each patient is in a draw: (resample, patient)."""
-    cell = np.arange(len(drawn))[:, None] * patients + drawn
-    return np.bincount(cell.ravel(), minlength=len(drawn) * patients).reshape(-1, patients).astype(np.float64)
+def interval(values: Floats, draws: Draws, confidence: float) -> tuple[Floats, Floats, Floats]:
+    """Ends of the interval of ``values`` (…, draw) at the expanded level, and the larger of their errors: (…) each."""
+    tail = (1 - expanded(confidence, draws.weights.shape[1])) / 2
+    (low, high), errors = draws.quantiles(values, (tail, 1 - tail))
+    return low, high, np.fmax(*errors)
 
 
 def expanded(confidence: float, patients: int) -> float:
@@ -169,7 +155,7 @@ def expanded(confidence: float, patients: int) -> float:
 
 
 def paired_change(
-    values: xr.DataArray, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+    values: xr.DataArray, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
 ) -> xr.Dataset:
     """Means of the original and of each condition over the same samples, and of the change between them; lazy.
 
@@ -184,9 +170,10 @@ def paired_change(
     Returns
     -------
     xarray.Dataset
-        Over (condition, …): ``original``, ``perturbed`` and ``change`` (perturbed - original), each with ``…_low`` and
-        ``…_high``, float64; ``samples``, ``patients`` and ``note``. The interval of the change is of differences of the
-        same samples, and narrower than the other two suggest where they go together.
+        Over (condition, …): ``original``, ``perturbed`` and ``change`` (perturbed - original), each with ``…_low``,
+        ``…_high`` and ``…_error``, float64, as of :func:`bootstrap_mean`; ``samples``, ``patients`` and ``note``. The
+        interval of the change is of differences of the same samples, and narrower than the other two suggest where they
+        go together.
 
     Raises
     ------
@@ -204,7 +191,7 @@ def paired_change(
     for name, array in measures.items():
         part = bootstrap_mean(
             array.transpose(*values.dims), resamples=resamples, confidence=confidence, seed=seed
-        ).rename(mean=name, low=f"{name}_low", high=f"{name}_high")
+        ).rename({"mean": name} | {end: f"{name}_{end}" for end in ("low", "high", "error")})
         found = found.merge(part, compat="override", join="override")
     return found
 
@@ -213,7 +200,7 @@ def dice_change(
     confusion: xr.DataArray,
     *,
     applicable: xr.DataArray | None = None,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:

@@ -173,12 +173,12 @@ def uneven(table: pd.DataFrame, most: int = 12) -> pd.DataFrame:
 def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
     """Channels x patients: how often each of the most uneven channels is in the top, of each patient's samples.
 
-    A dot marks the patient that alone explains a channel.
+    A dot marks the patient whose count is furthest above its share.
 
     Parameters
     ----------
     table
-        columns ``layer, condition, channel, q, explained_by``: of :func:`uneven`.
+        columns ``layer, condition, channel, q, highest``: of :func:`uneven`.
     shares
         columns ``layer, condition, channel, patient, share``: of :func:`patient_shares`.
     """
@@ -197,7 +197,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
             y=name[name.isin(labels)].map(labels.index), x=lambda f: f["patient"].map(patients.index)
         )
         shown = shown[["x", "y", "layer", "channel", "patient", "samples", "share"]].round(3)
-        alone = own.assign(y=range(len(own)), x=own["explained_by"].map(lambda p: _index(patients, p)))
+        alone = own.assign(y=range(len(own)), x=own["highest"].map(lambda p: _index(patients, p)))
         alone = alone[alone["x"].notna()]
         panels.append(
             panel(

@@ -88,18 +88,14 @@ def patients(study: Study) -> Section:
     if table is not None:
         tested = table[table["q"].notna()]
         found = tested[tested["q"] < figures.SIGNIFICANT]
-        alone = found[found["explained_by"].fillna("").astype(str) != ""]
         if len(tested):
-            volumes = int((table["q_volumes"] < figures.SIGNIFICANT).sum())
             findings.append(
-                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) are more uneven over patients "
-                f"than chance makes them when slices are exchanged ({len(alone)} point to one patient), {volumes} when "
-                "whole volumes are (false discovery rate 5 %)."
+                f"{len(found)} of {len(tested)} frequencies (channel and perturbation) differ between patients more "
+                "than chance makes them when whole volumes are exchanged (false discovery rate 5 %)."
             )
             words.append(
-                "Neighbouring slices are alike: with slices exchanged, that alone makes counts uneven, and is no proof "
-                "that patients differ. With whole volumes exchanged it does not count, but few volumes a patient then "
-                "show little."
+                "Two volumes a patient cannot single out one patient: the one that is marked has the highest count for "
+                "its samples, which is no test."
             )
             uneven = groups.uneven(table)
             shares = groups.patient_shares(study.store, uneven, top=study.findings.top)
@@ -108,15 +104,13 @@ def patients(study: Study) -> Section:
                     "heterogeneity",
                     lambda: groups.heterogeneity(uneven, shares),
                     "How often a channel is in its layer's top, patient by patient: the channels of lowest q of each "
-                    "perturbation, whether significant or not. A white dot marks the patient that alone explains "
-                    f"one. {cohort(tested)}.",
+                    "perturbation, whether significant or not. A white dot marks the patient whose count is "
+                    f"furthest above its share. {cohort(tested)}.",
                     "Channel by patient maps of frequency",
                     shares,
                 )
             )
-            shown = uneven[
-                ["layer", "channel", "condition", "count", "samples", "patients", "q", "q_volumes", "explained_by"]
-            ]
+            shown = uneven[["layer", "channel", "condition", "count", "samples", "patients", "q", "highest"]]
             tables.append(Table("heterogeneity-uneven", "The most uneven channels", shown, table))
         words += caution(table)
     out = study.ask("leave-one-out", missing)
