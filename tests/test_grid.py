@@ -201,6 +201,24 @@ def test_functions_are_seen_through_like_modules() -> None:
     assert found["b"] == found["seen"] == known(1, 4)
 
 
+def test_a_token_lies_where_its_patch_lies() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.place = nn.Conv2d(1, 8, 8, stride=8), nn.Parameter(torch.randn(1, 48, 8))
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.value, self.seen = nn.Linear(8, 8), nn.Identity()
+
+        def forward(self, image: Tensor) -> Tensor:
+            x = self.embed(image)
+            tokens = self.block(x.flatten(2).transpose(1, 2) + self.place)
+            tokens = tokens + F.scaled_dot_product_attention(tokens, tokens, self.value(tokens))
+            found: Tensor = self.seen(tokens.transpose(1, 2).reshape(x.shape))
+            return found
+
+    assert grids_of(Patches(), (64, 48), "seen")["seen"] == known(3.5, 8)
+
+
 class Own(nn.Module):
     """Normalisation that somebody wrote."""
 
