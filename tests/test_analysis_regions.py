@@ -1,78 +1,82 @@
-"""Where in a map a channel changes, and where a layer's grid lies on the input."""
+"""Where in a map a channel changes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.networks.nets import UNet
 from numpy.typing import NDArray
-from torch import nn
 
-import actstore
 from actstore import analysis
 from actstore.analysis import AnalysisError, regional_mad
 from actstore.analysis.masks import around, averaged, averaged_within
-from actstore.grid import grid_offsets
-from actstore.models import build_model
-from actstore.record import probe
-from actstore.spec import load_spec
+from actstore.grid import Grid
 from helpers import CLASSES, make_activation, raise_if_dask_computes
 
 SIZE = (24, 32)
 
 
-def overlap(before: int, after: int, offset: float) -> NDArray[np.float64]:
+def overlap(before: int, after: int, step: float, begin: float) -> NDArray[np.float64]:
     """How much of each input pixel lies in each layer pixel, (after, before), pixel by pixel."""
-    stride = before / after
     weights = np.zeros((after, before))
     for i in range(after):
-        low, high = i * stride + offset, (i + 1) * stride + offset
+        low, high = i * step + begin, (i + 1) * step + begin
         for j in range(before):
             start = -np.inf if j == 0 else j
             stop = np.inf if j == before - 1 else j + 1
-            weights[i, j] = max(0.0, min(high, stop) - max(low, start)) / stride
+            weights[i, j] = max(0.0, min(high, stop) - max(low, start)) / step
     return weights
 
 
 @given(
     before=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     after=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    offset=st.tuples(st.floats(-4, 4), st.floats(-4, 4)),
+    step=st.tuples(st.floats(0.3, 9), st.floats(0.3, 9)),
+    start=st.tuples(st.floats(-4, 9), st.floats(-4, 9)),
     seed=st.integers(0, 99),
 )
 def test_a_layer_pixel_holds_the_share_of_the_mask_that_it_covers(
-    before: tuple[int, int], after: tuple[int, int], offset: tuple[float, float], seed: int
+    before: tuple[int, int],
+    after: tuple[int, int],
+    step: tuple[float, float],
+    start: tuple[float, float],
+    seed: int,
 ) -> None:
     mask = np.random.default_rng(seed).random(before) < 0.4
-    expected = overlap(before[0], after[0], offset[0]) @ mask @ overlap(before[1], after[1], offset[1]).T
-    np.testing.assert_allclose(averaged(mask, after, offset), expected, atol=1e-9)
+    low = [begin + 0.5 - width / 2 for begin, width in zip(start, step, strict=True)]
+    y, x = (overlap(*along) for along in zip(before, after, step, low, strict=True))
+    found = averaged(mask, after, Grid(start, step, ("geometry",) * 2))
+    np.testing.assert_allclose(found, y @ mask @ x.T, atol=1e-9)
 
 
 @given(
     before=st.tuples(st.integers(2, 20), st.integers(2, 20)),
     after=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    offset=st.tuples(st.floats(-4, 4), st.floats(-4, 4)),
+    step=st.tuples(st.floats(0.3, 9), st.floats(0.3, 9)),
+    start=st.tuples(st.floats(-4, 9), st.floats(-4, 9)),
     seed=st.integers(0, 99),
 )
 def test_averages_within_a_box_are_those_of_the_whole(
-    before: tuple[int, int], after: tuple[int, int], offset: tuple[float, float], seed: int
+    before: tuple[int, int],
+    after: tuple[int, int],
+    step: tuple[float, float],
+    start: tuple[float, float],
+    seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     box = tuple(slice(a := int(rng.integers(n)), int(rng.integers(a + 1, n + 1))) for n in before)
     mask = np.zeros(before, bool)
     mask[box] = rng.random(mask[box].shape) < 0.5
-    part, values = averaged_within([mask], box, after, offset)
+    grid = Grid(start, step, ("geometry",) * 2)
+    part, values = averaged_within([mask], box, after, grid)
     whole = np.zeros(after)
     whole[part] = values[0]
-    np.testing.assert_allclose(whole, averaged(mask, after, offset), atol=1e-9)
+    np.testing.assert_allclose(whole, averaged(mask, after, grid), atol=1e-9)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.5, 0.8), (9.0, 1.4, 1.4)], ids=str)
@@ -110,7 +114,8 @@ def study(
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_the_regions_make_up_the_whole_map(size: tuple[int, ...], dtype: Any) -> None:
     activation, label = study(size, dtype=dtype)
-    found = regional_mad(activation, label, class_names=CLASSES, rim=3.0, offset=[-0.5] * len(size))
+    grid = Grid.shifted(size, label.shape[1:], [-0.5] * len(size), "measured")
+    found = regional_mad(activation, label, class_names=CLASSES, rim=3.0, grid=grid)
     mad = analysis.mad(activation)
     whole = sum(found[name] * found[f"{name}_area"] for name in ("inside", "rim", "outside"))
     tested = list(range(1, 4))
@@ -126,7 +131,7 @@ def test_a_change_inside_is_found_inside() -> None:
     activation, label = study()
     activation.values[...] = 1.0
     c = list(activation.target.values).index("LV")
-    inside = averaged(label.values[0] == 3, (12, 16), (0, 0)) == 1
+    inside = averaged(label.values[0] == 3, (12, 16), Grid.between_edges((12, 16), (24, 32))) == 1
     activation.values[0, c, 1][inside] += 2
     found = regional_mad(activation, label, class_names=CLASSES, rim=3.0).isel(sample=0, condition=c)
     np.testing.assert_allclose(found["inside"], [0, 2], atol=1e-12)
@@ -165,69 +170,11 @@ def test_bad_input_is_named() -> None:
     activation, label = study()
     with pytest.raises(AnalysisError, match=r"rim = 0: give a width in millimetres above 0"):
         regional_mad(activation, label, class_names=CLASSES, rim=0)
-    with pytest.raises(AnalysisError, match=r"offset = \(1,\): give one number for each of y, x"):
-        regional_mad(activation, label, class_names=CLASSES, offset=(1,))
+    with pytest.raises(AnalysisError, match=r"grid has 1 axes: give start and step of each of y, x"):
+        regional_mad(activation, label, class_names=CLASSES, grid=Grid.between_edges((12,), (24,)))
     with pytest.raises(AnalysisError, match=r"target 'MYO' is no foreground class: class_names has RV, LV"):
         regional_mad(activation, label, class_names=("background", "RV", "LV"))
     with pytest.raises(AnalysisError, match=r"label has 2 samples, activation 3: select the same samples of both"):
         regional_mad(activation, label.isel(sample=[0, 1]), class_names=CLASSES)
     with pytest.raises(AnalysisError, match=r"label has no dimension 'x'"):
         regional_mad(activation, label.isel(x=0), class_names=CLASSES)
-
-
-class Chain(nn.Module):
-    """Three strided convolutions, then pooling instead."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(1, 4, 3, stride=2, padding=1)
-        self.b = nn.Conv2d(4, 8, 3, stride=2, padding=1)
-        self.c = nn.Conv2d(8, 8, 3, stride=2, padding=1)
-        self.pool = nn.AvgPool2d(4)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        self.pool(image)
-        found: torch.Tensor = self.c(torch.relu(self.b(torch.relu(self.a(image)))))
-        return found
-
-
-def test_strided_convolutions_shift_the_grid_and_pooling_does_not() -> None:
-    model = Chain().eval()
-    layers = probe(model, (1, 128, 128), ["a", "b", "c", "pool"]).layers
-    found = dict(zip([layer.module for layer in layers], grid_offsets(model, layers, (128, 128)), strict=True))
-    for module, expected in (("pool", 0.0), ("a", -0.5), ("b", -1.5), ("c", -3.5)):
-        np.testing.assert_allclose(found[module], [expected] * 2, atol=0.25, err_msg=module)
-
-
-def test_the_grid_of_a_unet_is_back_in_place_at_its_end() -> None:
-    model = UNet(spatial_dims=3, in_channels=1, out_channels=2, channels=(4, 8, 16), strides=(2, 2)).eval()
-    layers = probe(model, (1, 32, 64, 64), ["*.adn.N"]).layers
-    before = [value.clone() for value in model.state_dict().values()]
-    offsets = np.asarray(grid_offsets(model, layers, (32, 64, 64)))
-    assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True)), "the network's own"
-    strides = np.asarray([[n / m for n, m in zip((32, 64, 64), layer.space, strict=True)] for layer in layers])
-    assert (np.abs(offsets) <= strides / 2 + 0.5).all()
-    assert (offsets[strides[:, 0] == strides.max()] < -0.5).all()
-
-
-def test_a_network_that_cannot_be_run_so_has_offsets_of_zero() -> None:
-    class Picky(Chain):
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            if float(self.a.bias.abs().sum()) == 0:  # type: ignore[union-attr]
-                raise RuntimeError("not with these weights")
-            return super().forward(image)
-
-    model = Picky().eval()
-    layers = probe(model, (1, 32, 32), ["a"]).layers
-    assert grid_offsets(model, layers, (32, 32)) == [(0.0, 0.0)]
-
-
-def test_a_store_knows_the_grid_of_its_layers(tiny_store: Path, tiny_spec: Path) -> None:
-    store = actstore.open(tiny_store)
-    model = build_model(load_spec(tiny_spec))
-    assert store.offsets == dict(
-        zip(store.layers.index, grid_offsets(model, store.layout.layers, (64, 64)), strict=True)
-    )
-    assert any(offset != (0.0, 0.0) for offset in store.offsets.values())
-    del store.attributes["grid"]
-    assert set(store.offsets.values()) == {(0.0, 0.0)}, "a store of before"

@@ -20,7 +20,6 @@ from actstore.capture import capture
 from actstore.errors import StoreError
 from actstore.spec import load_spec
 from actstore.store import Store
-from actstore.views.selection import layer_plane
 from browser import PATIENCE
 from conftest import WriteSpec
 from test_views import sample_with
@@ -68,10 +67,10 @@ def test_a_frame_shows_what_the_store_holds_in_pixels_of_the_input(store: Store)
     expected = store[layer].isel(sample=sample, channel=3).sel(condition=["original", DARK_LV]).values
     np.testing.assert_array_equal(values(frame), expected[1])
     assert clim(frame) == (expected[1].min(), expected[1].max())
-    image, stride, offset = frame.get(0), 64 / expected.shape[-1], store.offsets[layer]
+    image, grid = frame.get(0), store.grids[layer]
     for axis, name in enumerate("yx"):
         where = image.dimension_values(name, expanded=False)
-        np.testing.assert_allclose(where, (np.arange(32) + 0.5) * stride + offset[axis] - 0.5)
+        np.testing.assert_allclose(where, grid.start[axis] + np.arange(32) * 2.0)
     inside = np.argwhere(store.label[sample].values == store.classes["LV"]).mean(axis=0)
     outline = frame.get(1)
     drawn = [outline.dimension_values(name) for name in "yx"]
@@ -174,9 +173,9 @@ def test_of_volumes_the_slice_is_a_dimension(volumes: Store) -> None:
     assert cube.kdims[-1].values == list(range(8))
     expected = volumes.map(layer, sample, DARK_LV, 1)
     assert expected.shape[0] == 4
-    offset = volumes.offsets[layer][0]
+    start = volumes.grids[layer].start[0]
     for z in range(8):
-        at = int(np.clip(np.floor((z + 0.5 - offset) / 2), 0, 3))
+        at = int(np.clip(np.floor((z - start) / 2 + 0.5), 0, 3))
         np.testing.assert_array_equal(values(cube[sample, DARK_LV, 1, z]), expected[at])
     held = views.cube(volumes, layer, samples=[0], conditions=[DARK_LV], channels=[0], z=[2, 5], dynamic=False)
     assert held.dimension_values("z").tolist() == [2, 5]
@@ -197,14 +196,8 @@ def test_volumes_are_shown_by_the_slice_with_most_of_the_class(volumes: Store) -
         np.testing.assert_array_equal(original.dimension_values("value", flat=False), image[np.ix_(rows, columns)])
         layer = volumes.layers.index[-1]
         _, perturbed, _ = views.activation(volumes, layer, 0, sample, DARK_LV, z=asked)
-        at = layer_plane(shown, 4, 8, volumes.offsets[layer][0])
+        at = volumes.grids[layer].pixel_at(shown, 0, 4)
         np.testing.assert_array_equal(values(perturbed), volumes.map(layer, sample, DARK_LV, 0)[at])
-
-
-def test_the_slice_of_a_layer_holds_the_centre_of_the_inputs() -> None:
-    assert [layer_plane(z, 8, 8, 0.0) for z in range(8)] == list(range(8))
-    assert [layer_plane(z, 4, 8, -0.5) for z in range(8)] == [0, 1, 1, 2, 2, 3, 3, 3]
-    assert [layer_plane(z, 16, 8, 0.0) for z in range(4)] == [1, 3, 5, 7]
 
 
 @pytest.mark.parametrize(

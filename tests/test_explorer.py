@@ -333,7 +333,7 @@ def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: S
     data = page.activations.row.pictures[0].figure.renderers[0].data_source.data
     stride = height / source.sizes[page.state.layer][0]
     assert data["dh"][0] == stride * source.sizes[page.state.layer][0]
-    assert data["y"][0] == source.store.offsets[page.state.layer][0] - 0.5, "the first row, at the low end of y"
+    assert data["y"][0] == source.store.grids[page.state.layer].low[0] - 0.5, "the first row, at the low end of y"
     for row in (page.inputs.row, page.activations.row):
         assert {picture.figure.x_range for picture in row.pictures} == {first.x_range}
         assert {picture.figure.y_range for picture in row.pictures} == {first.y_range}

@@ -211,7 +211,7 @@ def test_every_pixel_has_the_colour_of_its_value_at_its_place(
     both = ["original", LV]
     images = store.image.sel(condition=both).values[sample]
     maps = store[layer].sel(condition=both).values[sample][:, 1].astype(float)
-    place = place_of(maps.shape[-2:], images.shape[-2:], store.offsets[layer])
+    place = place_of(store.grids[layer])
     for row, values, cmap, where in (("input", images, "gray", Place()), ("map", maps, "viridis", place)):
         shown = [*values, values[1] - values[0]]
         for i, (picture_, (colours, limits)) in enumerate(

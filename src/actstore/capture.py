@@ -272,7 +272,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "identity": plan.identity,
         "fingerprint": plan.fingerprint.as_json(),
         "layers": [layer.as_json() for layer in plan.layout.layers],
-        "grid": [list(offset) for offset in plan.grid],
+        "grid": [grid.as_json() for grid in plan.grids],
         "classes": list(plan.spec.class_names),
         "blocks": [block.name for block in plan.blocks],
         "discovery": plan.discovery.as_json(),

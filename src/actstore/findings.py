@@ -142,7 +142,7 @@ class Findings:
                     store[layer],
                     store.label,
                     class_names=store.class_names,
-                    offset=store.offsets[layer],
+                    grid=store.grids[layer],
                 )
             )
             for layer in store.layers.index

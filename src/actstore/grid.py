@@ -1,78 +1,66 @@
-"""Where the grid of each layer lies on the network's input, measured on the network itself."""
+"""Where the pixels of a layer lie on the network's input."""
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from actstore.record import forward_hooks, tensors
-from actstore.schema import Layer
-
-#: Offsets are given to this part of an input pixel.
-STEP = 1 / 8
+#: How a grid is known along one axis. "geometry": start and step follow from the network. "measured": where the middle
+#: of the layer lies was measured, its step is taken to be the ratio of the sizes. "assumed": nothing could be measured,
+#: the outer edges of layer and input are taken to coincide.
+Origin = Literal["geometry", "measured", "assumed"]
 
 
-def grid_offsets(model: nn.Module, layers: Sequence[Layer], size: Sequence[int]) -> list[tuple[float, ...]]:
-    """How far each layer's grid is shifted against the input's, along each axis, in pixels of the input.
+@dataclass(frozen=True)
+class Grid:
+    """Pixel i of a layer lies around pixel ``start + i * step`` of the input, along each axis ([z,] y, x).
 
-    Where the edges of both grids coincide, as after pooling, it is 0; a convolution of width 3, stride 2 and padding 1
-    shifts by −0.5, one after the other by −1.5. A copy of the network with every weight positive and even, so that
-    nothing but its geometry decides, is shown a smooth bright spot in the middle of ([z,] y, x) = ``size``; measured is
-    the centre of each layer's response, of what exceeds half its maximum. 0 where there is none, and for all layers of
-    a network that cannot be run so.
+    Pixels of the input are numbered from 0 at their centres. A pixel of the layer covers the input from half a step
+    below its centre to half a step above.
     """
-    nothing = [(0.0,) * len(size) for _ in layers]
-    axes = torch.meshgrid(*(((torch.arange(n) + 0.5 - n / 2) / max(1, n / 12)) ** 2 for n in size), indexing="ij")
-    image = torch.exp(-torch.stack(axes).sum(0) / 2)[None, None]
-    index = {(layer.module, layer.call, layer.output): i for i, layer in enumerate(layers)}
-    calls: Counter[str] = Counter()
-    found = list(nothing)
 
-    def measure(path: str, output: Any) -> None:
-        for position, tensor in tensors(output):
-            i = index.get((path, calls[path], position))
-            if i is not None:
-                found[i] = _offset(tensor[0].double().sum(0), size)
-        calls[path] += 1
+    start: tuple[float, ...]
+    step: tuple[float, ...]
+    how: tuple[Origin, ...]
 
-    try:
-        even = _even(model)
-        with (
-            torch.inference_mode(),
-            forward_hooks(even, list(dict.fromkeys(layer.module for layer in layers)), measure),
-        ):
-            even(image)
-    except Exception:  # whatever a network of the user's raises on weights it was not made for
-        return nothing
-    return found
+    def __post_init__(self) -> None:
+        if not len(self.start) == len(self.step) == len(self.how):
+            raise ValueError(f"{self}: give start, step and how of every axis")
+        if not (np.isfinite([*self.start, *self.step]).all() and min(self.step, default=1.0) > 0):
+            raise ValueError(f"{self}: start has to be finite, step above 0")
 
+    @classmethod
+    def between_edges(cls, size: Sequence[int], space: Sequence[int]) -> Grid:
+        """Of a layer of ``size`` whose outer edges coincide with those of an input of ``space``."""
+        return cls.shifted(size, space, [0.0] * len(space), "assumed")
 
-def _even(model: nn.Module) -> nn.Module:
-    copied = copy.deepcopy(model).cpu().float().eval()
-    with torch.no_grad():
-        for name, values in (*copied.named_parameters(), *copied.named_buffers()):
-            if not values.is_floating_point():
-                continue
-            if values.ndim > 1:
-                values.fill_(1 / values[0].numel())
-            else:
-                values.fill_(0.0 if name.endswith(("bias", "running_mean")) else 1.0)
-    return copied
+    @classmethod
+    def shifted(cls, size: Sequence[int], space: Sequence[int], offset: Sequence[float], how: Origin) -> Grid:
+        """The same, moved by ``offset`` pixels of the input."""
+        step = [before / after for before, after in zip(space, size, strict=True)]
+        start = [width / 2 - 0.5 + shift for width, shift in zip(step, offset, strict=True)]
+        return cls(tuple(start), tuple(step), (how,) * len(step))
 
+    def as_json(self) -> dict[str, Any]:
+        return {name: list(value) for name, value in asdict(self).items()}
 
-def _offset(response: Tensor, size: Sequence[int]) -> tuple[float, ...]:
-    change = (response - response.median()).abs()
-    if not (torch.isfinite(change).all() and change.max() > 0):
-        return (0.0,) * len(size)
-    lobe = torch.clip(change - change.max() / 2, min=0)
-    offset = []
-    for axis, before in enumerate(size):
-        weight = lobe.sum([a for a in range(lobe.ndim) if a != axis])
-        position = float((weight * (torch.arange(len(weight)) + 0.5)).sum() / weight.sum())
-        offset.append(round((before / 2 - position * before / len(weight)) / STEP) * STEP)
-    return tuple(offset)
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Grid:
+        return cls(tuple(content["start"]), tuple(content["step"]), tuple(content["how"]))
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        """Where pixel 0 begins, along each axis, in pixels of the input from its outer edge."""
+        return tuple(start + 0.5 - step / 2 for start, step in zip(self.start, self.step, strict=True))
+
+    def pixel_at(self, number: int, axis: int, size: int) -> int:
+        """The pixel of the layer, which has ``size`` along ``axis``, that holds the centre of the input's ``number``.
+
+        Beyond the layer's edge, the pixel at it.
+        """
+        # A centre on the border of two pixels belongs to the upper one, whatever rounding does to it.
+        at = np.floor((number + 0.5 - self.low[axis]) / self.step[axis] + 1e-9)
+        return int(np.clip(at, 0, size - 1))

@@ -22,8 +22,9 @@ from actstore.code.digests import code_digests, load_code
 from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
 from actstore.errors import ActstoreError, DataError, ModelError, PlanError, one_line
 from actstore.fingerprint import Fingerprint
-from actstore.grid import grid_offsets
+from actstore.grid import Grid
 from actstore.models import build_model, foreign_dtypes, model_bytes, weights_checksums, weights_digest
+from actstore.networks.geometry import layer_grids
 from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.perturb import check
 from actstore.record import Probe, match_modules, probe
@@ -79,8 +80,8 @@ class Plan:
     discovery: Discovery
     #: Volumes whose header could not be read, with why; their blocks fail by themselves.
     unreadable: tuple[tuple[str, str], ...]
-    #: By how many pixels of the input each layer's grid is shifted, along each axis.
-    grid: tuple[tuple[float, ...], ...]
+    #: Where the pixels of each layer lie on the input.
+    grids: tuple[Grid, ...]
     #: Whether the network is a function of one input.
     repeatable: Repeatability
     #: Where conditions apply; another rule in a store that an older version began.
@@ -199,6 +200,8 @@ def make_plan(
         dtype=spec.store.dtype,
         layers=keep(found.layers, spec.store.keep, model),
     )
+    with torch_threads(threads):
+        grids = layer_grids(model, layout.layers, layout.space)
     identity = {**spec.identity(), "code": code_digests()}
     batch_size = spec.run.batch_size or choose_batch_size(device, found.largest_output_bytes)
     return Plan(
@@ -219,7 +222,7 @@ def make_plan(
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * found.largest_output_bytes,
         discovery=discovery,
         unreadable=unreadable,
-        grid=tuple(grid_offsets(model, layout.layers, layout.space)),
+        grids=tuple(grids),
         repeatable=repeatable,
     )
 

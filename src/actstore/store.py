@@ -16,6 +16,7 @@ from actstore import commits, lazy
 from actstore.attributes import REPAIR, layout_of, read_attributes, token_of, window_of
 from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
+from actstore.grid import Grid
 from actstore.layout import ArrayLayout, SmallLayout
 from actstore.reader import Piece, read_map
 from actstore.schema import MEASURES, METRICS, STATISTICS, Layer
@@ -110,15 +111,21 @@ class Store:
             )
         return pd.DataFrame(rows).set_index("layer")
 
-    @property
-    def offsets(self) -> dict[str, tuple[float, ...]]:
-        """How far each layer's grid is shifted against the input's along each axis, in pixels of the input.
+    @cached_property
+    def grids(self) -> dict[str, Grid]:
+        """Where the pixels of each layer lie on the network's input; as the network had it when the store was made.
 
-        Strided convolutions shift it: masks lie so much further. Measured when the store was made; 0 in older stores.
+        Older stores hold how far each layer was found to be shifted, to 1/8 of an input pixel, or nothing: then the
+        step between pixels is taken to be the ratio of the sizes.
         """
-        unmeasured = [[0.0] * len(self.layout.space)] * len(self.layout.layers)
-        grid = self.attributes.get("grid", unmeasured)
-        return {layer.name: tuple(offset) for layer, offset in zip(self.layout.layers, grid, strict=True)}
+        layers, space = self.layout.layers, self.layout.space
+        stored = self.attributes.get("grid", [[0.0] * len(space)] * len(layers))
+        return {
+            layer.name: Grid.from_json(found)
+            if isinstance(found, dict)
+            else Grid.shifted(layer.space, space, found, "measured" if "grid" in self.attributes else "assumed")
+            for layer, found in zip(layers, stored, strict=True)
+        }
 
     @cached_property
     def samples(self) -> pd.DataFrame:

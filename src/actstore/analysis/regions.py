@@ -15,15 +15,16 @@ from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, req
 from actstore.analysis.evidence import perturbations, targets_of
 from actstore.analysis.frames import channel_frame
 from actstore.analysis.kernel import reduce_chunk
-from actstore.analysis.masks import around, averaged_within, near
+from actstore.analysis.masks import around, averaged_within, near, seen
 from actstore.analysis.support import support
+from actstore.grid import Grid
 
 REGIONS = ("inside", "rim", "outside")
 REGIONS_COLUMNS = (
     *("layer", "module", "condition", "target", "channel", "samples", "patients", "mad"),
     *REGIONS,
     *(f"{name}_share" for name in REGIONS),
-    "stride",
+    *("stride", "seen"),
 )
 
 #: Width of the rim in millimetres: one pixel of a layer of stride 8 at the in-plane spacing of cardiac cine MRI.
@@ -38,13 +39,14 @@ def regional_mad(
     *,
     class_names: Sequence[str],
     rim: float = RIM,
-    offset: Sequence[float] | None = None,
+    grid: Grid | None = None,
 ) -> xr.Dataset:
     """MAD inside the perturbed class, in a rim around it and outside of both, at the layer's own resolution; lazy.
 
-    A pixel of the layer belongs to a region by the share of its area that the region covers in the network's input. Its
-    area there follows from the two sizes (the stride) and from the layer's offset, by which strided convolutions shift
-    its grid.
+    A pixel of the layer belongs to a region by the share of its area that the region covers in the network's input,
+    where ``grid`` places it. Beyond the input's edge, its outermost pixels go on. Areas and shares are of the layer's
+    map: what of a region lies in no pixel of the layer, as at the border where convolutions are unpadded, counts
+    nowhere, and ``seen`` says how much of the class does count.
 
     Parameters
     ----------
@@ -57,36 +59,35 @@ def regional_mad(
         what the indices of ``label`` mean, background first.
     rim
         width of the rim in millimetres.
-    offset
-        of the layer's grid along each axis, in pixels of the input, as ``store.offsets`` lists it; 0 where left out.
+    grid
+        where the layer's pixels lie, as ``store.grids`` lists it; where left out, the outer edges of map and input are
+        taken to coincide.
 
     Returns
     -------
     xarray.Dataset
         ``inside``, ``rim``, ``outside`` float64 (sample, condition, channel): Σ w·|b − a| / Σ w over the pixels of the
         map, w the share of a pixel that the region covers; ``inside_area``, ``rim_area``, ``outside_area`` float64
-        (sample, condition), which sum to 1, so that Σ area·MAD is the MAD of the whole map; ``stride`` and ``offset``
-        (axis) in pixels of the input. NaN where the condition is not applicable, for the original, controls and
-        repeats, and in a region without area.
+        (sample, condition), which sum to 1, so that Σ area·MAD is the MAD of the whole map; ``seen`` float64 (sample,
+        condition), the share of the class that lies in any pixel of the layer; ``stride`` and ``start`` (axis), the
+        grid's step and start in pixels of the input. NaN where the condition is not applicable, for the original,
+        controls and repeats, and in a region without area.
 
     Raises
     ------
     AnalysisError
-        if dimensions do not fit, a target is no class, or ``rim`` is not positive.
+        if dimensions do not fit, a target is no class, ``rim`` is not positive, or ``grid`` has other axes.
     """
     require_original_first(activation)
     space = _space(activation, label)
     if not rim > 0:
         raise AnalysisError(f"rim = {rim!r}: give a width in millimetres above 0")
-    shift = tuple(float(o) for o in offset) if offset is not None else (0.0,) * len(space)
-    if len(shift) != len(space):
-        raise AnalysisError(f"offset = {offset!r}: give one number for each of {', '.join(space)}")
-    masks = {
-        "targets": _targets(activation, class_names),
-        "rim": float(rim),
-        "size": tuple(activation.sizes[d] for d in space),
-        "offset": shift,
-    }
+    size = tuple(activation.sizes[d] for d in space)
+    if grid is None:
+        grid = Grid.between_edges(size, [label.sizes[d] for d in space])
+    if len(grid.step) != len(space):
+        raise AnalysisError(f"grid has {len(grid.step)} axes: give start and step of each of {', '.join(space)}")
+    masks = {"targets": _targets(activation, class_names), "rim": float(rim), "size": size, "grid": grid}
     before = {d: f"{d}_input" for d in space}
     seen = one_chunk(label.drop_vars(label.coords).rename(before), before.values())
     parts: xr.DataArray = xr.apply_ufunc(
@@ -99,13 +100,13 @@ def regional_mad(
         output_core_dims=[["condition", "part"]],
         dask="parallelized",
         output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"part": 2 * len(REGIONS)}},
+        dask_gufunc_kwargs={"output_sizes": {"part": 2 * len(REGIONS) + 1}},
     ).transpose("sample", "condition", "channel", "part")
     labels = {str(n): c for n, c in activation.coords.items() if {*c.dims} <= {"sample", "condition", "channel"}}
     found = {name: parts.isel(part=i) for i, name in enumerate(REGIONS)}
     found |= {f"{name}_area": parts.isel(channel=0, part=i) for i, name in enumerate(REGIONS, len(REGIONS))}
-    stride = [label.sizes[d] / activation.sizes[d] for d in space]
-    found |= {"stride": xr.DataArray(stride, dims="axis"), "offset": xr.DataArray(list(shift), dims="axis")}
+    found["seen"] = parts.isel(channel=0, part=2 * len(REGIONS))
+    found |= {name: xr.DataArray(list(of), dims="axis") for name, of in (("stride", grid.step), ("start", grid.start))}
     return xr.Dataset(found).assign_coords(labels)
 
 
@@ -118,7 +119,8 @@ def mean_regions(regional: xr.Dataset) -> xr.Dataset:
         ``mad`` of the whole map and of each region ``inside``, ``rim``, ``outside``; ``inside_share``, ``rim_share``,
         ``outside_share``, the mean share of a map's whole change that lies there, which sum to 1, all float64
         (condition, channel); ``samples`` and ``patients`` int64 (condition, channel) that they rest on; ``stride``
-        float64, of the last axis, in pixels of the input.
+        float64, of the last axis, in pixels of the input; ``seen`` float64 (condition), the mean share of the class
+        that lies in any pixel of the layer.
     """
     require_dims(regional, ["sample", "condition", "channel"])
     areas = {name: regional[f"{name}_area"] for name in REGIONS}
@@ -131,6 +133,7 @@ def mean_regions(regional: xr.Dataset) -> xr.Dataset:
     rests = support(whole.notnull())
     found |= {name: rests[name] for name in ("samples", "patients")}
     found["stride"] = regional["stride"].isel(axis=-1)
+    found["seen"] = regional["seen"].mean("sample")
     return xr.Dataset(found)
 
 
@@ -176,20 +179,20 @@ def _parts(
     targets: tuple[int, ...],
     rim: float,
     size: tuple[int, ...],
-    offset: tuple[float, ...],
+    grid: Grid,
 ) -> NDArray[np.float64]:
-    """MAD of each region, then its share of the area: (sample, channel, condition, part)."""
+    """MAD of each region, its share of the area, then what of the mask is seen: (sample, channel, condition, part)."""
     # The channel that labels and spacing lack.
     label, spacing = label[:, 0], spacing[:, 0]
     samples, channels, conditions = activation.shape[:3]
-    found = np.full((samples, channels, conditions, 2 * len(REGIONS)), np.nan)
+    found = np.full((samples, channels, conditions, 2 * len(REGIONS) + 1), np.nan)
     pixels, every = math.prod(size), slice(None)
     (mad,) = reduce_chunk(activation, ("mad",))
     for s in range(samples):
         for target in {t for t in targets if t and (label[s] == t).any()}:
             mask = label[s] == target
             box = near(mask, rim, spacing[s])
-            part, weights = averaged_within([mask, around(mask, rim, spacing[s])], box, size, offset)
+            part, weights = averaged_within([mask, around(mask, rim, spacing[s])], box, size, grid)
             area = weights.reshape(len(weights), -1).sum(axis=1)
             area = np.append(area, pixels - area.sum())
             original = activation[s, :, 0][every, *part].astype(np.float64)
@@ -199,5 +202,5 @@ def _parts(
                 away = np.maximum(mad[s, :, c] * pixels - close.sum(axis=1), 0)
                 sums = np.column_stack([close, away])
                 found[s, :, c, : len(REGIONS)] = np.divide(sums, area, out=np.full_like(sums, np.nan), where=area > 0)
-                found[s, :, c, len(REGIONS) :] = area / pixels
+                found[s, :, c, len(REGIONS) :] = [*area / pixels, seen(mask, box, size, grid)]
     return found

@@ -203,7 +203,7 @@ def _frame(
 ) -> hv.Overlay:
     label = store.picture("label", sample)
     at, masks = covers(store, layer, label, list(store.conditions.index).index(condition), z)
-    place = place_of(values.shape, label.shape, store.offsets[layer])
+    place = place_of(store.grids[layer])
     cmap = DIVERGING if show == "change" else SEQUENTIAL
     drawn = pixels.image(values if at is None else values[at], cmap, limits, place=place, colorbar=True)
     outline = border([(mask, ink(cmap)) for mask in masks], width=1.4, place=place)

@@ -16,7 +16,6 @@ from actstore.views.scales import extremes, ink, of_inputs, of_maps
 from actstore.views.selection import (
     chosen,
     condition_number,
-    layer_plane,
     perturbed_masks,
     picture,
     plane,
@@ -210,7 +209,7 @@ def activation(
     label = store.picture("label", s)
     at, cover = covers(store, layer, label, c, z)
     original, perturbed = (values if at is None else values[at] for values in maps)
-    place = place_of(maps[0].shape, label.shape, store.offsets[layer])
+    place = place_of(store.grids[layer])
     within = frame_of(*map(slice, label.shape[-2:]))
     titles = (f"{layer} channel {channel}, original", str(store.conditions.index[c]), CHANGE)
     drawn = (original, perturbed, perturbed - original)
@@ -243,12 +242,12 @@ def covers(
         as :func:`actstore.views.selection.plane`.
     """
     size: Any = store.layers.loc[layer, "size"]
-    offset = store.offsets[layer]
-    shares = [averaged(mask, size, offset) for mask in perturbed_masks(store, label, condition)]
+    grid = store.grids[layer]
+    shares = [averaged(mask, size, grid) for mask in perturbed_masks(store, label, condition)]
     z = plane(store, label, condition, z)
     if z is None:
         return None, shares
-    at = layer_plane(z, size[0], label.shape[0], offset[0])
+    at = grid.pixel_at(z, 0, size[0])
     return at, [share[at] for share in shares]
 
 

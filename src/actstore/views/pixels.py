@@ -9,6 +9,7 @@ import holoviews as hv
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.grid import Grid
 from actstore.views.theme import class_colours, styled, tint
 
 #: Options of a plot that shows an image.
@@ -16,7 +17,8 @@ BARE: dict[str, Any] = {"xaxis": None, "yaxis": None, "invert_yaxis": True, "sho
 
 
 class Place(NamedTuple):
-    """Where the pixels of a layer lie on the input: (y, x) each of how many of its pixels one is wide, and a shift."""
+    """Where the pixels of a layer lie on the input: (y, x) each of how many of its pixels one is wide, and where the
+    first begins."""
 
     stride: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
@@ -30,10 +32,9 @@ class Place(NamedTuple):
 ON_INPUT = Place()
 
 
-def place_of(size: Sequence[int], space: Sequence[int], offset: Sequence[float]) -> Place:
-    """Of a layer of ``size`` on an input of ``space``, both ([z,] y, x), whose grid is shifted by ``offset``."""
-    y, x = (before / after for before, after in zip(space[-2:], size[-2:], strict=True))
-    return Place((y, x), (offset[-2], offset[-1]))
+def place_of(grid: Grid) -> Place:
+    """Of a layer whose pixels lie on ``grid``, of which y and x are the last axes."""
+    return Place((grid.step[-2], grid.step[-1]), (grid.low[-2], grid.low[-1]))
 
 
 def image(

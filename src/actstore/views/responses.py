@@ -70,13 +70,12 @@ def strongest(
         label = store.picture("label", s)
         at, cover = covers(store, layer, label, c)
         change = perturbed - original
-        shown.append(
-            (s, change if at is None else change[at], cover, place_of(change.shape, label.shape, store.offsets[layer]))
-        )
-    limits = around_zero(np.stack([change for _, change, _, _ in shown]))
+        shown.append((s, change if at is None else change[at], cover))
+    limits = around_zero(np.stack([change for _, change, _ in shown]))
+    place = place_of(store.grids[layer])
     within = frame_of(*map(slice, store.layout.space[-2:]))
     panels = []
-    for i, (s, change, cover, place) in enumerate(shown):
+    for i, (s, change, cover) in enumerate(shown):
         row = store.samples.iloc[s]
         bar = (i + 1) % _COLUMNS == 0 or i == len(shown) - 1
         panels.append(

@@ -257,14 +257,6 @@ def plane(store: Store, label: NDArray[Any], condition: int, z: int | None = Non
     return z
 
 
-def layer_plane(z: int, size: int, space: int, offset: float) -> int:
-    """The slice of a layer of ``size`` in which the centre of slice ``z`` of an input of ``space`` lies.
-
-    The inverse of :meth:`actstore.views.pixels.Place.centre`; beyond the layer's edge, the slice at it.
-    """
-    return int(np.clip(np.floor((z + 0.5 - offset) * size / space), 0, size - 1))
-
-
 def perturbed_masks(store: Store, label: NDArray[Any], condition: int) -> list[Mask]:
     """Masks ([z,] y, x) of the class that a condition perturbs; of the original and repeats, of every class that any
     does."""

@@ -174,19 +174,18 @@ class Source(Statistics):
         def read() -> Floats:
             label = self.kept_arrays.get(("label", sample, 0), lambda: self.store.picture("label", sample))
             mask: Bools = label == self.store.classes[class_name]
-            return averaged(mask, self.sizes[layer], self.store.offsets[layer])
+            return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
         found = self.kept_arrays.get(("cover", layer, sample, class_name), read)
         return found[self.plane(layer, plane)] if self.is_3d else found
 
     def plane(self, layer: str, plane: int) -> int:
         """The z of a layer in which the middle of the input's ``plane`` lies."""
-        depth, stride = self.sizes[layer][0], self.space[0] / self.sizes[layer][0]
-        return int(np.clip((plane + 0.5 - self.store.offsets[layer][0]) // stride, 0, depth - 1))
+        return self.store.grids[layer].pixel_at(plane, 0, self.sizes[layer][0])
 
     def place(self, layer: str) -> Place:
         """Where the pixels of a layer lie on the input."""
-        return place_of(self.sizes[layer], self.space, self.store.offsets[layer])
+        return place_of(self.store.grids[layer])
 
     # Subsets
 
