@@ -7,7 +7,7 @@ import xarray as xr
 from scipy import stats
 
 from actstore.analysis.evidence import corrected, families
-from actstore.analysis.support import adjusted
+from actstore.analysis.support import adjusted, noted
 
 
 def p_of(conditions: list[tuple[str, str, float]], channels: int = 30) -> xr.DataArray:
@@ -65,3 +65,12 @@ def test_the_correction_is_lazy_and_chunked_alike() -> None:
     p = p_of(SWEEP)
     lazy = adjusted(p.chunk(condition=1, channel=7))
     np.testing.assert_array_equal(lazy["q"].values, adjusted(p)["q"].transpose(*lazy["q"].dims).values)
+
+
+def test_notes_are_whole_in_every_chunk() -> None:
+    patients = xr.DataArray([1, 3, 12], dims="condition").chunk(condition=1)
+    assert noted(patients, "test").values.tolist() == [
+        "1 patient: too few for a test",
+        "3 patients: too few for a test",
+        "",
+    ]

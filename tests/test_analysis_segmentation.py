@@ -10,7 +10,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actstore.analysis import AnalysisError, dice, jaccard, mean_dice
+from actstore.analysis import AnalysisError, dice, dice_over, jaccard, mean_dice
 from helpers import CLASSES, make_confusion, raise_if_dask_computes
 
 
@@ -53,8 +53,8 @@ def test_masks_and_chunks(seed: int, samples: int, step: int, split: int) -> Non
     chunks = {"sample": min(step, samples), "true_class": split, "predicted_class": split}
     chunked = confusion.copy(data=confusion.variable.chunk(chunks).data)
     with raise_if_dask_computes():
-        lazy = [dice(chunked), jaccard(chunked), mean_dice(chunked), mean_dice(chunked, over="present")]
-    plain = [dice(confusion), jaccard(confusion), mean_dice(confusion), mean_dice(confusion, over="present")]
+        lazy = [dice(chunked), jaccard(chunked), mean_dice(chunked), mean_dice(chunked, over="all")]
+    plain = [dice(confusion), jaccard(confusion), mean_dice(confusion), mean_dice(confusion, over="all")]
     for one, other in zip(lazy, plain, strict=True):
         # Chunks are summed one after another: a mean may differ in its last bit.
         xr.testing.assert_allclose(one.compute(scheduler="synchronous"), other, rtol=1e-12)
@@ -71,10 +71,13 @@ def test_mean_over_all_and_over_slices_with_the_class() -> None:
     missed = matrix(LV_background=4)
     absent = matrix()
     confusion = make_confusion([[found, missed], [found, found], [absent, NOTHING]], targets=["LV"])
+    np.testing.assert_allclose(mean_dice(confusion, over="all").sel(class_name="LV"), [1, 0.5])
     np.testing.assert_allclose(mean_dice(confusion).sel(class_name="LV"), [1, 0.5])
-    np.testing.assert_allclose(mean_dice(confusion, over="present").sel(class_name="LV"), [1, 0.5])
-    np.testing.assert_allclose(mean_dice(confusion).sel(class_name="RV"), [1, 1])
-    assert np.isnan(mean_dice(confusion, over="present").sel(class_name="RV")).all()
+    np.testing.assert_allclose(mean_dice(confusion, over="all").sel(class_name="RV"), [1, 1])
+    assert np.isnan(mean_dice(confusion).sel(class_name="RV")).all()
+    counted = dice_over(confusion).transpose("sample", "condition", "class_name")
+    np.testing.assert_array_equal(counted.sel(class_name="LV"), [[1, 0], [1, 1], [np.nan, np.nan]])
+    xr.testing.assert_equal(dice_over(confusion, over="all"), dice(confusion))
     assert mean_dice(confusion)["target"].values.tolist() == ["", "LV"]
 
 
@@ -98,5 +101,5 @@ def test_errors_name_the_mend(change: Any, message: str) -> None:
 
 
 def test_unknown_mean() -> None:
-    with pytest.raises(AnalysisError, match=r"over = 'some': give 'all' or 'present'"):
+    with pytest.raises(AnalysisError, match=r"over = 'some': give 'present' or 'all'"):
         mean_dice(make_confusion([[matrix(), matrix()]], targets=["LV"]), over="some")  # type: ignore[arg-type]

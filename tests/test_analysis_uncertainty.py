@@ -321,9 +321,11 @@ def test_the_tables() -> None:
         "selected,note",
         "stability": "layer,module,condition,target,k,most,samples,patients,overlap,low,high,note",
         "sensitivity": "layer,module,condition,target,k,most,samples,patients,overlap",
-        "layers": "layer,module,condition,target,samples,patients,mad,low,high,error,standardised,network_rank,note",
+        "layers": "layer,module,condition,target,samples,patients,mad,low,high,error,standardised,mean_network_rank,"
+        "note",
         "dice-mean": "class_name,condition,target,samples,patients,original,original_low,original_high,"
-        "original_error,perturbed,perturbed_low,perturbed_high,perturbed_error,change,change_low,change_high,change_error,note",
+        "original_error,perturbed,perturbed_low,perturbed_high,perturbed_error,change,change_low,change_high,"
+        "change_error,note",
     }
     rows = {"certainty": 3 * 24, "stability": 3 * 2 * 2, "sensitivity": 3 * 2 * 16, "layers": 3 * 2, "dice-mean": 9}
     assert {name: len(table) for name, table in found.items()} == rows

@@ -28,7 +28,7 @@ COLUMNS = {
     "dice": "patient,frame,slice,condition,target,class_name,dice",
     "cases": "patient,frame,slice,condition,target,case",
     "mad": "layer,module,patient,frame,slice,condition,transform,target,strength,channel,mad,mse,"
-    "standardised,network_rank",
+    "standardised,sample_rank",
 }
 
 

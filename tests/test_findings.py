@@ -90,7 +90,7 @@ def test_means_and_ranks_are_those_of_the_mad_table(findings: Findings) -> None:
     assert (relative["mad"] <= relative["high"]).all()
     one = mad[(mad["patient"] == mad["patient"].iloc[0]) & (mad["frame"] == 1)]
     one = one[one["slice"] == one["slice"].iloc[0]]
-    np.testing.assert_allclose(one["network_rank"], (one["mad"].rank() - 1) / (len(one) - 1))
+    np.testing.assert_allclose(one["sample_rank"], (one["mad"].rank() - 1) / (len(one) - 1))
 
 
 def test_dice_before_and_after_is_over_the_same_slices(findings: Findings, study: Store) -> None:
@@ -233,3 +233,26 @@ def test_a_map_with_nan_has_no_region_mean() -> None:
     expected = analysis.mad(activation).isel(condition=1).mean("sample")
     np.testing.assert_allclose(found["mad"].isel(condition=1), expected)
     assert found["samples"].isel(condition=1).values.tolist() == [3, 2]
+
+
+def test_dose_and_dice_mean_count_the_same_slices(study: Store) -> None:
+    """At the strength that changes nothing stands the Dice of the original over the slices that contain the class."""
+    for over in ("present", "all"):
+        findings = Findings(study, resamples=50, over=over)  # type: ignore[arg-type]
+        dose, half = findings.table("dose"), findings.table("dose-half").set_index(["target", "class_name"])
+        means = findings.table("dice-mean")
+        untouched = dose[dose["strength"] == 1.0]
+        assert len(untouched)
+        for row in untouched[untouched["target"] == untouched["class_name"]].itertuples():
+            same = means[(means["target"] == row.target) & (means["class_name"] == row.target)]
+            np.testing.assert_allclose(same["original"], row.dice)
+            assert (same["samples"] == row.samples).all()
+            assert half.loc[(row.target, row.target), "baseline"] == pytest.approx(row.dice)
+
+
+def test_no_table_has_a_negative_zero(findings: Findings) -> None:
+    for name in TABLES:
+        table = findings.table(name)
+        for column in table.select_dtypes("number"):
+            values = table[column].to_numpy(float)
+            assert not (np.signbit(values) & (values == 0)).any(), (name, column)

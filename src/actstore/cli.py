@@ -270,6 +270,7 @@ def reduce(store: Location) -> None:
 @click.argument("name", type=click.Choice(TABLES), metavar="NAME")
 @click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
 @click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="A row of segmentation or surface.")
+@click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean of Dice counts.")
 @click.option("--metric", type=click.Choice(METRICS), help="What channels are ranked by, MAD unless said.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
 @click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")

@@ -13,6 +13,7 @@ from dask.base import compute
 from actstore import analysis
 from actstore.analysis.network import layer_slices
 from actstore.analysis.resampling import RESAMPLES
+from actstore.analysis.segmentation import Over
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
 from actstore.schema import STATISTICS
@@ -44,6 +45,8 @@ class Findings:
         what groups the table of frequencies: ``case``, ``patient`` or another coordinate along sample or condition.
     per
         what a row of the tables of segmentation is: a slice, a volume or a patient.
+    over
+        which samples a mean of Dice counts: those whose true mask holds the class ("present"), or "all".
     resamples
         bootstrap resamples of patients behind every interval.
 
@@ -62,6 +65,7 @@ class Findings:
         metric: str = "mad",
         by: Sequence[str] = (),
         per: Per = "slice",
+        over: Over = "present",
         resamples: int = RESAMPLES,
     ) -> None:
         if not store.parts:
@@ -72,6 +76,7 @@ class Findings:
         self.metric: str = metric
         self.by = tuple(by)
         self.per: Per = per
+        self.over: Over = over
         self.resamples: int = resamples
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -89,6 +94,11 @@ class Findings:
     def dice(self) -> xr.DataArray:
         """Dice: float64 (sample, condition, class_name), in memory."""
         return analysis.dice(self.confusion, applicable=self.applicable)
+
+    @cached_property
+    def averaged_dice(self) -> xr.DataArray:
+        """Dice of the samples that means count, NaN of others: float64 (sample, condition, class_name), in memory."""
+        return analysis.dice_over(self.confusion, over=self.over, applicable=self.applicable)
 
     @cached_property
     def cases(self) -> xr.DataArray:
@@ -185,8 +195,15 @@ class Findings:
         if name not in TABLES:
             raise KeyError(f"no table {name!r}: there are {', '.join(TABLES)}")
         if name not in self._tables:
-            self._tables[name] = TABLES[name](self)
+            self._tables[name] = _without_negative_zero(TABLES[name](self))
         return self._tables[name]
+
+
+def _without_negative_zero(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with 0.0 where it has -0.0, which a file would spell out."""
+    floats = [name for name in table.columns if pd.api.types.is_float_dtype(table[name])]
+    table[floats] = table[floats] + 0.0
+    return table
 
 
 def _frequency(f: Findings) -> pd.DataFrame:
@@ -195,8 +212,8 @@ def _frequency(f: Findings) -> pd.DataFrame:
 
 
 def _mad(f: Findings) -> pd.DataFrame:
-    rank = analysis.network_rank(f.network["mad"], each=True)
-    beside = {"standardised": f.standardised.variable, "network_rank": rank.transpose(*f.standardised.dims).variable}
+    rank = analysis.sample_rank(f.network["mad"])
+    beside = {"standardised": f.standardised.variable, "sample_rank": rank.transpose(*f.standardised.dims).variable}
     network = f.network.assign(beside)
     parts = {
         layer: network.isel(channel=where).assign_coords(module=f.layers[layer]["module"])
@@ -220,7 +237,7 @@ def _surface(f: Findings) -> pd.DataFrame:
 
 
 def _dice_mean(f: Findings) -> pd.DataFrame:
-    return analysis.dice_mean_table(f.confusion, applicable=f.applicable, resamples=f.resamples)
+    return analysis.dice_mean_table(f.confusion, over=f.over, applicable=f.applicable, resamples=f.resamples)
 
 
 def _layers(f: Findings) -> pd.DataFrame:
@@ -270,12 +287,12 @@ def _noise(f: Findings) -> pd.DataFrame:
 
 def _dose(f: Findings) -> pd.DataFrame:
     f.need("dose")
-    return analysis.dose_table(f.dice, applicable=f.applicable, resamples=f.resamples)
+    return analysis.dose_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
 
 
 def _dose_half(f: Findings) -> pd.DataFrame:
     f.need("dose")
-    return analysis.dose_half_table(f.dice, applicable=f.applicable, resamples=f.resamples)
+    return analysis.dose_half_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
 
 
 def _dose_channels(f: Findings) -> pd.DataFrame:

@@ -84,8 +84,8 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
         )
         if condition.is_original:
             original = scalings(changed, method)
-        kept = condition.is_original or spec.window == "original"
-        seen = fit(normalize(changed, method, original if kept else None), size)
+        scaled = original if condition.is_original or spec.window == "original" else scalings(changed, method)
+        seen = fit(normalize(changed, method, scaled), size)
         seen = seen[None] if volumetric else seen
         if not condition.is_original and applies == "changed":
             # Only here is known what normalisation, float32 and the image itself leave of a perturbation.
@@ -97,7 +97,11 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
             stretched[:, c] = 1
             continue
         touched = label == names.index(condition.target) if region is None else fit(region, size).reshape(label.shape)
-        for sample in np.flatnonzero(applicable[:, c]):
+        # By slice where both samples and scalings are, else of the whole volume.
+        alike = np.array([a == b for a, b in zip(scaled, original, strict=True)])
+        alike = alike if len(alike) == len(label) else np.full(len(label), alike.all())
+        stretched[applicable[:, c] & alike, c] = 1
+        for sample in np.flatnonzero(applicable[:, c] & ~alike):
             pair = inputs[sample, 0][image], seen[sample][image]
             stretched[sample, c] = _stretched(*pair, ~touched[sample][image])
     return Prepared(inputs, label, applicable, unchanged, stretched)

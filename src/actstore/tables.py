@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _OPTIONS_OF = {
     "by": ("frequency",),
     "per": ("segmentation", "surface"),
+    "over": ("dice-mean", "dose", "dose-half"),
     "metric": (
         *("top-channels", "frequency", "certainty", "stability", "sensitivity", "comparison", "general-specific"),
         *("heterogeneity", "leave-one-out", "association"),

@@ -26,7 +26,7 @@ from actstore.analysis.patient_tables import (
 from actstore.analysis.pooling import pooled, slice_position, thirds
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
 from actstore.analysis.regions import mean_regions, regional_mad, regions_table
-from actstore.analysis.relative import network_rank, pooled_std, standardised
+from actstore.analysis.relative import network_rank, pooled_std, sample_rank, standardised
 from actstore.analysis.rescaling import rescaling
 from actstore.analysis.response_tables import (
     association_table,
@@ -43,6 +43,7 @@ from actstore.analysis.rounding import significant
 from actstore.analysis.segmentation import (
     class_size,
     dice,
+    dice_over,
     jaccard,
     mean_dice,
     precision,
@@ -90,6 +91,7 @@ __all__ = [
     "dice_change",
     "dice_curve",
     "dice_mean_table",
+    "dice_over",
     "dice_table",
     "dose_cases_table",
     "dose_channels_table",
@@ -132,6 +134,7 @@ __all__ = [
     "relative_volume_difference",
     "rescaling",
     "rescaling_table",
+    "sample_rank",
     "segmentation_metrics",
     "segmentation_table",
     "sensitivity",

@@ -141,7 +141,7 @@ def case_changes(curve: xr.DataArray) -> xr.Dataset:
 
     ``curve`` is the cases by strength: str (sample, strength). Returns ``case``, ``previous_case`` and ``changed`` bool
     (sample, strength), and ``previous_strength`` (strength), the next strength towards the identity, NaN there. The
-    original has no case (""), so that the first step away from it is always a change where the target is present.
+    original has no case (""): the step from it to the nearest strength is no change.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def case_changes(curve: xr.DataArray) -> xr.Dataset:
         {
             "case": curve,
             "previous_case": previous,
-            "changed": (curve != previous) & (curve != NO_CASE),
+            "changed": (curve != previous) & (curve != NO_CASE) & (previous != NO_CASE),
             "previous_strength": ("strength", towards),
         }
     )

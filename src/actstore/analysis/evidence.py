@@ -42,6 +42,8 @@ def patients_of(array: xr.DataArray | xr.Dataset) -> tuple[NDArray[np.intp], NDA
 def volumes_of(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
     """The volume of each sample, as a number: samples that share patient and, where there is one, ``frame``.
 
+    Numbers rise with the patient of :func:`patients_of`, then with the frame.
+
     Raises
     ------
     AnalysisError

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
-from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, note, patients_of
+from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, note, patients_of, volumes_of
 from actstore.analysis.network import layer_slices
 from actstore.analysis.permutation import Volumes, agreement, p_values, residuals
 from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient
@@ -113,11 +113,11 @@ def _volumes(member: xr.DataArray, patient: NDArray[np.intp]) -> tuple[NDArray[n
     """The volume of each sample, as a number, and the volumes."""
     if "frame" not in member.coords or member.coords["frame"].dims != ("sample",):
         raise AnalysisError("no coordinate 'frame' along sample: assign it with assign_coords(frame=('sample', …))")
-    frame = np.unique(member.coords["frame"].values, return_inverse=True)[1]
-    pairs, volume = np.unique(np.stack([patient, frame]), axis=1, return_inverse=True)
-    owner = pairs[0]
+    volume = volumes_of(member)
+    # Numbered by patient, then by frame.
+    owner = patient[np.unique(volume, return_index=True)[1]]
     first = np.searchsorted(owner, owner)
-    return volume.reshape(-1), Volumes(owner, np.arange(len(owner)) - first)
+    return volume, Volumes(owner, np.arange(len(owner)) - first)
 
 
 def _heterogeneity(

@@ -14,6 +14,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.analysis.frames import channel_frame
 from actstore.analysis.heterogeneity import heterogeneity, leave_one_out
 from actstore.analysis.network import in_top, layer_slices
+from actstore.analysis.segmentation import Over
 from actstore.analysis.stability import frequency_certainty, sensitivity_to_k, set_stability
 from actstore.analysis.uncertainty import Bootstrap, bootstrap_mean, dice_change, layer_coords, layer_mean
 
@@ -27,9 +28,9 @@ LEAVE_ONE_OUT_COLUMNS = (*_LAYER, "patient", "samples", "shared", "gained", "los
 CERTAINTY_COLUMNS = (*_LAYER, "channel", "count", *_RESTS_ON, "frequency", "low", "high", "error", "selected", "note")
 STABILITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap", "low", "high", "note")
 SENSITIVITY_COLUMNS = (*_LAYER, "k", "most", *_RESTS_ON, "overlap")
-_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "error", "standardised", "network_rank", "note")
-LAYERS_COLUMNS = (*_LAYER, *_RELATIVE)
-RELATIVE_COLUMNS = (*_LAYER, "channel", *_RELATIVE)
+_RELATIVE = (*_RESTS_ON, "mad", "low", "high", "error", "standardised")
+LAYERS_COLUMNS = (*_LAYER, *_RELATIVE, "mean_network_rank", "note")
+RELATIVE_COLUMNS = (*_LAYER, "channel", *_RELATIVE, "network_rank", "note")
 DICE_MEAN_COLUMNS = (
     *("class_name", "condition", "target", *_RESTS_ON),
     *(f"{name}{end}" for name in ("original", "perturbed", "change") for end in ("", "_low", "_high", "_error")),
@@ -151,14 +152,15 @@ def layers_table(
         (sample, condition, channel), raw and in standard deviations of the original. Averaged over the channels of a
         layer, then over samples; the interval is the raw one's.
     network_rank
-        (condition, channel) in [0, 1]. Averaged over the channels of a layer.
+        (condition, channel) in [0, 1]. Averaged over the channels of a layer: ``mean_network_rank``.
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every MAD of the layer is NaN.
     **bootstrap
         As for :func:`actstore.analysis.bootstrap_mean`, also for errors.
     """
     arrays = (layer_mean(mad), layer_mean(standardised), layer_mean(network_rank))
-    return channel_frame(_relative(*arrays, applicable, bootstrap), LAYERS_COLUMNS)
+    found = _relative(*arrays, applicable, bootstrap).rename(network_rank="mean_network_rank")
+    return channel_frame(found, LAYERS_COLUMNS)
 
 
 def relative_table(
@@ -195,6 +197,7 @@ def _relative(
 def dice_mean_table(
     confusion: xr.DataArray,
     *,
+    over: Over = "present",
     applicable: xr.DataArray | None = None,
     **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
@@ -202,7 +205,7 @@ def dice_mean_table(
 
     Arguments, values and errors as for :func:`actstore.analysis.dice_change`.
     """
-    found = dice_change(confusion, applicable=applicable, **bootstrap)
+    found = dice_change(confusion, over=over, applicable=applicable, **bootstrap)
     return channel_frame(found, DICE_MEAN_COLUMNS)
 
 

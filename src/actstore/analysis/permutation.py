@@ -76,8 +76,8 @@ def agreement(residual: Floats, volumes: Volumes) -> Floats:
 def p_values(residual: Floats, volumes: Volumes, resamples: int, seed: int) -> Floats:
     """p of the agreement of each column of ``residual`` (volume, column): (1 + as high) / (1 + resamples).
 
-    In each phase, the volumes go in random order to the patients that have one. The number of pairs and the sum of
-    squares stay the same, so that the sum of products decides.
+    In each phase the volumes are put to the patients that have one in random order. Sizes of sets that stay the same
+    under this (pairs, sums of squares) need no thought: the sum of products decides.
     """
     # Orders that agree equally may differ in the last digits.
     least = _products(residual, volumes) - _EQUAL * (residual**2).sum(axis=0)

@@ -67,7 +67,7 @@ def in_units(score: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     return ratio.where((scale != 0) | (score == 0) | score.isnull(), np.inf)
 
 
-def network_rank(score: xr.DataArray, *, each: bool = False) -> xr.DataArray:
+def network_rank(score: xr.DataArray) -> xr.DataArray:
     """Percentile rank of each channel's mean score among all channels: float64 in [0, 1] (condition, channel), lazy.
 
     Parameters
@@ -75,8 +75,6 @@ def network_rank(score: xr.DataArray, *, each: bool = False) -> xr.DataArray:
     score
         (sample, condition, channel), for a rank within the network of :func:`actstore.analysis.stack_layers`. NaN where
         not applicable.
-    each
-        Rank the scores of each sample, (sample, condition, channel), instead of their means.
 
     Returns
     -------
@@ -91,18 +89,30 @@ def network_rank(score: xr.DataArray, *, each: bool = False) -> xr.DataArray:
     """
     require_dims(score, ["sample", "condition", "channel"])
     number = score.notnull().sum("sample")
-    mean = score if each else score.sum("sample") / number.where(number > 0)
-    mean = mean.where(~is_original(score))
+    return _ranked(score.sum("sample") / number.where(number > 0)).rename("network_rank")
+
+
+def sample_rank(score: xr.DataArray) -> xr.DataArray:
+    """Percentile rank of each channel's score among all channels, within each sample: (sample, condition, channel).
+
+    As :func:`network_rank`, of the scores themselves instead of their means.
+    """
+    require_dims(score, ["sample", "condition", "channel"])
+    return _ranked(score).rename("sample_rank")
+
+
+def _ranked(values: xr.DataArray) -> xr.DataArray:
+    """Percentile ranks of ``values`` (…, condition, channel) along channel, NaN for the original."""
     ranked: xr.DataArray = xr.apply_ufunc(
         _percentile,
-        one_chunk(mean, ["channel"]),
+        one_chunk(values.where(~is_original(values)), ["channel"]),
         input_core_dims=[["channel"]],
         output_core_dims=[["channel"]],
         dask="parallelized",
         output_dtypes=[np.float64],
         keep_attrs=False,
     )
-    return ranked.transpose(..., "condition", "channel").rename("network_rank")
+    return ranked.transpose(..., "condition", "channel")
 
 
 def _percentile(mean: NDArray[Any]) -> NDArray[np.float64]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
+
+#: Which samples a mean of Dice counts: those whose true mask holds the class, or all.
+Over = Literal["present", "all"]
 
 _CLASSES = ["true_class", "predicted_class"]
 
@@ -176,30 +179,39 @@ def voxel_volume(confusion: xr.DataArray) -> xr.DataArray:
     return volume
 
 
-def mean_dice(
-    confusion: xr.DataArray,
-    *,
-    over: Literal["all", "present"] = "all",
-    applicable: xr.DataArray | None = None,
+def dice_over(
+    confusion: xr.DataArray, *, over: Over = "present", applicable: xr.DataArray | None = None
 ) -> xr.DataArray:
-    """Mean Dice over samples: float64 (condition, class_name), lazy.
+    """Dice of the samples that a mean counts: float64 (sample, condition, class_name), NaN elsewhere; lazy.
 
-    ``over`` = "all" averages over every applicable sample, "present" over those whose true mask holds the class. The
-    original is applicable to every sample, so that only "present" compares it with a perturbation of the class itself
-    over the same samples. NaN where there is no sample to average.
+    ``over`` = "present" keeps the samples whose true mask holds the class, "all" every applicable one. Dice of a class
+    that neither mask holds is 1, so that a mean over "all" says as much about where the class lies as about the
+    network; and the original is applicable to every sample, so that only "present" compares it with a perturbation of
+    the class over the same samples.
 
     Raises
     ------
     AnalysisError
         for another value of ``over``; as :func:`dice`.
     """
-    if over not in ("all", "present"):
-        raise AnalysisError(f"over = {over!r}: give 'all' or 'present'")
+    if over not in get_args(Over):
+        raise AnalysisError(f"over = {over!r}: give {' or '.join(map(repr, get_args(Over)))}")
     values = dice(confusion, applicable=applicable)
+    if over == "all":
+        return values
+    true = confusion.sum("predicted_class").isel(true_class=slice(1, None)).rename(true_class="class_name")
+    return values.where(true > 0)
+
+
+def mean_dice(
+    confusion: xr.DataArray, *, over: Over = "present", applicable: xr.DataArray | None = None
+) -> xr.DataArray:
+    """Mean Dice over samples: float64 (condition, class_name), lazy; NaN where there is no sample to average.
+
+    Arguments and errors as in :func:`dice_over`.
+    """
+    values = dice_over(confusion, over=over, applicable=applicable)
     used = values.notnull()
-    if over == "present":
-        true = confusion.sum("predicted_class").isel(true_class=slice(1, None)).rename(true_class="class_name")
-        used = used & (true > 0)
     number = used.sum("sample")
     return (values.where(used, 0.0).sum("sample") / number.where(number > 0)).rename("mean_dice")
 

@@ -12,6 +12,9 @@ from actstore.analysis.arrays import one_chunk
 from actstore.analysis.evidence import corrected, families, note, patients_of
 from actstore.analysis.sets import per_patient
 
+#: Of every chunk alike: dask takes the width of the first one, and cuts the others.
+_NOTE = np.dtype("U64")
+
 
 def support(used: xr.DataArray, patient: NDArray[np.intp] | None = None) -> xr.Dataset:
     """``samples`` and ``patients``, int64 over the dims of ``used`` but sample, lazy where it is.
@@ -62,7 +65,11 @@ def adjusted(p: xr.DataArray) -> xr.Dataset:
 def noted(patients: xr.DataArray, what: str) -> xr.DataArray:
     """Lazy :func:`actstore.analysis.evidence.note` of each number of ``patients``."""
     text: xr.DataArray = xr.apply_ufunc(
-        note, patients, kwargs={"what": what}, dask="parallelized", output_dtypes=["U64"], keep_attrs=False
+        lambda counts: note(counts, what).astype(_NOTE),
+        patients,
+        dask="parallelized",
+        output_dtypes=[_NOTE],
+        keep_attrs=False,
     )
     return text
 

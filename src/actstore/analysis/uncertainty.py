@@ -12,7 +12,7 @@ from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, requ
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.network import layer_slices
 from actstore.analysis.resampling import RESAMPLES, Draws, patient_draws
-from actstore.analysis.segmentation import dice
+from actstore.analysis.segmentation import Over, dice_over
 from actstore.analysis.sets import per_patient
 
 Floats = NDArray[np.float64]
@@ -199,20 +199,19 @@ def paired_change(
 def dice_change(
     confusion: xr.DataArray,
     *,
+    over: Over = "present",
     applicable: xr.DataArray | None = None,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Mean Dice before and after, over the samples whose true mask holds the class; lazy.
+    """Mean Dice before and after, over the same samples; lazy.
 
-    As :func:`paired_change`, over (condition, class_name); ``confusion`` and ``applicable`` as for
-    :func:`actstore.analysis.dice`, with the coordinate ``patient``.
+    As :func:`paired_change`, over (condition, class_name); ``confusion``, ``over`` and ``applicable`` as for
+    :func:`actstore.analysis.dice_over`, with the coordinate ``patient``.
     """
-    values = dice(confusion, applicable=applicable)
-    true = confusion.sum("predicted_class").isel(true_class=slice(1, None)).rename(true_class="class_name")
-    present = values.where(true > 0)
-    return paired_change(present, resamples=resamples, confidence=confidence, seed=seed)
+    values = dice_over(confusion, over=over, applicable=applicable)
+    return paired_change(values, resamples=resamples, confidence=confidence, seed=seed)
 
 
 def layer_mean(values: xr.DataArray) -> xr.DataArray:

@@ -208,7 +208,7 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
     Parameters
     ----------
     table
-        columns ``layer, condition, target, mad, low, high, standardised, network_rank``; one line a condition.
+        columns ``layer, condition, target, mad, low, high, standardised, mean_network_rank``; one line a condition.
     colours
         class name to colour; by default those of the order of appearance.
     """
@@ -217,7 +217,7 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
     drawn = [
         ("mad", "MAD", "raw"),
         ("standardised", "MAD / std. of the original", "standardised"),
-        ("network_rank", "mean rank in the network", "rank (0 lowest, 1 highest)"),
+        ("mean_network_rank", "mean rank in the network", "rank (0 lowest, 1 highest)"),
     ]
     size = (255, 260)
     step = -(-len(names) // 11)

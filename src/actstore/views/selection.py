@@ -170,7 +170,7 @@ def shown_conditions(store: Store, most: int = 6) -> list[str]:
     if len(at) == 0:
         return []
     table = store.conditions.iloc[at]
-    dice = analysis.mean_dice(store.confusion, over="present", applicable=store.applicable).compute()
+    dice = analysis.mean_dice(store.confusion, applicable=store.applicable).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
     lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(["transform", "target"], sort=False)["dice"]
     chosen = set(lowest.idxmin())
