@@ -77,7 +77,7 @@ def made_up_tables(
     )
     put("layers", [row | rests for row in by_layer], mad=between(0.1, 0.3), standardised=between(0.1, 0.8))
     mad = tables["layers"]["mad"]
-    tables["layers"] = tables["layers"].assign(low=mad * 0.8, high=mad * 1.2, network_rank=mad.rank(pct=True))
+    tables["layers"] = tables["layers"].assign(low=mad * 0.8, high=mad * 1.2, mean_network_rank=mad.rank(pct=True))
     put(
         "certainty",
         [row | rests for row in by_channel if row["channel"] < 7],
@@ -111,6 +111,7 @@ def made_up_tables(
     )
     shared = tables["comparison"]
     shared["specific"] = [t if n == 1 else "" for t, n in zip(shared["targets"], shared["number"], strict=True)]
+    shared["specific_share"] = np.where(shared["number"] == 1, rng.uniform(0.5, 1, len(shared)), np.nan)
     put(
         "general-specific",
         [row | {"case": case} | rests for row in by_layer for case in cases],
@@ -122,10 +123,10 @@ def made_up_tables(
         "heterogeneity",
         [row | rests for row in by_channel],
         count=lambda n: rng.integers(1, 50, n),
-        volumes=lambda n: np.full(n, 2 * len(patients)),
-        statistic=between(-0.3, 1),
+        statistic=between(0, 30),
         p=between(0, 0.5),
         q=between(0, 1.0),
+        tests=lambda n: np.full(n, n),
         highest=lambda n: rng.choice(list(patients), n),
         share=between(0, 1),
     )
@@ -152,6 +153,8 @@ def made_up_tables(
         effect_high=between(3, 4),
         p=between(0, 0.2),
         q=between(0, 0.2),
+        tests=lambda n: np.full(n, n),
+        rescaled=lambda n: np.zeros(n, dtype=int),
     )
     tables["controls"]["sensitive"] = (tables["controls"]["q"] < 0.05) & (tables["controls"]["effect"] > 0)
     put(
@@ -213,14 +216,15 @@ def made_up_tables(
     )
     put(
         "association",
-        [row | rests | {"class_name": name, "left_out": 0, "tests": 40} for row in by_channel for name in classes],
+        [row | rests | {"class_name": name} for row in by_channel for name in classes],
         correlation=between(-0.8, 0.8),
         low=between(-0.9, -0.8),
         high=between(0.8, 0.9),
         p=between(0, 0.3),
         q=between(0, 0.3),
+        tests=lambda n: np.full(n, n),
         size_correlation=between(-0.8, 0.8),
-        size_baseline=lambda n: np.full(n, 0.4),
+        size_baseline=lambda n: np.full(n, 0.6),
         frequency=between(0, 1),
         frequency_rank=lambda n: rng.integers(1, 8, n),
         association_rank=lambda n: rng.integers(1, 8, n),

@@ -22,10 +22,10 @@ from actstore.findings import Findings
 from actstore.spec import load_spec
 from actstore.store import MissingBlocksWarning, Store
 from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
-from actstore.views.page import Section, Study, as_html, number, percent, with_interval
+from actstore.views.page import Section, Study, as_html
 from actstore.views.report import write_report
 from actstore.views.sections import SECTIONS
-from actstore.views.sections.segmentation import _fall
+from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
 
 
@@ -131,23 +131,6 @@ def test_a_store_that_answers_all_has_figures_in_every_section(study_report: Pat
         assert f"{sensitive[name]} of {len(table('controls')) // len(sensitive)} to {name}" in words
     half = table("dose-half").query("class_name == target and half_below == half_below")
     assert all(f"{row.target} at {number(row.half_below)}" in words for row in half.itertuples())
-
-
-def test_words_claim_no_more_than_the_numbers(tiny_store: Path) -> None:
-    study = Study(actstore.open(tiny_store))
-    row = {"class_name": "LV", "condition": "brightness(LV, 0.1)", "original": 0.9, "perturbed": 0.5}
-    row |= {"samples": 80, "patients": 6, "note": "", "change_low": -0.5, "change_high": -0.3}
-    said = _fall(study, pd.Series(row))
-    assert said.startswith(
-        "Darkening LV to 10 % lowers the Dice of LV from 0.90 to 0.50 (mean over 80 slices of 6 patients"
-    )
-    assert "95 % interval of the change −0.50 to −0.30" in said
-    unsure = _fall(study, pd.Series(row | {"change_high": 0.1}))
-    assert "does not measurably change" in unsure
-    few = {"change_low": np.nan, "change_high": np.nan, "patients": 2, "note": "2 patients: too few for an interval"}
-    said = _fall(study, pd.Series(row | few))
-    assert "changes the Dice of LV from 0.90 to 0.50" in said
-    assert said.endswith("(mean over 80 slices of 2 patients; 2 patients: too few for an interval).")
 
 
 def test_numbers_are_written_for_readers() -> None:

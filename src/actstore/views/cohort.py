@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Patients whose names still fit under a map.
 NAMED = 30
+#: Channels of a condition that are drawn patient by patient.
+UNEVEN = 12
 _SHOWN = 6
 
 
@@ -162,18 +164,26 @@ def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.Dat
     return joined
 
 
-def uneven(table: pd.DataFrame, most: int = 12) -> pd.DataFrame:
+def uneven(table: pd.DataFrame, most: int = UNEVEN) -> pd.DataFrame:
     """The rows of the table of heterogeneity to draw: of each condition the ``most`` with the lowest q."""
     ordered = table[table["q"].notna()].sort_values(["q", "statistic"], ascending=[True, False], kind="stable")
     conditions = list(dict.fromkeys(table["condition"]))
-    chosen: pd.DataFrame = pd.concat([ordered[ordered["condition"] == name].head(most) for name in conditions])
-    return chosen
+    chosen = [ordered[ordered["condition"] == name].head(most) for name in conditions]
+    joined: pd.DataFrame = pd.concat(chosen, ignore_index=True)
+    return joined
+
+
+def with_highest(shares: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """``shares`` of :func:`patient_shares` with ``highest`` bool: whether :func:`heterogeneity` marks the cell."""
+    keys = ["layer", "condition", "channel"]
+    marked: pd.DataFrame = shares.merge(table[[*keys, "highest"]], on=keys, how="left", validate="many_to_one")
+    return marked.assign(highest=marked["highest"] == marked["patient"])
 
 
 def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
     """Channels x patients: how often each of the most uneven channels is in the top, of each patient's samples.
 
-    A dot marks the patient whose count is furthest above its share.
+    A dot marks the patient that has a channel more than its share, the most in standard deviations.
 
     Parameters
     ----------
@@ -197,8 +207,8 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
             y=name[name.isin(labels)].map(labels.index), x=lambda f: f["patient"].map(patients.index)
         )
         shown = shown[["x", "y", "layer", "channel", "patient", "samples", "share"]].round(3)
-        alone = own.assign(y=range(len(own)), x=own["highest"].map(lambda p: _index(patients, p)))
-        alone = alone[alone["x"].notna()]
+        highest = own.assign(y=range(len(own)), x=own["highest"].map(lambda p: _index(patients, p)))
+        highest = highest[highest["x"].notna()]
         panels.append(
             panel(
                 [
@@ -210,7 +220,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
                         clim=(0, 1),
                         colorbar=(i + 1) % columns == 0 or i == len(conditions) - 1,
                     ),
-                    marks.dots(alone[["x", "y", "q"]].round(4), "x", "y", INK, hollow=True, size=7),
+                    marks.dots(highest[["x", "y", "q"]].round(4), "x", "y", INK, hollow=True, size=7),
                 ],
                 size,
                 title=condition,

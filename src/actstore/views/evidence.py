@@ -11,10 +11,23 @@ import pandas as pd
 
 from actstore.views import marks
 from actstore.views.theme import INK, NEUTRAL, PALETTE, grid, panel
+from actstore.views.wording import SIGNIFICANT
 
-#: Below which q a result is marked, as everywhere in the tables.
-SIGNIFICANT = 0.05
 _SHOWN = 6
+
+
+def first_of_layer(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table of certainty that are drawn: of each condition and layer the most frequent channel.
+
+    Takes and returns columns ``layer, condition, frequency, …``; a layer no channel of which is ever on top has no row.
+    """
+    return (
+        table[table["frequency"] > 0]
+        .sort_values("frequency", ascending=False, kind="stable")
+        .drop_duplicates(["condition", "layer"])
+        .sort_index()
+        .reset_index(drop=True)
+    )
 
 
 def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
@@ -31,12 +44,6 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     colours
         class name to colour, here as in every figure; by default in order of appearance.
     """
-    first = (
-        table[table["frequency"] > 0]
-        .sort_values("frequency", ascending=False, kind="stable")
-        .drop_duplicates(["condition", "layer"])
-        .sort_index()
-    )
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
         sure = own["selected"] >= 0.95
@@ -53,12 +60,18 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
 
     names = list(dict.fromkeys(table["layer"]))
     return _by_layer(
-        first, "frequency", draw, colours, xlabel="share of samples in the top", xlim=(0, 1.18), layers=names
+        first_of_layer(table),
+        "frequency",
+        draw,
+        colours,
+        xlabel="share of samples in the top",
+        xlim=(0, 1.18),
+        layers=names,
     )
 
 
 def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
-    """How alike the most frequent channels of a layer are over resamples of the patients: mean and 95 % interval.
+    """How alike the most frequent channels of a layer are over resamples of the patients: mean and range of 95 %.
 
     Parameters
     ----------
@@ -80,9 +93,15 @@ def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     return _by_layer(table, "overlap", draw, colours, xlabel=label, xlim=(-0.02, 1.04))
 
 
+def over_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """``condition, k, most`` and the mean ``overlap`` over layers, of the table of sensitivity."""
+    mean: pd.DataFrame = table.groupby(["condition", "k", "most"], sort=False)[["overlap"]].mean().reset_index()
+    return mean
+
+
 def sensitivity(table: pd.DataFrame) -> hv.Layout:
     """Overlap with the chosen setting for other numbers of top (``k``) and most frequent channels: mean over layers."""
-    mean = table.groupby(["condition", "k", "most"], sort=False, as_index=False)["overlap"].mean()
+    mean = over_layers(table)
     conditions = list(dict.fromkeys(mean["condition"]))[:_SHOWN]
     ks, mosts = (sorted(mean[name].unique()) for name in ("k", "most"))
     size = (250, max(26 * len(mosts), 90))
@@ -143,6 +162,18 @@ def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> h
     return _by_layer(table, "effect", draw, colours, xlabel="effect against the control", xlim=limits)
 
 
+def noise_curves(table: pd.DataFrame, layers: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The curves of :func:`noise`: ``condition, target, layer, mad``; of repeats, the largest channel, target ""."""
+    largest = table.groupby(["condition", "layer"], sort=False)[["largest"]].max().reset_index()
+    curves: pd.DataFrame = largest.rename(columns={"largest": "mad"}).assign(target="")
+    if layers is not None:
+        shown = list(dict.fromkeys(layers["condition"]))[:_SHOWN]
+        own = layers.loc[layers["condition"].isin(shown), ["condition", "target", "layer", "mad"]]
+        order = {name: i for i, name in enumerate(shown)}
+        curves = pd.concat([curves, own.sort_values("condition", key=lambda c: c.map(order), kind="stable")])
+    return curves[["condition", "target", "layer", "mad"]].reset_index(drop=True)
+
+
 def noise(
     table: pd.DataFrame, layers: pd.DataFrame | None = None, colours: Mapping[str, str] | None = None
 ) -> hv.Overlay:
@@ -161,23 +192,15 @@ def noise(
     positive = table["largest"][table["largest"] > 0]
     above = [] if layers is None else [layers["mad"].max()]
     floor = float(positive.min()) / 3 if len(positive) else 1e-9
+    colours = colours or ({} if layers is None else _in_order(layers))
     elements: list[Any] = []
-    for i, (condition, own) in enumerate(table.groupby("condition", sort=False)):
-        largest = own.groupby("layer", sort=False)["largest"].max().reindex(names).clip(lower=floor)
-        elements.append(
-            marks.line(
-                np.arange(len(names)), np.log10(largest.to_numpy()), INK, label=f"{condition}, largest", dashed=i > 0
-            )
-        )
-    if layers is not None:
-        colours = colours or _in_order(layers)
-        for condition, own in list(layers.groupby("condition", sort=False))[:_SHOWN]:
-            x = own["layer"].map(names.index).to_numpy()
-            elements.append(
-                marks.line(
-                    x, np.log10(own["mad"].clip(lower=floor)), colours[str(own["target"].iloc[0])], label=str(condition)
-                )
-            )
+    repeats = set(table["condition"])
+    for i, (condition, own) in enumerate(noise_curves(table, layers).groupby("condition", sort=False)):
+        x, y = own["layer"].map(names.index).to_numpy(), np.log10(own["mad"].clip(lower=floor).to_numpy())
+        if condition in repeats:
+            elements.append(marks.line(x, y, INK, label=f"{condition}, largest", dashed=i > 0))
+        else:
+            elements.append(marks.line(x, y, colours[str(own["target"].iloc[0])], label=str(condition)))
     step = -(-len(names) // 21)
     # Logarithms on an even axis: matplotlib's logarithmic axes do not keep an aspect.
     lowest, highest = np.log10(floor), np.log10(max([*above, float(table["largest"].max()), floor * 10]))
@@ -205,8 +228,9 @@ def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -
     Parameters
     ----------
     table
-        columns ``layer, condition, target, class_name, channel, correlation, q, frequency, frequency_rank,
-        association_rank``; drawn for the perturbed class.
+        columns ``layer, condition, target, class_name, channel, correlation, q, size_baseline, frequency,
+        frequency_rank, association_rank``; drawn for the perturbed class. A dashed line is the correlation of the
+        class's size with the loss.
     """
     own_class = table[table["class_name"] == table["target"]]
     colours = colours or _in_order(table)
@@ -218,15 +242,19 @@ def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -
         # Beyond the last rank: never among the top.
         own = own.assign(frequency_rank=own["frequency_rank"].fillna(np.nan_to_num(own["frequency_rank"].max()) + 1))
         found = own["q"] < SIGNIFICANT
-        told = own[["frequency_rank", "correlation", "layer", "channel", "frequency", "association_rank", "q"]].round(4)
+        shown = own[["frequency_rank", "correlation", "layer", "channel", "frequency", "association_rank", "q"]].round(
+            4
+        )
+        baseline = own["size_baseline"].dropna().unique()[:1].tolist()
         colour = colours[str(own["target"].iloc[0])]
-        reach = max(1.05 * float(own["correlation"].abs().fillna(0).max()), 0.1)
+        reach = max(1.05 * float(own["correlation"].abs().fillna(0).max()), *(1.05 * abs(v) for v in baseline), 0.1)
         panels.append(
             panel(
                 [
-                    marks.rule(y=0.0),
-                    marks.dots(told[~found], "frequency_rank", "correlation", NEUTRAL, hollow=True, size=4),
-                    marks.dots(told[found], "frequency_rank", "correlation", colour, size=5),
+                    marks.rule(y=0.0, dashed=False),
+                    *(marks.rule(y=float(value)) for value in baseline),
+                    marks.dots(shown[~found], "frequency_rank", "correlation", NEUTRAL, hollow=True, size=4),
+                    marks.dots(shown[found], "frequency_rank", "correlation", colour, size=5),
                 ],
                 size,
                 title=f"{condition} · {int(found.sum())} of {len(own)}",

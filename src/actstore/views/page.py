@@ -14,14 +14,15 @@ from markupsafe import Markup
 from actstore.analysis.evidence import perturbations
 from actstore.findings import Findings, Unanswerable
 from actstore.unchanged import no_sample
-from actstore.units import counted
 from actstore.views.selection import shown_conditions
+from actstore.views.sentences.segmentation import action
 from actstore.views.theme import class_colours
+from actstore.views.wording import number
 
 if TYPE_CHECKING:
     from actstore.store import Store
 
-#: Rows of a table on the page; the whole is in its file.
+#: Rows of a table on the page; all are in its file.
 ROWS = 20
 
 
@@ -40,15 +41,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows worth reading of a table whose whole lies beside the page."""
+    """Rows of a table, the first of which stand on the page, and all of them in its file."""
 
     #: Names its files.
     key: str
     caption: str
-    #: The rows to show, with headers as columns; at most :data:`ROWS` are.
+    #: The rows to show, with headers as columns; the first :data:`ROWS` are.
     shown: pd.DataFrame
-    #: The whole.
+    #: The same rows in the same order, with plain numbers.
     data: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if len(self.shown) != len(self.data):
+            raise ValueError(
+                f"{self.key}: {len(self.shown)} rows are shown and {len(self.data)} written: give the same"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,19 +89,37 @@ class Study:
     @cached_property
     def conditions(self) -> list[str]:
         """The perturbations that are shown one by one, those that apply to no sample left out."""
-        applies = self.store.applicable.any("sample").compute()
-        used = {name for name, any_ in zip(self.store.conditions.index, applies.values, strict=True) if any_}
-        return [name for name in shown_conditions(self.store) if name in used]
+        return [name for name in shown_conditions(self.store) if name in self.every.index]
 
     @property
     def nothing(self) -> str:
         """Why no perturbation is shown."""
         return no_sample(self.store)
 
+    @cached_property
+    def every(self) -> pd.DataFrame:
+        """All perturbations that apply to a sample: ``transform, target, strength, …``, indexed by condition."""
+        applies = self.store.applicable.any("sample").compute().values
+        at = perturbations(self.store.confusion)
+        found: pd.DataFrame = self.store.conditions.iloc[at[applies[at]]]
+        return found
+
+    @property
+    def among(self) -> str:
+        """Which perturbations a count over those that are shown is of, where there are more."""
+        if len(self.every) == len(self.conditions):
+            return ""
+        return f" of the {len(self.conditions)} of {len(self.every)} perturbations that the figures show"
+
     @property
     def layers(self) -> list[str]:
         """Layer names in network order."""
         return list(self.store.layers.index)
+
+    @property
+    def channels(self) -> pd.Series[int]:
+        """How many channels each layer has, in network order."""
+        return self.store.layers["channels"]
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the findings; of those with a condition, the rows of the conditions that are shown.
@@ -120,54 +145,9 @@ class Study:
             missing.append(str(error))
             return None
 
-    def deed(self, condition: str) -> str:
+    def action(self, condition: str) -> str:
         """What a condition does, in words: "darkening LV to 10 %"."""
-        row: Any = self.store.conditions.loc[condition]
-        strength = float(row["strength"])
-        if row["transform"] == "brightness" and strength != 1:
-            return f"{'darkening' if strength < 1 else 'brightening'} {row['target']} to {strength * 100:g} %"
-        return f"perturbing {row['target']} by {condition}"
-
-
-def cohort(table: pd.DataFrame) -> str:
-    """On how much a table rests, for a caption: "n = 73 to 88 samples, 6 patients"."""
-    parts = []
-    for name in ("samples", "patients"):
-        if name in table and len(table):
-            low, high = int(table[name].min()), int(table[name].max())
-            parts.append(counted(low, name.removesuffix("s")) if low == high else f"{low} to {high} {name}")
-    return f"n = {', '.join(parts)}" if parts else ""
-
-
-def caution(table: pd.DataFrame) -> list[str]:
-    """What the notes of a table say, each once."""
-    if "note" not in table:
-        return []
-    notes = [str(note) for note in table["note"].dropna().unique() if str(note)]
-    return [f"Note: {note}." for note in notes[:3]]
-
-
-def number(value: float) -> str:
-    """Two decimals, or what a small number needs; an en dash for none."""
-    if not np.isfinite(value):
-        return "–"
-    if value == 0 or 0.01 <= abs(value) < 1000:
-        return f"{value:.2f}".replace("-", "−")
-    return f"{value:.{1 if abs(value) < 0.01 else 4}g}".replace("-", "−")
-
-
-def percent(share: float) -> str:
-    """A share as whole per cent."""
-    return f"{share * 100:.0f} %" if np.isfinite(share) else "–"
-
-
-def with_interval(table: pd.DataFrame, name: str, low: str | None = None, high: str | None = None) -> list[str]:
-    """The cells "0.05 (0.01 to 0.10)" of a column and its interval; without an interval, the number alone."""
-    low, high = low or f"{name}_low", high or f"{name}_high"
-    if low not in table:
-        return [number(v) for v in table[name]]
-    cells = zip(table[name], table[low], table[high], strict=True)
-    return [f"{number(v)} ({number(a)} to {number(b)})" if np.isfinite(a) else number(v) for v, a, b in cells]
+        return action(condition, self.store.conditions)
 
 
 def as_html(shown: pd.DataFrame) -> Markup:

@@ -74,7 +74,6 @@ def _table(table: Table, folder: Path) -> dict[str, Any]:
         "caption": table.caption,
         "html": as_html(table.shown.head(ROWS)),
         "hidden": max(len(table.shown) - ROWS, 0),
-        "rows": len(table.data),
     }
 
 

@@ -9,6 +9,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 
+from actstore.units import counted
 from actstore.views import marks
 from actstore.views.channels import layer_map
 from actstore.views.theme import grid, panel, tint
@@ -101,47 +102,70 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
     return grid(panels, min(3, len(groups)), size, hspace=0.14, vspace=0.25)
 
 
+def changes_of_case(table: pd.DataFrame) -> pd.DataFrame:
+    """How many slices change their kind of failure between two neighbouring strengths.
+
+    Takes columns ``patient, transform, target, strength, previous_strength``, a row a change, and returns
+    ``transform, target, previous_strength, strength, slices, patients``.
+    """
+    groups = table.groupby(["transform", "target", "previous_strength", "strength"], sort=False)
+    return groups.agg(slices=("patient", "size"), patients=("patient", "nunique")).reset_index()
+
+
 def dose_cases(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
-    """How many slices change their kind of failure on the way to each strength; one plot a perturbed class.
+    """How many slices change their kind of failure between two neighbouring strengths; one plot a perturbed class.
 
     Parameters
     ----------
     table
-        columns ``patient, transform, target, strength, case, previous_strength, previous_case``, a row a change.
+        columns ``patient, transform, target, strength, previous_strength``, a row a change.
     """
-    changed = table[(table["case"] != table["previous_case"]) & table["previous_strength"].notna()]
-    groups = list(changed.groupby(["transform", "target"], sort=False))[:_SHOWN]
+    counts = changes_of_case(table)
+    groups = list(counts.groupby(["transform", "target"], sort=False))[:_SHOWN]
     size = ({1: 480, 2: 370}.get(len(groups), 250), 180)
+    ends = counts[["previous_strength", "strength"]]
+    limits = (float(ends.min().min()), float(ends.max().max()))
     panels = []
     for i, ((transform, target), own) in enumerate(groups):
-        counted = own.groupby(["previous_strength", "strength"]).size().rename("slices").reset_index()
-        ends = counted[["previous_strength", "strength"]].to_numpy(float)
+        edges = own[["previous_strength", "strength"]].to_numpy(float)
         bars = pd.DataFrame(
             {
-                "x0": ends.min(axis=1),
+                "x0": edges.min(axis=1),
                 "y0": 0,
-                "x1": ends.max(axis=1),
-                "y1": counted["slices"],
-                "from": counted["previous_strength"],
-                "to": counted["strength"],
-                "slices": counted["slices"],
+                "x1": edges.max(axis=1),
+                "y1": own["slices"].to_numpy(),
+                "from": own["previous_strength"].to_numpy(),
+                "to": own["strength"].to_numpy(),
+                "slices": own["slices"].to_numpy(),
             }
         )
         panels.append(
             panel(
                 [marks.blocks(bars, colours[str(target)])],
                 size,
-                title=f"{transform}({target}) · {len(own)} changes",
-                xlim=(
-                    float(table[["previous_strength", "strength"]].min().min()),
-                    float(table[["previous_strength", "strength"]].max().max()),
-                ),
-                ylim=(0, float(counted["slices"].max()) * 1.08),
+                title=f"{transform}({target}) · {counted(int(own['slices'].sum()), 'change')}",
+                xlim=limits,
+                ylim=(0, float(own["slices"].max()) * 1.08),
                 xlabel=f"strength of {transform}",
                 ylabel="slices that change" if i % 3 == 0 else "",
             )
         )
     return grid(panels, 3, size)
+
+
+def mean_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over channels of the table of regions: ``condition, target, layer, inside_share, rim_share, …``."""
+    shares = [f"{kind}_share" for kind in ("inside", "rim", "outside")]
+    return table.groupby(["condition", "target", "layer"], sort=False, as_index=False)[shares].mean()
+
+
+def with_half_lost(table: pd.DataFrame, half: pd.DataFrame | None) -> pd.DataFrame:
+    """The table of doses with ``half_below`` and ``half_above``, the dashed lines, on rows of the perturbed class."""
+    if half is None:
+        return table
+    keys = ["transform", "target", "class_name"]
+    own = half.loc[half["class_name"] == half["target"], [*keys, "half_below", "half_above"]]
+    return table.merge(own, on=keys, how="left", validate="many_to_one")
 
 
 def regions(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
@@ -156,11 +180,12 @@ def regions(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
     conditions = list(dict.fromkeys(table["condition"]))[:_SHOWN]
     size = (250, max(15 * len(names), 90))
     kinds = ("inside", "rim", "outside")
+    means = mean_shares(table)
     panels = []
     for i, condition in enumerate(conditions):
-        own = table[table["condition"] == condition]
+        own = means[means["condition"] == condition]
         colour = colours[str(own["target"].iloc[0])]
-        mean = own.groupby("layer", sort=False)[[f"{kind}_share" for kind in kinds]].mean().reindex(names)
+        mean = own.set_index("layer")[[f"{kind}_share" for kind in kinds]].reindex(names)
         ends = np.c_[np.zeros(len(mean)), mean.cumsum(axis=1).to_numpy()]
         row = np.arange(len(names))
         elements: list[Any] = []

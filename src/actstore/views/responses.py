@@ -16,11 +16,11 @@ from actstore.views.explorer.cohort_numbers import spread
 from actstore.views.explorer.doses import still, sweep_of
 from actstore.views.explorer.strips import HALF, Strips, ticks
 from actstore.views.images import covers, frame_of
-from actstore.views.page import number
 from actstore.views.pixels import border, place_of
 from actstore.views.scales import around_zero, ink
 from actstore.views.selection import chosen, numbers, samples_of, target_of
 from actstore.views.theme import DIVERGING, INK, WIDTH, class_colours, grid, panel, styled
+from actstore.views.wording import number
 
 if TYPE_CHECKING:
     from actstore.store import Store

@@ -187,17 +187,14 @@ def dice_by_position(store: Store, conditions: list[str] | None = None, *, bins:
     for condition in shown:
         own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
         target = str(own["target"].iloc[0])
-        part = np.minimum((own["position"] * bins).astype(int), bins - 1)
-        elements: list[Any] = []
-        for kind in ("original", "perturbed"):
-            group = own.groupby(part)[kind]
-            mean = group.mean()
-            x = (mean.index.to_numpy() + 0.5) / bins
-            if kind == "perturbed":
-                elements.append(
-                    marks.band(x, group.quantile(0.25).to_numpy(), group.quantile(0.75).to_numpy(), colours[target])
-                )
-            elements.append(marks.line(x, mean.to_numpy(), colours[target], label=kind, dashed=kind == "original"))
+        curve = along_the_heart(own, bins=bins)
+        x = curve["position"].to_numpy()
+        low, high = (curve[f"perturbed_{end}"].to_numpy() for end in ("lower_quartile", "upper_quartile"))
+        elements: list[Any] = [
+            marks.line(x, curve["original"].to_numpy(), colours[target], label="original", dashed=True),
+            marks.band(x, low, high, colours[target]),
+            marks.line(x, curve["perturbed"].to_numpy(), colours[target], label="perturbed"),
+        ]
         panels.append(
             panel(
                 elements,
@@ -211,6 +208,29 @@ def dice_by_position(store: Store, conditions: list[str] | None = None, *, bins:
             )
         )
     return grid(panels, 3, size)
+
+
+def along_the_heart(slices: pd.DataFrame, *, bins: int = 5) -> pd.DataFrame:
+    """Mean Dice and its quartiles in ``bins`` equal parts of the heart: of columns ``condition, target, position,
+    original, perturbed``.
+
+    Columns ``condition, target, position, samples, original, perturbed, perturbed_lower_quartile,
+    perturbed_upper_quartile``; ``position`` is the middle of the part. A slice without a position is in none.
+    """
+    known = slices[slices["position"].notna()]
+    middle = (np.minimum((known["position"] * bins).astype(int), bins - 1) + 0.5) / bins
+    groups = known.assign(position=middle).groupby(["condition", "target", "position"], sort=False)
+    found = groups.agg(
+        samples=("perturbed", "size"),
+        original=("original", "mean"),
+        perturbed=("perturbed", "mean"),
+        perturbed_lower_quartile=("perturbed", lambda values: values.quantile(0.25)),
+        perturbed_upper_quartile=("perturbed", lambda values: values.quantile(0.75)),
+    ).reset_index()
+    order = {name: i for i, name in enumerate(dict.fromkeys(slices["condition"]))}
+    return found.sort_values(
+        ["condition", "position"], key=lambda c: c.map(order) if c.name == "condition" else c, ignore_index=True
+    )
 
 
 def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:

@@ -16,9 +16,9 @@ from actstore.views.explorer.look import Look
 from actstore.views.explorer.plots import Plot
 from actstore.views.explorer.statistics import Floats
 from actstore.views.images import CHANGE
-from actstore.views.page import number
 from actstore.views.pixels import Place, border_paths
 from actstore.views.theme import DIVERGING
+from actstore.views.wording import number
 
 #: How many maps, and how many of them in a row.
 MOST, COLUMNS = 8, 4

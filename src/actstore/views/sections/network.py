@@ -9,12 +9,16 @@ import numpy as np
 import pandas as pd
 
 from actstore.summaries import frequency_summary
-from actstore.units import counted
 from actstore.views import channels as figures
 from actstore.views import cohort as groups
 from actstore.views import images as pictures
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
+from actstore.views.page import Figure, Section, Study, Table
 from actstore.views.selection import target_of, typical_sample
+from actstore.views.sentences import channels as on
+from actstore.views.wording import notes_of, rests_on, with_interval
+
+#: Figures of activations, at most.
+MOST_MAPS = 24
 
 
 def channels(study: Study) -> Section:
@@ -27,89 +31,62 @@ def channels(study: Study) -> Section:
     def cells(by: str | None) -> pd.DataFrame:
         return figures.frequency_cells(store, by, top=top)
 
-    def maps(by: str | None, groups: list[str] | None, columns: int, most: int | None) -> Any:
-        return figures.frequency_maps(cells(by), study.layers, most=most, groups=groups, columns=columns)
+    def maps(by: pd.DataFrame, columns: int, most: int | None) -> Any:
+        groups = None if columns == 1 else list(dict.fromkeys(by["group"]))
+        return figures.frequency_maps(by, study.layers, most=most, groups=groups, columns=columns)
 
     patients = store.samples["patient"].nunique()
-    every = cells(None)
-    by_condition = cells("condition")
-    by_condition = by_condition[by_condition["group"].isin(study.conditions)]
-    by_case = cells("case")
-    kinds = (
-        by_case.drop_duplicates("group").sort_values("samples", ascending=False, kind="stable")["group"][:6].tolist()
-    )
+    every, by_condition, by_case = cells(None), cells("condition"), cells("case")
+    shown = by_condition[by_condition["group"].isin(study.conditions)]
+    samples = by_case.drop_duplicates("group").sort_values("samples", ascending=False, kind="stable")
+    kinds = samples["group"][:6].tolist()
+    usual = by_case[by_case["group"].isin(kinds)].sort_values("group", key=lambda g: g.map(kinds.index), kind="stable")
     cut = f"coloured are the {most} most frequent channels of a layer, grey the others"
     drawn = [
         Figure(
             "frequency",
-            lambda: maps(None, None, 1, None),
+            lambda: maps(every, 1, None),
             f"Share of perturbed slices in which a channel is among the {top} of its layer with the highest MAD, over "
-            f"all perturbations. Layers run down in network order. n = "
-            f"{counted(every['samples'].iloc[0], 'slice')} of {counted(patients, 'patient')}.",
+            f"all perturbations. Layers run down in network order. {on.counts_of(every, patients)}",
             "Layer by channel map of how often a channel is in its layer's top",
             every,
         ),
         Figure(
             "frequency-by-condition",
-            lambda: maps("condition", study.conditions, 3, most),
-            f"The same for each perturbation; {cut}. n above each map, {counted(patients, 'patient')}.",
+            lambda: maps(shown, 3, most),
+            f"The same for each perturbation; {cut}. {on.counts_of(shown, patients)}",
             "Layer by channel maps, one a perturbation",
-            by_condition,
+            shown,
         ),
         Figure(
             "frequency-by-case",
-            lambda: maps("case", kinds, 3, most),
-            f"The same for each kind of failure, the {len(kinds)} most usual; {cut}. n above each map. Maps of few "
-            "slices say little.",
+            lambda: maps(usual, 3, most),
+            f"The same for each kind of failure, the {len(kinds)} most usual of {len(samples)}; {cut}. "
+            f"{on.counts_of(usual, patients)} Maps of few slices say little.",
             "Layer by channel maps, one a kind of failure",
-            by_case,
+            usual,
         ),
     ]
-    wide = {layer for layer, n in store.layers["channels"].items() if n > 2 * top}
-    first = by_condition[by_condition["layer"].isin(wide)].sort_values("share", ascending=False, kind="stable")
-    findings = still(every, study.layers)
-    if len(first) and first["count"].iloc[0] > 0:
-        row = first.iloc[0]
-        often = by_condition[by_condition["layer"].isin(wide)].groupby(["layer", "channel"])["share"].min() >= 0.5
-        findings.append(
-            f"Channel {row['channel']} of {row['layer']} responds most steadily: it is in the top {top} of its layer "
-            f"in {percent(row['share'])} of slices under {row['group']} (n = {row['samples']}). {int(often.sum())} "
-            f"of {counted(len(often), 'channel')} (layers of more than {2 * top}) are there in at least half of the "
-            "slices under every perturbation."
-        )
     tables = []
     # Without a row where nothing is ranked anywhere, which `still` says.
-    if not (frequency := study.findings.table("frequency")).empty:
-        wide_table = frequency_summary(store, top=top, most=most)
+    if not study.findings.table("frequency").empty:
+        wide = frequency_summary(store, top=top, most=most)
+        wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
         tables.append(
-            Table(
-                "frequency-most",
-                f"The {most} most frequent channels of each layer: channel (slices)",
-                wide_table[["layer", *[c for c in study.conditions if c in wide_table]]],
-                frequency,
-            )
+            Table("frequency-most", f"The {most} most frequent channels of each layer: channel (slices)", wide, wide)
         )
     return Section(
         "channels",
         "Which channels respond",
-        [
-            "MAD is the mean absolute difference of a channel between a perturbed slice and its original, over the "
-            f"whole map. A channel counts as responding where its MAD is among the {top} highest of its layer."
-        ],
+        [on.responding(top)],
         drawn,
         tables,
-        findings=findings,
+        findings=[
+            *on.still(every, study.layers),
+            *on.steadiest(every, study.channels, top, len(study.every)),
+            *on.throughout(by_condition, study.channels, top),
+        ],
     )
-
-
-def still(cells: pd.DataFrame, layers: list[str]) -> list[str]:
-    """What is said of layers no channel of which is ever among the top, by :func:`figures.frequency_cells` of all."""
-    most = cells.groupby("layer")["count"].max()
-    quiet = [layer for layer in layers if most[layer] == 0]
-    if not quiet:
-        return []
-    where = "any layer" if len(quiet) == len(layers) else ", ".join(quiet)
-    return [f"In {where}, no channel changed under any perturbation (or not by a number): none is ranked there."]
 
 
 def layers(study: Study) -> Section:
@@ -120,48 +97,33 @@ def layers(study: Study) -> Section:
     if table is None:
         return Section("layers", title, missing=missing)
     colours = study.colours
-    findings = []
-    for condition, own in table.groupby("condition", sort=False):
-        if own["mad"].notna().any() and not own["mad"].any():
-            findings.append(f"{condition}: no layer changes.")
-        elif own["mad"].notna().any():
-            raw, standard = (own.sort_values(name, ascending=False).iloc[0] for name in ("mad", "standardised"))
-            findings.append(
-                f"{condition}: the raw change is largest in {raw['layer']} (mean MAD {number(raw['mad'])}), relative "
-                f"to what channels vary on the original in {standard['layer']} ({number(standard['standardised'])} "
-                "standard deviations)."
-            )
-    shown = table[["layer", "condition", "samples"]].assign(
-        MAD=with_interval(table, "mad", "low", "high"),
-        standardised=table["standardised"],
-        network_rank=table["network_rank"],
+    ordered = table.sort_values("mad", ascending=False, kind="stable", ignore_index=True)
+    shown = ordered[["layer", "condition", "samples"]].assign(
+        MAD=with_interval(ordered, "mad", "low", "high", "error"),
+        standardised=ordered["standardised"],
+        mean_network_rank=ordered["mean_network_rank"],
     )
-    order = table["mad"].sort_values(ascending=False, kind="stable").index
     return Section(
         "layers",
         title,
         [
             "Layers differ in the range of their activations, and with it in MAD. Beside the raw value stand the "
-            "MAD divided by the channel's standard deviation on the original, and the channel's rank within the "
-            "whole network.",
-            *findings,
-            *caution(table),
+            "MAD divided by the channel's standard deviation on the original, and the rank of a channel's mean MAD "
+            "within the whole network (0 lowest, 1 highest), averaged over the layer.",
+            *on.layers(table),
+            *notes_of(table),
         ],
         [
             Figure(
                 "layers",
                 lambda: figures.layers(table, colours),
                 "Mean MAD over the channels of each layer: raw with 95 % interval over patients, standardised, and as "
-                f"rank in the network. {cohort(table)}.",
+                f"rank in the network. {rests_on(table)}.",
                 "Curves of mean MAD over layers, raw, standardised and ranked",
                 table,
             )
         ],
-        [
-            Table(
-                "layers-mad", "Layers with the highest MAD, with 95 % intervals over patients", shown.loc[order], table
-            )
-        ],
+        [Table("layers-mad", "Layers with the highest MAD, with 95 % intervals over patients", shown, ordered)],
     )
 
 
@@ -170,20 +132,22 @@ def activations(study: Study) -> Section:
     store, title = study.store, "What the channels show"
     if not study.conditions:
         return Section("activations", title, missing=[study.nothing])
-    kept = {layer.name for layer in store.layout.layers if layer.kept}
+    kept = [layer.name for layer in store.layout.layers if layer.kept]
     if not kept:
         need = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
         return Section("activations", title, missing=[need + 'capture with store.keep = "all" or a list of layers.'])
-    chosen = responding(study, sorted(kept))
+    sizes = _resolutions(study, kept)
+    conditions = study.conditions[: max(MOST_MAPS // len(sizes), 1)]
     drawn = []
-    for layer, channel, condition in chosen:
+    for layer, channel, condition in responding(study, kept, conditions):
         sample = typical_sample(store, condition)
         row = store.samples.iloc[sample]
         where = f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
         target = target_of(store, condition)
+        number = study.conditions.index(condition) + 1
         drawn.append(
             Figure(
-                f"activation-{layer}-{channel}-{target}",
+                f"activation-{layer}-{channel}-{target}-{number}",
                 lambda a=(layer, channel, sample, condition): pictures.activation(store, *a),  # type: ignore[misc]
                 f"Channel {channel} of {layer} under {condition}: {where}. All three maps share one scale; the "
                 f"outline is {target} at the layer's resolution. n = 1 slice.",
@@ -191,32 +155,32 @@ def activations(study: Study) -> Section:
                 _pixels(study, layer, channel, condition, sample),
             )
         )
-    return Section(
-        "activations",
-        title,
-        [
-            "Of each perturbation, the channel most often in its layer's top, in a layer of every resolution, on the "
-            "slice of median change in Dice."
-        ],
-        drawn,
-        missing=[] if drawn else ["No channel of these layers changed under any perturbation."],
-    )
+    words = [on.shown_channels(len(conditions), len(study.conditions), len(sizes))]
+    missing = [] if drawn else ["No channel of these layers changed under any perturbation."]
+    return Section("activations", title, words, drawn, missing=missing)
 
 
-def responding(study: Study, kept: list[str], most: int = 6) -> list[tuple[str, int, str]]:
-    """(layer, channel, condition) to show: of each condition the most frequent channels of layers of different size."""
+def _resolutions(study: Study, layers: list[str]) -> list[str]:
+    """Sizes of the maps of ``layers``, each once."""
+    return list(dict.fromkeys(study.store.layers.loc[layers, "size"].astype(str)))
+
+
+def responding(study: Study, layers: list[str], conditions: list[str]) -> list[tuple[str, int, str]]:
+    """(layer, channel, condition): of each condition and resolution the channel most often on top, in network order.
+
+    Layers of fewer than twice ``top`` channels come after all others: there nearly every channel is on top.
+    """
     cells = figures.frequency_cells(study.store, "condition", top=study.findings.top)
-    cells = cells[cells["layer"].isin(kept)]
-    size = study.store.layers["size"].astype(str)
-    cells = cells.assign(size=cells["layer"].map(size))
+    wide = on.wide(study.channels, study.findings.top)
+    cells = cells.assign(
+        size=cells["layer"].map(study.store.layers["size"].astype(str)), narrow=~cells["layer"].isin(wide)
+    )
+    cells = cells[cells["layer"].isin(layers) & (cells["count"] > 0)]
+    ordered = cells.sort_values(["narrow", "share"], ascending=[True, False], kind="stable")
     found: list[tuple[str, int, str]] = []
-    each = max(1, most // max(len(study.conditions), 1))
-    for condition in study.conditions[:most]:
-        own = cells[(cells["group"] == condition) & (cells["count"] > 0)]
-        own = own.sort_values("share", ascending=False, kind="stable")
-        wide = own[own["layer"].map(study.store.layers["channels"]) > 2 * study.findings.top]
-        best: Any = (wide if len(wide) else own).drop_duplicates("size").head(each)
-        found += [(str(row.layer), int(row.channel), condition) for row in best.itertuples()]
+    for condition in conditions:
+        best = ordered[ordered["group"] == condition].drop_duplicates("size").sort_values("row")
+        found += [(str(row.layer), int(row.channel), condition) for row in best.itertuples()]  # type: ignore[arg-type]
     return found
 
 
@@ -226,20 +190,13 @@ def specific(study: Study) -> Section:
     drawn, tables, findings, words = [], [], [], []
     table = study.ask("comparison", missing)
     if table is not None:
-        widths = {str(layer): int(n) for layer, n in study.store.layers["channels"].items()}
-        counts = study.store.applicable.sel(condition=study.conditions).sum("sample").values
-        said = cohort(pd.DataFrame({"samples": counts, "patients": study.store.samples["patient"].nunique()}))
-        only = table[table["specific"].fillna("") != ""]
-        classes = len(set(", ".join(table["targets"]).split(", ")))
-        everywhere = int((table["number"] == classes).sum())
-        parts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
-        if classes > 1:
-            findings.append(
-                f"Of {counted(len(table), 'channel')} among the {study.findings.most} most frequent of their layer, "
-                f"{len(only)} are so for one class only{f' ({parts})' if parts else ''}{_certain(study, only)}, and "
-                f"{everywhere} for each of {classes} classes."
-            )
-        else:
+        widths = {str(layer): int(n) for layer, n in study.channels.items()}
+        counts = study.store.applicable.sel(condition=study.every.index.to_numpy()).sum("sample").values
+        patients = study.store.samples["patient"].nunique()
+        only = table[table["specific"].fillna("") != ""].reset_index(drop=True)
+        findings += on.specific(table, study.channels, study.findings.most, study.ask("controls", []))
+        classes = study.every["target"].nunique()
+        if classes < 2:
             words.append("One class was perturbed: there is no other to compare with.")
         drawn.append(
             Figure(
@@ -247,13 +204,13 @@ def specific(study: Study) -> Section:
                 lambda: groups.comparison(table, study.colours, widths),
                 f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one "
                 "perturbed class only, black where of all, grey-blue where of some; pale cells are never among "
-                f"them. {said}.",
+                f"them. {rests_on(pd.DataFrame({'samples': counts, 'patients': patients}))}.",
                 "Layer by channel map of class-specific and shared channels",
                 table,
             )
         )
         if classes > 1 and len(only):
-            shown = only[["layer", "channel", "specific"]]
+            shown = only[["layer", "channel", "specific", "specific_share"]]
             tables.append(
                 Table("comparison-specific", "Channels among the most frequent of one class only", shown, only)
             )
@@ -262,12 +219,13 @@ def specific(study: Study) -> Section:
         mean = orders.groupby(["condition", "case"], sort=False).agg(
             samples=("samples", "max"), patients=("patients", "max"), correlation=("correlation", "mean")
         )
+        mean = mean.reset_index()
         drawn.append(
             Figure(
                 "general-specific",
                 lambda: groups.general_specific(orders),
                 "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
-                f"of the perturbation; slices in brackets. {cohort(orders)}.",
+                f"of the perturbation; slices in brackets. {rests_on(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,
             )
@@ -276,26 +234,12 @@ def specific(study: Study) -> Section:
             Table(
                 "general-specific-mean",
                 "Mean rank correlation over layers, by perturbation and kind of failure",
-                mean.reset_index(),
-                orders,
+                mean,
+                mean,
             )
         )
-        words += caution(orders)
+        words += notes_of(orders)
     return Section("specific", "Shared or specific", words, drawn, tables, findings, missing)
-
-
-def _certain(study: Study, only: pd.DataFrame) -> str:
-    """How many of the channels of one class only are found again in resamples and respond to more than a control."""
-    keys = ["layer", "channel", "target"]
-    wanted = only.rename(columns={"specific": "target"})[keys]
-    certain = study.table("certainty")
-    found = wanted.merge(certain.loc[certain["selected"] >= 0.95, keys].drop_duplicates(), on=keys)
-    said = f", {len(found)} of them in 95 % of resamples of the patients"
-    controls = study.ask("controls", [])
-    if controls is not None:
-        found = found.merge(controls.loc[controls["sensitive"].astype(bool), keys].drop_duplicates(), on=keys)
-        said += f" and {len(found)} also against their control"
-    return said
 
 
 def _pixels(study: Study, layer: str, channel: int, condition: str, sample: int) -> pd.DataFrame:

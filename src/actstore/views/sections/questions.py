@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from actstore.units import counted
+from actstore.analysis.regions import RIM
 from actstore.views import evidence as figures
 from actstore.views import response
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
+from actstore.views.page import Figure, Section, Study, Table
+from actstore.views.sentences import questions as on
+from actstore.views.sentences.channels import marked
+from actstore.views.wording import notes_of, rests_on, with_interval
 
 
 def regions(study: Study) -> Section:
@@ -19,35 +18,29 @@ def regions(study: Study) -> Section:
     title = "Local or global"
     if table is None:
         return Section("regions", title, missing=missing)
-    outside = table.groupby("layer", sort=False)["outside_share"].mean()
-    inside = table.groupby("layer", sort=False)["inside_share"].mean()
-    finding = (
-        f"Of a map's change in {outside.index[0]}, {percent(inside.iloc[0])} lies inside the perturbed region and "
-        f"{percent(outside.iloc[0])} outside it and its rim; in {outside.index[-1]}, {percent(inside.iloc[-1])} and "
-        f"{percent(outside.iloc[-1])} (means over samples, channels and perturbations)."
-    )
-    far = table.sort_values("outside_share", ascending=False, kind="stable")
+    far = table.sort_values("outside_share", ascending=False, kind="stable", ignore_index=True)
     names = ["layer", "channel", "condition", "samples", "mad", "inside", "rim", "outside", "outside_share"]
     return Section(
         "regions",
         title,
         [
             "A normalisation over the whole map spreads a local change everywhere. The mask is averaged over each of "
-            "the layer's pixels; shares are of the summed absolute difference.",
-            *caution(table),
+            f"the layer's pixels; the rim reaches {RIM:g} mm beyond it; shares are of the summed absolute difference.",
+            *on.seen(table),
+            *notes_of(table),
         ],
         [
             Figure(
                 "regions",
                 lambda: response.regions(table, study.colours),
-                f"Where change lies: inside the perturbed region, in a rim around it, and outside. Mean over channels. "
-                f"{cohort(table)}.",
+                f"Where change lies: inside the perturbed region, in a rim of {RIM:g} mm around it, and outside. Mean "
+                f"over channels. {rests_on(table)}.",
                 "Stacked bars of the share of change inside, in the rim and outside, one a layer",
-                table,
+                response.mean_shares(table),
             )
         ],
-        [Table("regions-outside", "Channels that change most outside the region", far[names], table)],
-        [finding],
+        [Table("regions-outside", "Channels that change most outside the region", far[names], far)],
+        on.regions(table, RIM, study.among),
     )
 
 
@@ -57,51 +50,38 @@ def controls(study: Study) -> Section:
     drawn, tables, findings, words = [], [], [], []
     table = study.ask("controls", missing)
     if table is not None:
-        tested = table[table["q"].notna()].groupby("condition", sort=False)["sensitive"].agg(["sum", "size"])
-        if len(tested):
-            parts = ", ".join(f"{int(row['sum'])} of {row['size']} to {name}" for name, row in tested.iterrows())
-            findings.append(
-                "Channels that respond more to the class than to the same perturbation elsewhere in the body: "
-                f"{parts} (false discovery rate 5 %)."
-            )
+        findings += on.controls(table)
+        words += on.rescaled(table)
         drawn.append(
             Figure(
                 "controls",
                 lambda: figures.controls(table, study.colours),
                 "Effect of each channel against its control, by layer: above 0 it responds more to the class than to a "
-                f"region of equal size and shape elsewhere; filled where class-sensitive. {cohort(table)}.",
+                f"region of equal size and shape elsewhere; filled where it does with q < 0.05. {rests_on(table)}.",
                 "Dots of effect size, one a channel, by layer",
                 table,
             )
         )
-        first = table.sort_values(["sensitive", "effect"], ascending=False, kind="stable")
+        first = table.sort_values(["sensitive", "effect"], ascending=False, kind="stable", ignore_index=True)
         shown = first[["layer", "channel", "condition", "mad", "control"]].assign(
-            effect=with_interval(first, "effect"), q=first["q"], sensitive=first["sensitive"]
+            effect=with_interval(first, "effect"), q=first["q"], tests=first["tests"], sensitive=first["sensitive"]
         )
         tables.append(
-            Table("controls-sensitive", "Channels with the largest effect against their control", shown, table)
+            Table("controls-sensitive", "Channels with the largest effect against their control", shown, first)
         )
-        words += caution(table)
+        words += notes_of(table)
     noise = study.ask("noise", missing)
     if noise is not None:
         layers = study.ask("layers", [])
-        largest = noise.groupby("condition", sort=False)["largest"].max()
-        words.append(
-            "The noise floor, the original once more: "
-            + "; ".join(
-                f"{name}: bit for bit the same" if value == 0 else f"{name}: largest MAD {number(value)}"
-                for name, value in largest.items()
-            )
-            + "."
-        )
+        words += on.noise(noise)
         drawn.append(
             Figure(
                 "noise",
                 lambda: figures.noise(noise, layers, study.colours),
                 "MAD of the original run again (largest of a layer's channels, black) beside the mean MAD of the "
-                f"perturbations. A line along the lower edge is no difference at all. {cohort(noise)}.",
+                f"perturbations. A line along the lower edge is no difference at all. {rests_on(noise)}.",
                 "Curves of MAD over layers, repeats and perturbations, on a log scale",
-                noise,
+                figures.noise_curves(noise, layers),
             )
         )
     return Section("controls", "Compared with what", words, drawn, tables, findings, missing)
@@ -118,29 +98,22 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose",
                 lambda: response.dose(table, half, study.colours),
-                "Mean Dice against strength with 95 % intervals over patients; the perturbed class is drawn thick, "
-                f"dashed lines mark where half of its Dice is lost. {cohort(table)}.",
+                "Mean Dice against strength with 95 % intervals over patients, of the slices that contain the class; "
+                "the perturbed class is drawn thick, dashed lines mark where half of its Dice is lost. "
+                f"{rests_on(table)}.",
                 "Curves of Dice against strength, one plot a perturbed class",
-                table,
+                response.with_half_lost(table, half),
             )
         )
-        words += caution(table)
+        words += notes_of(table)
     if half is not None:
-        parts = []
-        own_half: Any = half[half["class_name"] == half["target"]]
-        for row in own_half.itertuples():
-            told = [number(end) for end in (row.half_below, row.half_above) if np.isfinite(end)]
-            lost = f"at {' and '.join(told)}" if told else "at no strength that was run"
-            rests = f"{counted(row.samples, 'slice')} of {counted(row.patients, 'patient')}"
-            parts.append(f"{row.target} {lost} ({row.transform}; {rests})")
-        if parts:
-            findings.append(f"Strength at which half of the Dice is lost: {', '.join(parts)}.")
-        shown = half[["transform", "target", "class_name", "samples", "baseline"]].assign(
-            half_lost_below=with_interval(half, "half_below"), half_lost_above=with_interval(half, "half_above")
+        findings += on.half_lost(half)
+        own = half[half["class_name"] == half["target"]].reset_index(drop=True)
+        shown = own[["transform", "target", "samples", "baseline"]].assign(
+            half_lost_below=with_interval(own, "half_below"), half_lost_above=with_interval(own, "half_above")
         )
-        own = half["class_name"] == half["target"]
-        words += caution(half[own])
-        tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown[own], half))
+        words += notes_of(own)
+        tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown, own))
     channels = study.ask("dose-channels", missing) if table is not None else None
     if channels is not None and channels.filter(like="slope_").notna().any(axis=None):
         drawn.append(
@@ -148,24 +121,25 @@ def dose(study: Study) -> Section:
                 "dose-channels",
                 lambda: response.dose_channels(channels, study.layers),
                 "How steeply each channel's MAD rises with the distance from the strength that changes nothing, below "
-                "and above it: slope "
-                f"without its sign. {cohort(channels)}.",
+                f"and above it: slope without its sign. {rests_on(channels)}.",
                 "Layer by channel maps of slope",
                 channels,
             )
         )
-    cases = study.ask("dose-cases", missing) if table is not None else None
+    cases = study.ask("dose-cases", []) if table is not None else None
     if cases is not None:
+        counts = response.changes_of_case(cases)
         drawn.append(
             Figure(
                 "dose-cases",
                 lambda: response.dose_cases(cases, study.colours),
-                f"How many slices change their kind of failure between two strengths. n = "
-                f"{counted(len(cases), 'row')} of {counted(cases['patient'].nunique(), 'patient')}.",
+                on.case_changes(counts),
                 "Bars of the number of slices that change case between strengths",
-                cases,
+                counts,
             )
         )
+    elif table is not None:
+        words.append("No slice changes its kind of failure between two neighbouring strengths.")
     return Section("dose", "How much", words, drawn, tables, findings, missing)
 
 
@@ -177,43 +151,35 @@ def association(study: Study) -> Section:
     if table is None:
         return Section("association", title, missing=missing)
     own = table[table["class_name"] == table["target"]]
-    tested = own[own["q"].notna()]
-    findings = []
-    if len(tested):
-        found = tested[(tested["q"] < figures.SIGNIFICANT) & (tested["correlation"] > 0)]
-        often = tested[tested["frequency_rank"] <= study.findings.top]
-        both = int(((often["q"] < figures.SIGNIFICANT) & (often["correlation"] > 0)).sum())
-        findings.append(
-            f"For {len(found)} of {len(tested)} pairs of channel and perturbation, MAD goes with the loss of Dice "
-            f"within patients (false discovery rate 5 %); so do {both} of the {len(often)} that are "
-            f"among the {study.findings.top} most frequent of their layer."
-        )
-    first = own.assign(size=own["correlation"].abs()).sort_values("size", ascending=False, kind="stable")
-    shown = first[["layer", "channel", "condition", "samples"]].assign(
-        correlation=with_interval(first, "correlation", "low", "high"),
-        q=first["q"],
-        frequency_rank=first["frequency_rank"],
-        association_rank=first["association_rank"],
+    findings = on.association(own, study.findings.top, study.among)
+    known = own[own["correlation"].notna()]
+    if known.empty:
+        return Section("association", title, [on.NO_CAUSE], findings=findings)
+    strongest = known.sort_values("correlation", key=abs, ascending=False, kind="stable", ignore_index=True)
+    shown = strongest[["layer", "channel", "condition", "samples"]].assign(
+        correlation=with_interval(strongest, "correlation", "low", "high"),
+        size_correlation=strongest["size_correlation"],
+        size_baseline=strongest["size_baseline"],
+        q=strongest["q"],
+        tests=strongest["tests"],
+        frequency_rank=strongest["frequency_rank"],
+        association_rank=strongest["association_rank"],
     )
     return Section(
         "association",
         title,
-        [
-            "Association is no cause: a channel may change with the loss of Dice because both follow from how much of "
-            "the slice the class takes.",
-            *caution(table),
-        ],
+        [on.NO_CAUSE, *notes_of(known)],
         [
             Figure(
                 "association",
-                lambda: figures.association(table, study.colours),
+                lambda: figures.association(known, study.colours),
                 "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by "
-                "frequency (beyond the last: never among the top); filled: q < 0.05, counted above. "
-                f"{cohort(own)}.",
+                f"frequency (beyond the last: never among the top); {marked()}, counted above; the dashed line is the "
+                f"correlation of the class's size with the loss. {rests_on(known)}.",
                 "Dots of correlation against rank by frequency, one a channel",
-                table,
+                known,
             )
         ],
-        [Table("association-strongest", "Channels with the strongest association", shown, table)],
+        [Table("association-strongest", "Channels with the strongest association", shown, strongest)],
         findings,
     )

@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.analysis.evidence import perturbations
 from actstore.conditions import ORIGINAL
+from actstore.spec import BACKGROUND
 from actstore.summaries import case_summary, original_dice
 from actstore.unchanged import nowhere, of_store
 from actstore.units import counted
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures
-from actstore.views.page import Figure, Section, Study, Table, caution, cohort, number, percent, with_interval
-from actstore.views.selection import paired_dice, target_of, typical_sample
-
-_LINES = "Solid lines are the true outlines, dashed ones the prediction"
+from actstore.views.page import Figure, Section, Study, Table
+from actstore.views.selection import paired_dice, picture, target_of, typical_sample
+from actstore.views.sentences import failures as on_failures
+from actstore.views.sentences import segmentation as on
+from actstore.views.wording import notes_of, number, percent, rests_on, with_interval
 
 
 def images(study: Study) -> Section:
@@ -26,38 +27,24 @@ def images(study: Study) -> Section:
     drawn = []
     for condition in study.conditions:
         sample = typical_sample(store, condition)
-        row = store.samples.iloc[sample]
-        target = target_of(store, condition)
-        where = f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
+        where = _where(study, sample)
         drawn.append(
             Figure(
                 key=f"inputs-{_slug(condition)}",
                 draw=lambda c=condition, s=sample: pictures.inputs(store, s, c),  # type: ignore[misc]
-                caption=f"{_capital(study.deed(condition))}: {where}, the slice of median change in the Dice of "
-                f"{target}. {_LINES}; {_colour_words(study)}. n = 1 slice.",
+                caption=on.pictured(study.action(condition), where, target_of(store, condition), _colour_words(study)),
                 alt=f"Original, perturbed image and their difference of {where}",
                 data=_pixels(study, sample, condition),
             )
         )
-    deeds = "; ".join(study.deed(condition) for condition in study.conditions)
-    words = [
-        "Each perturbation changes intensities inside the true outline of one class and nothing else; the image is "
-        f"normalised afterwards, as the network expects. Shown one by one: {deeds}."
-    ]
-    used = store.applicable.isel(condition=perturbations(store.applicable)).any("sample")
-    left_out = int(used.sum()) - len(study.conditions)
-    if left_out > 0:
-        words.append(
-            f"Of each class and transform, the figures show the strength that lowers its Dice most; the tables have "
-            f"{left_out} more."
-        )
-    if not study.conditions:
-        words = words[:0]
-    words += [f"{found}." for found in of_store(store)]
-    unseen = [f"{name} applies to no slice: {why}." for name, why in nowhere(store)]
-    return Section(
-        "images", "What the network saw", words + unseen, drawn, missing=[] if study.conditions else [study.nothing]
+    preprocess = store.attributes["spec"]["data"]["preprocess"]
+    words = on.perturbations(
+        study.conditions, study.every, preprocess["normalize"], preprocess.get("window", "perturbed")
     )
+    words += [f"{found}." for found in of_store(store)]
+    words += [f"{name} applies to no slice: {why}." for name, why in nowhere(store)]
+    missing = [] if study.conditions else [study.nothing]
+    return Section("images", "What the network saw", words, drawn, missing=missing)
 
 
 def segmentation(study: Study) -> Section:
@@ -69,38 +56,36 @@ def segmentation(study: Study) -> Section:
         return Section("segmentation", "Segmentation before and after", missing=[study.nothing])
     means = study.table("dice-mean")
     own = paired[paired["class_name"] == paired["target"]]
-    n = own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique"))
-    said = cohort(n)
-    cut = own.drop(columns="class_name")
-    by_patient = cut.groupby(["condition", "target", "patient"], sort=False)[["original", "perturbed", "change"]]
-    untouched = ", ".join(f"{row.class_name} {row.dice:.3f}" for row in original_dice(store).dropna().itertuples())
+    rests = rests_on(own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique")))
+    slices = own.drop(columns="class_name")
+    by_patient = slices.groupby(["condition", "target", "patient"], sort=False)[["original", "perturbed", "change"]]
     drawn = [
         Figure(
             "dice",
             lambda: figures.dice(store, shown),
             "Dice of every class, original (hollow) against perturbed (filled). A dot is a slice that contains the "
-            f"class; boxes are quartiles, thick lines medians. {said} (slices of the perturbed class).",
+            f"class; boxes are quartiles, thick lines medians. {rests} (slices of the perturbed class).",
             "Boxes and dots of Dice per class, original beside perturbed, one plot a perturbation",
             paired,
         ),
         Figure(
             "dice-change",
             lambda: figures.dice_change(store, shown),
-            f"Change in Dice of the perturbed class over slices; the dashed line is the mean. {said}.",
+            f"Change in Dice of the perturbed class over slices; the dashed line is the mean. {rests}.",
             "Histograms of the change in Dice, one a perturbation",
-            cut,
+            slices,
         ),
         Figure(
             "dice-cumulative",
             lambda: figures.dice_cumulative(store, shown),
-            f"Share of slices with a Dice up to a value; dashed: the original, solid: perturbed. {said}.",
+            f"Share of slices with a Dice up to a value; dashed: the original, solid: perturbed. {rests}.",
             "Cumulative curves of Dice, original and perturbed, one plot a perturbation",
-            cut,
+            slices,
         ),
         Figure(
             "dice-by-patient",
             lambda: figures.dice_by_patient(store, shown),
-            f"Mean Dice of the perturbed class, a line a patient. {said}.",
+            f"Mean Dice of the perturbed class, a line a patient. {rests}.",
             "Lines from the original to the perturbed mean Dice of each patient",
             by_patient.mean().reset_index(),
         ),
@@ -108,9 +93,9 @@ def segmentation(study: Study) -> Section:
             "dice-by-position",
             lambda: figures.dice_by_position(store, shown),
             "Mean Dice of the perturbed class along the slices with foreground, from the end with more of it (base) to "
-            f"the other (apex); dashed: the original; shaded: quartiles. {said}.",
+            f"the other (apex); dashed: the original; shaded: quartiles. {rests}.",
             "Curves of Dice from base to apex, original and perturbed",
-            cut,
+            figures.along_the_heart(slices),
         ),
     ]
     tables = [
@@ -131,38 +116,14 @@ def segmentation(study: Study) -> Section:
             means,
         )
     ]
-    tables += _further(study)
-    words = [f"On untouched images the mean Dice is {untouched}, each over the slices that contain the class."]
     return Section(
         "segmentation",
         "Segmentation before and after",
-        [*words, *caution(means)],
+        [*on.untouched(original_dice(store)), *notes_of(means)],
         drawn,
-        tables,
-        findings=[
-            _fall(study, row)
-            for condition in shown
-            for _, row in means[(means["condition"] == condition) & (means["class_name"] == means["target"])].iterrows()
-        ],
+        tables + _further(study),
+        findings=on.changes(means, shown, store.conditions),
     )
-
-
-def _fall(study: Study, row: pd.Series) -> str:
-    """What one perturbation does to the Dice of its class, and no more than the numbers hold."""
-    low, high = (float(row.get(f"change_{end}", np.nan)) for end in ("low", "high"))
-    if np.isfinite(low):
-        verb = "lowers" if high < 0 else "raises" if low > 0 else "does not measurably change"
-        sure = f"; 95 % interval of the change {number(low)} to {number(high)}"
-    else:
-        verb, sure = "changes", f"; {row['note']}" if str(row.get("note", "")) else ""
-    rests = counted(row["samples"], "slice") + (
-        f" of {counted(row['patients'], 'patient')}" if "patients" in row else ""
-    )
-    what = f"the Dice of {row['class_name']}"
-    values = f"from {number(row['original'])} to {number(row['perturbed'])}"
-    if verb == "does not measurably change":
-        values = f"({number(row['original'])} before, {number(row['perturbed'])} after)"
-    return f"{_capital(study.deed(row['condition']))} {verb} {what} {values} (mean over {rests}{sure})."
 
 
 def _further(study: Study) -> list[Table]:
@@ -194,20 +155,24 @@ def _further(study: Study) -> list[Table]:
             continue
         inside = table.merge(present, on=[*keys, "condition"])
         original = inside[inside["condition"] == ORIGINAL].set_index(keys)
-        rows = []
+        rows, values = [], []
         for (class_name, condition), own in inside.groupby(["class_name", "condition"], sort=False):
             if condition not in study.conditions:
                 continue
             perturbed = own.set_index(keys)
             row: dict[str, Any] = {"class": class_name, "condition": condition}
+            value = dict(row)
             for measure in measures:
                 before = original[measure].reindex(perturbed.index)
                 both = before.notna() & perturbed[measure].notna()
-                values = (float(side[both].mean()) if both.any() else np.nan for side in (before, perturbed[measure]))
-                row[measure] = f"{' → '.join(number(value) for value in values)} ({int(both.sum())})"
+                ends = [float(side[both].mean()) if both.any() else np.nan for side in (before, perturbed[measure])]
+                row[measure] = f"{' → '.join(map(number, ends))} ({int(both.sum())})"
+                value |= {f"{measure}_original": ends[0], f"{measure}_perturbed": ends[1]}
+                value[f"{measure}_samples"] = int(both.sum())
             rows.append(row)
+            values.append(value)
         if rows:
-            found.append(Table(name, caption, pd.DataFrame(rows), table))
+            found.append(Table(name, caption, pd.DataFrame(rows), pd.DataFrame(values)))
     return found
 
 
@@ -221,78 +186,69 @@ def _unmeasured(study: Study) -> str:
     if unknown.empty:
         return ""
     first = unknown.iloc[0]
-    return (
-        f"; without {len(unknown)} volumes of unknown voxel size, the first {first['patient']} frame {first['frame']}"
-    )
+    volumes = counted(len(unknown), "volume")
+    return f"; without {volumes} of unknown voxel size, the first {first['patient']} frame {first['frame']}"
 
 
 def failures(study: Study) -> Section:
     """Kinds of failure."""
     store = study.store
     shares = case_summary(store)
-    shares = shares[shares["condition"].isin(study.conditions)]
+    shares = shares[shares["condition"].isin(study.conditions)].reset_index(drop=True)
     if shares.empty:
         return Section("failures", "Kinds of failure", missing=[study.nothing])
     totals = shares.groupby("condition", sort=False)["samples"].sum()
-    said = [f"{name}: {counted(n, 'slice')}" for name, n in totals.items()]
     drawn = [
         Figure(
             "cases",
             lambda: figures.cases(store, study.conditions),
-            f"How many slices fall into each kind of failure. {'; '.join(said)}; "
-            f"{counted(store.samples['patient'].nunique(), 'patient')}.",
+            on_failures.bars(totals, store.samples["patient"].nunique()),
             "Bars of the number of slices in each kind of failure, one plot a perturbation",
             shares,
         )
     ]
-    table = study.table("cases")
     for condition in study.conditions:
         first: Any = shares[shares["condition"] == condition].head(3)
         for row in first.itertuples():
             cells = pictures.example_cells(store, str(row.case), condition, 4)
-            chosen = store.samples.iloc[[s for s, _ in cells]]
+            examples = store.samples.iloc[[s for s, _ in cells]]
             drawn.append(
                 Figure(
                     f"gallery-{_slug(condition)}-{_slug(str(row.case))}",
                     lambda case=str(row.case), c=condition: pictures.gallery(store, case, c),  # type: ignore[misc]
-                    f"“{row.case}” under {condition}: {len(cells)} of {counted(row.samples, 'slice')} "
-                    f"({percent(row.share)}), of different patients where there are. {_LINES}.",
+                    on_failures.gallery(
+                        str(row.case), condition, int(row.samples), int(totals[condition]), len(cells), on.LINES
+                    ),
                     f"Perturbed images with outlines, examples of {row.case}",
-                    chosen[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
+                    examples[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
                 )
             )
-    usual: Any = shares.drop_duplicates("condition")
-    finding = "The most usual outcome is " + ", ".join(
-        f"“{row.case}” under {row.condition} ({row.samples} of {counted(totals[row.condition], 'slice')})"
-        for row in usual.itertuples()
-    )
     return Section(
         "failures",
         "Kinds of failure",
-        [
-            "What the network made of each perturbed slice, decided from the confusion counts of its prediction. “T "
-            "+ others”: the perturbed class T is still found; “T→x”: T is predicted as x, “extreme” where half of "
-            "it is; “only T”: nothing else is predicted; “error”: none of the rules matched."
-        ],
+        on_failures.legend(shares, store.case_rules, [name for name in store.class_names if name != BACKGROUND]),
         drawn,
         [
             Table(
                 "cases-slices",
-                "How many slices fall into each kind of failure; the files name the kind of every slice",
+                "How many slices fall into each kind of failure",
                 shares[["condition", "case", "samples", "patients"]].assign(
                     share=[percent(v) for v in shares["share"]]
                 ),
-                table,
+                shares,
             )
         ],
-        findings=[finding + "."],
+        findings=[on_failures.usual(shares)],
     )
+
+
+def _where(study: Study, sample: int) -> str:
+    row = study.store.samples.iloc[sample]
+    return f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
 
 
 def _pixels(study: Study, sample: int, condition: str) -> pd.DataFrame:
     """The pixels of a figure of inputs: ``y, x, original, perturbed, label, prediction`` of the whole image."""
-    from actstore.views.selection import picture
-
     found = picture(study.store, sample, [0, list(study.store.conditions.index).index(condition)])
     y, x = np.indices(found["label"].shape)
     columns = {
@@ -317,7 +273,3 @@ def _slug(text: str) -> str:
     """``text`` as part of a file's name."""
     plain = text.replace("→", "-to-").replace("+", "and")
     return "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in plain).split())
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,0 +1,1 @@
+"""Every sentence of a report, made from its tables: functions of tables and settings alone, which return text."""

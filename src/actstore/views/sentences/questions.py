@@ -1,0 +1,160 @@
+"""What is said of where change lies, of controls, strengths, and the loss of Dice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from actstore.units import counted
+from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent
+
+
+def regions(table: pd.DataFrame, rim: float, among: str = "") -> list[str]:
+    """Where change lies in the first and in the last layer of the table ``regions``; ``rim`` in millimetres.
+
+    ``among`` says which perturbations the table is of, where the store has more.
+    """
+    shares = table.groupby("layer", sort=False)[["inside_share", "outside_share"]].mean().dropna()
+    if shares.empty:
+        return []
+    said = [
+        f"in {layer}, {percent(row['inside_share'])} lies inside the perturbed region and "
+        f"{percent(row['outside_share'])} outside it and its rim of {rim:g} mm"
+        for layer, row in (shares.iloc[[0, -1]] if len(shares) > 1 else shares).iterrows()
+    ]
+    return [f"Of a map's change, {'; '.join(said)} (means over samples, channels and perturbations{among})."]
+
+
+def seen(table: pd.DataFrame) -> list[str]:
+    """Layers whose pixels do not cover all of the class, of the table ``regions``."""
+    least = table.groupby("layer", sort=False)["seen"].min()
+    partly = least[least < 0.9995]
+    if partly.empty:
+        return []
+    shares = [f"{layer} ({percent(share)} at worst)" for layer, share in partly.items()]
+    return [
+        f"Not all of the perturbed region lies in pixels of {listed(shares)}: these layers end before the input does, "
+        "and shares are of what lies in them."
+    ]
+
+
+def controls(table: pd.DataFrame) -> list[str]:
+    """How many channels respond to a class more than to its control, by perturbation of the table ``controls``."""
+    tested = table[table["q"].notna()]
+    if tested.empty:
+        return []
+    counts = tested.groupby("condition", sort=False)["sensitive"].agg(["sum", "size"])
+    parts = ", ".join(f"{int(row['sum'])} of {row['size']} to {name}" for name, row in counts.iterrows())
+    return [
+        f"Channels that respond more to the class than to the same perturbation elsewhere in the body: {parts} "
+        f"({corrected(tested)})."
+    ]
+
+
+def rescaled(table: pd.DataFrame) -> list[str]:
+    """Pairs that normalisation rescaled, which the test leaves out, by perturbation of the table ``controls``."""
+    first = table.drop_duplicates("condition")
+    own: Any = first[first["rescaled"] > 0]
+    if own.empty:
+        return []
+    parts = ", ".join(
+        f"{row.rescaled} of {row.samples + row.rescaled} under {row.condition}" for row in own.itertuples()
+    )
+    return [
+        f"Left out, because normalisation rescaled the whole of the perturbed image or of its control: {parts} slices. "
+        'With data.preprocess.window = "original" in the spec none is.'
+    ]
+
+
+def noise(table: pd.DataFrame) -> list[str]:
+    """What the original computed once more differs by, of the table ``noise``."""
+    parts = [
+        f"{name}: bit for bit the same" if value == 0 else f"{name}: largest MAD {number(value)}"
+        for name, value in table.groupby("condition", sort=False)["largest"].max().items()
+    ]
+    return [f"The noise floor, the original once more: {'; '.join(parts)}."]
+
+
+def half_lost(table: pd.DataFrame) -> list[str]:
+    """The strength at which half of the Dice of the perturbed class is lost, of the table ``dose-half``."""
+    parts = []
+    own: Any = table[table["class_name"] == table["target"]]
+    for row in own.itertuples():
+        ends = [number(end) for end in (row.half_below, row.half_above) if np.isfinite(end)]
+        lost = f"at {' and '.join(ends)}" if ends else "at no strength that was run"
+        rests = f"{counted(row.samples, 'slice')} of {counted(row.patients, 'patient')}"
+        parts.append(f"{row.target} {lost} ({row.transform}; {rests})")
+    return [f"Strength at which half of the Dice is lost: {', '.join(parts)}."] if parts else []
+
+
+def case_changes(counts: pd.DataFrame) -> str:
+    """The caption of changes of kind between strengths; ``counts`` has columns ``slices, patients``."""
+    return (
+        "How many slices change their kind of failure between two neighbouring strengths; the step from the original, "
+        f"which has no kind, is none. {counted(int(counts['slices'].sum()), 'change')} in all."
+    )
+
+
+def association(table: pd.DataFrame, top: int, among: str = "") -> list[str]:
+    """How many channels' change goes with the loss of Dice, and which of them exceed the size of the class.
+
+    Parameters
+    ----------
+    table
+        ``association``: columns ``condition, target, class_name, channel, correlation, q, tests, size_baseline,
+        frequency_rank, note``.
+    top
+        channels of a layer that count as most frequent.
+    among
+        which perturbations the table is of, where the store has more.
+    """
+    own = table[table["class_name"] == table["target"]]
+    tested = own[own["q"].notna()]
+    sentences = []
+    if len(tested):
+        found = tested["q"] < SIGNIFICANT
+        rising, falling = (tested[found & (sign * tested["correlation"] > 0)] for sign in (1, -1))
+        often = tested[tested["frequency_rank"] <= top]
+        both = int(((often["q"] < SIGNIFICANT) & (often["correlation"] > 0)).sum())
+        opposite = f" (falls for {len(falling)})" if len(falling) else ""
+        sentences.append(
+            f"For {part(len(rising), len(tested), 'pair')} of channel and perturbation{among}, MAD rises with the loss "
+            f"of Dice over the slices of a volume{opposite}; so it does for {both} of the {len(often)} among the {top} "
+            f"most frequent of their layer ({corrected(tested)})."
+        )
+        if tested["size_baseline"].notna().any():
+            sentences.append(_beside_size(tested, rising))
+    sentences += untested(own)
+    return sentences
+
+
+def _beside_size(tested: pd.DataFrame, rising: pd.DataFrame) -> str:
+    """How many channels exceed the correlation of the loss with the size of the class."""
+    baseline = tested.drop_duplicates("condition").set_index("condition")["size_baseline"]
+    sizes = ", ".join(f"{number(value)} under {name}" for name, value in baseline.items())
+    over = int((rising["correlation"] > rising["size_baseline"]).sum())
+    return (
+        f"The size of the class alone correlates with the loss of Dice by {sizes}: {over} of these {len(rising)} "
+        f"{'pair exceeds' if len(rising) == 1 else 'pairs exceed'} it."
+    )
+
+
+def untested(own: pd.DataFrame) -> list[str]:
+    """Perturbations without any association, and why, of the rows of the perturbed class."""
+    none = own.groupby("condition", sort=False)["q"].apply(lambda q: q.isna().all())
+    sentences = []
+    for condition in none.index[none]:
+        notes = [note for note in own.loc[own["condition"] == condition, "note"].dropna().unique() if note]
+        reason = notes[0].removesuffix(": no association") if notes else ""
+        why = f": {reason}" if reason else ""
+        sentences.append(f"Under {condition}, no association with the loss of Dice can be tested{why}.")
+    return sentences
+
+
+#: What an association does not say.
+NO_CAUSE = (
+    "Association is no cause: a channel may change with the loss of Dice because both follow from how much of the "
+    "slice the class takes. The size of the class stands beside every correlation as the baseline."
+)
