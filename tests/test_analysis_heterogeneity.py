@@ -100,6 +100,17 @@ def test_p_where_patients_lack_a_phase_is_that_of_all_orders() -> None:
     assert found["volumes"].item() == 12
 
 
+def test_volumes_much_smaller_than_the_largest_are_not_in_the_test() -> None:
+    sizes = np.array([[10, 9], [10, 10], [8, 9], [10, 3], [9, 10], [10, 10], [4, 10]])
+    counts = np.array([[4, 5], [0, 1], [2, 2], [5, 3], [1, 0], [3, 2], [4, 9]])
+    member = make_member(counts, sizes)
+    found = heterogeneity(member, applicable=everywhere(member), resamples=99)
+    assert found["volumes"].item() == 13
+    rates = np.where(sizes > 3, counts / sizes, np.nan)
+    assert found["statistic"].item() == pytest.approx(agreement(rates), rel=1e-12)
+    assert found["count"].item() == counts.sum(), "counted all the same"
+
+
 def test_a_phase_is_the_rank_of_the_frame() -> None:
     rng = np.random.default_rng(4)
     counts, sizes = rng.integers(0, 5, (8, 2)), np.full((8, 2), 6)

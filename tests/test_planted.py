@@ -15,7 +15,7 @@ from actstore.spec import load_spec
 from actstore.views.page import Study
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec
-from planted import ALONE, ANY, CAUSE, CLASS, SIZE, write_world
+from planted import ALONE, ANY, CAUSE, CLASS, ONE_PATIENT, SIZE, write_world
 from studies import MadeUp
 
 STRENGTHS = (0.1, 0.4, 1.3)
@@ -47,8 +47,8 @@ def findings(
 
 
 def sensitive(findings: Findings, condition: str) -> set[int]:
-    table = findings.table("controls").query("condition == @condition and sensitive")
-    return set(table["channel"])
+    table = findings.table("controls")
+    return set(table.loc[(table["condition"] == condition) & table["sensitive"], "channel"])
 
 
 def test_controls_tell_a_class_from_any_brightness(findings: Findings) -> None:
@@ -63,7 +63,8 @@ def test_controls_tell_a_class_from_any_brightness(findings: Findings) -> None:
 
 def test_rescaled_pairs_are_left_out(findings: Findings) -> None:
     """A class's own channel does not answer to the control, but rescaled slices would make it."""
-    table = findings.table("controls").query("target == 'LV' and channel == @CLASS")
+    table = findings.table("controls")
+    table = table[(table["target"] == "LV") & (table["channel"] == CLASS)]
     assert (table["control"] == 0).all()
     raw = analysis.class_sensitivity(findings.network["mad"])
     own = raw.isel(condition=np.flatnonzero(raw["target"].values == "LV"), channel=CLASS)
@@ -89,7 +90,8 @@ def test_the_channel_that_causes_the_loss_is_found_and_alone(findings: Findings)
 
 
 def test_the_channel_of_one_patient_is_shown_and_not_claimed(findings: Findings) -> None:
-    table = findings.table("heterogeneity").query("channel == @ONE_PATIENT")
+    table = findings.table("heterogeneity")
+    table = table[table["channel"] == ONE_PATIENT]
     assert set(table["highest"]) == {ALONE}
     assert (table["share"] == 1).all()
     # The two volumes of one of twelve patients fall together by chance in one of twelve studies.

@@ -20,6 +20,9 @@ from actstore.units import counted
 RESAMPLES = 9999
 #: And at most: time grows with tests times permutations.
 MOST_RESAMPLES = 99_999
+#: Of the samples of the largest volume: volumes of fewer are not in the test. Rates of few samples scatter more, and
+#: where both volumes of a patient are small they would agree by that alone.
+FEWEST_OF_LARGEST = 0.4
 #: With tests / LEVEL permutations, one channel alone can have q of this level.
 LEVEL = 0.05
 
@@ -43,8 +46,8 @@ def heterogeneity(
 
     The null: rates of one phase are exchangeable between patients. Whole volumes change places within a phase, so that
     neither neighbouring slices that are alike nor a shift between phases counts. To reject says that the volumes of one
-    patient are more alike than those of different patients. Every volume weighs alike; where volumes differ much in
-    size, the same way in all phases of a patient, rates of small ones scatter more, and are not quite exchangeable:
+    patient are more alike than those of different patients. Every volume weighs alike; rates of small ones scatter
+    more, so that volumes of fewer than :data:`FEWEST_OF_LARGEST` of the samples of the largest are not in the test.
     docs/uncertainty.md has error rates and power.
 
     Two volumes a patient cannot single out one patient: they fall together again in one of P permutations (P patients).
@@ -74,7 +77,8 @@ def heterogeneity(
         :func:`actstore.analysis.evidence.corrected` over the ``tests`` of its family; ``highest``, the patient whose
         count is furthest above its share by the adjusted residual (Haberman, Biometrics 29 (1973), 205, summed over
         phases), the first of equals, "" if none is above; ``share``, this patient's part of the count, else NaN;
-        ``note``. Along condition: ``samples``, ``patients``, ``volumes`` and ``tests`` int64.
+        ``note``. Along condition: ``samples``, ``patients``, ``volumes`` (those in the test)
+        and ``tests`` int64.
         A channel is not tested, NaN, where its rate varies in fewer than two phases, and none is where fewer than
         :data:`actstore.analysis.evidence.FEWEST_PATIENTS` patients have two volumes, which ``note`` says.
 
@@ -137,7 +141,8 @@ def _heterogeneity(
     columns: list[Floats] = []
     notes = np.zeros(shape[0], dtype=_NOTE)
     highest, share = np.full(shape, "", names.dtype), np.full(shape, np.nan)
-    for c, present in enumerate((sizes > 0).T):
+    used = (sizes > 0) & (sizes >= FEWEST_OF_LARGEST * sizes.max(axis=0, initial=0))
+    for c, present in enumerate(used.T):
         here = volumes.of(present)
         columns.append(residuals(counts[present, c] / sizes[present, c, None], here))
         statistic[c] = agreement(columns[c], here)
@@ -148,10 +153,10 @@ def _heterogeneity(
     for own in (family == one for one in np.unique(family)):
         wanted = int(tested[own].sum() / LEVEL)
         number = min(max(RESAMPLES, wanted), MOST_RESAMPLES) if resamples is None else resamples
-        patterns = np.unique(sizes[:, own] > 0, axis=1).T
+        patterns = np.unique(used[:, own], axis=1).T
         for present in patterns if tested[own].any() else ():
             # One set of permutations serves all conditions with the same volumes.
-            at = np.flatnonzero(own & ((sizes > 0) == present[:, None]).all(axis=0) & tested.any(axis=1)).tolist()
+            at = np.flatnonzero(own & (used == present[:, None]).all(axis=0) & tested.any(axis=1)).tolist()
             if at:
                 joined = np.concatenate([columns[c][:, tested[c]] for c in at], axis=1)
                 # In the order of `joined`: by condition, then channel.
@@ -160,7 +165,7 @@ def _heterogeneity(
                 p[where] = p_values(joined, volumes.of(present), number, seed)
     q, tests = corrected(p, family)
     text = np.broadcast_to(notes[:, None], shape)
-    return counts.sum(axis=0), statistic, p, q, highest, share, text, (sizes > 0).sum(axis=0), tests
+    return counts.sum(axis=0), statistic, p, q, highest, share, text, used.sum(axis=0), tests
 
 
 def _note(volumes: Volumes) -> str:
