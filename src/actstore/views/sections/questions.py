@@ -140,7 +140,7 @@ def dose(study: Study) -> Section:
         )
     elif table is not None:
         words.append("No slice changes its kind of failure between two neighbouring strengths.")
-    return Section("dose", "How much", words, drawn, tables, findings, missing)
+    return Section("dose", "How much", list(dict.fromkeys(words)), drawn, tables, findings, missing)
 
 
 def association(study: Study) -> Section:
