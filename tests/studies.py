@@ -90,7 +90,8 @@ class MadeUp:
 
     @property
     def layout(self) -> Any:
-        return SimpleNamespace(layers=[SimpleNamespace(name=name, kept=False) for name in self.layers.index])
+        layers = [SimpleNamespace(name=name, kept=False) for name in self.layers.index]
+        return SimpleNamespace(layers=layers, space=(64, 64))
 
     @cached_property
     def _coords(self) -> dict[str, Any]:

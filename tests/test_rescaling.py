@@ -595,9 +595,9 @@ def test_capture_says_it(perturbed: Summary, capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().err.splitlines()
     one = next(one for one in perturbed.rescaled if one.condition == "brightness(LV, 8, control)")
     line = (
-        f"rescaled: {one.condition} rescaled {one.samples} of {one.applicable} samples "
-        f"(untouched contrast × {one.low:.3g} to {one.high:.3g}); left out of the test against controls: {MEND} "
-        "rescales none"
+        f"rescaled: {one.condition}, {one.samples} of {one.applicable} samples "
+        f"(untouched contrast × {one.low:.3g} to {one.high:.3g}); the test against controls leaves them out, with "
+        f"{MEND} there are none"
     )
     assert line in told
     assert len([line for line in told if line.startswith("rescaled: ")]) == len(perturbed.rescaled)
@@ -608,7 +608,7 @@ def test_in_words() -> None:
         told = {"condition": "noise(LV, 1)", "compared": False, "samples": 1, "applicable": 1, "low": 0.5, "high": 0.5}
         return str(Rescaled(**{**told, **changes}))
 
-    assert say() == "noise(LV, 1) rescaled 1 of 1 sample (untouched contrast × 0.5)"
+    assert say() == "noise(LV, 1), 1 of 1 sample (untouched contrast × 0.5)"
     assert say(low=0.99996, high=1.0002).endswith("(untouched contrast × 0.99996 to 1.0002)")
     assert say(low=np.nan, high=np.nan).endswith("(untouched contrast by an unknown factor)")
 
@@ -620,7 +620,7 @@ def test_targets_of_runs_without_controls_are_counted_too(
     assert {one.condition for one in summary.rescaled} == set(actstore.open(summary.store).conditions.index[1:])
     text.show_summary(summary)
     told = capsys.readouterr().err
-    assert "rescaled: brightness(LV, 0.1) rescaled" in told
+    assert "rescaled: brightness(LV, 0.1), " in told
     assert "controls" not in told
 
 

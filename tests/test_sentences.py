@@ -12,7 +12,7 @@ from actstore import analysis
 from actstore.rules import CaseRules
 from actstore.views.page import Table
 from actstore.views.sentences import channels, failures, patients, questions, segmentation
-from actstore.views.wording import number, part, percent, with_interval
+from actstore.views.wording import interval, notes_of, number, part, percent, slug, with_interval
 
 WIDTHS = pd.Series({"L01": 4, "L02": 16, "L03": 16})
 
@@ -29,29 +29,31 @@ def cells(**counts: list[int]) -> pd.DataFrame:
 
 class TestSteadiest:
     def test_the_channel_with_the_highest_share_over_all_perturbations(self) -> None:
-        [said] = channels.steadiest(cells(L01=[20, 20, 20, 0], L02=[3, 19], L03=[18, 2]), WIDTHS, 3, 2)
+        [said] = channels.steadiest(
+            cells(L01=[20, 20, 20, 0], L02=[3, 19], L03=[18, 2]), WIDTHS, 3, "12 slices under 2 perturbations"
+        )
         assert said == (
-            "Channel 1 of L02 responds most steadily: it is among the top 3 of its layer in 19 of 20 perturbed slices "
-            "(95 %), over 2 perturbations. Not compared: L01 (4 channels), of fewer than 6 channels."
+            "Channel 1 of L02 responds most steadily: it is among the top 3 of its layer in 19 of 20 perturbed images "
+            "(95 %), of 12 slices under 2 perturbations. L01 is left out: it has fewer than 6 channels."
         )
 
     def test_equal_channels_are_named_together_with_their_number(self) -> None:
-        [said] = channels.steadiest(cells(L02=[20, 1, 20], L03=[20, 0, 0]), WIDTHS[1:], 3, 1)
+        [said] = channels.steadiest(cells(L02=[20, 1, 20], L03=[20, 0, 0]), WIDTHS[1:], 3, "20 slices")
         assert said == (
-            "3 channels respond most steadily, each among the top 3 of its layer in 20 of 20 perturbed slices (100 %), "
-            "over 1 perturbation: channel 0 of L02, channel 2 of L02 and channel 0 of L03."
+            "3 channels respond most steadily, each among the top 3 of its layer in 20 of 20 perturbed images (100 %), "
+            "of 20 slices: channel 0 of L02, channel 2 of L02 and channel 0 of L03."
         )
-        [many] = channels.steadiest(cells(L02=[20] * 9), WIDTHS[1:], 3, 1)
+        [many] = channels.steadiest(cells(L02=[20] * 9), WIDTHS[1:], 3, "20 slices")
         assert many.startswith("9 channels respond")
         assert many.endswith("channel 3 of L02 and 5 more.")
 
     def test_nothing_where_no_channel_changed_or_all_layers_are_narrow(self) -> None:
-        assert channels.steadiest(cells(L02=[0, 0]), WIDTHS, 3, 1) == []
-        assert channels.steadiest(cells(L01=[20, 20]), WIDTHS, 3, 1) == []
+        assert channels.steadiest(cells(L02=[0, 0]), WIDTHS, 3, "20 slices") == []
+        assert channels.steadiest(cells(L01=[20, 20]), WIDTHS, 3, "20 slices") == []
 
     def test_nearly_all_is_not_all(self) -> None:
         found = cells(L02=[20]).assign(count=999, samples=1000)
-        assert "in 999 of 1000 perturbed slices (> 99 %)" in channels.steadiest(found, WIDTHS, 3, 1)[0]
+        assert "in 999 of 1000 perturbed images (> 99 %)" in channels.steadiest(found, WIDTHS, 3, "20 slices")[0]
 
 
 class TestThroughout:
@@ -112,11 +114,13 @@ def compared(**changes: Any) -> pd.DataFrame:
 
 class TestSpecific:
     def test_own_class_and_no_other_in_resamples(self) -> None:
-        assert channels.specific(compared(), WIDTHS, 7, None) == [
+        assert channels.specific(compared(), WIDTHS, 7, 2, None) == [
             "3 of 4 channels (75 %) among the 7 most frequent of their layer are so for one class only (RV 2, LV 1), 1 "
-            "for each of 2 classes; all perturbations of a class count together. Of those of one class only, 2 are "
-            "among the 7 of this class and of no other in at least 95 % of resamples of the patients. Not compared: "
-            "L01 (4 channels), of fewer than 14 channels."
+            "for both classes; all perturbations of a class count together. Of those of one class only, 2 are among "
+            "the 7 "
+            "of this class and of no other in at least 95 % of resamples of the patients. L01 is left out: it has "
+            "fewer "
+            "than 14 channels."
         ]
 
     def test_beside_their_control(self) -> None:
@@ -130,19 +134,20 @@ class TestSpecific:
                 "tests": [40, 36, 40, 36],
             }
         )
-        said = channels.specific(compared(), WIDTHS, 7, controls)[0]
+        said = channels.specific(compared(), WIDTHS, 7, 2, controls)[0]
         assert (
             "and 1 of these also respond to the class more than to its control (q < 0.05, corrected over 36 to 40 "
-            "tests for each transform and class)"
+            "tests of "
+            "each transform, class and source)"
         ) in said
-        assert "control" not in channels.specific(compared(), WIDTHS, 7, controls.assign(q=np.nan))[0]
+        assert "control" not in channels.specific(compared(), WIDTHS, 7, 2, controls.assign(q=np.nan))[0]
 
     def test_few_patients_say_nothing_of_resamples(self) -> None:
-        assert "resamples" not in channels.specific(compared(specific_share=np.nan), WIDTHS, 7, None)[0]
+        assert "resamples" not in channels.specific(compared(specific_share=np.nan), WIDTHS, 7, 2, None)[0]
 
     def test_nothing_of_one_class_or_narrow_layers(self) -> None:
-        assert channels.specific(compared(targets="LV"), WIDTHS, 7, None) == []
-        assert channels.specific(compared(layer="L01"), WIDTHS, 7, None) == []
+        assert channels.specific(compared(), WIDTHS, 7, 1, None) == []
+        assert channels.specific(compared(layer="L01"), WIDTHS, 7, 2, None) == []
 
 
 def test_how_many_frequent_channels_are_found_again() -> None:
@@ -157,8 +162,8 @@ def test_how_many_frequent_channels_are_found_again() -> None:
     assert channels.certain(chosen, WIDTHS, 7) == [
         "2 of 3 most frequent channels (67 %) (up to 7 of each layer and perturbation) are found again in at least 95 "
         "% "
-        "of resamples of the patients; the 95 % interval of their frequency is 0.30 wide (median). Not counted: L01 (4 "
-        "channels), of fewer than 14 channels."
+        "of resamples of the patients; the 95 % interval of their frequency is 0.30 wide (median). L01 is left out: it "
+        "has fewer than 14 channels."
     ]
     assert channels.certain(chosen.assign(selected=np.nan), WIDTHS, 7) == []
 
@@ -175,8 +180,8 @@ class TestFailures:
 
     def test_equal_outcomes_are_named_together(self) -> None:
         assert failures.usual(self.shares) == (
-            "The most usual outcome is “error” under a (58 of 80 slices); “MYO + others” and “error” under b (28 of 76 "
-            "slices each)."
+            "The most usual outcome is “error” (none of the named kinds) under a (58 of 80 slices); “MYO + others” and "
+            "“error” under b (28 of 76 slices each)."
         )
 
     def test_the_legend_is_the_rules(self) -> None:
@@ -289,7 +294,7 @@ class TestSegmentation:
         shown = ["brightness(LV, 0.1)", "blur(RV, 2)"]
         said = segmentation.perturbations(shown, CONDITIONS, "minmax-slice", "perturbed")
         assert "(minmax-slice), each perturbed slice by itself" in said[0]
-        assert said[1].startswith("The figures show 2 of 3 perturbations: of each transform and class, the strength")
+        assert said[1].startswith("The figures show 2 of 3 perturbations: of each transform, class and source")
         assert "every condition as its original slice" in segmentation.perturbations(
             shown, CONDITIONS, "minmax-slice", "original"
         )[0]  # fmt: skip
@@ -308,12 +313,24 @@ class TestSegmentation:
 
 class TestPatients:
     def test_patients_that_differ(self) -> None:
-        table = pd.DataFrame({"q": [0.01, 0.05, 0.5, np.nan], "tests": [3, 3, 3, 0]})
-        assert patients.heterogeneity(table) == [
-            "1 of 3 frequencies (33 %) of a channel under a perturbation differs between patients more than volumes "
-            "exchanged between them do by chance (q < 0.05, corrected over 3 tests for each transform and class)."
-        ]
+        table = pd.DataFrame({"q": [0.01, 0.05, 0.5, np.nan], "tests": [3, 3, 3, 0], "patients": 6, "volumes": 12})
+        [said] = patients.heterogeneity(table)
+        assert said == (
+            "1 of 3 frequencies (33 %) of a channel under a perturbation is found to differ between patients, more "
+            "than "
+            "volumes exchanged between them do by chance (q < 0.05, corrected over 3 tests of each transform, class "
+            "and "
+            "source)."
+        )
         assert patients.heterogeneity(table.assign(q=np.nan)) == []
+
+    def test_few_patients_can_show_little(self) -> None:
+        table = pd.DataFrame({"q": [0.5], "tests": [125], "patients": 6, "volumes": 12})
+        assert patients.heterogeneity(table)[0].endswith(
+            "With 6 patients of 2 volumes, p cannot fall below 0.001: a single channel that differs could not be found."
+        )
+        assert "cannot fall" not in patients.heterogeneity(table.assign(volumes=18))[0]
+        assert "cannot fall" not in patients.heterogeneity(table.assign(patients=8, volumes=16))[0]
 
     def test_leaving_one_out(self) -> None:
         table = pd.DataFrame(
@@ -325,8 +342,9 @@ class TestPatients:
             }
         )
         assert patients.leave_one_out(table, WIDTHS, 7) == [
-            "Leaving one patient out keeps 80 % of a layer's 7 most frequent channels on average, at worst 50 % (L02 "
-            "without patient002 under a); in layers of at least 14 channels."
+            "Leaving one patient out keeps 80 % of the up to 7 most frequent channels of a layer on average, at worst "
+            "50 % "
+            "(L02 without patient002 under a); in layers of at least 14 channels."
         ]
         [all_stay] = patients.leave_one_out(table.assign(kept=1.0), WIDTHS, 7)
         assert "at worst 100 %; in" in all_stay
@@ -370,12 +388,13 @@ class TestQuestions:
         )
         assert questions.controls(table) == [
             "Channels that respond more to the class than to the same perturbation elsewhere in the body: 1 of 2 to a, "
-            "2 of 2 to b (q < 0.05, corrected over 2 tests for each transform and class)."
+            "2 of 2 to b (q < 0.05, corrected over 2 tests of each transform, class and source; n = 30 to 96 samples)."
         ]
         assert questions.controls(table.assign(q=np.nan)) == []
         assert questions.rescaled(table)[0].startswith(
             "Left out, because normalisation rescaled the whole of the perturbed image or of its control: 66 of 96 "
-            "under a slices."
+            "slices "
+            "under a. With"
         )
         assert questions.rescaled(table.assign(rescaled=0)) == []
 
@@ -397,11 +416,17 @@ class TestQuestions:
                 "patients": [6, 6, 1],
             }
         )
-        assert questions.half_lost(table) == [
-            "Strength at which half of the Dice is lost: LV at 0.40 and 1.50 (brightness; 80 slices of 6 patients), RV "
-            "at no strength that was run (brightness; 1 slice of 1 patient)."
+        doses = pd.DataFrame({"transform": "brightness", "strength": [0.0, 0.4, 1.0, 2.0]}).merge(
+            pd.DataFrame({"target": ["LV", "RV"]}), how="cross"
+        )
+        assert questions.half_lost(table, doses) == [
+            "Strength at which half of the Dice is lost, on straight lines between strengths: LV at 0.40 and at 1.50, "
+            "between 1 and 2 (brightness; 80 slices of 6 patients), RV at no strength that was run (brightness; 1 "
+            "slice "
+            "of 1 patient)."
         ]
-        assert questions.half_lost(table[1:2]) == []
+        assert questions.half_lost(table[1:2], doses) == []
+        assert questions.half_lost(table.assign(samples=0), doses) == []
 
     def test_changes_of_kind(self) -> None:
         assert questions.case_changes(pd.DataFrame({"slices": [2, 1]})).endswith("is none. 3 changes in all.")
@@ -412,34 +437,53 @@ class TestQuestions:
             "target": "LV",
             "class_name": "LV",
             "channel": [0, 1, 2, 3, 0],
+            "samples": 80,
+            "patients": [12] * 4 + [0],
             "correlation": [0.9, 0.5, -0.6, 0.1, np.nan],
             "q": [0.01, 0.01, 0.01, 0.5, np.nan],
             "tests": [4, 4, 4, 4, 0],
-            "size_baseline": [0.7] * 4 + [np.nan],
+            "size_baseline": [-0.7] * 4 + [np.nan],
             "frequency_rank": [1, 2, 3, 4, 1],
-            "note": [""] * 4 + ["perturbed Dice of LV is 0 in 80 of 80 slices"],
+            "note": [""] * 4 + ["perturbed Dice of LV is 0 in 80 of 80 slices: no association"],
         }
     )
+    floor = "Under b, no association with the loss of Dice can be tested: perturbed Dice of LV is 0 in 80 of 80 slices."
 
     def test_association_beside_the_size_of_the_class(self) -> None:
         assert questions.association(self.associated, 2) == [
-            "For 2 of 4 pairs (50 %) of channel and perturbation, MAD rises with the loss of Dice over the slices of a "
-            "volume (falls for 1); so it does for 2 of the 2 among the 2 most frequent of their layer (q < 0.05, "
-            "corrected over 4 tests for each transform and class).",
-            "The size of the class alone correlates with the loss of Dice by 0.70 under a: 1 of these 2 pairs exceed "
-            "it.",
-            "Under b, no association with the loss of Dice can be tested: perturbed Dice of LV is 0 in 80 of 80 "
-            "slices.",
+            "For 2 of 4 pairs (50 %) of channel and perturbation, MAD is found to rise with the loss of Dice over the "
+            "slices of a volume (to fall for 1); so it is for 2 of the 2 among the 2 most frequent of their layer (q < "
+            "0.05, corrected over 4 tests of each transform, class and source; n = 80 samples, 12 patients).",
+            "The size of the class alone correlates with the loss of Dice by −0.70 under a: 1 of these 2 correlations "
+            "exceed it.",
+            self.floor,
         ]
 
     def test_a_floor_everywhere_has_no_count(self) -> None:
-        assert questions.association(self.associated[4:], 2) == [
-            "Under b, no association with the loss of Dice can be tested: perturbed Dice of LV is 0 in 80 of 80 slices."
-        ]
+        assert questions.association(self.associated[4:], 2) == [self.floor]
+
+    def test_a_silent_channel_does_not_give_the_reason(self) -> None:
+        none = pd.concat([self.associated[4:]] * 3, ignore_index=True)
+        none["note"] = ["0 patients: too few for a test", *["4 patients: too few for a test"] * 2]
+        assert questions.untested(none)[0].endswith("tested: 4 patients: too few for a test.")
 
     def test_without_sizes_nothing_is_said_of_them(self) -> None:
         said = questions.association(self.associated[:4].assign(size_baseline=np.nan), 2)
         assert not any("size of the class" in sentence for sentence in said)
+
+    def test_where_nothing_rises_the_size_is_exceeded_by_none(self) -> None:
+        said = questions.association(self.associated[:4].assign(q=0.5), 2)
+        assert said[1] == "The size of the class alone correlates with the loss of Dice by −0.70 under a."
+
+    def test_few_patients_can_show_little(self) -> None:
+        some = questions.association(self.associated[:4].assign(patients=7, q=0.1), 2)
+        assert some[0].endswith(
+            "With 7 patients, p cannot fall below 0.02: a single channel that does could not be found."
+        )
+        none = questions.association(self.associated[:4].assign(patients=5, q=0.1), 2)
+        assert none == [
+            "With 5 patients, p cannot fall below 0.06: whether MAD rises with the loss of Dice cannot be found."
+        ]
 
 
 def test_a_table_on_the_page_and_its_file_have_the_same_rows() -> None:
@@ -461,6 +505,24 @@ class TestWording:
         assert number(-0.04, 0.03) == "0.0"
         frame = pd.DataFrame({"a": [0.5], "a_low": [0.123], "a_high": [0.789], "a_error": [0.02]})
         assert with_interval(frame, "a") == ["0.50 (0.1 to 0.8)"]
+
+    def test_an_interval_says_no_more_than_it_knows_and_nothing_else(self) -> None:
+        assert interval(0.24, 0.05, 0.41, 0.03) == ("0.1", "0.4")
+        for value, low, high, error in ((0.24, 0.05, 0.41, 0.6), (-0.13, -0.14, -0.12, 0.04), (1.12, 1.09, 1.14, 0.03)):
+            ends = [float(end.replace("−", "-")) for end in interval(value, low, high, error)]
+            assert ends[0] <= value <= ends[1]
+            assert ends[0] < ends[1]
+        assert interval(-0.05, -0.1, -0.01, 0.02)[1] == "−0.01", "never 0 where the interval does not reach it"
+        assert interval(0.5, 0.5, 0.5) == ("0.50", "0.50")
+
+    def test_notes_say_of_what_they_are(self) -> None:
+        table = pd.DataFrame({"condition": ["a", "a", "b"], "note": ["few", "few", ""]})
+        assert notes_of(table) == ["Note (a): few."]
+        assert notes_of(table.assign(note="few")) == ["Note: few."]
+        assert notes_of(table.assign(note="")) == []
+
+    def test_file_names(self) -> None:
+        assert [slug(name) for name in ("A/B", "../x", "A→B", "LV, left")] == ["A-B", "..-x", "A-to-B", "LV-left"]
 
     def test_shares(self) -> None:
         assert [percent(v) for v in (0.0, 0.001, 0.005, 0.5, 0.994, 0.999, 1.0, np.nan)] == [

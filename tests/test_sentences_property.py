@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
+from math import factorial
 
 import numpy as np
 import pandas as pd
@@ -97,8 +98,9 @@ def corrected(text: str, name: str, read: Read) -> None:
 
 
 PERCENT = r"(?:[<>] )?\d+ %"
-CORRECTED = r"q < 0\.05, corrected over (?P<tests>\d+(?: to \d+)?) tests for each transform and class"
-APART = r"(?: Not (?:compared|counted): (?P<apart>.*), of fewer than (?P<narrow>\d+) channels\.)?"
+CORRECTED = r"q < 0\.05, corrected over (?P<tests>\d+(?: to \d+)?) tests of each transform, class and source"
+RESTS = r"n = [\d, a-z]+"
+APART = r"(?: (?P<apart>L.*?) (?:is|are) left out: (?:it has|they have) fewer than (?P<narrow>\d+) channels\.)?"
 AMONG = r"(?: of the (?P<few>\d+) of (?P<all>\d+) perturbations that the figures show)?"
 
 
@@ -107,7 +109,7 @@ def apart(m: re.Match[str], read: Read, of: int) -> None:
     assert (m["apart"] is None) == narrow.empty
     if m["apart"]:
         assert int(m["narrow"]) == 2 * of
-        assert re.findall(r"(L\d+) \((\d+) channels\)", m["apart"]) == [(n, str(c)) for n, c in narrow.items()][:NAMES]
+        assert re.findall(r"L\d+", m["apart"]) == list(narrow.index[:NAMES])
 
 
 def among(m: re.Match[str], read: Read) -> None:
@@ -123,7 +125,8 @@ def steadiest(m: re.Match[str], read: Read) -> None:
     assert int(m["count"]) == total.max()
     assert int(m["pairs"]) == pairs[best.index[0]]
     share(m["share"], total.max() / pairs[best.index[0]])
-    assert int(m["over"]) == len(read.every)
+    applies = read.store.applicable.sel(condition=read.every)
+    assert (int(m["slices"]), int(m["over"])) == (int(applies.any("condition").sum()), len(read.every))
     names = set(re.findall(r"[Cc]hannel (\d+) of (L\d+)", m[0]))
     assert names <= {(str(c), layer) for layer, c in best.index}
     assert len(names) == min(len(best), NAMES)
@@ -157,7 +160,7 @@ def specific(m: re.Match[str], read: Read) -> None:
         found = {name: int(n) for name, n in re.findall(r"(\w+) (\d+)", m["each"])}
         assert found == only["targets"].value_counts().to_dict()
     classes = read.study.every["target"].nunique()
-    assert int(m["classes"]) == classes
+    assert int(m["classes"] or 2) == classes
     assert int(m["everywhere"]) == (table["number"] == classes).sum()
     if m["sure"]:
         assert int(m["sure"]) == (only["specific_share"] >= 0.95).sum()
@@ -183,6 +186,9 @@ def heterogeneous(m: re.Match[str], read: Read) -> None:
     table = read.table("heterogeneity")
     assert (int(m["count"]), int(m["whole"])) == ((table["q"] < 0.05).sum(), table["q"].notna().sum())
     corrected(m["tests"], "heterogeneity", read)
+    tested = table[table["q"].notna()]
+    orders = factorial(tested["patients"].max()) ** (len(read.store.frames) - 1)
+    assert bool(m["reach"]) == (tested["tests"].min() / orders >= 0.05)
     among(m, read)
 
 
@@ -208,14 +214,26 @@ def controls(m: re.Match[str], read: Read) -> None:
 
 def half(m: re.Match[str], read: Read) -> None:
     table = read.table("dose-half").set_index(["target", "class_name"])
-    for target, ends, slices, patients in re.findall(
-        r"(\w+) at ([\d. and]+|no strength that was run) \(brightness; (\d+) slices? of (\d+) patients?\)", m[0]
-    ):
+    found = re.findall(
+        r"(RV|LV|MYO) (at [^(]*?|at no strength that was run) \(brightness; (\d+) slices? of (\d+) patients?\)", m[0]
+    )
+    assert found
+    for target, ends, slices, patients in found:
         row = table.loc[(target, target)]
         values = [v for v in (row["half_below"], row["half_above"]) if np.isfinite(v)]
-        for text, value in zip([] if ends.startswith("no") else ends.split(" and "), values, strict=True):
+        for text, value in zip(re.findall(r"at ([\d.]+)", ends), values, strict=True):
             near(text, value)
+        for low, high in re.findall(r"between ([\d.]+) and ([\d.]+)", ends):
+            run = sorted({*read.store.strengths, 1.0})
+            assert run.index(float(high)) - run.index(float(low)) == 1
+            assert any(float(low) < value < float(high) for value in values)
         assert (int(slices), int(patients)) == (row["samples"], row["patients"])
+
+
+def unreachable(m: re.Match[str], read: Read) -> None:
+    tested = read.table("association").query("q == q")
+    assert tested["patients"].max() == int(m["patients"]) <= 5
+    near(m["least"], 2.0 ** (1 - int(m["patients"])))
 
 
 def associated(m: re.Match[str], read: Read) -> None:
@@ -227,6 +245,7 @@ def associated(m: re.Match[str], read: Read) -> None:
     often = tested["frequency_rank"] <= TOP
     assert (int(m["both"]), int(m["often"])) == (len(rising[rising["frequency_rank"] <= TOP]), often.sum())
     corrected(m["tests"], "association", read)
+    assert bool(m["reach"]) == (2.0 ** (1 - tested["patients"].max()) * tested["tests"].min() >= 0.05)
     among(m, read)
 
 
@@ -236,8 +255,10 @@ def beside_size(m: re.Match[str], read: Read) -> None:
         [baseline] = table.loc[(table["condition"] == condition) & table["q"].notna(), "size_baseline"].unique()
         near(value, baseline)
     rising = table[(table["q"] < 0.05) & (table["correlation"] > 0)]
-    assert int(m["over"]) == (rising["correlation"] > rising["size_baseline"]).sum()
-    assert int(m["of"]) == len(rising)
+    assert (m["of"] is None) == rising.empty
+    if m["of"]:
+        assert int(m["over"]) == (rising["correlation"] > rising["size_baseline"].abs()).sum()
+        assert int(m["of"]) == len(rising)
 
 
 def untested(m: re.Match[str], read: Read) -> None:
@@ -316,8 +337,8 @@ def caption(m: re.Match[str], read: Read) -> None:
 SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
     (
         rf"(?:Channel \d+ of L\d+ responds|(?P<ties>\d+) channels respond) most steadily.* in (?P<count>\d+) of "
-        rf"(?P<pairs>\d+) perturbed slices? \((?P<share>{PERCENT})\), over (?P<over>\d+) perturbations?"
-        rf"(?:: channel .*?)?\.{APART}",
+        rf"(?P<pairs>\d+) perturbed images? \((?P<share>{PERCENT})\), of (?P<slices>\d+) slices? under (?P<over>\d+) "
+        rf"perturbations?(?:: channel .*?)?\.{APART}",
         steadiest,
     ),
     (
@@ -335,7 +356,7 @@ SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
     (
         rf"(?P<count>\d+) of (?P<whole>\d+) channels? \((?P<share>{PERCENT})\) among the 7 most frequent of their "
         rf"layer "
-        r"are so for one class only(?: \((?P<each>[^)]*)\))?, (?P<everywhere>\d+) for each of (?P<classes>\d+) "
+        r"are so for one class only(?: \((?P<each>[^)]*)\))?, (?P<everywhere>\d+) for (?:both|all (?P<classes>\d+)) "
         r"classes; "
         r"all perturbations of a class count together\.(?: Of those of one class only, (?P<sure>\d+) are among the 7 "
         r"of "
@@ -353,33 +374,41 @@ SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
     ),
     (
         rf"(?P<count>\d+) of (?P<whole>\d+) frequenc(?:y|ies) \({PERCENT}\) of a channel under a perturbation{AMONG} "
-        rf"differs? between patients more than volumes exchanged between them do by chance \({CORRECTED}\)\.",
+        rf"(?:is|are) found to differ between patients, more than volumes exchanged between them do by chance "
+        rf"\({CORRECTED}\)\.(?P<reach> With \d+ patients of \d volumes, p cannot fall below [\de.−]+: .*)?",
         heterogeneous,
     ),
     (
-        rf"Leaving one patient out keeps (?P<mean>{PERCENT}) of a layer's 7 most frequent channels on average, at "
+        rf"Leaving one patient out keeps (?P<mean>{PERCENT}) of the up to 7 most frequent channels of a layer on "
+        rf"average, at "
         rf"worst "
         rf"(?P<worst>{PERCENT})(?: \(.*\))?; in layers of at least 14 channels(?:,{AMONG})?\.",
         left_out,
     ),
     (
         r"Channels that respond more to the class than to the same perturbation elsewhere in the body: .* "
-        rf"\({CORRECTED}\)\.",
+        rf"\({CORRECTED}; {RESTS}\)\.",
         controls,
     ),
-    (r"Strength at which half of the Dice is lost: .*\.", half),
     (
-        rf"For (?P<count>\d+) of (?P<whole>\d+) pairs? \({PERCENT}\) of channel and perturbation{AMONG}, MAD rises "
-        rf"with "
-        r"the loss of Dice over the slices of a volume(?: \(falls for (?P<falls>\d+)\))?; so it does for "
-        r"(?P<both>\d+) of "
-        rf"the (?P<often>\d+) among the 3 most frequent of their layer \({CORRECTED}\)\.",
+        r"With (?P<patients>\d+) patients, p cannot fall below (?P<least>[\d.]+): whether MAD rises with the loss of "
+        r"Dice "
+        r"cannot be found\.",
+        unreachable,
+    ),
+    (r"Strength at which half of the Dice is lost, on straight lines between strengths: .*\.", half),
+    (
+        rf"For (?P<count>\d+) of (?P<whole>\d+) pairs? \({PERCENT}\) of channel and perturbation{AMONG}, MAD is found "
+        r"to rise with the loss of Dice over the slices of a volume(?: \(to fall for (?P<falls>\d+)\))?; so it is for "
+        r"(?P<both>\d+) of the (?P<often>\d+) among the 3 most frequent of their layer "
+        rf"\({CORRECTED}; {RESTS}\)\."
+        r"(?P<reach> With \d+ patients, p cannot fall below [\de.−]+: a single channel that does could not be "
+        r"found\.)?",
         associated,
     ),
     (
-        r"The size of the class alone correlates with the loss of Dice by .*: (?P<over>\d+) of these (?P<of>\d+) "
-        r"pairs? "
-        r"exceeds? it\.",
+        r"The size of the class alone correlates with the loss of Dice by .*?"
+        r"(?:: (?P<over>\d+) of these (?P<of>\d+) correlations exceed it)?\.",
         beside_size,
     ),
     (
@@ -398,7 +427,7 @@ SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
         dice,
     ),
     (r"On untouched images the mean Dice over the slices that contain the class is .*\.", untouched),
-    (r"Note: (?P<note>.*)\.", noted),
+    (r"Note(?: \([^:]*\))?: (?P<note>.*)\.", noted),
     (r"The column note of the table has \d+ more\.", fine),
     (r"The noise floor, the original once more: repeat: bit for bit the same\.", fine),
     (r"(?:LV|RV|MYO) perturbed: “.*\.", fine),
@@ -437,13 +466,14 @@ def expected(said: str, store: MadeUp, read: Read) -> None:
     sure = certainty["layer"].isin(read.wide(MOST)) & certainty["selected"].notna()
     assert ("found again in at least 95 %" in said) == sure.any() <= (not few and wide)
     assert ("Leaving one patient out keeps" in said) == (store.patients > 1 and wide)
-    assert ("between patients more than volumes" in said) <= (not few and len(store.frames) > 1)
+    assert ("between patients, more than volumes" in said) <= (not few and len(store.frames) > 1)
     tested = store.controls and bool(read.table("controls")["q"].notna().any())
     assert ("respond more to the class than" in said) == tested <= (not few)
     assert ("half of the Dice is lost" in said) == (len(store.strengths) >= 3)
     for name in floors:
         assert f"Under {name}, no association with the loss of Dice can be tested" in said
-    assert ("MAD rises with the loss" in said) <= (not few and len(floors) < len(read.shown))
+    found = "MAD is found to rise" in said or "whether MAD rises" in said
+    assert found == bool(read.table("association")["q"].notna().any()) <= (not few and len(floors) < len(read.shown))
     assert said.count(" the Dice of ") == len(read.shown)
     assert "nan" not in said
 

@@ -47,9 +47,9 @@ class Rescaled:
     def __str__(self) -> str:
         low, high = _digits(self.low), _digits(self.high)
         factor = "by an unknown factor" if math.isnan(self.low) else f"× {low}" if low == high else f"× {low} to {high}"
-        left_out = f"; left out of the test against controls: {WINDOW} rescales none" if self.compared else ""
+        left_out = f"; the test against controls leaves them out, with {WINDOW} there are none" if self.compared else ""
         return (
-            f"{self.condition} rescaled {self.samples} of {counted(self.applicable, 'sample')} "
+            f"{self.condition}, {self.samples} of {counted(self.applicable, 'sample')} "
             f"(untouched contrast {factor}){left_out}"
         )
 

@@ -24,7 +24,9 @@ UNEVEN = 12
 _SHOWN = 6
 
 
-def comparison(table: pd.DataFrame, colours: Mapping[str, str], widths: Mapping[str, int]) -> hv.Overlay:
+def comparison(
+    table: pd.DataFrame, colours: Mapping[str, str], widths: Mapping[str, int], classes: Sequence[str] | None = None
+) -> hv.Overlay:
     """Which of the most frequent channels of each layer belong to one class, and which are shared.
 
     Parameters
@@ -35,9 +37,12 @@ def comparison(table: pd.DataFrame, colours: Mapping[str, str], widths: Mapping[
         class name to colour.
     widths
         layer to its number of channels, in network order.
+    classes
+        names of the perturbed classes; by default those that are in ``targets``.
     """
     names = list(widths)
-    most = len(set(", ".join(table["targets"]).split(", ")))
+    classes = list(dict.fromkeys(", ".join(table["targets"]).split(", "))) if classes is None else classes
+    most = len(classes)
     colour = np.where(table["number"] == most, INK, NEUTRAL)
     specific = table["specific"].fillna("").astype(str)
     colour = np.where(specific != "", specific.map(dict(colours)).fillna(NEUTRAL), colour)
@@ -57,8 +62,7 @@ def comparison(table: pd.DataFrame, colours: Mapping[str, str], widths: Mapping[
     strips = [(-0.5, i - 0.45, n - 0.5, i + 0.45) for i, n in enumerate(widths.values())]
     ends = ["x0", "y0", "x1", "y1"]
     told = ["layer", "channel", "among the top of"]
-    classes = [name for name in colours if name in set(", ".join(table["targets"]).split(", "))]
-    keys = [marks.key(f"{name} only", colours[name]) for name in classes]
+    keys = [marks.key(f"{name} only", colour) for name, colour in colours.items() if name in classes]
     if most > 2:
         keys.append(marks.key("some", NEUTRAL))
     keys.append(marks.key("all" if len(classes) != 2 else "both", INK))

@@ -105,6 +105,11 @@ class Study:
         return found
 
     @property
+    def noun(self) -> str:
+        """What a sample is."""
+        return "volume" if len(self.store.layout.space) == 3 else "slice"
+
+    @property
     def among(self) -> str:
         """Which perturbations a count over those that are shown is of, where there are more."""
         if len(self.every) == len(self.conditions):

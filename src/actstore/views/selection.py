@@ -161,7 +161,7 @@ def sample_label(store: Store, number: int) -> str:
 
 
 def shown_conditions(store: Store, most: int = 6) -> list[str]:
-    """Perturbations to show one by one: of each transform and class, the strength that lowers the class's Dice most.
+    """Perturbations to show one by one: of each transform, class and source, the strength that lowers its Dice most.
 
     A sweep of strengths would otherwise fill pages with maps that differ little. At most ``most``, in the store's
     order.
@@ -172,7 +172,9 @@ def shown_conditions(store: Store, most: int = 6) -> list[str]:
     table = store.conditions.iloc[at]
     dice = analysis.mean_dice(store.confusion, applicable=store.applicable).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
-    lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(["transform", "target"], sort=False)["dice"]
+    lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(
+        ["transform", "target", "perturbation_source"], sort=False
+    )["dice"]
     chosen = set(lowest.idxmin())
     return [name for name in table.index if name in chosen][:most]
 

@@ -27,13 +27,29 @@ def number(value: float, error: float = 0.0) -> str:
     size = abs(value)
     if size >= 1000:
         return _minus(f"{value:.4g}")
-    decimals = 2 if size >= 0.01 or size == 0 else int(-np.floor(np.log10(size)))
+    decimals = _decimals(value)
     if error > 0:
         decimals = min(decimals, max(int(np.floor(-np.log10(2 * error))), 0))
-    if decimals > 4:
-        return _minus(f"{value:.1g}")
-    written = f"{value:.{decimals}f}"
-    return _minus(written if float(written) else f"{0:.{decimals}f}")
+    return _fixed(value, decimals)
+
+
+def interval(value: float, low: float, high: float, error: float = 0.0) -> tuple[str, str]:
+    """Both ends of an interval as :func:`number` writes them, with more digits where fewer would say something else.
+
+    That is where the rounded ends would meet, leave out ``value``, or reach 0 where the interval does not.
+    """
+    plain = number(low, error), number(high, error)
+    most = max(_decimals(low), _decimals(high))
+    for decimals in range(max(len(end.partition(".")[2]) for end in plain), most + 1):
+        ends = [round(end, decimals) + 0.0 for end in (low, high)]
+        if (
+            (ends[0] < ends[1] or low == high)
+            and ends[0] <= round(value, most) <= ends[1]
+            and (ends[0] > 0) == (low > 0)
+            and (ends[1] < 0) == (high < 0)
+        ):
+            return _fixed(low, decimals), _fixed(high, decimals)
+    return number(low), number(high)
 
 
 def percent(share: float) -> str:
@@ -66,6 +82,12 @@ def span(low: float, high: float) -> str:
     return f"{int(low)}" if low == high else f"{int(low)} to {int(high)}"
 
 
+def slug(text: str) -> str:
+    """``text`` as part of a file's name."""
+    plain = text.replace("→", "-to-").replace("+", "and")
+    return "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in plain).split())
+
+
 def capital(text: str) -> str:
     """``text`` with a capital first letter."""
     return text[:1].upper() + text[1:]
@@ -81,21 +103,34 @@ def rests_on(table: pd.DataFrame) -> str:
     return f"n = {', '.join(parts)}" if parts else ""
 
 
-def notes_of(table: pd.DataFrame) -> list[str]:
-    """What the column ``note`` of a table says, each note once; beyond :data:`NOTES`, how many more there are."""
+def notes_of(table: pd.DataFrame, of: Sequence[str] = ("condition",)) -> list[str]:
+    """What the column ``note`` of a table says, each note once; beyond :data:`NOTES`, how many more there are.
+
+    A note that is not of all rows is said with the values of the columns ``of`` that it is of.
+    """
     if "note" not in table:
         return []
-    notes = [str(note) for note in table["note"].dropna().unique() if str(note)]
-    written = [f"Note: {note}." for note in notes[:NOTES]]
+    noted = table[table["note"].fillna("").astype(str) != ""]
+    columns = [name for name in of if name in table]
+    written = []
+    notes = list(dict.fromkeys(noted["note"]))
+    for note in notes[:NOTES]:
+        own = noted[noted["note"] == note]
+        where = ""
+        if columns and len(own) < len(table):
+            cells = [", ".join(map(str, row)) for row in own[columns].drop_duplicates().itertuples(index=False)]
+            where = f" ({listed(cells, 2)})"
+        written.append(f"Note{where}: {note}.")
     if len(notes) > NOTES:
         written.append(f"The column note of the table has {len(notes) - NOTES} more.")
     return written
 
 
 def corrected(table: pd.DataFrame) -> str:
-    """ "q < 0.05, corrected over 528 tests for each transform and class": of columns ``q`` and ``tests``."""
+    """ "q < 0.05, corrected over 528 tests of each transform, class and source": of columns ``q`` and ``tests``."""
     tests = table.loc[table["q"].notna(), "tests"]
-    return f"q < {SIGNIFICANT:g}, corrected over {span(tests.min(), tests.max())} tests for each transform and class"
+    families = f"{span(tests.min(), tests.max())} tests of each transform, class and source"
+    return f"q < {SIGNIFICANT:g}, corrected over {families}"
 
 
 def with_interval(
@@ -111,9 +146,22 @@ def with_interval(
     errors = table[error].fillna(0) if error in table else np.zeros(len(table))
     cells = zip(table[name], table[low], table[high], errors, strict=True)
     return [
-        f"{number(v)} ({number(a, e)} to {number(b, e)})" if np.isfinite([a, b, e]).all() else number(v)
+        f"{number(v)} ({' to '.join(interval(v, a, b, e))})" if np.isfinite([a, b, e]).all() else number(v)
         for v, a, b, e in cells
     ]
+
+
+def _decimals(value: float) -> int:
+    """Two, or what a smaller number needs."""
+    size = abs(value)
+    return 2 if size >= 0.01 or size == 0 else int(-np.floor(np.log10(size)))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    if decimals > 4:
+        return _minus(f"{value:.1g}")
+    written = f"{value:.{decimals}f}"
+    return _minus(written if float(written) else f"{0:.{decimals}f}")
 
 
 def _minus(text: str) -> str:

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from actstore.summaries import frequency_summary
+from actstore.units import counted
 from actstore.views import channels as figures
 from actstore.views import cohort as groups
 from actstore.views import images as pictures
 from actstore.views.page import Figure, Section, Study, Table
 from actstore.views.selection import target_of, typical_sample
 from actstore.views.sentences import channels as on
-from actstore.views.wording import notes_of, rests_on, with_interval
+from actstore.views.wording import notes_of, rests_on, slug, with_interval
 
 #: Figures of activations, at most.
 MOST_MAPS = 24
@@ -35,7 +36,9 @@ def channels(study: Study) -> Section:
         groups = None if columns == 1 else list(dict.fromkeys(by["group"]))
         return figures.frequency_maps(by, study.layers, most=most, groups=groups, columns=columns)
 
-    patients = store.samples["patient"].nunique()
+    patients, noun = store.samples["patient"].nunique(), study.noun
+    used = store.applicable.sel(condition=study.every.index.to_numpy()).any("condition")
+    rests = f"{counted(int(used.sum()), noun)} under {counted(len(study.every), 'perturbation')}"
     every, by_condition, by_case = cells(None), cells("condition"), cells("case")
     shown = by_condition[by_condition["group"].isin(study.conditions)]
     samples = by_case.drop_duplicates("group").sort_values("samples", ascending=False, kind="stable")
@@ -46,23 +49,25 @@ def channels(study: Study) -> Section:
         Figure(
             "frequency",
             lambda: maps(every, 1, None),
-            f"Share of perturbed slices in which a channel is among the {top} of its layer with the highest MAD, over "
-            f"all perturbations. Layers run down in network order. {on.counts_of(every, patients)}",
+            f"Share of perturbed images in which a channel is among the {top} of its layer with the highest MAD, over "
+            f"all perturbations. Layers run down in network order. n = {every['samples'].iloc[0]} perturbed images, of "
+            f"{rests}, {counted(patients, 'patient')}.",
             "Layer by channel map of how often a channel is in its layer's top",
             every,
         ),
         Figure(
             "frequency-by-condition",
             lambda: maps(shown, 3, most),
-            f"The same for each perturbation; {cut}. {on.counts_of(shown, patients)}",
+            f"The same for each perturbation; {cut}. {on.counts_of(shown, patients, noun)}",
             "Layer by channel maps, one a perturbation",
             shown,
         ),
         Figure(
             "frequency-by-case",
             lambda: maps(usual, 3, most),
-            f"The same for each kind of failure, the {len(kinds)} most usual of {len(samples)}; {cut}. "
-            f"{on.counts_of(usual, patients)} Maps of few slices say little.",
+            f"The same for each kind of failure, the {len(kinds)} most usual of {len(samples)}, all perturbed classes "
+            f"together: what differs between maps may be the class. {cut[0].upper()}{cut[1:]}. "
+            f"{on.counts_of(usual, patients, noun)}",
             "Layer by channel maps, one a kind of failure",
             usual,
         ),
@@ -73,7 +78,7 @@ def channels(study: Study) -> Section:
         wide = frequency_summary(store, top=top, most=most)
         wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
         tables.append(
-            Table("frequency-most", f"The {most} most frequent channels of each layer: channel (slices)", wide, wide)
+            Table("frequency-most", f"Up to {most} most frequent channels of each layer: channel ({noun}s)", wide, wide)
         )
     return Section(
         "channels",
@@ -83,7 +88,7 @@ def channels(study: Study) -> Section:
         tables,
         findings=[
             *on.still(every, study.layers),
-            *on.steadiest(every, study.channels, top, len(study.every)),
+            *on.steadiest(every, study.channels, top, rests),
             *on.throughout(by_condition, study.channels, top),
         ],
     )
@@ -147,15 +152,16 @@ def activations(study: Study) -> Section:
         number = study.conditions.index(condition) + 1
         drawn.append(
             Figure(
-                f"activation-{layer}-{channel}-{target}-{number}",
+                f"activation-{layer}-{channel}-{slug(target)}-{number}",
                 lambda a=(layer, channel, sample, condition): pictures.activation(store, *a),  # type: ignore[misc]
                 f"Channel {channel} of {layer} under {condition}: {where}. All three maps share one scale; the "
-                f"outline is {target} at the layer's resolution. n = 1 slice.",
+                f"outline is {target} at the layer's resolution. n = 1 {study.noun}.",
                 f"Activation maps of channel {channel} of {layer}, original, perturbed and difference",
                 _pixels(study, layer, channel, condition, sample),
             )
         )
-    words = [on.shown_channels(len(conditions), len(study.conditions), len(sizes))]
+    every = _resolutions(study, study.layers)
+    words = [on.shown_channels(len(conditions), len(study.conditions), len(sizes), len(every), study.noun)]
     missing = [] if drawn else ["No channel of these layers changed under any perturbation."]
     return Section("activations", title, words, drawn, missing=missing)
 
@@ -194,15 +200,15 @@ def specific(study: Study) -> Section:
         counts = study.store.applicable.sel(condition=study.every.index.to_numpy()).sum("sample").values
         patients = study.store.samples["patient"].nunique()
         only = table[table["specific"].fillna("") != ""].reset_index(drop=True)
-        findings += on.specific(table, study.channels, study.findings.most, study.ask("controls", []))
         classes = study.every["target"].nunique()
+        findings += on.specific(table, study.channels, study.findings.most, classes, study.ask("controls", []))
         if classes < 2:
             words.append("One class was perturbed: there is no other to compare with.")
         drawn.append(
             Figure(
                 "comparison",
-                lambda: groups.comparison(table, study.colours, widths),
-                f"Channels among the {study.findings.most} most frequent of their layer: coloured where of one "
+                lambda: groups.comparison(table, study.colours, widths, study.every["target"].unique().tolist()),
+                f"Channels among the up to {study.findings.most} most frequent of their layer: coloured where of one "
                 "perturbed class only, black where of all, grey-blue where of some; pale cells are never among "
                 f"them. {rests_on(pd.DataFrame({'samples': counts, 'patients': patients}))}.",
                 "Layer by channel map of class-specific and shared channels",
@@ -212,7 +218,12 @@ def specific(study: Study) -> Section:
         if classes > 1 and len(only):
             shown = only[["layer", "channel", "specific", "specific_share"]]
             tables.append(
-                Table("comparison-specific", "Channels among the most frequent of one class only", shown, only)
+                Table(
+                    "comparison-specific",
+                    "Channels among the most frequent of one class only, of all layers",
+                    shown,
+                    only,
+                )
             )
     orders = study.ask("general-specific", missing)
     if orders is not None:
@@ -225,7 +236,9 @@ def specific(study: Study) -> Section:
                 "general-specific",
                 lambda: groups.general_specific(orders),
                 "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
-                f"of the perturbation; slices in brackets. {rests_on(orders)}.",
+                f"of the perturbation, {study.noun}s in brackets. A kind that is most of them correlates by "
+                f"construction. "
+                f"{rests_on(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,
             )
@@ -238,7 +251,7 @@ def specific(study: Study) -> Section:
                 mean,
             )
         )
-        words += notes_of(orders)
+        words += notes_of(orders, ("condition", "case"))
     return Section("specific", "Shared or specific", words, drawn, tables, findings, missing)
 
 

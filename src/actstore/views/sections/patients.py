@@ -57,7 +57,8 @@ def certainty(study: Study) -> Section:
                 lambda: figures.stability(stable, colours),
                 "Overlap of the most frequent channels of a resample of the patients with those of all patients: the "
                 "mean over resamples, and the range of 95 % of them. The range describes resamples; it is no "
-                f"confidence interval. {rests_on(stable)}.",
+                f"confidence interval. Filled: up to {max(study.findings.top, most)} most frequent, hollow: "
+                f"{min(study.findings.top, most)}. {rests_on(stable)}.",
                 "Dots with ranges of overlap, one a layer, one plot a perturbation",
                 stable,
             )
@@ -69,8 +70,10 @@ def certainty(study: Study) -> Section:
             Figure(
                 "sensitivity",
                 lambda: figures.sensitivity(settings),
-                "Overlap with the chosen setting when another number of channels counts as top or as most frequent: "
-                f"mean over layers. {rests_on(settings)}.",
+                f"Overlap with the setting of this report (top {study.findings.top}, up to {most} most frequent) when "
+                "another number of channels counts as top or as most frequent: mean over layers. Sets of different "
+                "size "
+                f"cannot overlap fully. {rests_on(settings)}.",
                 "Cells of overlap by number of top and most frequent channels",
                 mean,
             )
@@ -101,7 +104,9 @@ def patients(study: Study) -> Section:
             shown = uneven[
                 ["layer", "channel", "condition", "count", "samples", "patients", "q", "tests", "highest", "share"]
             ]
-            tables.append(Table("heterogeneity-uneven", "The most uneven channels", shown, uneven))
+            tables.append(
+                Table("heterogeneity-uneven", "Channels of lowest q, whether significant or not", shown, uneven)
+            )
         words += notes_of(table)
     out = study.ask("leave-one-out", missing)
     if out is not None:

@@ -24,8 +24,11 @@ def regions(study: Study) -> Section:
         "regions",
         title,
         [
-            "A normalisation over the whole map spreads a local change everywhere. The mask is averaged over each of "
-            f"the layer's pixels; the rim reaches {RIM:g} mm beyond it; shares are of the summed absolute difference.",
+            "A normalisation over the whole map can spread a local change everywhere. The mask is averaged over each "
+            "of "
+            f"the layer's pixels; the rim reaches {RIM:g} mm beyond it. Inside, rim and outside are MAD per pixel; "
+            f"shares "
+            "are of the summed absolute difference, and grow with the area.",
             *on.seen(table),
             *notes_of(table),
         ],
@@ -51,7 +54,7 @@ def controls(study: Study) -> Section:
     table = study.ask("controls", missing)
     if table is not None:
         findings += on.controls(table)
-        words += on.rescaled(table)
+        words += on.rescaled(study.findings.table("controls"), study.noun)
         drawn.append(
             Figure(
                 "controls",
@@ -67,7 +70,12 @@ def controls(study: Study) -> Section:
             effect=with_interval(first, "effect"), q=first["q"], tests=first["tests"], sensitive=first["sensitive"]
         )
         tables.append(
-            Table("controls-sensitive", "Channels with the largest effect against their control", shown, first)
+            Table(
+                "controls-effect",
+                "Channels by their effect against their control, the class-sensitive first",
+                shown,
+                first,
+            )
         )
         words += notes_of(table)
     noise = study.ask("noise", missing)
@@ -79,7 +87,9 @@ def controls(study: Study) -> Section:
                 "noise",
                 lambda: figures.noise(noise, layers, study.colours),
                 "MAD of the original run again (largest of a layer's channels, black) beside the mean MAD of the "
-                f"perturbations. A line along the lower edge is no difference at all. {rests_on(noise)}.",
+                "perturbations. A repeat without any difference lies along the lower edge: a logarithmic scale has no "
+                "0. "
+                f"{rests_on(noise)}.",
                 "Curves of MAD over layers, repeats and perturbations, on a log scale",
                 figures.noise_curves(noise, layers),
             )
@@ -105,14 +115,14 @@ def dose(study: Study) -> Section:
                 response.with_half_lost(table, half),
             )
         )
-        words += notes_of(table)
+        words += notes_of(table, ("transform", "target"))
     if half is not None:
-        findings += on.half_lost(half)
+        findings += on.half_lost(half, table, study.noun) if table is not None else []
         own = half[half["class_name"] == half["target"]].reset_index(drop=True)
         shown = own[["transform", "target", "samples", "baseline"]].assign(
             half_lost_below=with_interval(own, "half_below"), half_lost_above=with_interval(own, "half_above")
         )
-        words += notes_of(own)
+        words += notes_of(own, ("transform", "target"))
         tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown, own))
     channels = study.ask("dose-channels", missing) if table is not None else None
     if channels is not None and channels.filter(like="slope_").notna().any(axis=None):
@@ -154,7 +164,7 @@ def association(study: Study) -> Section:
     findings = on.association(own, study.findings.top, study.among)
     known = own[own["correlation"].notna()]
     if known.empty:
-        return Section("association", title, [on.NO_CAUSE], findings=findings)
+        return Section("association", title, on.untested(own), findings=findings)
     strongest = known.sort_values("correlation", key=abs, ascending=False, kind="stable", ignore_index=True)
     shown = strongest[["layer", "channel", "condition", "samples"]].assign(
         correlation=with_interval(strongest, "correlation", "low", "high"),

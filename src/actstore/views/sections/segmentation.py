@@ -18,7 +18,7 @@ from actstore.views.page import Figure, Section, Study, Table
 from actstore.views.selection import paired_dice, picture, target_of, typical_sample
 from actstore.views.sentences import failures as on_failures
 from actstore.views.sentences import segmentation as on
-from actstore.views.wording import notes_of, number, percent, rests_on, with_interval
+from actstore.views.wording import notes_of, number, percent, rests_on, slug, with_interval
 
 
 def images(study: Study) -> Section:
@@ -30,9 +30,11 @@ def images(study: Study) -> Section:
         where = _where(study, sample)
         drawn.append(
             Figure(
-                key=f"inputs-{_slug(condition)}",
+                key=f"inputs-{slug(condition)}",
                 draw=lambda c=condition, s=sample: pictures.inputs(store, s, c),  # type: ignore[misc]
-                caption=on.pictured(study.action(condition), where, target_of(store, condition), _colour_words(study)),
+                caption=on.pictured(
+                    study.action(condition), where, target_of(store, condition), _colour_words(study), study.noun
+                ),
                 alt=f"Original, perturbed image and their difference of {where}",
                 data=_pixels(study, sample, condition),
             )
@@ -42,7 +44,7 @@ def images(study: Study) -> Section:
         study.conditions, study.every, preprocess["normalize"], preprocess.get("window", "perturbed")
     )
     words += [f"{found}." for found in of_store(store)]
-    words += [f"{name} applies to no slice: {why}." for name, why in nowhere(store)]
+    words += [f"{name} applies to no {study.noun}: {why}." for name, why in nowhere(store)]
     missing = [] if study.conditions else [study.nothing]
     return Section("images", "What the network saw", words, drawn, missing=missing)
 
@@ -107,7 +109,7 @@ def segmentation(study: Study) -> Section:
                 {
                     "class": means["class_name"],
                     "perturbation": means["condition"],
-                    "slices": means["samples"],
+                    f"{study.noun}s": means["samples"],
                     "original": with_interval(means, "original"),
                     "perturbed": with_interval(means, "perturbed"),
                     "change": with_interval(means, "change"),
@@ -119,10 +121,10 @@ def segmentation(study: Study) -> Section:
     return Section(
         "segmentation",
         "Segmentation before and after",
-        [*on.untouched(original_dice(store)), *notes_of(means)],
+        [*on.untouched(original_dice(store), study.noun), *notes_of(means)],
         drawn,
         tables + _further(study),
-        findings=on.changes(means, shown, store.conditions),
+        findings=on.changes(means, shown, store.conditions, study.noun),
     )
 
 
@@ -202,7 +204,7 @@ def failures(study: Study) -> Section:
         Figure(
             "cases",
             lambda: figures.cases(store, study.conditions),
-            on_failures.bars(totals, store.samples["patient"].nunique()),
+            on_failures.bars(totals, store.samples["patient"].nunique(), study.noun),
             "Bars of the number of slices in each kind of failure, one plot a perturbation",
             shares,
         )
@@ -214,10 +216,11 @@ def failures(study: Study) -> Section:
             examples = store.samples.iloc[[s for s, _ in cells]]
             drawn.append(
                 Figure(
-                    f"gallery-{_slug(condition)}-{_slug(str(row.case))}",
+                    f"gallery-{slug(condition)}-{slug(str(row.case))}",
                     lambda case=str(row.case), c=condition: pictures.gallery(store, case, c),  # type: ignore[misc]
                     on_failures.gallery(
-                        str(row.case), condition, int(row.samples), int(totals[condition]), len(cells), on.LINES
+                        *(str(row.case), condition, int(row.samples), int(totals[condition]), len(cells), on.LINES),
+                        study.noun,
                     ),
                     f"Perturbed images with outlines, examples of {row.case}",
                     examples[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
@@ -231,14 +234,14 @@ def failures(study: Study) -> Section:
         [
             Table(
                 "cases-slices",
-                "How many slices fall into each kind of failure",
+                f"How many {study.noun}s fall into each kind of failure",
                 shares[["condition", "case", "samples", "patients"]].assign(
                     share=[percent(v) for v in shares["share"]]
                 ),
                 shares,
             )
         ],
-        findings=[on_failures.usual(shares)],
+        findings=[on_failures.usual(shares, study.noun)],
     )
 
 
@@ -267,9 +270,3 @@ def _colour_words(study: Study) -> str:
     names = {"#0072B2": "blue", "#009E73": "green", "#D55E00": "orange", "#CC79A7": "pink", "#E69F00": "amber"}
     names |= {"#56B4E9": "light blue", "#F0E442": "yellow"}
     return ", ".join(f"{name} {names[colour]}" for name, colour in study.colours.items())
-
-
-def _slug(text: str) -> str:
-    """``text`` as part of a file's name."""
-    plain = text.replace("→", "-to-").replace("+", "and")
-    return "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in plain).split())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.units import counted
-from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, span
+from actstore.views.wording import SIGNIFICANT, capital, corrected, listed, number, part, span
 
 #: Share of resamples from which on a finding counts as found again.
 SURE = 0.95
@@ -31,13 +31,16 @@ def wide(channels: pd.Series[int], of: int) -> list[str]:
     return [str(layer) for layer, n in channels.items() if n >= 2 * of]
 
 
-def _apart(channels: pd.Series[int], of: int, what: str) -> str:
-    """Names the layers that are too narrow, with their number of channels, after ``what``."""
-    narrow = [f"{layer} ({n} channels)" for layer, n in channels.items() if n < 2 * of]
-    return f" {what} {listed(narrow)}, of fewer than {2 * of} channels." if narrow else ""
+def _apart(channels: pd.Series[int], of: int) -> str:
+    """Names the layers that are too narrow."""
+    narrow = [str(layer) for layer, n in channels.items() if n < 2 * of]
+    if not narrow:
+        return ""
+    left_out = "is left out: it has" if len(narrow) == 1 else "are left out: they have"
+    return f" {listed(narrow)} {left_out} fewer than {2 * of} channels."
 
 
-def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, perturbed: int) -> list[str]:
+def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, rests: str) -> list[str]:
     """The channel most often among the top of its layer, over all perturbations and slices; equal ones together.
 
     Parameters
@@ -46,20 +49,19 @@ def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, perturbed
         columns ``layer, channel, count, samples``: over all perturbations.
     channels
         number of channels, indexed by layer.
-    perturbed
-        how many perturbations.
+    rests
+        what the perturbed images are of: "88 slices under 3 perturbations".
     """
     own = cells[cells["layer"].isin(wide(channels, top))]
     if own.empty or not own["count"].max():
         return []
     most = int(own["count"].max())
     best = own[own["count"] == most]
-    pairs = int(best["samples"].iloc[0])
-    where = f"in {part(most, pairs, 'perturbed slice')}, over {counted(perturbed, 'perturbation')}"
+    where = f"in {part(most, int(best['samples'].iloc[0]), 'perturbed image')}, of {rests}"
     names = [f"channel {c} of {layer}" for c, layer in zip(best["channel"], best["layer"], strict=True)]
-    apart = _apart(channels, top, "Not compared:")
+    apart = _apart(channels, top)
     if len(names) == 1:
-        said = f"{names[0][0].upper()}{names[0][1:]} responds most steadily: it is among the top {top} of its layer"
+        said = f"{capital(names[0])} responds most steadily: it is among the top {top} of its layer"
         return [f"{said} {where}.{apart}"]
     return [
         f"{counted(len(names), 'channel')} respond most steadily, each among the top {top} of its layer {where}: "
@@ -118,32 +120,33 @@ def _largest(table: pd.DataFrame, column: str) -> str:
     return listed(table.loc[table[column] == table[column].max(), "layer"].astype(str).tolist())
 
 
-def specific(table: pd.DataFrame, channels: pd.Series[int], most: int, controls: pd.DataFrame | None) -> list[str]:
+def specific(
+    table: pd.DataFrame, channels: pd.Series[int], most: int, classes: int, controls: pd.DataFrame | None
+) -> list[str]:
     """How many of the most frequent channels belong to one class, how surely, and how many to every class.
 
     Parameters
     ----------
     table
-        ``comparison``: columns ``layer, channel, targets, number, specific, specific_share``.
+        ``comparison``: columns ``layer, channel, number, specific, specific_share``.
     channels
         number of channels, indexed by layer.
+    classes
+        how many are perturbed.
     controls
         the table of that name, where there is one: columns ``layer, channel, target, sensitive, q, tests``.
     """
-    classes = len(set(", ".join(table["targets"]).split(", ")))
-    if classes < 2:
-        return []
     compared = table[table["layer"].isin(wide(channels, most))]
-    apart = _apart(channels, most, "Not compared:")
-    if compared.empty:
+    if classes < 2 or compared.empty:
         return []
     only = compared[compared["specific"].fillna("") != ""]
     counts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
     everywhere = int((compared["number"] == classes).sum())
+    every = "both" if classes == 2 else f"all {classes}"
     said = (
         f"{part(len(only), len(compared), 'channel')} among the {most} most frequent of their layer are so for one "
-        f"class only{f' ({counts})' if counts else ''}, {everywhere} for each of {classes} classes; all perturbations "
-        "of a class count together."
+        f"class only{f' ({counts})' if counts else ''}, {everywhere} for {every} classes; all perturbations of a class "
+        "count together."
     )
     known = only[only["specific_share"].notna()]
     if len(known):
@@ -153,7 +156,7 @@ def specific(table: pd.DataFrame, channels: pd.Series[int], most: int, controls:
             "95 % of resamples of the patients"
         )
         said += f"{_beyond_control(sure, controls)}."
-    return [said + apart]
+    return [said + _apart(channels, most)]
 
 
 def _beyond_control(sure: pd.DataFrame, controls: pd.DataFrame | None) -> str:
@@ -187,20 +190,21 @@ def certain(chosen: pd.DataFrame, channels: pd.Series[int], most: int, among: st
     wide_by = f"{number(width)} wide (median)"
     interval = f"; the 95 % interval of their frequency is {wide_by}" if np.isfinite(width) else ""
     of = f"up to {most} of each layer and perturbation{among}{enough}"
-    apart = _apart(channels, most, "Not counted:")
+    apart = _apart(channels, most)
     return [
         f"{part(sure, len(compared), 'most frequent channel')} ({of}) are found again in at least 95 % of resamples of "
         f"the patients{interval}.{apart}"
     ]
 
 
-def shown_channels(conditions: int, every: int, resolutions: int) -> str:
-    """Which channels the figures of activations show."""
+def shown_channels(conditions: int, every: int, resolutions: int, of: int, noun: str = "slice") -> str:
+    """Which channels the figures of activations show: layers of ``resolutions`` of the ``of`` that the network has."""
     first = f" (the first {conditions} of {every})" if conditions < every else ""
-    sizes = "a layer of each of the " + counted(resolutions, "resolution") if resolutions > 1 else "a layer"
+    kept = "network has" if resolutions == of else f"tensors were kept of (the network has {of})"
+    sizes = f"a layer of each of the {resolutions} resolutions that the {kept}" if resolutions > 1 else "a layer"
     return (
-        f"Of each perturbation{first}, the channel most often in its layer's top, in {sizes} that the network "
-        "has, on the slice of median change in Dice."
+        f"Of each perturbation{first}, the channel most often in its layer's top, in {sizes}, on the {noun} of median "
+        "change in Dice."
     )
 
 
@@ -209,6 +213,7 @@ def marked() -> str:
     return f"filled: q < {SIGNIFICANT:g}"
 
 
-def counts_of(cells: pd.DataFrame, patients: int) -> str:
+def counts_of(cells: pd.DataFrame, patients: int, noun: str = "slice") -> str:
     """On how many slices a map of frequencies rests."""
-    return f"n = {span(cells['samples'].min(), cells['samples'].max())} slices of {counted(patients, 'patient')}."
+    n = span(cells["samples"].min(), cells["samples"].max())
+    return f"n = {n} {noun}s of {counted(patients, 'patient')}."

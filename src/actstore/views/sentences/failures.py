@@ -12,7 +12,7 @@ from actstore.units import counted
 from actstore.views.wording import listed, part
 
 
-def usual(shares: pd.DataFrame) -> str:
+def usual(shares: pd.DataFrame, noun: str = "slice") -> str:
     """The most usual kind of failure under each perturbation, for the summary; equal ones together.
 
     ``shares`` has columns ``condition, case, samples``, every case of each condition.
@@ -22,8 +22,9 @@ def usual(shares: pd.DataFrame) -> str:
         most, whole = int(own["samples"].max()), int(own["samples"].sum())
         names = [f"“{case}”" for case in own.loc[own["samples"] == most, "case"]]
         each = " each" if len(names) > 1 else ""
-        found.append(f"{listed(names, len(names))} under {condition} ({most} of {counted(whole, 'slice')}{each})")
-    return f"The most usual outcome is {'; '.join(found)}."
+        found.append(f"{listed(names, len(names))} under {condition} ({most} of {counted(whole, noun)}{each})")
+    unnamed = f"“{ERROR}”"
+    return f"The most usual outcome is {'; '.join(found)}.".replace(unnamed, f"{unnamed} (none of the named kinds)", 1)
 
 
 def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str]) -> list[str]:
@@ -47,16 +48,16 @@ def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str]) -> li
     return lines
 
 
-def bars(totals: pd.Series[int], patients: int) -> str:
+def bars(totals: pd.Series[int], patients: int, noun: str = "slice") -> str:
     """The caption of the bars of all kinds; ``totals`` are slices by condition."""
-    said = "; ".join(f"{name}: {counted(int(n), 'slice')}" for name, n in totals.items())
-    return f"How many slices fall into each kind of failure. {said}; {counted(patients, 'patient')}."
+    said = "; ".join(f"{name}: {counted(int(n), noun)}" for name, n in totals.items())
+    return f"How many {noun}s fall into each kind of failure. {said}; {counted(patients, 'patient')}."
 
 
-def gallery(case: str, condition: str, samples: int, whole: int, shown: int, lines: str) -> str:
+def gallery(case: str, condition: str, samples: int, whole: int, shown: int, lines: str, noun: str = "slice") -> str:
     """The caption of examples of one kind."""
     which = "all of them" if shown == samples else f"{shown} of them, from different patients as far as possible"
-    return f"“{case}” under {condition}: {part(samples, whole, 'slice')}. Shown: {which}. {lines}."
+    return f"“{case}” under {condition}: {part(samples, whole, noun)}. Shown: {which}. {lines}."
 
 
 def _rules(target: str, rules: CaseRules, classes: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from math import factorial
+
 import pandas as pd
 
 from actstore.units import counted
 from actstore.views.sentences.channels import wide
-from actstore.views.wording import SIGNIFICANT, corrected, listed, part, percent, span
+from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent, span
 
 #: What the test of the table ``heterogeneity`` exchanges, for whoever reads its counts.
 EXCHANGED = (
     "The test exchanges whole volumes between patients, each with those of its phase: neither neighbouring slices "
-    "that are alike nor a difference between phases counts. With two volumes a patient it shows that patients "
-    "differ, but cannot single out one: by chance, the highest volumes of both phases belong to one patient in 1 of as "
-    "many studies as there are patients."
+    "that are alike nor a difference between phases counts. With two volumes a patient it can show that patients "
+    "differ, but it cannot single out one of them: the two highest volumes belong to one patient by chance alone in "
+    "one "
+    "of P studies of P patients."
 )
 
 
@@ -28,9 +31,22 @@ def heterogeneity(table: pd.DataFrame, among: str = "") -> list[str]:
     found = tested[tested["q"] < SIGNIFICANT]
     return [
         f"{part(len(found), len(tested), 'frequency', 'frequencies')} of a channel under a perturbation{among} "
-        f"{'differs' if len(found) == 1 else 'differ'} between patients more than volumes exchanged between them do by "
-        f"chance ({corrected(tested)})."
+        f"{'is' if len(found) == 1 else 'are'} found to differ between patients, more than volumes exchanged between "
+        f"them do by chance ({corrected(tested)}).{_reach(tested)}"
     ]
+
+
+def _reach(tested: pd.DataFrame) -> str:
+    """That one channel alone could not be found, where there are too few patients for it."""
+    patients, volumes = int(tested["patients"].max()), int(tested["volumes"].max())
+    phases = max(volumes // patients, 2)
+    least = 1 / factorial(patients) ** (phases - 1)
+    if least * tested["tests"].min() < SIGNIFICANT:
+        return ""
+    return (
+        f" With {patients} patients of {phases} volumes, p cannot fall below {number(least)}: a single channel that "
+        "differs could not be found."
+    )
 
 
 def leave_one_out(table: pd.DataFrame, channels: pd.Series[int], most: int, among: str = "") -> list[str]:
@@ -60,8 +76,8 @@ def leave_one_out(table: pd.DataFrame, channels: pd.Series[int], most: int, amon
     ]
     where = f" ({listed(cases, 2)})" if lowest < 1 else ""
     return [
-        f"Leaving one patient out keeps {percent(compared['kept'].mean())} of a layer's {most} most frequent channels "
-        f"on average, at worst {percent(lowest)}{where}; in layers of at least {2 * most} channels"
+        f"Leaving one patient out keeps {percent(compared['kept'].mean())} of the up to {most} most frequent channels "
+        f"of a layer on average, at worst {percent(lowest)}{where}; in layers of at least {2 * most} channels"
         f"{among and ',' + among}."
     ]
 
@@ -70,8 +86,8 @@ def uneven(table: pd.DataFrame, most: int) -> str:
     """The caption of the channels that are most uneven over patients."""
     return (
         f"How often a channel is in its layer's top, patient by patient: of each perturbation the {most} channels of "
-        "lowest q, whether significant or not. A white dot marks the patient of whose slices a channel has more than "
-        "its share, the most in standard deviations; it is no test. "
+        "lowest q, whether significant or not, the first of equals. A white dot marks the patient furthest above its "
+        "expected count, in standard deviations, and tests nothing. "
         f"n = {span(table['samples'].min(), table['samples'].max())} samples, "
         f"{counted(int(table['patients'].max()), 'patient')}."
     )

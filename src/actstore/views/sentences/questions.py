@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.units import counted
-from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent
+from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent, rests_on
 
 
 def regions(table: pd.DataFrame, rim: float, among: str = "") -> list[str]:
@@ -49,22 +49,22 @@ def controls(table: pd.DataFrame) -> list[str]:
     parts = ", ".join(f"{int(row['sum'])} of {row['size']} to {name}" for name, row in counts.iterrows())
     return [
         f"Channels that respond more to the class than to the same perturbation elsewhere in the body: {parts} "
-        f"({corrected(tested)})."
+        f"({corrected(tested)}; {rests_on(tested)})."
     ]
 
 
-def rescaled(table: pd.DataFrame) -> list[str]:
+def rescaled(table: pd.DataFrame, noun: str = "slice") -> list[str]:
     """Pairs that normalisation rescaled, which the test leaves out, by perturbation of the table ``controls``."""
-    first = table.drop_duplicates("condition")
+    first = table.groupby("condition", sort=False).agg(rescaled=("rescaled", "max"), samples=("samples", "max"))
     own: Any = first[first["rescaled"] > 0]
     if own.empty:
         return []
-    parts = ", ".join(
-        f"{row.rescaled} of {row.samples + row.rescaled} under {row.condition}" for row in own.itertuples()
-    )
+    parts = [
+        f"{row.rescaled} of {counted(row.samples + row.rescaled, noun)} under {row.Index}" for row in own.itertuples()
+    ]
     return [
-        f"Left out, because normalisation rescaled the whole of the perturbed image or of its control: {parts} slices. "
-        'With data.preprocess.window = "original" in the spec none is.'
+        f"Left out, because normalisation rescaled the whole of the perturbed image or of its control: "
+        f'{listed(parts, 9)}. With data.preprocess.window = "original" in the spec it rescales none.'
     ]
 
 
@@ -77,16 +77,34 @@ def noise(table: pd.DataFrame) -> list[str]:
     return [f"The noise floor, the original once more: {'; '.join(parts)}."]
 
 
-def half_lost(table: pd.DataFrame) -> list[str]:
-    """The strength at which half of the Dice of the perturbed class is lost, of the table ``dose-half``."""
+def half_lost(table: pd.DataFrame, doses: pd.DataFrame, noun: str = "slice") -> list[str]:
+    """The strength at which half of the Dice of the perturbed class is lost, and between which strengths it lies.
+
+    Parameters
+    ----------
+    table
+        ``dose-half``.
+    doses
+        ``dose``: columns ``transform, target, class_name, strength``.
+    """
     parts = []
-    own: Any = table[table["class_name"] == table["target"]]
+    own: Any = table[(table["class_name"] == table["target"]) & (table["samples"] > 0)]
     for row in own.itertuples():
-        ends = [number(end) for end in (row.half_below, row.half_above) if np.isfinite(end)]
-        lost = f"at {' and '.join(ends)}" if ends else "at no strength that was run"
-        rests = f"{counted(row.samples, 'slice')} of {counted(row.patients, 'patient')}"
+        run = doses[(doses["transform"] == row.transform) & (doses["target"] == row.target)]["strength"].unique()
+        ends = [_between(float(end), run) for end in (row.half_below, row.half_above) if np.isfinite(end)]
+        lost = " and ".join(ends) if ends else "at no strength that was run"
+        rests = f"{counted(row.samples, noun)} of {counted(row.patients, 'patient')}"
         parts.append(f"{row.target} {lost} ({row.transform}; {rests})")
-    return [f"Strength at which half of the Dice is lost: {', '.join(parts)}."] if parts else []
+    if not parts:
+        return []
+    return [f"Strength at which half of the Dice is lost, on straight lines between strengths: {', '.join(parts)}."]
+
+
+def _between(strength: float, run: Any) -> str:
+    """ "at 0.75, between 0.5 and 1"; "at 0.5" where it is a strength that was run."""
+    if np.isclose(run, strength).any():
+        return f"at {number(strength)}"
+    return f"at {number(strength)}, between {run[run < strength].max():g} and {run[run > strength].min():g}"
 
 
 def case_changes(counts: pd.DataFrame) -> str:
@@ -113,32 +131,49 @@ def association(table: pd.DataFrame, top: int, among: str = "") -> list[str]:
     own = table[table["class_name"] == table["target"]]
     tested = own[own["q"].notna()]
     sentences = []
-    if len(tested):
-        found = tested["q"] < SIGNIFICANT
-        rising, falling = (tested[found & (sign * tested["correlation"] > 0)] for sign in (1, -1))
-        often = tested[tested["frequency_rank"] <= top]
-        both = int(((often["q"] < SIGNIFICANT) & (often["correlation"] > 0)).sum())
-        opposite = f" (falls for {len(falling)})" if len(falling) else ""
+    if len(tested) and _least_p(tested) >= SIGNIFICANT:
+        patients = counted(int(tested["patients"].max()), "patient")
         sentences.append(
-            f"For {part(len(rising), len(tested), 'pair')} of channel and perturbation{among}, MAD rises with the loss "
-            f"of Dice over the slices of a volume{opposite}; so it does for {both} of the {len(often)} among the {top} "
-            f"most frequent of their layer ({corrected(tested)})."
+            f"With {patients}, p cannot fall below {number(_least_p(tested))}: whether MAD rises with the loss of Dice "
+            "cannot be found."
         )
-        if tested["size_baseline"].notna().any():
-            sentences.append(_beside_size(tested, rising))
-    sentences += untested(own)
+    elif len(tested):
+        sentences += _found(tested, top, among)
+    return sentences + untested(own)
+
+
+def _least_p(tested: pd.DataFrame) -> float:
+    """The smallest p of a sign test of as many patients: all signs alike, either way."""
+    return float(2.0 ** (1 - int(tested["patients"].max())))
+
+
+def _found(tested: pd.DataFrame, top: int, among: str) -> list[str]:
+    found = tested["q"] < SIGNIFICANT
+    rising, falling = (tested[found & (sign * tested["correlation"] > 0)] for sign in (1, -1))
+    often = tested[tested["frequency_rank"] <= top]
+    both = int(((often["q"] < SIGNIFICANT) & (often["correlation"] > 0)).sum())
+    opposite = f" (to fall for {len(falling)})" if len(falling) else ""
+    least, reach = _least_p(tested), ""
+    if least * tested["tests"].min() >= SIGNIFICANT:
+        reach = (
+            f" With {int(tested['patients'].max())} patients, p cannot fall below {number(least)}: a single channel "
+            f"that "
+            "does could not be found."
+        )
+    sentences = [
+        f"For {part(len(rising), len(tested), 'pair')} of channel and perturbation{among}, MAD is found to rise with "
+        f"the "
+        f"loss of Dice over the slices of a volume{opposite}; so it is for {both} of the {len(often)} among the {top} "
+        f"most frequent of their layer ({corrected(tested)}; {rests_on(tested)}).{reach}"
+    ]
+    baseline = tested.dropna(subset=["size_baseline"]).drop_duplicates("condition").set_index("condition")
+    if len(baseline):
+        sizes = ", ".join(f"{number(value)} under {name}" for name, value in baseline["size_baseline"].items())
+        compared = rising.dropna(subset=["size_baseline"])
+        over = int((compared["correlation"] > compared["size_baseline"].abs()).sum())
+        exceed = f": {over} of these {len(compared)} correlations exceed it" if len(compared) else ""
+        sentences.append(f"The size of the class alone correlates with the loss of Dice by {sizes}{exceed}.")
     return sentences
-
-
-def _beside_size(tested: pd.DataFrame, rising: pd.DataFrame) -> str:
-    """How many channels exceed the correlation of the loss with the size of the class."""
-    baseline = tested.drop_duplicates("condition").set_index("condition")["size_baseline"]
-    sizes = ", ".join(f"{number(value)} under {name}" for name, value in baseline.items())
-    over = int((rising["correlation"] > rising["size_baseline"]).sum())
-    return (
-        f"The size of the class alone correlates with the loss of Dice by {sizes}: {over} of these {len(rising)} "
-        f"{'pair exceeds' if len(rising) == 1 else 'pairs exceed'} it."
-    )
 
 
 def untested(own: pd.DataFrame) -> list[str]:
@@ -146,8 +181,9 @@ def untested(own: pd.DataFrame) -> list[str]:
     none = own.groupby("condition", sort=False)["q"].apply(lambda q: q.isna().all())
     sentences = []
     for condition in none.index[none]:
-        notes = [note for note in own.loc[own["condition"] == condition, "note"].dropna().unique() if note]
-        reason = notes[0].removesuffix(": no association") if notes else ""
+        notes = own.loc[(own["condition"] == condition) & (own["note"].fillna("") != ""), "note"]
+        # Of most channels: one that is silent says so alone.
+        reason = str(notes.mode().iloc[0]).removesuffix(": no association") if len(notes) else ""
         why = f": {reason}" if reason else ""
         sentences.append(f"Under {condition}, no association with the loss of Dice can be tested{why}.")
     return sentences

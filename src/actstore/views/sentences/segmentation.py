@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.units import counted
-from actstore.views.wording import capital, number
+from actstore.views.wording import capital, interval, number
 
 LINES = "Solid lines are the true outlines, dashed ones the prediction"
 
@@ -45,12 +45,14 @@ def perturbations(shown: Sequence[str], every: pd.DataFrame, normalize: str, win
         "Each perturbation changes raw intensities inside the true outline of one class and nothing else. "
         f"{_normalisation(normalize, window)} Shown one by one: {actions}."
     ]
-    pairs = len(every[["transform", "target"]].drop_duplicates())
+    families = [name for name in ("transform", "target", "perturbation_source") if name in every]
+    pairs = len(every[families].drop_duplicates())
     if len(every) > len(shown):
         first = f", the first {len(shown)} of {pairs} pairs" if pairs > len(shown) else ""
         sentences.append(
-            f"The figures show {len(shown)} of {len(every)} perturbations: of each transform and class{first}, the "
-            "strength under which the Dice of the class is lowest. The tables of the store hold all."
+            f"The figures show {len(shown)} of {len(every)} perturbations: of each transform, class and "
+            f"source{first}, the strength under which the Dice of the class is lowest. The tables of the store hold "
+            f"all."
         )
     return sentences
 
@@ -70,17 +72,17 @@ def _normalisation(normalize: str, window: str) -> str:
     )
 
 
-def untouched(original: pd.DataFrame) -> list[str]:
+def untouched(original: pd.DataFrame, noun: str = "slice") -> list[str]:
     """Mean Dice on untouched images; ``original`` has columns ``class_name, samples, dice``."""
     known = original.dropna(subset=["dice"])
     if known.empty:
         return []
     columns = zip(known["class_name"], known["dice"], known["samples"], strict=True)
-    means = ", ".join(f"{name} {dice:.3f} ({counted(int(n), 'slice')})" for name, dice, n in columns)
-    return [f"On untouched images the mean Dice over the slices that contain the class is {means}."]
+    means = ", ".join(f"{name} {dice:.3f} ({counted(int(n), noun)})" for name, dice, n in columns)
+    return [f"On untouched images the mean Dice over the {noun}s that contain the class is {means}."]
 
 
-def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame) -> str:
+def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame, noun: str = "slice") -> str:
     """What one perturbation does to the Dice of its class, and no more than the numbers hold.
 
     ``row`` is of the table ``dice-mean``.
@@ -90,7 +92,8 @@ def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame) -> str:
     values = f"from {before} to {after}"
     if np.isfinite([low, high, error]).all():
         verb = "lowers" if high < 0 else "raises" if low > 0 else "does not measurably change"
-        sure = f"; 95 % interval of the change {number(low, error)} to {number(high, error)}"
+        ends = interval(float(row["perturbed"]) - float(row["original"]), low, high, error)
+        sure = f"; 95 % interval of the change {' to '.join(ends)}"
         if verb == "does not measurably change":
             values = f"({before} before, {after} after)"
     else:
@@ -98,21 +101,21 @@ def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame) -> str:
         verb, sure = "changes", f"; {note}" if note else ""
         if before == after:
             verb, values = "leaves", f"at {after}"
-    rests = f"{counted(int(row['samples']), 'slice')} of {counted(int(row['patients']), 'patient')}"
+    rests = f"{counted(int(row['samples']), noun)} of {counted(int(row['patients']), 'patient')}"
     done = capital(action(str(row["condition"]), conditions))
     return f"{done} {verb} the Dice of {row['class_name']} {values} (mean over {rests} that contain it{sure})."
 
 
-def changes(means: pd.DataFrame, shown: Sequence[str], conditions: pd.DataFrame) -> list[str]:
+def changes(means: pd.DataFrame, shown: Sequence[str], conditions: pd.DataFrame, noun: str = "slice") -> list[str]:
     """:func:`change` of each perturbation that is shown, for the summary."""
     own = means[means["class_name"] == means["target"]]
     rows = [own[(own["condition"] == name) & (own["samples"] > 0)] for name in shown]
-    return [change(row, conditions) for part in rows for _, row in part.iterrows()]
+    return [change(row, conditions, noun) for part in rows for _, row in part.iterrows()]
 
 
-def pictured(doing: str, where: str, target: str, colours: str) -> str:
+def pictured(doing: str, where: str, target: str, colours: str, noun: str = "slice") -> str:
     """The caption of an input beside its perturbed twin."""
     return (
-        f"{capital(doing)}: {where}, the slice of median change in the Dice of {target}. {LINES}; {colours}. "
-        "n = 1 slice."
+        f"{capital(doing)}: {where}, the {noun} of median change in the Dice of {target}. {LINES}; {colours}. "
+        f"n = 1 {noun}."
     )
