@@ -20,7 +20,7 @@ from actstore.analysis import (
     in_top,
 )
 from actstore.analysis.association import _LONGEST_NOTE, _note
-from actstore.analysis.floors import find_floors
+from actstore.analysis.floors import Floats, Floors, find_floors
 from actstore.analysis.signflip import RESAMPLES, sign_flip_p
 from helpers import make_study, raise_if_dask_computes
 
@@ -400,6 +400,50 @@ def test_a_floor_is_of_samples_that_can_be_used() -> None:
     assert single.text == "", "one sample is not constant"
 
 
+def near_floor(ratio: float, patients: int = 6) -> tuple[Floats, Floats]:
+    """Original and perturbed Dice of 10 samples a patient, whose standard deviations have this ``ratio``."""
+    rng = np.random.default_rng(2)
+    both = rng.normal(size=(2, patients, 10))
+    both = (both - both.mean(axis=-1, keepdims=True)) / both.std(axis=-1, keepdims=True)
+    return (0.6 + 0.1 * both[0]).ravel(), (0.3 + ratio * 0.1 * both[1]).ravel()
+
+
+def test_what_hardly_varies_beside_the_original_is_a_floor() -> None:
+    patient, usable = np.arange(6).repeat(10), np.ones(60, bool)
+
+    def found(before: Floats, after: Floats) -> Floors:
+        return find_floors(before, after, usable, patient, 6, name="LV", noun="slice")
+
+    original, perturbed = near_floor(0.24)
+    refused = found(original, perturbed)
+    assert refused.refused
+    assert refused.text == "perturbed Dice of LV is nearly constant in 6 of 6 patients: no association"
+    assert found(perturbed, original).text == "", "an original that hardly varies is no floor"
+    assert found(*near_floor(0.26)).text == ""
+    mixed = np.where(patient == 0, perturbed, near_floor(2)[1])
+    one = found(original, mixed)
+    assert not one.refused
+    assert one.at_floor.tolist() == [True] + [False] * 5
+    assert one.text == "1 of 6 patients left out: perturbed Dice of LV is nearly constant in each"
+    mixed[10:20] = 0.2
+    mixed[20:27] = 0
+    text = "perturbed Dice of LV is 0 or constant or nearly constant in most slices of 3 of 6 patients: 3 left, "
+    assert found(original, mixed).text == f"{text}no association"
+
+
+def test_half_of_the_slices_at_0_and_the_others_near_it_are_no_association() -> None:
+    """Loss is the original Dice in effect, which goes with the size of the class, as the score does."""
+    study = make_study(10, 5, {"L01": 3}, ("LV", "LV"), missing=0, seed=6)
+    overlap, size, rng = dice_of(study), class_size(study["confusion"]), np.random.default_rng(3)
+    samples = overlap.sizes["sample"]
+    overlap.values[:, 0, 2] = rng.uniform(0.3, 0.95, samples)
+    overlap.values[:, 1, 2] = np.where(np.arange(samples) % 2, rng.uniform(0.01, 0.05, samples), 0)
+    found = association(study["mad"], overlap, size=size).isel(condition=0)
+    note = "perturbed Dice of LV is nearly constant in 10 of 10 patients: no association"
+    assert set(found["note"].values.tolist()) == {note}
+    assert np.isnan(found["p"]).all()
+
+
 def test_one_sample_a_volume_is_refused_in_words() -> None:
     study = make_study(6, 1, {"L01": 2}, ("LV",), missing=0)
     found = association(study["mad"], dice_of(study)).isel(condition=0)
@@ -425,9 +469,10 @@ def test_no_note_is_longer_than_its_place() -> None:
     before, after = np.random.default_rng(0).uniform(0.5, 0.9, (2, len(every)))
     after[every < 1000] = np.tile([0, 1, 0, 1], 1000)
     before[(every >= 1000) & (every < 1400)] = 0.7
+    after[(every >= 1400) & (every < 1450)] = 0.1 + 0.001 * after[(every >= 1400) & (every < 1450)]
     floors = find_floors(before, after, np.ones(len(every), bool), every, 3000, name="", noun="sample")
     assert not floors.refused
-    assert "0 or 1 or constant" in floors.text
+    assert "0 or 1 or constant or nearly constant" in floors.text
     for patients in (1, 5):
         longest = _note(patients, 1234, 1234, there=3000, floor=floors.text, noun="sample")
         assert longest.count("; ") == 3

@@ -232,6 +232,21 @@ def test_what_cannot_be_tested_says_so() -> None:
     assert found["statistic"].item() == pytest.approx(0.0, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "note"),
+    [
+        ([[10, 10]] * 4 + [[3, 3]] * 2, "4 patients with volumes large enough: too few for a test"),
+        ([[10, 10]] * 4 + [[10, 3]] * 2, "4 patients with two volumes large enough: too few for a test"),
+        ([[10, 3]] * 6, "one volume large enough a patient: nothing shows whether patients differ"),
+    ],
+)
+def test_a_test_that_small_volumes_prevent_says_so(sizes: list[list[int]], note: str) -> None:
+    member = make_member([[1 + p % 2, 1] for p in range(6)], sizes)
+    found = heterogeneity(member, applicable=everywhere(member))
+    assert found["note"].item() == note
+    assert found["patients"].item() == 6
+
+
 def test_a_channel_that_varies_in_one_phase_only_is_not_tested() -> None:
     counts = np.zeros((6, 2, 3), dtype=int)
     counts[:, 0, 0], counts[:, :, 1], counts[:, :, 2] = np.arange(6), 6, np.arange(6)[:, None]

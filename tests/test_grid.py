@@ -279,6 +279,63 @@ def test_of_few_pixels_the_middle_is_measured() -> None:
     assert found["2"] == known(0, 8)
 
 
+def centres_of(pooling: nn.Module, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Mean number of the rows that each row of the result is made of."""
+    rows = torch.arange(size[0], dtype=torch.float64)[None, None, :, None].expand(1, 1, *size)
+    return np.asarray(pooling(rows)[0, 0, :, 0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("make", "uneven"),
+    [
+        (lambda m: nn.AdaptiveAvgPool2d((m, 16)), True),
+        (lambda m: nn.Upsample(size=(m, 48), mode="nearest"), True),
+        (lambda m: nn.Upsample(size=(m, 24), mode="nearest-exact"), True),
+        (lambda m: nn.Upsample(size=(m, 48), mode="area"), True),
+        (lambda m: nn.Upsample(size=(m, 48), mode="bilinear"), False),
+    ],
+    ids=["adaptive", "nearest", "nearest-exact", "area", "bilinear"],
+)
+def test_uneven_resizing_is_measured(make: Callable[[int], nn.Module], uneven: bool) -> None:
+    for m in (5, 7, 10, 12, 16, 24, 32, 47):
+        resized = make(m)
+        found = grids_of(nn.Sequential(resized, nn.Conv2d(1, 1, 1)), (48, 48), "0", "1")
+        centres = centres_of(resized, (48, 48))
+        assert {grid.how[1] for grid in found.values()} == {"geometry"}
+        # Windows of 48 rows to 5 lie 9.5 rows apart, all of them, although 48 / 5 is 9.6.
+        even = not uneven or np.ptp(np.diff(centres)) < 1e-9
+        assert {grid.how[0] for grid in found.values()} == {"geometry" if even else "measured"}
+        if found["0"].how[0] == "measured":
+            assert found["0"].step[0] == 48 / m
+            np.testing.assert_allclose(found["0"].start[0] + (m - 1) / 2 * 48 / m, centres.mean(), atol=1e-9)
+        else:
+            inner = slice(m // 4, m - m // 4)
+            line = found["0"].start[0] + found["0"].step[0] * np.arange(m)
+            np.testing.assert_allclose(line[inner], centres[inner], atol=1e-8)
+
+
+def test_only_what_rests_on_uneven_pooling_is_measured() -> None:
+    class Pyramid(nn.Module):
+        """Context of 7 × 6 regions joins the map that it is taken from."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.context = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Conv2d(2, 2, 1)
+            self.last = nn.Conv2d(4, 1, 3, padding=1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            x = self.first(image)
+            context = self.context(F.adaptive_avg_pool2d(x, (7, 6)))
+            found: Tensor = self.last(torch.cat([x, F.interpolate(context, size=x.shape[2:], mode="bilinear")], 1))
+            return found
+
+    found = grids_of(Pyramid(), (96, 96), "first", "context", "last")
+    assert found["first"] == found["last"] == known(0, 2)
+    assert found["context"].how == ("measured", "geometry")
+    assert found["context"].step == (96 / 7, 16.0)
+    assert found["context"].start[1] == 7
+
+
 def test_the_network_stays_as_it_was() -> None:
     model = unet_heart_8_4_4().eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}

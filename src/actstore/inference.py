@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
     #: (sample, condition) bool: the target, or the control's place, is there, and the input stayed as it was.
     unchanged: NDArray[np.bool_]
     #: (sample, condition) float64: by how much normalisation stretched the contrast of pixels that the perturbation did
-    #: not touch, 1 where these stayed as they were, NaN where not applicable or where they have no contrast.
+    #: not touch, 1 where these stayed as they were, NaN where not applicable or where they show no contrast.
     stretched: NDArray[np.float64]
 
 

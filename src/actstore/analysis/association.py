@@ -67,8 +67,9 @@ def association(
     Notes
     -----
     A sample is usable where Dice of the original and of the condition and the score of any channel are finite. A
-    patient is at a floor where either Dice is 0 or 1 in more than half of its usable samples, or the same in all:
-    beside a constant, the loss is the other Dice. Patients at a floor are left out of the condition; where they are
+    patient is at a floor where either Dice is 0 or 1 in more than half of its usable samples, or the same in all,
+    or where the perturbed Dice varies less than a quarter as much as the original (standard deviations): beside what
+    is all but constant, the loss is the other Dice. Patients at a floor are left out of the condition; where they are
     more than half, or fewer than :data:`actstore.analysis.evidence.FEWEST_PATIENTS` are left, it has no number at all.
 
     One number a patient (Matthews et al., BMJ 300 (1990), 230): patients, and the volumes of one patient, differ in

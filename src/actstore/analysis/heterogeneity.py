@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
-from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, note, patients_of, volumes_of
+from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, patients_of, volumes_of
 from actstore.analysis.network import layer_slices
 from actstore.analysis.permutation import Volumes, agreement, p_values, residuals
 from actstore.analysis.sets import Bools, Counts, counted_samples, most_often, per_patient
@@ -27,7 +27,7 @@ FEWEST_OF_LARGEST = 0.4
 LEVEL = 0.05
 
 Floats = NDArray[np.float64]
-_NOTE = np.dtype("U64")
+_NOTE = np.dtype("U80")
 
 
 def heterogeneity(
@@ -146,7 +146,7 @@ def _heterogeneity(
         here = volumes.of(present)
         columns.append(residuals(counts[present, c] / sizes[present, c, None], here))
         statistic[c] = agreement(columns[c], here)
-        notes[c] = _note(here)
+        notes[c] = _note(here, volumes.of(sizes[:, c] > 0))
         highest[c], share[c] = _highest(counts[:, c], sizes[:, c], volumes, names)
     tested = ~np.isnan(statistic) & (notes == "")[:, None]
     p = np.full(shape, np.nan)
@@ -168,15 +168,19 @@ def _heterogeneity(
     return counts.sum(axis=0), statistic, p, q, highest, share, text, used.sum(axis=0), tests
 
 
-def _note(volumes: Volumes) -> str:
-    """Why there is no test, or ""."""
-    number = volumes.per_patient
-    several = int((number > 1).sum())
-    if few := str(note(len(number), "test")[()]):
-        return few
+def _note(volumes: Volumes, before: Volumes) -> str:
+    """Why there is no test of ``volumes``, those large enough of the ones ``before``, or ""."""
+    number, whole = volumes.per_patient, before.per_patient
+    patients, several = len(number), int((number > 1).sum())
+    if patients < FEWEST_PATIENTS:
+        large = " with volumes large enough" if patients < len(whole) else ""
+        return f"{counted(patients, 'patient')}{large}: too few for a test"
+    large = " large enough" if several < (whole > 1).sum() else ""
     if not several:
-        return "one volume a patient: nothing shows whether patients differ"
-    return "" if several >= FEWEST_PATIENTS else f"{counted(several, 'patient')} with two volumes: too few for a test"
+        return f"one volume{large} a patient: nothing shows whether patients differ"
+    if several < FEWEST_PATIENTS:
+        return f"{counted(several, 'patient')} with two volumes{large}: too few for a test"
+    return ""
 
 
 def _highest(

@@ -12,9 +12,18 @@ from actstore.analysis.arrays import AnalysisError, image_extent, one_chunk, req
 from actstore.analysis.evidence import targets_of
 from actstore.analysis.masks import near
 from actstore.conditions import CONTROL
-from actstore.equality import differing, stretch
+from actstore.equality import differing, fitted, never_1, on_line, stretch, three_values, unclipped
 
 _Mask = NDArray[np.bool_]
+_Floats = NDArray[np.float64]
+
+#: Pixels among which a line is looked for, and lines that are tried, each through two pixels of values far apart.
+PIXELS = 1024
+LINES = 32
+#: Times that a line is fitted anew to those of the pixels tried that lie on it, before it is to all.
+FITS = 3
+#: A line through two pixels passes by the others at so many times the rounding of one.
+LOOSE = 8.0
 
 
 def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[str]) -> xr.DataArray:
@@ -37,7 +46,7 @@ def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[st
         float64 (sample, condition): 1 where no such pixel differs from the original's by more than float32 rounds
         (2⁻²² of its value), else the slope of the least-squares line through the pixels' values, which is the
         original's scale over the condition's; for a shift alone, the float64 next to 1. NaN where the condition is not
-        applicable, and where such pixels differ but are all alike, so that they have no contrast.
+        applicable, and where such pixels differ but nothing tells by how much: they are all alike, or clipped.
 
     Raises
     ------
@@ -47,8 +56,10 @@ def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[st
     Notes
     -----
     A perturbation touches the target's pixels and no others. Where a control lies is not stored, but it has the size
-    and shape of the target and does not overlap it: its factor is of the target's own pixels, and where none of these
-    differs it is 1 only if what differs elsewhere fits into the target's box.
+    and shape of the target and does not overlap it. Its factor is the slope of the line on which most pixels that are
+    not clipped lie up to rounding, provided that the target's are among them and that the others fit into the target's
+    box; where there is no such line, it is NaN. It is 1 where none of the target's pixels differs and what differs
+    elsewhere fits into that box.
     """
     require_original_first(image)
     space = [str(d) for d in image.dims if d not in ("sample", "condition")]
@@ -106,7 +117,55 @@ def _factor(before: NDArray[np.float32], after: NDArray[np.float32], target: _Ma
     changed = differing(before, after)
     if not changed[untouched].any() and (not is_control or _fits(changed, target)):
         return 1.0
-    return stretch(before, after, untouched)
+    if not is_control:
+        return stretch(before, after, untouched)
+    for mask in (changed & unclipped(before, after), np.ones(changed.shape, bool)):
+        slope = _common(before, after, mask, target)
+        if slope is not None:
+            return never_1(slope)
+    return float("nan")
+
+
+def _common(before: NDArray[np.float32], after: NDArray[np.float32], mask: _Mask, target: _Mask) -> float | None:
+    """Slope of the line on which pixels of ``mask`` lie that a control did not touch; None if there is no such line.
+
+    All but the control's pixels lie on it up to rounding: the target's are among these, and the others fit into the
+    target moved to another place and are fewer.
+    """
+    x, y = before[mask].astype(np.float64), after[mask].astype(np.float64)
+    line = _line(x, y)
+    if line is None:
+        return None
+    own = on_line(x, y, *line)
+    outside = np.zeros(mask.shape, dtype=bool)
+    outside[mask] = ~own
+    if 2 * np.count_nonzero(own) <= len(own) or not three_values(x[own]):
+        return None
+    return None if (outside & target).any() or not _fits(outside, target) else line[0]
+
+
+def _line(x: _Floats, y: _Floats) -> tuple[float, float] | None:
+    """Slope and intercept of the line with the most points, None where all that are tried are vertical."""
+    some = np.linspace(0, len(x) - 1, min(len(x), PIXELS)).astype(np.intp)
+    some = some[np.argsort(x[some], kind="stable")]
+    half = len(some) // 2
+    first = np.unique(np.linspace(0, half - 1, LINES).astype(np.intp)) if half else np.zeros(0, np.intp)
+    low, high = some[first], some[first + len(some) - half]
+    steep = x[high] > x[low]
+    low, high = low[steep], high[steep]
+    if not len(low):
+        return None
+    slope = (y[high] - y[low]) / (x[high] - x[low])
+    intercept = y[low] - slope * x[low]
+    near = on_line(x[some], y[some], slope[:, None], intercept[:, None], within=LOOSE)
+    best = int(near.sum(axis=1).argmax())
+    line = float(slope[best]), float(intercept[best])
+    for xs, ys in [(x[some], y[some])] * FITS + [(x, y)]:
+        own = on_line(xs, ys, *line, within=LOOSE)
+        if not own.any() or np.ptp(xs[own]) == 0:
+            return None
+        line = fitted(xs[own], ys[own])
+    return line
 
 
 def _fits(changed: _Mask, target: _Mask) -> bool:

@@ -38,7 +38,8 @@ def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int]) 
     weighted sum of the input's. Shown images of 1, of the pixels' numbers along each axis and of their squares, it
     returns the sum of these weights, their centre and their spread, for all pixels of all layers at once and to the
     rounding of float64. Centres that are an affine function of the pixel, or that repeat one as those between the taps
-    of transposed convolutions do, give start and step.
+    of transposed convolutions do, give start and step. Adaptive pooling and interpolation by the nearest pixel place
+    pixels unevenly where sizes do not divide; what rests on them is measured.
     """
     for lean in (True, False):
         try:
@@ -71,12 +72,26 @@ def _measured(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], *,
         for image in (torch.zeros_like(ones), ones, *numbers, squares, falling):
             calls.clear()
             copied(image[None, None])
+        seen = {i: responses[:] for i, responses in found.items()}
+        uneven = np.zeros((len(layers), len(size)), dtype=bool)
+        for axis in np.flatnonzero(mode.uneven).tolist():
+            mode.shown = axis
+            calls.clear()
+            copied(torch.zeros_like(ones)[None, None])
+            for i, before in seen.items():
+                uneven[i, axis] = len(before) > 1 and _rests(before, found[i][-1])
     least = [
         min(fewest, *(layer.space[axis] for layer in layers if layer.space[axis] > 1), math.inf)
         for axis, fewest in enumerate(mode.fewest)
     ]
     widest = sum((WIDEST * n / min(fewest, n)) ** 2 for n, fewest in zip(size, least, strict=True))
-    return [_grid(found[i], layer.space, size, widest) for i, layer in enumerate(layers)]
+    return [_grid(seen[i], layer.space, size, widest, uneven[i]) for i, layer in enumerate(layers)]
+
+
+def _rests(responses: list[Floats], shown: Floats) -> bool:
+    """Whether a layer changes where maps that were resized unevenly are shown; ``responses`` to 0 and 1 come first."""
+    nothing, one = responses[:2]
+    return bool(np.abs(shown - nothing).max() > ROUNDING * np.abs(one - nothing).max())
 
 
 def _over_channels(tensor: Tensor) -> Floats:
@@ -84,8 +99,13 @@ def _over_channels(tensor: Tensor) -> Floats:
     return np.array(one.numpy(), dtype=np.float64)
 
 
-def _grid(responses: list[Floats], shape: Sequence[int], size: Sequence[int], widest: float) -> Grid:
-    """Of one layer, from its responses to 0, 1, each axis, squares and a falling slope."""
+def _grid(
+    responses: list[Floats], shape: Sequence[int], size: Sequence[int], widest: float, uneven: NDArray[np.bool_]
+) -> Grid:
+    """Of one layer, from its responses to 0, 1, each axis, squares and a falling slope.
+
+    ``uneven`` (axis): whether centres are no function of the pixel, which a line through those of the middle may hide.
+    """
     assumed = Grid.between_edges(shape, size)
     if len(responses) != len(size) + 4:
         return assumed
@@ -103,7 +123,7 @@ def _grid(responses: list[Floats], shape: Sequence[int], size: Sequence[int], wi
     variance = (squares[middle][seen] / total[middle][seen] - sum(centre**2 for centre in of_middle)).mean()
     start, step, how = list(assumed.start), list(assumed.step), list(assumed.how)
     for axis, (moment, n) in enumerate(zip(moments, size, strict=True)):
-        line = _line(_along(total, axis), _along(moment, axis), n, exact=bool(variance <= widest))
+        line = _line(_along(total, axis), _along(moment, axis), n, exact=bool(variance <= widest) and not uneven[axis])
         if line is not None:
             start[axis], step[axis], how[axis] = line
     return Grid(tuple(start), tuple(step), tuple(how))

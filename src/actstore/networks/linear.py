@@ -36,6 +36,8 @@ SCORED = {
     *("add", "add_", "__iadd__", "sub", "sub_", "mul", "mul_", "__imul__", "div", "div_", "true_divide"),
     *("masked_fill", "masked_fill_"),
 }
+#: Interpolation whose centres lie on a line but for the edges, whatever the sizes are.
+STRAIGHT = {"linear", "bilinear", "trilinear", "bicubic"}
 #: What takes something from the whole map, as global pooling does.
 WHOLE = {"mean", "amax", "amin", "max", "min", "sum", "var", "std"}
 
@@ -57,6 +59,10 @@ class Linear(TorchFunctionMode):
         self.axes, self.lean = axes, lean
         #: The fewest pixels, above one, that any convolution returned along each axis.
         self.fewest = [math.inf] * axes
+        #: Whether a resizing, such as adaptive pooling of 48 pixels to 7, is uneven along each axis.
+        self.uneven = [False] * axes
+        #: An axis: maps that were resized unevenly along it become 1, so that an image of 0 shows what rests on them.
+        self.shown: int | None = None
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -98,15 +104,35 @@ class Linear(TorchFunctionMode):
         if name in ("max_pool1d", "max_pool2d", "max_pool3d"):
             return _pooled(func, name, *args, **kwargs)
         if name in ENLARGING:
-            found = func(*args, **kwargs)
+            found = self._resized(func, name, x, args, kwargs)
             return found * FAINT if found.shape[2:].numel() > x.shape[2:].numel() else found
         if name.startswith("adaptive_") and name[-2:] in ("1d", "2d", "3d"):
-            found = func(*args, **kwargs)
+            found = self._resized(func, name, x, args, kwargs)
             return torch.zeros_like(found) if math.prod(found.shape[2:]) == 1 else found
         if name in WHOLE and self._is_map(x) and self._takes_all(x, *args[1:2], **kwargs):
             found = func(*args, **kwargs)
             return torch.ones_like(found) if name in ("var", "std") else torch.zeros_like(found)
         return func(*args, **kwargs)
+
+    def _resized(self, func: Function, name: str, x: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """What adaptive pooling or interpolation returns; where its centres are uneven is noted."""
+        found: Tensor = func(*args, **kwargs)
+        method = args[3] if name == "interpolate" and len(args) > 3 else kwargs.get("mode")
+        straight = name == "upsample_bilinear" or (method in STRAIGHT and not kwargs.get("antialias"))
+        if straight or name == "pixel_shuffle" or not self._is_map(x):
+            return found
+        for axis, (before, after) in enumerate(zip(x.shape[2:], found.shape[2:], strict=True)):
+            if after % before == 0:
+                continue
+            shape = [-1 if other == axis else 1 for other in range(self.axes)]
+            ramp = torch.arange(before, dtype=torch.float64).reshape(shape).expand(1, 1, *x.shape[2:])
+            given = {key: value for key, value in kwargs.items() if key != "input"}
+            line = func(ramp, *args[1:], **given)[0, 0].movedim(axis, 0).reshape(after, -1)[:, 0]
+            if after > 2 and (line.diff().max() - line.diff().min()) > 1e-9:
+                self.uneven[axis] = True
+                if self.shown == axis:
+                    found = torch.ones_like(found)
+        return found
 
     def _is_map(self, x: Tensor) -> bool:
         return x.ndim == self.axes + 2
