@@ -119,17 +119,18 @@ def test_controls_compare_with_the_same_condition_elsewhere(findings: Findings) 
 
 
 def test_the_size_of_the_class_stands_beside_the_association(findings: Findings, study: Store) -> None:
-    table = findings.table("association").query("condition == @CONDITION").set_index(["layer", "channel"])
+    weaker = "brightness(LV, 0.5)"  # Strength 0.1 leaves hardly any Dice.
+    table = findings.table("association").query("condition == @weaker").set_index(["layer", "channel"])
     confusion = study.confusion.compute()
     names = confusion["true_class"].values.tolist()
     counts, lv = confusion.transpose("sample", "condition", "true_class", "predicted_class").values, names.index("LV")
     true = counts[:, 0, lv].sum(axis=-1)
     data = study.samples[["patient", "frame"]].assign(size=true)
-    for name, condition in (("before", 0), ("after", confusion["condition"].values.tolist().index(CONDITION))):
+    for name, condition in (("before", 0), ("after", confusion["condition"].values.tolist().index(weaker))):
         pixels = counts[:, condition]
         both = pixels[:, lv].sum(axis=-1) + pixels[:, :, lv].sum(axis=-1)
         data[name] = 2 * pixels[:, lv, lv] / np.maximum(both, 1)
-    mad = findings.table("mad").query("condition == @CONDITION and layer == 'L02' and channel == 1")
+    mad = findings.table("mad").query("condition == @weaker and layer == 'L02' and channel == 1")
     data["mad"] = mad.set_index(["patient", "frame", "slice"])["mad"].reindex(
         [(row.patient, row.frame, row.slice) for row in study.samples.itertuples()]
     ).to_numpy()  # fmt: skip
