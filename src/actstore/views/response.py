@@ -20,8 +20,8 @@ _SHOWN = 6
 def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, str]) -> hv.Layout:
     """Dice of every class against the strength of the perturbation, with 95 % intervals; one plot a perturbed class.
 
-    The perturbed class is drawn thick. Dashed lines mark the strengths at which half of its Dice is lost; strength 1
-    changes nothing.
+    The perturbed class is drawn thick; dots are the strengths that were run. Dashed lines mark the strengths at which
+    half of its Dice is lost; strength 1 changes nothing.
 
     Parameters
     ----------
@@ -43,6 +43,8 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
             if np.isfinite(low).any():
                 elements.append(marks.band(x, low, high, colour))
             elements.append(marks.line(x, y, colour, label=str(name), width=3 if name == target else 1.4))
+            run = pd.DataFrame({"strength": x, "dice": y.round(4), "class": str(name)})
+            elements.append(marks.dots(run, "strength", "dice", colour, size=6 if name == target else 4))
         if half is not None:
             at = half[(half["transform"] == transform) & (half["target"] == target) & (half["class_name"] == target)]
             lost = at[["half_below", "half_above"]].to_numpy(float).ravel()

@@ -109,7 +109,8 @@ def dose(study: Study) -> Section:
                 "dose",
                 lambda: response.dose(table, half, study.colours),
                 "Mean Dice against strength with 95 % intervals over patients, of the slices that contain the class; "
-                "the perturbed class is drawn thick, dashed lines mark where half of its Dice is lost. "
+                "the perturbed class is drawn thick, dots are the strengths that were run, dashed lines mark where "
+                "half of its Dice is lost. "
                 f"{rests_on(table)}.",
                 "Curves of Dice against strength, one plot a perturbed class",
                 response.with_half_lost(table, half),
@@ -131,7 +132,8 @@ def dose(study: Study) -> Section:
                 "dose-channels",
                 lambda: response.dose_channels(channels, study.layers),
                 "How steeply each channel's MAD rises with the distance from the strength that changes nothing, below "
-                f"and above it: slope without its sign. {rests_on(channels)}.",
+                "and above it: slope without its sign. Colours end at the 99th percentile of all slopes. "
+                f"{rests_on(channels)}.",
                 "Layer by channel maps of slope",
                 channels,
             )
