@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -260,27 +260,22 @@ def show_summary(summary: Summary) -> None:
     for report in summary.failed:
         tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
         errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
-    for found in summary.unchanged:
-        errors.print(f"unchanged: {found}", style="yellow", soft_wrap=True)
-    if summary.unchanged and summary.skipped:
-        done = counted(summary.done, "block")
-        errors.print(
-            f"unchanged counts the {done} of this run: `actstore status {summary.store}` counts all",
-            soft_wrap=True,
-        )
-    for scaled in summary.rescaled:
-        errors.print(f"rescaled: {scaled}", style="yellow", soft_wrap=True)
-    if summary.rescaled and summary.skipped:
-        done = counted(summary.done, "block")
-        errors.print(
-            f"rescaled counts the {done} of this run: `actstore table {summary.store} rescaling` lists all",
-            soft_wrap=True,
-        )
+    _show_counts(summary, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
+    _show_counts(summary, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
     if summary.left:
         errors.print(
             f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",
             soft_wrap=True,
         )
+
+
+def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:
+    """What the blocks of this run counted, a line a condition, and where a run that skipped blocks finds ``every``."""
+    for count in counts:
+        errors.print(f"{what}: {count}", style="yellow", soft_wrap=True)
+    if counts and summary.skipped:
+        done = counted(summary.done, "block")
+        errors.print(f"{what} counts the {done} of this run: {every}", soft_wrap=True)
 
 
 def _show_lines(lines: dict[str, str]) -> None:

@@ -57,7 +57,7 @@ def volumes_of(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
 
 
 def note(patients: Any, what: str = "interval") -> NDArray[np.str_]:
-    """What a reader must be told of each number that rests on ``patients``: "" or "3 patients: too few for …"."""
+    """The note on each number that rests on ``patients``: "" or "3 patients: too few for …"."""
     counts = np.asarray(patients)
     text = [
         f"{counted(n, 'patient')}: too few for {'an' if what[0] in 'aeiou' else 'a'} {what}"
@@ -102,10 +102,10 @@ def targets_of(array: xr.DataArray | xr.Dataset, class_names: Sequence[str]) -> 
 
 
 def families(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
-    """The family of tests that each condition belongs to: a number (condition), equal where one question is asked.
+    """The number of the family of tests that each condition belongs to: int (condition).
 
-    A family is what changes one class in one way: transform, target and source, whatever the strength, and controls
-    apart. To add strengths, classes or transforms to a run thus changes no q-value of another family.
+    Conditions of one transform, target and source form a family, whatever their strength; controls form their own. A
+    new class or transform in a run therefore leaves the q-values of other families as they are.
 
     Raises
     ------

@@ -21,7 +21,10 @@ def averaged(mask: Mask, size: Sequence[int], grid: Grid) -> NDArray[np.float64]
 
 
 def seen(mask: Mask, box: Sequence[slice], size: Sequence[int], grid: Grid) -> float:
-    """The share of a ``mask``, empty outside of ``box``, that lies in any pixel of a layer of ``size``; NaN of none."""
+    """The share of a ``mask``, empty outside of ``box``, that lies in any pixel of a layer of ``size``.
+
+    NaN for an empty mask.
+    """
     inside = mask[tuple(box)].astype(np.float64)
     whole = inside.sum()
     for axis, (where, count, step, low) in enumerate(zip(box, size, grid.step, grid.low, strict=True)):

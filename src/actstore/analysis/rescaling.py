@@ -46,7 +46,7 @@ def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[st
         float64 (sample, condition): 1 where no such pixel differs from the original's by more than float32 rounds
         (2⁻²² of its value), else the slope of the least-squares line through the pixels' values, which is the
         original's scale over the condition's; for a shift alone, the float64 next to 1. NaN where the condition is not
-        applicable, and where such pixels differ but nothing tells by how much: they are all alike, or clipped.
+        applicable, and where such pixels differ by an unknown factor: they all have one value, or are clipped.
 
     Raises
     ------

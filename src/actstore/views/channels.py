@@ -168,8 +168,8 @@ def layer_map(
     elements: list[Any] = []
     if base is not None:
         elements.append(_grey(base))
-    told = [name for name in own.columns if name in ("layer", "channel", "count", "samples", "rank", value)]
-    shown = own.assign(channel_number=own["channel"])[["channel_number", "row", *told]]
+    hover = [name for name in own.columns if name in ("layer", "channel", "count", "samples", "rank", value)]
+    shown = own.assign(channel_number=own["channel"])[["channel_number", "row", *hover]]
     elements.append(marks.cells(shown, "channel_number", "row", value, clim=clim, colorbar=colorbar, **chosen))
     elements += over
     widest = int((base if base is not None else own)["channel"].max())

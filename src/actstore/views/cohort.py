@@ -61,7 +61,7 @@ def comparison(
     )
     strips = [(-0.5, i - 0.45, n - 0.5, i + 0.45) for i, n in enumerate(widths.values())]
     ends = ["x0", "y0", "x1", "y1"]
-    told = ["layer", "channel", "among the top of"]
+    hover = ["layer", "channel", "among the top of"]
     keys = [marks.key(f"{name} only", colour) for name, colour in colours.items() if name in classes]
     if most > 2:
         keys.append(marks.key("some", NEUTRAL))
@@ -75,12 +75,12 @@ def comparison(
                 matplotlib={"facecolor": FAINT, "edgecolor": "none"},
             ),
             styled(
-                hv.Rectangles(shown, ends, [*told, "colour"]),
+                hv.Rectangles(shown, ends, [*hover, "colour"]),
                 bokeh={
                     "fill_color": "colour",
                     "line_color": None,
                     "tools": ["hover"],
-                    "hover_tooltips": [(name, f"@{{{name}}}") for name in told],
+                    "hover_tooltips": [(name, f"@{{{name}}}") for name in hover],
                 },
                 matplotlib={"color": "colour", "linewidth": 0},
             ),

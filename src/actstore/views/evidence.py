@@ -47,14 +47,14 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
         sure = own["selected"] >= 0.95
-        told = own[["x", "y", "layer", "channel", "samples", "patients", "frequency", "selected"]].round(3)
+        hover = own[["x", "y", "layer", "channel", "samples", "patients", "frequency", "selected"]].round(3)
         text = own.assign(
             x=own[["high", "frequency"]].max(axis=1).clip(upper=1.0) + 0.045, text=own["channel"].astype(str)
         )
         return [
             marks.intervals(own, "y", "low", "high", colour, across=True),
-            marks.dots(told[sure], "x", "y", colour, size=7),
-            marks.dots(told[~sure], "x", "y", colour, hollow=True, size=7),
+            marks.dots(hover[sure], "x", "y", colour, size=7),
+            marks.dots(hover[~sure], "x", "y", colour, hollow=True, size=7),
             marks.words(text, "x", "y", "text"),
         ]
 
@@ -81,12 +81,12 @@ def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     largest = table["most"].max()
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
-        told = own[["x", "y", "layer", "k", "most", "overlap", "samples", "patients"]].round(3)
+        hover = own[["x", "y", "layer", "k", "most", "overlap", "samples", "patients"]].round(3)
         wide = own["most"] == largest
         return [
             marks.intervals(own, "y", "low", "high", colour, across=True),
-            marks.dots(told[~wide], "x", "y", colour, hollow=True, size=7),
-            marks.dots(told[wide], "x", "y", colour, size=7),
+            marks.dots(hover[~wide], "x", "y", colour, hollow=True, size=7),
+            marks.dots(hover[wide], "x", "y", colour, size=7),
         ]
 
     label = f"overlap (filled: {largest} most frequent)" if table["most"].nunique() > 1 else "overlap"
@@ -148,12 +148,12 @@ def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> h
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
         sensitive = own["sensitive"].astype(bool)
-        told = own[["x", "y", "layer", "channel", "mad", "control", "effect", "q", "samples", "patients"]]
-        told = told.assign(y=told["y"] + _spread(told["layer"])).round(4)
+        hover = own[["x", "y", "layer", "channel", "mad", "control", "effect", "q", "samples", "patients"]]
+        hover = hover.assign(y=hover["y"] + _spread(hover["layer"])).round(4)
         return [
             marks.rule(x=0.0),
-            marks.dots(told[~sensitive], "x", "y", NEUTRAL, hollow=True, size=4),
-            marks.dots(told[sensitive], "x", "y", colour, size=4.5),
+            marks.dots(hover[~sensitive], "x", "y", NEUTRAL, hollow=True, size=4),
+            marks.dots(hover[sensitive], "x", "y", colour, size=4.5),
         ]
 
     effects = [0.0, *table["effect"].dropna()]  # of too few patients, none is known

@@ -125,7 +125,7 @@ def mad_by_layer(
     name = str(store.conditions.index[c])
     colour = class_colours(store.class_names).get(target_of(store, name), INK)
     x = np.arange(len(layers))
-    told = pd.DataFrame(
+    hover = pd.DataFrame(
         {
             "x": x,
             "y": over.median,
@@ -143,7 +143,7 @@ def mad_by_layer(
             marks.band(x, over.low, over.high, colour),
             marks.line(x, over.median, colour, label="median and quartiles"),
             marks.line(x, mad[s], INK, width=1.6, dashed=True, label=_place(store, s)),
-            marks.dots(told, "x", "y", colour),
+            marks.dots(hover, "x", "y", colour),
         ],
         (WIDTH - 320, 260),
         title=f"{name} · n = {int(used.sum())}",

@@ -34,7 +34,7 @@ class Figure:
     key: str
     draw: Callable[[], Any]
     caption: str
-    #: What a reader who does not see it is told.
+    #: Describes it to a reader who does not see it.
     alt: str
     data: pd.DataFrame
 

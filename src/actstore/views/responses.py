@@ -175,7 +175,7 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
     over = spread(mad)
     low, median, high = over.low, over.median, over.high
     x = np.array(sweep.strengths)
-    told = pd.DataFrame({"strength": x, "median": median, "lower quartile": low, "upper quartile": high}).round(5)
+    hover = pd.DataFrame({"strength": x, "median": median, "lower quartile": low, "upper quartile": high}).round(5)
     identity = IDENTITY_STRENGTH.get(sweep.transform)
     if identity is not None and identity not in sweep.strengths:
         i = int(np.searchsorted(x, identity))
@@ -187,7 +187,7 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
         [
             marks.band(x, low, high, colour),
             marks.line(x, median, colour),
-            marks.dots(told, "strength", "median", colour, size=7),
+            marks.dots(hover, "strength", "median", colour, size=7),
             marks.rule(x=here),
         ],
         (480, 260),

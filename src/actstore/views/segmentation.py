@@ -17,7 +17,7 @@ from actstore.views.theme import INK, class_colours, grid, panel, shades
 if TYPE_CHECKING:
     from actstore.store import Store
 
-#: Patients that are named and told apart by colour; of more, the lines are drawn alike.
+#: Patients that are named and distinguished by colour; of more, the lines are drawn alike.
 NAMED_PATIENTS = 12
 #: Slices drawn one by one; of more, an even selection is drawn, and the boxes are of all.
 DRAWN_SLICES = 400
@@ -254,8 +254,8 @@ def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:
         own = table[table["condition"] == condition]
         row = own["case"].map(names.index)
         bars = own[["case", "samples", "share"]].assign(x0=0.0, x1=own["share"], y0=row - 0.36, y1=row + 0.36)
-        told = [f"{n} ({share * 100:.0f} %)" for n, share in zip(own["samples"], own["share"], strict=True)]
-        text = pd.DataFrame({"x": own["share"] + 0.02, "y": row, "text": told})
+        labels = [f"{n} ({share * 100:.0f} %)" for n, share in zip(own["samples"], own["share"], strict=True)]
+        text = pd.DataFrame({"x": own["share"] + 0.02, "y": row, "text": labels})
         panels.append(
             panel(
                 [marks.blocks(bars, colours[own["target"].iloc[0]]), marks.words(text, "x", "y", "text")],
