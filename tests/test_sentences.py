@@ -12,7 +12,7 @@ from actstore import analysis
 from actstore.rules import CaseRules
 from actstore.views.page import Table
 from actstore.views.sentences import channels, failures, patients, questions, segmentation
-from actstore.views.wording import interval, notes_of, number, part, percent, slug, with_interval
+from actstore.views.wording import filled, interval, notes_of, number, part, percent, slug, with_interval
 
 WIDTHS = pd.Series({"L01": 4, "L02": 16, "L03": 16})
 
@@ -520,6 +520,11 @@ class TestWording:
         assert notes_of(table) == ["Note (a): few."]
         assert notes_of(table.assign(note="few")) == ["Note: few."]
         assert notes_of(table.assign(note="")) == []
+
+    def test_filled_dots_say_over_how_many_tests(self) -> None:
+        table = pd.DataFrame({"q": [0.01, np.nan], "tests": [7, 0]})
+        assert filled(table) == "filled: q < 0.05, corrected over 7 tests of each transform, class and source"
+        assert filled(table[1:]) == "nothing is filled, since nothing could be tested"
 
     def test_file_names(self) -> None:
         assert [slug(name) for name in ("A/B", "../x", "A→B", "LV, left")] == ["A-B", "..-x", "A-to-B", "LV-left"]

@@ -504,6 +504,8 @@ def test_captions_count_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     read = Read(store)
     for section in sections_of(read, monkeypatch).values():
         for figure in section.figures:
+            if re.search(r"\bq\b", figure.caption):
+                assert re.search(r"corrected over \d+ (to \d+ )?tests of each", figure.caption), figure.caption
             counts = re.search(
                 r"n = (?:(?P<low>\d+) to )?(?P<samples>\d+) (?:slices?|samples?)(?: of|,) (?:\d+ to "
                 r")?(?P<patients>\d+) "

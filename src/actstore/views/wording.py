@@ -126,11 +126,22 @@ def notes_of(table: pd.DataFrame, of: Sequence[str] = ("condition",)) -> list[st
     return written
 
 
-def corrected(table: pd.DataFrame) -> str:
-    """ "q < 0.05, corrected over 528 tests of each transform, class and source": of columns ``q`` and ``tests``."""
+def families(table: pd.DataFrame) -> str:
+    """ "528 tests of each transform, class and source": what q is corrected over, by ``q`` and ``tests``."""
     tests = table.loc[table["q"].notna(), "tests"]
-    families = f"{span(tests.min(), tests.max())} tests of each transform, class and source"
-    return f"q < {SIGNIFICANT:g}, corrected over {families}"
+    return f"{span(tests.min(), tests.max())} tests of each transform, class and source"
+
+
+def corrected(table: pd.DataFrame) -> str:
+    """ "q < 0.05, corrected over 528 tests of each transform, class and source"."""
+    return f"q < {SIGNIFICANT:g}, corrected over {families(table)}"
+
+
+def filled(table: pd.DataFrame) -> str:
+    """What filled dots of a figure mean, and that there are none where nothing was tested: of columns ``q, tests``."""
+    if table["q"].isna().all():
+        return "nothing is filled, since nothing could be tested"
+    return f"filled: {corrected(table)}"
 
 
 def with_interval(

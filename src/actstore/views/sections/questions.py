@@ -7,8 +7,7 @@ from actstore.views import evidence as figures
 from actstore.views import response
 from actstore.views.page import Figure, Section, Study, Table
 from actstore.views.sentences import questions as on
-from actstore.views.sentences.channels import marked
-from actstore.views.wording import notes_of, rests_on, with_interval
+from actstore.views.wording import filled, notes_of, rests_on, with_interval
 
 
 def regions(study: Study) -> Section:
@@ -60,7 +59,7 @@ def controls(study: Study) -> Section:
                 "controls",
                 lambda: figures.controls(table, study.colours),
                 "Effect of each channel against its control, by layer: above 0 it responds more to the class than to a "
-                f"region of equal size and shape elsewhere; filled where it does with q < 0.05. {rests_on(table)}.",
+                f"region of equal size and shape elsewhere; {filled(table)}. {rests_on(table)}.",
                 "Dots of effect size, one a channel, by layer",
                 table,
             )
@@ -186,7 +185,8 @@ def association(study: Study) -> Section:
                 "association",
                 lambda: figures.association(known, study.colours),
                 "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by "
-                f"frequency (beyond the last: never among the top); {marked()}, counted above; the dashed line is the "
+                f"frequency (beyond the last: never among the top); {filled(known)}, counted above; the dashed line "
+                f"is the "
                 f"correlation of the class's size with the loss. {rests_on(known)}.",
                 "Dots of correlation against rank by frequency, one a channel",
                 known,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.units import counted
-from actstore.views.wording import SIGNIFICANT, capital, corrected, listed, number, part, span
+from actstore.views.wording import capital, corrected, listed, number, part, span
 
 #: Share of resamples from which on a finding counts as found again.
 SURE = 0.95
@@ -206,11 +206,6 @@ def shown_channels(conditions: int, every: int, resolutions: int, of: int, noun:
         f"Of each perturbation{first}, the channel most often in its layer's top, in {sizes}, on the {noun} of median "
         "change in Dice."
     )
-
-
-def marked() -> str:
-    """What filled dots of a figure of q mean."""
-    return f"filled: q < {SIGNIFICANT:g}"
 
 
 def counts_of(cells: pd.DataFrame, patients: int, noun: str = "slice") -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from actstore.units import counted
 from actstore.views.sentences.channels import wide
-from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent, span
+from actstore.views.wording import SIGNIFICANT, corrected, families, listed, number, part, percent, span
 
 #: What the test of the table ``heterogeneity`` exchanges, for whoever reads its counts.
 EXCHANGED = (
@@ -86,8 +86,9 @@ def uneven(table: pd.DataFrame, most: int) -> str:
     """The caption of the channels that are most uneven over patients."""
     return (
         f"How often a channel is in its layer's top, patient by patient: of each perturbation the {most} channels of "
-        "lowest q, whether significant or not, the first of equals. A white dot marks the patient furthest above its "
-        "expected count, in standard deviations, and tests nothing. "
+        f"lowest q, whether significant or not, the first of equals; q is corrected over {families(table)}. A white "
+        f"dot "
+        "marks the patient furthest above its expected count, in standard deviations, and tests nothing. "
         f"n = {span(table['samples'].min(), table['samples'].max())} samples, "
         f"{counted(int(table['patients'].max()), 'patient')}."
     )
