@@ -33,7 +33,7 @@ THREADS = 2
 
 def shards(store: Store) -> list[Path]:
     arrays = [store.layout.activation(layer) for layer in store.layout.layers]
-    return [store.path / array.shard_key(block) for array in arrays for block, _ in store.parts]
+    return [store.path / array.key(block) for array in arrays for block, _ in store.parts]
 
 
 def plain_read(files: list[Path]) -> None:

@@ -40,7 +40,7 @@ class Place:
         self.block = rng.randrange(self.layout.blocks)
         self.volume: str = attributes["blocks"][self.block]
         self.array: ArrayLayout = rng.choice(self.layout.sharded)
-        self.key = self.array.shard_key(self.block)
+        self.key = self.array.key(self.block)
 
     def wound(self, what: str, key: str = "") -> Wound:
         return Wound(key or self.key, what, self.block, self.volume)
@@ -92,8 +92,8 @@ def _bit_in_a_coordinate(root: Path, rng: random.Random) -> Wound:
 def _bit_in_a_small_file(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
     small = rng.choice([s for s in commits.small_files(place.layout) if s.path != "committed"])
-    flip(root / small.chunk_key(place.block), rng)
-    return place.wound("is damaged", small.chunk_key(place.block))
+    flip(root / small.key(place.block), rng)
+    return place.wound("is damaged", small.key(place.block))
 
 
 def _missing_shard(root: Path, rng: random.Random) -> Wound:
@@ -127,7 +127,7 @@ def _missing_inner_chunk(root: Path, rng: random.Random) -> Wound:
 
 def _missing_commit(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
-    key = place.layout.committed.chunk_key(place.block)
+    key = place.layout.committed.key(place.block)
     (root / key).unlink()
     return place.wound("not committed", key)
 
@@ -135,12 +135,12 @@ def _missing_commit(root: Path, rng: random.Random) -> Wound:
 def _foreign_commit(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
     commits.write_record(LocalStorage(root), place.layout.committed, place.block, rng.randrange(1, 2**63))
-    return place.wound("is of another run", place.layout.committed.chunk_key(place.block))
+    return place.wound("is of another run", place.layout.committed.key(place.block))
 
 
 def _torn_commit(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
-    key = place.layout.committed.chunk_key(place.block)
+    key = place.layout.committed.key(place.block)
     flip(root / key, rng)
     return place.wound("is damaged", key)
 

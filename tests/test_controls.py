@@ -577,8 +577,8 @@ class TestSchema2:
         assert verify(path).whole
         before = actstore.open(path)
         expected = before.statistics("L02")["mad"].values
-        (path / before.layout.reduced.chunk_key(1)).unlink()
-        (path / before.layout.statistics[0].chunk_key(1)).unlink()
+        (path / before.layout.reduced.key(1)).unlink()
+        (path / before.layout.statistics[0].key(1)).unlink()
         assert reduce_store(actstore.open(path)) == 1
         np.testing.assert_allclose(actstore.open(path).statistics("L02")["mad"].values, expected, rtol=1e-12)
         assert verify(path).whole

@@ -448,7 +448,7 @@ def spoil(path: Path) -> Callable[[], object]:
 def mad_of(store: Path, layer: str, block: int) -> Path:
     layout = Store(store).layout
     found = next(own for own in layout.layers if own.name == layer)
-    return store / layout.statistic(found, "mad").chunk_key(block)
+    return store / layout.statistic(found, "mad").key(block)
 
 
 def test_the_page_opens_where_the_statistics_of_its_sample_are_damaged(tiny_copy: Path) -> None:
@@ -490,7 +490,7 @@ def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
     other = next(s for s in range(len(source.samples)) if source.samples["patient"][s] != "patient001")
     block = int(source.samples["block"].iloc[other])
     array = next(own for own in source.store.layout.images if own.path.endswith(name))
-    spoil(tiny_copy / array.shard_key(block))
+    spoil(tiny_copy / array.key(block))
     page.go(sample=other)
     assert "damaged" in page.inputs.row.head.object
     assert np.isnan(page.inputs.row.pictures[0].figure.renderers[0].data_source.data["image"][0]).all()
@@ -536,7 +536,7 @@ def test_layers_of_4_and_of_512_channels_stand_beside_each_other(tmp_path: Path,
 
 def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: Path) -> None:
     layout = Store(tiny_copy).layout
-    (tiny_copy / layout.reduced.chunk_key(0)).unlink()
+    (tiny_copy / layout.reduced.key(0)).unlink()
     store = Store(tiny_copy)
     assert not store.reduced
     page = Page(Source(store), LIGHT)
@@ -548,7 +548,7 @@ def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: P
 
 
 def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
-    record = tiny_copy / Store(tiny_copy).layout.committed.chunk_key(3)
+    record = tiny_copy / Store(tiny_copy).layout.committed.key(3)
     kept = record.read_bytes()
     record.unlink()
     sources = server.Sources(tiny_copy)
@@ -574,7 +574,7 @@ def test_a_store_computed_anew_is_opened_again(tiny_copy: Path, study_store: Pat
 def test_an_empty_store_and_a_missing_one_are_refused_in_one_line(tiny_copy: Path, tmp_path: Path) -> None:
     layout = Store(tiny_copy).layout
     for block in range(layout.blocks):
-        (tiny_copy / layout.committed.chunk_key(block)).unlink()
+        (tiny_copy / layout.committed.key(block)).unlink()
     for path, message in ((tiny_copy, "has no committed block yet"), (tmp_path / "no.zarr", "no.zarr")):
         result = CliRunner().invoke(main, ["explore", str(path), "--no-open", "--port", "0"])
         assert result.exit_code == 1

@@ -71,12 +71,12 @@ def test_a_damaged_record_is_computed_again(write_spec: WriteSpec, tmp_path: Pat
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     store = capture(spec, cluster="inline", device="cpu").store
     layout = actstore.open(store).layout
-    (store / layout.committed.chunk_key(1)).write_bytes(b"")
+    (store / layout.committed.key(1)).write_bytes(b"")
     with pytest.raises(StoreError, match=r"committed/c.1 is damaged"):
         actstore.open(store)
     again = capture(spec, cluster="inline", device="cpu")
     assert (again.done, again.skipped) == (1, 1)
-    (store / layout.reduced.chunk_key(0)).write_bytes(b"torn")
+    (store / layout.reduced.key(0)).write_bytes(b"torn")
     assert not actstore.open(store).reduced
 
 

@@ -82,7 +82,7 @@ def test_a_worker_of_a_killed_capture_cannot_commit_what_was_swept(
     capture(spec, cluster="inline", device="cpu")
     plan, _ = prepare_store(make_plan(spec, device="cpu", timing=False))
     storage, layout = plan.store, plan.layout
-    (Path(str(storage.location)) / layout.committed.chunk_key(0)).unlink()
+    (Path(str(storage.location)) / layout.committed.key(0)).unlink()
     plain = LocalStorage.delete
     calls = 0
 
@@ -110,7 +110,7 @@ def test_a_block_that_lost_a_file_after_its_commit_is_no_success(
     def commit(storage: LocalStorage, layout: Any, block: int, token: int, *, fsync: bool = False) -> None:
         plain(storage, layout, block, token, fsync=fsync)
         if block == 1:
-            storage.delete([layout.sharded[2].shard_key(block)])
+            storage.delete([layout.sharded[2].key(block)])
 
     with monkeypatch.context() as patch:
         patch.setattr(commits, "commit", commit)

@@ -100,7 +100,7 @@ def test_chunks_of_a_shard_tile_it_without_gap_or_overlap(layout: ArrayLayout, d
     samples = data.draw(st.integers(0, layout.slots))
     offsets = [layout.chunk_offset(s, c) for s in range(samples) for c in range(layout.chunks_per_sample)]
     assert offsets == [i * layout.chunk_stride for i in range(samples * layout.chunks_per_sample)]
-    assert layout.shard_bytes(samples) == len(offsets) * layout.chunk_stride + layout.index_bytes
+    assert layout.file_bytes(samples) == len(offsets) * layout.chunk_stride + layout.index_bytes
     assert layout.chunk_stride == math.prod(layout.chunk) * np.dtype(layout.dtype).itemsize + CHECKSUM_BYTES
     assert math.prod(layout.grid) * math.prod(layout.chunk) == math.prod(layout.sample_shape)
 
@@ -135,7 +135,7 @@ def test_two_blocks_never_share_a_file(layout: StoreLayout) -> None:
     files = [list(commits.block_files(layout, block)) for block in range(layout.blocks)]
     flat = [name for names in files for name in names]
     assert len(flat) == len(set(flat)) == layout.blocks * layout.block_objects
-    assert all(names[0] == layout.committed.chunk_key(b) for b, names in enumerate(files)), "the record goes first"
+    assert all(names[0] == layout.committed.key(b) for b, names in enumerate(files)), "the record goes first"
 
 
 @given(layout=store_layouts(), data=st.data())
@@ -143,7 +143,7 @@ def test_bytes_of_a_block_are_those_of_its_files(layout: StoreLayout, data: st.D
     samples = data.draw(st.integers(1, layout.slots))
     small_arrays: list[SmallLayout] = [layout.applicable, layout.confusion, layout.source, layout.committed]
     small_arrays += [layout.reduced, *layout.statistics]
-    expected = sum(a.shard_bytes(samples) for a in layout.sharded) + sum(a.chunk_bytes for a in small_arrays)
+    expected = sum(a.file_bytes(samples) for a in layout.sharded) + sum(a.chunk_bytes for a in small_arrays)
     assert layout.block_bytes(samples) == expected
     assert len(layout.sharded) == 3 + len(layout.layers)
     assert len({a.path for a in layout.sharded} | {a.path for a in small_arrays}) == layout.block_objects
@@ -189,7 +189,7 @@ def test_a_3d_network_has_z() -> None:
     assert activation.dims == ("sample", "condition", "channel", "z", "y", "x")
     assert image.dims == ("sample", "condition", "z", "y", "x")
     assert label.dims == ("sample", "z", "y", "x")
-    assert label.shard_key(1) == "l/c.1.0.0.0"
+    assert label.key(1) == "l/c.1.0.0.0"
 
 
 @given(shape=st.lists(small, min_size=1, max_size=5))

@@ -156,7 +156,7 @@ class Lifetime(RuleBasedStateMachine):
         lost = rng.sample(sorted(self.done), rng.randint(0, len(self.done)))
         for block in lost:
             small = rng.choice([*store.layout.statistics, store.layout.reduced])
-            (self.root / small.chunk_key(block)).unlink()
+            (self.root / small.key(block)).unlink()
         assert reduce_store(self.open()) == len(lost)
 
     def open(self) -> Store:

@@ -710,7 +710,7 @@ def older(
     store = actstore.open(summary.store)
     assert "window" not in json.dumps(store.attributes["spec"]["data"])
     assert "window" not in json.dumps(store.attributes["identity"])
-    (Path(summary.store) / store.layout.committed.chunk_key(1)).unlink()
+    (Path(summary.store) / store.layout.committed.key(1)).unlink()
     return spec_file(write_spec, tmp_path, data__preprocess={"size": [64, 64]}), Path(summary.store)
 
 
@@ -739,7 +739,7 @@ class TestOlderStore:
     def test_is_read_and_repaired_by_its_own(self, older: tuple[Path, Path], perturbed: Summary) -> None:
         from actstore.jobs.repair import repair
 
-        shard = older[1] / Store(older[1]).layout.image.shard_key(0)
+        shard = older[1] / Store(older[1]).layout.image.key(0)
         shard.write_bytes(shard.read_bytes()[:-1000])
         repair(older[1], verify(older[1]).damage, cluster="inline", device="cpu")
         assert verify(older[1]).whole
@@ -763,7 +763,7 @@ def test_a_continued_capture_says_that_it_counts_this_run(
     perturbed: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = Path(shutil.copytree(perturbed.store, tmp_path / "copy.zarr"))
-    (copy / actstore.open(copy).layout.committed.chunk_key(0)).unlink()
+    (copy / actstore.open(copy).layout.committed.key(0)).unlink()
     spec = load_spec(Path(perturbed.store).parent / "spec.toml")
     text.show_summary(capture(spec, store=copy, cluster="inline", device="cpu"))
     told = capsys.readouterr().err

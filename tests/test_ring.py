@@ -232,7 +232,7 @@ def test_a_block_without_its_only_statistics_is_computed_again(write_spec: Write
     spec = write_spec(tmp_path, store__keep="statistics")
     store = capture_with(spec, tmp_path / "s.zarr", None)
     before = files(store.path)
-    (store.path / store.layout.reduced.chunk_key(1)).unlink()
+    (store.path / store.layout.reduced.key(1)).unlink()
     assert len(Store(store.path).missing) == 1
     assert not capture_with(spec, tmp_path / "s.zarr", None).missing
     assert files(store.path) == before
@@ -342,7 +342,7 @@ def test_lost_statistics_come_back(write_spec: WriteSpec, tmp_path: Path, keep: 
     store = capture_with(spec, tmp_path / "s.zarr", None)
     before = files(store.path)
     small = store.layout.reduced if fault == "record" else store.layout.statistic(store.layout.layers[0], "mad")
-    path = store.path / small.chunk_key(1)
+    path = store.path / small.key(1)
     if fault == "missing":
         path.unlink()
     else:

@@ -191,7 +191,7 @@ def test_a_stopped_capture_continues_there(bucket: S3Store, tiny_spec: Path, tin
     capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
     layout = actstore.open(url).layout
     storage = storage_at(url)
-    storage.delete([layout.committed.chunk_key(1), layout.sharded[0].shard_key(1)])
+    storage.delete([layout.committed.key(1), layout.sharded[0].key(1)])
     with pytest.warns(MissingBlocksWarning):
         assert len(actstore.open(url).missing) == 1
     again = capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
@@ -204,7 +204,7 @@ def test_damage_there_is_found_and_mended(bucket: S3Store, tiny_spec: Path, tiny
     capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
     layout = actstore.open(url).layout
     storage = storage_at(url)
-    shard, gone = layout.sharded[-1].shard_key(2), layout.sharded[1].shard_key(0)
+    shard, gone = layout.sharded[-1].key(2), layout.sharded[1].key(0)
     content = bytearray(storage.read(shard) or b"")
     content[1000] ^= 4
     storage.write(shard, bytes(content))
@@ -218,7 +218,7 @@ def test_damage_there_is_found_and_mended(bucket: S3Store, tiny_spec: Path, tiny
     repair(url, found.damage, cluster="inline", device="cpu")
     assert verify(url).whole
     assert {k: v for k, v in objects(bucket, "worn.zarr").items() if is_chunk(k)} == files_of(tiny_store)
-    (storage.delete([layout.statistics[0].chunk_key(1)]))
+    (storage.delete([layout.statistics[0].key(1)]))
     assert reduce_store(actstore.open(url)) == 1
     assert verify(url).whole
 

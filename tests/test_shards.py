@@ -115,7 +115,7 @@ def read_everywhere(root: Path, layout: ArrayLayout, block: int, samples: int) -
     return {
         "zarr": array[first : first + samples],
         "tensorstore": store[first : first + samples].read().result(),
-        "actstore": read_samples(root / layout.shard_key(block), layout, samples),
+        "actstore": read_samples(root / layout.key(block), layout, samples),
     }
 
 
@@ -145,13 +145,13 @@ def test_a_shard_reads_back_bit_for_bit(case: tuple[ArrayLayout, list[int], int]
     values = random_bits(np.random.default_rng(seed), (samples, *layout.sample_shape), layout.dtype)
     with scratch() as root:
         make_store(root, layout)
-        size = write_shard(root / layout.shard_key(1), layout, values, steps, ring)
-        assert size == (root / layout.shard_key(1)).stat().st_size == layout.shard_bytes(samples)
+        size = write_shard(root / layout.key(1), layout, values, steps, ring)
+        assert size == (root / layout.key(1)).stat().st_size == layout.file_bytes(samples)
         for name, found in read_everywhere(root, layout, 1, samples).items():
             assert found.dtype == values.dtype
             assert np.array_equal(as_bits(found), as_bits(values)), name
-        names = {"zarr.json", Path(layout.shard_key(1)).name}
-        assert set(os.listdir((root / layout.shard_key(1)).parent)) == names, "nothing but the shard"
+        names = {"zarr.json", Path(layout.key(1)).name}
+        assert set(os.listdir((root / layout.key(1)).parent)) == names, "nothing but the shard"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -164,7 +164,7 @@ def test_other_ranks_read_back(tmp_path: Path, dtype: str, ndim: int) -> None:
     )
     values = random_bits(np.random.default_rng(0), (4, *layout.sample_shape), dtype)
     make_store(tmp_path, layout)
-    write_shard(tmp_path / layout.shard_key(0), layout, values, [1, 3])
+    write_shard(tmp_path / layout.key(0), layout, values, [1, 3])
     for found in read_everywhere(tmp_path, layout, 0, 4).values():
         assert np.array_equal(as_bits(found), as_bits(values))
 
@@ -175,7 +175,7 @@ def test_chunks_larger_than_a_page_keep_their_phase(tmp_path: Path) -> None:
     assert layout.sample_stride % PAGE
     values = random_bits(np.random.default_rng(1), (6, *layout.sample_shape), layout.dtype)
     make_store(tmp_path, layout)
-    write_shard(tmp_path / layout.shard_key(2), layout, values, [2, 1, 3], ring=2)
+    write_shard(tmp_path / layout.key(2), layout, values, [2, 1, 3], ring=2)
     for found in read_everywhere(tmp_path, layout, 2, 6).values():
         assert np.array_equal(as_bits(found), as_bits(values))
 
@@ -191,7 +191,7 @@ def test_a_part_is_the_slice_of_the_whole(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, 3))
     stop = data.draw(st.integers(start + 1, 4))
     with scratch() as root:
-        path = root / layout.shard_key(0)
+        path = root / layout.key(0)
         write_shard(path, layout, values, [6])
         found = read_samples(path, layout, 6, first=first, count=count, channels=(3 * start, 3 * stop))
     assert np.array_equal(as_bits(found), as_bits(values[first : first + count, :, 3 * start : 3 * stop]))
@@ -228,8 +228,8 @@ def test_constant_activations_are_data(tmp_path: Path, value: float) -> None:
     layout = make_layout()
     values = np.full((3, *layout.sample_shape), value, dtype="float32")
     make_store(tmp_path, layout)
-    write_shard(tmp_path / layout.shard_key(0), layout, values, [2, 1])
-    assert (tmp_path / layout.shard_key(0)).stat().st_size == layout.shard_bytes(3)
+    write_shard(tmp_path / layout.key(0), layout, values, [2, 1])
+    assert (tmp_path / layout.key(0)).stat().st_size == layout.file_bytes(3)
     for found in read_everywhere(tmp_path, layout, 0, 3).values():
         assert np.array_equal(as_bits(found), as_bits(values))
 
@@ -317,7 +317,7 @@ def test_a_memory_file_system_takes_shards() -> None:
     values = random_bits(np.random.default_rng(4), (5, *layout.sample_shape), "float32")
     with scratch(Path("/dev/shm")) as root:
         make_store(root, layout)
-        write_shard(root / layout.shard_key(0), layout, values, [2, 3])
+        write_shard(root / layout.key(0), layout, values, [2, 3])
         for found in read_everywhere(root, layout, 0, 5).values():
             assert np.array_equal(as_bits(found), as_bits(values))
 
@@ -399,7 +399,7 @@ def test_writers_of_several_blocks_do_not_disturb_each_other(tmp_path: Path) -> 
 
     def write(block: int) -> None:
         values = contents[block]
-        write_shard(tmp_path / layout.shard_key(block), layout, values, [1] * len(values))
+        write_shard(tmp_path / layout.key(block), layout, values, [1] * len(values))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(write, range(6)))
@@ -481,8 +481,8 @@ def test_small_chunks_read_back(data: st.DataObject, dtype: str) -> None:
     values = rng.integers(0, 2, chunk).astype(dtype) if dtype == "bool" else random_bits(rng, chunk, dtype)
     with scratch() as root:
         zarr.create_group(root).create_array("a", shape=layout.shape, dtype=dtype, chunks=chunk, fill_value=0, **CODECS)
-        path = root / layout.chunk_key(1)
-        assert write_small(LocalStorage(root), layout.chunk_key(1), values) == path.stat().st_size == layout.chunk_bytes
+        path = root / layout.key(1)
+        assert write_small(LocalStorage(root), layout.key(1), values) == path.stat().st_size == layout.chunk_bytes
         mine = read_small(LocalStorage(root), layout, 1)
         array: Any = zarr.open_array(root / "a", mode="r")
         assert mine is not None
@@ -494,9 +494,9 @@ def test_small_chunks_read_back(data: st.DataObject, dtype: str) -> None:
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "longer"])
 def test_a_damaged_small_chunk_is_named(tmp_path: Path, damage: str) -> None:
     layout = SmallLayout("chunk", ("d0",), "int64", 3, (4,))
-    path = tmp_path / layout.chunk_key(1)
+    path = tmp_path / layout.key(1)
     path.parent.mkdir()
-    write_small(LocalStorage(tmp_path), layout.chunk_key(1), np.arange(4))
+    write_small(LocalStorage(tmp_path), layout.key(1), np.arange(4))
     content = bytearray(path.read_bytes())
     content[5] ^= 1
     path.write_bytes({"flip": bytes(content), "truncate": content[:-3], "empty": b"", "longer": content + b"x"}[damage])

@@ -47,7 +47,7 @@ def write_blocks(root: Path, layout: ArrayLayout, samples: list[int]) -> NDArray
     values = rng.normal(1, 3, (sum(samples), *layout.sample_shape)).astype(layout.dtype)
     first = 0
     for block, count in enumerate(samples):
-        write_shard(root / layout.shard_key(block), layout, values[first : first + count], [count])
+        write_shard(root / layout.key(block), layout, values[first : first + count], [count])
         first += count
     return values
 
@@ -111,7 +111,7 @@ def test_any_cut_gives_the_same_bits(
     layout = layout_of(channels, (side, side + 1))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         values = write_blocks(Path(folder), layout, samples)
-        pieces = [Piece(layout.shard_key(b), n, 0, n) for b, n in enumerate(samples)]
+        pieces = [Piece(layout.key(b), n, 0, n) for b, n in enumerate(samples)]
         patch.setattr(reader, "CACHE_BYTES", piece_bytes)
         found = reduce_pieces(pieces, storage=LocalStorage(Path(folder)), layout=layout, names=names)
     whole = reduce_chunk(values.swapaxes(1, 2), names)
@@ -128,7 +128,7 @@ def test_no_more_than_a_few_chunks_are_in_memory(tmp_path: Path) -> None:
         sizes.append(maps.nbytes)
         return lambda: None
 
-    groups = list(reduce_groups(LocalStorage(tmp_path), layout, Piece(layout.shard_key(0), 5, 0, 5), noting))
+    groups = list(reduce_groups(LocalStorage(tmp_path), layout, Piece(layout.key(0), 5, 0, 5), noting))
     assert len(groups) == 5 * 6
     assert sizes == [layout.chunk_bytes], "one buffer for the whole shard"
 
@@ -154,7 +154,7 @@ def test_graphs_are_linear_in_tasks_also_when_sent(what: str, tmp_path: Path) ->
 def test_damage_is_named(tmp_path: Path) -> None:
     layout = layout_of(4, (9, 7))
     write_blocks(tmp_path, layout, [2, 2])
-    path = tmp_path / layout.shard_key(1)
+    path = tmp_path / layout.key(1)
     content = bytearray(path.read_bytes())
     content[40] ^= 1
     path.write_bytes(content)

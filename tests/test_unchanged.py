@@ -353,7 +353,7 @@ def test_a_continued_capture_counts_this_run_alone(
 ) -> None:
     copy = Path(shutil.copytree(captured.store, tmp_path / "copy.zarr"))
     first = actstore.open(copy)
-    lost = copy / first.layout.committed.chunk_key(first.layout.blocks - 1)
+    lost = copy / first.layout.committed.key(first.layout.blocks - 1)
     lost.unlink()
     spec = load_spec(Path(captured.store).parent / "spec.toml")
     again = capture(spec, store=copy, cluster="inline", device="cpu")

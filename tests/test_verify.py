@@ -121,7 +121,7 @@ def test_wounds_of_every_kind_at_once(tiny_copy: Path, tiny_store: Path) -> None
 
 def test_statistics_need_no_network(tiny_copy: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = actstore.open(tiny_copy).layout
-    (tiny_copy / layout.statistics[5].chunk_key(2)).write_bytes(b"torn")
+    (tiny_copy / layout.statistics[5].key(2)).write_bytes(b"torn")
     monkeypatch.setattr("actstore.jobs.repair.capture", lambda *_, **__: pytest.fail("no network is needed"))
     mend(tiny_copy)
     expect_same(tiny_copy, tiny_store)
@@ -133,7 +133,7 @@ def test_what_cannot_be_computed_again_stays_readable_elsewhere(
     spec = write_spec(tmp_path, data__root=phantom_copy)
     root = capture(load_spec(spec), cluster="inline", device="cpu").store
     layout = actstore.open(root).layout
-    shard = Path(root) / layout.sharded[-1].shard_key(1)
+    shard = Path(root) / layout.sharded[-1].key(1)
     shard.write_bytes(b"torn")
     moved = phantom_copy.rename(phantom_copy.with_name("moved"))
     result = CliRunner().invoke(main, ["verify", str(root), "--repair", "--cluster", "inline", "--device", "cpu"])

@@ -183,8 +183,8 @@ def _confirmed(plan: Plan, reports: Sequence[BlockReport]) -> list[BlockReport]:
     done = commits.finished(plan.store, plan.layout, plan.fingerprint.token, mending=True)
     samples = {report.block: plan.blocks[report.block].samples for report in reports if not report.failed}
     lacking = commits.incomplete(plan.store, plan.layout, samples)
-    lacking |= {block: plan.layout.committed.chunk_key(block) for block in samples if not done[block]}
-    plan.store.delete(plan.layout.committed.chunk_key(block) for block in lacking)
+    lacking |= {block: plan.layout.committed.key(block) for block in samples if not done[block]}
+    plan.store.delete(plan.layout.committed.key(block) for block in lacking)
     return [
         replace(
             report, error=f"{plan.store.at(lacking[report.block])} was lost after it was written: run capture again"
@@ -318,7 +318,7 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
         reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
     elif theirs["layers"] != mine["layers"]:
         reasons.append("other layers (the network's structure changed)")
-    begun = any(plan.store.exists(plan.layout.committed.chunk_key(i)) for i in range(len(stored["blocks"])))
+    begun = any(plan.store.exists(plan.layout.committed.key(i)) for i in range(len(stored["blocks"])))
     mend = "choose another store path" if begun else "it holds no volume yet: delete it, or choose another store path"
     if len(reasons) == len(changes) == 1 and changes[0].startswith("preprocess.window: "):
         mend = (

@@ -241,7 +241,7 @@ class Engine:
             writers = [
                 stack.enter_context(
                     ShardWriter(
-                        job.store, array.shard_key(block.index), array, block.samples, fsync=job.spec.store.fsync
+                        job.store, array.key(block.index), array, block.samples, fsync=job.spec.store.fsync
                     )
                 )
                 for array in job.layout.sharded
@@ -301,7 +301,7 @@ class Engine:
         fsync, size = job.spec.store.fsync, 0
         for array, content in ((layout.applicable, applicable), (layout.confusion, confusion), (layout.source, source)):
             fence.check()
-            size += write_small(job.store, array.chunk_key(block.index), content, fsync=fsync)
+            size += write_small(job.store, array.key(block.index), content, fsync=fsync)
         token = job.fingerprint.token
         return size + statistics.write(job.store, block.index, token, fsync=fsync, before=fence.check)
 

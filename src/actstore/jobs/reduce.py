@@ -41,7 +41,7 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
     for block, _ in store.parts:
         if done[block] and not _readable(store, block):
             # Without its record a block's statistics are taken again, here or, if they need the network, by capture.
-            store.storage.delete([store.layout.reduced.chunk_key(block)])
+            store.storage.delete([store.layout.reduced.key(block)])
             done[block] = False
     todo = [(block, samples) for block, samples in store.parts if not done[block]]
     if todo and not store.layout.keeps_all:
@@ -75,5 +75,5 @@ def _reduce_block(store: Store, block: int, samples: int) -> None:
     statistics = BlockStatistics(store.layout, samples)
     for i, layer in enumerate(store.layout.layers):
         array = store.layout.activation(layer)
-        statistics.read(store.storage, i, Piece(array.shard_key(block), samples, 0, samples))
+        statistics.read(store.storage, i, Piece(array.key(block), samples, 0, samples))
     statistics.write(store.storage, block, store.token)

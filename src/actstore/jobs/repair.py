@@ -61,8 +61,8 @@ def repair(
         spec = (spec or spec_of(attributes)).with_cluster(cluster)
         check_same_run(make_plan(spec, store=location, workers=workers, device=device, timing=False))
     with storage.locked():
-        storage.delete(layout.committed.chunk_key(block) for block in lost if block is not None)
-        storage.delete(layout.reduced.chunk_key(block) for block in lost | reduced if block is not None)
+        storage.delete(layout.committed.key(block) for block in lost if block is not None)
+        storage.delete(layout.reduced.key(block) for block in lost | reduced if block is not None)
     failure = ""
     if computing and spec is not None:
         summary = capture(spec, store=location, workers=workers, device=device, progress=progress, stopping=stopping)

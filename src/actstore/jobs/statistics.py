@@ -70,7 +70,7 @@ class BlockStatistics:
             for name, content in values.items():
                 small = self.layout.statistic(layer, name)
                 before()
-                size += write_small(storage, small.chunk_key(block), content, fsync=fsync)
+                size += write_small(storage, small.key(block), content, fsync=fsync)
         before()
         return size + commits.write_record(storage, self.layout.reduced, block, token, fsync=fsync)
 

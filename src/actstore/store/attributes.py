@@ -89,6 +89,8 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
         space=tuple(identity["preprocess"]["size"]),
         dtype=identity["dtype"],
         layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
+        input_channels=tuple(attributes.get("input_channels", ("image",))),
+        version=attributes["schema"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,52 +13,48 @@ from actstore.store.files import Storage
 from actstore.store.files.base import TEMPORARY
 from actstore.store.layout import SmallLayout
 from actstore.store.reader import each, read_small
-from actstore.store.schema import StoreLayout
+from actstore.store.schema import Schema
 from actstore.store.shards import write_small
 
-_CHUNK_KEY = re.compile(r"(?P<array>.+)/c\.(?P<block>0|[1-9]\d*)(?P<rest>(\.0)*)")
-
-
-def small_files(layout: StoreLayout) -> Iterator[SmallLayout]:
-    """Arrays of which every committed block has one unsharded chunk, its commit records first."""
-    yield from (layout.committed, layout.reduced, layout.source, layout.applicable, layout.confusion)
-    yield from layout.statistics
-
-
-def block_files(layout: StoreLayout, block: int) -> Iterator[str]:
-    """Every file that ``block`` owns below the store's root, its commit records first."""
-    for small in small_files(layout):
-        yield small.chunk_key(block)
-    for array in layout.sharded:
-        yield array.shard_key(block)
+_FILE_KEY = re.compile(r"(?P<array>.+)/c\.(?P<block>0|[1-9]\d*)(?P<rest>(\.0)*)")
 
 
 def block_of(key: str, arrays: Mapping[str, str]) -> int | None:
     """The block that owns the file at ``key`` of one of ``arrays`` (`block_arrays`); ``None`` for any other file."""
-    found = _CHUNK_KEY.fullmatch(key)
+    found = _FILE_KEY.fullmatch(key)
     return int(found["block"]) if found and arrays.get(found["array"]) == found["rest"] else None
 
 
-def block_arrays(layout: StoreLayout) -> dict[str, str]:
+def block_arrays(schema: Schema) -> dict[str, str]:
     """Paths of the arrays that blocks fill, and how the names of their files end behind the block's number."""
-    return {key.rpartition("/")[0]: key.rpartition("/c.0")[2] for key in block_files(layout, 0)}
+    return {key.rpartition("/")[0]: key.rpartition("/c.0")[2] for key in schema.files(0)}
 
 
-def sweep(storage: Storage, layout: StoreLayout, unfinished: Collection[int]) -> None:
+def sweep(storage: Storage, schema: Schema, unfinished: Collection[int]) -> None:
     """Delete what attempts at ``unfinished`` blocks left, and temporary files of any attempt.
 
-    Records go first, so that no block without its files ever counts as done; and last, since a worker of a capture that
-    was killed may still be ending such a block, and commit it meanwhile.
+    Records go first, so that no block without its files ever counts as done; and last, since a worker of a run that was
+    killed may still be ending such a block, and commit it meanwhile.
     """
-    arrays, unfinished = block_arrays(layout), set(unfinished)
+    arrays, unfinished = block_arrays(schema), set(unfinished)
     keys = [key for key, _ in storage.files() if TEMPORARY in key or block_of(key, arrays) in unfinished]
-    records = [record.chunk_key(block) for record in (layout.committed, layout.reduced) for block in unfinished]
+    records = [record for block in unfinished for record in records_of(schema, block)]
     storage.delete(records)
     storage.delete(keys)
     storage.delete(records)
 
 
-def incomplete(storage: Storage, layout: StoreLayout, samples: Mapping[int, int]) -> dict[int, str]:
+def records_of(schema: Schema, block: int) -> list[str]:
+    """Keys of the commit records of ``block``, of the schema itself first."""
+    return [group.record.key(block) for group in reversed(schema.schemas)]
+
+
+def withdraw(storage: Storage, schema: Schema, blocks: Iterable[int]) -> None:
+    """Delete the commit records of ``blocks``, which then count as not done."""
+    storage.delete([record for block in blocks for record in records_of(schema, block)])
+
+
+def incomplete(storage: Storage, schema: Schema, samples: Mapping[int, int]) -> dict[int, str]:
     """Blocks of which a file is missing or has another size than it must, and the first such file.
 
     Parameters
@@ -69,15 +65,13 @@ def incomplete(storage: Storage, layout: StoreLayout, samples: Mapping[int, int]
     there = dict(storage.files())
     found: dict[int, str] = {}
     for block, count in samples.items():
-        sizes = {small.chunk_key(block): small.chunk_bytes for small in small_files(layout)}
-        sizes |= {array.shard_key(block): array.shard_bytes(count) for array in layout.sharded}
-        wrong = [key for key, size in sizes.items() if there.get(key) != size]
+        wrong = [key for key, size in schema.sizes(block, count).items() if there.get(key) != size]
         if wrong:
             found[block] = wrong[0]
     return found
 
 
-def commit(storage: Storage, layout: StoreLayout, block: int, token: int, *, fsync: bool = False) -> None:
+def commit(storage: Storage, schema: Schema, block: int, token: int, *, fsync: bool = False) -> None:
     """Declare ``block`` done.
 
     Raises
@@ -85,41 +79,41 @@ def commit(storage: Storage, layout: StoreLayout, block: int, token: int, *, fsy
     StoreError
         if a file of it is not there: something else than its worker deleted it meanwhile.
     """
-    content: tuple[SmallLayout, ...] = (layout.source, layout.applicable, layout.confusion)
-    if not layout.keeps_all:
-        content = (*content, layout.reduced, *layout.statistics)
-    keys = [*(small.chunk_key(block) for small in content), *(array.shard_key(block) for array in layout.sharded)]
-    for key in keys:
-        if not storage.exists(key):
-            raise StoreError(
-                f"{storage.at(key)} vanished before its block was committed: run one capture at a time into a store"
-            )
-    write_record(storage, layout.committed, block, token, fsync=fsync)
-    if not storage.exists(layout.source.chunk_key(block)):
-        # Swept between the look and the record, by a capture that took this worker's for dead.
-        storage.delete([layout.committed.chunk_key(block)])
-        raise StoreError(f"{storage.at(layout.source.chunk_key(block))} vanished while its block was committed")
+    keys = [array.key(block) for group in schema.needed for array in group.arrays]
+    if gone := storage.lacking(keys):
+        raise StoreError(
+            f"{storage.at(gone)} vanished before its block was committed: run one capture at a time into a store"
+        )
+    write_record(storage, schema.record, block, token, fsync=fsync)
+    first = schema.arrays[0].key(block)
+    if not storage.exists(first):
+        # Swept between the look and the record, by a run that took this worker for dead.
+        storage.delete([schema.record.key(block)])
+        raise StoreError(f"{storage.at(first)} vanished while its block was committed")
 
 
 def write_record(storage: Storage, record: SmallLayout, block: int, token: int, *, fsync: bool = False) -> int:
     """Write ``token`` as the block's entry in ``record``. Returns bytes written."""
-    return write_small(storage, record.chunk_key(block), np.asarray([token], dtype=record.dtype), fsync=fsync)
+    return write_small(storage, record, block, np.asarray([token], dtype=record.dtype), fsync=fsync)
 
 
-def finished(storage: Storage, layout: StoreLayout, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
+def finished(storage: Storage, schema: Schema, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
     """Which blocks have all that cannot be had from the rest of the store, bool (block).
 
-    Where tensors are not kept that includes statistics. Arguments and errors as `committed`.
+    Arguments and errors as `committed`.
     """
-    done = committed(storage, layout, token, mending=mending)
-    return done if layout.keeps_all else done & committed(storage, layout, token, reduced=True, mending=True)
+    done = committed(storage, schema, token, mending=mending)
+    for group in schema.needed:
+        if group is not schema:
+            done &= committed(storage, group, token, mending=True)
+    return done
 
 
-def is_finished(storage: Storage, layout: StoreLayout, block: int, token: int) -> bool:
+def is_finished(storage: Storage, schema: Schema, block: int, token: int) -> bool:
     """Whether this run has done ``block``, as `finished`."""
-    for record in (layout.committed,) if layout.keeps_all else (layout.committed, layout.reduced):
+    for group in reversed(schema.needed):
         try:
-            found = read_small(storage, record, block)
+            found = read_small(storage, group.record, block)
         except DamageError:
             return False
         if found is None or int(found[0]) != token:
@@ -127,15 +121,11 @@ def is_finished(storage: Storage, layout: StoreLayout, block: int, token: int) -
     return True
 
 
-def committed(
-    storage: Storage, layout: StoreLayout, token: int, *, reduced: bool = False, mending: bool = False
-) -> NDArray[np.bool_]:
-    """Which blocks are done, bool (block).
+def committed(storage: Storage, schema: Schema, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
+    """Which blocks have the record of this group, bool (block).
 
     Parameters
     ----------
-    reduced
-        ask for the statistics' records instead.
     mending
         a damaged record counts as none: the caller computes its block again.
 
@@ -144,8 +134,8 @@ def committed(
     StoreError
         if a record is damaged or carries another run's fingerprint.
     """
-    record = layout.reduced if reduced else layout.committed
-    done = np.zeros(layout.blocks, dtype=bool)
+    record = schema.record
+    done = np.zeros(schema.blocks, dtype=bool)
 
     def look(blocks: Sequence[tuple[int, int]], _before: int) -> None:
         for block, _ in blocks:
@@ -159,11 +149,11 @@ def committed(
                 continue
             if int(found[0]) != token:
                 raise StoreError(
-                    f"{storage.at(record.chunk_key(block))} was committed by another run (fingerprint "
+                    f"{storage.at(record.key(block))} was committed by another run (fingerprint "
                     f"{int(found[0]):016x}, this store's is {token:016x}): `actstore verify STORE --repair` computes "
                     "its block again"
                 )
             done[block] = True
 
-    each(storage, look, [(block, 1) for block in range(layout.blocks)])
+    each(storage, look, [(block, 1) for block in range(schema.blocks)])
     return done

@@ -6,7 +6,7 @@ import time
 
 from actstore.store import commits
 from actstore.store.files import Storage
-from actstore.store.schema import StoreLayout
+from actstore.store.schema import Schema
 
 #: Seconds between two looks: whoever stood still for longer may have been taken for lost.
 PATIENCE = 1.0
@@ -19,8 +19,8 @@ class Superseded(Exception):
 class Fence:
     """Stands before every write to a block; looks at its record where time has passed since the last one."""
 
-    def __init__(self, storage: Storage, layout: StoreLayout, block: int, token: int) -> None:
-        self._asked = storage, layout, block, token
+    def __init__(self, storage: Storage, schema: Schema, block: int, token: int) -> None:
+        self._asked = storage, schema, block, token
         self._looked = float("-inf")
 
     def check(self) -> None:

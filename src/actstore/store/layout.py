@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from crc32c import crc32c
 
 #: Raw bytes that an inner chunk aims at: served both looking (one map) and bulk reading best.
 CHUNK_BYTES = 2 * 2**20
@@ -86,11 +87,11 @@ class ArrayLayout:
     def index_bytes(self) -> int:
         return self.slots * self.chunks_per_sample * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
 
-    def shard_bytes(self, samples: int) -> int:
+    def file_bytes(self, samples: int) -> int:
         """Size in bytes of a shard that holds ``samples`` of its ``slots``."""
         return samples * self.sample_stride + self.index_bytes
 
-    def shard_key(self, block: int) -> str:
+    def key(self, block: int) -> str:
         """Where the shard of ``block`` lies below the store's root."""
         return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.sample_shape)))}"
 
@@ -114,25 +115,54 @@ class ArrayLayout:
 
 @dataclass(frozen=True)
 class SmallLayout:
-    """An unsharded array with one chunk a block: ``chunk`` is that chunk's shape, dims as in ``dims``."""
+    """An array of one file a block, which is written and read at once: ``chunk`` is the block's part, dims as ``dims``.
+
+    ``parted`` makes the file a shard with an inner chunk for each index of the second dim, which is then read alone.
+    """
 
     path: str
     dims: tuple[str, ...]
     dtype: str
     blocks: int
     chunk: tuple[int, ...]
+    parted: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.blocks * self.chunk[0], *self.chunk[1:])
 
-    def chunk_key(self, block: int) -> str:
-        """Where the chunk of ``block`` lies below the store's root."""
-        return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.chunk[1:])))}"
+    @property
+    def part(self) -> tuple[int, ...]:
+        """Shape of what is checked by one checksum."""
+        return (self.chunk[0], 1, *self.chunk[2:]) if self.parted else self.chunk
 
     @property
-    def chunk_bytes(self) -> int:
-        return math.prod(self.chunk) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
+    def parts(self) -> int:
+        return self.chunk[1] if self.parted else 1
+
+    @property
+    def part_bytes(self) -> int:
+        """Bytes of a part with its checksum."""
+        return math.prod(self.part) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
+
+    def key(self, block: int) -> str:
+        """Where the file of ``block`` lies below the store's root."""
+        return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.chunk[1:])))}"
+
+    def file_bytes(self, samples: int = 0) -> int:
+        """Size in bytes of a block's file, whose slots are written whether they hold samples or not."""
+        return self.parts * self.part_bytes + len(self.index)
+
+    @property
+    def index(self) -> bytes:
+        """The shard index with its checksum: (offset, length) of every part; empty where nothing is parted."""
+        if not self.parted:
+            return b""
+        entries = np.empty((self.parts, 2), dtype="<u8")
+        entries[:, 0] = np.arange(self.parts, dtype=np.uint64) * np.uint64(self.part_bytes)
+        entries[:, 1] = self.part_bytes
+        raw = entries.tobytes()
+        return raw + crc32c(raw).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def largest_divisor(n: int, at_most: int) -> int:
@@ -193,14 +223,17 @@ def image_layout(
     conditions: int | None,
     space: tuple[int, ...],
     space_dims: tuple[str, ...],
+    input_channels: int | None = None,
 ) -> ArrayLayout:
-    """Layout of an array (sample, condition, \\*space), or (sample, \\*space) where ``conditions`` is ``None``."""
+    """Layout of an array (sample[, condition][, input_channel], \\*space), without the dims that are ``None``."""
     map_bytes = math.prod(space) * np.dtype(dtype).itemsize
-    leading = () if conditions is None else (conditions,)
+    leading = tuple(n for n in (conditions, input_channels) if n is not None)
     chunk = () if conditions is None else (inner_chunk(conditions, 1, map_bytes)[0],)
+    chunk += () if input_channels is None else (1,)
+    named = (("condition", conditions), ("input_channel", input_channels))
     return ArrayLayout(
         path=path,
-        dims=("sample", *(("condition",) if leading else ()), *space_dims),
+        dims=("sample", *(name for name, n in named if n is not None), *space_dims),
         dtype=dtype,
         blocks=blocks,
         slots=slots,

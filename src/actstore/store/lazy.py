@@ -137,7 +137,7 @@ def cut(layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...], ...]:
             if filled + count > most:
                 tasks.append([])
                 filled = 0
-            tasks[-1].append(Piece(layout.shard_key(block), valid, first, count))
+            tasks[-1].append(Piece(layout.key(block), valid, first, count))
             filled += count
     return tuple(map(tuple, tasks))
 

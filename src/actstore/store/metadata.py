@@ -33,6 +33,12 @@ def room(files: Mapping[str, bytes]) -> int:
     return 4096 + 4 * len(_texts(files))
 
 
+def fits(files: Mapping[str, bytes]) -> bool:
+    """Whether the array `ARRAY` among ``files`` has room for their copy."""
+    (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
+    return len(_texts(files)) <= size
+
+
 def as_copy(files: Mapping[str, bytes]) -> bytes:
     """The chunk of the array `ARRAY` that holds the metadata among ``files``, the array's own too."""
     (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
@@ -58,7 +64,7 @@ def read_copy(storage: Storage) -> dict[str, bytes]:
 
 
 def has_checksum(content: bytes) -> bool:
-    """Whether there is something, and the crc32c behind it is its own."""
+    """Whether there is content, and its trailing CRC matches."""
     body, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
     return len(body) > 0 and crc32c(body) == int.from_bytes(stored, "little")
 

@@ -27,21 +27,60 @@ CACHE_BYTES = 2 * 2**20
 
 
 def read_small(storage: Storage, layout: SmallLayout, block: int) -> NDArray[Any] | None:
-    """The chunk of ``block``, or ``None`` where its file does not exist.
+    """The part of ``block``, as ``layout.chunk``, or ``None`` where its file does not exist.
 
     Raises
     ------
     DamageError
-        if its length or checksum is wrong.
+        if its length or a checksum is wrong.
     """
-    content = bytearray(layout.chunk_bytes)
-    if not _read_whole(storage, layout.chunk_key(block), content):
+    content = bytearray(layout.file_bytes())
+    size = storage.fill(layout.key(block), content)
+    if size is None:
         return None
-    return np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
+    index = memoryview(content)[layout.parts * layout.part_bytes :]
+    if size != len(content) or index != layout.index:
+        raise _damaged(storage, layout, block)
+    parts = [_checked(storage, layout, block, content, i * layout.part_bytes) for i in range(layout.parts)]
+    return np.concatenate(parts, axis=1) if layout.parted else parts[0]
 
 
-def read_smalls(storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int, int]]) -> NDArray[Any]:
+def read_part(storage: Storage, layout: SmallLayout, block: int, part: int) -> NDArray[Any] | None:
+    """One part of a parted array's file, as ``layout.chunk`` without its second dim. Errors as `read_small`."""
+    content = bytearray(layout.part_bytes)
+    try:
+        file = storage.open(layout.key(block))
+    except FileNotFoundError:
+        return None
+    try:
+        if file.size != layout.file_bytes() or file.read_into(memoryview(content), part * len(content)) != len(content):
+            raise _damaged(storage, layout, block)
+    finally:
+        file.close()
+    return _checked(storage, layout, block, content, 0)[:, 0]
+
+
+def _checked(storage: Storage, layout: SmallLayout, block: int, content: bytearray, start: int) -> NDArray[Any]:
+    """The part whose bytes begin at ``start``."""
+    view = memoryview(content)[start : start + layout.part_bytes]
+    if crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
+        raise _damaged(storage, layout, block)
+    return np.frombuffer(view, layout.dtype, math.prod(layout.part)).reshape(layout.part)
+
+
+def _damaged(storage: Storage, layout: SmallLayout, block: int) -> DamageError:
+    return DamageError(f"{storage.at(layout.key(block))} is damaged (length or checksum): {MEND}")
+
+
+def read_smalls(
+    storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int, int]], part: int | None = None
+) -> NDArray[Any]:
     """The used samples of the listed (block, samples), one after another: (sample, …) as ``layout.dims``.
+
+    Parameters
+    ----------
+    part
+        of a parted array, whose second dim is then left out.
 
     Raises
     ------
@@ -49,16 +88,17 @@ def read_smalls(storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int
         naming a file that is missing, or whose length or checksum is wrong.
     """
     parts = list(parts)
-    found = np.empty((sum(samples for _, samples in parts), *layout.chunk[1:]), dtype=layout.dtype)
+    shape = layout.chunk[1:] if part is None else layout.chunk[2:]
+    found = np.empty((sum(samples for _, samples in parts), *shape), dtype=layout.dtype)
 
     def read(blocks: Sequence[tuple[int, int]], position: int) -> None:
-        content = bytearray(layout.chunk_bytes)
-        chunk = np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
         for block, samples in blocks:
-            if not _read_whole(storage, layout.chunk_key(block), content):
-                path = storage.at(layout.chunk_key(block))
-                raise DamageError(f"{path} is missing from a committed block: {MEND}")
-            found[position : position + samples] = chunk[:samples]
+            content = (
+                read_small(storage, layout, block) if part is None else read_part(storage, layout, block, part)
+            )
+            if content is None:
+                raise DamageError(f"{storage.at(layout.key(block))} is missing from a committed block: {MEND}")
+            found[position : position + samples] = content[:samples]
             position += samples
 
     each(storage, read, parts)
@@ -80,17 +120,6 @@ def each(
     with ThreadPoolExecutor(storage.threads) as threads:
         for done in [threads.submit(read, *arguments) for arguments in shares]:
             done.result()
-
-
-def _read_whole(storage: Storage, key: str, content: bytearray) -> bool:
-    """Read an unsharded chunk and its checksum, which fill ``content``; whether there is such a file."""
-    size = storage.fill(key, content)
-    if size is None:
-        return False
-    view = memoryview(content)
-    if size != len(content) or crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
-        raise DamageError(f"{storage.at(key)} is damaged (length or checksum): {MEND}")
-    return True
 
 
 class ShardReader:
@@ -118,7 +147,7 @@ class ShardReader:
             raise
 
     def _check_index(self) -> None:
-        size, expected = self._file.size, self.layout.shard_bytes(self.samples)
+        size, expected = self._file.size, self.layout.file_bytes(self.samples)
         if size != expected:
             raise DamageError(f"{self.path} has {size} bytes instead of {expected}: {MEND}")
         content = bytearray(self.layout.index_bytes)

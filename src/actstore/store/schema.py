@@ -1,18 +1,25 @@
-"""What a store holds: its layers and the layout of every array that blocks fill."""
+"""What a store holds, as data: the arrays of each group, and those of a capture, by the version of the format."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-from actstore.measures.names import ORIGINAL_STATISTICS, STATISTICS
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.measures.names import PER_CONDITION, STATISTICS
 from actstore.store.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
 #: Raised whenever a reader of the previous schema would misread a store.
-SCHEMA_VERSION = 3
-#: The oldest schema that is read. A store of schema 2 has no coordinate ``region``: it holds no controls.
+SCHEMA_VERSION = 4
+#: The oldest schema that is read. Schema 2 has no coordinate ``region``: it holds no controls. Schemas 2 and 3 have no
+#: input channels and no patches, and four small arrays of statistics a layer, which are those of `OLDER_STATISTICS`.
 OLDEST_SCHEMA = 2
+#: Statistics that stores of schemas 2 and 3 persisted: the mean is of the original alone.
+OLDER_STATISTICS = ("mad", "mse", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,113 @@ class Layer:
         return self.module + (f"[{self.output}]" if self.output else "") + (f"#{self.call}" if self.call else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Coordinate:
+    """Values along the dims of a group's arrays, stored in one chunk when the group is made."""
+
+    name: str
+    dims: tuple[str, ...]
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The arrays of one group, of which every block owns one file each, and the record that says that it is done.
+
+    Everything that creates, writes, commits, sweeps, checks or counts files of blocks goes over this list.
+    """
+
+    #: Path of the group below the store's root, "" for the root itself.
+    group: str
+    #: (block,) uint64: the token of the group's identity where the block is committed, else 0.
+    record: SmallLayout
+    arrays: tuple[ArrayLayout | SmallLayout, ...]
+    #: Names of what `Coordinate` holds along the arrays' dims.
+    coordinates: tuple[str, ...] = ()
+    #: Groups that the same block fills and commits before this one.
+    parts: tuple[Schema, ...] = ()
+    #: Whether the rest of the store suffices to compute the group again.
+    derived: bool = False
+
+    @property
+    def blocks(self) -> int:
+        return self.record.blocks
+
+    @property
+    def schemas(self) -> tuple[Schema, ...]:
+        """Parts in the order in which they are committed, then this one."""
+        return (*self.parts, self)
+
+    @property
+    def needed(self) -> tuple[Schema, ...]:
+        """Those of `schemas` without which a block is not done."""
+        return tuple(schema for schema in self.schemas if schema is self or not schema.derived)
+
+    @property
+    def layouts(self) -> Iterator[ArrayLayout | SmallLayout]:
+        """Every array of which a block owns a file: the records first, this group's at the very beginning."""
+        for schema in reversed(self.schemas):
+            yield schema.record
+        for schema in reversed(self.schemas):
+            yield from schema.arrays
+
+    @cached_property
+    def sharded(self) -> tuple[ArrayLayout, ...]:
+        """The group's own arrays of samples in shards."""
+        return tuple(array for array in self.arrays if isinstance(array, ArrayLayout))
+
+    def files(self, block: int) -> Iterator[str]:
+        """Every file that ``block`` owns below the store's root, its commit records first."""
+        return (layout.key(block) for layout in self.layouts)
+
+    def sizes(self, block: int, samples: int) -> dict[str, int]:
+        """Bytes of every file of ``block``, which holds ``samples`` samples, by key."""
+        return {layout.key(block): layout.file_bytes(samples) for layout in self.layouts}
+
+    def block_bytes(self, samples: int) -> int:
+        """Bytes on disk of one committed block of ``samples`` samples."""
+        return sum(layout.file_bytes(samples) for layout in self.layouts)
+
+    @property
+    def block_objects(self) -> int:
+        """Files of one committed block."""
+        return sum(1 for _ in self.layouts)
+
+    def as_json(self) -> dict[str, Any]:
+        """As a group's attributes hold it; without `parts`, which only the capture has."""
+        return {
+            "arrays": [{"kind": _KINDS[type(array)], **_listed(asdict(array))} for array in self.arrays],
+            "blocks": self.blocks,
+            "coordinates": list(self.coordinates),
+            "derived": self.derived,
+        }
+
+    @classmethod
+    def from_json(cls, group: str, content: Mapping[str, Any]) -> Schema:
+        kinds = {name: kind for kind, name in _KINDS.items()}
+        arrays = tuple(
+            kinds[array["kind"]](**{k: tuple(v) if isinstance(v, list) else v for k, v in array.items() if k != "kind"})
+            for array in content["arrays"]
+        )
+        record = record_of(group, content["blocks"])
+        return cls(group, record, arrays, tuple(content["coordinates"]), derived=content["derived"])
+
+
+_KINDS: Mapping[type[Any], str] = {ArrayLayout: "sharded", SmallLayout: "small"}
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def record_of(group: str, blocks: int) -> SmallLayout:
+    """Layout of a group's commit record."""
+    return SmallLayout(f"{group}/committed" if group else "committed", ("block",), "uint64", blocks, (1,))
+
+
 @dataclass(frozen=True)
 class StoreLayout:
-    """Every array of a store that blocks fill."""
+    """Every array that a capture fills."""
 
     blocks: int
     slots: int
@@ -58,25 +169,30 @@ class StoreLayout:
     space: tuple[int, ...]
     dtype: str
     layers: tuple[Layer, ...]
+    #: Names of the input's channels.
+    input_channels: tuple[str, ...] = ("image",)
+    version: int = SCHEMA_VERSION
 
     @property
     def space_dims(self) -> tuple[str, ...]:
         return ("z", "y", "x")[-len(self.space) :]
 
-    def _image(self, path: str, dtype: str, conditions: int | None) -> ArrayLayout:
+    def _image(self, path: str, dtype: str, conditions: int | None, input_channels: int | None = None) -> ArrayLayout:
         return image_layout(
             path,
             dtype=dtype,
             blocks=self.blocks,
             slots=self.slots,
             conditions=conditions,
+            input_channels=input_channels,
             space=self.space,
             space_dims=self.space_dims,
         )
 
     @property
     def image(self) -> ArrayLayout:
-        return self._image("inputs/image", "float32", self.conditions)
+        channels = len(self.input_channels) if self.version > 3 else None
+        return self._image("inputs/image", "float32", self.conditions, channels)
 
     @property
     def label(self) -> ArrayLayout:
@@ -104,15 +220,14 @@ class StoreLayout:
         return (self.image, self.label, self.prediction)
 
     @property
-    def sharded(self) -> tuple[ArrayLayout, ...]:
-        """Every array with pixels that is stored: `images`, then the kept layers in network order."""
-        return (*self.images, *(self.activation(layer) for layer in self.layers if layer.kept))
+    def activations(self) -> tuple[ArrayLayout, ...]:
+        """Of every layer, stored or not."""
+        return tuple(self.activation(layer) for layer in self.layers)
 
     @property
     def sample_bytes(self) -> int:
         """Bytes of one sample while it is computed: images and the activations of all layers, kept or not."""
-        arrays = (*self.images, *(self.activation(layer) for layer in self.layers))
-        return sum(array.sample_stride for array in arrays)
+        return sum(array.sample_stride for array in (*self.images, *self.activations))
 
     @property
     def keeps_all(self) -> bool:
@@ -137,32 +252,58 @@ class StoreLayout:
         return self._small("source", ("block", "byte"), "uint8", (1, 32))
 
     @property
-    def committed(self) -> SmallLayout:
-        """The commit record: the run fingerprint's first 8 bytes; 0 where the block is not done."""
-        return self._small("committed", ("block",), "uint64", (1,))
+    def channels(self) -> int:
+        """Channels of all layers together."""
+        return sum(layer.channels for layer in self.layers)
+
+    def channels_of(self, layer: Layer) -> slice:
+        """Where the channels of a layer lie among those of all."""
+        first = sum(before.channels for before in self.layers[: self.layers.index(layer)])
+        return slice(first, first + layer.channels)
 
     @property
-    def reduced(self) -> SmallLayout:
-        """The same record for the block's persisted statistics."""
-        return self._small("statistics/committed", ("block",), "uint64", (1,))
+    def statistic_names(self) -> tuple[str, ...]:
+        """What is persisted a channel, in the order of the axis ``statistic``."""
+        return STATISTICS if self.version > 3 else OLDER_STATISTICS
 
-    def statistic(self, layer: Layer, name: str) -> SmallLayout:
-        conditions = () if name in ORIGINAL_STATISTICS else (self.conditions,)
+    @property
+    def statistic(self) -> SmallLayout:
+        """Statistics of the channels of all layers side by side; NaN where one is of the original alone.
+
+        A part of a block's file holds one statistic of all its samples.
+        """
+        dims = ("sample", "statistic", "condition", "layer_channel")
+        chunk = (self.slots, len(self.statistic_names), self.conditions, self.channels)
+        return SmallLayout("statistics/value", dims, "float64", self.blocks, chunk, parted=True)
+
+    def older_statistic(self, layer: Layer, name: str) -> SmallLayout:
+        """The array of a layer's statistic in schemas 2 and 3."""
+        conditions = (self.conditions,) if name in PER_CONDITION and name != "mean" else ()
         dims = ("sample", *(("condition",) if conditions else ()), "channel")
         chunk = (self.slots, *conditions, layer.channels)
         return self._small(f"statistics/{layer.name}/{name}", dims, "float64", chunk)
 
-    @property
-    def statistics(self) -> tuple[SmallLayout, ...]:
-        return tuple(self.statistic(layer, name) for layer in self.layers for name in STATISTICS)
+    @cached_property
+    def statistics(self) -> Schema:
+        """The group of persisted statistics."""
+        arrays: tuple[SmallLayout, ...] = (self.statistic,)
+        if self.version < 4:
+            arrays = tuple(self.older_statistic(layer, name) for layer in self.layers for name in OLDER_STATISTICS)
+        return Schema("statistics", record_of("statistics", self.blocks), arrays, derived=self.keeps_all)
 
-    def block_bytes(self, samples: int) -> int:
-        """Bytes on disk of one committed block of ``samples`` samples."""
-        sharded = sum(array.shard_bytes(samples) for array in self.sharded)
-        small = (self.applicable, self.confusion, self.source, self.committed, self.reduced, *self.statistics)
-        return sharded + sum(array.chunk_bytes for array in small)
+    @cached_property
+    def capture(self) -> Schema:
+        """Everything that a capture writes: the root's arrays, with the statistics as a part."""
+        small = (self.source, self.applicable, self.confusion)
+        kept = tuple(self.activation(layer) for layer in self.layers if layer.kept)
+        return Schema("", record_of("", self.blocks), (*small, *self.images, *kept), parts=(self.statistics,))
 
-    @property
-    def block_objects(self) -> int:
-        """Files of one committed block whose statistics are persisted."""
-        return len(self.sharded) + 5 + len(self.statistics)
+    def statistic_coordinates(self) -> tuple[Coordinate, ...]:
+        """What lies along the axes of `statistic`."""
+        layers = [layer for layer in self.layers for _ in range(layer.channels)]
+        channels = np.concatenate([np.arange(layer.channels) for layer in self.layers])
+        return (
+            Coordinate("statistic", ("statistic",), np.asarray(self.statistic_names)),
+            Coordinate("layer", ("layer_channel",), np.asarray([layer.name for layer in layers])),
+            Coordinate("channel", ("layer_channel",), channels.astype(np.int64)),
+        )

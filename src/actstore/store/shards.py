@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from actstore.store.files import Storage
 from actstore.store.files.local import PAGE
-from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
+from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
 from actstore.store.pool import private_memory
 
 
@@ -91,7 +91,7 @@ class ShardWriter:
         self.layout = layout
         self.samples = samples
         self._next = 0
-        self._sink = storage.sink(key, layout.shard_bytes(samples), fsync=fsync)
+        self._sink = storage.sink(key, layout.file_bytes(samples), fsync=fsync)
 
     def write(self, buffer: ShardBuffer) -> None:
         """Append the buffer's samples, which must follow those already written. The buffer may be reused afterwards."""
@@ -115,7 +115,7 @@ class ShardWriter:
         if self._next != self.samples:
             raise ValueError(f"{self.layout.path}: {self._next} of {self.samples} samples were written")
         self._sink.close()
-        return self.layout.shard_bytes(self.samples)
+        return self.layout.file_bytes(self.samples)
 
     def __enter__(self) -> Self:
         return self
@@ -124,8 +124,18 @@ class ShardWriter:
         self._sink.abandon()
 
 
-def write_small(storage: Storage, key: str, content: NDArray[Any], *, fsync: bool = False) -> int:
-    """Write an unsharded chunk, raw bytes and crc32c, atomically. Returns its size in bytes."""
-    raw = np.ascontiguousarray(content).tobytes()
-    storage.write(key, raw + crc32c(raw).to_bytes(CHECKSUM_BYTES, "little"), fsync=fsync)
-    return len(raw) + CHECKSUM_BYTES
+def write_small(
+    storage: Storage, layout: SmallLayout, block: int, content: NDArray[Any], *, fsync: bool = False
+) -> int:
+    """Write a block's file of an array of small files, atomically: ``content`` as ``layout.chunk``. Returns its size.
+
+    Each part is raw bytes and a crc32c.
+    """
+    raw = bytearray()
+    for part in np.split(content, layout.parts, axis=1) if layout.parted else [content]:
+        values = np.ascontiguousarray(part, dtype=layout.dtype).tobytes()
+        raw += values
+        raw += crc32c(values).to_bytes(CHECKSUM_BYTES, "little")
+    raw += layout.index
+    storage.write(layout.key(block), bytes(raw), fsync=fsync)
+    return len(raw)

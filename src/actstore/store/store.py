@@ -198,7 +198,7 @@ class Store:
                 raise IndexError(f"{name} {value} is outside 0..{size - 1}")
         block = int(blocks[sample])
         first = sample - int(np.searchsorted(blocks, block))
-        piece = Piece(array.shard_key(block), dict(self.parts)[block], first, 1)
+        piece = Piece(array.key(block), dict(self.parts)[block], first, 1)
         return read_map(self.storage, array, piece, tuple(at.values()))
 
     def _layer(self, name: str) -> Layer:

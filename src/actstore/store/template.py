@@ -1,10 +1,9 @@
-"""What a new store consists of: all metadata and coordinates, made once. Workers only fill regions afterwards."""
+"""Makes groups: all metadata and coordinates at once, by one process. Workers only fill regions afterwards."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,11 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from actstore.conditions import Condition
-from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.store import metadata
 from actstore.store.files import Storage
-from actstore.store.layout import SEPARATOR
-from actstore.store.schema import StoreLayout
+from actstore.store.layout import SEPARATOR, ArrayLayout, SmallLayout
+from actstore.store.schema import Coordinate, Schema
 
-SAMPLE_COORDINATES = (
-    "patient",
-    "frame",
-    "slice",
-    "phase",
-    "group",
-    "block",
-    "valid",
-    "depth",
-    "height",
-    "width",
-    "spacing",
-)
-CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source", "region")
 KEYS: Any = {"name": "default", "separator": SEPARATOR}
 CODECS: dict[str, Any] = {
     "filters": None,
@@ -43,105 +26,54 @@ CODECS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Block:
-    """One block of a run: a volume and the slots it owns."""
-
-    index: int
-    file: VolumeFile
-    #: ``None`` where the header could not be read; the block then fails by itself.
-    header: VolumeHeader | None
-    #: Samples it will hold: slices for a 2D network, 1 for a 3D one.
-    samples: int
-
-    @property
-    def name(self) -> str:
-        return str(self.file.key)
-
-
-def sample_coordinates(blocks: Sequence[Block], slots: int) -> dict[str, NDArray[Any]]:
-    """Coordinates along ``sample`` for every slot; unused slots are ``valid = False``."""
-    n = len(blocks) * slots
-    used = np.zeros(n, dtype=bool)
-    volume = np.repeat(np.arange(len(blocks)), slots)
-    position = np.tile(np.arange(slots), len(blocks))
-    shape = np.zeros((len(blocks), 3), dtype=np.int64)
-    spacing = np.full((len(blocks), 3), np.nan)
-    for block in blocks:
-        if block.header is not None:
-            used[block.index * slots : block.index * slots + block.samples] = True
-            shape[block.index] = block.header.shape
-            spacing[block.index] = block.header.spacing
-
-    def per_block(values: Sequence[Any]) -> NDArray[Any]:
-        return np.asarray(values)[volume]
-
-    return {
-        "patient": per_block([b.file.key.patient for b in blocks]),
-        "frame": per_block([b.file.key.frame for b in blocks]).astype(np.int64),
-        "slice": position.astype(np.int64),
-        "phase": per_block([b.file.phase for b in blocks]),
-        "group": per_block([b.file.group for b in blocks]),
-        "block": volume.astype(np.int64),
-        "valid": used,
-        "depth": shape[volume, 0],
-        "height": shape[volume, 1],
-        "width": shape[volume, 2],
-        "spacing": spacing[volume],
-    }
-
-
-def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[Any]]:
-    """The index and the parts of every condition, along ``condition``."""
-    return {
-        "condition": np.asarray([c.name for c in conditions]),
-        "transform": np.asarray([c.transform for c in conditions]),
-        "target": np.asarray([c.target for c in conditions]),
-        "strength": np.asarray([c.strength for c in conditions], dtype=np.float64),
-        "perturbation_source": np.asarray([c.source or "" for c in conditions]),
-        "region": np.asarray([c.region for c in conditions]),
-    }
-
-
-def is_stored(coordinate: str, schema: int) -> bool:
-    """Whether a store of that schema has the coordinate."""
-    return schema > 2 or coordinate != "region"
-
-
 def files_of(
-    layout: StoreLayout,
-    blocks: Sequence[Block],
-    conditions: Sequence[Condition],
-    class_names: Sequence[str],
-    attributes: Mapping[str, Any],
+    schema: Schema, coordinates: Mapping[str, Sequence[Coordinate]], attributes: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """Every file of a store without any block, by key: metadata and coordinates."""
+    """Every file of a store without any block, by key: metadata and coordinates.
+
+    Parameters
+    ----------
+    coordinates
+        of the root, "", and of other groups, by their paths.
+    """
     root, files = _in_memory()
-    _coordinates(root, layout, blocks, conditions, class_names)
-    root.update_attributes(
-        {**attributes, "coordinates": " ".join((*SAMPLE_COORDINATES, *CONDITION_COORDINATES))},
-    )
-    records = (layout.source, layout.committed, layout.reduced)
-    for small in (layout.applicable, layout.confusion, *records, *layout.statistics):
-        _create(root, small.path, small.shape, small.dims, small.dtype, chunks=small.chunk)
-    for array in layout.sharded:
-        chunking = {"chunks": array.chunk_shape, "shards": array.shard_shape}
-        _create(root, array.path, array.shape, array.dims, array.dtype, **chunking)
+    root.update_attributes(dict(attributes))
+    _fill(root, schema, coordinates)
     _create(root, metadata.ARRAY, (metadata.room(files()),), ("metadata_byte",), "uint8")
-    with warnings.catch_warnings():
-        # Consolidated metadata is an extension that zarr, xarray and tensorstore accept; zarr warns others may not.
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        zarr.consolidate_metadata(root.store)
-    made = files()
+    made = _consolidated(root, files)
     return {**made, metadata.KEY: metadata.as_copy(made)}
 
 
-def coordinate_files(
-    layout: StoreLayout, blocks: Sequence[Block], conditions: Sequence[Condition], class_names: Sequence[str]
-) -> dict[str, bytes]:
-    """The chunks of every coordinate, by key."""
+def add_group(
+    storage: Storage, schema: Schema, coordinates: Sequence[Coordinate], attributes: Mapping[str, Any]
+) -> None:
+    """Add an empty group to a finished store, whose consolidated metadata and their copy then list it.
+
+    The root's metadata are replaced last: a reader sees the group whole, or not at all. Where this was cut off, the
+    copy is ahead of the root, and `actstore verify --repair` ends it.
+    """
+    texts = metadata.read_copy(storage)
+    root, files = _in_memory(texts)
+    for depth in range(schema.group.count("/") + 1):
+        root.require_group("/".join(schema.group.split("/")[: depth + 1]))
+    root[schema.group].update_attributes(dict(attributes))
+    _fill(root, schema, {schema.group: coordinates})
+    made = _consolidated(root, files)
+    if not metadata.fits(made):
+        _create(root, metadata.ARRAY, (metadata.room(made),), ("metadata_byte",), "uint8", overwrite=True)
+        made = _consolidated(root, files)
+    changed = {key: content for key, content in made.items() if texts.get(key) != content}
+    for key in sorted(changed, key=lambda key: (key == "zarr.json", metadata.is_metadata(key))):
+        if key == "zarr.json":
+            storage.write(metadata.KEY, metadata.as_copy(made))
+        storage.write(key, changed[key])
+
+
+def coordinate_files(coordinates: Iterable[Coordinate]) -> dict[str, bytes]:
+    """The chunks of coordinates of the root, by key."""
     root, files = _in_memory()
-    _coordinates(root, layout, blocks, conditions, class_names)
+    for coordinate in coordinates:
+        _coordinate(root, coordinate)
     return {key: content for key, content in files().items() if not metadata.is_metadata(key)}
 
 
@@ -152,34 +84,54 @@ def update_coordinates(storage: Storage, wanted: Mapping[str, bytes], *, fsync: 
             storage.write(key, content, fsync=fsync)
 
 
-def _in_memory() -> tuple[zarr.Group, Callable[[], dict[str, bytes]]]:
-    content: dict[str, Any] = {}
-    root = zarr.create_group(MemoryStore(content), zarr_format=3)
+def _in_memory(texts: Mapping[str, bytes] | None = None) -> tuple[zarr.Group, Callable[[], dict[str, bytes]]]:
+    from zarr.core.buffer import default_buffer_prototype
+
+    prototype = default_buffer_prototype()
+    content: dict[str, Any] = {key: prototype.buffer.from_bytes(text) for key, text in (texts or {}).items()}
+    store = MemoryStore(content)
+    if texts:
+        root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    else:
+        root = zarr.create_group(store, zarr_format=3)
     return root, lambda: {key: value.to_bytes() for key, value in content.items()}
 
 
-def _coordinates(
-    root: zarr.Group,
-    layout: StoreLayout,
-    blocks: Sequence[Block],
-    conditions: Sequence[Condition],
-    class_names: Sequence[str],
-) -> None:
-    coordinates = {**sample_coordinates(blocks, layout.slots), **condition_coordinates(conditions)}
-    for name, values in coordinates.items():
-        dims = ("condition",) if name in CONDITION_COORDINATES or name == "condition" else ("sample", "axis")
-        _coordinate(root, name, values, dims[: values.ndim])
-    for name in ("true_class", "predicted_class"):
-        _coordinate(root, name, np.asarray(class_names), (name,))
-    _coordinate(root, "axis", np.asarray(["z", "y", "x"]), ("axis",))
+def _consolidated(root: zarr.Group, files: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    with warnings.catch_warnings():
+        # Consolidated metadata is an extension that zarr, xarray and tensorstore accept; zarr warns others may not.
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        zarr.consolidate_metadata(root.store)
+    return files()
 
 
-def _coordinate(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
+def _fill(root: zarr.Group, schema: Schema, coordinates: Mapping[str, Sequence[Coordinate]]) -> None:
+    """Coordinates and arrays of the group and its parts."""
+    for group in schema.schemas:
+        found = coordinates.get(group.group, ())
+        for coordinate in found:
+            _coordinate(root, coordinate, group.group)
+        if names := [coordinate.name for coordinate in found if coordinate.dims[0] != coordinate.name]:
+            node = root.require_group(group.group) if group.group else root
+            node.update_attributes({"coordinates": " ".join(names)})
+        for array in (group.record, *group.arrays):
+            _create(root, array.path, array.shape, array.dims, array.dtype, **_chunking(array))
+
+
+def _chunking(array: ArrayLayout | SmallLayout) -> dict[str, Any]:
+    if isinstance(array, ArrayLayout):
+        return {"chunks": array.chunk_shape, "shards": array.shard_shape}
+    return {"chunks": array.part, "shards": array.chunk} if array.parted else {"chunks": array.chunk}
+
+
+def _coordinate(root: zarr.Group, coordinate: Coordinate, group: str = "") -> None:
+    path = f"{group}/{coordinate.name}" if group else coordinate.name
+    values, dims = coordinate.values, coordinate.dims
     if values.dtype.kind == "U":
-        array = _create(root, name, values.shape, dims, "string", fill_value="", filters="auto", serializer="auto")
+        array = _create(root, path, values.shape, dims, "string", fill_value="", filters="auto", serializer="auto")
         content: NDArray[Any] = values.astype(object)
     else:
-        array, content = _create(root, name, values.shape, dims, values.dtype), values
+        array, content = _create(root, path, values.shape, dims, values.dtype), values
     # Also a chunk of fill values alone: a coordinate's missing file then always means damage.
     array.with_config({"write_empty_chunks": True})[...] = content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,14 +13,14 @@ from typing import Any, Literal
 from actstore.errors import DamageError, StoreError, one_line
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes, token_of
+from actstore.store.coordinates import root_coordinates, statistic_coordinates
 from actstore.store.files import Location, Storage, storage_at
 from actstore.store.files.base import TEMPORARY
+from actstore.store.groups import Group, groups_of, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import MEND, ShardReader, read_small
-from actstore.store.schema import StoreLayout
-from actstore.store.template import CONDITION_COORDINATES, SAMPLE_COORDINATES, is_stored
+from actstore.store.schema import Schema
 
-COORDINATES = (*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES, "true_class", "predicted_class", "axis")
 #: Shards read at the same time; reading and checksums run without the interpreter lock.
 THREADS = 2
 
@@ -38,7 +38,10 @@ class Damage:
     what: str
     #: The block that owns the file; ``None`` for files of the whole store.
     block: int | None = None
+    #: Its name: of a volume, or of a unit of another job.
     volume: str = ""
+    #: The group of a job; "" for what the capture wrote.
+    group: str = ""
 
     def __str__(self) -> str:
         return f"{self.volume or 'store'}: {self.key}: {self.what}"
@@ -52,6 +55,8 @@ class Verification:
     #: Blocks that are committed, and all.
     committed: int
     blocks: int
+    #: The same of each group of a job: its name, committed units, all.
+    groups: tuple[tuple[str, int, int], ...]
     files: int
     bytes: int
     seconds: float
@@ -83,27 +88,30 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
     storage = storage_at(location)
     damage, texts = _check_metadata(storage)
     attributes = json.loads(texts["zarr.json"])["attributes"] if texts else _without_copy(storage)
-    store = _Expected(storage, attributes)
+    groups = tuple(groups_of(json.loads(texts["zarr.json"]))) if texts else read_groups(storage)
+    store = _Expected(storage, attributes, groups)
     damage += store.coordinates(texts)
-    damage += store.records()
-    # After the records: whatever a capture commits meanwhile is not looked at.
+    for group in store.groups:
+        damage += group.records()
+    # After the records: whatever a run commits meanwhile is not looked at.
     store.look()
-    done = sorted(store.samples)
+    todo = [(group, block) for group in store.groups for block in sorted(group.samples)]
     with ThreadPoolExecutor(max(THREADS, storage.threads)) as pool:
-        futures = {pool.submit(store.block, block): block for block in done}
+        futures = {pool.submit(group.block, block): group.names[block] for group, block in todo}
         try:
             for finished, future in enumerate(as_completed(futures), start=1):
                 damage += future.result()
                 if progress is not None:
-                    progress(store.volumes[futures[future]], finished, len(done))
+                    progress(futures[future], finished, len(todo))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     damage += store.strays(texts)
     return Verification(
         damage=tuple(sorted(damage, key=lambda found: (-1 if found.block is None else found.block, found.key))),
-        committed=len(done),
-        blocks=store.layout.blocks,
+        committed=len(store.capture.samples),
+        blocks=store.capture.schema.blocks,
+        groups=tuple((group.schema.group, len(group.samples), group.schema.blocks) for group in store.groups[1:]),
         files=len(store.there),
         bytes=sum(store.there.values()),
         seconds=time.perf_counter() - start,
@@ -155,59 +163,32 @@ def _found(look: Callable[[], str]) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-class _Expected:
-    """What a store should hold, looked for."""
+class _Checked:
+    """The blocks of one group, looked for."""
 
-    def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
-        self.storage = storage
-        self.layout: StoreLayout = layout_of(attributes)
-        self.token = token_of(attributes)
-        self.volumes: list[str] = attributes["blocks"]
-        self._names = [name for name in COORDINATES if is_stored(name, attributes["schema"])]
-        #: Files with their sizes.
-        self.there: dict[str, int] = {}
+    def __init__(self, storage: Storage, schema: Schema, token: int, names: Sequence[str]) -> None:
+        self.storage, self.schema, self.token, self.names = storage, schema, token, names
         #: Samples of each committed block.
         self.samples: dict[int, int] = {}
 
-    def coordinates(self, texts: Mapping[str, bytes]) -> Iterator[Damage]:
-        for key in self._coordinate_keys(texts):
-            content = self.storage.read(key)
-            if content is None:
-                yield Damage("coordinate", key, "is missing")
-            elif not metadata.has_checksum(content):
-                yield Damage("coordinate", key, "is damaged (length or checksum)")
-
-    def _coordinate_keys(self, texts: Mapping[str, bytes]) -> Iterator[str]:
-        for name in self._names:
-            text = texts.get(f"{name}/zarr.json") or self.storage.read(f"{name}/zarr.json") or b'{"shape": [0]}'
-            yield f"{name}/{'.'.join(('c', *('0' for _ in json.loads(text)['shape'])))}"
-
     def records(self) -> Iterator[Damage]:
         """Commit records; afterwards it is known which blocks are to be looked at."""
-        for block, volume in enumerate(self.volumes):
-            if what := self._record(self.layout.committed, block):
-                yield Damage("commit", self.layout.committed.chunk_key(block), what, block, volume)
+        for block, name in enumerate(self.names):
+            if what := self._record(self.schema.record, block):
+                yield Damage("commit", self.schema.record.key(block), what, block, name, self.schema.group)
             else:
                 self.samples[block] = 0
 
-    def look(self) -> None:
-        """List the files; the size of a block's shards says how many samples it has, and all must then agree."""
-        self.there = dict(self.storage.files())
-        label = self.layout.label
+    def count(self, there: Mapping[str, int]) -> None:
+        """Find the samples of each block: most of its shards have the size for that many."""
         for block in self.samples:
-            size = self.there.get(label.shard_key(block), 0)
-            samples, rest = divmod(size - label.index_bytes, label.sample_stride)
-            if rest or not 0 < samples <= self.layout.slots:
-                samples = self._samples_of_others(block)
-            self.samples[block] = samples
-
-    def _samples_of_others(self, block: int) -> int:
-        counts = [0]
-        for array in self.layout.sharded:
-            samples, rest = divmod(self.there.get(array.shard_key(block), 0) - array.index_bytes, array.sample_stride)
-            if not rest and 0 < samples <= self.layout.slots:
-                counts.append(samples)
-        return max(counts, key=counts.count)
+            counts = [0]
+            for array in self.schema.sharded:
+                size = there.get(array.key(block), 0) - array.index_bytes
+                samples, rest = divmod(size, array.sample_stride)
+                if not rest and 0 < samples <= array.slots:
+                    counts.append(samples)
+            self.samples[block] = max(counts, key=counts.count)
 
     def _record(self, record: SmallLayout, block: int) -> str:
         """What is wrong with a block's entry in ``record``."""
@@ -220,49 +201,85 @@ class _Expected:
                 return f"is of another run (fingerprint {int(found[0]):016x}, this store's is {self.token:016x})"
             return ""
 
-        return _found(look).removeprefix(f"{self.storage.at(record.chunk_key(block))} ")
+        return _found(look).removeprefix(f"{self.storage.at(record.key(block))} ")
 
     def block(self, block: int) -> list[Damage]:
         """Every file of a committed block."""
         return [
-            Damage(kind, key, what, block, self.volumes[block]) for kind, key, what in self._files_of(block) if what
+            Damage(kind, key, what, block, self.names[block], self.schema.group)
+            for kind, key, what in self._files_of(block)
+            if what
         ]
 
     def _files_of(self, block: int) -> Iterator[tuple[Kind, str, str]]:
-        layout = self.layout
-        for small in (layout.source, layout.applicable, layout.confusion):
-            yield "content", small.chunk_key(block), self._small(small, block)
-        for array in layout.sharded:
-            yield "content", array.shard_key(block), self._shard(array.shard_key(block), array, self.samples[block])
-        yield "statistics", layout.reduced.chunk_key(block), self._record(layout.reduced, block)
-        for small in layout.statistics:
-            yield "statistics", small.chunk_key(block), self._small(small, block)
+        for array in self.schema.arrays:
+            yield "content", array.key(block), self._array(array, block)
+        for part in self.schema.parts:
+            yield "statistics", part.record.key(block), self._record(part.record, block)
+            for array in part.arrays:
+                yield "statistics", array.key(block), self._array(array, block)
 
-    def _small(self, small: SmallLayout, block: int) -> str:
+    def _array(self, array: ArrayLayout | SmallLayout, block: int) -> str:
         def look() -> str:
-            return "is missing" if read_small(self.storage, small, block) is None else ""
-
-        return _found(look).removeprefix(f"{self.storage.at(small.chunk_key(block))} ")
-
-    def _shard(self, key: str, array: ArrayLayout, samples: int) -> str:
-        def look() -> str:
-            with ShardReader(self.storage, key, array, samples) as shard:
+            if isinstance(array, SmallLayout):
+                return "is missing" if read_small(self.storage, array, block) is None else ""
+            with ShardReader(self.storage, array.key(block), array, self.samples[block]) as shard:
                 shard.check()
             return ""
 
-        return _found(look).removeprefix(f"{self.storage.at(key)} ")
+        return _found(look).removeprefix(f"{self.storage.at(array.key(block))} ")
+
+
+class _Expected:
+    """What a store should hold, looked for."""
+
+    def __init__(self, storage: Storage, attributes: Mapping[str, Any], groups: Sequence[Group]) -> None:
+        self.storage = storage
+        layout = layout_of(attributes)
+        self.capture = _Checked(storage, layout.capture, token_of(attributes), attributes["blocks"])
+        jobs = [_Checked(storage, group.schema, group.token, group.units) for group in groups]
+        self.groups = (self.capture, *jobs)
+        #: Coordinates, and the group of a job that they belong to, by path.
+        self._coordinates = dict.fromkeys(root_coordinates(layout.version), "")
+        self._coordinates |= {f"statistics/{name}": "" for name in statistic_coordinates(layout.version)}
+        self._coordinates |= {
+            f"{group.name}/{name}": group.name for group in groups for name in group.schema.coordinates
+        }
+        #: Files with their sizes.
+        self.there: dict[str, int] = {}
+
+    def coordinates(self, texts: Mapping[str, bytes]) -> Iterator[Damage]:
+        for key, group in self._coordinate_keys(texts).items():
+            content = self.storage.read(key)
+            if content is None:
+                yield Damage("coordinate", key, "is missing", group=group)
+            elif not metadata.has_checksum(content):
+                yield Damage("coordinate", key, "is damaged (length or checksum)", group=group)
+
+    def _coordinate_keys(self, texts: Mapping[str, bytes]) -> dict[str, str]:
+        keys = {}
+        for path, group in self._coordinates.items():
+            text = texts.get(f"{path}/zarr.json") or self.storage.read(f"{path}/zarr.json") or b'{"shape": [0]}'
+            keys[f"{path}/{'.'.join(('c', *('0' for _ in json.loads(text)['shape'])))}"] = group
+        return keys
+
+    def look(self) -> None:
+        """List the files, and find out how many samples each committed block has."""
+        self.there = dict(self.storage.files())
+        for group in self.groups:
+            group.count(self.there)
 
     def strays(self, texts: Mapping[str, bytes]) -> Iterator[Damage]:
         """Files of attempts that were killed, and files that belong to nothing.
 
         Not those of a volume that is not committed, which its capture replaces.
         """
-        arrays = commits.block_arrays(self.layout)
+        owners = [(commits.block_arrays(group.schema), group.schema.blocks) for group in self.groups]
         known: Collection[str] = {*texts, metadata.KEY, *self._coordinate_keys(texts)}
         for key in self.there:
             if TEMPORARY in key:
                 yield Damage("stray", key, "is left of an attempt that was killed")
             elif key not in known and not (metadata.is_metadata(key) and not texts):
-                block = commits.block_of(key, arrays)
-                if block is None or block >= self.layout.blocks:
+                found = [(commits.block_of(key, arrays), blocks) for arrays, blocks in owners]
+                if not any(block is not None and block < blocks for block, blocks in found):
                     yield Damage("stray", key, "belongs to nothing in this store")

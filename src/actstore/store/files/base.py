@@ -97,6 +97,13 @@ class Storage(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def lacking(self, keys: Iterable[str]) -> str:
+        """The first of ``keys`` just written that is not there any more, "" if all are.
+
+        An object storage answers for what it took, and is not asked: each question would be a request.
+        """
+        ...
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files; those that are not there are no error."""
         ...

@@ -105,6 +105,9 @@ class LocalStorage:
     def exists(self, key: str) -> bool:
         return (self.root / key).exists()
 
+    def lacking(self, keys: Iterable[str]) -> str:
+        return next((key for key in keys if not self.exists(key)), "")
+
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             (self.root / key).unlink(missing_ok=True)

@@ -19,8 +19,8 @@ from actstore.store.files.lease import Lease
 READ_AHEAD = 16 * 2**20
 #: Bytes fetched when an object is opened: its end, where a shard's index lies.
 TAIL = 64 * 2**10
-#: Bytes of one part of a multipart upload.
-PART = 16 * 2**20
+#: Bytes of one part of a multipart upload; what is no larger is one request.
+PART = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class S3Storage:
             library().put(self._store, self._path(key), content)
 
     def sink(self, key: str, size: int, *, fsync: bool = False) -> S3Sink:
-        return S3Sink(self, key)
+        return S3Sink(self, key, size)
 
     def exists(self, key: str) -> bool:
         with self._naming(key):
@@ -93,6 +93,9 @@ class S3Storage:
             except FileNotFoundError:
                 return False
             return True
+
+    def lacking(self, keys: Iterable[str]) -> str:
+        return ""
 
     def delete(self, keys: Iterable[str]) -> None:
         paths = [self._path(key) for key in keys]
@@ -183,11 +186,15 @@ class S3File:
 class S3Sink:
     """An upload of one request, or of parts, that the server puts together on ``close``."""
 
-    def __init__(self, storage: S3Storage, key: str) -> None:
+    def __init__(self, storage: S3Storage, key: str, size: int) -> None:
         self._storage, self._key = storage, key
+        self._whole = bytearray() if size <= PART else None
         self._writer: Any = None
 
     def append(self, memory: NDArray[np.uint8], start: int, stop: int, *, last: bool) -> None:
+        if self._whole is not None:
+            self._whole += memory[start:stop].data
+            return
         with self._storage._naming(self._key):
             if self._writer is None:
                 self._writer = library().open_writer(
@@ -198,7 +205,12 @@ class S3Sink:
 
     def close(self) -> None:
         with self._storage._naming(self._key):
-            self._writer.close()
+            if self._whole is None:
+                self._writer.close()
+            else:
+                path = self._storage._path(self._key)
+                library().put(self._storage._store, path, self._whole, use_multipart=False)
+        self.abandon()
 
     def abandon(self) -> None:
-        self._writer = None
+        self._writer = self._whole = None

@@ -1,0 +1,88 @@
+"""Groups of jobs in a finished store: how each describes itself, and what its records must hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actstore.errors import StoreError
+from actstore.store.attributes import read_attributes
+from actstore.store.files import Storage
+from actstore.store.schema import Schema
+
+#: Attribute of a group that a job made.
+JOB = "job"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A job's group of a store."""
+
+    schema: Schema
+    #: The class that computes it, as ``module:Class``, and what decides its numbers.
+    made_by: str
+    identity: Mapping[str, Any]
+    #: What the record of a committed block holds.
+    token: int
+    #: A name for people of each block: a volume, a layer.
+    units: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.schema.group
+
+    def as_attributes(self) -> dict[str, Any]:
+        """Of the group, for its ``zarr.json``."""
+        return {
+            JOB: {
+                "made_by": self.made_by,
+                "identity": dict(self.identity),
+                "token": f"{self.token:016x}",
+                "units": list(self.units),
+                "schema": self.schema.as_json(),
+            }
+        }
+
+
+def group_token(run: str, identity: Mapping[str, Any]) -> int:
+    """Hash of a run's fingerprint and of what decides a job's numbers; the run's own where the job adds nothing."""
+    if not identity:
+        return int(run[:16], 16) or 1
+    text = json.dumps([run, identity], sort_keys=True, ensure_ascii=False)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) or 1
+
+
+def groups_of(root: Mapping[str, Any]) -> Iterator[Group]:
+    """The groups of jobs that a root's ``zarr.json`` lists, in the order of their names.
+
+    Raises
+    ------
+    StoreError
+        if a group does not describe itself.
+    """
+    entries = root.get("consolidated_metadata", {}).get("metadata", {})
+    for name in sorted(entries):
+        job = entries[name].get("attributes", {}).get(JOB)
+        if entries[name].get("node_type") != "group" or job is None:
+            continue
+        try:
+            schema = Schema.from_json(name, job["schema"])
+            yield Group(schema, job["made_by"], job["identity"], int(job["token"], 16), tuple(job["units"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"group {name} does not describe itself: `actstore verify STORE --repair`") from error
+
+
+def read_groups(storage: Storage) -> tuple[Group, ...]:
+    """The groups of jobs of a store."""
+    return tuple(groups_of(json.loads(storage.read("zarr.json") or b"{}")))
+
+
+def new_group(
+    storage: Storage, schema: Schema, made_by: str, identity: Mapping[str, Any], units: Sequence[str]
+) -> Group:
+    """How the group of a job will describe itself in a store."""
+    run = read_attributes(storage)["fingerprint"]["run"]
+    return Group(schema, made_by, identity, group_token(run, identity), tuple(units))
