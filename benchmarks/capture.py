@@ -30,7 +30,7 @@ from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import fit, normalize
 from actstore.jobs.capture import prepare_store
 from actstore.jobs.engine import closing_engine, run_block
-from actstore.jobs.plan import Plan, make_plan
+from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.networks.model import build_model
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec

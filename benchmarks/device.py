@@ -26,7 +26,7 @@ from actstore.data import read_volume
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import prepare_store
 from actstore.jobs.engine import arithmetic, closing_engine, run_block
-from actstore.jobs.plan import Plan, make_plan
+from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.ring import CudaStream, Slot, Stream, ThreadStream
 from actstore.networks.model import build_model
 from actstore.store.files import LocalStorage

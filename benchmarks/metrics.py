@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from actstore.jobs.capture import capture
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.measures.names import MEASURES
 from actstore.store.store import Store, open_store
 from actstore.units import human_bytes

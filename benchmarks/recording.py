@@ -15,7 +15,7 @@ from common import interleave, phantom_spec, show
 from actstore.data import read_volume
 from actstore.jobs.engine import Engine
 from actstore.jobs.inference import Inference, batches
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.networks.recording import recording
 
 

@@ -22,7 +22,7 @@ from common import interleave, parser, phantom_spec, require_free, show
 
 from actstore import analysis
 from actstore.jobs.capture import capture
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.store import pool
 from actstore.store.store import Store, open_store
 from actstore.store.verify import verify

@@ -20,7 +20,7 @@ from actstore.cluster import versions as provenance
 from actstore.errors import ClusterError, DataError, StoreError
 from actstore.jobs.capture import capture, prepare_store
 from actstore.jobs.engine import Engine
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
 from actstore.store import commits, fence
 from actstore.store.files import LocalStorage

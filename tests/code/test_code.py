@@ -24,7 +24,7 @@ from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import SpecError, StoreError
 from actstore.jobs.capture import capture, prepare_store
 from actstore.jobs.engine import run_block
-from actstore.jobs.plan import Plan, make_plan
+from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.spec.spec import load_spec
 from actstore.store.fingerprint import differences
 from conftest import WriteSpec

@@ -25,7 +25,7 @@ from actstore.data.geometry import volume_header
 from actstore.data.headers import GRID_TOLERANCE, Geometry, geometry_of
 from actstore.errors import DataError, SpecError
 from actstore.jobs.capture import capture
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import Spec, load_spec
 from actstore.views.sections.segmentation import _unmeasured
 from conftest import WriteSpec

@@ -25,7 +25,7 @@ from actstore.inputs import perturb
 from actstore.inputs.equality import differs
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import Summary, attributes, capture, ensure_store
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import Spec, load_spec
 from actstore.store.store import Store
 from actstore.tables.findings import TABLES, Findings

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 

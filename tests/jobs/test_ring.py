@@ -22,7 +22,7 @@ from actstore.jobs import plan
 from actstore.jobs.capture import prepare_store
 from actstore.jobs.engine import Engine
 from actstore.jobs.inference import rounding
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
 from actstore.jobs.ring import Mirror, Pair, Ring, ThreadStream, reduce_on_device
 from actstore.measures.kernel import reduce_chunk

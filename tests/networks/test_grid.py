@@ -18,7 +18,7 @@ import actstore
 from actstore import analysis
 from actstore.geometry import Grid
 from actstore.jobs.capture import attributes, capture
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.models import unet_heart_8_4_4
 from actstore.networks.grids import affine, layer_grids
 from actstore.networks.linear import middle

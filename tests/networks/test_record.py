@@ -22,7 +22,7 @@ from actstore import analysis
 from actstore.errors import ModelError
 from actstore.jobs import plan
 from actstore.jobs.capture import Summary, capture
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.networks.recording import forward_hooks, match_modules, probe, recording
 from actstore.spec.spec import load_spec
 from actstore.store import layout

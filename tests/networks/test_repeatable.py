@@ -23,7 +23,7 @@ import actstore
 from actstore.cli.commands import main
 from actstore.errors import ModelError, StoreError
 from actstore.jobs.capture import capture
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.networks.differences import ROUNDING, relative_difference
 from actstore.networks.model import weights_checksums
 from actstore.networks.recording import probe

@@ -16,7 +16,7 @@ from actstore.errors import DataError, StoreError
 from actstore.jobs import engine as blocks
 from actstore.jobs.capture import capture
 from actstore.jobs.inference import Inference
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
 from actstore.store import pool
 from actstore.store.files import LocalStorage

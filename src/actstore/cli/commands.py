@@ -148,7 +148,7 @@ def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None
 def layers(spec: Path) -> None:
     """Show the module tree of SPEC's network and what its layer patterns match."""
     from actstore.cli import text
-    from actstore.jobs.plan import check_repeatable, inspect_model
+    from actstore.jobs.plan.network import check_repeatable, inspect_model
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec)
@@ -166,7 +166,7 @@ def layers(spec: Path) -> None:
 def plan(spec: Path, store: Location | None, workers: int | None, device: str, precision: Precision | None) -> None:
     """Say what a capture of SPEC will cost; refuse what cannot fit."""
     from actstore.cli import text
-    from actstore.jobs.plan import check_resources, make_plan
+    from actstore.jobs.plan.plan import check_resources, make_plan
     from actstore.spec.spec import load_spec
 
     made = make_plan(load_spec(spec).with_precision(precision), store=store, workers=workers, device=device)

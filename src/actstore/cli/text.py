@@ -21,7 +21,7 @@ from actstore.units import counted, human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
-    from actstore.jobs.plan import Plan
+    from actstore.jobs.plan.plan import Plan
     from actstore.networks.recording import Probe
     from actstore.store.schema import StoreLayout
     from actstore.store.store import Store

@@ -1,17 +1,13 @@
-"""One block, from files to commit: perturb, infer, record, reduce, write."""
+"""The job of a capture, and what a worker holds of it: the network, its buffers and its writer."""
 
 from __future__ import annotations
 
-import logging
-import resource
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,57 +15,28 @@ from torch import Tensor
 
 from actstore.code.digests import known_code, require_code
 from actstore.conditions import Applies
-from actstore.data import Volume, read_volume
-from actstore.errors import BlockError, ModelError, one_line
+from actstore.data import read_volume
+from actstore.errors import BlockError, ModelError, StoreError
+from actstore.jobs.blocks import Block
 from actstore.jobs.inference import Inference, Passes
+from actstore.jobs.job import Compute, Report
+from actstore.jobs.out import Out
 from actstore.jobs.ring import CudaStream, Ring, Slot, Stream
 from actstore.jobs.statistics import BlockStatistics
+from actstore.networks.arithmetic import arithmetic, torch_threads
 from actstore.networks.model import build_model, weights_digest
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
-from actstore.store import commits
-from actstore.store.fence import Fence, Superseded
 from actstore.store.files import Storage
-from actstore.store.fingerprint import Fingerprint
-from actstore.store.schema import StoreLayout
-from actstore.store.shards import ShardWriter, write_small
-from actstore.store.template import Block
+from actstore.store.schema import Coordinate, Schema, StoreLayout
+from actstore.store.shards import ShardWriter
 from actstore.tables.rescaled import Rescaling, rescalings
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class Job:
-    """All that a worker needs for any block of a run; small, sent with every task."""
+class BlockReport(Report):
+    """What became of one block of a capture."""
 
-    spec: Spec
-    store: Storage
-    layout: StoreLayout
-    fingerprint: Fingerprint
-    #: Samples whose activations one buffer of the ring holds.
-    ring_samples: int
-    #: Model inputs in one forward pass.
-    batch_size: int
-    threads: int
-    #: Threads that checksum and write.
-    writers: int
-    device: str
-    #: Digest of each module that the run imports and that is not installed, by name.
-    code: Mapping[str, str]
-    applies: Applies = "changed"
-
-
-@dataclass(frozen=True)
-class BlockReport:
-    """What became of one block."""
-
-    block: int
-    volume: str
-    error: str = ""
-    #: How often it was tried.
-    attempts: int = 1
-    samples: int = 0
     #: (sample, condition) pairs inferred, and model calls made for them.
     inferred: int = 0
     forward_passes: int = 0
@@ -79,99 +46,72 @@ class BlockReport:
     unchanged: tuple[int, ...] = ()
     #: By condition: samples that normalisation rescaled, and by how much at least and at most (`Prepared.stretched`).
     rescaled: tuple[Rescaling, ...] = ()
-    bytes: int = 0
-    seconds: float = 0.0
-    #: Largest resident set of the process so far, bytes.
-    peak_memory: int = 0
+
+
+@dataclass(frozen=True)
+class CaptureJob:
+    """Perturbed inference over every volume of a run; what it computes is the root of the store."""
+
+    spec: Spec
+    layout: StoreLayout
+    #: Digest that the network's weights must have.
+    weights: str
+    #: Samples whose activations one buffer of the ring holds.
+    ring_samples: int
+    #: Model inputs in one forward pass.
+    batch_size: int
+    threads: int
+    #: Threads that checksum and write.
+    writers: int
+    #: Digest of each module that the run imports and that is not installed, by name.
+    code: Mapping[str, str]
+    applies: Applies = "changed"
+    #: Not sent to workers, who are given theirs.
+    blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "blocks": ()}
 
     @property
-    def failed(self) -> bool:
-        return bool(self.error)
+    def schema(self) -> Schema:
+        return self.layout.capture
 
+    def identity(self) -> Mapping[str, Any]:
+        return {}
 
-#: What an engine is made for, beside the run.
-_OF_ENGINE = ("store", "layout", "ring_samples", "batch_size", "threads", "writers", "device", "applies")
-_engine: tuple[object, Engine] | None = None
-_loading = Lock()
+    def coordinates(self) -> Sequence[Coordinate]:
+        return ()
 
+    def units(self) -> Sequence[Block]:
+        return self.blocks
 
-def run_block(job: Job, block: Block) -> BlockReport:
-    """Compute and commit ``block``; a failure becomes a report. The model is loaded once a process and run.
+    @contextmanager
+    def open(self, device: str) -> Iterator[Compute]:
+        engine = Engine(self, device)
+        try:
+            yield engine.compute
+        finally:
+            engine.close()
 
-    Two blocks may run in one process at once: one infers while the other reads its files or ends its writing.
-    """
-    start = time.perf_counter()
-    try:
-        report = _loaded(job).run(block)
-    except Exception as error:
-        log.debug("block %s failed", block.name, exc_info=True)
-        report = BlockReport(block.index, block.name, error=_reason(error))
-    return replace(report, seconds=time.perf_counter() - start, peak_memory=peak_memory())
-
-
-def peak_memory() -> int:
-    """Largest resident set size of this process so far, in bytes.
-
-    Linux hands ``ru_maxrss`` on from parent to child, so a worker's own peak is read from ``/proc`` where that exists.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_bytes().splitlines() if line.startswith(b"VmHWM:"))
-        return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, BlockError):
-        return error.message
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}: mend that and run capture again"
-    return one_line(error)
-
-
-def _loaded(job: Job) -> Engine:
-    global _engine
-    with _loading:
-        key = (job.fingerprint.run, *(getattr(job, field.name) for field in fields(job) if field.name in _OF_ENGINE))
-        if _engine is None or _engine[0] != key:
-            release()
-            _engine = (key, Engine(job))
-        return _engine[1]
-
-
-def release() -> None:
-    """Let go of the network, the buffers and the writer that `run_block` keeps for this process's next block."""
-    global _engine
-    if _engine is not None:
-        _engine[1].close()
-        _engine = None
-
-
-@contextmanager
-def closing_engine() -> Iterator[None]:
-    """`release` at the end, whatever happens: for blocks that ran in this process."""
-    try:
-        yield
-    finally:
-        release()
+    @classmethod
+    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+        raise StoreError(f"{storage} is captured again from its spec: `actstore capture SPEC`")
 
 
 class Engine:
-    """The loaded network, its buffers and its writer: runs the blocks of one process."""
+    """Runs the blocks of one process."""
 
-    def __init__(self, job: Job, stream: Stream | None = None) -> None:
+    def __init__(self, job: CaptureJob, device: str, stream: Stream | None = None) -> None:
         self.job = job
-        self.device = torch.device(job.device)
+        self.device = torch.device(device)
         require_code(job.spec.folder, job.code)
         with known_code(job.spec.folder, job.code):
             self.model = build_model(job.spec)
         found = weights_digest(self.model)
-        if found != job.fingerprint.weights:
+        if found != job.weights:
             raise ModelError(
                 f"weights {job.spec.model.weights} changed since the run was planned "
-                f"({job.fingerprint.weights[:12]} → {found[:12]}): restore them or start a new store"
+                f"({job.weights[:12]} → {found[:12]}): restore them or start a new store"
             )
         self.model.to(self.device)
         if stream is None and self.device.type == "cuda":
@@ -189,64 +129,46 @@ class Engine:
             self._shards.shutdown()
         self.ring.close()
 
-    def run(self, block: Block) -> BlockReport:
-        """Compute, write and commit one block.
+    def compute(self, block: Block, out: Out) -> BlockReport:
+        """Infer one block and put out everything of it.
 
         Raises
         ------
         ActstoreError, OSError
-            whatever made it fail; nothing of the block is then committed.
+            whatever made it fail.
         """
-        job = self.job
-        fence = Fence(job.store, job.layout, block.index, job.fingerprint.token)
-        try:
-            fence.check()
-            with known_code(job.spec.folder, job.code):
-                return self._computed(block, fence)
-        except Superseded:
-            return BlockReport(block.index, block.name)
-
-    def _computed(self, block: Block, fence: Fence) -> BlockReport:
         job, spec = self.job, self.job.spec
-        volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
-        samples = 1 if len(job.layout.space) == 3 else len(volume.image)
-        if samples != block.samples:
-            raise BlockError(
-                block.name,
-                f"{block.file.image} has {samples} slices, {block.samples} when the run was planned: run capture again",
-            )
-        inference = Inference(self.model, self.device, job.layout, job.batch_size, spec, volume, job.applies)
-        statistics = BlockStatistics(job.layout, samples)
-        size = self._write(block, inference, statistics, fence)
-        size += self._write_small(block, volume, inference, statistics, fence)
-        fence.check()
-        commits.commit(job.store, job.layout, block.index, job.fingerprint.token, fsync=spec.store.fsync)
+        with known_code(spec.folder, job.code):
+            volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
+            samples = 1 if len(job.layout.space) == 3 else len(volume.image)
+            if samples != block.samples:
+                raise BlockError(
+                    block.name,
+                    f"{block.file.image} has {samples} slices, {block.samples} when the run was planned: "
+                    "run capture again",
+                )
+            inference = Inference(self.device, job.layout, job.batch_size, spec, volume, job.applies)
+            statistics = BlockStatistics(job.layout, samples)
+            self._infer(inference, statistics, out)
+            out.put("source", np.frombuffer(volume.digest, dtype=np.uint8)[None])
+            out.put("applicable", inference.applicable)
+            out.put("confusion", inference.confusion)
+            statistics.put(out, "statistics/")
         return BlockReport(
             block.index,
             block.name,
-            samples=samples,
             inferred=int(inference.applicable.sum()),
             forward_passes=inference.forward_passes,
             held=tuple((inference.applicable | inference.unchanged).sum(axis=0).tolist()),
             unchanged=tuple(inference.unchanged.sum(axis=0).tolist()),
             rescaled=rescalings(inference.stretched, inference.applicable),
-            bytes=size,
         )
 
-    def _write(self, block: Block, inference: Inference, statistics: BlockStatistics, fence: Fence) -> int:
-        """Infer and write everything with pixels. Returns bytes written."""
+    def _infer(self, inference: Inference, statistics: BlockStatistics, out: Out) -> None:
+        """Infer and write everything with pixels."""
         job = self.job
         writing: list[Future[None]] = []
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(
-                    ShardWriter(
-                        job.store, array.key(block.index), array, block.samples, fsync=job.spec.store.fsync
-                    )
-                )
-                for array in job.layout.sharded
-            ]
-            stack.callback(lambda: wait(writing))
+        with out.shards(job.layout.capture.sharded) as writers:
 
             def write(slot: Slot, passes: Passes, results: Sequence[Tensor]) -> None:
                 reduced = slot.arrived()
@@ -254,27 +176,24 @@ class Engine:
                 statistics.add(slot, reduced)
                 self._write_shards(writers, slot)
 
-            with (
-                self._inferring,
-                torch_threads(job.threads),
-                arithmetic(job.spec.run.precision, self.device),
-                recording(self.model, job.layout.layers, inference.record) as finish_pass,
-            ):
-                for first in range(0, block.samples, job.ring_samples):
-                    _raise_any(writing)
-                    slot = self.ring.take()
-                    images, activations = slot.place(first, min(job.ring_samples, block.samples - first))
-                    passes = inference.infer(first, images, activations, finish_pass)
-                    results = slot.send(passes.results)
-                    writing.append(self.writer.submit(write, slot, passes, results))
-                    self.ring.give(writing[-1])
-            wait(writing)
+            try:
+                with (
+                    self._inferring,
+                    torch_threads(job.threads),
+                    arithmetic(job.spec.run.precision, self.device),
+                    recording(self.model, job.layout.layers) as forward,
+                ):
+                    for first in range(0, out.samples, job.ring_samples):
+                        _raise_any(writing)
+                        slot = self.ring.take()
+                        images, activations = slot.place(first, min(job.ring_samples, out.samples - first))
+                        passes = inference.infer(first, images, activations, forward)
+                        results = slot.send(passes.results)
+                        writing.append(self.writer.submit(write, slot, passes, results))
+                        self.ring.give(writing[-1])
+            finally:
+                wait(writing)
             _raise_any(writing)
-            size = 0
-            for writer in writers:
-                fence.check()
-                size += writer.close()
-            return size
 
     def _write_shards(self, writers: Sequence[ShardWriter], slot: Slot) -> None:
         """Write a slot's shards; when this returns or raises, nothing uses the slot any more."""
@@ -287,47 +206,6 @@ class Engine:
         wait(writing)
         for shard in writing:
             shard.result()
-
-    def _write_small(
-        self, block: Block, volume: Volume, inference: Inference, statistics: BlockStatistics, fence: Fence
-    ) -> int:
-        """Everything without pixels; the record of the statistics last."""
-        job, layout = self.job, self.job.layout
-        applicable = np.zeros(layout.applicable.chunk, dtype=bool)
-        applicable[: block.samples] = inference.applicable
-        confusion = np.zeros(layout.confusion.chunk, dtype=np.int64)
-        confusion[: block.samples] = inference.confusion
-        source = np.frombuffer(volume.digest, dtype=np.uint8)[None]
-        fsync, size = job.spec.store.fsync, 0
-        for array, content in ((layout.applicable, applicable), (layout.confusion, confusion), (layout.source, source)):
-            fence.check()
-            size += write_small(job.store, array.key(block.index), content, fsync=fsync)
-        token = job.fingerprint.token
-        return size + statistics.write(job.store, block.index, token, fsync=fsync, before=fence.check)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Let the network compute in ``precision``: float32 is exact also where a GPU would take TF32 by itself."""
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
-    try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            yield
-    finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def _raise_any(futures: Sequence[Future[None]]) -> None:

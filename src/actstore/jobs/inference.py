@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from actstore.conditions import Applies
 from actstore.data import Volume
 from actstore.errors import ModelError
 from actstore.inputs.prepare import prepare
 from actstore.inputs.preprocess import image_window
+from actstore.networks.recording import Forward
 from actstore.spec.spec import MANTISSA_BITS, Spec
 from actstore.store.schema import StoreLayout
 
@@ -28,7 +30,6 @@ class Inference:
 
     def __init__(
         self,
-        model: nn.Module,
         device: torch.device,
         layout: StoreLayout,
         batch_size: int,
@@ -36,7 +37,6 @@ class Inference:
         volume: Volume,
         applies: Applies = "changed",
     ) -> None:
-        self.model = model
         self.device = device
         self.layout = layout
         self.conditions = spec.conditions
@@ -48,17 +48,13 @@ class Inference:
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
         self.forward_passes = 0
         self._rounding = rounding(spec.store.mantissa_bits)
-        self._destinations: list[Tensor] = []
-        self._runs: list[Run] = []
-        #: Largest magnitude that each layer reached among the samples at hand, where float16 has to hold it.
-        self._largest: dict[int, Tensor] = {}
 
     def infer(
         self,
         first: int,
         images: Sequence[NDArray[Any]],
         activations: Sequence[Tensor],
-        finish_pass: Callable[[], None],
+        forward: Forward,
     ) -> Passes:
         """Fill ``images`` (inputs, label) and ``activations`` with samples ``first`` and following.
 
@@ -66,26 +62,21 @@ class Inference:
         `read` takes what the passes return, once it has come to the host.
         """
         image, label, prediction = images
-        count = len(image)
-        samples = slice(first, first + count)
-        _by_condition(image)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
+        samples = slice(first, first + len(image))
+        dims = len(self.layout.space)
+        _by_condition(image, dims)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
         label[...] = self.label[samples].reshape(label.shape)
         prediction[...] = 0
-        self._destinations = list(activations)
-        self._largest.clear()
-        self._blank(samples)
+        self._blank(activations, samples)
         passes = Passes(first, prediction)
         with torch.inference_mode():
             for runs in batches(self.applicable[samples], self.batch_sizes):
-                self._runs = runs
                 batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in runs])
-                logits = self.model(self._to_device(batch))
-                finish_pass()
+                logits = forward(self._to_device(batch), partial(self.record, activations, runs, passes))
                 self.forward_passes += 1
                 passes.runs.append(runs)
                 passes.results += [logits.isnan().flatten(1).any(1), most_likely(logits)]
-        passes.layers += self._largest
-        passes.results += self._largest.values()
+        passes.results += passes.largest.values()
         return passes
 
     def read(self, passes: Passes, results: Sequence[Tensor]) -> None:
@@ -101,11 +92,11 @@ class Inference:
         ModelError
             if the network returned NaN, or a layer does not fit float16.
         """
-        predicted = _by_condition(passes.prediction)
+        predicted = _by_condition(passes.prediction, len(self.layout.space))
         for i, runs in enumerate(passes.runs):
             self._check_output(results[2 * i], runs, passes.first)
             self._predict(predicted, runs, passes.first, results[2 * i + 1].numpy())
-        for layer, largest in zip(passes.layers, results[2 * len(passes.runs) :], strict=True):
+        for layer, largest in zip(passes.largest, results[2 * len(passes.runs) :], strict=True):
             self._check_range(layer, float(largest))
 
     def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
@@ -121,16 +112,18 @@ class Inference:
             for i, sample in enumerate(range(first + run.start, first + run.stop)):
                 self.confusion[sample, run.condition] = self._confusion(self.label[sample], found[i])
 
-    def _blank(self, samples: slice) -> None:
+    def _blank(self, activations: Sequence[Tensor], samples: slice) -> None:
         for sample, condition in np.argwhere(~self.applicable[samples]):
-            for destination in self._destinations:
+            for destination in activations:
                 chunk = destination.shape[2]
                 destination[sample, condition // chunk, condition % chunk] = torch.nan
 
-    def record(self, layer: int, output: Tensor) -> None:
-        """Copy one layer's output of the current batch to where it lies in the shard."""
-        destination = self._destinations[layer]
-        batch = sum(run.stop - run.start for run in self._runs)
+    def record(
+        self, activations: Sequence[Tensor], runs: Sequence[Run], passes: Passes, layer: int, output: Tensor
+    ) -> None:
+        """Copy what one layer returned for the batch of ``runs`` to where it lies in the shard."""
+        destination = activations[layer]
+        batch = sum(run.stop - run.start for run in runs)
         if len(output) != batch:
             found = self.layout.layers[layer]
             raise ModelError(
@@ -142,9 +135,9 @@ class Inference:
         output = self._rounding(output)
         if destination.dtype == torch.float16:
             largest = output.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax()
-            before = self._largest.get(layer)
-            self._largest[layer] = largest if before is None else torch.maximum(before, largest)
-        for run in self._runs:
+            before = passes.largest.get(layer)
+            passes.largest[layer] = largest if before is None else torch.maximum(before, largest)
+        for run in runs:
             group, within = divmod(run.condition, chunk)
             part = output[run.offset : run.offset + run.stop - run.start]
             destination[run.start : run.stop, group, within].copy_(
@@ -227,9 +220,9 @@ class Passes:
     #: Where predictions go: a shard view as `actstore.jobs.ring.Slot.place` returns it.
     prediction: NDArray[Any]
     runs: list[list[Run]] = field(default_factory=list)
-    #: Layers of which the largest magnitude is among the results.
-    layers: list[int] = field(default_factory=list)
-    #: For every pass, which inputs gave NaN and the class of each pixel; then the largest magnitude of ``layers``.
+    #: Largest magnitude that each layer reached, where float16 has to hold it.
+    largest: dict[int, Tensor] = field(default_factory=dict)
+    #: For every pass, which inputs gave NaN and the class of each pixel; then the values of ``largest``.
     results: list[Tensor] = field(default_factory=list)
 
 
@@ -270,7 +263,8 @@ def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:
     return values.reshape(len(values), -1, chunk, *values.shape[2:])
 
 
-def _by_condition(view: NDArray[Any]) -> NDArray[Any]:
-    """A shard view of (sample, condition, \\*space) as (sample, condition group, condition in group, \\*space)."""
+def _by_condition(view: NDArray[Any], dims: int) -> NDArray[Any]:
+    """A shard view of (sample, condition[, input_channel], \\*space) as (sample, condition group, condition in group,
+    \\*space), where ``dims`` axes are of space, which is never split, and there is one input channel."""
     n = (view.ndim - 1) // 2
-    return view.squeeze(axis=tuple(range(2, 1 + n)))  # The chunk grid's axes of space, which is never split.
+    return view.squeeze(axis=(*range(2, 1 + n), *range(n + 2, view.ndim - dims)))

@@ -9,7 +9,7 @@ from typing import Any
 from actstore.cluster import refuse_in_worker
 from actstore.errors import ActstoreError, StoreError
 from actstore.jobs.capture import Progress, capture, check_same_run
-from actstore.jobs.plan import make_plan
+from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
 from actstore.spec.spec import Spec
 from actstore.store import metadata

@@ -128,7 +128,7 @@ class Slot:
     def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None) -> None:
         self.layout = layout
         self.images = [ShardBuffer(array, samples) for array in layout.images]
-        arrays = [layout.activation(layer) for layer in layout.layers]
+        arrays = layout.activations
         self.activations = [
             ShardBuffer(array, samples) if stream is None or layer.kept else None
             for array, layer in zip(arrays, layout.layers, strict=True)
@@ -155,7 +155,7 @@ class Slot:
 
     @property
     def kept(self) -> list[ShardBuffer]:
-        """Buffers of what is written, in the order of ``layout.sharded``."""
+        """Buffers of what is written, in the order of ``layout.capture.sharded``."""
         layers = zip(self.activations, self.layout.layers, strict=True)
         return [*self.images, *(buffer for buffer, layer in layers if layer.kept and buffer is not None)]
 
@@ -227,7 +227,7 @@ class Ring:
             slot.close()
 
     def take(self) -> Slot:
-        """The next slot, once the writer has let go of it. Its errors are its block's to see."""
+        """The next slot, once the writer has let go of it; errors surface in the block that owns that write."""
         self._turn = (self._turn + 1) % SLOTS
         busy = self._busy[self._turn]
         if busy is not None:

@@ -1,107 +1,70 @@
-"""Per-channel statistics of a block, reduced from shard buffers or shards and persisted with a record of their own."""
+"""Per-channel statistics of a block, reduced from shard buffers or from shards, and put out side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.kernel import Reduction, reduce_chunk
-from actstore.measures.names import METRICS, STATISTICS
-from actstore.store import commits
+from actstore.jobs.out import Out
+from actstore.measures.kernel import reduce_chunk
 from actstore.store.files import Storage
-from actstore.store.layout import ArrayLayout
-from actstore.store.reader import Piece, maps_of, reduce_groups
+from actstore.store.reader import Piece, maps_of
+from actstore.store.reductions import reduce_pieces
 from actstore.store.schema import StoreLayout
-from actstore.store.shards import write_small
 
 if TYPE_CHECKING:
     from actstore.jobs.ring import Slot
 
 
 class BlockStatistics:
-    """MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel) of every layer."""
+    """Statistics of every layer of one block: float64 (sample, statistic, condition, layer_channel)."""
 
     def __init__(self, layout: StoreLayout, samples: int) -> None:
         self.layout = layout
-        self.samples = samples
-        self._values = [
-            {name: np.full(layout.statistic(layer, name).chunk, np.nan) for name in STATISTICS}
-            for layer in layout.layers
-        ]
+        self.names = layout.statistic_names
+        self._channels = [layout.channels_of(layer) for layer in layout.layers]
+        self._values = np.full((samples, len(self.names), layout.conditions, layout.channels), np.nan)
 
     def add(self, slot: Slot, reduced: Sequence[Mapping[str, NDArray[np.float64]]]) -> None:
         """Take what a device ``reduced`` of each layer of the slot's samples; reduce them here where that is empty."""
         samples = slice(slot.first, slot.first + slot.count)
         for layer, of_device in enumerate(reduced):
-            for name in STATISTICS:
-                self._values[layer][name][samples] = of_device[name]
+            for name in self.names:
+                self._place(samples, self._channels[layer], name, of_device[name])
         for layer, buffer in enumerate(slot.activations if not reduced else ()):
             assert buffer is not None
-            channels = buffer.layout.chunk[1]
+            channels, first = buffer.layout.chunk[1], self._channels[layer].start
             for group in range(buffer.layout.grid[1]):
-                found = reduce_chunk(maps_of(buffer.view[:, :, group : group + 1]), STATISTICS)
-                where = slice(group * channels, (group + 1) * channels)
-                for name, values in zip(STATISTICS, found, strict=True):
-                    _place(self._values[layer][name], samples, where, values)
+                found = reduce_chunk(maps_of(buffer.view[:, :, group : group + 1]), self.names)
+                where = slice(first + group * channels, first + (group + 1) * channels)
+                for name, values in zip(self.names, found, strict=True):
+                    self._place(samples, where, name, values.swapaxes(1, 2) if values.ndim == 3 else values)
 
     def read(self, storage: Storage, layer: int, piece: Piece) -> None:
         """Reduce the samples of one layer that are stored already."""
         array = self.layout.activation(self.layout.layers[layer])
-        reduced = reduce_pieces([piece], storage=storage, layout=array, names=STATISTICS)
-        for name, found in zip(STATISTICS, reduced, strict=True):
-            self._values[layer][name][piece.first : piece.first + piece.count] = found
+        reduced = reduce_pieces([piece], storage=storage, layout=array, names=self.names)
+        for name, found in zip(self.names, reduced, strict=True):
+            self._place(slice(piece.first, piece.first + piece.count), self._channels[layer], name, found)
 
-    def write(
-        self,
-        storage: Storage,
-        block: int,
-        token: int,
-        *,
-        fsync: bool = False,
-        before: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Persist the statistics of ``block``, their record last; ``before`` each file. Returns bytes written."""
-        size = 0
-        for layer, values in zip(self.layout.layers, self._values, strict=True):
-            for name, content in values.items():
-                small = self.layout.statistic(layer, name)
-                before()
-                size += write_small(storage, small.key(block), content, fsync=fsync)
-        before()
-        return size + commits.write_record(storage, self.layout.reduced, block, token, fsync=fsync)
+    def _place(self, samples: slice, channels: slice, name: str, values: NDArray[Any]) -> None:
+        """Put (sample, condition, channel), or (sample, channel) of the original, where it belongs."""
+        number = self.names.index(name)
+        if values.ndim == 3:
+            self._values[samples, number, :, channels] = values
+        else:
+            self._values[samples, number, 0, channels] = values
 
-
-def reduce_pieces(
-    pieces: Sequence[Piece], *, storage: Storage, layout: ArrayLayout, names: tuple[str, ...]
-) -> tuple[NDArray[np.float64], ...]:
-    """Statistics of samples of several shards, reduced inner chunk by inner chunk while it is in the cache.
-
-    Returns
-    -------
-    one array for each of ``names``: metrics (sample, condition, channel), "mean" and "std" (sample, channel).
-    """
-    samples = sum(piece.count for piece in pieces)
-    conditions, channels = layout.sample_shape[:2]
-    results = tuple(
-        np.empty((samples, conditions, channels) if name in METRICS else (samples, channels)) for name in names
-    )
-    position = 0
-    for piece in pieces:
-        for inside, group, found in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
-            samples_here = slice(position + inside.start, position + inside.stop)
-            for result, values in zip(results, found, strict=True):
-                _place(result, samples_here, group, values)
-        position += piece.count
-    return results
-
-
-def _place(target: NDArray[Any], samples: slice, channels: slice, values: NDArray[Any]) -> None:
-    """Put what was found for (sample, channel[, condition]) where it belongs in (sample[, condition], channel)."""
-    if values.ndim == 3:
-        target[samples, :, channels] = values.swapaxes(1, 2)
-    else:
-        target[samples, channels] = values
+    def put(self, out: Out, prefix: str = "") -> None:
+        """Write the statistics of the block; names begin with ``prefix``."""
+        if self.layout.version > 3:
+            out.put(f"{prefix}value", self._values)
+            return
+        for layer, channels in zip(self.layout.layers, self._channels, strict=True):
+            for number, name in enumerate(self.names):
+                older = self.layout.older_statistic(layer, name)
+                values = self._values[:, number, :, channels]
+                out.put(f"{prefix}{layer.name}/{name}", values if len(older.chunk) == 3 else values[:, 0])

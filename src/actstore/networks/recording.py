@@ -47,7 +47,10 @@ class Probe:
     largest_output_bytes: int
 
 
+#: Takes the layer's index and what it returned; must have copied it on return, since later operations may change it.
 Sink = Callable[[int, Tensor], None]
+#: Runs the network on a batch of inputs and hands each recorded output to a sink.
+Forward = Callable[[Tensor, Sink], Any]
 
 
 def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
@@ -251,20 +254,18 @@ def _dtype(tensor: Tensor) -> str:
 
 
 @contextmanager
-def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator[Callable[[], None]]:
-    """Hand each recorded output to ``sink(layer index, tensor)`` inside the forward pass.
-
-    ``sink`` must have copied the tensor when it returns: a later in-place operation may change it. The yielded function
-    starts a new forward pass (call counts begin again) and checks that the last one ran every layer.
+def recording(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Forward]:
+    """Hooks of the recorded layers, and the forward pass that calls its sink from them, inside the pass.
 
     Raises
     ------
     ModelError
-        if a forward pass ran other calls than the layer table lists, or returned other shapes.
+        if a forward pass runs other calls than the layer table lists, or returns other shapes.
     """
     index = {(layer.module, layer.call, layer.output): i for i, layer in enumerate(layers)}
     calls: Counter[str] = Counter()
     seen = 0
+    sink: Sink
 
     def hook(path: str, output: Any) -> None:
         nonlocal seen
@@ -286,15 +287,17 @@ def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator
             seen += 1
         calls[path] += 1
 
-    def finish() -> None:
-        nonlocal seen
+    def forward(inputs: Tensor, into: Sink) -> Any:
+        nonlocal seen, sink
+        sink, seen = into, 0
+        calls.clear()
+        output = model(inputs)
         if seen != len(layers):
             raise ModelError(
                 f"a forward pass ran {seen} of {len(layers)} recorded layers: the network's control flow depends on "
                 "its input, which cannot be recorded"
             )
-        calls.clear()
-        seen = 0
+        return output
 
     with forward_hooks(model, list(dict.fromkeys(layer.module for layer in layers)), hook):
-        yield finish
+        yield forward

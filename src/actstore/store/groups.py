@@ -6,12 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from actstore.errors import StoreError
+from actstore.store import commits
 from actstore.store.attributes import read_attributes
 from actstore.store.files import Storage
+from actstore.store.layout import ArrayLayout
 from actstore.store.schema import Schema
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from actstore.store.lazy import Parts
 
 #: Attribute of a group that a job made.
 JOB = "job"
@@ -86,3 +95,55 @@ def new_group(
     """How the group of a job will describe itself in a store."""
     run = read_attributes(storage)["fingerprint"]["run"]
     return Group(schema, made_by, identity, group_token(run, identity), tuple(units))
+
+
+def open_group(storage: Storage, group: Group, captured: Parts, sample: xr.Coordinates) -> xr.Dataset:
+    """The group's arrays, lazy, of its committed units.
+
+    Parameters
+    ----------
+    captured
+        the committed blocks of the capture, with the samples of each, which arrays along ``sample`` follow.
+    sample
+        coordinates of all samples of ``captured``.
+    """
+    import xarray as xr
+    import zarr
+
+    from actstore.store import lazy
+
+    schema = group.schema
+    done = commits.committed(storage, schema, group.token, mending=True)
+    node: Any = zarr.open_group(storage.zarr(), mode="r")[group.name]
+    found: dict[str, Any] = {
+        name: (node[name].metadata.dimension_names, node[name][...]) for name in schema.coordinates
+    }
+    whole: dict[str, Any] = {}
+    for array in schema.arrays:
+        of_samples = array.dims[0] == "sample"
+        size = array.slots if isinstance(array, ArrayLayout) else array.chunk[0]
+        units = (
+            [(b, n) for b, n in captured if done[b]] if of_samples else [(int(b), size) for b in np.flatnonzero(done)]
+        )
+        parts = lazy.Parts(tuple(units))
+        if isinstance(array, ArrayLayout):
+            data = lazy.sharded(storage, array, parts)
+        else:
+            data = lazy.small(storage, array, parts)
+        whole[array.path.removeprefix(f"{group.name}/")] = (array.dims, data)
+        if not of_samples:
+            there = np.repeat(done, size)
+            for name, (dims, values) in found.items():
+                if dims[0] == array.dims[0] and len(values) == len(there):
+                    found[name] = (dims, values[there])
+    coords = {name: (dims, plain(values)) for name, (dims, values) in found.items()}
+    if any(array.dims[0] == "sample" for array in schema.arrays):
+        kept = np.concatenate([np.full(n, done[b]) for b, n in captured]) if len(captured) else np.zeros(0, bool)
+        coords |= {name: ("sample", values.values[kept]) for name, values in sample.items()}
+    return xr.Dataset(whole, coords=coords)
+
+
+def plain(values: Any) -> Any:
+    """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
+    array = np.asarray(values)
+    return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array

@@ -85,7 +85,7 @@ def statistics(
     All of ``names`` come from one pass of one task for every `TASK_BYTES` of samples; no task holds more than a few
     inner chunks.
     """
-    from actstore.jobs.statistics import reduce_pieces  # compiles
+    from actstore.store.reductions import reduce_pieces  # compiles
 
     tasks = cut(layout, parts) or ((),)
     conditions, channels = layout.sample_shape[:2]
@@ -189,13 +189,19 @@ def _load_sharded(
     return read_pieces(storage, layout, pieces, channels=channels)
 
 
-def small(storage: Storage, layout: SmallLayout, parts: Parts) -> da.Array:
-    """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
-    shape = (parts.samples, *layout.chunk[1:])
-    chunks = tuple((n,) for n in shape)
-    name = f"small-{tokenize(storage, layout, parts)}"
-    return _array(name, _load_small, (0,), {(0,): parts}, chunks, layout.dtype, storage=storage, layout=layout)
+def small(storage: Storage, layout: SmallLayout, parts: Parts, part: int | None = None) -> da.Array:
+    """The listed blocks' samples of an array of small files: (sample, …), one task for every `TASK_BYTES`.
+
+    ``part`` is an index of a parted array's second dim, which is then left out.
+    """
+    rest = layout.chunk[1:] if part is None else layout.chunk[2:]
+    most = max(1, TASK_BYTES // layout.part_bytes)
+    shares = [Parts(parts.blocks[i : i + most]) for i in range(0, len(parts), most)] or [parts]
+    chunks = (tuple(share.samples for share in shares), *((n,) for n in rest))
+    name = f"small-{tokenize(storage, layout, parts, part)}"
+    arguments: Arguments = {(i,): share for i, share in enumerate(shares)}
+    return _array(name, _load_small, (0,), arguments, chunks, layout.dtype, storage=storage, layout=layout, part=part)
 
 
-def _load_small(parts: Parts, *, storage: Storage, layout: SmallLayout) -> NDArray[Any]:
-    return read_smalls(storage, layout, parts)
+def _load_small(blocks: Parts, *, storage: Storage, layout: SmallLayout, part: int | None) -> NDArray[Any]:
+    return read_smalls(storage, layout, blocks, part)

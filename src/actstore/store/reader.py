@@ -93,9 +93,7 @@ def read_smalls(
 
     def read(blocks: Sequence[tuple[int, int]], position: int) -> None:
         for block, samples in blocks:
-            content = (
-                read_small(storage, layout, block) if part is None else read_part(storage, layout, block, part)
-            )
+            content = read_small(storage, layout, block) if part is None else read_part(storage, layout, block, part)
             if content is None:
                 raise DamageError(f"{storage.at(layout.key(block))} is missing from a committed block: {MEND}")
             found[position : position + samples] = content[:samples]

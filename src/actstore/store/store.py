@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,20 +15,27 @@ from numpy.typing import NDArray
 from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
 from actstore.geometry import Grid
-from actstore.measures.names import MEASURES, METRICS, STATISTICS
+from actstore.measures.names import MEASURES, PER_CONDITION, STATISTICS
 from actstore.store import commits, lazy
 from actstore.store.attributes import REPAIR, layout_of, read_attributes, token_of, window_of
+from actstore.store.coordinates import CONDITION_COORDINATES, SAMPLE_COORDINATES, stored
 from actstore.store.files import Location, storage_at
+from actstore.store.groups import Group, open_group, plain, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
-from actstore.store.reader import Piece, read_map
+from actstore.store.reader import Piece, read_map, read_smalls
 from actstore.store.schema import Layer
-from actstore.store.template import CONDITION_COORDINATES, SAMPLE_COORDINATES, is_stored
 from actstore.units import counted
 
 if TYPE_CHECKING:
+    import dask.array as da
     import zarr
 
     from actstore.case_rules import CaseRules
+
+
+#: Coordinates of patches, of which `Store.patches` is made.
+_PATCH = ("patch", "origin", "owned_start", "owned_stop")
+_OF_ITS_OWN = ("valid", "spacing", *_PATCH)
 
 
 class MissingBlocksWarning(UserWarning):
@@ -46,17 +53,16 @@ class Store:
         self.class_names = tuple(classes)
         self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
-        self.committed = commits.finished(self.storage, self.layout, self.token)
+        self.committed = commits.finished(self.storage, self.layout.capture, self.token)
         coordinates = self._coordinates()
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Samples that each committed block holds, in order: (block, samples).
         self.parts = lazy.Parts(tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed)))
         slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
-        self._sample = {
-            name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in ("valid", "spacing")
-        }
+        self._sample = {name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in _OF_ITS_OWN}
         for i, axis in enumerate("zyx"):
             self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
+        self._patch = {name: coordinates[name][slots] for name in _PATCH if name in coordinates}
         self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
 
     @property
@@ -67,15 +73,14 @@ class Store:
     def _coordinates(self) -> dict[str, NDArray[Any]]:
         import zarr
 
-        names = [*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES]
-        names = [name for name in names if is_stored(name, self.attributes["schema"])]
+        names = stored((*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES), self.layout.version)
         try:
             root = zarr.open_group(self.storage.zarr(), mode="r")
             arrays = {name: _array(root, name) for name in names}
             gone = [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]
             if gone:
                 raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
-            found = {name: _plain(array[...]) for name, array in arrays.items()}
+            found = {name: plain(array[...]) for name, array in arrays.items()}
         except Exception as error:
             raise StoreError(
                 f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); {REPAIR}"
@@ -134,6 +139,25 @@ class Store:
         return pd.DataFrame(self._sample).rename_axis("sample")
 
     @cached_property
+    def patches(self) -> pd.DataFrame:
+        """One row a sample: the patch of its volume, and in voxels along z, y and x, where its first voxel lies in the
+        volume (negative where the input is padded) and the box that it owns, from ``owned_start`` up to ``owned_stop``.
+
+        Raises
+        ------
+        StoreError
+            if the store is older than schema 4, which first had patches.
+        """
+        if not self._patch:
+            raise StoreError(
+                f"{self.path} has schema {self.layout.version}, which records no patches: capture it again"
+            )
+        columns = {"patch": self._patch["patch"]}
+        for name in _PATCH[1:]:
+            columns |= {f"{name}_{axis}": self._patch[name][:, i] for i, axis in enumerate("zyx")}
+        return pd.DataFrame(columns).rename_axis("sample")
+
+    @cached_property
     def conditions(self) -> pd.DataFrame:
         """One row a condition: its name, transform, target class, strength, source, and the region that it changes."""
         return pd.DataFrame(self._condition).set_index("condition")
@@ -166,11 +190,17 @@ class Store:
         return self._one(self.layout.activation(self._kept(layer)), sample, condition=condition, channel=channel)
 
     def picture(
-        self, name: Literal["image", "label", "prediction"], sample: int, condition: int | str = 0
+        self,
+        name: Literal["image", "label", "prediction"],
+        sample: int,
+        condition: int | str = 0,
+        *,
+        input_channel: int = 0,
     ) -> NDArray[Any]:
         """One sample's ``image``, ``label`` or ``prediction`` in one condition: ([z,] y, x), as the array of that name.
 
-        Reads and checks the one inner chunk that it lies in. A label is of every condition.
+        Reads and checks the one inner chunk that it lies in. A label is of every condition; an image has several input
+        channels, of which ``input_channel`` is one.
 
         Raises
         ------
@@ -181,7 +211,13 @@ class Store:
         """
         if name == "label":
             return self._one(self.layout.label, sample)
-        return self._one(self.layout.image if name == "image" else self.layout.prediction, sample, condition=condition)
+        if name == "prediction":
+            return self._one(self.layout.prediction, sample, condition=condition)
+        if self.layout.version > 3:
+            return self._one(self.layout.image, sample, condition=condition, input_channel=input_channel)
+        if input_channel:
+            raise IndexError(f"input_channel {input_channel} is outside 0..0")
+        return self._one(self.layout.image, sample, condition=condition)
 
     def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
         """One map of one sample, at an ``index`` along the dims before space."""
@@ -237,8 +273,11 @@ class Store:
 
     @property
     def image(self) -> xr.DataArray:
-        """Inputs as the network saw them: (sample, condition, [z,] y, x) float32, NaN where not applicable."""
-        return self._read(self.layout.image, "image")
+        """Inputs as the network saw them: (sample, condition, input_channel, [z,] y, x) float32, NaN where not applicable."""
+        found = self._read(self.layout.image, "image")
+        if "input_channel" not in found.dims:
+            found = found.expand_dims("input_channel", axis=2)
+        return found.assign_coords(input_channel=list(self.layout.input_channels))
 
     @property
     def label(self) -> xr.DataArray:
@@ -294,7 +333,7 @@ class Store:
     @cached_property
     def reduced(self) -> bool:
         """Whether the statistics of every committed block are persisted."""
-        done = commits.committed(self.storage, self.layout, self.token, reduced=True, mending=True)
+        done = commits.committed(self.storage, self.layout.statistics, self.token, mending=True)
         return bool(done[self.committed].all())
 
     def statistics(self, layer: str, names: Sequence[str] = STATISTICS, *, persisted: bool | None = None) -> xr.Dataset:
@@ -303,12 +342,13 @@ class Store:
         Parameters
         ----------
         names
-            of the metrics "mad", "mse", "mean_difference", "cosine", "psnr" and "ssim" against the original, (sample,
-            condition, channel), and "mean" and "std" of the original, (sample, channel); float64. Definitions:
-            :func:`actstore.analysis.statistics`.
+            of the metrics "mad", "mse", "mean_difference", "cosine", "psnr" and "ssim" against the original, "mean" and
+            "max", all (sample, condition, channel), and "std" of the original, (sample, channel); float64.
+            Definitions: :func:`actstore.analysis.statistics`.
         persisted
-            read what capture or `reduce_store` persisted, which is "mad", "mse", "mean" and "std", or reduce the
-            activations; by default each name is read if every committed block has it, and reduced otherwise.
+            read what capture or `reduce_store` persisted, which is "mad", "mse", "mean", "max" and "std", or reduce the
+            activations; by default each name is read if every committed block has it, and reduced otherwise. Stores
+            older than schema 4 persisted no "max", and "mean" of the original alone, (sample, channel).
 
         Raises
         ------
@@ -323,22 +363,71 @@ class Store:
             raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
         if persisted and not self.reduced:
             raise StoreError(f"{self.path} has blocks without persisted statistics: run `actstore reduce {self.path}`")
-        read = [name for name in names if name in STATISTICS and (self.reduced if persisted is None else persisted)]
+        there = self.layout.statistic_names
+        read = [name for name in names if name in there and (self.reduced if persisted is None else persisted)]
         rest = tuple(name for name in names if name not in read)
         if persisted and rest:
-            raise StoreError(f"{rest[0]} is not persisted, only {', '.join(STATISTICS)}: leave out persisted=True")
-        if not found.kept and (taken := [name for name in rest if name not in STATISTICS]):
+            raise StoreError(f"{rest[0]} is not persisted, only {', '.join(there)}: leave out persisted=True")
+        if not found.kept and (taken := [name for name in rest if name not in there]):
             raise StoreError(
                 f"{taken[0]} is taken from tensors, and those of {layer} ({found.label}) are not in {self.path}, which "
                 f"was captured with store.keep = {self.attributes['identity'].get('keep')!r}: ask for "
-                f"{', '.join(STATISTICS)}, or capture to another store with the layer in store.keep"
+                f"{', '.join(there)}, or capture to another store with the layer in store.keep"
             )
-        small = {name: self.layout.statistic(found, name) for name in read}
-        arrays = {name: (array.dims, lazy.small(self.storage, array, self.parts)) for name, array in small.items()}
+        arrays = {name: self._persisted(found, name) for name in read}
         if rest:
             arrays |= lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.parts, rest)
-        dims = ("sample", "condition", "channel") if {*names} & {*METRICS} else ("sample", "channel")
+        dims = max((dims for dims, _ in arrays.values()), key=len)
         return xr.Dataset({name: arrays[name] for name in names}, coords=self._coords(dims, found))
+
+    def _persisted(self, layer: Layer, name: str) -> tuple[tuple[str, ...], da.Array]:
+        """Dims and values of a statistic as it is stored."""
+        if self.layout.version < 4:
+            older = self.layout.older_statistic(layer, name)
+            return older.dims, lazy.small(self.storage, older, self.parts)
+        every = lazy.small(self.storage, self.layout.statistic, self.parts, self.layout.statistic_names.index(name))
+        values = every[:, :, self.layout.channels_of(layer)]
+        if name in PER_CONDITION:
+            return ("sample", "condition", "channel"), values
+        return ("sample", "channel"), values[:, 0]
+
+    def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
+        """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).
+
+        Only the original's are numbers where the statistic is of the original alone.
+
+        Raises
+        ------
+        DamageError
+            if a file of it is damaged, or missing.
+        """
+        samples = dict(self.parts)[block]
+        if self.layout.version > 3:
+            number = self.layout.statistic_names.index(name)
+            return read_smalls(self.storage, self.layout.statistic, [(block, samples)], number)
+        values = [
+            read_smalls(self.storage, self.layout.older_statistic(layer, name), [(block, samples)])
+            for layer in self.layout.layers
+        ]
+        return np.concatenate([v if v.ndim == 3 else v[:, None] for v in values], axis=-1)
+
+    @cached_property
+    def groups(self) -> Mapping[str, Group]:
+        """What further jobs added to the store, by the path of their groups."""
+        return {group.name: group for group in read_groups(self.storage)}
+
+    def group(self, name: str) -> xr.Dataset:
+        """The arrays of a further job's group, lazy, with its coordinates; units that are not committed are left out.
+
+        Raises
+        ------
+        KeyError
+            naming the groups that there are.
+        """
+        if name not in self.groups:
+            raise KeyError(f"no group {name!r}: there are {', '.join(self.groups) or 'none'}")
+        group = self.groups[name]
+        return open_group(self.storage, group, self.parts, self._coords(("sample",)))
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -359,7 +448,7 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes of the committed blocks."""
-        return sum(self.layout.block_bytes(n) for _, n in self.parts)
+        return sum(self.layout.capture.block_bytes(n) for _, n in self.parts)
 
     def __repr__(self) -> str:
         samples = self.parts.samples
@@ -400,9 +489,3 @@ def open_store(path: Location) -> Store:
 
 def _array(root: zarr.Group, name: str) -> Any:
     return root[name]
-
-
-def _plain(values: Any) -> NDArray[Any]:
-    """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
-    array = np.asarray(values)
-    return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array

@@ -69,11 +69,11 @@ def add_group(
         storage.write(key, changed[key])
 
 
-def coordinate_files(coordinates: Iterable[Coordinate]) -> dict[str, bytes]:
-    """The chunks of coordinates of the root, by key."""
+def coordinate_files(coordinates: Iterable[Coordinate], group: str = "") -> dict[str, bytes]:
+    """The chunks of coordinates of a group, by key."""
     root, files = _in_memory()
     for coordinate in coordinates:
-        _coordinate(root, coordinate)
+        _coordinate(root, coordinate, group)
     return {key: content for key, content in files().items() if not metadata.is_metadata(key)}
 
 

@@ -1,0 +1,145 @@
+"""Makes a capture's store, or finds that the one that is there belongs to the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from actstore.cluster.versions import versions
+from actstore.errors import StoreError
+from actstore.jobs.blocks import root_coordinates
+from actstore.jobs.plan.budget import ring_samples
+from actstore.jobs.plan.plan import Plan, check_resources
+from actstore.store.attributes import read_attributes, window_of
+from actstore.store.fingerprint import differences
+from actstore.store.schema import SCHEMA_VERSION, Coordinate
+from actstore.store.template import coordinate_files, files_of, update_coordinates
+from actstore.units import counted
+
+
+def ensure_store(plan: Plan) -> Plan:
+    """Create the plan's store, or check that the one that is there belongs to the same run.
+
+    Returns
+    -------
+    the plan with the store's own number of slots, its rule of where conditions apply and, where the spec has none, its
+    batch size.
+
+    Raises
+    ------
+    StoreError
+        if the path holds something else, another run, or another schema.
+    PlanError
+        if the run does not fit the disk or memory.
+    """
+    if not plan.store.is_empty():
+        stored = check_same_run(plan)
+        layout = replace(plan.layout, slots=int(stored["slots"]))
+        # Another batch size would change the last bits of what is still to come.
+        batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
+        return replace(
+            plan,
+            layout=layout,
+            ring_samples=ring_samples(layout, plan.device),
+            batch_size=batch_size,
+            applies=stored.get("applies", "present"),
+        )
+    check_resources(plan, plan.bytes)
+    files = files_of(plan.layout.capture, coordinates(plan), attributes(plan))
+    plan.store.create(files, fsync=plan.spec.store.fsync)
+    return plan
+
+
+def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
+    """What lies along the axes of the arrays of each group."""
+    spec = plan.spec
+    return {
+        "": root_coordinates(plan.layout, plan.blocks, spec.conditions, spec.class_names),
+        "statistics": plan.layout.statistic_coordinates(),
+    }
+
+
+def mend_coordinates(plan: Plan) -> None:
+    """Bring all coordinates up to date: files of uncommitted blocks may have been mended, or a chunk damaged."""
+    for group, found in coordinates(plan).items():
+        update_coordinates(plan.store, coordinate_files(found, group), fsync=plan.spec.store.fsync)
+
+
+def attributes(plan: Plan) -> dict[str, object]:
+    """The store's root attributes: schema, spec, fingerprint, layers, classes, what was found in data and network."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "spec": plan.spec.model_dump(mode="json"),
+        "folder": str(plan.spec.folder),
+        "identity": plan.identity,
+        "fingerprint": plan.fingerprint.as_json(),
+        "layers": [layer.as_json() for layer in plan.layout.layers],
+        "grid": [grid.as_json() for grid in plan.grids],
+        "input_channels": list(plan.layout.input_channels),
+        "classes": list(plan.spec.class_names),
+        "blocks": [block.name for block in plan.blocks],
+        "discovery": plan.discovery.as_json(),
+        "caveats": [list(caveat) for caveat in plan.caveats],
+        "slots": plan.layout.slots,
+        "batch_size": plan.batch_size,
+        "repeatable": plan.repeatable.as_json(),
+        "applies": plan.applies,
+        "versions": versions(),
+    }
+
+
+def check_same_run(plan: Plan) -> dict[str, Any]:
+    """Attributes of the plan's store.
+
+    Raises
+    ------
+    StoreError
+        if it is of another run, saying in what it differs, or of an older schema.
+    """
+    stored = read_attributes(plan.store)
+    if stored["schema"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{plan.store} has schema {stored['schema']}, which this actstore reads and does not continue (it writes "
+            f"{SCHEMA_VERSION}): choose another store path"
+        )
+    theirs, mine = stored["fingerprint"], plan.fingerprint.as_json()
+    if theirs["run"] == mine["run"]:
+        if stored["slots"] < plan.layout.slots:
+            largest = max(plan.blocks, key=lambda block: block.samples)
+            raise StoreError(
+                f"{plan.store} has room for {counted(stored['slots'], 'slice')} a volume, {largest.name} has "
+                f"{largest.samples} now: choose another store path"
+            )
+        return stored
+    reasons = []
+    changes: list[str] = []
+    if theirs["weights"] != mine["weights"]:
+        reasons.append(f"other weights (sha256 {theirs['weights'][:12]} → {mine['weights'][:12]})")
+    if theirs["data"] != mine["data"]:
+        reasons.append(f"other data ({_list_changes(stored['blocks'], [b.name for b in plan.blocks])})")
+    if theirs["spec"] != mine["spec"]:
+        changes = list(differences(_with_window(stored["identity"]), _with_window(plan.identity)))
+        reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
+    elif theirs["layers"] != mine["layers"]:
+        reasons.append("other layers (the network's structure changed)")
+    begun = any(plan.store.exists(plan.layout.capture.record.key(i)) for i in range(len(stored["blocks"])))
+    mend = "choose another store path" if begun else "it holds no volume yet: delete it, or choose another store path"
+    if len(reasons) == len(changes) == 1 and changes[0].startswith("preprocess.window: "):
+        mend = (
+            f'set data.preprocess.window = "{window_of(stored["identity"])}" to continue it as it was begun, or {mend}'
+        )
+    raise StoreError(f"{plan.store} belongs to another run: {', '.join(reasons)}; {mend}")
+
+
+def _with_window(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, "preprocess": {**identity["preprocess"], "window": window_of(identity)}}
+
+
+def _list_changes(stored: Sequence[str], mine: Sequence[str]) -> str:
+    changes = [
+        f"{len(names)} {kind}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        for kind, names in (("new", sorted({*mine} - {*stored})), ("gone", sorted({*stored} - {*mine})))
+        if names
+    ]
+    return "; ".join(changes)

@@ -1,0 +1,111 @@
+"""Where the arrays of one unit go: each file as soon as it is whole, the commit records last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.store import commits
+from actstore.store.fence import Fence
+from actstore.store.files import Storage
+from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.schema import Schema
+from actstore.store.shards import ShardBuffer, ShardWriter, write_small
+
+
+class Out:
+    """The files of one unit of a group; stands behind a fence that keeps out attempts that were taken for lost."""
+
+    def __init__(
+        self, storage: Storage, schema: Schema, unit: int, samples: int, token: int, *, fsync: bool = False
+    ) -> None:
+        self.storage, self.schema, self.token = storage, schema, token
+        self.unit, self.samples = unit, samples
+        self._fence = Fence(storage, schema, unit, token)
+        self._fsync = fsync
+        #: Bytes written so far.
+        self.bytes = 0
+        prefix = f"{schema.group}/" if schema.group else ""
+        self._arrays = {array.path.removeprefix(prefix): array for group in schema.schemas for array in group.arrays}
+
+    def check(self) -> None:
+        """Return where the unit is still this attempt's to write; raise `Superseded` otherwise."""
+        self._fence.check()
+
+    def put(self, name: str, values: NDArray[Any]) -> None:
+        """Write one array of the unit whole.
+
+        Parameters
+        ----------
+        name
+            path of the array below the group.
+        values
+            as the array's dims, with as many entries along the leading one as the unit has samples; the rest is left
+            at 0, or NaN.
+
+        Raises
+        ------
+        ValueError
+            if the group has no such array, or it has another shape or dtype.
+        """
+        if name not in self._arrays:
+            raise ValueError(f"{self.schema.group or 'the store'} has no array {name!r}: {', '.join(self._arrays)}")
+        array = self._arrays[name]
+        if isinstance(array, ArrayLayout):
+            self._put_shard(array, values)
+            return
+        count = min(self.samples, array.chunk[0]) if array.dims[0] != "block" else 1
+        _require(array, values, (count, *array.chunk[1:]))
+        content = np.full(array.chunk, np.nan if np.dtype(array.dtype).kind == "f" else 0, dtype=array.dtype)
+        content[:count] = values
+        self.check()
+        self.bytes += write_small(self.storage, array, self.unit, content, fsync=self._fsync)
+
+    def _put_shard(self, array: ArrayLayout, values: NDArray[Any]) -> None:
+        _require(array, values, (self.samples, *array.sample_shape))
+        buffer = ShardBuffer(array, self.samples)
+        view = buffer.place(0, self.samples)
+        n = len(array.grid)
+        split = [size for pair in zip(array.grid, array.chunk, strict=True) for size in pair]
+        order = (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2))
+        view[...] = values.reshape(self.samples, *split).transpose(order)
+        with self.shards([array]) as (writer,):
+            writer.write(buffer)
+
+    @contextmanager
+    def shards(self, arrays: Sequence[ArrayLayout]) -> Iterator[list[ShardWriter]]:
+        """Writers of the unit's shards, which appear under their names when this is left without an error."""
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(
+                    ShardWriter(self.storage, array.key(self.unit), array, self.samples, fsync=self._fsync)
+                )
+                for array in arrays
+            ]
+            yield writers
+            for writer in writers:
+                self.check()
+                self.bytes += writer.close()
+
+    def commit(self) -> None:
+        """Declare the unit done: records of the parts, then its own.
+
+        Raises
+        ------
+        StoreError
+            if a file of it is not there.
+        """
+        for part in self.schema.parts:
+            self.check()
+            self.bytes += commits.write_record(self.storage, part.record, self.unit, self.token, fsync=self._fsync)
+        self.check()
+        commits.commit(self.storage, self.schema, self.unit, self.token, fsync=self._fsync)
+
+
+def _require(array: ArrayLayout | SmallLayout, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if values.shape != shape or not np.can_cast(values.dtype, array.dtype, "same_kind"):
+        raise ValueError(f"{array.path}: {values.dtype} {values.shape} does not fit {array.dtype} {shape}")

@@ -1,0 +1,62 @@
+"""The volumes of a run, as blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
+from actstore.errors import DataError
+from actstore.jobs.blocks import Block
+from actstore.spec.spec import Spec
+from actstore.units import counted
+
+
+def read_headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHeader | None, str]]:
+    def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
+        try:
+            return read_header(file, geometry=spec.data.geometry, sliced=spec.sliced), ""
+        except DataError as error:
+            return None, str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(read, files))
+
+
+def samples_of(spec: Spec, header: VolumeHeader | None) -> int:
+    if header is None:
+        return 0
+    return header.shape[0] if spec.sliced else 1
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The data of a run."""
+
+    discovery: Discovery
+    blocks: tuple[Block, ...]
+    #: Volumes whose header could not be read, with why; their blocks fail by themselves.
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def scan(spec: Spec) -> Scanned:
+    """Find the volumes of a spec and read their headers.
+
+    Raises
+    ------
+    DataError
+        if there are none, or none can be read.
+    """
+    discovery = discover(spec.data)
+    headers = read_headers(discovery.volumes, spec)
+    blocks = tuple(
+        Block(i, file, header, samples_of(spec, header))
+        for i, (file, (header, _)) in enumerate(zip(discovery.volumes, headers, strict=True))
+    )
+    unreadable = tuple(
+        (block.name, why) for block, (_, why) in zip(blocks, headers, strict=True) if block.header is None
+    )
+    if len(unreadable) == len(blocks):
+        raise DataError(f"none of {counted(len(blocks), 'volume')} in {spec.data.root} can be read: {unreadable[0][1]}")
+    return Scanned(discovery, blocks, unreadable)

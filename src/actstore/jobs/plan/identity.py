@@ -1,0 +1,20 @@
+"""What a run is: everything that decides its stored numbers, and the fingerprint of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from actstore.code.digests import code_digests
+from actstore.data import VolumeFile
+from actstore.spec.spec import Spec
+from actstore.store.fingerprint import Fingerprint
+from actstore.store.schema import Layer
+
+
+def identify(
+    spec: Spec, weights: str, layers: Sequence[Layer], files: Sequence[VolumeFile]
+) -> tuple[dict[str, Any], Fingerprint]:
+    """`Spec.identity` with digests of the code beside the spec, all of which is loaded; and the run's fingerprint."""
+    identity = {**spec.identity(), "code": code_digests()}
+    return identity, Fingerprint.of(weights, identity, layers, [str(file.key) for file in files])

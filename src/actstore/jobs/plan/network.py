@@ -1,0 +1,142 @@
+"""The network of a run: inspected once on zeros, and found to be a function of one input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from actstore.errors import ActstoreError, ModelError, one_line
+from actstore.geometry import Grid
+from actstore.networks.arithmetic import torch_threads
+from actstore.networks.grids import layer_grids
+from actstore.networks.model import build_model, foreign_dtypes, weights_checksums, weights_digest
+from actstore.networks.recording import Probe, match_modules, probe
+from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
+from actstore.spec.spec import Spec
+from actstore.store.schema import Layer
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A network, and what its first forward pass shows."""
+
+    model: nn.Module
+    #: `weights_digest` and `weights_checksums` before that pass: it may change them.
+    weights: str
+    checksums: Mapping[str, int]
+    probe: Probe
+
+
+def inspect_model(spec: Spec) -> Inspected:
+    """The spec's network and what a forward pass on zeros shows of it.
+
+    Raises
+    ------
+    ModelError
+        if the network does not map (batch, 1, \\*size) to (batch, class, \\*size), background first.
+    """
+    model = build_model(spec)
+    weights, checksums = weights_digest(model), weights_checksums(model)
+    size = spec.data.preprocess.size
+    try:
+        found = probe(model, (1, *size), spec.model.layers)
+    except ActstoreError:
+        raise
+    except Exception as error:
+        others = foreign_dtypes(model)
+        raise ModelError(
+            f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
+            + (
+                f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
+                if others
+                else "correct data.preprocess.size or model.arguments"
+            )
+        ) from error
+    expected = (len(spec.class_names), *size)
+    if found.output_shape != expected:
+        raise ModelError(
+            f"{spec.model.factory!r} returns {_shape_text(found.output_shape)} for one sample: expected {expected}, "
+            f"one channel for each of {', '.join(spec.class_names)}, at data.preprocess.size; correct data.classes, "
+            "data.preprocess.size or model.arguments"
+        )
+    return Inspected(model, weights, checksums, found)
+
+
+def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
+    """Whether the network is a function of one input, as far as a few passes on the CPU show.
+
+    Raises
+    ------
+    ModelError
+        if it is none, unless ``model.unrepeatable`` allows that; if it does not take batches where the run has them;
+        if the factory makes other weights at every call.
+    """
+    fresh = build_model(spec)
+    if spec.model.weights is None and weights_digest(fresh) != seen.weights:
+        raise ModelError(
+            f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
+            "the same network: give model.weights, or let the factory fix its seed"
+        )
+    inputs = random_inputs(spec.data.preprocess.size, spec.data.preprocess.normalize)
+    batched = spec.run.batch_size != 1
+    found = examine(seen.model, fresh, seen.probe.layers, inputs, seen.checksums, batched=batched)
+    if spec.model.unrepeatable == "refuse":
+        refuse(found, spec.model.factory)
+    return found
+
+
+def _shape_text(shape: tuple[int, ...] | None) -> str:
+    return "no single tensor" if shape is None else str(shape)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a run knows of its network."""
+
+    model: nn.Module
+    weights: str
+    probe: Probe
+    #: Those recorded, marked whether their tensors are stored.
+    layers: tuple[Layer, ...]
+    #: Where the pixels of each layer lie on the input.
+    grids: tuple[Grid, ...]
+    #: Whether the network is a function of one input.
+    repeatable: Repeatability
+
+
+def examine_network(spec: Spec, threads: int) -> Network:
+    """Everything that passes on the CPU show of the spec's network.
+
+    With a worker's ``threads``: several would wait for each other more than they compute, where workers run already.
+
+    Raises
+    ------
+    ModelError
+        as `inspect_model`, `check_repeatable` and `keep`.
+    """
+    seen = inspect_model(spec)
+    layers = keep(seen.probe.layers, spec.store.keep, seen.model)
+    with torch_threads(threads):
+        repeatable = check_repeatable(spec, seen)
+        grids = layer_grids(seen.model, layers, spec.data.preprocess.size)
+    return Network(seen.model, seen.weights, seen.probe, layers, tuple(grids), repeatable)
+
+
+def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module) -> tuple[Layer, ...]:
+    """``layers`` with those marked whose tensors are stored.
+
+    Raises
+    ------
+    ModelError
+        if a pattern matches no recorded layer.
+    """
+    if isinstance(wanted, str):
+        return tuple(replace(layer, kept=wanted == "all") for layer in layers)
+    matches = match_modules(model, wanted, key="store.keep")
+    for pattern, modules in matches.items():
+        if not any(layer.module in modules for layer in layers):
+            raise ModelError(f"store.keep pattern {pattern!r} matches no recorded layer: `actstore layers` shows them")
+    kept = set().union(*matches.values())
+    return tuple(replace(layer, kept=layer.module in kept) for layer in layers)

@@ -1,0 +1,226 @@
+"""What a run will do and cost, known before anything is computed; refuses what cannot fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from actstore.cluster import IN_FLIGHT
+from actstore.code.digests import load_code
+from actstore.conditions import Applies
+from actstore.data import Discovery
+from actstore.errors import PlanError
+from actstore.geometry import Grid
+from actstore.inputs.perturb import check
+from actstore.jobs.blocks import Block
+from actstore.jobs.engine import CaptureJob
+from actstore.jobs.plan.budget import LIVE_OUTPUTS, choose_batch_size, machine_of, ring_samples, time_sample
+from actstore.jobs.plan.data import scan
+from actstore.jobs.plan.identity import identify
+from actstore.jobs.plan.network import examine_network
+from actstore.jobs.ring import SLOTS
+from actstore.jobs.runner import Workers
+from actstore.networks.model import model_bytes
+from actstore.networks.repeatable import Repeatability
+from actstore.spec.spec import Spec
+from actstore.store.files import Location, Storage, storage_at
+from actstore.store.files.local import PAGE
+from actstore.store.fingerprint import Fingerprint
+from actstore.store.schema import StoreLayout
+from actstore.units import counted, human_bytes
+
+#: Bytes a voxel that finding a place in a whole volume takes (measured).
+PLACEMENT_BYTES = 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Blocks, bytes, objects, memory and time of a run."""
+
+    spec: Spec
+    store: Storage
+    layout: StoreLayout
+    #: What decides the stored numbers: `Spec.identity` and digests of code beside the spec.
+    identity: dict[str, Any]
+    fingerprint: Fingerprint
+    blocks: tuple[Block, ...]
+    device: str
+    workers: int
+    threads: int
+    #: Threads of a worker that checksum and write.
+    writers: int
+    batch_size: int
+    ring_samples: int
+    #: Seconds of the forward pass of one sample in every condition, each in batches of its size, on this machine.
+    seconds_per_sample: float
+    model_bytes: int
+    transient_bytes: int
+    #: The volumes, as files, and what lies beside them.
+    discovery: Discovery
+    #: Volumes whose header could not be read, with why; their blocks fail by themselves.
+    unreadable: tuple[tuple[str, str], ...]
+    #: Where the pixels of each layer lie on the input.
+    grids: tuple[Grid, ...]
+    #: Whether the network is a function of one input.
+    repeatable: Repeatability
+    #: Where conditions apply; another rule in a store that an older version began.
+    applies: Applies = "changed"
+
+    @property
+    def job(self) -> CaptureJob:
+        return CaptureJob(
+            self.spec,
+            self.layout,
+            self.fingerprint.weights,
+            self.ring_samples,
+            self.batch_size,
+            self.threads,
+            self.writers,
+            self.identity["code"],
+            self.applies,
+            self.blocks,
+        )
+
+    @property
+    def placement(self) -> Workers:
+        """Where its blocks are computed."""
+        return Workers(
+            self.spec.cluster,
+            self.workers,
+            memory=self.worker_memory,
+            device=self.device,
+            retries=self.spec.run.retries,
+            fsync=self.spec.store.fsync,
+        )
+
+    @property
+    def caveats(self) -> tuple[tuple[str, str], ...]:
+        """What is taken with care in the volumes' headers, once for each kind: which volumes, and the first one's."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for block in self.blocks:
+            for caveat in block.header.caveats if block.header is not None else ():
+                found.setdefault(caveat.kind, []).append((block.name, caveat.text))
+        return tuple(
+            (f"{of_kind[0][0]} and {len(of_kind) - 1} more" if len(of_kind) > 1 else of_kind[0][0], of_kind[0][1])
+            for of_kind in found.values()
+        )
+
+    @property
+    def samples(self) -> int:
+        return sum(block.samples for block in self.blocks)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk when every block is committed."""
+        return sum(self.layout.capture.block_bytes(block.samples) for block in self.blocks if block.header is not None)
+
+    @property
+    def objects(self) -> int:
+        """Files of the finished store, metadata aside."""
+        return self.layout.capture.block_objects * sum(block.header is not None for block in self.blocks)
+
+    @property
+    def worker_memory(self) -> int:
+        """Predicted peak resident bytes of one worker."""
+        return BASE_BYTES + self.model_bytes + self.ring_bytes + 2 * self.volume_bytes + self.transient_bytes
+
+    @property
+    def ring_bytes(self) -> int:
+        return SLOTS * (self.ring_samples * self.layout.sample_bytes + 2 * PAGE * len(self.layout.capture.sharded))
+
+    @property
+    def volume_bytes(self) -> int:
+        """The largest volume: read and decoded, float64 while perturbed and normalised, inputs of all conditions.
+
+        Where there are controls, their regions too, and the transforms by which a place in a whole volume is found.
+        """
+        largest = max((math.prod(b.header.shape) for b in self.blocks if b.header is not None), default=0)
+        inputs = self.layout.slots * math.prod(self.layout.space) * 4 * (self.layout.conditions + 1)
+        regions = len({c.target for c in self.spec.conditions if c.is_control})
+        searched = PLACEMENT_BYTES if regions and len(self.layout.space) == 3 else 0
+        return largest * (8 + 8 + 3 * 8 + 1 + regions + searched) + inputs
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time: every condition of every sample, writing included (1.8 times the bare forward pass)."""
+        return 1.8 * self.samples * self.seconds_per_sample / self.workers
+
+
+def make_plan(
+    spec: Spec, *, store: Location | None = None, workers: int | None = None, device: str = "auto", timing: bool = True
+) -> Plan:
+    """Read names, headers and the network; compute what the run will do.
+
+    Raises
+    ------
+    DataError, ModelError, SpecError
+        if data, network or a perturbation cannot be used.
+    """
+    load_code(spec.folder, [spec.model.factory, *(p.transform for p in spec.perturb)], spec.model.arguments)
+    for condition in spec.conditions:
+        check(condition)
+    budget = machine_of(spec, device, workers)
+    network = examine_network(spec, budget.threads)
+    data = scan(spec)
+    layout = StoreLayout(
+        blocks=len(data.blocks),
+        slots=max(block.samples for block in data.blocks),
+        conditions=len(spec.conditions),
+        classes=len(spec.class_names),
+        space=spec.data.preprocess.size,
+        dtype=spec.store.dtype,
+        layers=network.layers,
+    )
+    largest = network.probe.largest_output_bytes
+    batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
+    identity, fingerprint = identify(spec, network.weights, layout.layers, data.discovery.volumes)
+    return Plan(
+        spec=spec,
+        store=storage_at(store or spec.store.path),
+        layout=layout,
+        identity=identity,
+        fingerprint=fingerprint,
+        blocks=data.blocks,
+        device=budget.device,
+        workers=budget.workers,
+        threads=budget.threads,
+        writers=budget.writers,
+        batch_size=batch_size,
+        ring_samples=ring_samples(layout, budget.device),
+        seconds_per_sample=time_sample(network.model, spec, batch_size, budget.device) if timing else math.nan,
+        model_bytes=model_bytes(network.model),
+        transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * largest,
+        discovery=data.discovery,
+        unreadable=data.unreadable,
+        grids=network.grids,
+        repeatable=network.repeatable,
+    )
+
+
+def check_resources(plan: Plan, remaining: int) -> None:
+    """Refuse a run whose ``remaining`` bytes do not fit the disk, or whose workers here do not fit the memory.
+
+    Raises
+    ------
+    PlanError
+        naming the worst offender, in human units.
+    """
+    free = plan.store.free_bytes()
+    if free is not None and remaining > free:
+        worst = max(plan.layout.capture.sharded, key=lambda array: array.sample_stride)
+        share = worst.sample_stride / sum(array.sample_stride for array in plan.layout.capture.sharded)
+        raise PlanError(
+            f"the run needs {human_bytes(remaining)} at {plan.store}, which has {human_bytes(free)} free "
+            f"({worst.path} alone takes {share:.0%}): free space, record fewer layers, or use store.dtype = 'float16'"
+        )
+    available = psutil.virtual_memory().available
+    needed = plan.worker_memory * plan.workers
+    if plan.spec.cluster.is_here and needed > available:
+        raise PlanError(
+            f"{counted(plan.workers, 'worker')} of {human_bytes(plan.worker_memory)} would take "
+            f"{human_bytes(needed)} of memory, {human_bytes(available)} are available: use "
+            "fewer --workers or a smaller run.batch_size"
+        )

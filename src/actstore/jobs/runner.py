@@ -1,0 +1,309 @@
+"""Runs a job: creates its group, skips what is committed, computes the rest on workers, commits and reports."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import Lock as ThreadLock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.cluster import LostWorker, connect
+from actstore.cluster.interrupt import stoppable
+from actstore.errors import BlockError, StoreError, one_line
+from actstore.jobs.job import Compute, Job, Report, Unit
+from actstore.jobs.out import Out
+from actstore.spec.cluster import Cluster
+from actstore.store import commits
+from actstore.store.attributes import read_attributes
+from actstore.store.fence import Superseded
+from actstore.store.files import Lock, Storage
+from actstore.store.fingerprint import differences
+from actstore.store.groups import Group, group_token, new_group, read_groups
+from actstore.store.template import add_group, coordinate_files, update_coordinates
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[Report, int, int], None]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where units are computed, and how."""
+
+    cluster: Cluster = Cluster(kind="inline")
+    count: int = 1
+    #: Bytes that a worker is predicted to take; ``None`` where that is not known.
+    memory: int | None = None
+    device: str = "cpu"
+    #: How often a unit that failed is tried again.
+    retries: int = 0
+    fsync: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a job did."""
+
+    reports: tuple[Report, ...]
+    #: Units that were committed before.
+    skipped: int
+    #: Units that were not begun, since an end was asked for.
+    left: int
+
+    @property
+    def failed(self) -> tuple[Report, ...]:
+        return tuple(sorted((report for report in self.reports if report.failed), key=lambda report: report.unit))
+
+
+def run(
+    job: Job,
+    storage: Storage,
+    workers: Workers,
+    *,
+    before: Callable[[NDArray[np.bool_]], None] = lambda done: None,
+    progress: Progress | None = None,
+    stopping: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Compute every unit of ``job`` that the store does not hold yet.
+
+    Parameters
+    ----------
+    before
+        called with which units are done, bool (unit), before anything is deleted or computed; may refuse.
+    progress
+        called after every unit with its report, units finished and units to do.
+    stopping
+        called when Ctrl-C or SIGTERM asked for an end: units in flight are still finished and committed.
+
+    Raises
+    ------
+    StoreError
+        if the group belongs to another job, a record is of another run, or another run is writing.
+    """
+    with storage.locked() as lock:
+        token = ensure_group(job, storage)
+        done = commits.finished(storage, job.schema, token, mending=True)
+        before(done)
+        # The largest first: the last to end are then short, and no worker waits long for another.
+        todo = sorted((unit for unit in job.units() if not done[unit.index]), key=lambda unit: -unit.samples)
+        reports: list[Report] = []
+        if todo:
+            commits.sweep(storage, job.schema, [unit.index for unit in todo])
+            task = Task(job, storage, token, workers.device, workers.fsync)
+            with closing(_computed(task, workers, todo, lock, stopping)) as running:
+                for report in running:
+                    reports.append(report)
+                    if progress is not None:
+                        progress(report, len(reports), len(todo))
+            reports = _confirmed(task, todo, reports)
+            commits.sweep(storage, job.schema, ())
+    return Outcome(tuple(reports), len(done) - len(todo), len(todo) - len(reports))
+
+
+def ensure_group(job: Job, storage: Storage) -> int:
+    """Make the job's group where it is missing, and mend its coordinates. Returns the token of its records.
+
+    Raises
+    ------
+    StoreError
+        if a group of that name is of another job, or of the same one with other settings.
+    """
+    attributes, schema = read_attributes(storage), job.schema
+    identity = json.loads(json.dumps(dict(job.identity())))
+    token = group_token(attributes["fingerprint"]["run"], identity)
+    if not identity:
+        return token  # A part of what the capture made.
+    there = {group.name: group for group in read_groups(storage)}
+    wanted = new_group(storage, schema, made_by(job), identity, [unit.name for unit in job.units()])
+    found = there.get(schema.group)
+    if found is None:
+        add_group(storage, schema, job.coordinates(), wanted.as_attributes())
+    elif found.as_attributes() != wanted.as_attributes():
+        raise StoreError(
+            f"{storage.at(schema.group)} is of another job ({_difference(found, wanted)}): give it another name"
+        )
+    chunks = coordinate_files(job.coordinates(), schema.group)
+    update_coordinates(storage, chunks)
+    return token
+
+
+def made_by(job: Job) -> str:
+    """The class of a job, as a group names it."""
+    return f"{type(job).__module__}:{type(job).__qualname__}"
+
+
+def _difference(found: Group, wanted: Group) -> str:
+    if found.made_by != wanted.made_by:
+        return f"{found.made_by} made it"
+    changes = list(differences(found.identity, wanted.identity))
+    if not changes and found.units != wanted.units:
+        changes = ["other units"]
+    return "; ".join(changes[:3]) or "its arrays have other shapes"
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker needs for any unit of a job; sent with every one."""
+
+    job: Job
+    storage: Storage
+    token: int
+    device: str
+    fsync: bool
+
+
+def _computed(
+    task: Task, workers: Workers, todo: Sequence[Unit], lock: Lock, stopping: Callable[[], None]
+) -> Generator[Report]:
+    """The final report of each unit, as they end; fewer where an end was asked for."""
+    waiting = deque(todo)
+    attempts: Counter[int] = Counter()
+    with (
+        stoppable(stopping) as stop,
+        connect(
+            workers.cluster,
+            min(workers.count, len(todo)),
+            memory=workers.memory,
+            storage=task.storage,
+            stopped=lambda: stop.requested,
+        ) as executor,
+        releasing(),
+    ):
+
+        def next_unit() -> Unit | None:
+            return waiting.popleft() if waiting and lock.held and not stop.requested else None
+
+        for unit, result in executor.run(partial(run_unit, task), next_unit):
+            attempts[unit.index] += 1
+            if isinstance(result, LostWorker):
+                yield Report(unit.index, unit.name, error=str(result))
+            elif result.failed and attempts[unit.index] <= workers.retries and not stop.requested:
+                waiting.append(unit)
+            else:
+                yield replace(result, attempts=attempts[unit.index])
+        if not lock.held:
+            raise StoreError(f"another run took over {task.storage}: wait for it to end, then run again")
+
+
+def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> list[Report]:
+    """Reports, failed where a unit that was reported done is not there whole after all."""
+    storage, schema = task.storage, task.job.schema
+    done = commits.finished(storage, schema, task.token, mending=True)
+    by_index = {unit.index: unit for unit in todo}
+    samples = {report.unit: by_index[report.unit].samples for report in reports if not report.failed}
+    lacking = commits.incomplete(storage, schema, samples)
+    lacking |= {unit: schema.record.key(unit) for unit in samples if not done[unit]}
+    storage.delete(schema.record.key(unit) for unit in lacking)
+    return [
+        replace(report, error=f"{storage.at(lacking[report.unit])} was lost after it was written: run again")
+        if report.unit in lacking
+        else report
+        for report in reports
+    ]
+
+
+class _Opened:
+    """A job that was opened in this process, and what closes it."""
+
+    def __init__(self, task: Task) -> None:
+        self.key = (task.job, task.device)
+        self._stack = ExitStack()
+        self.compute: Compute = self._stack.enter_context(task.job.open(task.device))
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+_opened: _Opened | None = None
+_opening = ThreadLock()
+
+
+def run_unit(task: Task, unit: Unit) -> Report:
+    """Compute and commit ``unit``; a failure becomes a report. The job is opened once a process.
+
+    Two units may run in one process at once: one computes while the other reads its files or ends its writing.
+    """
+    start = time.perf_counter()
+    try:
+        report = compute_unit(_open(task), task, unit)
+    except Exception as error:
+        log.debug("unit %s failed", unit.name, exc_info=True)
+        report = Report(unit.index, unit.name, error=_reason(error))
+    return replace(report, seconds=time.perf_counter() - start, peak_memory=peak_memory())
+
+
+def compute_unit(compute: Compute, task: Task, unit: Unit) -> Report:
+    """Compute, write and commit one unit.
+
+    Raises
+    ------
+    ActstoreError, OSError
+        whatever made it fail; nothing of the unit is then committed.
+    """
+    out = Out(task.storage, task.job.schema, unit.index, unit.samples, task.token, fsync=task.fsync)
+    try:
+        out.check()
+        report = compute(unit, out)
+        out.commit()
+    except Superseded:
+        return Report(unit.index, unit.name)
+    return replace(report, samples=unit.samples, bytes=out.bytes)
+
+
+def _open(task: Task) -> Compute:
+    global _opened
+    with _opening:
+        if _opened is None or _opened.key != (task.job, task.device):
+            release()
+            _opened = _Opened(task)
+        return _opened.compute
+
+
+def release() -> None:
+    """Let go of what `run_unit` keeps for this process's next unit."""
+    global _opened
+    if _opened is not None:
+        _opened.close()
+        _opened = None
+
+
+@contextmanager
+def releasing() -> Iterator[None]:
+    """`release` at the end, whatever happens: for units that ran in this process."""
+    try:
+        yield
+    finally:
+        release()
+
+
+def peak_memory() -> int:
+    """Largest resident set size of this process so far, in bytes.
+
+    Linux hands ``ru_maxrss`` on from parent to child, so a worker's own peak is read from ``/proc`` where that exists.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_bytes().splitlines() if line.startswith(b"VmHWM:"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BlockError):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}: mend that and run capture again"
+    return one_line(error)
