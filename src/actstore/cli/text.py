@@ -259,7 +259,7 @@ def show_summary(summary: Summary) -> None:
     _show_caveats(summary.caveats)
     for report in summary.failed:
         tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
-        errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
+        errors.print(f"failed: {report.name}: {report.error}{tried}", style="red", soft_wrap=True)
     _show_counts(summary, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
     _show_counts(summary, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
     if summary.left:

@@ -1,32 +1,87 @@
-"""Persists per-channel statistics of blocks that have none, so that later tables read kilobytes."""
+"""The job that persists per-channel statistics of blocks that have none, so that later tables read kilobytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from actstore.errors import DamageError, StoreError
+from actstore.jobs.job import Compute, Part, Report
+from actstore.jobs.out import Out
+from actstore.jobs.runner import Workers, run
 from actstore.jobs.statistics import BlockStatistics
 from actstore.store import commits
+from actstore.store.files import Storage
 from actstore.store.reader import Piece, read_small
+from actstore.store.schema import Coordinate, Schema, StoreLayout
+from actstore.store.store import Store
 
 if TYPE_CHECKING:
-    from actstore.store.store import Store
-
-#: Blocks reduced at the same time; reading, checksums and NumPy's loops run without the interpreter lock.
-THREADS = 2
+    from actstore.jobs.runner import Progress
 
 
-def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | None = None) -> int:
-    """Persist MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel) of each block.
+@dataclass(frozen=True)
+class ReduceJob:
+    """Statistics of the tensors of every committed block; what it computes is the group ``statistics``."""
+
+    storage: Storage
+    layout: StoreLayout
+    blocks: tuple[Part, ...]
+
+    @property
+    def schema(self) -> Schema:
+        return self.layout.statistics
+
+    def identity(self) -> Mapping[str, Any]:
+        return {}
+
+    def coordinates(self) -> Sequence[Coordinate]:
+        return ()
+
+    def units(self) -> Sequence[Part]:
+        return self.blocks
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[Compute]:
+        yield self._compute
+
+    def _compute(self, block: Part, out: Out) -> Report:
+        statistics = BlockStatistics(self.layout, block.samples)
+        for i, array in enumerate(self.layout.activations):
+            statistics.read(self.storage, i, Piece(array.key(block.index), block.samples, 0, block.samples))
+        statistics.put(out)
+        return Report(block.index, block.name)
+
+    @classmethod
+    def of(cls, store: Store) -> Self:
+        """For the blocks that ``store`` holds."""
+        names = store.attributes["blocks"]
+        return cls(store.storage, store.layout, tuple(Part(b, names[b], samples) for b, samples in store.parts))
+
+    @classmethod
+    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+        return cls.of(Store(storage.location))
+
+
+def reduce_store(
+    store: Store,
+    *,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+    stopping: Callable[[], None] = lambda: None,
+) -> int:
+    """Persist `actstore.measures.names.STATISTICS` of every block: see `Store.statistics`.
 
     A capture has done so already; this does it again for blocks whose statistics are not there, or damaged.
 
     Parameters
     ----------
+    workers
+        where; by default in this process.
     progress
-        called after every block with its volume, blocks finished and blocks to do.
+        called after every block with its report, blocks finished and blocks to do.
 
     Returns
     -------
@@ -37,43 +92,30 @@ def reduce_store(store: Store, *, progress: Callable[[str, int, int], None] | No
     StoreError
         if a chunk of a committed block is damaged or missing, or statistics are that only the network can give again.
     """
-    done = commits.committed(store.storage, store.layout, store.token, reduced=True, mending=True)
-    for block, _ in store.parts:
-        if done[block] and not _readable(store, block):
-            # Without its record a block's statistics are taken again, here or, if they need the network, by capture.
-            store.storage.delete([store.layout.reduced.key(block)])
-            done[block] = False
-    todo = [(block, samples) for block, samples in store.parts if not done[block]]
+    job = ReduceJob.of(store)
+    done = commits.committed(store.storage, job.schema, store.token, mending=True)
+    # Without its record a block's statistics are taken again, here or, if they need the network, by capture.
+    lost = [block.index for block in job.blocks if done[block.index] and not _readable(job, block.index)]
+    commits.withdraw(store.storage, job.schema, lost)
+    done[lost] = False
+    todo = [block for block in job.blocks if not done[block.index]]
     if todo and not store.layout.keeps_all:
         raise StoreError(
-            f"statistics of {store.attributes['blocks'][todo[0][0]]} are damaged, and the tensors to take them again "
-            "from were not kept: `actstore capture SPEC` computes the volume again"
+            f"statistics of {todo[0].name} are damaged, and the tensors to take them again from were not kept: "
+            "`actstore capture SPEC` computes the volume again"
         )
-    with ThreadPoolExecutor(THREADS) as pool:
-        futures = {pool.submit(_reduce_block, store, block, samples): block for block, samples in todo}
-        try:
-            for finished, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                if progress is not None:
-                    progress(store.attributes["blocks"][futures[future]], finished, len(todo))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    store.__dict__.pop("reduced", None)
-    return len(todo)
+    if not todo:
+        return 0
+    outcome = run(job, store.storage, workers or Workers(), progress=progress, stopping=stopping)
+    if outcome.failed:
+        first = outcome.failed[0]
+        raise StoreError(f"{first.name}: {first.error}")
+    return len(outcome.reports)
 
 
-def _readable(store: Store, block: int) -> bool:
+def _readable(job: ReduceJob, block: int) -> bool:
     """Whether every persisted statistic of ``block`` is there and whole."""
     try:
-        return all(read_small(store.storage, small, block) is not None for small in store.layout.statistics)
+        return all(read_small(job.storage, array, block) is not None for array in job.schema.small)
     except DamageError:
         return False
-
-
-def _reduce_block(store: Store, block: int, samples: int) -> None:
-    statistics = BlockStatistics(store.layout, samples)
-    for i, layer in enumerate(store.layout.layers):
-        array = store.layout.activation(layer)
-        statistics.read(store.storage, i, Piece(array.key(block), samples, 0, samples))
-    statistics.write(store.storage, block, store.token)

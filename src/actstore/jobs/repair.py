@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from actstore.cluster import refuse_in_worker
-from actstore.errors import ActstoreError, StoreError
-from actstore.jobs.capture import Progress, capture, check_same_run
+from actstore.errors import ActstoreError, StoreError, one_line
+from actstore.jobs.capture import capture
+from actstore.jobs.creation import check_same_run
+from actstore.jobs.job import Job, Report
+from actstore.jobs.plan.budget import choose_device
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
+from actstore.jobs.runner import Progress, Workers, run
 from actstore.spec.spec import Spec
-from actstore.store import metadata
+from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes, window_of
 from actstore.store.files import Location, Storage, storage_at
+from actstore.store.groups import Group, read_groups
 from actstore.store.store import Store
 from actstore.store.verify import Damage
 from actstore.units import counted
@@ -45,42 +51,67 @@ def repair(
     """
     refuse_in_worker(cluster or "local")
     storage = storage_at(location)
-    kinds = {found.kind for found in damage}
     with storage.locked():
         _restore_metadata(storage, damage)
         storage.delete(found.key for found in damage if found.kind == "stray")
     attributes = read_attributes(storage)
     layout = layout_of(attributes)
-    lost = {found.block for found in damage if found.kind in _NEEDS_NETWORK}
-    if not layout.keeps_all:
-        lost |= {found.block for found in damage if found.kind == "statistics"}
-    reduced = {found.block for found in damage if found.kind == "statistics"}
-    computing = bool(lost) or "coordinate" in kinds
+    of_capture = [found for found in damage if not found.group]
+    needs_network = {"commit", "content"} if layout.keeps_all else {"commit", "content", "statistics"}
+    lost = {found.block for found in of_capture if found.kind in needs_network and found.block is not None}
+    unreduced = {found.block for found in of_capture if found.kind == "statistics" and found.block is not None}
+    computing = bool(lost) or any(found.kind == "coordinate" for found in of_capture)
     if computing:
         # Before anything is given up: can they be computed at all, and would it be the same run?
         spec = (spec or spec_of(attributes)).with_cluster(cluster)
         check_same_run(make_plan(spec, store=location, workers=workers, device=device, timing=False))
+    groups = {group.name: group for group in read_groups(storage)}
     with storage.locked():
-        storage.delete(layout.committed.key(block) for block in lost if block is not None)
-        storage.delete(layout.reduced.key(block) for block in lost | reduced if block is not None)
-    failure = ""
+        commits.withdraw(storage, layout.capture, lost)
+        commits.withdraw(storage, layout.statistics, unreduced - lost)
+        for found in damage:
+            if found.group and found.block is not None:
+                commits.withdraw(storage, groups[found.group].schema, [found.block])
+    failures = []
     if computing and spec is not None:
         summary = capture(spec, store=location, workers=workers, device=device, progress=progress, stopping=stopping)
-        if summary.failed:
-            first = summary.failed[0]
-            count = counted(len(summary.failed), "damaged volume")
-            failure = f"{count} could not be computed again: {first.volume}: {first.error}"
-        elif summary.left:
-            failure = (
-                f"{counted(summary.left, 'damaged volume is', 'damaged volumes are')} left: the same command continues"
-            )
-    if "statistics" in kinds and layout.keeps_all:
+        failures += _failure(summary.failed, summary.left, "volume")
+    if unreduced and layout.keeps_all:
         reduce_store(Store(location))
-    if failure:
-        raise StoreError(failure)
+    for name in sorted({found.group for found in damage if found.group}):
+        job = job_of(storage, groups[name])
+        outcome = run(job, storage, Workers(device=choose_device(device)), progress=progress, stopping=stopping)
+        failures += _failure(outcome.failed, outcome.left, f"unit of {name}")
+    if failures:
+        raise StoreError(failures[0])
 
 
-_NEEDS_NETWORK = ("commit", "content")
+def _failure(failed: Sequence[Report], left: int, what: str) -> list[str]:
+    if failed:
+        count = counted(len(failed), f"damaged {what}")
+        return [f"{count} could not be computed again: {failed[0].name}: {failed[0].error}"]
+    if left:
+        return [f"{counted(left, f'damaged {what} is', f'damaged {what}s are')} left: the same command continues"]
+    return []
+
+
+def job_of(storage: Storage, group: Group) -> Job:
+    """The job that made a group.
+
+    Raises
+    ------
+    StoreError
+        if its class cannot be imported here.
+    """
+    module, _, name = group.made_by.partition(":")
+    try:
+        found: type[Job] = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise StoreError(
+            f"{group.name} was computed by {group.made_by}, which cannot be imported here ({one_line(error)}): "
+            "install it, then repair again"
+        ) from error
+    return found.again(storage, group.identity)
 
 
 def spec_of(attributes: dict[str, Any]) -> Spec:

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock as ThreadLock
@@ -41,10 +41,10 @@ Progress = Callable[[Report, int, int], None]
 class Workers:
     """Where units are computed, and how."""
 
-    cluster: Cluster = Cluster(kind="inline")
+    cluster: Cluster = field(default_factory=lambda: Cluster(kind="inline"))
     count: int = 1
-    #: Bytes that a worker is predicted to take; ``None`` where that is not known.
-    memory: int | None = None
+    #: Bytes that a worker is predicted to take.
+    memory: int = 2**30
     device: str = "cpu"
     #: How often a unit that failed is tried again.
     retries: int = 0
@@ -96,7 +96,8 @@ def run(
         done = commits.finished(storage, job.schema, token, mending=True)
         before(done)
         # The largest first: the last to end are then short, and no worker waits long for another.
-        todo = sorted((unit for unit in job.units() if not done[unit.index]), key=lambda unit: -unit.samples)
+        units = job.units()
+        todo = sorted((unit for unit in units if not done[unit.index]), key=lambda unit: -unit.samples)
         reports: list[Report] = []
         if todo:
             commits.sweep(storage, job.schema, [unit.index for unit in todo])
@@ -108,7 +109,7 @@ def run(
                         progress(report, len(reports), len(todo))
             reports = _confirmed(task, todo, reports)
             commits.sweep(storage, job.schema, ())
-    return Outcome(tuple(reports), len(done) - len(todo), len(todo) - len(reports))
+    return Outcome(tuple(reports), len(units) - len(todo), len(todo) - len(reports))
 
 
 def ensure_group(job: Job, storage: Storage) -> int:

@@ -139,7 +139,7 @@ def open_group(storage: Storage, group: Group, captured: Parts, sample: xr.Coord
     coords = {name: (dims, plain(values)) for name, (dims, values) in found.items()}
     if any(array.dims[0] == "sample" for array in schema.arrays):
         kept = np.concatenate([np.full(n, done[b]) for b, n in captured]) if len(captured) else np.zeros(0, bool)
-        coords |= {name: ("sample", values.values[kept]) for name, values in sample.items()}
+        coords |= {str(name): ("sample", values.values[kept]) for name, values in sample.items()}
     return xr.Dataset(whole, coords=coords)
 
 

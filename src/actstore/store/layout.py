@@ -228,7 +228,7 @@ def image_layout(
     """Layout of an array (sample[, condition][, input_channel], \\*space), without the dims that are ``None``."""
     map_bytes = math.prod(space) * np.dtype(dtype).itemsize
     leading = tuple(n for n in (conditions, input_channels) if n is not None)
-    chunk = () if conditions is None else (inner_chunk(conditions, 1, map_bytes)[0],)
+    chunk: tuple[int, ...] = () if conditions is None else (inner_chunk(conditions, 1, map_bytes)[0],)
     chunk += () if input_channels is None else (1,)
     named = (("condition", conditions), ("input_channel", input_channels))
     return ArrayLayout(

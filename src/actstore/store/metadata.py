@@ -35,7 +35,7 @@ def room(files: Mapping[str, bytes]) -> int:
 
 def fits(files: Mapping[str, bytes]) -> bool:
     """Whether the array `ARRAY` among ``files`` has room for their copy."""
-    (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
+    size: int = json.loads(files[f"{ARRAY}/zarr.json"])["shape"][0]
     return len(_texts(files)) <= size
 
 

@@ -108,6 +108,11 @@ class Schema:
         """The group's own arrays of samples in shards."""
         return tuple(array for array in self.arrays if isinstance(array, ArrayLayout))
 
+    @cached_property
+    def small(self) -> tuple[SmallLayout, ...]:
+        """The group's own arrays of one small file a block."""
+        return tuple(array for array in self.arrays if isinstance(array, SmallLayout))
+
     def files(self, block: int) -> Iterator[str]:
         """Every file that ``block`` owns below the store's root, its commit records first."""
         return (layout.key(block) for layout in self.layouts)

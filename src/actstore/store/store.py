@@ -63,6 +63,8 @@ class Store:
         for i, axis in enumerate("zyx"):
             self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
         self._patch = {name: coordinates[name][slots] for name in _PATCH if name in coordinates}
+        #: Found once: statistics can be added while a store is open, not taken away.
+        self._reduced = False
         self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
 
     @property
@@ -273,7 +275,9 @@ class Store:
 
     @property
     def image(self) -> xr.DataArray:
-        """Inputs as the network saw them: (sample, condition, input_channel, [z,] y, x) float32, NaN where not applicable."""
+        """Inputs as the network saw them: (sample, condition, input_channel, [z,] y, x) float32.
+
+        NaN where not applicable."""
         found = self._read(self.layout.image, "image")
         if "input_channel" not in found.dims:
             found = found.expand_dims("input_channel", axis=2)
@@ -330,11 +334,13 @@ class Store:
         data = lazy.small(self.storage, array, self.parts)
         return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
 
-    @cached_property
+    @property
     def reduced(self) -> bool:
         """Whether the statistics of every committed block are persisted."""
-        done = commits.committed(self.storage, self.layout.statistics, self.token, mending=True)
-        return bool(done[self.committed].all())
+        if not self._reduced:
+            done = commits.committed(self.storage, self.layout.statistics, self.token, mending=True)
+            self._reduced = bool(done[self.committed].all())
+        return self._reduced
 
     def statistics(self, layer: str, names: Sequence[str] = STATISTICS, *, persisted: bool | None = None) -> xr.Dataset:
         """Per-channel statistics of a layer, lazy; those not read come from one pass over its shards, all together.

@@ -17,7 +17,7 @@ from actstore.geometry import Grid
 from actstore.inputs.perturb import check
 from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
-from actstore.jobs.plan.budget import LIVE_OUTPUTS, choose_batch_size, machine_of, ring_samples, time_sample
+from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_size, machine_of, ring_samples, time_sample
 from actstore.jobs.plan.data import scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network

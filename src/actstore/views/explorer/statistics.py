@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.analysis.relative import pooled_std
 from actstore.errors import StoreError
-from actstore.store.reader import read_small, read_smalls
 from actstore.views.explorer.kept import Kept
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ Whole = Literal["scale", "rescaled"]
 TOP = 3
 #: Bytes of pictures, maps and a volume's statistics that are kept.
 KEPT_BYTES = 64 * 2**20
+#: Bytes of statistics read at a time: many samples, since each layer's are ranked by one call.
+SHARE_BYTES = 64 * 2**20
 #: Bytes of statistics of all samples in memory; those beyond lie in unnamed files.
 MEMORY_BYTES = 512 * 2**20
 
@@ -88,15 +89,7 @@ class Statistics:
 
     def _block_mad(self, block: int) -> Floats:
         """float32 (sample, condition, channel)."""
-        parts = []
-        for layer in self.store.layout.layers:
-            chunk = read_small(self.store.storage, self.store.layout.statistic(layer, "mad"), block)
-            if chunk is None:
-                raise StoreError(
-                    f"{self.store.path} has no MAD of {layer.name}: run `actstore reduce {self.store.path}`"
-                )
-            parts.append(chunk.astype(np.float32))
-        return np.concatenate(parts, axis=-1)
+        return self.store.stored_statistic("mad", block).astype(np.float32)
 
     def need_statistics(self) -> None:
         """Refuse a store whose statistics are not persisted."""
@@ -132,13 +125,20 @@ class Statistics:
         room = MEMORY_BYTES - in_memory
         mad, member = _room((n, total), np.float32, room), _room((n, total), np.bool_, room)
         applicable = xr.DataArray(self.applicable[:, [0, condition]], dims=("sample", "condition"))
-        for i, layer in enumerate(self.store.layout.layers):
-            small = self.store.layout.statistic(layer, "mad")
-            values = read_smalls(self.store.storage, small, self.store.parts)[:, [0, condition]]
-            score = xr.DataArray(values, dims=("sample", "condition", "channel"), name="mad")
-            mad[:, self.where[layer.name]] = values[:, 1]
-            member[:, self.where[layer.name]] = analysis.in_top(score, TOP, applicable=applicable).values[:, 1]
-            progress(i + 1, len(self.channels))
+        blocks = [block for block, _ in self.store.parts]
+        share = max(1, SHARE_BYTES // max(1, 16 * total * self.store.layout.slots))
+        position = 0
+        for i in range(0, len(blocks), share):
+            read = [self.store.stored_statistic("mad", block)[:, [0, condition]] for block in blocks[i : i + share]]
+            values = np.concatenate(read)
+            samples = slice(position, position + len(values))
+            mad[samples] = values[:, 1]
+            for channels in self.where.values():
+                score = xr.DataArray(values[..., channels], dims=("sample", "condition", "channel"), name="mad")
+                found = analysis.in_top(score, TOP, applicable=applicable[samples])
+                member[samples, channels] = found.values[:, 1]
+            position += len(values)
+            progress(min(i + share, len(blocks)), len(blocks))
         return Scores(mad, member)
 
     def has(self, name: Whole) -> bool:
@@ -169,8 +169,7 @@ class Statistics:
             if the store's statistics are not persisted, or damaged.
         """
         self.need_statistics()
-        found = next(own for own in self.store.layout.layers if own.name == layer)
-        return read_smalls(self.store.storage, self.store.layout.statistic(found, "mad"), self.store.parts)
+        return self.store.statistics(layer, ["mad"], persisted=True)["mad"].transpose(..., "channel").values
 
     def layer_mad(self, layer: str, condition: int) -> Floats:
         """Mean MAD over a layer's channels: float64 (sample); reads that layer's alone before :meth:`scores`."""
