@@ -31,4 +31,4 @@ UNCHANGED: Mapping[str, float] = {
     "ssim": 1.0,
 }
 #: Everything that a channel's maps can be reduced to.
-MEASURES = (*METRICS, *ORIGINAL_STATISTICS)
+MEASURES = (*METRICS, *(name for name in STATISTICS if name not in METRICS))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.kernel import Reduction
-from actstore.measures.names import METRICS
+from actstore.measures.kernel import Reduction, by_name
 from actstore.store.files import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.reader import Piece, reduce_groups
@@ -23,26 +21,13 @@ def reduce_pieces(
 
     Returns
     -------
-    one array for each of ``names``: metrics (sample, condition, channel), "mean" and "std" (sample, channel).
+    one array for each of ``names``, float64: (sample, condition, channel), those of
+    :data:`actstore.measures.names.ORIGINAL_STATISTICS` (sample, channel).
     """
-    samples = sum(piece.count for piece in pieces)
-    conditions, channels = layout.sample_shape[:2]
-    results = tuple(
-        np.empty((samples, conditions, channels) if name in METRICS else (samples, channels)) for name in names
-    )
+    found = np.empty((len(names), sum(piece.count for piece in pieces), *layout.sample_shape[:2]))
     position = 0
     for piece in pieces:
-        for inside, group, found in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
-            samples_here = slice(position + inside.start, position + inside.stop)
-            for result, values in zip(results, found, strict=True):
-                _place(result, samples_here, group, values)
+        for samples, channels, reduce in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
+            reduce(found[:, position + samples.start : position + samples.stop, :, channels].swapaxes(2, 3))
         position += piece.count
-    return results
-
-
-def _place(target: NDArray[Any], samples: slice, channels: slice, values: NDArray[Any]) -> None:
-    """Put what was found for (sample, channel[, condition]) where it belongs in (sample[, condition], channel)."""
-    if values.ndim == 3:
-        target[samples, :, channels] = values.swapaxes(1, 2)
-    else:
-        target[samples, channels] = values
+    return by_name(found, names, condition=1)
