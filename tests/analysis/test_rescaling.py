@@ -28,7 +28,8 @@ from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import normalize, scalings
-from actstore.jobs.capture import Summary, attributes, capture
+from actstore.jobs.capture import Summary, capture
+from actstore.jobs.creation import attributes
 from actstore.spec.spec import Normalization, Spec, load_spec
 from actstore.store.store import Store
 from actstore.store.verify import verify
@@ -705,12 +706,12 @@ def older(
         return made
 
     with monkeypatch.context() as patched:
-        patched.setattr("actstore.jobs.capture.attributes", before)
+        patched.setattr("actstore.jobs.creation.attributes", before)
         summary = captured(spec_file(write_spec, tmp_path))
     store = actstore.open(summary.store)
     assert "window" not in json.dumps(store.attributes["spec"]["data"])
     assert "window" not in json.dumps(store.attributes["identity"])
-    (Path(summary.store) / store.layout.committed.key(1)).unlink()
+    (Path(summary.store) / store.layout.capture.record.key(1)).unlink()
     return spec_file(write_spec, tmp_path, data__preprocess={"size": [64, 64]}), Path(summary.store)
 
 
@@ -763,7 +764,7 @@ def test_a_continued_capture_says_that_it_counts_this_run(
     perturbed: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = Path(shutil.copytree(perturbed.store, tmp_path / "copy.zarr"))
-    (copy / actstore.open(copy).layout.committed.key(0)).unlink()
+    (copy / actstore.open(copy).layout.capture.record.key(0)).unlink()
     spec = load_spec(Path(perturbed.store).parent / "spec.toml")
     text.show_summary(capture(spec, store=copy, cluster="inline", device="cpu"))
     told = capsys.readouterr().err

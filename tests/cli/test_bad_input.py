@@ -35,8 +35,8 @@ from actstore.errors import (
     StoreError,
     one_line,
 )
-from actstore.jobs import plan as planning
 from actstore.jobs.capture import Summary, capture
+from actstore.jobs.plan import plan as planning
 from actstore.networks.model import weights_digest
 from actstore.networks.weights import load_weights
 from actstore.spec.spec import load_spec

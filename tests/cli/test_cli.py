@@ -128,7 +128,7 @@ class TestExitStatus:
         def fail(_: object) -> None:
             raise ZeroDivisionError("by\nzero")
 
-        monkeypatch.setattr("actstore.jobs.plan.discover", fail)
+        monkeypatch.setattr("actstore.jobs.plan.data.discover", fail)
         line = failed("ZeroDivisionError: by zero", "capture", write_spec(tmp_path), "--cluster", "inline")
         assert line.endswith(" (actstore --debug … shows where)")
 
@@ -140,7 +140,7 @@ class TestExitStatus:
         def stop(_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("actstore.jobs.plan.discover", stop)
+        monkeypatch.setattr("actstore.jobs.plan.data.discover", stop)
         result = invoke("capture", write_spec(tmp_path), "--cluster", "inline")
         assert result.exit_code == 1
         assert result.stderr.split("\n", 1)[-1].strip() == "interrupted: run the same command again to continue"

@@ -19,8 +19,8 @@ from actstore.cluster import connect
 from actstore.cluster import versions as provenance
 from actstore.errors import ClusterError, DataError, StoreError
 from actstore.jobs.capture import capture, prepare_store
-from actstore.jobs.engine import Engine
 from actstore.jobs.plan.plan import make_plan
+from actstore.jobs.statistics import BlockStatistics
 from actstore.spec.spec import load_spec
 from actstore.store import commits, fence
 from actstore.store.files import LocalStorage
@@ -28,7 +28,7 @@ from actstore.store.files.base import TEMPORARY
 from actstore.store.shards import ShardWriter
 from actstore.store.verify import verify
 from conftest import WriteSpec
-from stores import committed, expect_same, files_of, strays
+from stores import committed, expect_same, files_of, strays, worker
 
 
 @pytest.mark.parametrize("moment", ["while it infers", "between shards", "before the small files", "in them"])
@@ -43,7 +43,7 @@ def test_an_attempt_that_woke_up_late_leaves_the_other_ones_files(
     target, name, wanted = {
         "while it infers": (ShardWriter, "write", 1),
         "between shards": (ShardWriter, "close", 3),
-        "before the small files": (Engine, "_write_small", 1),
+        "before the small files": (BlockStatistics, "put", 1),
         "in them": (LocalStorage, "write", 5),
     }[moment]
     plain: Any = getattr(target, name)
@@ -52,9 +52,8 @@ def test_an_attempt_that_woke_up_late_leaves_the_other_ones_files(
         nonlocal calls
         calls += 1
         if calls == wanted:
-            other = Engine(made.job)
-            other.run(todo[0])
-            other.close()
+            with worker(made) as other:
+                other(todo[0])
             times.update({key: (root / key).stat().st_mtime_ns for key in files_of(root) if TEMPORARY not in key})
             # A process that was stopped sees a clock that has gone on.
             monkeypatch.setattr(fence, "PATIENCE", -1.0)
@@ -62,9 +61,8 @@ def test_an_attempt_that_woke_up_late_leaves_the_other_ones_files(
 
     root = Path(str(made.store.location))
     monkeypatch.setattr(target, name, frozen)
-    engine = Engine(made.job)
-    report = engine.run(todo[0])
-    engine.close()
+    with worker(made) as compute:
+        report = compute(todo[0])
     assert not report.failed
     assert report.bytes == 0, "it wrote nothing"
     found = {key: (root / key).stat().st_mtime_ns for key in files_of(root)}
@@ -82,7 +80,7 @@ def test_a_worker_of_a_killed_capture_cannot_commit_what_was_swept(
     capture(spec, cluster="inline", device="cpu")
     plan, _ = prepare_store(make_plan(spec, device="cpu", timing=False))
     storage, layout = plan.store, plan.layout
-    (Path(str(storage.location)) / layout.committed.key(0)).unlink()
+    (Path(str(storage.location)) / layout.capture.record.key(0)).unlink()
     plain = LocalStorage.delete
     calls = 0
 
@@ -91,14 +89,14 @@ def test_a_worker_of_a_killed_capture_cannot_commit_what_was_swept(
         calls += 1
         plain(self, keys)
         if calls == 1:
-            commits.write_record(storage, layout.committed, 0, plan.fingerprint.token)
+            commits.write_record(storage, layout.capture.record, 0, plan.fingerprint.token)
 
     monkeypatch.setattr(LocalStorage, "delete", delete)
-    commits.sweep(storage, layout, [0])
+    commits.sweep(storage, layout.capture, [0])
     monkeypatch.undo()
-    assert not commits.is_finished(storage, layout, 0, plan.fingerprint.token)
+    assert not commits.is_finished(storage, layout.capture, 0, plan.fingerprint.token)
     with pytest.raises(StoreError, match="vanished before its block was committed"):
-        commits.commit(storage, layout, 0, plan.fingerprint.token)
+        commits.commit(storage, layout.capture, 0, plan.fingerprint.token)
 
 
 def test_a_block_that_lost_a_file_after_its_commit_is_no_success(
@@ -107,10 +105,10 @@ def test_a_block_that_lost_a_file_after_its_commit_is_no_success(
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     plain = commits.commit
 
-    def commit(storage: LocalStorage, layout: Any, block: int, token: int, *, fsync: bool = False) -> None:
-        plain(storage, layout, block, token, fsync=fsync)
+    def commit(storage: LocalStorage, schema: Any, block: int, token: int, *, fsync: bool = False) -> None:
+        plain(storage, schema, block, token, fsync=fsync)
         if block == 1:
-            storage.delete([layout.sharded[2].key(block)])
+            storage.delete([schema.sharded[2].key(block)])
 
     with monkeypatch.context() as patch:
         patch.setattr(commits, "commit", commit)

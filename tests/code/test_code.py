@@ -23,8 +23,8 @@ from actstore.code.digests import code_digests, known_code, load_code, require_c
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import SpecError, StoreError
 from actstore.jobs.capture import capture, prepare_store
-from actstore.jobs.engine import run_block
 from actstore.jobs.plan.plan import Plan, make_plan
+from actstore.jobs.runner import run_unit
 from actstore.spec.spec import load_spec
 from actstore.store.fingerprint import differences
 from conftest import WriteSpec
@@ -263,10 +263,10 @@ class TestWorkers:
         assert plan.job.code.keys() == {"mine", "helper", "networks"}
         add_folder(tmp_path / "nothing")  # Another process.
         (tmp_path / "helper.py").write_text("factor = 0.9\n")
-        report = run_block(plan.job, todo[0])
+        report = run_unit(plan.task, todo[0])
         assert "helper.py on this worker is not the file the run was planned with" in report.error
-        other = replace(plan.job, fingerprint=replace(plan.fingerprint, data="other"), code={})
-        assert run_block(other, todo[0]).failed
+        other = replace(plan.task, job=replace(plan.job, code={}))
+        assert run_unit(other, todo[0]).failed
 
 
 @pytest.fixture(params=["inline", "long-lived worker"])

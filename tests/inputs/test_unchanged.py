@@ -24,7 +24,8 @@ from actstore.errors import SpecError, StoreError
 from actstore.inputs import perturb
 from actstore.inputs.equality import differs
 from actstore.inputs.prepare import prepare
-from actstore.jobs.capture import Summary, attributes, capture, ensure_store
+from actstore.jobs.capture import Summary, capture
+from actstore.jobs.creation import attributes, ensure_store
 from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import Spec, load_spec
 from actstore.store.store import Store
@@ -353,7 +354,7 @@ def test_a_continued_capture_counts_this_run_alone(
 ) -> None:
     copy = Path(shutil.copytree(captured.store, tmp_path / "copy.zarr"))
     first = actstore.open(copy)
-    lost = copy / first.layout.committed.key(first.layout.blocks - 1)
+    lost = copy / first.layout.capture.record.key(first.layout.blocks - 1)
     lost.unlink()
     spec = load_spec(Path(captured.store).parent / "spec.toml")
     again = capture(spec, store=copy, cluster="inline", device="cpu")
@@ -508,7 +509,7 @@ def test_a_store_that_an_older_version_began_is_continued_under_its_rule(
     )
     with monkeypatch.context() as patched:
         older = {k: v for k, v in attributes(make_plan(spec, device="cpu", timing=False)).items() if k != "applies"}
-        patched.setattr("actstore.jobs.capture.attributes", lambda plan: older)
+        patched.setattr("actstore.jobs.creation.attributes", lambda plan: older)
         ensure_store(make_plan(spec, device="cpu", timing=False))
     summary = capture(spec, cluster="inline", device="cpu")
     assert summary.complete

@@ -30,9 +30,10 @@ from actstore.inputs.perturb import apply
 from actstore.inputs.placement import DECIMALS, NUDGE, body_of, control_regions, place
 from actstore.inputs.prepare import prepare
 from actstore.inputs.preprocess import fit
-from actstore.jobs import plan
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.inference import batches
+from actstore.jobs.plan import budget
+from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
 from actstore.spec.spec import Spec, load_spec
 from actstore.store import commits, metadata
@@ -518,9 +519,9 @@ def test_pooled_conditions_are_perturbations() -> None:
 def test_plan_and_store_count_the_same_conditions(
     write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, region: bool, noise: bool
 ) -> None:
-    monkeypatch.setattr(plan, "_time_forward", lambda _model, _spec, size, _device: 10.0 if size == 1 else 1.0)
+    monkeypatch.setattr(budget, "_time_forward", lambda _model, _spec, size, _device: 10.0 if size == 1 else 1.0)
     spec = load_spec(write_spec(tmp_path, controls={"region": region, "noise": noise}))
-    made = plan.make_plan(spec, workers=1, device="cpu")
+    made = make_plan(spec, workers=1, device="cpu")
     assert made.layout.conditions == len(spec.conditions) == 3 + 2 * region + 2 * noise
     attributes = {
         "identity": made.identity,
@@ -551,7 +552,7 @@ def as_schema_2(path: Path) -> Path:
         zarr.consolidate_metadata(root.store)
     storage = actstore.store.store.storage_at(path)
     for block in range(layout.blocks):
-        for record in (layout.committed, layout.reduced):
+        for record in (layout.capture.record, layout.statistics.record):
             commits.write_record(storage, record, block, made.token)
     files = {key: storage.read(key) or b"" for key, _ in storage.files() if metadata.is_metadata(key)}
     storage.write(metadata.KEY, metadata.as_copy(files))
@@ -577,8 +578,8 @@ class TestSchema2:
         assert verify(path).whole
         before = actstore.open(path)
         expected = before.statistics("L02")["mad"].values
-        (path / before.layout.reduced.key(1)).unlink()
-        (path / before.layout.statistics[0].key(1)).unlink()
+        (path / before.layout.statistics.record.key(1)).unlink()
+        (path / before.layout.statistics.arrays[0].key(1)).unlink()
         assert reduce_store(actstore.open(path)) == 1
         np.testing.assert_allclose(actstore.open(path).statistics("L02")["mad"].values, expected, rtol=1e-12)
         assert verify(path).whole

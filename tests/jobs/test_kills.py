@@ -19,7 +19,6 @@ import pytest
 import actstore
 from actstore.jobs.capture import Summary, capture
 from actstore.spec.spec import load_spec
-from actstore.store import commits
 from actstore.store.store import MissingBlocksWarning
 from conftest import WriteSpec
 from processes import (
@@ -126,7 +125,7 @@ def resume(spec: Path, whole: Summary) -> None:
         assert [block for block, _ in store.parts] == done
         store["L01"].compute()
     layout = actstore.open(whole.store).layout
-    kept = {root / key for block in done for key in commits.block_files(layout, block)}
+    kept = {root / key for block in done for key in layout.capture.files(block)}
     times = {path: path.stat().st_mtime_ns for path in kept}
     summary = capture(load_spec(spec), cluster="inline", device="cpu")
     assert summary.complete

@@ -155,7 +155,7 @@ class Lifetime(RuleBasedStateMachine):
         store = self.open()
         lost = rng.sample(sorted(self.done), rng.randint(0, len(self.done)))
         for block in lost:
-            small = rng.choice([*store.layout.statistics, store.layout.reduced])
+            small = rng.choice([*store.layout.statistics.arrays, store.layout.statistics.record])
             (self.root / small.key(block)).unlink()
         assert reduce_store(self.open()) == len(lost)
 

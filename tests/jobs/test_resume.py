@@ -156,9 +156,9 @@ def test_the_record_is_the_last_file_of_a_block(
     root = capture(spec, cluster="inline", device="cpu").store
     layout = actstore.open(root).layout
     for block in range(2):
-        files = {root / key for key in commits.block_files(layout, block)}
+        files = {root / key for key in layout.capture.files(block)}
         own = [path for path in named if path in files]
-        assert own[-1] == root / layout.committed.key(block)
+        assert own[-1] == root / layout.capture.record.key(block)
         assert len(own) == len(files)
         assert set(own) == files
 
@@ -167,7 +167,7 @@ def test_a_block_that_lost_a_file_meanwhile_is_not_committed(undisturbed: tuple[
     layout = actstore.open(undisturbed[0]).layout
     with pytest.raises(StoreError, match=r"vanished before its block was committed: run one capture at a time"):
         commits.commit(LocalStorage(tmp_path), layout, 0, 1)
-    assert not (tmp_path / layout.committed.key(0)).exists()
+    assert not (tmp_path / layout.capture.record.key(0)).exists()
 
 
 def test_a_sweep_takes_the_record_first(
@@ -175,7 +175,7 @@ def test_a_sweep_takes_the_record_first(
 ) -> None:
     root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
     layout = actstore.open(root).layout
-    others = {key: content for key, content in files_of(root).items() if key not in commits.block_files(layout, 2)}
+    others = {key: content for key, content in files_of(root).items() if key not in layout.capture.files(2)}
     gone: list[Path] = []
     plain = Path.unlink
 
@@ -187,7 +187,7 @@ def test_a_sweep_takes_the_record_first(
         patch.setattr(Path, "unlink", unlink)
         commits.sweep(LocalStorage(root), layout, [2])
     assert {path.relative_to(root).as_posix() for path in gone[:2]} == {
-        layout.committed.key(2), layout.reduced.key(2)
+        layout.capture.record.key(2), layout.statistics.record.key(2)
     }  # fmt: skip
     assert files_of(root) == others
 
@@ -198,7 +198,7 @@ def test_a_sweep_takes_what_killed_attempts_left_and_nothing_else(
     root = Path(shutil.copytree(undisturbed[0], tmp_path / "a.zarr"))
     layout = actstore.open(root).layout
     before = files_of(root)
-    for key in (layout.sharded[-1].key(2), layout.confusion.key(1), layout.committed.key(0)):
+    for key in (layout.capture.sharded[-1].key(2), layout.confusion.key(1), layout.capture.record.key(0)):
         path = root / key
         path.with_name(f"{path.name}{TEMPORARY}0").write_bytes(b"torn")
     assert len(strays(root)) == 3

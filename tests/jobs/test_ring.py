@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.errors import ModelError, PlanError, StoreError
-from actstore.jobs import engine as block
-from actstore.jobs import plan
 from actstore.jobs.capture import prepare_store
-from actstore.jobs.engine import Engine
-from actstore.jobs.inference import rounding
+from actstore.jobs.inference import Inference, rounding
+from actstore.jobs.plan import budget
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
-from actstore.jobs.ring import Mirror, Pair, Ring, ThreadStream, reduce_on_device
+from actstore.jobs.ring import Mirror, Pair, Ring, ThreadStream
+from actstore.measures.device import reduce_on_device
 from actstore.measures.kernel import reduce_chunk
+from actstore.networks.arithmetic import arithmetic
 from actstore.spec.spec import load_spec
-from actstore.store import commits
 from actstore.store.layout import activation_layout
 from actstore.store.shards import ShardBuffer, ShardWriter
 from actstore.store.store import Store
 from conftest import WriteSpec
+from stores import worker
 
 POISON = 0xA5
 #: Seconds after which what another thread should do is no longer waited for.
@@ -52,19 +52,17 @@ def files(root: Path) -> dict[str, bytes]:
 
 def capture_with(spec_path: Path, store: Path, stream: ThreadStream | None) -> Store:
     made, todo = prepare_store(make_plan(load_spec(spec_path), store=store, timing=False))
-    engine = Engine(made.job, stream)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(engine.run, todo))
-    engine.close()
+    with worker(made, stream) as compute, ThreadPoolExecutor(2) as pool:
+        list(pool.map(compute, todo))
     return Store(store)
 
 
 @pytest.fixture
 def two_sample_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several turns of the ring a block."""
-    plain = plan.ring_samples
-    monkeypatch.setattr(plan, "ring_samples", lambda *of: min(2, plain(*of)))
-    monkeypatch.setattr("actstore.jobs.capture.ring_samples", plan.ring_samples)
+    plain = budget.ring_samples
+    for user in ("actstore.jobs.plan.plan", "actstore.jobs.creation"):
+        monkeypatch.setattr(f"{user}.ring_samples", lambda *of: min(2, plain(*of)))
 
 
 @pytest.mark.usefixtures("two_sample_ring")
@@ -110,7 +108,7 @@ def test_no_buffer_is_filled_before_what_it_held_is_written(
         buffer.bytes[...] = POISON
         writing.clear()
 
-    forward = block.Inference.infer
+    forward = Inference.infer
 
     def noting(self: Any, *args: Any) -> Any:
         passes = forward(self, *args)
@@ -119,7 +117,7 @@ def test_no_buffer_is_filled_before_what_it_held_is_written(
         return passes
 
     monkeypatch.setattr(ShardWriter, "write", slow)
-    monkeypatch.setattr(block.Inference, "infer", noting)
+    monkeypatch.setattr(Inference, "infer", noting)
     found = capture_with(spec, tmp_path / "found.zarr", stream() if stream else None)
     a, b = files(expected.path), files(found.path)
     assert {n for n in a if a[n] != b[n] and not n.startswith("statistics/")} == set()
@@ -208,7 +206,7 @@ def test_statistics_alone_are_the_same_and_take_little(
     whole = Store(tiny_store)
     store = capture_with(write_spec(tmp_path, store__keep="statistics"), tmp_path / "s.zarr", stream and stream())
     assert not list(store.path.glob("layers/*"))
-    owned = [key for block, _ in store.parts for key in commits.block_files(store.layout, block)]
+    owned = [key for block, _ in store.parts for key in store.layout.capture.files(block)]
     assert store.nbytes == sum((store.path / key).stat().st_size for key in owned)
     assert list(store.layers["bytes"].unique()) == [0]
     for layer in whole.layers.index:
@@ -232,7 +230,7 @@ def test_a_block_without_its_only_statistics_is_computed_again(write_spec: Write
     spec = write_spec(tmp_path, store__keep="statistics")
     store = capture_with(spec, tmp_path / "s.zarr", None)
     before = files(store.path)
-    (store.path / store.layout.reduced.key(1)).unlink()
+    (store.path / store.layout.statistics.record.key(1)).unlink()
     assert len(Store(store.path).missing) == 1
     assert not capture_with(spec, tmp_path / "s.zarr", None).missing
     assert files(store.path) == before
@@ -272,7 +270,7 @@ def test_bfloat16_is_recorded_and_close(write_spec: WriteSpec, tmp_path: Path, t
 def test_float32_is_exact_where_a_gpu_would_round() -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     for precision, allowed in (("float32", False), ("tf32", True), ("bf16", False)):
-        with block.arithmetic(precision, torch.device("cpu")):
+        with arithmetic(precision, torch.device("cpu")):
             assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (allowed, allowed)
             assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
@@ -290,7 +288,7 @@ def test_a_resumed_run_keeps_its_batch_size(
 ) -> None:
     spec = load_spec(write_spec(tmp_path))
     made, _ = prepare_store(make_plan(spec, timing=False))
-    monkeypatch.setattr(plan, "BATCH_SIZE", made.batch_size + 5)
+    monkeypatch.setattr(budget, "BATCH_SIZE", made.batch_size + 5)
     again = make_plan(spec, timing=False)
     assert again.batch_size == made.batch_size + 5
     assert prepare_store(again)[0].batch_size == made.batch_size
@@ -314,13 +312,12 @@ def test_a_failed_shard_write_leaves_no_other_behind(
         running.remove(self.layout.path)
 
     monkeypatch.setattr(ShardWriter, "write", write)
-    engine = Engine(made.job)
-    with pytest.raises(OSError, match="No space"):
-        engine.run(todo[0])
-    assert running == []
-    for one in todo[1:]:
-        engine.run(one)
-    engine.close()
+    with worker(made) as compute:
+        with pytest.raises(OSError, match="No space"):
+            compute(todo[0])
+        assert running == []
+        for one in todo[1:]:
+            compute(one)
     store = Store(made.store.location)
     assert store.missing == [todo[0].name]
     assert all(np.isfinite(store.statistics(layer, persisted=False)["std"]).all() for layer in store.layers.index)
@@ -341,7 +338,7 @@ def test_lost_statistics_come_back(write_spec: WriteSpec, tmp_path: Path, keep: 
     spec = write_spec(tmp_path, store__keep=keep)
     store = capture_with(spec, tmp_path / "s.zarr", None)
     before = files(store.path)
-    small = store.layout.reduced if fault == "record" else store.layout.statistic(store.layout.layers[0], "mad")
+    small = store.layout.statistics.record if fault == "record" else store.layout.statistic
     path = store.path / small.key(1)
     if fault == "missing":
         path.unlink()

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 import actstore
 from actstore import analysis
 from actstore.errors import ModelError
-from actstore.jobs import plan
 from actstore.jobs.capture import Summary, capture
+from actstore.jobs.plan import budget
 from actstore.jobs.plan.plan import make_plan
 from actstore.networks.recording import forward_hooks, match_modules, probe, recording
 from actstore.spec.spec import load_spec
@@ -242,8 +242,8 @@ def test_any_cut_into_chunks_and_buffers_stores_the_same(
     three = [{"transform": "brightness", "targets": ["LV", "RV", "MYO"], "strengths": [0.1]}]
     changes: dict[str, Any] = {"perturb": three, "run__batch_size": 4}
     spec = load_spec(spec_path(tmp_path, write_spec, "Tricky", **changes))
-    sample = sum(array.sample_stride for array in make_plan(spec, timing=False).layout.sharded)
-    monkeypatch.setattr(plan, "RING_BYTES", ring * sample + 1)
+    sample = sum(array.sample_stride for array in make_plan(spec, timing=False).layout.capture.sharded)
+    monkeypatch.setattr(budget, "RING_BYTES", ring * sample + 1)
     assert make_plan(spec, timing=False).ring_samples == ring
     store, summary = record_store(tmp_path, write_spec, "Tricky", **changes)
     grids = {store.layout.activation(layer).grid[:2] for layer in store.layout.layers}

@@ -13,7 +13,7 @@ import torch
 
 import actstore
 from actstore.errors import DataError, StoreError
-from actstore.jobs import engine as blocks
+from actstore.jobs import runner
 from actstore.jobs.capture import capture
 from actstore.jobs.inference import Inference
 from actstore.jobs.plan.plan import make_plan
@@ -26,15 +26,15 @@ from conftest import WriteSpec
 def test_a_second_capture_is_kept_away(write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     refusals: list[str] = []
-    plain = blocks.run_block
+    plain = runner.run_unit
 
-    def run_block(job: Any, block: Any) -> Any:
+    def run_unit(task: Any, block: Any) -> Any:
         with pytest.raises(StoreError) as refused:
             capture(spec, cluster="inline", device="cpu")
         refusals.append(str(refused.value))
-        return plain(job, block)
+        return plain(task, block)
 
-    monkeypatch.setattr("actstore.jobs.capture.run_block", run_block)
+    monkeypatch.setattr(runner, "run_unit", run_unit)
     summary = capture(spec, cluster="inline", device="cpu")
     assert summary.complete
     assert set(refusals) == {f"another capture is writing to {summary.store}: wait for it to end, then run again"}
@@ -46,9 +46,9 @@ def test_a_committed_block_is_never_begun_again(write_spec: WriteSpec, tmp_path:
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     summary = capture(spec, cluster="inline", device="cpu")
     plan = make_plan(spec, workers=1, device="cpu", timing=False)
-    with blocks.closing_engine():
-        report = blocks.run_block(plan.job, plan.blocks[0])
-    assert (report.failed, report.forward_passes, report.bytes) == (False, 0, 0)
+    with runner.releasing():
+        report = runner.run_unit(plan.task, plan.blocks[0])
+    assert (report.failed, report.samples, report.bytes) == (False, 0, 0)
     assert not actstore.open(summary.store).missing
 
 
@@ -71,12 +71,12 @@ def test_a_damaged_record_is_computed_again(write_spec: WriteSpec, tmp_path: Pat
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     store = capture(spec, cluster="inline", device="cpu").store
     layout = actstore.open(store).layout
-    (store / layout.committed.key(1)).write_bytes(b"")
+    (store / layout.capture.record.key(1)).write_bytes(b"")
     with pytest.raises(StoreError, match=r"committed/c.1 is damaged"):
         actstore.open(store)
     again = capture(spec, cluster="inline", device="cpu")
     assert (again.done, again.skipped) == (1, 1)
-    (store / layout.reduced.key(0)).write_bytes(b"torn")
+    (store / layout.statistics.record.key(0)).write_bytes(b"torn")
     assert not actstore.open(store).reduced
 
 
@@ -94,7 +94,7 @@ def test_a_layer_that_drops_the_batch_is_refused(
 ) -> None:
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     plain = Inference.record
-    monkeypatch.setattr(Inference, "record", lambda self, layer, output: plain(self, layer, output[:1]))
+    monkeypatch.setattr(Inference, "record", lambda *of: plain(*of[:-1], of[-1][:1]))
     summary = capture(spec, cluster="inline", device="cpu")
     assert not summary.done
     assert "returns 1 samples for a batch of" in summary.failed[0].error

@@ -23,16 +23,16 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
+from actstore.findings import Findings, Unanswerable
+from actstore.reduce import reduce_store
+from actstore.schema import SCHEMA_VERSION
+from actstore.verify import verify
 
 import actstore
 from actstore import views
 from actstore.errors import DamageError, StoreError
-from actstore.findings import Findings, Unanswerable
-from actstore.reduce import reduce_store
-from actstore.schema import SCHEMA_VERSION
 from actstore.store import MissingBlocksWarning, Store
 from actstore.tables import write_csv
-from actstore.verify import verify
 from actstore.views.cohort import patient_shares
 from actstore.views.theme import class_colours
 from golden import make

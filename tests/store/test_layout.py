@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actstore.measures.names import ORIGINAL_STATISTICS, STATISTICS
-from actstore.store import commits
+from actstore.measures.names import STATISTICS
 from actstore.store.layout import (
     CHECKSUM_BYTES,
     CHUNK_BYTES,
@@ -132,36 +131,37 @@ def test_blocks_own_whole_shards_that_cover_the_sample_axis(layout: ArrayLayout)
 
 @given(layout=store_layouts())
 def test_two_blocks_never_share_a_file(layout: StoreLayout) -> None:
-    files = [list(commits.block_files(layout, block)) for block in range(layout.blocks)]
+    files = [list(layout.capture.files(block)) for block in range(layout.blocks)]
     flat = [name for names in files for name in names]
-    assert len(flat) == len(set(flat)) == layout.blocks * layout.block_objects
-    assert all(names[0] == layout.committed.key(b) for b, names in enumerate(files)), "the record goes first"
+    assert len(flat) == len(set(flat)) == layout.blocks * layout.capture.block_objects
+    assert all(names[0] == layout.capture.record.key(b) for b, names in enumerate(files)), "the record goes first"
 
 
 @given(layout=store_layouts(), data=st.data())
 def test_bytes_of_a_block_are_those_of_its_files(layout: StoreLayout, data: st.DataObject) -> None:
     samples = data.draw(st.integers(1, layout.slots))
-    small_arrays: list[SmallLayout] = [layout.applicable, layout.confusion, layout.source, layout.committed]
-    small_arrays += [layout.reduced, *layout.statistics]
-    expected = sum(a.file_bytes(samples) for a in layout.sharded) + sum(a.chunk_bytes for a in small_arrays)
-    assert layout.block_bytes(samples) == expected
-    assert len(layout.sharded) == 3 + len(layout.layers)
-    assert len({a.path for a in layout.sharded} | {a.path for a in small_arrays}) == layout.block_objects
+    small_arrays: list[SmallLayout] = [layout.applicable, layout.confusion, layout.source, layout.capture.record]
+    small_arrays += [layout.statistics.record, *layout.statistics.arrays]
+    expected = sum(a.file_bytes(samples) for a in [*layout.capture.sharded, *small_arrays])
+    assert layout.capture.block_bytes(samples) == expected
+    assert len(layout.capture.sharded) == 3 + len(layout.layers)
+    paths = {array.path for array in [*layout.capture.sharded, *small_arrays]}
+    assert len(paths) == layout.capture.block_objects
 
 
 @given(layout=store_layouts())
 def test_every_array_of_a_store_has_one_shard_a_block(layout: StoreLayout) -> None:
-    for array in layout.sharded:
+    for array in layout.capture.sharded:
         assert (array.blocks, array.slots) == (layout.blocks, layout.slots)
         assert array.shape[0] == layout.blocks * layout.slots
         assert array.dims == ("sample", *array.dims[1:])
         assert array.sample_shape[-len(layout.space) :] == array.chunk[-len(layout.space) :], "space is never split"
     for layer in layout.layers:
         assert layout.activation(layer).sample_shape == (layout.conditions, layer.channels, *layer.space)
-        for name in STATISTICS:
-            found = layout.statistic(layer, name)
-            assert ("condition" in found.dims) == (name not in ORIGINAL_STATISTICS)
-            assert found.shape[0] == layout.blocks * layout.slots
+    found = layout.statistic
+    assert found.shape == (layout.blocks * layout.slots, len(STATISTICS), layout.conditions, layout.channels)
+    owned = [list(range(layout.channels))[layout.channels_of(layer)] for layer in layout.layers]
+    assert [channel for channels in owned for channel in channels] == list(range(layout.channels))
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_the_same_bits_as_in_a_folder(
     """Also where a shard is written in several pieces from buffers that are used again."""
     expected = tiny_store
     if ring_bytes:
-        monkeypatch.setattr("actstore.jobs.plan.RING_BYTES", ring_bytes)
+        monkeypatch.setattr("actstore.jobs.plan.budget.RING_BYTES", ring_bytes)
         expected = tmp_path / "folder.zarr"
         capture(load_spec(tiny_spec), store=expected, cluster="inline", device="cpu")
     url = "s3://bucket/runs/tiny.zarr"
@@ -191,7 +191,7 @@ def test_a_stopped_capture_continues_there(bucket: S3Store, tiny_spec: Path, tin
     capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
     layout = actstore.open(url).layout
     storage = storage_at(url)
-    storage.delete([layout.committed.key(1), layout.sharded[0].key(1)])
+    storage.delete([layout.capture.record.key(1), layout.capture.sharded[0].key(1)])
     with pytest.warns(MissingBlocksWarning):
         assert len(actstore.open(url).missing) == 1
     again = capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
@@ -204,7 +204,7 @@ def test_damage_there_is_found_and_mended(bucket: S3Store, tiny_spec: Path, tiny
     capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
     layout = actstore.open(url).layout
     storage = storage_at(url)
-    shard, gone = layout.sharded[-1].key(2), layout.sharded[1].key(0)
+    shard, gone = layout.capture.sharded[-1].key(2), layout.capture.sharded[1].key(0)
     content = bytearray(storage.read(shard) or b"")
     content[1000] ^= 4
     storage.write(shard, bytes(content))
@@ -218,7 +218,7 @@ def test_damage_there_is_found_and_mended(bucket: S3Store, tiny_spec: Path, tiny
     repair(url, found.damage, cluster="inline", device="cpu")
     assert verify(url).whole
     assert {k: v for k, v in objects(bucket, "worn.zarr").items() if is_chunk(k)} == files_of(tiny_store)
-    (storage.delete([layout.statistics[0].key(1)]))
+    (storage.delete([layout.statistics.arrays[0].key(1)]))
     assert reduce_store(actstore.open(url)) == 1
     assert verify(url).whole
 
@@ -260,19 +260,19 @@ def test_a_lease_is_renewed_and_its_loss_is_noticed(bucket: S3Store, monkeypatch
 
 
 def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actstore.jobs import engine as blocks
+    from actstore.jobs import runner
 
-    plain = blocks.run_block
+    plain = runner.run_unit
 
-    def run_block(job: object, block: object) -> object:
-        report = plain(job, block)  # type: ignore[arg-type]
+    def run_unit(task: object, block: object) -> object:
+        report = plain(task, block)  # type: ignore[arg-type]
         obstore.put(bucket, "lost.zarr.lock", b'{"owner": "another"}')
         # What renews the lease ends with it.
         until(lambda: "actstore-lease" not in {thread.name for thread in threading.enumerate()}, "its loss is noticed")
         return report
 
     monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
-    monkeypatch.setattr("actstore.jobs.capture.run_block", run_block)
+    monkeypatch.setattr(runner, "run_unit", run_unit)
     with pytest.raises(StoreError, match=r"another capture took over s3://bucket/lost\.zarr"):
         capture(load_spec(tiny_spec), store="s3://bucket/lost.zarr", cluster="inline", device="cpu")
 

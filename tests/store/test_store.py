@@ -86,7 +86,7 @@ def forget_statistics(path: Path, *blocks: int) -> None:
         warnings.simplefilter("ignore", MissingBlocksWarning)
         layout = actstore.open(path).layout
     for block in blocks or range(layout.blocks):
-        for small in (layout.reduced, *layout.statistics):
+        for small in (layout.statistics.record, *layout.statistics.arrays):
             (path / small.key(block)).unlink(missing_ok=True)
 
 
@@ -213,7 +213,7 @@ def test_any_condition_coordinate_selects(store: Store, name: str, value: Any) -
 def test_uncommitted_blocks_are_hidden_and_counted(deep_copy: Path, deep_path: Path, missing: list[int]) -> None:
     whole = actstore.open(deep_path)
     for block in missing:
-        (deep_copy / whole.layout.committed.key(block)).unlink()
+        (deep_copy / whole.layout.capture.record.key(block)).unlink()
     with pytest.warns(MissingBlocksWarning, match=f"{len(missing)} of 4 blocks are missing") as caught:
         store = actstore.open(deep_copy)
     assert caught[0].filename == __file__, "the warning points at the caller"
@@ -231,8 +231,8 @@ def test_uncommitted_blocks_are_hidden_and_counted(deep_copy: Path, deep_path: P
 def test_files_of_an_uncommitted_block_prove_nothing(deep_copy: Path) -> None:
     """Whatever lies there, damaged or not, is not read before its block is committed."""
     layout = actstore.open(deep_copy).layout
-    (deep_copy / layout.committed.key(2)).unlink()
-    (deep_copy / layout.sharded[-1].key(2)).write_bytes(b"torn")
+    (deep_copy / layout.capture.record.key(2)).unlink()
+    (deep_copy / layout.capture.sharded[-1].key(2)).write_bytes(b"torn")
     (deep_copy / layout.confusion.key(2)).write_bytes(b"torn")
     with pytest.warns(MissingBlocksWarning):
         store = actstore.open(deep_copy)
@@ -252,12 +252,12 @@ def test_a_damaged_shard_is_named_by_the_reduction_that_meets_it(deep_copy: Path
         analysis.mad(store["L05"]).compute()
     with pytest.raises(StoreError, match=r"L05/activation/c\.3\."):
         reduce_store(store)
-    assert not (deep_copy / store.layout.reduced.key(3)).exists()
+    assert not (deep_copy / store.layout.statistics.record.key(3)).exists()
 
 
 def test_a_missing_file_of_a_committed_block_is_named(deep_copy: Path) -> None:
     store = actstore.open(deep_copy)
-    (deep_copy / store.layout.sharded[-1].key(1)).unlink()
+    (deep_copy / store.layout.capture.sharded[-1].key(1)).unlink()
     (deep_copy / store.layout.confusion.key(0)).unlink()
     with pytest.raises(StoreError, match=r"L12/activation/c\.1\..* is missing from a committed block"):
         store["L12"].compute()
@@ -266,13 +266,13 @@ def test_a_missing_file_of_a_committed_block_is_named(deep_copy: Path) -> None:
 
 
 def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
-    record = deep_copy / actstore.open(deep_copy).layout.committed.key(1)
+    record = deep_copy / actstore.open(deep_copy).layout.capture.record.key(1)
     content = record.read_bytes()
     layout = actstore.open(deep_copy).layout
     record.write_bytes(content[:-1])
     with pytest.raises(StoreError, match=r"committed/c\.1 is damaged"):
         actstore.open(deep_copy)
-    write_record(LocalStorage(deep_copy), layout.committed, 1, 12345)
+    write_record(LocalStorage(deep_copy), layout.capture.record, 1, 12345)
     with pytest.raises(StoreError, match=r"committed/c\.1 was committed by another run .*fingerprint 0000000000003039"):
         actstore.open(deep_copy)
 
@@ -386,7 +386,7 @@ def test_reduce_computes_only_blocks_without_statistics(
     layout = actstore.open(path).layout
     forget_statistics(path)
     for block in (1, 2):
-        (path / layout.committed.key(block)).unlink()
+        (path / layout.capture.record.key(block)).unlink()
     with pytest.warns(MissingBlocksWarning):
         assert reduce_store(actstore.open(path)) == 2
     again = capture(spec, cluster="inline", device="cpu")
@@ -411,10 +411,10 @@ def test_a_recomputed_block_has_statistics_of_its_own(write_spec: WriteSpec, tmp
     spec = load_spec(write_spec(tmp_path, data__preprocess__size=[32, 32], data__patients=["patient001"]))
     path = capture(spec, cluster="inline", device="cpu").store
     layout = actstore.open(path).layout
-    mad = path / layout.statistics[0].key(0)
+    mad = path / layout.statistics.arrays[0].key(0)
     before = mad.read_bytes()
     mad.write_bytes(before[::-1])
-    (path / layout.committed.key(0)).unlink()
+    (path / layout.capture.record.key(0)).unlink()
     capture(spec, cluster="inline", device="cpu")
     assert mad.read_bytes() == before
     assert actstore.open(path).reduced
@@ -549,7 +549,7 @@ def test_lazy_cuts_cover_every_sample_and_channel(
 def test_an_empty_store_stays_usable(deep_copy: Path) -> None:
     layout = actstore.open(deep_copy).layout
     for block in range(4):
-        (deep_copy / layout.committed.key(block)).unlink()
+        (deep_copy / layout.capture.record.key(block)).unlink()
     with pytest.warns(MissingBlocksWarning, match="4 of 4"):
         store = actstore.open(deep_copy)
     assert reduce_store(store) == 0

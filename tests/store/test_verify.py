@@ -53,7 +53,7 @@ def test_damage_is_found_named_and_mended(kind: str, place: int, tiny_copy: Path
         assert (tiny_copy / path.relative_to(tiny_store)).read_bytes() == path.read_bytes()
     layout = actstore.open(tiny_store).layout
     others = [b for b in range(layout.blocks) if b != wound.block]
-    untouched = {key for block in others for key in commits.block_files(layout, block)}
+    untouched = {key for block in others for key in layout.capture.files(block)}
     after = {key: (tiny_copy / key).stat().st_mtime_ns for key in files_of(tiny_copy)}
     assert {key for key in untouched if before.get(key) != after[key]} == set(), "exactly that block was computed again"
 
@@ -82,7 +82,7 @@ def test_a_whole_store_is_whole(tiny_store: Path) -> None:
 def test_a_store_with_nothing_in_it_is_not_whole(tiny_copy: Path) -> None:
     layout = actstore.open(tiny_copy).layout
     for block in range(layout.blocks):
-        for key in commits.block_files(layout, block):
+        for key in layout.capture.files(block):
             (tiny_copy / key).unlink()
     found = verify(tiny_copy)
     assert not found.whole
@@ -121,7 +121,7 @@ def test_wounds_of_every_kind_at_once(tiny_copy: Path, tiny_store: Path) -> None
 
 def test_statistics_need_no_network(tiny_copy: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = actstore.open(tiny_copy).layout
-    (tiny_copy / layout.statistics[5].key(2)).write_bytes(b"torn")
+    (tiny_copy / layout.statistics.arrays[5].key(2)).write_bytes(b"torn")
     monkeypatch.setattr("actstore.jobs.repair.capture", lambda *_, **__: pytest.fail("no network is needed"))
     mend(tiny_copy)
     expect_same(tiny_copy, tiny_store)
@@ -133,7 +133,7 @@ def test_what_cannot_be_computed_again_stays_readable_elsewhere(
     spec = write_spec(tmp_path, data__root=phantom_copy)
     root = capture(load_spec(spec), cluster="inline", device="cpu").store
     layout = actstore.open(root).layout
-    shard = Path(root) / layout.sharded[-1].key(1)
+    shard = Path(root) / layout.capture.sharded[-1].key(1)
     shard.write_bytes(b"torn")
     moved = phantom_copy.rename(phantom_copy.with_name("moved"))
     result = CliRunner().invoke(main, ["verify", str(root), "--repair", "--cluster", "inline", "--device", "cpu"])

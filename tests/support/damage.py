@@ -12,11 +12,11 @@ from crc32c import crc32c
 
 from actstore.store import commits
 from actstore.store.attributes import layout_of, read_attributes
+from actstore.store.coordinates import root_coordinates
 from actstore.store.files import LocalStorage
 from actstore.store.files.base import TEMPORARY
 from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout
-from actstore.store.schema import StoreLayout
-from actstore.store.verify import COORDINATES
+from actstore.store.schema import SCHEMA_VERSION, StoreLayout
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Place:
         self.layout: StoreLayout = layout_of(attributes)
         self.block = rng.randrange(self.layout.blocks)
         self.volume: str = attributes["blocks"][self.block]
-        self.array: ArrayLayout = rng.choice(self.layout.sharded)
+        self.array: ArrayLayout = rng.choice(self.layout.capture.sharded)
         self.key = self.array.key(self.block)
 
     def wound(self, what: str, key: str = "") -> Wound:
@@ -84,14 +84,15 @@ def _bit_in_the_copy(root: Path, rng: random.Random) -> Wound:
 
 
 def _bit_in_a_coordinate(root: Path, rng: random.Random) -> Wound:
-    (path,) = (root / rng.choice(COORDINATES)).glob("c.*")
+    (path,) = (root / rng.choice(root_coordinates(SCHEMA_VERSION))).glob("c.*")
     flip(path, rng)
     return Wound(path.relative_to(root).as_posix(), "is damaged")
 
 
 def _bit_in_a_small_file(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
-    small = rng.choice([s for s in commits.small_files(place.layout) if s.path != "committed"])
+    capture = place.layout.capture
+    small = rng.choice([*capture.small, place.layout.statistics.record, *place.layout.statistics.small])
     flip(root / small.key(place.block), rng)
     return place.wound("is damaged", small.key(place.block))
 
@@ -127,20 +128,20 @@ def _missing_inner_chunk(root: Path, rng: random.Random) -> Wound:
 
 def _missing_commit(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
-    key = place.layout.committed.key(place.block)
+    key = place.layout.capture.record.key(place.block)
     (root / key).unlink()
     return place.wound("not committed", key)
 
 
 def _foreign_commit(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
-    commits.write_record(LocalStorage(root), place.layout.committed, place.block, rng.randrange(1, 2**63))
-    return place.wound("is of another run", place.layout.committed.key(place.block))
+    commits.write_record(LocalStorage(root), place.layout.capture.record, place.block, rng.randrange(1, 2**63))
+    return place.wound("is of another run", place.layout.capture.record.key(place.block))
 
 
 def _torn_commit(root: Path, rng: random.Random) -> Wound:
     place = Place(root, rng)
-    key = place.layout.committed.key(place.block)
+    key = place.layout.capture.record.key(place.block)
     flip(root / key, rng)
     return place.wound("is damaged", key)
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from actstore.jobs.blocks import Block
+from actstore.jobs.engine import Engine
+from actstore.jobs.job import Report
+from actstore.jobs.plan.plan import Plan
+from actstore.jobs.ring import Stream
+from actstore.jobs.runner import compute_unit
 from conftest import WriteSpec
 
 BATCH = 8
@@ -102,3 +109,13 @@ def edit_attributes(store: Path, change: Callable[[dict[str, Any]], object]) -> 
     metadata = json.loads((store / "zarr.json").read_text())
     change(metadata["attributes"])
     (store / "zarr.json").write_text(json.dumps(metadata))
+
+
+@contextmanager
+def worker(plan: Plan, stream: Stream | None = None) -> Iterator[Callable[[Block], Report]]:
+    """Computes and commits blocks of a plan in this process; raises what makes one fail."""
+    engine = Engine(plan.job, plan.device, stream)
+    try:
+        yield lambda block: compute_unit(engine.compute, plan.task, block)
+    finally:
+        engine.close()

@@ -536,7 +536,7 @@ def test_layers_of_4_and_of_512_channels_stand_beside_each_other(tmp_path: Path,
 
 def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: Path) -> None:
     layout = Store(tiny_copy).layout
-    (tiny_copy / layout.reduced.key(0)).unlink()
+    (tiny_copy / layout.statistics.record.key(0)).unlink()
     store = Store(tiny_copy)
     assert not store.reduced
     page = Page(Source(store), LIGHT)
@@ -548,7 +548,7 @@ def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: P
 
 
 def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
-    record = tiny_copy / Store(tiny_copy).layout.committed.key(3)
+    record = tiny_copy / Store(tiny_copy).layout.capture.record.key(3)
     kept = record.read_bytes()
     record.unlink()
     sources = server.Sources(tiny_copy)
@@ -574,7 +574,7 @@ def test_a_store_computed_anew_is_opened_again(tiny_copy: Path, study_store: Pat
 def test_an_empty_store_and_a_missing_one_are_refused_in_one_line(tiny_copy: Path, tmp_path: Path) -> None:
     layout = Store(tiny_copy).layout
     for block in range(layout.blocks):
-        (tiny_copy / layout.committed.key(block)).unlink()
+        (tiny_copy / layout.capture.record.key(block)).unlink()
     for path, message in ((tiny_copy, "has no committed block yet"), (tmp_path / "no.zarr", "no.zarr")):
         result = CliRunner().invoke(main, ["explore", str(path), "--no-open", "--port", "0"])
         assert result.exit_code == 1

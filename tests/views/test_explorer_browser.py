@@ -928,7 +928,7 @@ def others(
 
     folder = tmp_path_factory.mktemp("others")
     unfinished = Path(shutil.copytree(tiny_store, folder / "unfinished.zarr"))
-    (unfinished / Store(unfinished).layout.committed.key(3)).unlink()
+    (unfinished / Store(unfinished).layout.capture.record.key(3)).unlink()
     spec = write_spec(folder, store__path=folder / "statistics.zarr", store__keep="statistics")
     summary = capture(load_spec(spec), cluster="inline", device="cpu")
     assert summary.complete, summary.failed

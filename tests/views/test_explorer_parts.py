@@ -254,7 +254,7 @@ def test_without_a_sweep_the_card_says_what_the_spec_needs(tiny_store: Path) -> 
 def test_without_persisted_statistics_the_card_says_so(tiny_copy: Path) -> None:
     layout = actstore.open(tiny_copy).layout
     for block in range(layout.blocks):
-        (tiny_copy / layout.reduced.key(block)).unlink()
+        (tiny_copy / layout.statistics.record.key(block)).unlink()
     store = actstore.open(tiny_copy)
     assert not store.reduced
     session = FakeSession(Source(store))

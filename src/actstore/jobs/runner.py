@@ -194,7 +194,7 @@ def _computed(
             else:
                 yield replace(result, attempts=attempts[unit.index])
         if not lock.held:
-            raise StoreError(f"another run took over {task.storage}: wait for it to end, then run again")
+            raise StoreError(f"another capture took over {task.storage}: wait for it to end, then run again")
 
 
 def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> list[Report]:
@@ -207,7 +207,7 @@ def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> l
     lacking |= {unit: schema.record.key(unit) for unit in samples if not done[unit]}
     storage.delete(schema.record.key(unit) for unit in lacking)
     return [
-        replace(report, error=f"{storage.at(lacking[report.unit])} was lost after it was written: run again")
+        replace(report, error=f"{storage.at(lacking[report.unit])} was lost after it was written: run capture again")
         if report.unit in lacking
         else report
         for report in reports

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.jobs.out import Out
-from actstore.measures.kernel import reduce_chunk
+from actstore.measures.kernel import Reduction
 from actstore.store.files import Storage
 from actstore.store.reader import Piece, maps_of
 from actstore.store.reductions import reduce_pieces
@@ -38,10 +38,9 @@ class BlockStatistics:
             assert buffer is not None
             channels, first = buffer.layout.chunk[1], self._channels[layer].start
             for group in range(buffer.layout.grid[1]):
-                found = reduce_chunk(maps_of(buffer.view[:, :, group : group + 1]), self.names)
                 where = slice(first + group * channels, first + (group + 1) * channels)
-                for name, values in zip(self.names, found, strict=True):
-                    self._place(samples, where, name, values.swapaxes(1, 2) if values.ndim == 3 else values)
+                reduce = Reduction(maps_of(buffer.view[:, :, group : group + 1]), self.names)
+                reduce(self._values[samples, :, :, where].transpose(1, 0, 3, 2))
 
     def read(self, storage: Storage, layer: int, piece: Piece) -> None:
         """Reduce the samples of one layer that are stored already."""

@@ -22,7 +22,7 @@ from actstore.jobs.plan.data import scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
 from actstore.jobs.ring import SLOTS
-from actstore.jobs.runner import Workers
+from actstore.jobs.runner import Task, Workers
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
@@ -83,6 +83,11 @@ class Plan:
             self.applies,
             self.blocks,
         )
+
+    @property
+    def task(self) -> Task:
+        """What its workers are given."""
+        return Task(self.job, self.store, self.fingerprint.token, self.device, self.spec.store.fsync)
 
     @property
     def placement(self) -> Workers:
