@@ -201,7 +201,7 @@ def expect_equal(
         own = np.flatnonzero(block == b)
         for pairs in compositions(applicable[own], batch_size, ring):
             # In torch's own memory: libraries of matrix products round by how their input is aligned.
-            batch = torch.from_numpy(np.stack([image[own[s], c] for s, c in pairs])).unsqueeze(1).clone()
+            batch = torch.from_numpy(np.stack([image[own[s], c] for s, c in pairs])).clone()
             seen, logits = plain_forward(model, NETWORKS[name][1], batch)
             with torch.no_grad():
                 assert torch.equal(logits, model(batch)), "hooks change nothing"
@@ -308,9 +308,8 @@ def test_a_later_in_place_activation_does_not_reach_the_copy() -> None:
     model = small_network()
     layers = probe(model, (1, 8, 8), ["1"]).layers
     copies: list[Tensor] = []
-    with torch.inference_mode(), recording(model, layers, lambda _i, t: copies.append(t.clone())) as finish:
-        output = model(torch.randn(2, 1, 8, 8))
-        finish()
+    with torch.inference_mode(), recording(model, layers) as forward:
+        output = forward(torch.randn(2, 1, 8, 8), lambda _i, t: copies.append(t.clone()))
     assert (copies[0] < 0).any()
     assert not (output < 0).any()
     assert torch.equal(copies[0].relu(), output)
@@ -320,7 +319,7 @@ def test_hooks_are_gone_after_a_recording() -> None:
     model = small_network()
     layers = probe(model, (1, 8, 8), ["*"]).layers
     assert no_hooks(model), "after a probe"
-    with recording(model, layers, lambda _i, _t: None):
+    with recording(model, layers):
         assert not no_hooks(model)
     assert no_hooks(model)
 
@@ -347,8 +346,8 @@ def test_hooks_are_gone_after_an_exception(where: str) -> None:
             raise LookupError("sink")
 
     def run() -> None:
-        with torch.inference_mode(), recording(model, layers, sink):
-            model(torch.zeros(1, 7 if where == "forward" else 1, 8, 8))
+        with torch.inference_mode(), recording(model, layers) as forward:
+            forward(torch.zeros(1, 7 if where == "forward" else 1, 8, 8), sink)
             raise LookupError("body")
 
     with pytest.raises((RuntimeError, LookupError), match="channels" if where == "forward" else where):
@@ -406,9 +405,8 @@ def test_control_flow_that_depends_on_the_input_is_refused(how: str, message: st
     layers = probe(model, (1, 8, 8), ["?"]).layers
 
     def run() -> None:
-        with recording(model, layers, lambda _i, _t: None) as finish:
-            model(torch.ones(1, 1, 8, 8))
-            finish()
+        with recording(model, layers) as forward:
+            forward(torch.ones(1, 1, 8, 8), lambda _i, _t: None)
 
     with pytest.raises(ModelError, match=message):
         run()
@@ -427,10 +425,9 @@ def test_control_flow_fails_the_block_and_commits_nothing(tmp_path: Path, write_
 def test_call_counts_begin_again_in_every_pass() -> None:
     model = Branching("same").eval()
     seen: list[int] = []
-    with recording(model, probe(model, (1, 8, 8), ["?"]).layers, lambda i, _t: seen.append(i)) as finish:
+    with recording(model, probe(model, (1, 8, 8), ["?"]).layers) as forward:
         for _ in range(3):
-            model(torch.ones(2, 1, 8, 8))
-            finish()
+            forward(torch.ones(2, 1, 8, 8), lambda i, _t: seen.append(i))
     assert seen == [0, 1] * 3
 
 

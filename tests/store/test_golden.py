@@ -23,16 +23,16 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import pytest
-from actstore.findings import Findings, Unanswerable
-from actstore.reduce import reduce_store
-from actstore.schema import SCHEMA_VERSION
-from actstore.verify import verify
 
 import actstore
 from actstore import views
 from actstore.errors import DamageError, StoreError
-from actstore.store import MissingBlocksWarning, Store
-from actstore.tables import write_csv
+from actstore.jobs.reduce import reduce_store
+from actstore.store.schema import SCHEMA_VERSION
+from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.verify import verify
+from actstore.tables.build import write_csv
+from actstore.tables.findings import Findings, Unanswerable
 from actstore.views.cohort import patient_shares
 from actstore.views.theme import class_colours
 from golden import make

@@ -454,7 +454,7 @@ def test_small_chunks_read_back(data: st.DataObject, dtype: str) -> None:
     with scratch() as root:
         zarr.create_group(root).create_array("a", shape=layout.shape, dtype=dtype, chunks=chunk, fill_value=0, **CODECS)
         path = root / layout.key(1)
-        assert write_small(LocalStorage(root), layout.key(1), values) == path.stat().st_size == layout.chunk_bytes
+        assert write_small(LocalStorage(root), layout, 1, values) == path.stat().st_size == layout.file_bytes()
         mine = read_small(LocalStorage(root), layout, 1)
         array: Any = zarr.open_array(root / "a", mode="r")
         assert mine is not None
@@ -468,7 +468,7 @@ def test_a_damaged_small_chunk_is_named(tmp_path: Path, damage: str) -> None:
     layout = SmallLayout("chunk", ("d0",), "int64", 3, (4,))
     path = tmp_path / layout.key(1)
     path.parent.mkdir()
-    write_small(LocalStorage(tmp_path), layout.key(1), np.arange(4))
+    write_small(LocalStorage(tmp_path), layout, 1, np.arange(4))
     content = bytearray(path.read_bytes())
     content[5] ^= 1
     path.write_bytes({"flip": bytes(content), "truncate": content[:-3], "empty": b"", "longer": content + b"x"}[damage])
@@ -478,8 +478,9 @@ def test_a_damaged_small_chunk_is_named(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_small_chunk_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "chunk"
-    write_small(LocalStorage(tmp_path), "chunk", np.arange(4))
+    layout = SmallLayout("chunk", ("d0",), "int64", 3, (4,))
+    path = tmp_path / layout.key(0)
+    write_small(LocalStorage(tmp_path), layout, 0, np.arange(4))
     before = path.read_bytes()
 
     def fail(*args: Any) -> None:
@@ -487,6 +488,6 @@ def test_a_small_chunk_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        write_small(LocalStorage(tmp_path), "chunk", np.arange(5))
+        write_small(LocalStorage(tmp_path), layout, 0, np.arange(4, 8))
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["chunk"]
+    assert os.listdir(path.parent) == ["c.0"]

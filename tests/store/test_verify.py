@@ -121,7 +121,7 @@ def test_wounds_of_every_kind_at_once(tiny_copy: Path, tiny_store: Path) -> None
 
 def test_statistics_need_no_network(tiny_copy: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = actstore.open(tiny_copy).layout
-    (tiny_copy / layout.statistics.arrays[5].key(2)).write_bytes(b"torn")
+    (tiny_copy / layout.statistic.key(2)).write_bytes(b"torn")
     monkeypatch.setattr("actstore.jobs.repair.capture", lambda *_, **__: pytest.fail("no network is needed"))
     mend(tiny_copy)
     expect_same(tiny_copy, tiny_store)
@@ -230,8 +230,8 @@ def test_a_storage_that_does_not_answer_is_no_damage(tiny_copy: Path, monkeypatc
     monkeypatch.setattr(LocalStorage, "fill", fill)
     for look in (
         lambda: verify(tiny_copy),
-        lambda: commits.finished(LocalStorage(tiny_copy), store.layout, store.token, mending=True),
-        lambda: commits.is_finished(LocalStorage(tiny_copy), store.layout, 1, store.token),
+        lambda: commits.finished(LocalStorage(tiny_copy), store.layout.capture, store.token, mending=True),
+        lambda: commits.is_finished(LocalStorage(tiny_copy), store.layout.capture, 1, store.token),
     ):
         with pytest.raises(StoreError, match="503"):
             look()

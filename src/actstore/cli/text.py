@@ -188,6 +188,11 @@ def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _job(store: Store, name: str) -> str:
+    done = store.group_committed(name)
+    return f"{name}: {int(done.sum())} of {counted(len(done), 'unit')}"
+
+
 def show_status(store: Store) -> None:
     layout, attributes = store.layout, store.attributes
     missing = store.missing
@@ -201,6 +206,7 @@ def show_status(store: Store) -> None:
         **_unrepeatable(attributes.get("repeatable")),
         "precision": attributes["identity"].get("precision", "float32"),
         "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
+        **({"jobs": "; ".join(_job(store, name) for name in store.groups)} if store.groups else {}),
         "fingerprint": attributes["fingerprint"]["run"][:16],
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
         "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),

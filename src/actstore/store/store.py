@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
 from actstore.geometry import Grid
-from actstore.measures.names import MEASURES, PER_CONDITION, STATISTICS
+from actstore.measures.names import MEASURES, PER_CONDITION
 from actstore.store import commits, lazy
 from actstore.store.attributes import REPAIR, layout_of, read_attributes, token_of, window_of
 from actstore.store.coordinates import CONDITION_COORDINATES, SAMPLE_COORDINATES, stored
@@ -342,7 +342,9 @@ class Store:
             self._reduced = bool(done[self.committed].all())
         return self._reduced
 
-    def statistics(self, layer: str, names: Sequence[str] = STATISTICS, *, persisted: bool | None = None) -> xr.Dataset:
+    def statistics(
+        self, layer: str, names: Sequence[str] | None = None, *, persisted: bool | None = None
+    ) -> xr.Dataset:
         """Per-channel statistics of a layer, lazy; those not read come from one pass over its shards, all together.
 
         Parameters
@@ -350,7 +352,7 @@ class Store:
         names
             of the metrics "mad", "mse", "mean_difference", "cosine", "psnr" and "ssim" against the original, "mean" and
             "max", all (sample, condition, channel), and "std" of the original, (sample, channel); float64.
-            Definitions: :func:`actstore.analysis.statistics`.
+            Definitions: :func:`actstore.analysis.statistics`. By default those that the store's schema persists.
         persisted
             read what capture or `reduce_store` persisted, which is "mad", "mse", "mean", "max" and "std", or reduce the
             activations; by default each name is read if every committed block has it, and reduced otherwise. Stores
@@ -364,7 +366,7 @@ class Store:
             if a name is unknown, statistics shall be read that are not persisted, or reduced from tensors not kept.
         """
         found = self._layer(layer)
-        names = tuple(dict.fromkeys(names))
+        names = tuple(dict.fromkeys(names or self.layout.statistic_names))
         if unknown := [name for name in names if name not in MEASURES]:
             raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
         if persisted and not self.reduced:
@@ -430,10 +432,17 @@ class Store:
         KeyError
             naming the groups that there are.
         """
+        return open_group(self.storage, self._group(name), self.parts, self._coords(("sample",)))
+
+    def group_committed(self, name: str) -> NDArray[np.bool_]:
+        """Which units of a further job's group are done, bool (unit); a damaged record counts as none."""
+        group = self._group(name)
+        return commits.committed(self.storage, group.schema, group.token, mending=True)
+
+    def _group(self, name: str) -> Group:
         if name not in self.groups:
             raise KeyError(f"no group {name!r}: there are {', '.join(self.groups) or 'none'}")
-        group = self.groups[name]
-        return open_group(self.storage, group, self.parts, self._coords(("sample",)))
+        return self.groups[name]
 
     @cached_property
     def tree(self) -> xr.DataTree:

@@ -52,7 +52,8 @@ def add_group(
     The root's metadata are replaced last: a reader sees the group whole, or not at all. Where this was cut off, the
     copy is ahead of the root, and `actstore verify --repair` ends it.
     """
-    texts = metadata.read_copy(storage)
+    # Of an attempt that was cut off, the copy may list the group already.
+    texts = {k: text for k, text in metadata.read_copy(storage).items() if not k.startswith(f"{schema.group}/")}
     root, files = _in_memory(texts)
     for depth in range(schema.group.count("/") + 1):
         root.require_group("/".join(schema.group.split("/")[: depth + 1]))

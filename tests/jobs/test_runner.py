@@ -1,0 +1,215 @@
+"""A job that actstore does not know, run by the runner: killed, resumed, damaged, found, repaired, on any cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorstore
+import xarray as xr
+import zarr
+
+import actstore
+from actstore.cli.commands import main
+from actstore.errors import StoreError
+from actstore.jobs.job import Report
+from actstore.jobs.repair import repair
+from actstore.jobs.runner import Workers, run
+from actstore.spec.cluster import Cluster
+from actstore.store import metadata
+from actstore.store.files import storage_at
+from actstore.store.groups import group_token, read_groups
+from actstore.store.verify import verify
+from image_means import ImageMeans
+from processes import until
+from stores import files_of
+
+GROUP = ImageMeans.group
+
+
+def job_of(path: Path) -> ImageMeans:
+    return ImageMeans.again(storage_at(path), {})
+
+
+@pytest.fixture
+def means(tiny_copy: Path) -> Path:
+    """A store with the job's group, whole."""
+    outcome = run(job_of(tiny_copy), storage_at(tiny_copy), Workers())
+    assert (len(outcome.reports), outcome.failed, outcome.skipped, outcome.left) == (4, (), 0, 0)
+    return tiny_copy
+
+
+def expected(path: Path) -> xr.DataArray:
+    return actstore.open(path).image.mean(["input_channel", "y", "x"], dtype=np.float64).compute()
+
+
+def test_a_group_is_part_of_the_store(means: Path, tiny_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = actstore.open(means)
+    found = store.group(GROUP)
+    xr.testing.assert_equal(found["mean"].compute().variable, expected(means).variable)
+    assert found["unit"].values.tolist() == store.attributes["blocks"]
+    assert found["patient"].values.tolist() == store.samples["patient"].tolist()
+    used = np.flatnonzero(zarr.open_array(means / "valid", mode="r")[...])  # type: ignore[arg-type]
+    with xr.open_zarr(means, group=GROUP, chunks=None) as plain:
+        np.testing.assert_array_equal(plain["mean"].values[used], found["mean"].values)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(means / GROUP / "mean")}}
+    np.testing.assert_array_equal(tensorstore.open(spec).result().read().result()[used], found["mean"].values)
+    files = {path.relative_to(tiny_store) for path in tiny_store.rglob("*") if path.is_file()}
+    changed = {str(key) for key in files if (tiny_store / key).read_bytes() != (means / key).read_bytes()}
+    assert changed == {"zarr.json", "metadata/c.0"}, "what the capture wrote stays, bit for bit"
+    root = json.loads((means / "zarr.json").read_text())
+    assert f"{GROUP}/mean" in root["consolidated_metadata"]["metadata"]
+    assert metadata.read_copy(storage_at(means)).keys() >= {f"{GROUP}/zarr.json", f"{GROUP}/mean/zarr.json"}
+    assert main(["status", str(means)], standalone_mode=False) is None
+    assert f"{GROUP}: 4 of 4" in capsys.readouterr().out
+    found_whole = verify(means)
+    assert found_whole.whole
+    assert found_whole.groups == ((GROUP, 4, 4),)
+
+
+def test_a_finished_job_computes_nothing_again(means: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageMeans, "open", lambda *_: pytest.fail("nothing is to be done"))
+    outcome = run(job_of(means), storage_at(means), Workers())
+    assert (outcome.reports, outcome.skipped) == ((), 4)
+
+
+def test_the_token_is_of_the_run_and_of_the_job(means: Path) -> None:
+    (group,) = read_groups(storage_at(means))
+    run_of = actstore.open(means).attributes["fingerprint"]["run"]
+    assert group.token == group_token(run_of, {"of": "inputs/image"})
+    assert group.token not in (group_token(run_of, {"of": "label"}), group_token("f" * 64, {"of": "inputs/image"}))
+    with pytest.raises(StoreError, match=r"features/means is of another job \(of: \"inputs/image\" → \"label\"\)"):
+        run(Other(**vars(job_of(means))), storage_at(means), Workers())
+
+
+class Other(ImageMeans):
+    def identity(self) -> dict[str, Any]:
+        return {"of": "label"}
+
+
+Other.__module__, Other.__qualname__ = ImageMeans.__module__, ImageMeans.__qualname__
+
+
+@pytest.mark.process
+def test_a_job_that_was_killed_goes_on(tiny_copy: Path, tmp_path: Path) -> None:
+    """Killed by SIGKILL while its third unit is in flight: two are committed, and are not computed again."""
+    held = tmp_path / "held"
+    held.touch()
+    code = (
+        "import sys; from actstore.jobs.runner import Workers, run; from actstore.store.files import storage_at;"
+        "from image_means import ImageMeans; storage = storage_at(sys.argv[1]);"
+        "run(ImageMeans.again(storage, {}), storage, Workers())"
+    )
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "HUNGRY_INPUTS": str(held), "PYTHONPATH": paths}
+    process = subprocess.Popen([sys.executable, "-c", code, str(tiny_copy)], env=environment)
+    records = tiny_copy / GROUP / "committed"
+    until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 2, "two units are committed")
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = {path.name for path in records.glob("c.*")}
+    assert len(done) == 2
+    assert actstore.open(tiny_copy).group(GROUP).sizes["sample"] < len(actstore.open(tiny_copy).samples)
+    reports: list[Report] = []
+    outcome = run(job_of(tiny_copy), storage_at(tiny_copy), Workers(), progress=lambda r, *_: reports.append(r))
+    assert (outcome.skipped, len(outcome.reports)) == (2, 2)
+    assert {f"c.{report.unit}" for report in reports}.isdisjoint(done)
+    np.testing.assert_array_equal(actstore.open(tiny_copy).group(GROUP)["mean"], expected(tiny_copy))
+    assert verify(tiny_copy).whole
+
+
+@pytest.mark.process
+def test_a_job_runs_on_dask_workers(tiny_copy: Path) -> None:
+    workers = Workers(Cluster(kind="local"), count=2)
+    assert not run(job_of(tiny_copy), storage_at(tiny_copy), workers).failed
+    np.testing.assert_array_equal(actstore.open(tiny_copy).group(GROUP)["mean"], expected(tiny_copy))
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "spoil"),
+    [
+        ("mean/c.1.0", "content", _flip),
+        ("mean/c.2.0", "content", Path.unlink),
+        ("committed/c.3", "commit", Path.unlink),
+        ("committed/c.0", "commit", _flip),
+        ("unit/c.0", "coordinate", _flip),
+        ("mean/zarr.json", "metadata", Path.unlink),
+    ],
+)
+def test_damage_in_a_group_is_found_and_repaired(means: Path, key: str, kind: str, spoil: Any) -> None:
+    whole = files_of(means)
+    spoil(means / GROUP / key)
+    found = verify(means)
+    (damage,) = found.damage
+    assert (damage.kind, damage.key, found.whole) == (kind, f"{GROUP}/{key}", False)
+    repair(means, found.damage)
+    assert verify(means).whole
+    assert files_of(means) == whole
+
+
+def test_a_group_whose_class_is_not_here_is_named(means: Path) -> None:
+    storage = storage_at(means)
+    (group,) = read_groups(storage)
+    from actstore.jobs.repair import job_of as job_again
+
+    with pytest.raises(StoreError, match=r"was computed by nowhere:Job, which cannot be imported here"):
+        job_again(storage, replace(group, made_by="nowhere:Job"))
+
+
+@pytest.fixture
+def cut_off(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store into which a group was being added when the process ended: all but the root's metadata are there."""
+    storage = storage_at(tiny_copy)
+    plain = type(storage).write
+
+    def write(self: Any, key: str, content: bytes, *, fsync: bool = False) -> None:
+        if key == "zarr.json":
+            raise KeyboardInterrupt
+        plain(self, key, content, fsync=fsync)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storage), "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            run(job_of(tiny_copy), storage, Workers())
+    return tiny_copy
+
+
+@pytest.mark.parametrize("how", ["run again", "repair"])
+def test_a_group_that_was_being_added_is_added_by_the_next(cut_off: Path, how: str, tmp_path: Path) -> None:
+    assert not actstore.open(cut_off).groups, "a reader does not see it"
+    if how == "repair":
+        damage = verify(cut_off).damage
+        assert {found.key for found in damage} >= {"zarr.json"}
+        repair(cut_off, damage)
+    run(job_of(cut_off), storage_at(cut_off), Workers())
+    assert verify(cut_off).whole
+    whole = shutil.copytree(cut_off, tmp_path / "again.zarr")
+    assert list(actstore.open(whole).groups) == [GROUP]
+
+
+def test_a_job_cannot_put_what_does_not_fit(means: Path) -> None:
+    from actstore.jobs.out import Out
+
+    job = job_of(means)
+    out = Out(storage_at(means), job.schema, 0, 11, 1)
+    with pytest.raises(ValueError, match=r"features/means has no array 'median': mean"):
+        out.put("median", np.zeros((11, 3)))
+    with pytest.raises(ValueError, match=r"features/means/mean: float64 \(11, 2\) does not fit float64 \(11, 3\)"):
+        out.put("mean", np.zeros((11, 2)))
+    with pytest.raises(ValueError, match=r"complex128 \(11, 3\) does not fit float64"):
+        out.put("mean", np.zeros((11, 3), complex))
