@@ -17,6 +17,7 @@ import pytest
 import tensorstore
 import xarray as xr
 import zarr
+from click.testing import CliRunner
 
 import actstore
 from actstore.cli.commands import main
@@ -52,7 +53,7 @@ def expected(path: Path) -> xr.DataArray:
     return actstore.open(path).image.mean(["input_channel", "y", "x"], dtype=np.float64).compute()
 
 
-def test_a_group_is_part_of_the_store(means: Path, tiny_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_is_part_of_the_store(means: Path, tiny_store: Path) -> None:
     store = actstore.open(means)
     found = store.group(GROUP)
     xr.testing.assert_equal(found["mean"].compute().variable, expected(means).variable)
@@ -69,8 +70,7 @@ def test_a_group_is_part_of_the_store(means: Path, tiny_store: Path, capsys: pyt
     root = json.loads((means / "zarr.json").read_text())
     assert f"{GROUP}/mean" in root["consolidated_metadata"]["metadata"]
     assert metadata.read_copy(storage_at(means)).keys() >= {f"{GROUP}/zarr.json", f"{GROUP}/mean/zarr.json"}
-    assert main(["status", str(means)], standalone_mode=False) is None
-    assert f"{GROUP}: 4 of 4" in capsys.readouterr().out
+    assert f"{GROUP}: 4 of 4 units" in CliRunner().invoke(main, ["status", str(means)]).stdout
     found_whole = verify(means)
     assert found_whole.whole
     assert found_whole.groups == ((GROUP, 4, 4),)

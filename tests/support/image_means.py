@@ -1,4 +1,4 @@
-"""A job of a few lines: the mean over each image of what the network saw, for every sample and condition."""
+"""A job of a few lines: the mean of the network's input over each image."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ImageMeans:
 
     @property
     def schema(self) -> Schema:
-        shape = (self.layout.slots, self.layout.conditions)
-        mean = SmallLayout(f"{self.group}/mean", ("sample", "condition"), "float64", self.layout.blocks, shape)
-        return Schema(self.group, record_of(self.group, self.layout.blocks), (mean,), coordinates=("unit",))
+        n, shape = self.layout.blocks, (self.layout.slots, self.layout.conditions)
+        mean = SmallLayout(f"{self.group}/mean", ("sample", "condition"), "float64", n, shape)
+        return Schema(self.group, record_of(self.group, n), (mean,), coordinates=("unit",))
 
     def identity(self) -> Mapping[str, Any]:
         return {"of": "inputs/image"}
@@ -47,7 +47,7 @@ class ImageMeans:
 
         def compute(unit: Part, out: Out) -> Report:
             while unit.index > 1 and Path(os.environ.get("HUNGRY_INPUTS", "nowhere")).exists():
-                pass  # held until the file is taken away
+                pass
             image = store.image.isel(sample=np.flatnonzero(store.samples["block"] == unit.index))
             out.put("mean", image.mean(["input_channel", "y", "x"], dtype=np.float64).values)
             return Report(unit.index, unit.name)

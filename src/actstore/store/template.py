@@ -63,7 +63,7 @@ def add_group(
     if not metadata.fits(made):
         _create(root, metadata.ARRAY, (metadata.room(made),), ("metadata_byte",), "uint8", overwrite=True)
         made = _consolidated(root, files)
-    changed = {key: content for key, content in made.items() if texts.get(key) != content}
+    changed = {key: content for key, content in made.items() if texts.get(key) != content or key == "zarr.json"}
     for key in sorted(changed, key=lambda key: (key == "zarr.json", metadata.is_metadata(key))):
         if key == "zarr.json":
             storage.write(metadata.KEY, metadata.as_copy(made))
