@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_original_first
 from actstore.measures.kernel import reduce_chunk
-from actstore.measures.names import MEASURES, METRICS
+from actstore.measures.names import MEASURES, ORIGINAL_STATISTICS
 
 
 def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) -> xr.Dataset:
@@ -25,8 +25,8 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
         condition. Every dimension but sample, condition and channel counts as space. NumPy- or dask-backed; condition
         and space are merged into one chunk where they are split.
     names
-        Between each condition (b) and the original (a), over the n values of space, float64 (sample, condition,
-        channel):
+        Of each condition (b), most of them against the original (a), over the n values of space, float64 (sample,
+        condition, channel):
 
         - "mad", "mse": mean absolute and mean squared difference; "mean_difference": the mean of b - a.
         - "cosine": Σab / √(Σa² Σb²); 1 where both maps are all 0, 0 where one is.
@@ -37,18 +37,18 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
           (7x7, or 7x7x7 of volumes), sample covariance, K1 = 0.01, K2 = 0.03, averaged over windows inside the map.
           The scaling takes offset and contrast away: 2a + 1 is as a. A constant map is scaled to 0. NaN where the map
           is smaller than the window.
+        - "mean", "max": mean and largest value of b.
 
-        "mean" and "std" of the original over space, float64 (sample, channel), "std" with the number of pixels as
-        divisor.
+        "std" of the original over space, float64 (sample, channel), with n as divisor.
 
     Returns
     -------
     xarray.Dataset
         Lazy where ``activation`` is. NaN where a condition is not applicable, and where an activation itself is NaN.
-        Where one is infinite, "mad" and "mse" are inf, "cosine" and "ssim" NaN. Of the original, "mad", "mse" and
-        "mean_difference" are 0, "cosine" and "ssim" 1, "psnr" inf, or NaN where its map is not finite. Within 1e-6 of
-        a float64 computation, but "ssim" of float32 and narrower maps is taken in float32, as scikit-image does, which
-        changes it by up to 2e-5.
+        Where one is infinite, "mad" and "mse" are inf, "cosine" and "ssim" NaN, "mean" and "max" as NumPy's. Of the
+        original, "mad", "mse" and "mean_difference" are 0, "cosine" and "ssim" 1, "psnr" inf, or NaN where its map is
+        not finite. Within 1e-6 of a float64 computation, but "ssim" of float32 and narrower maps is taken in float32,
+        as scikit-image does, which changes it by up to 2e-5.
 
     Raises
     ------
@@ -69,11 +69,11 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     selected = [d for d in ("sample", "channel") if d not in activation.dims]
     activation = activation.expand_dims(selected) if selected else activation
     activation = one_chunk(activation, core).transpose("sample", "channel", *core)
-    sizes = [activation.sizes["condition"] if name in METRICS else 1 for name in chosen]
+    sizes = [1 if name in ORIGINAL_STATISTICS else activation.sizes["condition"] for name in chosen]
     packed = _packed(activation.data, chosen, sum(sizes))
     arrays = {}
     for name, stop, size in zip(chosen, np.cumsum(sizes), sizes, strict=True):
-        rows = packed[:, :, stop - size : stop] if name in METRICS else packed[:, :, stop - 1]
+        rows = packed[:, :, stop - 1] if name in ORIGINAL_STATISTICS else packed[:, :, stop - size : stop]
         dims = ("sample", "channel", "condition")[: rows.ndim]
         coords = {str(key): coord for key, coord in activation.coords.items() if {*coord.dims} <= {*dims}}
         array = xr.DataArray(rows, dims=dims, coords=coords, name=name)

@@ -7,7 +7,6 @@ buffer is filled again before what it held is written, and nothing waits inside 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.errors import PlanError
+from actstore.measures.device import reduce_on_device
 from actstore.store.layout import ArrayLayout, c_strides
 from actstore.store.schema import StoreLayout
 from actstore.store.shards import ShardBuffer
@@ -272,32 +272,3 @@ def _by_condition(view: Tensor) -> Tensor:
     n = (view.ndim - 1) // 2
     squeezed = view.squeeze(tuple(range(3, 1 + n)))
     return squeezed.transpose(2, 3)
-
-
-def reduce_on_device(activation: Tensor) -> dict[str, Tensor]:
-    """Per-channel statistics of (sample, condition group, condition in group, channel group, channel, \\*space).
-
-    As `actstore.analysis.statistics`, summed in float64 on the tensor's device, which is not waited for.
-    """
-    conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
-    size = math.prod(conditions.shape[4:])
-
-    def maps(condition: int) -> Tensor:
-        """(sample, channel group, channel, pixel) of one condition, in the precision that differences are taken in."""
-        return conditions[:, condition].flatten(3).float()
-
-    original = maps(0)
-    finite = torch.where(original.isfinite().all(-1), 0.0, torch.nan).double()
-    mean = original.mean(-1, dtype=torch.float64)
-    std = (original - mean[..., None]).square().mean(-1).sqrt()
-    mad, mse = [finite], [finite]
-    for condition in range(1, conditions.shape[1]):
-        difference = maps(condition) - original
-        mad.append(difference.abs().sum(-1, dtype=torch.float64) / size)
-        mse.append(difference.double().square().sum(-1) / size)
-    return {
-        "mad": torch.stack(mad, 1).flatten(2),
-        "mse": torch.stack(mse, 1).flatten(2),
-        "mean": mean.flatten(1),
-        "std": std.flatten(1),
-    }

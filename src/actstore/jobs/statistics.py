@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.kernel import Reduction, reduce_chunk
-from actstore.measures.names import METRICS, STATISTICS
+from actstore.measures.kernel import reduce_chunk
+from actstore.measures.names import STATISTICS
 from actstore.store import commits
 from actstore.store.files import Storage
-from actstore.store.layout import ArrayLayout
-from actstore.store.reader import Piece, maps_of, reduce_groups
+from actstore.store.reader import Piece, maps_of
+from actstore.store.reductions import reduce_pieces
 from actstore.store.schema import StoreLayout
 from actstore.store.shards import write_small
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class BlockStatistics:
-    """MAD and MSE (sample, condition, channel), mean and std of the original (sample, channel) of every layer."""
+    """Persisted statistics of every layer: (sample, condition, channel), of the original alone (sample, channel)."""
 
     def __init__(self, layout: StoreLayout, samples: int) -> None:
         self.layout = layout
@@ -73,30 +72,6 @@ class BlockStatistics:
                 size += write_small(storage, small.chunk_key(block), content, fsync=fsync)
         before()
         return size + commits.write_record(storage, self.layout.reduced, block, token, fsync=fsync)
-
-
-def reduce_pieces(
-    pieces: Sequence[Piece], *, storage: Storage, layout: ArrayLayout, names: tuple[str, ...]
-) -> tuple[NDArray[np.float64], ...]:
-    """Statistics of samples of several shards, reduced inner chunk by inner chunk while it is in the cache.
-
-    Returns
-    -------
-    one array for each of ``names``: metrics (sample, condition, channel), "mean" and "std" (sample, channel).
-    """
-    samples = sum(piece.count for piece in pieces)
-    conditions, channels = layout.sample_shape[:2]
-    results = tuple(
-        np.empty((samples, conditions, channels) if name in METRICS else (samples, channels)) for name in names
-    )
-    position = 0
-    for piece in pieces:
-        for inside, group, found in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
-            samples_here = slice(position + inside.start, position + inside.stop)
-            for result, values in zip(results, found, strict=True):
-                _place(result, samples_here, group, values)
-        position += piece.count
-    return results
 
 
 def _place(target: NDArray[Any], samples: slice, channels: slice, values: NDArray[Any]) -> None:

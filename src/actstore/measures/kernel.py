@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.compiled import Floats, Run, compiled, run_of
-from actstore.measures.names import METRICS, ORIGINAL_STATISTICS
+from actstore.measures.compiled import Floats, Run, compiled, run_of, without_nan
+from actstore.measures.names import ORIGINAL_STATISTICS, STATISTICS
 from actstore.measures.similarity import similarities
 
 #: Bytes that are converted at once where a chunk's values cannot be reduced as they lie in memory.
@@ -22,20 +23,38 @@ SEGMENT = 512
 SMALLEST, LARGEST = 1e-30, 1e30
 
 
-def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, ...]:
+def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[NDArray[np.float64], ...]:
     """Statistics ``names`` of ``chunk``, each float64.
 
     ``chunk`` is (sample, channel, condition, …space) with the original as condition 0, of any real dtype and memory
-    layout. Those of :data:`actstore.measures.names.METRICS` are (sample, channel, condition); "mean" and "std" of the
-    original are (sample, channel).
+    layout. Each is (sample, channel, condition), those of :data:`actstore.measures.names.ORIGINAL_STATISTICS` are
+    (sample, channel).
     float32 and float64 are reduced where they lie if space is contiguous; otherwise temporaries of about
     :data:`SCRATCH_BYTES`, or of one channel, are used.
     """
-    return Reduction(chunk, names)()
+    if not chunk.size:
+        return tuple(np.full(chunk.shape[: 2 if name in ORIGINAL_STATISTICS else 3], np.nan) for name in names)
+    found = np.empty((len(names), *chunk.shape[:3]))
+    Reduction(chunk, names)(found)
+    return by_name(found, names)
+
+
+def by_name(found: NDArray[np.float64], names: tuple[str, ...], condition: int = 2) -> tuple[NDArray[np.float64], ...]:
+    """One array for each of ``names`` from those side by side, without ``condition`` where it is the original's.
+
+    ``condition`` is the axis behind the names' that is left out.
+    """
+    return tuple(
+        values.take(0, axis=condition) if name in ORIGINAL_STATISTICS else values
+        for name, values in zip(names, found, strict=True)
+    )
 
 
 class Reduction:
-    """Reduces memory that is filled again and again: what can be prepared once is."""
+    """Reduces memory that is filled again and again: what can be prepared once is.
+
+    ``chunk`` and ``names`` as for :func:`reduce_chunk`, ``chunk`` of at least one value.
+    """
 
     def __init__(self, chunk: NDArray[Any], names: tuple[str, ...]) -> None:
         self.names = names
@@ -43,41 +62,33 @@ class Reduction:
         samples, channels, conditions, *space = chunk.shape
         self._shape = (samples, channels, conditions, math.prod(space))
         self._space = tuple(space)
-        self._moments = any(name in ORIGINAL_STATISTICS for name in names)
-        self._differences = any(name in ("mad", "mse", "psnr") for name in names)
-        self._similarities = any(name in METRICS and name not in ("mad", "mse") for name in names)
+        self._rows = tuple(names.index(name) if name in names else -1 for name in STATISTICS)
+        self._compiled = any(row >= 0 for row in self._rows)
+        self._similarities = any(name not in STATISTICS for name in names)
         self._maps = _in_order(chunk, self._shape)
         in_place = chunk.size > 0 and self._maps is not None and self._maps.dtype != np.float16
         self._run = (self._maps, run_of(self._maps)) if in_place and self._maps is not None else None
 
-    def __call__(self) -> tuple[Floats, ...]:
-        """Statistics of what the memory holds now, in the order of ``names``, as `reduce_chunk`."""
-        samples, channels, conditions, _ = self._shape
-        filled = self._chunk.size > 0
-        if filled and self._run is not None:
-            found = self._reduce(*self._run)
-        else:
-            found = {name: np.full((samples, channels, conditions), np.nan) for name in METRICS}
-            found |= {name: np.full((samples, channels), np.nan) for name in ORIGINAL_STATISTICS}
-            for s, k, maps in self._copies() if filled else ():
-                for name, values in self._reduce(maps, run_of(maps)).items():
-                    found[name][s, k] = values
-        return tuple(found[name] for name in self.names)
+    def __call__(self, found: Floats) -> None:
+        """Put statistics of what the memory holds now into ``found``: float64 (name, sample, channel, condition).
 
-    def _reduce(self, maps: Floats, run: Run) -> dict[str, Floats]:
-        samples, channels, conditions, _ = run[1]
-        found: dict[str, Floats] = {}
-        if self._differences:
-            mad, mse = np.empty((samples, channels, conditions)), np.empty((samples, channels, conditions))
-            _differences(*run, mad, mse)
-            found |= {"mad": mad, "mse": mse}
-        if self._moments:
-            mean, std = np.empty((samples, channels)), np.empty((samples, channels))
-            _moments(*run, mean, std)
-            found |= {"mean": mean, "std": std}
+        Where a statistic is of the original alone, other conditions become NaN.
+        """
+        if self._run is not None:
+            self._reduce(*self._run, found)
+        else:
+            for s, k, maps in self._copies():
+                self._reduce(maps, run_of(maps), found[:, s, k])
+
+    def _reduce(self, maps: Floats, run: Run, found: Floats) -> None:
+        if self._compiled:
+            _reduce(*run, self._rows, found)
         if self._similarities:
-            found |= similarities(maps, run, self._space, self.names, found.get("mse"))
-        return found
+            row = self._rows[STATISTICS.index("mse")]
+            mse = (lambda: found[row]) if row >= 0 else partial(_mse, run)
+            for name, values in similarities(maps, run, self._space, self.names, mse).items():
+                if name in self.names:
+                    found[self.names.index(name)] = values
 
     def _copies(self) -> Iterator[tuple[slice, slice, Floats]]:
         """Samples and channels with a converted copy of their maps (sample, channel, condition, pixel)."""
@@ -114,46 +125,74 @@ def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | Non
     return maps if fits else None
 
 
+def _mse(run: Run) -> Floats:
+    """Mean squared differences from condition 0: (sample, channel, condition)."""
+    found: Floats = np.empty(run[1][:3])
+    _reduce(*run, (-1, 0, -1, -1, -1), found[None])
+    return found
+
+
 @compiled
-def _differences(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], mad: Floats, mse: Floats) -> None:
-    """Mean absolute and squared difference from condition 0: (sample, channel, condition), NaN for a broken map."""
+def _reduce(
+    values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], rows: tuple[int, ...], found: Floats
+) -> None:
+    """Statistics of each map into ``found`` (row, sample, channel, condition), map after map while it is in the cache.
+
+    ``rows`` are those of "mad", "mse", "mean", "max" and "std", negative where not wanted.
+    """
     samples, channels, conditions, size = shape
+    sums = np.empty((2, conditions))
     for s in range(samples):
         for k in range(channels):
             first = s * strides[0] + k * strides[1]
-            magnitude = np.float64(0)
-            mad[s, k] = 0
-            mse[s, k] = 0
-            for p in range(0, size, SEGMENT):
-                count = min(SEGMENT, size - p)
-                original = values[first + p : first + p + count]
-                part = values.dtype.type(0)
-                for i in range(count):
-                    part += abs(original[i])
-                magnitude += part
-                for c in range(1, conditions):
-                    start = first + c * strides[2] + p
-                    other = values[start : start + count]
-                    absolute = values.dtype.type(0)
-                    squared = values.dtype.type(0)
-                    for i in range(count):
-                        difference = other[i] - original[i]
-                        absolute += abs(difference)
-                        squared += difference * difference
-                    mad[s, k, c] += absolute
-                    mse[s, k, c] += squared
+            if rows[0] >= 0 or rows[1] >= 0:
+                _differences(values, first, strides[2], size, sums)
+            total = _total(values, first, size)
             # A sum that is not finite tells of a value that is not, or of overflow.
-            if not np.isfinite(magnitude) and not np.isfinite(values[first : first + size]).all():
-                mad[s, k, 0] = np.nan
-                mse[s, k, 0] = np.nan
-            for c in range(1, conditions):
-                # The difference of two float32 is 0 only where they are equal. Comparisons with NaN are false.
-                if mad[s, k, c] != 0 and (
-                    min(mad[s, k, c], mse[s, k, c]) < SMALLEST or max(mad[s, k, c], mse[s, k, c]) > LARGEST
-                ):
-                    mad[s, k, c], mse[s, k, c] = _exact(values, first, first + c * strides[2], size)
-                mad[s, k, c] /= size
-                mse[s, k, c] /= size
+            if not np.isfinite(total) and not np.isfinite(values[first : first + size]).all():
+                sums[:, 0] = np.nan
+            for row in range(2):
+                if rows[row] >= 0:
+                    for c in range(conditions):
+                        found[rows[row], s, k, c] = sums[row, c]
+            for c in range(conditions):
+                start = first + c * strides[2]
+                if c > 0 and (rows[2] >= 0 or rows[3] >= 0):
+                    total = _total(values, start, size)
+                if rows[2] >= 0:
+                    found[rows[2], s, k, c] = total / size
+                if rows[3] >= 0:
+                    broken = np.isnan(total) and np.isnan(values[start : start + size]).any()
+                    found[rows[3], s, k, c] = np.nan if broken else _largest(values, start, size)
+                if rows[4] >= 0:
+                    found[rows[4], s, k, c] = _deviation(values, start, size, total / size) if c == 0 else np.nan
+
+
+@compiled
+def _differences(values: Floats, first: int, stride: int, size: int, sums: Floats) -> None:
+    """Mean absolute and mean squared difference from the original of a channel's maps: ``sums`` (2, condition)."""
+    sums[:] = 0
+    for p in range(0, size, SEGMENT):
+        count = min(SEGMENT, size - p)
+        original = values[first + p : first + p + count]
+        for c in range(1, sums.shape[1]):
+            start = first + c * stride + p
+            other = values[start : start + count]
+            absolute = values.dtype.type(0)
+            squared = values.dtype.type(0)
+            for i in range(count):
+                difference = other[i] - original[i]
+                absolute += abs(difference)
+                squared += difference * difference
+            sums[0, c] += absolute
+            sums[1, c] += squared
+    for c in range(1, sums.shape[1]):
+        mad, mse = sums[0, c], sums[1, c]
+        # The difference of two float32 is 0 only where they are equal. Comparisons with NaN are false.
+        if mad != 0 and (min(mad, mse) < SMALLEST or max(mad, mse) > LARGEST):
+            mad, mse = _exact(values, first, first + c * stride, size)
+        sums[0, c] = mad / size
+        sums[1, c] = mse / size
 
 
 @compiled
@@ -169,23 +208,34 @@ def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float,
 
 
 @compiled
-def _moments(values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], mean: Floats, std: Floats) -> None:
-    """Mean and standard deviation (divided by the number of pixels) of condition 0 in float64: (sample, channel)."""
-    samples, channels, _, size = shape
-    for s in range(samples):
-        for k in range(channels):
-            start = s * strides[0] + k * strides[1]
-            original = values[start : start + size]
-            total = 0.0
-            for i in range(size):
-                total += original[i]
-            centre = total / size
-            squares = 0.0
-            for i in range(size):
-                apart = original[i] - centre
-                squares += apart * apart
-            mean[s, k] = centre
-            std[s, k] = math.sqrt(squares / size)
+def _total(values: Floats, start: int, size: int) -> float:
+    """Sum of a map in float64."""
+    part = values[start : start + size]
+    total = 0.0
+    for i in range(size):
+        total += part[i]
+    return total
+
+
+@compiled
+def _deviation(values: Floats, start: int, size: int, centre: float) -> float:
+    """Standard deviation of a map in float64, divided by the number of pixels."""
+    part = values[start : start + size]
+    squares = 0.0
+    for i in range(size):
+        apart = part[i] - centre
+        squares += apart * apart
+    return math.sqrt(squares / size)
+
+
+@without_nan
+def _largest(values: Floats, start: int, size: int) -> float:
+    """The largest value of a map that holds no NaN."""
+    part = values[start : start + size]
+    largest = part[0]
+    for i in range(size):
+        largest = max(largest, part[i])
+    return np.float64(largest)
 
 
 @compiled

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-#: Persisted statistics a channel: differences from the original for every condition, then moments of the original.
-DIFFERENCE_STATISTICS = ("mad", "mse")
-ORIGINAL_STATISTICS = ("mean", "std")
-STATISTICS = DIFFERENCE_STATISTICS + ORIGINAL_STATISTICS
+#: Persisted statistics a channel: of every condition, then of the original alone.
+PER_CONDITION = ("mad", "mse", "mean", "max")
+ORIGINAL_STATISTICS = ("std",)
+STATISTICS = PER_CONDITION + ORIGINAL_STATISTICS
 #: Which values of a metric mean the most change.
 Order = Literal["largest", "smallest", "magnitude"]
 #: Every metric of a channel between a condition and the original. Those not persisted are reduced from the tensors.
@@ -31,4 +31,4 @@ UNCHANGED: Mapping[str, float] = {
     "ssim": 1.0,
 }
 #: Everything that a channel's maps can be reduced to.
-MEASURES = (*METRICS, *ORIGINAL_STATISTICS)
+MEASURES = (*METRICS, *(name for name in STATISTICS if name not in METRICS))

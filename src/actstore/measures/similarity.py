@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from actstore.measures.compiled import Floats, Run, as_written, compiled, run_of
@@ -16,12 +18,12 @@ SHORTEST, LONGEST = 1e-140, 1e140
 
 
 def similarities(
-    maps: Floats, run: Run, space: tuple[int, ...], names: tuple[str, ...], mse: Floats | None
+    maps: Floats, run: Run, space: tuple[int, ...], names: tuple[str, ...], mse: Callable[[], Floats]
 ) -> dict[str, Floats]:
     """Those of "mean_difference", "cosine", "psnr" and "ssim" in ``names``: float64 (sample, channel, condition).
 
     ``maps`` are (sample, channel, condition, pixel) in float32 or float64 with condition 0 as the original, ``run``
-    the same as `run_of`, ``space`` their shape, and ``mse`` what "psnr" is taken of.
+    the same as `run_of`, ``space`` their shape, and ``mse`` gives what "psnr" is taken of.
     """
     found: dict[str, Floats] = {}
     if "mean_difference" in names or "cosine" in names:
@@ -30,8 +32,8 @@ def similarities(
         low, high = maps.min(axis=-1), maps.max(axis=-1)
         with np.errstate(over="ignore", invalid="ignore"):
             span = high - low
-        if mse is not None:
-            found["psnr"] = _psnr(span[..., :1].astype(np.float64), mse)
+        if "psnr" in names:
+            found["psnr"] = _psnr(span[..., :1].astype(np.float64), mse())
         if "ssim" in names:
             found["ssim"] = _ssim_of(run, space, low, span)
     return found

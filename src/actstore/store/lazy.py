@@ -16,7 +16,7 @@ from dask.blockwise import BlockwiseDepDict, blockwise
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from actstore.measures.names import METRICS
+from actstore.measures.names import ORIGINAL_STATISTICS
 from actstore.store.files import Storage
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import Piece, read_pieces, read_smalls
@@ -85,7 +85,7 @@ def statistics(
     All of ``names`` come from one pass of one task for every `TASK_BYTES` of samples; no task holds more than a few
     inner chunks.
     """
-    from actstore.jobs.statistics import reduce_pieces  # compiles
+    from actstore.store.reductions import reduce_pieces  # compiles
 
     tasks = cut(layout, parts) or ((),)
     conditions, channels = layout.sample_shape[:2]
@@ -104,8 +104,8 @@ def statistics(
     )
     reduced = HighLevelGraph.from_collections(f"reduce-{token}", layer)
     for i, name in enumerate(names):
-        dims = ("sample", "condition", "channel") if name in METRICS else ("sample", "channel")
-        shape = (conditions, channels) if name in METRICS else (channels,)
+        dims = ("sample", "channel") if name in ORIGINAL_STATISTICS else ("sample", "condition", "channel")
+        shape = (channels,) if name in ORIGINAL_STATISTICS else (conditions, channels)
         every = tuple(range(len(dims)))
         pick = blockwise(
             itemgetter(i),

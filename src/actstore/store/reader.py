@@ -234,36 +234,36 @@ def reduce_groups(
     storage: Storage,
     layout: ArrayLayout,
     piece: Piece,
-    reduction: Callable[[NDArray[Any]], Callable[[], Result]],
+    reduction: Callable[[NDArray[Any]], Result],
 ) -> Iterator[tuple[slice, slice, Result]]:
     """Reduce consecutive samples of one activation shard while they are read, a few inner chunks at a time.
 
     Parameters
     ----------
     reduction
-        called with memory for maps (sample, channel, condition, \\*space); what it returns is called whenever that has
-        been filled with the next values, checked.
+        called with memory for maps (sample, channel, condition, \\*space) before it is filled.
 
     Yields
     ------
     samples, channels, result
-        where the maps belong, samples counted from ``piece.first``.
+        where the maps belong that the memory holds now, checked, samples counted from ``piece.first``; and what
+        ``reduction`` returned for it.
     """
     conditions, groups = layout.grid[:2]
     step = max(1, CACHE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
     raw = _raw(min(step, piece.count), conditions, layout.chunk_stride)
     grid = (conditions, 1, *layout.grid[2:])
     with ShardReader(storage, piece.key, layout, piece.valid) as shard:
-        reduce: Callable[[], Result] | None = None
+        prepared: Result | None = None
         for first in range(0, piece.count, step):
-            if reduce is None or piece.count - first < len(raw):
+            if prepared is None or piece.count - first < len(raw):
                 raw = raw[: piece.count - first]
-                reduce = reduction(maps_of(by_chunk(raw, layout, grid)))
+                prepared = reduction(maps_of(by_chunk(raw, layout, grid)))
             for group in range(groups):
                 for c in range(conditions):
                     shard.fill(raw[:, c : c + 1], piece.first + first, c * groups + group)
                 channels = slice(group * layout.chunk[1], (group + 1) * layout.chunk[1])
-                yield slice(first, first + len(raw)), channels, reduce()
+                yield slice(first, first + len(raw)), channels, prepared
 
 
 def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,33 @@
+"""Statistics of stored activations, reduced while their inner chunks are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.measures.kernel import Reduction, by_name
+from actstore.store.files import Storage
+from actstore.store.layout import ArrayLayout
+from actstore.store.reader import Piece, reduce_groups
+
+
+def reduce_pieces(
+    pieces: Sequence[Piece], *, storage: Storage, layout: ArrayLayout, names: tuple[str, ...]
+) -> tuple[NDArray[np.float64], ...]:
+    """Statistics of samples of several shards, reduced inner chunk by inner chunk while it is in the cache.
+
+    Returns
+    -------
+    one array for each of ``names``, float64: (sample, condition, channel), those of
+    :data:`actstore.measures.names.ORIGINAL_STATISTICS` (sample, channel).
+    """
+    found = np.empty((len(names), sum(piece.count for piece in pieces), *layout.sample_shape[:2]))
+    position = 0
+    for piece in pieces:
+        for samples, channels, reduce in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
+            reduce(found[:, position + samples.start : position + samples.stop, :, channels].swapaxes(2, 3))
+        position += piece.count
+    return by_name(found, names, condition=1)
