@@ -18,7 +18,7 @@ from actstore.analysis import AnalysisError, difference, mad, mse, statistics
 from actstore.measures import kernel
 from helpers import make_activation, raise_if_dask_computes, tasks_of
 
-ALL = ("mad", "mse", "mean", "std")
+ALL = ("mad", "mse", "mean", "max", "std")
 
 
 def naive(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
@@ -30,7 +30,8 @@ def naive(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         result = {
             "mad": np.abs(apart).mean(axis=space),
             "mse": (apart * apart).mean(axis=space),
-            "mean": exact[:, 0].mean(axis=tuple(a - 1 for a in space)),
+            "mean": exact.mean(axis=space),
+            "max": exact.max(axis=space),
             "std": exact[:, 0].std(axis=tuple(a - 1 for a in space)),
         }
     return result
@@ -198,6 +199,7 @@ def test_coordinates_and_dimensions() -> None:
     activation = make_activation(np.zeros((2, 3, 4, 5, 6), np.float32), chunks={})
     found = statistics(activation, ALL)
     assert found["mse"].dims == ("sample", "condition", "channel")
+    assert found["mean"].dims == found["max"].dims == ("sample", "condition", "channel")
     assert found["std"].dims == ("sample", "channel")
     assert {v.dtype for v in found.data_vars.values()} == {np.dtype(np.float64)}
     for name in ("patient", "frame", "condition", "target", "strength", "layer", "module"):
@@ -211,9 +213,9 @@ def test_layers_without_space_and_selections_of_one() -> None:
     values = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     np.testing.assert_allclose(mad(make_activation(values)), np.abs(values - values[:, :1]), rtol=1e-6)
     values = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6)).astype(np.float32)
-    one = statistics(make_activation(values).isel(sample=1), ["mad", "mean"])
-    assert one["mad"].dims == ("condition", "channel")
-    assert one["mean"].dims == ("channel",)
+    one = statistics(make_activation(values).isel(sample=1), ["mad", "mean", "std"])
+    assert one["mad"].dims == one["mean"].dims == ("condition", "channel")
+    assert one["std"].dims == ("channel",)
     np.testing.assert_allclose(one["mad"], naive(values)["mad"][1], rtol=1e-6)
     assert statistics(make_activation(values[:0]), ALL)["mad"].shape == (0, 3, 4)
 
@@ -258,5 +260,5 @@ def test_any_real_dtype(dtype: str) -> None:
 @pytest.mark.parametrize("shape", [(2, 2, 0, 3), (0, 2, 2, 3), (2, 0, 2, 3), (2, 2, 2, 0)])
 def test_nothing_reduces_to_nothing(shape: tuple[int, ...]) -> None:
     found = kernel.reduce_chunk(np.zeros(shape, np.float32), ALL)
-    assert [values.shape for values in found] == [shape[:3]] * 2 + [shape[:2]] * 2
+    assert [values.shape for values in found] == [shape[:3]] * 4 + [shape[:2]]
     assert all(np.isnan(values).all() for values in found)

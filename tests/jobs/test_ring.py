@@ -22,12 +22,9 @@ from actstore.jobs.inference import Inference, rounding
 from actstore.jobs.plan import budget
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
-from actstore.jobs.ring import Mirror, Pair, Ring, ThreadStream
-from actstore.measures.device import reduce_on_device
-from actstore.measures.kernel import reduce_chunk
+from actstore.jobs.ring import Pair, Ring, ThreadStream
 from actstore.networks.arithmetic import arithmetic
 from actstore.spec.spec import load_spec
-from actstore.store.layout import activation_layout
 from actstore.store.shards import ShardBuffer, ShardWriter
 from actstore.store.store import Store
 from conftest import WriteSpec
@@ -165,27 +162,6 @@ def test_a_ring_waits_for_the_writer_of_a_slot_alone(tiny_spec: Path) -> None:
         assert not taking.done(), "the first slot is still being written"
         release.set()
         assert taking.result(PATIENCE) is first
-
-
-@pytest.mark.parametrize(("channels", "space"), [(3, (7, 5)), (4, (300, 301)), (2, (820, 830)), (2, (3, 4, 5))])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_statistics_on_the_device_are_those_of_the_kernel(channels: int, space: tuple[int, ...], dtype: str) -> None:
-    layout = activation_layout(
-        "a", dtype=dtype, blocks=1, slots=3, conditions=3, channels=channels, space=space,
-        space_dims=("z", "y", "x")[-len(space) :],
-    )  # fmt: skip
-    mirror = Mirror(layout, 3, torch.device("cpu"))
-    values = np.random.default_rng(5).normal(2, 3, (2, *layout.sample_shape)).astype(dtype)
-    values[1, 2] = np.nan
-    values[0, 0, 0].flat[0] = np.inf
-    view = mirror.view(2)
-    view[...] = torch.from_numpy(values).reshape(view.shape)
-    found = reduce_on_device(view)
-    names = ("mad", "mse", "mean", "std")
-    with np.errstate(invalid="ignore"):
-        for name, expected in zip(names, reduce_chunk(values.swapaxes(1, 2), names), strict=True):
-            reference = expected.swapaxes(1, 2) if expected.ndim == 3 else expected
-            np.testing.assert_allclose(found[name].numpy(), reference, rtol=1e-6, atol=1e-12)
 
 
 def expect_no_tensors(store: Store, layer: str) -> None:

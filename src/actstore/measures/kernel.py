@@ -23,7 +23,7 @@ SEGMENT = 512
 SMALLEST, LARGEST = 1e-30, 1e30
 
 
-def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, ...]:
+def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[NDArray[np.float64], ...]:
     """Statistics ``names`` of ``chunk``, each float64.
 
     ``chunk`` is (sample, channel, condition, …space) with the original as condition 0, of any real dtype and memory
@@ -32,12 +32,14 @@ def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, .
     float32 and float64 are reduced where they lie if space is contiguous; otherwise temporaries of about
     :data:`SCRATCH_BYTES`, or of one channel, are used.
     """
+    if not chunk.size:
+        return tuple(np.full(chunk.shape[: 2 if name in ORIGINAL_STATISTICS else 3], np.nan) for name in names)
     found = np.empty((len(names), *chunk.shape[:3]))
     Reduction(chunk, names)(found)
     return by_name(found, names)
 
 
-def by_name(found: Floats, names: tuple[str, ...], condition: int = 2) -> tuple[Floats, ...]:
+def by_name(found: NDArray[np.float64], names: tuple[str, ...], condition: int = 2) -> tuple[NDArray[np.float64], ...]:
     """One array for each of ``names`` from those side by side, without ``condition`` where it is the original's.
 
     ``condition`` is the axis behind the names' that is left out.
@@ -51,7 +53,7 @@ def by_name(found: Floats, names: tuple[str, ...], condition: int = 2) -> tuple[
 class Reduction:
     """Reduces memory that is filled again and again: what can be prepared once is.
 
-    ``chunk`` and ``names`` as for :func:`reduce_chunk`.
+    ``chunk`` and ``names`` as for :func:`reduce_chunk`, ``chunk`` of at least one value.
     """
 
     def __init__(self, chunk: NDArray[Any], names: tuple[str, ...]) -> None:
@@ -72,9 +74,7 @@ class Reduction:
 
         Where a statistic is of the original alone, other conditions become NaN.
         """
-        if not self._chunk.size:
-            found[...] = np.nan
-        elif self._run is not None:
+        if self._run is not None:
             self._reduce(*self._run, found)
         else:
             for s, k, maps in self._copies():
@@ -127,9 +127,9 @@ def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | Non
 
 def _mse(run: Run) -> Floats:
     """Mean squared differences from condition 0: (sample, channel, condition)."""
-    found = np.empty((1, *run[1][:3]))
-    _reduce(*run, (-1, 0, -1, -1, -1), found)
-    return found[0]
+    found: Floats = np.empty(run[1][:3])
+    _reduce(*run, (-1, 0, -1, -1, -1), found[None])
+    return found
 
 
 @compiled
