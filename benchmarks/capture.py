@@ -29,8 +29,8 @@ from actstore.data import read_volume
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import fit, normalize
 from actstore.jobs.capture import prepare_store
-from actstore.jobs.engine import closing_engine, run_block
 from actstore.jobs.plan.plan import Plan, make_plan
+from actstore.jobs.runner import releasing, run_unit
 from actstore.networks.model import build_model
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
@@ -188,7 +188,7 @@ def with_zarr(setting: Setting) -> None:
 def captured(setting: Setting, executor: Any) -> None:
     """The whole of a capture: files read, perturbed, inferred, reduced, checksummed, written, committed."""
     blocks = iter(setting.plan.blocks)
-    reports = [r for _, r in executor.run(partial(run_block, setting.plan.job), lambda: next(blocks, None))]
+    reports = [r for _, r in executor.run(partial(run_unit, setting.plan.task), lambda: next(blocks, None))]
     failed = [report for report in reports if report.failed]
     if failed:
         raise RuntimeError(failed[0])
@@ -263,7 +263,7 @@ def main() -> None:
     arguments = options.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder))
-        stack.enter_context(closing_engine())
+        stack.enter_context(releasing())
         setting = Setting(phantom_spec(Path(folder), patients=arguments.patients))
         require_free(folder, 3 * setting.plan.bytes)
         two = Setting.__new__(Setting)

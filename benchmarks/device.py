@@ -25,9 +25,10 @@ from common import machine, phantom_spec, require_free
 from actstore.data import read_volume
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import prepare_store
-from actstore.jobs.engine import arithmetic, closing_engine, run_block
 from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.ring import CudaStream, Slot, Stream, ThreadStream
+from actstore.jobs.runner import releasing, run_unit
+from actstore.networks.arithmetic import arithmetic
 from actstore.networks.model import build_model
 from actstore.store.files import LocalStorage
 from actstore.store.shards import ShardWriter
@@ -95,13 +96,13 @@ def writer(slot: Slot, folder: Path, runs: int) -> float:
 def capture(plan: Plan, runs: int) -> float:
     """Seconds of a whole capture in this process; making the store is not counted."""
     taken = []
-    with closing_engine():
+    with releasing():
         for run in range(runs + 1):
             shutil.rmtree(plan.store.location, ignore_errors=True)
             made, todo = prepare_store(plan)
             start = time.perf_counter()
             with ThreadPoolExecutor(2) as pool:
-                reports = list(pool.map(partial(run_block, made.job), todo))
+                reports = list(pool.map(partial(run_unit, made.task), todo))
             if run:
                 taken.append(time.perf_counter() - start)
             if failed := [report for report in reports if report.failed]:

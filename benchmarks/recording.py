@@ -29,10 +29,10 @@ def main() -> None:
         spec = phantom_spec(Path(folder), patients=1)
         run = spec.run.model_copy(update={"batch_size": arguments.batch, "threads": arguments.threads})
         plan = make_plan(spec.model_copy(update={"run": run}), workers=1, timing=False)
-        engine = Engine(plan.job)
+        engine = Engine(plan.job, plan.device)
         block = plan.blocks[0]
         volume = read_volume(block.file, spec.data.classes)
-        inference = Inference(engine.model, engine.device, plan.layout, plan.batch_size, spec, volume)
+        inference = Inference(engine.device, plan.layout, plan.batch_size, spec, volume)
         inputs, applicable = inference.inputs, inference.applicable
         pieces = [
             (first, min(plan.ring_samples, block.samples - first))
@@ -52,9 +52,9 @@ def main() -> None:
                     engine.model(batch)
 
         def record() -> None:
-            with recording(engine.model, plan.layout.layers, inference.record) as finish_pass:
+            with recording(engine.model, plan.layout.layers) as forward:
                 for first, count in pieces:
-                    inference.infer(first, *engine.ring.take().place(first, count), finish_pass)
+                    inference.infer(first, *engine.ring.take().place(first, count), forward)
 
         seconds = interleave({"forward": forward, "forward, recorded into shard buffers": record}, runs=arguments.runs)
         note = f"{int(applicable.sum())} inputs, {plan.batch_size} a pass, {plan.threads} threads"

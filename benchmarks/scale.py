@@ -21,7 +21,7 @@ from typing import Any
 from common import machine, phantom_spec, require_free
 
 from actstore.jobs.capture import capture
-from actstore.jobs.engine import peak_memory
+from actstore.jobs.runner import peak_memory
 from actstore.store.store import open_store
 from actstore.tables.build import build_table
 from actstore.units import human_bytes
