@@ -378,6 +378,7 @@ def test_the_dead_layer_is_one(store: Store) -> None:
     assert not store[DEAD].isel(condition=0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["mad", "cosine"])
 @pytest.mark.parametrize("name", TABLES)
 def test_no_table_ranks_what_did_not_change(store: Store, findings: Findings, name: str, metric: str) -> None:
@@ -441,6 +442,7 @@ def test_a_curve_keeps_its_samples_where_a_strength_changed_nothing(store: Store
     assert bare.sel(strength=0.0005).isnull().all()
 
 
+@pytest.mark.slow
 def test_the_report_says_what_changed_nothing(store: Store, findings: Findings) -> None:
     study = Study(store, findings)
     sections = {key: make(study) for key, make in SECTIONS.items()}
@@ -477,6 +479,7 @@ def test_views_say_why_a_condition_does_not_apply(store: Store) -> None:
         assert figure is not None
 
 
+@pytest.mark.slow
 def test_nothing_that_applies_anywhere(
     tmp_path: Path, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,10 @@ from processes import (
 )
 from stores import BATCH, committed, expect_same, slow_spec, strays
 
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc"),
+]
 
 #: Makes a block take about a second.
 PAUSE = {"SLOW_NETWORK_PAUSE": "0.3"}

@@ -10,6 +10,8 @@ from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from memory import Measured, expect_predicted, measure
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Measured:

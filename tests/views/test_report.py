@@ -29,6 +29,8 @@ from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
 from texts import plain
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def unfinished(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
