@@ -47,7 +47,10 @@ if importlib.util.find_spec("hypothesis"):
     settings.load_profile("steady")
 
 #: Modules that take a minute or more: begun first, so that at the end no process waits for the other's.
-LONG = ("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_report_browser", "test_interrupt")
+LONG = (
+    *("test_kills", "test_report", "test_explorer_browser", "test_memory", "test_views", "test_s3", "test_odd_stores"),
+    *("test_notebooks", "test_main_guard", "test_interrupt", "test_report_browser"),
+)
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow"}
 

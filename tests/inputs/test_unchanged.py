@@ -33,6 +33,7 @@ from actstore.tables.unchanged import Unchanged, nowhere, of_reports, of_store
 from actstore.views.page import Study
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec
+from reports import undrawn_report
 from texts import plain
 
 KEY = VolumeKey("patient001", 1)
@@ -483,8 +484,6 @@ def test_views_say_why_a_condition_does_not_apply(store: Store) -> None:
 def test_nothing_that_applies_anywhere(
     tmp_path: Path, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from actstore.views.report import write_report
-
     perturb_ = [{"transform": "networks:unchanged", "targets": ["LV"], "strengths": [0.5]}]
     path = write_spec(tmp_path, data__patients=["patient001"], perturb=perturb_)
     summary = capture(load_spec(path), cluster="inline", device="cpu")
@@ -495,7 +494,7 @@ def test_nothing_that_applies_anywhere(
     findings = Findings(store, resamples=50)
     assert findings.table("frequency").empty
     assert findings.table("top-channels").empty
-    words = plain(write_report(store, tmp_path / "report.html", findings).read_text(encoding="utf-8"))
+    words = plain(undrawn_report(store, tmp_path / "report.html", findings).read_text(encoding="utf-8"))
     assert "No perturbation changed what the network sees of a slice with its class." in words
     assert "responds most steadily" not in words
     assert not re.search(r"\bnan\b", words)

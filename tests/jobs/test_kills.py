@@ -218,7 +218,7 @@ def test_a_capture_killed_with_all_its_workers_continues(spec: Path, whole: Summ
     for more in (0,) if seed == 0 else (0, rng.randint(0, 1), 1):
         before, old = committed(root), strays(root)
         moment = rng.uniform(0, 0.15)
-        with captured(spec, "local", "--workers", "2", SLOW_NETWORK_PAUSE="0.1") as process:
+        with captured(spec, "local", "--workers", "2", **PAUSE) as process:
             until_in_flight(process, root, len(before) + more, old)
             time.sleep(moment)
             assert len(workers_of(process.pid)) == 2
