@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-numbers test-faults test-cluster lint environment docs linkcheck notebooks clean benchmark
+.PHONY: demo check test test-numbers test-faults test-cluster gpu lint environment docs linkcheck notebooks clean benchmark
 
 environment: $(STAMP)
 
@@ -18,8 +18,19 @@ demo: environment
 	$(BIN)/actstore demo
 
 # In two processes, a module to one of them.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Lint, types and the quick tests: before every commit, in two minutes.
+check:
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint quick
+
+.PHONY: quick
+quick: environment
+	$(PYTEST) -q -m 'not process and not browser and not docs and not slow and not faults and not cluster and not gpu'
+
+# Everything but what the next targets ask for.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 # What rests on sums and on a network's own arithmetic, in two minutes: to be tried as other machines compute, with
 # ATEN_CPU_CAPABILITY=default, NUMBA_CPU_NAME=generic, OMP_NUM_THREADS=1, or
@@ -27,7 +38,7 @@ test: lint
 NUMBERS := tests/analysis tests/measures tests/inputs tests/tables/test_columns.py tests/networks/test_record.py\
 	tests/jobs/test_statistics.py tests/views/test_explorer_cohort.py
 test-numbers: environment
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(NUMBERS)
+	$(PYTEST) $(NUMBERS)
 
 # Every fault as often as docs/reliability.md says.
 test-faults: environment
@@ -36,6 +47,10 @@ test-faults: environment
 # Real SLURM, hosts in network namespaces, a file system that is full: as root, with the packages that it names.
 test-cluster: environment
 	$(BIN)/python -m pytest -m cluster
+
+# Tests and rates of one GPU, into docs/performance.md; ends within six minutes.
+gpu: environment
+	$(BIN)/python benchmarks/gpu.py
 
 lint: environment
 	$(BIN)/ruff check .

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from actstore.data.phantom import write_phantom
 
@@ -34,22 +36,37 @@ FOREIGN_BEGIN = ("AWS_", "DASK_", "BOKEH_", "PANEL_")
 for _name in list(os.environ):
     if _name.upper() in FOREIGN or _name.startswith(FOREIGN_BEGIN):
         del os.environ[_name]
-# The same examples at every run, however slow or busy the machine is: `--hypothesis-profile=search` looks for others.
-settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
-settings.load_profile("steady")
+# Not on a machine that is there for its GPU and has little else.
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
+
+    # The same examples at every run, however slow or busy the machine is: `--hypothesis-profile=search` looks for
+    # others.
+    settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
+    settings.load_profile("steady")
 
 #: Modules that take a minute or more: begun first, so that at the end no process waits for the other's.
-LONG = ("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_report_browser", "test_interrupt")
+LONG = (
+    *("test_kills", "test_report", "test_explorer_browser", "test_memory", "test_views", "test_s3", "test_odd_stores"),
+    *("test_notebooks", "test_main_guard", "test_interrupt", "test_report_browser"),
+)
+#: A test is of the tier of what it takes.
+FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Bits are compared between captures, some of which choose their device: on a GPU they would be others.
-    if "gpu" not in config.option.markexpr:
+    if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name, marker in FIXTURE_MARKERS.items():
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
@@ -59,12 +76,38 @@ class WriteSpec(Protocol):
     def __call__(self, folder: Path, /, **changes: Any) -> Path: ...
 
 
+class Once(Protocol):
+    """Fills a folder of the given name, the first time in a run of the suite; returns the folder."""
+
+    def __call__(self, name: str, fill: Callable[[Path], object], /) -> Path: ...
+
+
 @pytest.fixture(scope="session")
-def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Folders that the processes of a run share, so that none of them captures what another one has."""
+    base = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each process a folder in that of the run.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, fill: Callable[[Path], object], /) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def phantom_root(once: Once) -> Path:
     """Two patients, four volumes, in ACDC's layout. Not to be changed: ``phantom_copy`` is."""
-    root = tmp_path_factory.mktemp("phantom") / "acdc"
-    write_phantom(root, patients=2, seed=7)
-    return root
+    return once("phantom", lambda folder: write_phantom(folder / "acdc", patients=2, seed=7)) / "acdc"
 
 
 @pytest.fixture
@@ -114,21 +157,24 @@ def _toml(value: Any) -> str:
     return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
 
 
+def _captured(spec: Path) -> None:
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
+
+    summary = capture(load_spec(spec), cluster="inline", device="cpu")
+    assert summary.complete, summary.failed
+
+
 @pytest.fixture(scope="session")
-def tiny_spec(write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_spec(once: Once, write_spec: WriteSpec) -> Path:
     """The spec of ``tiny_store``."""
-    return write_spec(tmp_path_factory.mktemp("tiny"))
+    return once("tiny", lambda folder: _captured(write_spec(folder))) / "spec.toml"
 
 
 @pytest.fixture(scope="session")
 def tiny_store(tiny_spec: Path) -> Path:
     """A captured store of four blocks. Not to be changed: ``tiny_copy`` is."""
-    from actstore.jobs.capture import capture
-    from actstore.spec.spec import load_spec
-
-    summary = capture(load_spec(tiny_spec), cluster="inline", device="cpu")
-    assert summary.complete
-    return summary.store
+    return tiny_spec.with_name("tiny.zarr")
 
 
 @pytest.fixture
@@ -138,49 +184,47 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def study_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
+def study_store(once: Once, write_spec: WriteSpec) -> Path:
     """Five patients, LV and RV at three strengths each, their controls, and repeats: it answers every question."""
-    from actstore.jobs.capture import capture
-    from actstore.spec.spec import load_spec
 
-    folder = tmp_path_factory.mktemp("study")
-    write_phantom(folder / "data", patients=PATIENTS, seed=3)
-    spec = write_spec(
-        folder,
-        data__root=folder / "data",
-        perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
-        controls={"region": True, "noise": True},
-    )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
-    assert summary.complete, summary.failed
-    return Path(summary.store)
+    def fill(folder: Path) -> None:
+        write_phantom(folder / "data", patients=PATIENTS, seed=3)
+        spec = write_spec(
+            folder,
+            data__root=folder / "data",
+            perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
+            controls={"region": True, "noise": True},
+        )
+        _captured(spec)
+
+    return once("study", fill) / "tiny.zarr"
 
 
 @pytest.fixture(scope="session")
-def volume_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
+def volume_store(once: Once, write_spec: WriteSpec) -> Path:
     """A 3D network's store of two volumes of 8 x 32 x 32; its second layer has 4 slices."""
-    from actstore.jobs.capture import capture
-    from actstore.spec.spec import load_spec
 
-    spec = write_spec(
-        tmp_path_factory.mktemp("volumes"),
-        data__patients=["patient001"],
-        data__preprocess__size=[8, 32, 32],
-        model__factory="networks:Volumes",
-        model__layers=["type:InstanceNorm3d"],
-    )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
-    assert summary.complete, summary.failed
-    return Path(summary.store)
+    def fill(folder: Path) -> None:
+        spec = write_spec(
+            folder,
+            data__patients=["patient001"],
+            data__preprocess__size=[8, 32, 32],
+            model__factory="networks:Volumes",
+            model__layers=["type:InstanceNorm3d"],
+        )
+        _captured(spec)
+
+    return once("volumes", fill) / "tiny.zarr"
 
 
 @pytest.fixture(scope="session")
-def study_report(study_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study_report(once: Once, study_store: Path) -> Path:
     """The report of ``study_store``, its data beside it."""
     from actstore.store.store import open_store
     from actstore.views.report import write_report
 
-    return write_report(open_store(study_store), tmp_path_factory.mktemp("study_report") / "report.html")
+    folder = once("study_report", lambda folder: write_report(open_store(study_store), folder / "report.html"))
+    return folder / "report.html"
 
 
 @pytest.fixture(scope="module")

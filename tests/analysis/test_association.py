@@ -188,6 +188,7 @@ def test_patients_that_differ_in_both_are_no_association() -> None:
     assert not (found["q"] < 0.05).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patients", "slices"), [(6, 5), (12, 4)])
 def test_a_null_study_finds_no_more_than_the_stated_rate(patients: int, slices: int) -> None:
     runs = 60

@@ -104,6 +104,7 @@ def test_q_is_over_every_channel_of_a_class() -> None:
     assert (found["tests"] == found.sizes["channel"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patients", [5, 12])
 def test_a_null_study_finds_no_more_than_the_stated_rate(patients: int) -> None:
     runs = 120

@@ -72,6 +72,7 @@ def activations(draw: st.DrawFn) -> tuple[NDArray[Any], dict[str, Any]]:
     return values, chunks
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(activations())
 def test_chunked_equals_plain_numpy(case: tuple[NDArray[Any], dict[str, Any]]) -> None:
@@ -242,6 +243,7 @@ def test_errors_name_the_mend(change: Any, names: Any, message: str) -> None:
         statistics(change(make_activation(np.zeros((2, 3, 1, 2, 2), np.float32))), names)
 
 
+@pytest.mark.process
 def test_import_stays_light() -> None:
     code = (
         "import sys, actstore.analysis; "

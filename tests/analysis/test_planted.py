@@ -117,6 +117,7 @@ def null_studies(smooth: float, seeds: int) -> dict[str, list[float]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smooth", [0.0, 0.95])
 def test_null_studies_find_no_more_than_the_stated_rate(smooth: float) -> None:
     for name, smallest in null_studies(smooth, 50).items():

@@ -574,6 +574,7 @@ def perturbed(write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory) -
     return captured(spec_file(write_spec, tmp_path_factory.mktemp("perturbed")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CAPTURES)
 def test_capture_counts_what_the_stored_inputs_show(
     write_spec: WriteSpec, tmp_path: Path, perturbed: Summary, kind: str
@@ -715,6 +716,7 @@ def older(
     return spec_file(write_spec, tmp_path, data__preprocess={"size": [64, 64]}), Path(summary.store)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::actstore.store.store.MissingBlocksWarning")
 class TestOlderStore:
     def test_is_not_continued_by_another_rule(self, older: tuple[Path, Path]) -> None:

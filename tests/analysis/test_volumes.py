@@ -77,6 +77,7 @@ def test_empty_masks() -> None:
     np.testing.assert_allclose(found["volume_difference"], [0, -0.3, 0.3, 0])
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 5))
 def test_pooled_is_counting_all_slices_at_once(seed: int, samples: int, step: int) -> None:

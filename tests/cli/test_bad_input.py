@@ -219,6 +219,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 class TestOneBadVolume:
     """A volume that cannot be used fails by itself; once mended, it alone is computed."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_others_finish_and_a_mended_one_alone_is_computed(
         self, write_spec: WriteSpec, tmp_path: Path, phantom_root: Path, phantom_copy: Path, damage: str

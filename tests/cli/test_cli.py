@@ -145,6 +145,7 @@ class TestExitStatus:
         assert result.exit_code == 1
         assert result.stderr.split("\n", 1)[-1].strip() == "interrupted: run the same command again to continue"
 
+    @pytest.mark.process
     def test_in_a_shell(self, tmp_path: Path) -> None:
         usage = shell("status")
         assert (usage.returncode, usage.stdout) == (2, "")
@@ -156,6 +157,7 @@ class TestExitStatus:
         assert "Traceback (most recent call last)" in loud.stderr
         assert loud.stderr.rstrip().endswith(f"actstore.errors.SpecError: {words}")
 
+    @pytest.mark.process
     def test_a_bad_volume_in_a_shell_then_mended(
         self, write_spec: WriteSpec, tmp_path: Path, phantom_root: Path, phantom_copy: Path
     ) -> None:

@@ -125,6 +125,7 @@ class TestCommands:
         assert "\\u017c.zarr does not exist or is empty" in failed.stderr
 
 
+@pytest.mark.process
 class TestProcesses:
     """As a shell starts them."""
 
@@ -171,6 +172,7 @@ class TestProcesses:
         assert (process.returncode, errors) == (1, b"actstore: standard output is closed: name a file with -o\n")
 
 
+@pytest.mark.process
 def test_closed_streams_become_no_files_of_a_store(tmp_path: Path) -> None:
     """A file that was opened with the number of standard output would hold what libraries print."""
     code = (

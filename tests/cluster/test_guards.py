@@ -144,6 +144,7 @@ def test_a_block_that_fails_by_itself_is_tried_again(
         assert summary.done == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", ["torch", "actstore"])
 def test_workers_of_other_versions_are_refused(
     tiny_spec: Path, tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +156,7 @@ def test_workers_of_other_versions_are_refused(
     assert not (tmp_path / "a.zarr" / "committed" / "c.0").exists()
 
 
+@pytest.mark.process
 def test_workers_that_do_not_see_the_store_are_refused(tiny_spec: Path, tmp_path: Path) -> None:
     spec = load_spec(tiny_spec)
     made, _ = prepare_store(make_plan(spec, store=tmp_path / "a.zarr", device="cpu", timing=False))
@@ -173,6 +175,7 @@ def test_workers_that_do_not_see_the_store_are_refused(tiny_spec: Path, tmp_path
         plugin.setup(Worker())
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
@@ -257,6 +260,7 @@ def test_a_swept_store_keeps_its_finished_blocks(tiny_copy: Path, tiny_store: Pa
     shutil.rmtree(tiny_copy)
 
 
+@pytest.mark.process
 def test_a_local_cluster_listens_on_loopback_alone(tiny_spec: Path, tmp_path: Path) -> None:
     """Scheduler, dashboard, nanny and worker: whoever reaches one of them could run programs here."""
     spec = load_spec(tiny_spec)

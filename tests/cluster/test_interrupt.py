@@ -15,7 +15,10 @@ from conftest import WriteSpec
 from processes import captured, expect_none_left, expect_whole, finish, hear, said, until
 from stores import committed, expect_same, slow_spec, strays
 
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc"),
+]
 
 STOPPING = "stopping: blocks in flight are finished and committed; Ctrl-C again stops now"
 #: Blocks of one worker that are in flight, by kind of cluster.

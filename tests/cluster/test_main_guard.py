@@ -14,6 +14,8 @@ from actstore.errors import ClusterError
 from conftest import WriteSpec
 from processes import PYTHONPATH
 
+pytestmark = pytest.mark.process
+
 SCRIPT = """
 import actstore
 print("done", actstore.capture(actstore.load_spec({spec!r}), cluster={cluster!r}, workers=2, device="cpu").done)

@@ -278,6 +278,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield dask.address
 
 
+@pytest.mark.process
 def test_a_second_capture_in_one_process_runs_the_edited_helper(
     write_spec: WriteSpec, tmp_path: Path, cluster: str
 ) -> None:
@@ -499,6 +500,7 @@ RELATIVE = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_digests_change_where_an_edited_file_is_reached_and_nowhere_else(

@@ -133,6 +133,7 @@ class TestRandomness:
         whole, part = (run(condition(transform), image, mask) for mask in (label, emptied))
         np.testing.assert_array_equal(whole[1], part[1])
 
+    @pytest.mark.process
     def test_another_process_draws_the_same(self, transform: str) -> None:
         code = (
             "import numpy as np, hashlib; from actstore.inputs import perturb;"

@@ -34,6 +34,7 @@ from actstore.tables.unchanged import Unchanged, nowhere, of_reports, of_store
 from actstore.views.page import Study
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec
+from reports import undrawn_report
 from texts import plain
 
 KEY = VolumeKey("patient001", 1)
@@ -379,6 +380,7 @@ def test_the_dead_layer_is_one(store: Store) -> None:
     assert not store[DEAD].isel(condition=0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["mad", "cosine"])
 @pytest.mark.parametrize("name", TABLES)
 def test_no_table_ranks_what_did_not_change(store: Store, findings: Findings, name: str, metric: str) -> None:
@@ -442,6 +444,7 @@ def test_a_curve_keeps_its_samples_where_a_strength_changed_nothing(store: Store
     assert bare.sel(strength=0.0005).isnull().all()
 
 
+@pytest.mark.slow
 def test_the_report_says_what_changed_nothing(store: Store, findings: Findings) -> None:
     study = Study(store, findings)
     sections = {key: make(study) for key, make in SECTIONS.items()}
@@ -478,11 +481,10 @@ def test_views_say_why_a_condition_does_not_apply(store: Store) -> None:
         assert figure is not None
 
 
+@pytest.mark.slow
 def test_nothing_that_applies_anywhere(
     tmp_path: Path, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from actstore.views.report import write_report
-
     perturb_ = [{"transform": "networks:unchanged", "targets": ["LV"], "strengths": [0.5]}]
     path = write_spec(tmp_path, data__patients=["patient001"], perturb=perturb_)
     summary = capture(load_spec(path), cluster="inline", device="cpu")
@@ -493,7 +495,7 @@ def test_nothing_that_applies_anywhere(
     findings = Findings(store, resamples=50)
     assert findings.table("frequency").empty
     assert findings.table("top-channels").empty
-    words = plain(write_report(store, tmp_path / "report.html", findings).read_text(encoding="utf-8"))
+    words = plain(undrawn_report(store, tmp_path / "report.html", findings).read_text(encoding="utf-8"))
     assert "No perturbation changed what the network sees of a slice with its class." in words
     assert "responds most steadily" not in words
     assert not re.search(r"\bnan\b", words)

@@ -36,7 +36,10 @@ from processes import (
 )
 from stores import BATCH, committed, expect_same, slow_spec, strays
 
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc"),
+]
 
 #: Makes a block take about a second.
 PAUSE = {"SLOW_NETWORK_PAUSE": "0.3"}
@@ -214,7 +217,7 @@ def test_a_capture_killed_with_all_its_workers_continues(spec: Path, whole: Summ
     for more in (0,) if seed == 0 else (0, rng.randint(0, 1), 1):
         before, old = committed(root), strays(root)
         moment = rng.uniform(0, 0.15)
-        with captured(spec, "local", "--workers", "2", SLOW_NETWORK_PAUSE="0.1") as process:
+        with captured(spec, "local", "--workers", "2", **PAUSE) as process:
             until_in_flight(process, root, len(before) + more, old)
             time.sleep(moment)
             assert len(workers_of(process.pid)) == 2

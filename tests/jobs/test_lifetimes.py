@@ -36,6 +36,8 @@ from conftest import WriteSpec
 from damage import DAMAGE
 from stores import committed, expect_same, files_of
 
+pytestmark = pytest.mark.slow
+
 #: Damage that only `verify` can see: what these files say is not needed to read values, or is not read by actstore.
 UNSEEN = ("stray temporary file", "stray file", "bit in the copy of metadata")
 METADATA = ("bit in metadata", "missing metadata")

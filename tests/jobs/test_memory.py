@@ -2,94 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel
-import numpy as np
 import pytest
 
-from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
+from memory import Measured, expect_predicted, measure
 
-#: A process of its own, whose workers are fresh as well; ``ballast`` is what a notebook may hold beside the capture.
-RUN = """
-import sys
-from actstore.jobs.capture import capture
-from actstore.spec.spec import load_spec
-
-if __name__ == "__main__":
-    ballast = bytearray(b"x") * int(sys.argv[2])
-    summary = capture(load_spec(sys.argv[1]), cluster="local", workers=1, device="cpu")
-    assert summary.complete, summary.failed
-    print(summary.done, summary.peak_memory)
-"""
-
-
-def write_volumes(root: Path, volumes: int, shape: tuple[int, int, int] = (40, 36, 3)) -> Path:
-    """Random volumes with a small box of every class, in nnU-Net's layout; ``shape`` is (row, column, slice)."""
-    rng = np.random.default_rng(volumes)
-    for folder in ("imagesTr", "labelsTr"):
-        (root / folder).mkdir(parents=True)
-    for i in range(volumes):
-        image = rng.integers(0, 1000, shape).astype(np.int16)
-        label = np.zeros(shape, np.uint8)
-        for value in (1, 2, 3):
-            label[8 * value : 8 * value + 6, 10:20] = value
-        for folder, name, content in (("imagesTr", f"case_{i:03d}_0000", image), ("labelsTr", f"case_{i:03d}", label)):
-            volume: Any = nibabel.Nifti1Image(content, np.eye(4))  # type: ignore[no-untyped-call]
-            volume.to_filename(root / folder / f"{name}.nii")
-    return root
-
-
-@dataclass(frozen=True)
-class Measured:
-    done: int
-    peak: int
-    predicted: int
-
-
-def measure(
-    folder: Path, write_spec: WriteSpec, volumes: int, *, size: tuple[int, int] = (64, 64), width: int = 2,
-    shape: tuple[int, int, int] = (40, 36, 3), batch_size: int = 8, ballast: int = 0,
-) -> Measured:  # fmt: skip
-    folder.mkdir()
-    spec = write_spec(
-        folder,
-        data__format="nnunet",
-        data__root=write_volumes(folder / "data", volumes, shape),
-        data__preprocess__size=list(size),
-        model__arguments={"width": width},
-        run={"threads": 1, "batch_size": batch_size},
-    )
-    script = folder / "run.py"
-    script.write_text(RUN)
-    predicted = make_plan(load_spec(spec), workers=1, device="cpu", timing=False).worker_memory
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", str(script), str(spec), str(ballast)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    done, peak = map(int, finished.stdout.split())
-    print(f"{volumes} volumes: peak {peak / 2**20:.0f} MiB, predicted {predicted / 2**20:.0f} MiB")
-    return Measured(done, peak, predicted)
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Measured:
     return measure(tmp_path_factory.mktemp("memory") / "ten", write_spec, 10)
-
-
-def expect_predicted(measured: Measured) -> None:
-    assert measured.predicted / 1.5 <= measured.peak <= 1.5 * measured.predicted
 
 
 def test_a_peak_does_not_grow_with_the_number_of_volumes(ten: Measured, tmp_path: Path, write_spec: WriteSpec) -> None:

@@ -47,6 +47,7 @@ def passes_of(store: Store, blocks: list[int]) -> int:
     return sum(-(-int(applicable[of == block].sum()) // BATCH) for block in blocks)
 
 
+@pytest.mark.process
 def test_local_and_inline_store_the_same_bits(
     tmp_path: Path, write_spec: WriteSpec, data_root: Path, undisturbed: tuple[Path, Summary]
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_finished_capture_does_nothing_more(undisturbed: tuple[Path, Summary])
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_failing_writes_cost_their_blocks_alone(
     tmp_path: Path,
     write_spec: WriteSpec,

@@ -120,6 +120,7 @@ def test_of_volumes_each_axis_is_placed_by_itself() -> None:
     assert (found.start, found.step) == ((1.0, 0.0, 0.0), (1.0, 2.0, 3.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "size", "patterns", "last"),
     [

@@ -219,6 +219,7 @@ def test_refused_in_one_line(tmp_path: Path, write_spec: WriteSpec, name: str, w
     assert not (tmp_path / "tiny.zarr").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -26,6 +26,8 @@ from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from texts import in_shell
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(

@@ -10,6 +10,8 @@ import pytest
 
 from conftest import SUPPORT
 
+pytestmark = pytest.mark.process
+
 HEAVY = ("torch", "monai", "distributed", "holoviews", "bokeh", "matplotlib", "pydantic", "nibabel", "scipy")
 ARRAYS = ("xarray", "zarr", "dask", "pandas", "numpy")
 

@@ -18,6 +18,8 @@ from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
+pytestmark = pytest.mark.docs
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
 #: Those that show the phantom, and are committed with what they show.

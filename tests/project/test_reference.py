@@ -17,9 +17,12 @@ from actstore.spec.spec import load_spec
 from actstore.store.store import Store
 from conftest import WriteSpec
 
-pytestmark = pytest.mark.skipif(
-    "ACTSTORE_REFERENCE" not in os.environ, reason="ACTSTORE_REFERENCE names no folder with reference data"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "ACTSTORE_REFERENCE" not in os.environ, reason="ACTSTORE_REFERENCE names no folder with reference data"
+    ),
+]
 
 #: The published numbers are rounded to 4 decimals.
 ROUNDING = 5.1e-5

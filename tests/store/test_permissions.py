@@ -63,6 +63,7 @@ def write_everything(folder: Path, write_spec: WriteSpec) -> None:
     write_phantom(folder / "phantom", patients=1, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mask", "folder_mode", "file_mode"),
     [(0o002, "0o775", "0o664"), (0o077, "0o700", "0o600"), (0o027, "0o750", "0o640")],

@@ -77,6 +77,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 @pytest.mark.parametrize("task_bytes", [1, 2**26], ids=["a sample a task", "all in one task"])
 def test_fused_statistics_are_those_of_the_values(
@@ -170,6 +171,7 @@ def test_conditions_split_into_chunks_of_several_are_refused() -> None:
         reader.maps_of(np.zeros((1, *odd.grid, *odd.chunk), np.float32))
 
 
+@pytest.mark.process
 def test_statistics_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     layout = layout_of(6, (300, 301))
     values = write_blocks(tmp_path, layout, [2, 1])

@@ -40,6 +40,8 @@ from conftest import WriteSpec
 from processes import PYTHONPATH, until
 from stores import files_of, is_chunk
 
+pytestmark = pytest.mark.process
+
 SECRET = "never-to-be-written-0123456789"
 
 

@@ -210,6 +210,7 @@ def test_any_condition_coordinate_selects(store: Store, name: str, value: Any) -
     assert str(one.coords["target"].values) == "RV"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [[1], [0, 3], [0, 1, 2, 3]], ids=str)
 def test_uncommitted_blocks_are_hidden_and_counted(deep_copy: Path, deep_path: Path, missing: list[int]) -> None:
     whole = actstore.open(deep_path)
@@ -346,6 +347,7 @@ def expect_statistics(store: Store, layer: str) -> None:
         np.testing.assert_allclose(read[statistic].values, values, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_capture_persists_what_is_computed_lazily(store: Store) -> None:
     assert reduce_store(store) == 0
     for layer in store.layers.index:

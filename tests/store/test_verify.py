@@ -26,6 +26,8 @@ from conftest import WriteSpec
 from damage import DAMAGE, Wound
 from stores import expect_same, files_of
 
+pytestmark = pytest.mark.slow
+
 PLACES = 1
 
 

@@ -29,7 +29,8 @@ def until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) 
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"{seconds} s are over before {what}"
-        time.sleep(0.005)
+        # Looking costs something too, and what is waited for may need the same core.
+        time.sleep(0.02)
 
 
 def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:

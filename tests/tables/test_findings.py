@@ -59,6 +59,7 @@ def test_every_table_is_documented_and_known_to_the_command_line() -> None:
     assert set(cli.METRICS) == set(METRICS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_has_the_columns_that_are_documented(findings: Findings, name: str) -> None:
     table = findings.table(name)

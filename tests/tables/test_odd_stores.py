@@ -25,6 +25,8 @@ from actstore.views.render import rendered
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 Volume = tuple[NDArray[np.float64], NDArray[np.uint8]]
 

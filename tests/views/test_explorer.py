@@ -268,6 +268,7 @@ def nudged(values: np.ndarray) -> list[np.ndarray]:
     return [values, np.nextafter(values, np.inf), np.nextafter(values, -np.inf)]
 
 
+@pytest.mark.slow
 def test_ends_of_a_range_include_what_they_show(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     state = source.first_state()
     c = source.condition(state.condition)
@@ -483,6 +484,7 @@ def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
     assert "n = " in cohort._mad.live.figure.title.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["image", "label"])
 def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
     source = Source(open_store(tiny_copy))
@@ -636,6 +638,7 @@ def test_a_state_is_a_value(source: Source) -> None:
     assert source.first_state() == State(**vars(source.first_state()))
 
 
+@pytest.mark.process
 def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
     command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "explore", str(tiny_store)]
     with subprocess.Popen(
@@ -652,6 +655,7 @@ def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
     assert errors == ""
 
 
+@pytest.mark.slow
 def test_looking_adds_nothing_to_the_page(source: Source) -> None:
     """Eighty actions at random leave as many models in the document as the first few."""
     document = Document()

@@ -36,6 +36,8 @@ from actstore.views.explorer.statistics import Bools
 from actstore.views.explorer.strips import StripPlot, Strips, ticks
 from actstore.views.theme import class_colours
 
+pytestmark = pytest.mark.slow
+
 DARK_LV = "brightness(LV, 0.1)"
 
 

@@ -27,7 +27,10 @@ from actstore.views.report import write_report
 from actstore.views.sections import SECTIONS
 from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
+from reports import undrawn_report
 from texts import plain
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def unfinished(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> St
 
 @pytest.fixture(scope="module")
 def report(unfinished: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(unfinished, tmp_path_factory.mktemp("report") / "report.html")
+    return undrawn_report(unfinished, tmp_path_factory.mktemp("report") / "report.html")
 
 
 def test_dice_compares_the_same_slices(tiny_store: Path) -> None:
@@ -56,8 +59,8 @@ def test_dice_compares_the_same_slices(tiny_store: Path) -> None:
         assert row.perturbed == pytest.approx(float(values.sel(condition=row.condition).mean()))
 
 
-def test_a_report_holds_everything_itself(report: Path) -> None:
-    page = report.read_text(encoding="utf-8")
+def test_a_report_holds_everything_itself(study_report: Path) -> None:
+    page = study_report.read_text(encoding="utf-8")
     own = re.sub(r"(?s)<script>.*?</script>", "", page)
     assert not re.findall(r"\ssrc=\"(?!data:)", own)
     assert not [href for href in re.findall(r"href=\"([^\"]*)\"", own) if not re.match(r"#|data:|report_data/", href)]
@@ -84,7 +87,9 @@ def test_numbers_of_the_page_are_those_of_the_store(report: Path, unfinished: St
     assert "too few for intervals" in words, "two patients"
 
 
-def test_every_figure_lies_beside_the_page_with_its_data(report: Path) -> None:
+@pytest.mark.parametrize("of", ["report", "study_report"])
+def test_every_figure_lies_beside_the_page_with_its_data(of: str, request: pytest.FixtureRequest) -> None:
+    report: Path = request.getfixturevalue(of)
     page = report.read_text(encoding="utf-8")
     keys = re.findall(r"<figure id=\"figure-([^\"]*)\"", page)
     assert len(keys) == len(set(keys)) >= 10
@@ -209,6 +214,6 @@ def test_where_nothing_applies_the_report_says_so(tmp_path: Path, write_spec: Wr
     perturb = [{"transform": "brightness", "targets": ["LV"], "strengths": [0.1]}]
     spec = write_spec(tmp_path, data__root=phantom_copy, data__patients=["patient001"], perturb=perturb)
     store = actstore.open(capture(load_spec(spec), cluster="inline", device="cpu").store)
-    words = plain(write_report(store, tmp_path / "report.html").read_text(encoding="utf-8"))
+    words = plain(undrawn_report(store, tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "No slice contains a perturbed class." in words
     assert not re.search(r"\bnan\b", words)

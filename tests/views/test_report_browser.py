@@ -25,7 +25,9 @@ def opened(chromium: Any, study_report: Path) -> Iterator[tuple[Any, list[str], 
     page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
     page.goto(study_report.as_uri())
     page.wait_for_function("document.documentElement.dataset.figures === 'painted'", timeout=PATIENCE)
-    page.wait_for_timeout(500)
+    # What the page begins once its figures are there.
+    page.wait_for_load_state("networkidle")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     yield page, requests, complaints
     page.close()
 

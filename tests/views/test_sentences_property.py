@@ -20,6 +20,8 @@ from actstore.views.sections import SECTIONS
 from actstore.views.wording import NAMES
 from studies import MadeUp
 
+pytestmark = pytest.mark.slow
+
 TOP, MOST = 3, 7
 #: Sections that need neither pixels nor tensors.
 KEYS = ("segmentation", "failures", "channels", "layers", "specific", "certainty", "patients", "controls", "dose",

@@ -30,6 +30,8 @@ from actstore.views.selection import chosen, paired_dice, shown_conditions, typi
 from actstore.views.theme import PALETTE, class_colours, tint
 from frames import made_up_tables
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {"L01": 4, "L02": 9}
 CLASSES = ("background", "RV", "MYO", "LV")
 COLOURS = class_colours(CLASSES)
