@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-numbers test-faults test-cluster lint environment docs linkcheck notebooks clean benchmark
+.PHONY: demo test test-numbers test-faults test-cluster test-lowest test-wheel wheel lint environment docs linkcheck \
+	notebooks clean benchmark
 
 environment: $(STAMP)
 
@@ -37,10 +38,38 @@ test-faults: environment
 test-cluster: environment
 	$(BIN)/python -m pytest -m cluster
 
+# On the lowest versions that pyproject.toml names, in an environment of their own. For Linux PyPI has torch with CUDA
+# only, some gigabytes of it.
+LOWEST := .venv-lowest
+QUICK := not process and not browser and not docs and not faults and not cluster
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -m '$(QUICK)' tests
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[test]'
+	touch $@
+
+# Into dist/.
+wheel: environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+# The wheel as a user gets it: in an empty environment, with the versions that pip chooses, except for torch's.
+FRESH := .venv-wheel
+test-wheel: wheel
+	$(PYTHON) -m venv --clear $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^torch== constraints.txt)"
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[capture,views]"
+	cd $(FRESH) && bin/actstore demo --patients 2
+	rm -rf $(FRESH)
+
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry src
 
 # Into docs/_build/html; every warning, and every link between pages that leads nowhere, is an error.
 docs: environment
@@ -62,4 +91,4 @@ benchmark: environment
 	$(BIN)/python benchmarks/metrics.py
 
 clean:
-	rm -rf $(VENV) actstore-demo docs/_build
+	rm -rf $(VENV) $(LOWEST) $(FRESH) dist actstore-demo docs/_build
