@@ -42,8 +42,10 @@ test-cluster: environment
 # only, some gigabytes of it.
 LOWEST := .venv-lowest
 QUICK := not process and not browser and not docs and not faults and not cluster
+# What old releases warn of, in each other, is past.
+OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -m '$(QUICK)' tests
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' tests
 
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py
 	$(PYTHON) -m venv --clear $(LOWEST)
