@@ -24,19 +24,19 @@ import zarr
 from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 
-from actstore.block import closing_engine, run_block
-from actstore.capture import prepare_store
 from actstore.cluster import connect
 from actstore.data import read_volume
-from actstore.data.preprocess import fit, normalize
-from actstore.inference import Prepared, prepare
-from actstore.models import build_model
-from actstore.plan import Plan, make_plan
-from actstore.record import recording
-from actstore.spec import Spec
-from actstore.store import open_store
-from actstore.tables import build_table
-from actstore.template import CODECS
+from actstore.inputs.prepare import Prepared, prepare
+from actstore.inputs.preprocess import fit, normalize
+from actstore.jobs.capture import prepare_store
+from actstore.jobs.engine import closing_engine, run_block
+from actstore.jobs.plan import Plan, make_plan
+from actstore.networks.model import build_model
+from actstore.networks.recording import recording
+from actstore.spec.spec import Spec
+from actstore.store.store import open_store
+from actstore.store.template import CODECS
+from actstore.tables.build import build_table
 from actstore.units import human_bytes
 
 BATCHES = (1, 2, 4, 8, 16)

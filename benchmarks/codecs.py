@@ -22,10 +22,10 @@ from crc32c import crc32c
 from numcodecs import Blosc, Zstd
 from numpy.typing import NDArray
 
-from actstore.analysis.kernel import reduce_chunk
-from actstore.capture import capture
-from actstore.inference import rounding
-from actstore.store import Store, open_store
+from actstore.jobs.capture import capture
+from actstore.jobs.inference import rounding
+from actstore.measures.kernel import reduce_chunk
+from actstore.store.store import Store, open_store
 
 Change = Callable[[NDArray[np.float32]], NDArray[Any]]
 CODECS: dict[str, Any] = {

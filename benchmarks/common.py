@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from actstore.spec import Spec
+from actstore.spec.spec import Spec
 from actstore.units import human_bytes
 
 

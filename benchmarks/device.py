@@ -22,15 +22,15 @@ from pathlib import Path
 import torch
 from common import machine, phantom_spec, require_free
 
-from actstore.block import arithmetic, closing_engine, run_block
-from actstore.capture import prepare_store
 from actstore.data import read_volume
-from actstore.inference import prepare
-from actstore.models import build_model
-from actstore.plan import Plan, make_plan
-from actstore.ring import CudaStream, Slot, Stream, ThreadStream
-from actstore.shards import ShardWriter
-from actstore.storage import LocalStorage
+from actstore.inputs.prepare import prepare
+from actstore.jobs.capture import prepare_store
+from actstore.jobs.engine import arithmetic, closing_engine, run_block
+from actstore.jobs.plan import Plan, make_plan
+from actstore.jobs.ring import CudaStream, Slot, Stream, ThreadStream
+from actstore.networks.model import build_model
+from actstore.store.files import LocalStorage
+from actstore.store.shards import ShardWriter
 
 
 def median(step: Callable[[], object], runs: int) -> float:

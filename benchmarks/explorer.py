@@ -24,9 +24,9 @@ from common import machine, parser, phantom_spec
 from numpy.typing import NDArray
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
-from actstore.capture import capture
+from actstore.jobs.capture import capture
 
-SERVE = "from actstore.cli import main; main()"
+SERVE = "from actstore.cli.commands import main; main()"
 #: One image with a slider for each of sample, condition and channel.
 ALTERNATIVE = """
 import sys
@@ -288,7 +288,7 @@ def alternative(page: Page, url: str, runs: int) -> float:
 
 
 def measure(store: Path, runs: int, number: int) -> None:
-    from actstore.store import open_store
+    from actstore.store.store import open_store
 
     opened = open_store(store)
     layers, channels = len(opened.layers), int(opened.layers["channels"].min())

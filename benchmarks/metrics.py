@@ -16,10 +16,10 @@ from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from actstore.capture import capture
-from actstore.plan import make_plan
-from actstore.schema import MEASURES
-from actstore.store import Store, open_store
+from actstore.jobs.capture import capture
+from actstore.jobs.plan import make_plan
+from actstore.measures.names import MEASURES
+from actstore.store.store import Store, open_store
 from actstore.units import human_bytes
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from common import interleave, phantom_spec, show
 
-from actstore.block import Engine
 from actstore.data import read_volume
-from actstore.inference import Inference, batches
-from actstore.plan import make_plan
-from actstore.record import recording
+from actstore.jobs.engine import Engine
+from actstore.jobs.inference import Inference, batches
+from actstore.jobs.plan import make_plan
+from actstore.networks.recording import recording
 
 
 def main() -> None:

@@ -20,12 +20,13 @@ import tensorstore
 import xarray as xr
 from common import interleave, parser, phantom_spec, require_free, show
 
-from actstore import analysis, pool
-from actstore.capture import capture
-from actstore.plan import make_plan
-from actstore.store import Store, open_store
+from actstore import analysis
+from actstore.jobs.capture import capture
+from actstore.jobs.plan import make_plan
+from actstore.store import pool
+from actstore.store.store import Store, open_store
+from actstore.store.verify import verify
 from actstore.units import human_bytes
-from actstore.verify import verify
 
 THREADS = 2
 

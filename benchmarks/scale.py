@@ -20,10 +20,10 @@ from typing import Any
 
 from common import machine, phantom_spec, require_free
 
-from actstore.block import peak_memory
-from actstore.capture import capture
-from actstore.store import open_store
-from actstore.tables import build_table
+from actstore.jobs.capture import capture
+from actstore.jobs.engine import peak_memory
+from actstore.store.store import open_store
+from actstore.tables.build import build_table
 from actstore.units import human_bytes
 
 #: Bytes of two volumes, their images and statistics, roughly.

@@ -23,9 +23,9 @@ from torch import nn
 from torch.nn import functional
 
 from actstore.data.phantom import generate
-from actstore.data.preprocess import fit, normalize
+from actstore.inputs.perturb import brightness
+from actstore.inputs.preprocess import fit, normalize
 from actstore.models import unet_heart_8_4_4
-from actstore.perturb import brightness
 
 SIDE = 256
 #: Side of the crops that all but the last ``WHOLE`` of the steps see: a step on them took a third of the time.

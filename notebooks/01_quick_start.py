@@ -28,10 +28,10 @@ import numpy as np
 
 import actstore
 from actstore import analysis
-from actstore.capture import capture
-from actstore.spec import load_spec
-from actstore.summaries import case_summary, dice_summary
-from actstore.tables import build_table
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
+from actstore.tables.build import build_table
+from actstore.tables.summaries import case_summary, dice_summary
 
 # %% [markdown]
 # ## A run is one file

@@ -38,8 +38,8 @@ from IPython.display import display
 
 import actstore
 from actstore import analysis
-from actstore.summaries import case_summary, dice_summary
-from actstore.tables import build_table
+from actstore.tables.build import build_table
+from actstore.tables.summaries import case_summary, dice_summary
 
 path = Path(os.environ.get("ACTSTORE_STORE", "../runs/acdc.zarr"))
 if not path.exists():

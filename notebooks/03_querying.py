@@ -26,8 +26,8 @@ from distributed import Client, LocalCluster
 
 import actstore
 from actstore import analysis
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 
 store = actstore.open(capture(load_spec("phantom.toml"), cluster="inline").store)  # nothing to do after notebook 01
 a = store["L07"]

@@ -22,9 +22,9 @@ import holoviews as hv
 
 import actstore
 from actstore import views
-from actstore.capture import capture
-from actstore.spec import load_spec
-from actstore.tables import build_table
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
+from actstore.tables.build import build_table
 
 hv.extension("matplotlib", logo=False)
 

@@ -255,7 +255,7 @@ class Served:
 @contextmanager
 def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
     """``actstore explore`` of each store, started at the same time; ended as by Ctrl-C."""
-    command = [sys.executable, "-c", "from actstore.cli import main; main()", "explore"]
+    command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "explore"]
     started: list[Served] = []
     try:
         for i, store in enumerate(stores):

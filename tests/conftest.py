@@ -121,8 +121,8 @@ def tiny_spec(write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tiny_store(tiny_spec: Path) -> Path:
     """A captured store of four blocks. Not to be changed: ``tiny_copy`` is."""
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     summary = capture(load_spec(tiny_spec), cluster="inline", device="cpu")
     assert summary.complete
@@ -138,8 +138,8 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def study_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
     """Five patients, LV and RV at three strengths each, their controls, and repeats: it answers every question."""
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     folder = tmp_path_factory.mktemp("study")
     write_phantom(folder / "data", patients=PATIENTS, seed=3)
@@ -157,8 +157,8 @@ def study_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec)
 @pytest.fixture(scope="session")
 def volume_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Path:
     """A 3D network's store of two volumes of 8 x 32 x 32; its second layer has 4 slices."""
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     spec = write_spec(
         tmp_path_factory.mktemp("volumes"),
@@ -175,7 +175,7 @@ def volume_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
 @pytest.fixture(scope="session")
 def study_report(study_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of ``study_store``, its data beside it."""
-    from actstore.store import open_store
+    from actstore.store.store import open_store
     from actstore.views.report import write_report
 
     return write_report(open_store(study_store), tmp_path_factory.mktemp("study_report") / "report.html")

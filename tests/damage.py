@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from crc32c import crc32c
 
-from actstore import commits
-from actstore.attributes import layout_of, read_attributes
-from actstore.layout import CHECKSUM_BYTES, ArrayLayout
-from actstore.schema import StoreLayout
-from actstore.storage import LocalStorage
-from actstore.storage.base import TEMPORARY
-from actstore.verify import COORDINATES
+from actstore.store import commits
+from actstore.store.attributes import layout_of, read_attributes
+from actstore.store.files import LocalStorage
+from actstore.store.files.base import TEMPORARY
+from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout
+from actstore.store.schema import StoreLayout
+from actstore.store.verify import COORDINATES
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) 
 def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     """The command line, started in a process group of its own. Warnings are errors."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", "from actstore.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-W", "error", "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

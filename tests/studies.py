@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore import analysis
-from actstore.rules import CaseRules
+from actstore.case_rules import CaseRules
 from helpers import CLASSES
 
 IDENTITY = 1.0

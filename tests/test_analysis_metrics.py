@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 import actstore
 from actstore import analysis
 from actstore.analysis import AnalysisError, in_top, stack_layers, statistics, top_channels
-from actstore.capture import capture
 from actstore.errors import StoreError
-from actstore.schema import MEASURES, METRICS, STATISTICS, UNCHANGED
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.measures.names import MEASURES, METRICS, STATISTICS, UNCHANGED
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from helpers import make_activation, raise_if_dask_computes, tasks_of
 
@@ -276,7 +276,7 @@ def test_an_unknown_order() -> None:
 def test_a_store_reads_what_is_persisted_and_reduces_the_rest(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actstore import lazy
+    from actstore.store import lazy
 
     store = actstore.open(tiny_store)
     assert store.reduced

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actstore.analysis import AnalysisError, channel_frequency, in_top, most_frequent, top_channels
-from actstore.schema import METRICS, UNCHANGED
+from actstore.measures.names import METRICS, UNCHANGED
 from helpers import label_coords, raise_if_dask_computes, tasks_of
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.analysis import AnalysisError, regional_mad
 from actstore.analysis.masks import around, averaged, averaged_within
-from actstore.grid import Grid
+from actstore.geometry import Grid
 from helpers import CLASSES, make_activation, raise_if_dask_computes
 
 SIZE = (24, 32)

@@ -26,8 +26,6 @@ import torch
 import zarr
 
 import actstore
-from actstore import plan as planning
-from actstore.capture import Summary, capture
 from actstore.errors import (
     ActstoreError,
     BlockError,
@@ -38,9 +36,11 @@ from actstore.errors import (
     StoreError,
     one_line,
 )
-from actstore.models import weights_digest
+from actstore.jobs import plan as planning
+from actstore.jobs.capture import Summary, capture
+from actstore.networks.model import weights_digest
 from actstore.networks.weights import load_weights
-from actstore.spec import load_spec
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from networks import tiny_unet
 
@@ -107,7 +107,7 @@ def stored(tiny_copy: Path) -> Any:
 
 
 # The package's own name is the function.
-capturing = importlib.import_module("actstore.capture")
+capturing = importlib.import_module("actstore.jobs.capture")
 
 
 class TestErrors:
@@ -745,7 +745,7 @@ class TestResources:
 
 class TestNothingIsLeftBehind:
     def test_hooks_of_a_pass_that_failed(self) -> None:
-        from actstore.record import probe
+        from actstore.networks.recording import probe
         from networks import odd
 
         network = odd()

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 import actstore
 from actstore import __version__
-from actstore.cli import main
+from actstore.cli.commands import main
 from conftest import TESTS, WriteSpec
 
 COLUMNS = {
@@ -56,7 +56,7 @@ def misused(words: str, *arguments: object) -> None:
 def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
-        [sys.executable, "-c", "from actstore.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment,
@@ -128,7 +128,7 @@ class TestExitStatus:
         def fail(_: object) -> None:
             raise ZeroDivisionError("by\nzero")
 
-        monkeypatch.setattr("actstore.plan.discover", fail)
+        monkeypatch.setattr("actstore.jobs.plan.discover", fail)
         line = failed("ZeroDivisionError: by zero", "capture", write_spec(tmp_path), "--cluster", "inline")
         assert line.endswith(" (actstore --debug … shows where)")
 
@@ -140,7 +140,7 @@ class TestExitStatus:
         def stop(_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("actstore.plan.discover", stop)
+        monkeypatch.setattr("actstore.jobs.plan.discover", stop)
         result = invoke("capture", write_spec(tmp_path), "--cluster", "inline")
         assert result.exit_code == 1
         assert result.stderr.split("\n", 1)[-1].strip() == "interrupted: run the same command again to continue"

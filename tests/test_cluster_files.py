@@ -19,9 +19,9 @@ import yaml
 from click.testing import CliRunner
 from distributed.cli import dask_scheduler, dask_worker
 
-from actstore.cli import main
+from actstore.cli.commands import main
 from actstore.errors import SpecError
-from actstore.spec import Spec, load_spec
+from actstore.spec.spec import Spec, load_spec
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"

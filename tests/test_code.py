@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import actstore
-from actstore.block import run_block
-from actstore.capture import capture, prepare_store
 from actstore.code import loading
 from actstore.code.digests import code_digests, known_code, load_code, require_code
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import SpecError, StoreError
-from actstore.fingerprint import differences
-from actstore.plan import Plan, make_plan
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.engine import run_block
+from actstore.jobs.plan import Plan, make_plan
+from actstore.spec.spec import load_spec
+from actstore.store.fingerprint import differences
 from conftest import WriteSpec
 from processes import loopback
 
@@ -129,7 +129,7 @@ class TestOneProcess:
         assert planned(tmp_path, "mine").keys() == {"mine", "helper", "further"}
 
     def test_what_is_installed_has_no_digest(self, tmp_path: Path) -> None:
-        (tmp_path / "mine.py").write_text("import json, numpy, actstore.perturb\n")
+        (tmp_path / "mine.py").write_text("import json, numpy, actstore.inputs.perturb\n")
         installed = tmp_path / ".venv" / "lib" / "site-packages"
         installed.mkdir(parents=True)
         (installed / "of_venv.py").write_text("")

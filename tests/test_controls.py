@@ -20,25 +20,29 @@ from numpy.typing import NDArray
 from torch import nn
 
 import actstore
-from actstore import analysis, commits, metadata, placement, plan
+from actstore import analysis
 from actstore.analysis.evidence import perturbations
-from actstore.attributes import layout_of
-from actstore.capture import Summary, capture
 from actstore.conditions import CONTROL, Condition
-from actstore.data.preprocess import fit
 from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import StoreError
-from actstore.fingerprint import Fingerprint
-from actstore.inference import batches, prepare
-from actstore.perturb import apply
-from actstore.placement import DECIMALS, NUDGE, body_of, control_regions, place
-from actstore.reduce import reduce_store
-from actstore.schema import Layer
-from actstore.spec import Spec, load_spec
-from actstore.store import Store
-from actstore.summaries import case_summary, dice_summary, frequency_summary
-from actstore.tables import build_table
-from actstore.verify import verify
+from actstore.inputs import placement
+from actstore.inputs.perturb import apply
+from actstore.inputs.placement import DECIMALS, NUDGE, body_of, control_regions, place
+from actstore.inputs.prepare import prepare
+from actstore.inputs.preprocess import fit
+from actstore.jobs import plan
+from actstore.jobs.capture import Summary, capture
+from actstore.jobs.inference import batches
+from actstore.jobs.reduce import reduce_store
+from actstore.spec.spec import Spec, load_spec
+from actstore.store import commits, metadata
+from actstore.store.attributes import layout_of
+from actstore.store.fingerprint import Fingerprint
+from actstore.store.schema import Layer
+from actstore.store.store import Store
+from actstore.store.verify import verify
+from actstore.tables.build import build_table
+from actstore.tables.summaries import case_summary, dice_summary, frequency_summary
 from actstore.views.channels import frequency_cells
 from conftest import WriteSpec
 from helpers import label_coords
@@ -545,7 +549,7 @@ def as_schema_2(path: Path) -> Path:
     shutil.rmtree(path / "region")
     with pytest.warns(UserWarning, match="Consolidated metadata"):
         zarr.consolidate_metadata(root.store)
-    storage = actstore.store.storage_at(path)
+    storage = actstore.store.store.storage_at(path)
     for block in range(layout.blocks):
         for record in (layout.committed, layout.reduced):
             commits.write_record(storage, record, block, made.token)

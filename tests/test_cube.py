@@ -14,12 +14,12 @@ import pytest
 from bokeh.models import ColorMapper
 
 import actstore
-import actstore.store
+import actstore.store.store
 from actstore import views
-from actstore.capture import capture
 from actstore.errors import StoreError
-from actstore.spec import load_spec
-from actstore.store import Store
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
+from actstore.store.store import Store
 from browser import PATIENCE
 from conftest import WriteSpec
 from test_views import sample_with
@@ -41,13 +41,13 @@ def volumes(volume_store: Path) -> Store:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
     """(array, index) of every inner chunk that is read from here on."""
     found: list[tuple[str, tuple[int, ...]]] = []
-    read = actstore.store.read_map
+    read = actstore.store.store.read_map
 
     def counted(storage: Any, layout: Any, piece: Any, index: tuple[int, ...]) -> Any:
         found.append((layout.path, index))
         return read(storage, layout, piece, index)
 
-    monkeypatch.setattr(actstore.store, "read_map", counted)
+    monkeypatch.setattr(actstore.store.store, "read_map", counted)
     return found
 
 

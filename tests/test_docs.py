@@ -20,9 +20,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib import pyplot
 
-from actstore.capture import capture
-from actstore.cli import main
-from actstore.spec import load_spec
+from actstore.cli.commands import main
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from test_cluster_files import in_shell
 
@@ -139,7 +139,7 @@ def test_tables_of_the_reference_name_every_key() -> None:
     """A table that a spec has, and the page has not, would be missing without a word."""
     from pydantic import BaseModel
 
-    from actstore import spec
+    from actstore.spec import spec
 
     def tables(model: type[BaseModel]) -> set[type[BaseModel]]:
         inner = {t for field in model.model_fields.values() for t in _models(field.annotation)}

@@ -23,9 +23,9 @@ from click.testing import CliRunner
 from panel.io.state import set_curdoc
 
 from actstore import analysis
-from actstore.cli import main
+from actstore.cli.commands import main
 from actstore.errors import StoreError
-from actstore.store import Store, open_store
+from actstore.store.store import Store, open_store
 from actstore.views.explorer import server
 from actstore.views.explorer.channel import ChannelCard
 from actstore.views.explorer.cohort import Cohort
@@ -147,7 +147,7 @@ def test_messages_are_escaped_on_the_page(source: Source) -> None:
 
 def test_one_map_reads_one_chunk(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two maps for a channel that was not looked at, none for one that was."""
-    from actstore import store as module
+    from actstore.store import store as module
 
     reads: list[tuple[str, tuple[int, ...]]] = []
     plain = module.read_map
@@ -220,7 +220,7 @@ def test_statistics_that_are_there_are_not_waited_for_while_others_are_read(stud
 
 def test_colours_of_the_navigator_are_those_of_the_tables(source: Source) -> None:
     """MAD, standardised MAD, frequency and effect, each against the package's own reductions."""
-    from actstore.findings import Findings
+    from actstore.tables.findings import Findings
 
     findings = Findings(source.store)
     state = source.first_state()
@@ -508,8 +508,8 @@ def test_messages_go_with_what_they_are_about(page: Page) -> None:
 
 
 def test_statistics_alone_can_be_explored(tmp_path: Path, write_spec: Any, phantom_root: Path) -> None:
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     spec = write_spec(tmp_path, store__keep="statistics", store__path=tmp_path / "small.zarr")
     page = Page(Source(Store(capture(load_spec(spec), cluster="inline", device="cpu").store)), LIGHT)
@@ -519,8 +519,8 @@ def test_statistics_alone_can_be_explored(tmp_path: Path, write_spec: Any, phant
 
 
 def test_layers_of_4_and_of_512_channels_stand_beside_each_other(tmp_path: Path, write_spec: Any) -> None:
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     spec = write_spec(tmp_path, data__patients=["patient001"], model__factory="networks:Wide")
     store = Store(capture(load_spec(spec), cluster="inline", device="cpu").store)
@@ -637,7 +637,7 @@ def test_a_state_is_a_value(source: Source) -> None:
 
 
 def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
-    command = [sys.executable, "-c", "from actstore.cli import main; main()", "explore", str(tiny_store)]
+    command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "explore", str(tiny_store)]
     with subprocess.Popen(
         [*command, "--port", "0", "--no-open"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

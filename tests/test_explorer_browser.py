@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actstore import analysis
-from actstore.store import Store, open_store
+from actstore.store.store import Store, open_store
 from actstore.views.pixels import Place, place_of
 from browser import Figure, Served, Visitor, eventually, explorers, number, picture
 from conftest import TESTS, WriteSpec
@@ -923,8 +923,8 @@ def others(
     tiny_store: Path, volume_store: Path, tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
 ) -> Iterator[dict[str, Served]]:
     """Servers of a store with a volume missing, of one without tensors, and of one of volumes."""
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     folder = tmp_path_factory.mktemp("others")
     unfinished = Path(shutil.copytree(tiny_store, folder / "unfinished.zarr"))

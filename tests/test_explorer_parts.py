@@ -20,9 +20,9 @@ from bokeh.core.property.vectorization import Field
 import actstore
 from actstore import analysis
 from actstore.errors import StoreError
-from actstore.findings import Findings
-from actstore.store import Store
-from actstore.tables import build_table
+from actstore.store.store import Store
+from actstore.tables.build import build_table
+from actstore.tables.findings import Findings
 from actstore.views.explorer import downloads, mosaic
 from actstore.views.explorer.channel import READING, ChannelCard
 from actstore.views.explorer.doses import sweep_of

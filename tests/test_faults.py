@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import actstore
-from actstore import block as blocks
-from actstore import pool
-from actstore.capture import capture
 from actstore.errors import DataError, StoreError
-from actstore.inference import Inference
-from actstore.plan import make_plan
-from actstore.spec import load_spec
-from actstore.storage import LocalStorage
+from actstore.jobs import engine as blocks
+from actstore.jobs.capture import capture
+from actstore.jobs.inference import Inference
+from actstore.jobs.plan import make_plan
+from actstore.spec.spec import load_spec
+from actstore.store import pool
+from actstore.store.files import LocalStorage
 from conftest import WriteSpec
 
 
@@ -34,7 +34,7 @@ def test_a_second_capture_is_kept_away(write_spec: WriteSpec, tmp_path: Path, mo
         refusals.append(str(refused.value))
         return plain(job, block)
 
-    monkeypatch.setattr("actstore.capture.run_block", run_block)
+    monkeypatch.setattr("actstore.jobs.capture.run_block", run_block)
     summary = capture(spec, cluster="inline", device="cpu")
     assert summary.complete
     assert set(refusals) == {f"another capture is writing to {summary.store}: wait for it to end, then run again"}
@@ -85,7 +85,7 @@ def test_a_finished_store_needs_no_memory_or_disk(
 ) -> None:
     spec = load_spec(write_spec(tmp_path, data__patients=["patient001"]))
     capture(spec, cluster="inline", device="cpu")
-    monkeypatch.setattr("actstore.capture.check_resources", lambda *_: pytest.fail("nothing is to be done"))
+    monkeypatch.setattr("actstore.jobs.capture.check_resources", lambda *_: pytest.fail("nothing is to be done"))
     assert capture(spec, cluster="inline", device="cpu").skipped == 2
 
 
@@ -111,7 +111,7 @@ def test_code_beside_the_spec_belongs_to_the_run(write_spec: WriteSpec, tmp_path
 
 
 def test_buffers_that_no_checkpoint_holds_belong_to_the_weights() -> None:
-    from actstore.models import weights_digest
+    from actstore.networks.model import weights_digest
 
     class Scaled(torch.nn.Module):
         def __init__(self, scale: float) -> None:

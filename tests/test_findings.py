@@ -14,14 +14,15 @@ from click.testing import CliRunner
 from scipy import stats
 
 import actstore
-from actstore import Findings, analysis, cli
-from actstore.capture import capture
+from actstore import Findings, analysis
+from actstore.cli import commands as cli
 from actstore.errors import StoreError
-from actstore.findings import TABLES, Unanswerable
-from actstore.schema import METRICS
-from actstore.spec import load_spec
-from actstore.store import Store
-from actstore.tables import build_table
+from actstore.jobs.capture import capture
+from actstore.measures.names import METRICS
+from actstore.spec.spec import load_spec
+from actstore.store.store import Store
+from actstore.tables.build import build_table
+from actstore.tables.findings import TABLES, Unanswerable
 from conftest import PATIENTS, WriteSpec
 from helpers import CLASSES, make_activation
 

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore.capture import capture
-from actstore.cli import main
+from actstore.cli.commands import main
 from actstore.data import VolumeFile, VolumeHeader, VolumeKey, read_header, read_volume
 from actstore.data.geometry import volume_header
 from actstore.data.headers import GRID_TOLERANCE, Geometry, geometry_of
 from actstore.errors import DataError, SpecError
-from actstore.plan import make_plan
-from actstore.spec import Spec, load_spec
+from actstore.jobs.capture import capture
+from actstore.jobs.plan import make_plan
+from actstore.spec.spec import Spec, load_spec
 from actstore.views.sections.segmentation import _unmeasured
 from conftest import WriteSpec
 

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 import actstore
 from actstore import analysis
-from actstore.capture import attributes, capture
-from actstore.grid import Grid
+from actstore.geometry import Grid
+from actstore.jobs.capture import attributes, capture
+from actstore.jobs.plan import make_plan
 from actstore.models import unet_heart_8_4_4
-from actstore.networks.geometry import affine, layer_grids
+from actstore.networks.grids import affine, layer_grids
 from actstore.networks.linear import middle
-from actstore.plan import make_plan
-from actstore.record import probe
-from actstore.spec import load_spec
+from actstore.networks.recording import probe
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from helpers import CLASSES, make_activation
 
@@ -509,7 +509,7 @@ def test_a_store_that_holds_offsets_opens_and_is_continued(
     with monkeypatch.context() as patched:
         offsets = [[0.0, 0.0], [-0.375, -0.5]]
         older = attributes(make_plan(spec, device="cpu", timing=False)) | {"grid": offsets}
-        patched.setattr("actstore.capture.attributes", lambda plan: older)
+        patched.setattr("actstore.jobs.capture.attributes", lambda plan: older)
         assert capture(spec, cluster="inline", device="cpu").complete
     store = actstore.open(spec.store.path)
     assert store.grids["L02"] == Grid((0.125, 0.0), (2.0, 2.0), ("measured", "measured"))

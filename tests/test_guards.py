@@ -15,17 +15,18 @@ import psutil
 import pytest
 
 import actstore
-from actstore import commits, fence, provenance
-from actstore.block import Engine
-from actstore.capture import capture, prepare_store
 from actstore.cluster import connect
+from actstore.cluster import versions as provenance
 from actstore.errors import ClusterError, DataError, StoreError
-from actstore.plan import make_plan
-from actstore.shards import ShardWriter
-from actstore.spec import load_spec
-from actstore.storage import LocalStorage
-from actstore.storage.base import TEMPORARY
-from actstore.verify import verify
+from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.engine import Engine
+from actstore.jobs.plan import make_plan
+from actstore.spec.spec import load_spec
+from actstore.store import commits, fence
+from actstore.store.files import LocalStorage
+from actstore.store.files.base import TEMPORARY
+from actstore.store.shards import ShardWriter
+from actstore.store.verify import verify
 from conftest import WriteSpec
 from stores import committed, expect_same, files_of, strays
 
@@ -211,7 +212,7 @@ class TestInputsChange:
         spec = load_spec(write_spec(tmp_path, data__root=phantom_copy))
         victim = sorted(phantom_copy.rglob("patient002_frame??.nii.gz"))[0]
         kept = victim.read_bytes()
-        import actstore.capture as capturing
+        import actstore.jobs.capture as capturing
 
         plain = capturing.remaining
 

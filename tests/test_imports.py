@@ -26,7 +26,7 @@ COMPUTE = """
 import io
 top = analysis.top_channels(analysis.mad(store["L01"]), k=1, applicable=store.applicable)
 analysis.channel_frequency(top, by="patient").compute()
-from actstore.tables import build_table, write_table
+from actstore.tables.build import build_table, write_table
 for name in ("top-channels", "frequency", "dice", "cases", "mad"):
     write_table(build_table(store, name), io.StringIO())
 """
@@ -34,7 +34,7 @@ for name in ("top-channels", "frequency", "dice", "cases", "mad"):
 REDUCE = """
 import sys
 import actstore
-from actstore.reduce import reduce_store
+from actstore.jobs.reduce import reduce_store
 reduce_store(actstore.open(sys.argv[1]))
 actstore.open(sys.argv[1]).statistics("L01").compute()
 """
@@ -74,7 +74,7 @@ def test_importing_actstore_loads_nothing() -> None:
 
 
 def test_the_command_line_helps_without_loading_anything() -> None:
-    loaded = loaded_by("import sys; sys.argv[1:] = ['--help']\nimport actstore.cli")
+    loaded = loaded_by("import sys; sys.argv[1:] = ['--help']\nimport actstore.cli.commands")
     assert loaded.isdisjoint({*HEAVY, *ARRAYS})
 
 
@@ -92,7 +92,19 @@ def test_reducing_a_store_loads_no_network(tiny_copy: Path) -> None:
     assert loaded_by(REDUCE, tiny_copy).isdisjoint({"torch", "monai", "holoviews", "matplotlib"})
 
 
-@pytest.mark.parametrize("name", ["errors", "spec", "layout", "schema", "units", "fingerprint", "shards", "reader"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "errors",
+        "spec.spec",
+        "store.layout",
+        "store.schema",
+        "units",
+        "store.fingerprint",
+        "store.shards",
+        "store.reader",
+    ],
+)
 def test_the_lower_floors_stand_alone(name: str) -> None:
     loaded = loaded_by(f"import actstore.{name}")
     assert loaded.isdisjoint({"torch", "monai", "distributed", "holoviews", "zarr", "xarray", "dask"})

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from processes import captured, expect_none_left, expect_whole, finish, hear, said, until
 from stores import committed, expect_same, slow_spec, strays

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import actstore
-from actstore import commits
-from actstore.capture import Summary, capture
-from actstore.spec import load_spec
-from actstore.store import MissingBlocksWarning
+from actstore.jobs.capture import Summary, capture
+from actstore.spec.spec import load_spec
+from actstore.store import commits
+from actstore.store.store import MissingBlocksWarning
 from conftest import WriteSpec
 from processes import (
     PATIENCE,
@@ -242,7 +242,7 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(tmp_path: Path, spec: Pat
             tmp_path / "cluster",
             scheduler_environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "6s"},
             # What is slow to import would keep a worker from its heartbeats.
-            worker_environment={**PAUSE, "DASK_DISTRIBUTED__WORKER__PRELOAD": "['actstore.block']"},
+            worker_environment={**PAUSE, "DASK_DISTRIBUTED__WORKER__PRELOAD": "['actstore.jobs.engine']"},
         ) as cluster,
         captured(spec, cluster.address) as process,
     ):

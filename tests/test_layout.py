@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actstore import commits
-from actstore.layout import (
+from actstore.measures.names import ORIGINAL_STATISTICS, STATISTICS
+from actstore.store import commits
+from actstore.store.layout import (
     CHECKSUM_BYTES,
     CHUNK_BYTES,
     ArrayLayout,
@@ -22,7 +23,7 @@ from actstore.layout import (
     inner_chunk,
     largest_divisor,
 )
-from actstore.schema import ORIGINAL_STATISTICS, STATISTICS, Layer, StoreLayout
+from actstore.store.schema import Layer, StoreLayout
 
 sizes = st.integers(1, 400)
 small = st.integers(1, 6)

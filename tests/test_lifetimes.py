@@ -24,14 +24,14 @@ from hypothesis.stateful import (
 )
 
 import actstore
-from actstore.capture import capture
 from actstore.errors import StoreError
-from actstore.reduce import reduce_store
-from actstore.repair import repair
-from actstore.spec import load_spec
-from actstore.storage.local import LocalSink, LocalStorage
-from actstore.store import MissingBlocksWarning, Store
-from actstore.verify import verify
+from actstore.jobs.capture import capture
+from actstore.jobs.reduce import reduce_store
+from actstore.jobs.repair import repair
+from actstore.spec.spec import load_spec
+from actstore.store.files.local import LocalSink, LocalStorage
+from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.verify import verify
 from conftest import WriteSpec
 from damage import DAMAGE
 from stores import committed, expect_same, files_of

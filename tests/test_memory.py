@@ -13,15 +13,15 @@ import nibabel
 import numpy as np
 import pytest
 
-from actstore.plan import make_plan
-from actstore.spec import load_spec
+from actstore.jobs.plan import make_plan
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
 #: A process of its own, whose workers are fresh as well; ``ballast`` is what a notebook may hold beside the capture.
 RUN = """
 import sys
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 
 if __name__ == "__main__":
     ballast = bytearray(b"x") * int(sys.argv[2])
@@ -119,8 +119,8 @@ def test_memory_of_the_whole_is_refused_before_anything_runs(
 ) -> None:
     import psutil
 
-    from actstore.capture import capture
     from actstore.errors import PlanError
+    from actstore.jobs.capture import capture
 
     spec = load_spec(write_spec(tmp_path))
     little = psutil.virtual_memory()._replace(available=300 * 2**20)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import actstore
-from actstore.capture import capture
-from actstore.cli import main
+from actstore.cli.commands import main
 from actstore.errors import ModelError
-from actstore.models import build_model
-from actstore.record import probe, recording
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.networks.model import build_model
+from actstore.networks.recording import probe, recording
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
 

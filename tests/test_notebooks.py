@@ -14,8 +14,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
 FOLDER = Path(__file__).parents[1] / "notebooks"

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 import actstore
 from actstore import Findings
-from actstore.capture import capture
-from actstore.findings import TABLES, Unanswerable
-from actstore.spec import load_spec
-from actstore.store import MissingBlocksWarning
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
+from actstore.store.store import MissingBlocksWarning
+from actstore.tables.findings import TABLES, Unanswerable
 from actstore.views.page import Study
 from actstore.views.render import rendered
 from actstore.views.sections import SECTIONS

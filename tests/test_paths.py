@@ -13,15 +13,15 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 import actstore
-from actstore.capture import capture
-from actstore.cli import main
-from actstore.cluster.settings import Cluster
+from actstore.cli.commands import main
 from actstore.data.phantom import write_phantom
 from actstore.errors import ActstoreError, DataError, SpecError, StoreError
+from actstore.jobs.capture import capture
 from actstore.paths import expanded, given
-from actstore.spec import load_spec
-from actstore.storage import storage_at
-from actstore.tables import write_table
+from actstore.spec.cluster import Cluster
+from actstore.spec.spec import load_spec
+from actstore.store.files import storage_at
+from actstore.tables.build import write_table
 from actstore.views import save
 from actstore.views.report import write_report
 from conftest import WriteSpec

@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 
 import actstore
-from actstore.capture import capture
 from actstore.data.phantom import write_phantom
-from actstore.reduce import reduce_store
-from actstore.repair import repair
-from actstore.spec import load_spec
-from actstore.storage import storage_at
-from actstore.tables import write_table
-from actstore.verify import verify
+from actstore.jobs.capture import capture
+from actstore.jobs.reduce import reduce_store
+from actstore.jobs.repair import repair
+from actstore.spec.spec import load_spec
+from actstore.store.files import storage_at
+from actstore.store.verify import verify
+from actstore.tables.build import write_table
 from conftest import WriteSpec
 from stores import slow_spec
 
@@ -76,7 +76,7 @@ def test_the_umask_decides(mask: int, folder_mode: str, file_mode: str, write_sp
 
 def test_a_shard_that_direct_writes_are_refused_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for direct in (0, getattr(os, "O_DIRECT", 0)):
-        monkeypatch.setattr("actstore.storage.local._DIRECT", direct)
+        monkeypatch.setattr("actstore.store.files.local._DIRECT", direct)
         with umask(0o002):
             sink = storage_at(tmp_path).sink(f"c.{direct}", 3)
             sink.append(np.zeros(4096, dtype=np.uint8), 0, 3, last=True)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore import perturb
 from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError, SpecError
+from actstore.inputs import perturb
 
 NAMES = ("background", "RV", "MYO", "LV")
 KEY = VolumeKey("patient001", 1)
@@ -135,7 +135,8 @@ class TestRandomness:
 
     def test_another_process_draws_the_same(self, transform: str) -> None:
         code = (
-            "import numpy as np, hashlib; from actstore import perturb; from actstore.conditions import Condition;"
+            "import numpy as np, hashlib; from actstore.inputs import perturb;"
+            "from actstore.conditions import Condition;"
             "from actstore.data.volume import VolumeKey;"
             "i = np.arange(64.0).reshape(1, 8, 8); m = np.ones((1, 8, 8), np.uint8);"
             f"r = perturb.apply(Condition({transform!r}, 'A', 0.5), i, m, ('background', 'A'), seed=3,"
@@ -233,7 +234,7 @@ class TestBuiltIns:
             run(condition("brightness", target="LA"), image, label)
 
     def test_scipy_ndimage_is_loaded_for_blur_alone(self) -> None:
-        code = "import sys, actstore.perturb; sys.exit('scipy.ndimage' in sys.modules)"
+        code = "import sys, actstore.inputs.perturb; sys.exit('scipy.ndimage' in sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

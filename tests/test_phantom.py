@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from actstore.data import phantom
 from actstore.data.phantom import MARKER, PhantomPatient, generate, write_phantom
 from actstore.data.phantom.patient import GROUPS, draw_patient
-from actstore.data.preprocess import fit, normalize
 from actstore.errors import DataError
+from actstore.inputs.preprocess import fit, normalize
 from actstore.models import unet_heart_8_4_4
 from actstore.networks.weights import load_weights
 

@@ -10,8 +10,8 @@ from scipy import stats
 
 import actstore
 from actstore import Findings, analysis
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from actstore.views.page import Study
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from actstore.data.preprocess import fit, image_window, normalize
 from actstore.errors import DataError
-from actstore.spec import Normalization
+from actstore.inputs.preprocess import fit, image_window, normalize
+from actstore.spec.spec import Normalization
 
 VOLUMES = hnp.arrays(
     np.float32,

@@ -18,14 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import actstore
-from actstore import analysis, layout, plan
-from actstore.capture import Summary, capture
+from actstore import analysis
 from actstore.errors import ModelError
-from actstore.plan import make_plan
-from actstore.record import forward_hooks, match_modules, probe, recording
-from actstore.schema import Layer
-from actstore.spec import load_spec
-from actstore.store import Store
+from actstore.jobs import plan
+from actstore.jobs.capture import Summary, capture
+from actstore.jobs.plan import make_plan
+from actstore.networks.recording import forward_hooks, match_modules, probe, recording
+from actstore.spec.spec import load_spec
+from actstore.store import layout
+from actstore.store.schema import Layer
+from actstore.store.store import Store
 from conftest import WriteSpec
 
 

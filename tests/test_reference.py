@@ -12,9 +12,9 @@ import pytest
 
 import actstore
 from actstore import analysis
-from actstore.capture import Summary, capture
-from actstore.spec import load_spec
-from actstore.store import Store
+from actstore.jobs.capture import Summary, capture
+from actstore.spec.spec import load_spec
+from actstore.store.store import Store
 from conftest import WriteSpec
 
 pytestmark = pytest.mark.skipif(
@@ -134,7 +134,7 @@ def test_the_published_top_3_are_met(values: pd.DataFrame, top3: pd.DataFrame, b
 
 
 def test_the_table_lists_the_published_top_3(store: Store, values: pd.DataFrame) -> None:
-    from actstore.tables import build_table
+    from actstore.tables.build import build_table
 
     table = build_table(store, "top-channels", top=3)
     keys = pd.MultiIndex.from_frame(table[["layer", *SLICE, "target", "channel"]])

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import actstore
-from actstore.attributes import unrepeatable
-from actstore.capture import capture
-from actstore.cli import main
+from actstore.cli.commands import main
 from actstore.errors import ModelError, StoreError
-from actstore.models import weights_checksums
+from actstore.jobs.capture import capture
+from actstore.jobs.plan import make_plan
 from actstore.networks.differences import ROUNDING, relative_difference
+from actstore.networks.model import weights_checksums
+from actstore.networks.recording import probe
 from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
-from actstore.plan import make_plan
-from actstore.record import probe
-from actstore.spec import load_spec
+from actstore.spec.spec import load_spec
+from actstore.store.attributes import unrepeatable
 from conftest import WriteSpec
 
 

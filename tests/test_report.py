@@ -15,13 +15,13 @@ import pytest
 
 import actstore
 from actstore import analysis
-from actstore.capture import capture
-from actstore.demo import run_demo
+from actstore.cli.demo import run_demo
 from actstore.errors import ActstoreError, StoreError
-from actstore.findings import Findings
-from actstore.spec import load_spec
-from actstore.store import MissingBlocksWarning, Store
-from actstore.summaries import case_summary, dice_summary, frequency_summary, original_dice
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
+from actstore.store.store import MissingBlocksWarning, Store
+from actstore.tables.findings import Findings
+from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.views.page import Section, Study, as_html
 from actstore.views.report import write_report
 from actstore.views.sections import SECTIONS
@@ -146,8 +146,8 @@ def test_numbers_are_written_for_readers() -> None:
 
 
 def test_statistics_alone_leave_out_the_maps(write_spec: WriteSpec, tmp_path: Path) -> None:
-    from actstore.capture import capture
-    from actstore.spec import load_spec
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
 
     spec = write_spec(tmp_path, store__keep="statistics", data__patients=["patient001"])
     store = actstore.open(capture(load_spec(spec), cluster="inline", device="cpu").store)

@@ -18,21 +18,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import actstore
-from actstore import analysis, text, views
+from actstore import analysis, views
 from actstore.analysis import AnalysisError
-from actstore.capture import Summary, attributes, capture
-from actstore.data.preprocess import normalize, scalings
+from actstore.cli import text
 from actstore.data.volume import Volume, VolumeKey
-from actstore.equality import stretch
 from actstore.errors import StoreError
-from actstore.findings import Findings
-from actstore.inference import Prepared, prepare
-from actstore.perturb import apply
-from actstore.placement import control_regions
-from actstore.rescaled import Rescaled
-from actstore.spec import Normalization, Spec, load_spec
-from actstore.store import Store
-from actstore.verify import verify
+from actstore.inputs.equality import stretch
+from actstore.inputs.perturb import apply
+from actstore.inputs.placement import control_regions
+from actstore.inputs.prepare import Prepared, prepare
+from actstore.inputs.preprocess import normalize, scalings
+from actstore.jobs.capture import Summary, attributes, capture
+from actstore.spec.spec import Normalization, Spec, load_spec
+from actstore.store.store import Store
+from actstore.store.verify import verify
+from actstore.tables.findings import Findings
+from actstore.tables.rescaled import Rescaled
 from actstore.views.explorer.navigator import load, missing, values_of
 from actstore.views.explorer.source import Source
 from conftest import WriteSpec
@@ -704,7 +705,7 @@ def older(
         return made
 
     with monkeypatch.context() as patched:
-        patched.setattr("actstore.capture.attributes", before)
+        patched.setattr("actstore.jobs.capture.attributes", before)
         summary = captured(spec_file(write_spec, tmp_path))
     store = actstore.open(summary.store)
     assert "window" not in json.dumps(store.attributes["spec"]["data"])
@@ -713,7 +714,7 @@ def older(
     return spec_file(write_spec, tmp_path, data__preprocess={"size": [64, 64]}), Path(summary.store)
 
 
-@pytest.mark.filterwarnings("ignore::actstore.store.MissingBlocksWarning")
+@pytest.mark.filterwarnings("ignore::actstore.store.store.MissingBlocksWarning")
 class TestOlderStore:
     def test_is_not_continued_by_another_rule(self, older: tuple[Path, Path]) -> None:
         spec, path = older
@@ -736,7 +737,7 @@ class TestOlderStore:
         assert found.attributes["fingerprint"] == whole.attributes["fingerprint"]
 
     def test_is_read_and_repaired_by_its_own(self, older: tuple[Path, Path], perturbed: Summary) -> None:
-        from actstore.repair import repair
+        from actstore.jobs.repair import repair
 
         shard = older[1] / Store(older[1]).layout.image.shard_key(0)
         shard.write_bytes(shard.read_bytes()[:-1000])

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 import actstore
-from actstore import commits
-from actstore.capture import Summary, capture
 from actstore.data.phantom import write_phantom
 from actstore.errors import StoreError
-from actstore.spec import load_spec
-from actstore.storage import LocalStorage
-from actstore.storage.base import TEMPORARY
-from actstore.store import Store
+from actstore.jobs.capture import Summary, capture
+from actstore.spec.spec import load_spec
+from actstore.store import commits
+from actstore.store.files import LocalStorage
+from actstore.store.files.base import TEMPORARY
+from actstore.store.store import Store
 from conftest import WriteSpec
 from stores import BATCH, committed, expect_same, files_of, slow_spec, strays
 

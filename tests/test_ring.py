@@ -15,19 +15,22 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from actstore import analysis, block, commits, plan
-from actstore.analysis.kernel import reduce_chunk
-from actstore.block import Engine
-from actstore.capture import prepare_store
+from actstore import analysis
 from actstore.errors import ModelError, PlanError, StoreError
-from actstore.inference import rounding
-from actstore.layout import activation_layout
-from actstore.plan import make_plan
-from actstore.reduce import reduce_store
-from actstore.ring import Mirror, Pair, Ring, ThreadStream, reduce_on_device
-from actstore.shards import ShardBuffer, ShardWriter
-from actstore.spec import load_spec
-from actstore.store import Store
+from actstore.jobs import engine as block
+from actstore.jobs import plan
+from actstore.jobs.capture import prepare_store
+from actstore.jobs.engine import Engine
+from actstore.jobs.inference import rounding
+from actstore.jobs.plan import make_plan
+from actstore.jobs.reduce import reduce_store
+from actstore.jobs.ring import Mirror, Pair, Ring, ThreadStream, reduce_on_device
+from actstore.measures.kernel import reduce_chunk
+from actstore.spec.spec import load_spec
+from actstore.store import commits
+from actstore.store.layout import activation_layout
+from actstore.store.shards import ShardBuffer, ShardWriter
+from actstore.store.store import Store
 from conftest import WriteSpec
 
 POISON = 0xA5
@@ -61,7 +64,7 @@ def two_sample_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several turns of the ring a block."""
     plain = plan.ring_samples
     monkeypatch.setattr(plan, "ring_samples", lambda *of: min(2, plain(*of)))
-    monkeypatch.setattr("actstore.capture.ring_samples", plan.ring_samples)
+    monkeypatch.setattr("actstore.jobs.capture.ring_samples", plan.ring_samples)
 
 
 @pytest.mark.usefixtures("two_sample_ring")

@@ -20,18 +20,18 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 import actstore
-from actstore.capture import capture
 from actstore.errors import SpecError, StoreError
-from actstore.reduce import reduce_store
-from actstore.repair import repair
-from actstore.spec import load_spec
-from actstore.storage import bucket as bucket_module
-from actstore.storage import lease as lease_module
-from actstore.storage import storage_at
-from actstore.storage.s3 import S3Storage
-from actstore.store import MissingBlocksWarning
-from actstore.tables import build_table
-from actstore.verify import verify
+from actstore.jobs.capture import capture
+from actstore.jobs.reduce import reduce_store
+from actstore.jobs.repair import repair
+from actstore.spec.spec import load_spec
+from actstore.store.files import bucket as bucket_module
+from actstore.store.files import lease as lease_module
+from actstore.store.files import storage_at
+from actstore.store.files.s3 import S3Storage
+from actstore.store.store import MissingBlocksWarning
+from actstore.store.verify import verify
+from actstore.tables.build import build_table
 from actstore.views.explorer import downloads
 from actstore.views.explorer.look import LIGHT
 from actstore.views.explorer.server import Sources
@@ -106,7 +106,7 @@ def test_the_same_bits_as_in_a_folder(
     """Also where a shard is written in several pieces from buffers that are used again."""
     expected = tiny_store
     if ring_bytes:
-        monkeypatch.setattr("actstore.plan.RING_BYTES", ring_bytes)
+        monkeypatch.setattr("actstore.jobs.plan.RING_BYTES", ring_bytes)
         expected = tmp_path / "folder.zarr"
         capture(load_spec(tiny_spec), store=expected, cluster="inline", device="cpu")
     url = "s3://bucket/runs/tiny.zarr"
@@ -171,7 +171,7 @@ def test_worker_processes_write_there_and_no_secret_is_kept(
     bucket: S3Store, write_spec: WriteSpec, tmp_path: Path
 ) -> None:
     spec = write_spec(tmp_path, store__path="s3://bucket/local.zarr")
-    command = [sys.executable, "-c", "from actstore.cli import main; main()", "--debug", "capture", str(spec)]
+    command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "--debug", "capture", str(spec)]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     done = subprocess.run(
         [*command, "--workers", "2"], capture_output=True, text=True, env=environment, timeout=600, check=False
@@ -260,7 +260,7 @@ def test_a_lease_is_renewed_and_its_loss_is_noticed(bucket: S3Store, monkeypatch
 
 
 def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actstore import block as blocks
+    from actstore.jobs import engine as blocks
 
     plain = blocks.run_block
 
@@ -272,7 +272,7 @@ def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, m
         return report
 
     monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
-    monkeypatch.setattr("actstore.capture.run_block", run_block)
+    monkeypatch.setattr("actstore.jobs.capture.run_block", run_block)
     with pytest.raises(StoreError, match=r"another capture took over s3://bucket/lost\.zarr"):
         capture(load_spec(tiny_spec), store="s3://bucket/lost.zarr", cluster="inline", device="cpu")
 

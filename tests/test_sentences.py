@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from actstore import analysis
-from actstore.rules import CaseRules
+from actstore.case_rules import CaseRules
 from actstore.views.page import Table
 from actstore.views.sentences import channels, failures, patients, questions, segmentation
 from actstore.views.wording import filled, interval, notes_of, number, part, percent, slug, with_interval

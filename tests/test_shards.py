@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
-from actstore.layout import ArrayLayout, SmallLayout
-from actstore.reader import Piece, ShardReader, read_map, read_pieces, read_small
-from actstore.shards import ShardBuffer, ShardWriter, write_small
-from actstore.storage import LocalStorage
-from actstore.storage.local import PAGE
-from actstore.template import CODECS
+from actstore.store.files import LocalStorage
+from actstore.store.files.local import PAGE
+from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.reader import Piece, ShardReader, read_map, read_pieces, read_small
+from actstore.store.shards import ShardBuffer, ShardWriter, write_small
+from actstore.store.template import CODECS
 
 DTYPES = ("float32", "float16", "uint8")
 

@@ -15,7 +15,7 @@ import pytest
 
 from actstore.conditions import ORIGINAL_CONDITION, Condition
 from actstore.errors import SpecError
-from actstore.spec import Spec, load_spec
+from actstore.spec.spec import Spec, load_spec
 from conftest import WriteSpec
 
 JOBS = Path(__file__).parents[1] / "jobs"

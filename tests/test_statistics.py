@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore import lazy, reader
-from actstore.analysis.kernel import reduce_chunk
 from actstore.errors import StoreError
-from actstore.layout import ArrayLayout, activation_layout
-from actstore.reader import Piece, reduce_groups
-from actstore.schema import STATISTICS
-from actstore.statistics import reduce_pieces
-from actstore.storage import LocalStorage
+from actstore.jobs.statistics import reduce_pieces
+from actstore.measures.kernel import reduce_chunk
+from actstore.measures.names import STATISTICS
+from actstore.store import lazy, reader
+from actstore.store.files import LocalStorage
+from actstore.store.layout import ArrayLayout, activation_layout
+from actstore.store.reader import Piece, reduce_groups
 from helpers import raise_if_dask_computes
 from test_shards import write_shard
 

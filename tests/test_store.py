@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 import actstore
-from actstore import analysis, lazy, reader
-from actstore.capture import capture
-from actstore.commits import write_record
+from actstore import analysis
 from actstore.errors import StoreError
-from actstore.layout import ArrayLayout
-from actstore.reduce import reduce_store
-from actstore.schema import STATISTICS
-from actstore.spec import load_spec
-from actstore.storage import LocalStorage
-from actstore.store import MissingBlocksWarning, Store
+from actstore.jobs.capture import capture
+from actstore.jobs.reduce import reduce_store
+from actstore.measures.names import STATISTICS
+from actstore.spec.spec import load_spec
+from actstore.store import lazy, reader
+from actstore.store.commits import write_record
+from actstore.store.files import LocalStorage
+from actstore.store.layout import ArrayLayout
+from actstore.store.store import MissingBlocksWarning, Store
 from conftest import WriteSpec
 from helpers import raise_if_dask_computes
 

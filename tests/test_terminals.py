@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actstore import terminal, text
-from actstore.cli import main
+from actstore.cli import terminal, text
+from actstore.cli.commands import main
 from conftest import WriteSpec
 
 NARROW = ("ascii", "latin-1", "cp1252", "cp437")
@@ -34,7 +34,7 @@ def invoke(charset: str, *arguments: object) -> Result:
 
 def command(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from actstore.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
         stderr=subprocess.PIPE,
         **options,
     )
@@ -58,7 +58,7 @@ class TestCharacters:
 
     def test_what_actstore_shows_itself_has_a_plain_form(self) -> None:
         """Of names of cases and conditions, and of every line on the terminal."""
-        for module in (text, sys.modules["actstore.cli"]):
+        for module in (text, sys.modules["actstore.cli.commands"]):
             shown = set(re.findall(r"[^\x00-\x7f]", Path(module.__file__ or "").read_text(encoding="utf-8")))
             assert "\\" not in "".join(shown).encode("ascii", terminal.READABLE).decode()
 
@@ -175,7 +175,7 @@ def test_closed_streams_become_no_files_of_a_store(tmp_path: Path) -> None:
     """A file that was opened with the number of standard output would hold what libraries print."""
     code = (
         "import os\nfor fd in (0, 1, 2): os.close(fd)\n"
-        "from actstore import terminal\nterminal.prepare()\n"
+        "from actstore.cli import terminal\nterminal.prepare()\n"
         f"fd = os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY)\nos.write(fd, str(fd).encode())\n"
         "os.write(1, b'printed by a library')\n"
     )

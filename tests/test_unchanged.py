@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import actstore
-from actstore import conditions, perturb, text, views
-from actstore.capture import Summary, attributes, capture, ensure_store
+from actstore import conditions, views
+from actstore.cli import text
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.data.phantom import write_phantom
 from actstore.data.volume import Volume, VolumeKey
-from actstore.equality import differs
 from actstore.errors import SpecError, StoreError
-from actstore.findings import TABLES, Findings
-from actstore.inference import prepare
-from actstore.plan import make_plan
-from actstore.spec import Spec, load_spec
-from actstore.store import Store
-from actstore.unchanged import Unchanged, nowhere, of_reports, of_store
+from actstore.inputs import perturb
+from actstore.inputs.equality import differs
+from actstore.inputs.prepare import prepare
+from actstore.jobs.capture import Summary, attributes, capture, ensure_store
+from actstore.jobs.plan import make_plan
+from actstore.spec.spec import Spec, load_spec
+from actstore.store.store import Store
+from actstore.tables.findings import TABLES, Findings
+from actstore.tables.unchanged import Unchanged, nowhere, of_reports, of_store
 from actstore.views.page import Study
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec
@@ -506,7 +508,7 @@ def test_a_store_that_an_older_version_began_is_continued_under_its_rule(
     )
     with monkeypatch.context() as patched:
         older = {k: v for k, v in attributes(make_plan(spec, device="cpu", timing=False)).items() if k != "applies"}
-        patched.setattr("actstore.capture.attributes", lambda plan: older)
+        patched.setattr("actstore.jobs.capture.attributes", lambda plan: older)
         ensure_store(make_plan(spec, device="cpu", timing=False))
     summary = capture(spec, cluster="inline", device="cpu")
     assert summary.complete

@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 import actstore
-from actstore import commits, metadata
-from actstore.capture import capture
-from actstore.cli import main
+from actstore.cli.commands import main
 from actstore.errors import ActstoreError, StoreError
-from actstore.repair import repair
-from actstore.spec import load_spec
-from actstore.storage import LocalStorage
-from actstore.storage.local import LocalFile
-from actstore.verify import verify
+from actstore.jobs.capture import capture
+from actstore.jobs.repair import repair
+from actstore.spec.spec import load_spec
+from actstore.store import commits, metadata
+from actstore.store.files import LocalStorage
+from actstore.store.files.local import LocalFile
+from actstore.store.verify import verify
 from conftest import WriteSpec
 from damage import DAMAGE, Wound
 from stores import expect_same, files_of
@@ -122,7 +122,7 @@ def test_wounds_of_every_kind_at_once(tiny_copy: Path, tiny_store: Path) -> None
 def test_statistics_need_no_network(tiny_copy: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = actstore.open(tiny_copy).layout
     (tiny_copy / layout.statistics[5].chunk_key(2)).write_bytes(b"torn")
-    monkeypatch.setattr("actstore.repair.capture", lambda *_, **__: pytest.fail("no network is needed"))
+    monkeypatch.setattr("actstore.jobs.repair.capture", lambda *_, **__: pytest.fail("no network is needed"))
     mend(tiny_copy)
     expect_same(tiny_copy, tiny_store)
 

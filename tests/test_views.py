@@ -19,7 +19,7 @@ import pytest
 import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
-from actstore.store import Store
+from actstore.store.store import Store
 from actstore.views import export, images
 from actstore.views.channels import frequency_cells
 from actstore.views.cohort import patient_shares, uneven

@@ -13,7 +13,7 @@ import pytest
 import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
-from actstore.store import Store
+from actstore.store.store import Store
 from actstore.views.selection import chosen, samples_of
 from test_views import expect_axes_kept, expect_drawn, sample_with
 

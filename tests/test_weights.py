@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from actstore.errors import ModelError
-from actstore.models import weights_digest
+from actstore.networks.model import weights_digest
 from actstore.networks.weight_names import match_names
 from actstore.networks.weights import load_weights
 

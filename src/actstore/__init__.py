@@ -8,18 +8,18 @@ __version__ = "0.1.0"
 __all__ = ["Findings", "Store", "capture", "load_spec", "open"]
 
 if TYPE_CHECKING:
-    from actstore.capture import capture
-    from actstore.findings import Findings
-    from actstore.spec import load_spec
-    from actstore.store import Store
-    from actstore.store import open_store as open
+    from actstore.jobs.capture import capture
+    from actstore.spec.spec import load_spec
+    from actstore.store.store import Store
+    from actstore.store.store import open_store as open
+    from actstore.tables.findings import Findings
 
 _HOMES = {
-    "Findings": ("actstore.findings", "Findings"),
-    "Store": ("actstore.store", "Store"),
-    "capture": ("actstore.capture", "capture"),
-    "load_spec": ("actstore.spec", "load_spec"),
-    "open": ("actstore.store", "open_store"),
+    "Findings": ("actstore.tables.findings", "Findings"),
+    "Store": ("actstore.store.store", "Store"),
+    "capture": ("actstore.jobs.capture", "capture"),
+    "load_spec": ("actstore.spec.spec", "load_spec"),
+    "open": ("actstore.store.store", "open_store"),
 }
 
 

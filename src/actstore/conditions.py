@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 ORIGINAL = "original"
+#: Where a condition applies: where it changed the network's input, or, in stores begun before that was asked, wherever
+#: its target is present.
+Applies = Literal["changed", "present"]
 #: The original once more: what differs then is the noise of computing.
 REPEAT = "repeat"
 #: Where a condition changes the image: in its target class, or in a region of the same shape elsewhere in the body.
@@ -34,7 +38,7 @@ def without_effect(transform: str, strength: float) -> str:
     """Why a built-in transform changes nothing at ``strength`` whatever the image, and what to use; else "".
 
     What a transform of one's own does, and how many pixels a share of a mask is, is not known before: where a
-    perturbation turns out to change nothing, it does not apply (:func:`actstore.inference.prepare`).
+    perturbation turns out to change nothing, it does not apply (:func:`actstore.inputs.prepare.prepare`).
     """
     identity = IDENTITY_STRENGTH.get(transform)
     if identity is None:

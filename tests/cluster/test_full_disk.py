@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from actstore import commits
-from actstore.capture import capture
 from actstore.errors import StoreError
-from actstore.shards import ShardWriter
-from actstore.spec import load_spec
-from actstore.storage.local import LocalStorage
-from actstore.verify import verify
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
+from actstore.store import commits
+from actstore.store.files.local import LocalStorage
+from actstore.store.shards import ShardWriter
+from actstore.store.verify import verify
 from conftest import WriteSpec
 from stores import committed, expect_same, strays
 
@@ -123,7 +123,7 @@ def test_a_full_disk_costs_the_blocks_that_met_it(
 def test_a_disk_that_is_full_before_the_store_is_made(disk: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
     """In the middle of the metadata: nothing is left of them."""
     spec = load_spec(write_spec(tmp_path, store__path=disk / "tiny.zarr"))
-    import actstore.capture as capturing
+    import actstore.jobs.capture as capturing
 
     ballast: list[Path] = []
     plain = capturing.files_of

@@ -19,8 +19,8 @@ import pytest
 from certificates import Certificates, make_certificates
 from namespaces import Host, hosts
 
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from processes import actstore, finish, start_dask, until
 from stores import expect_same, slow_spec, strays

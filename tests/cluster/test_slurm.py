@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from actstore.capture import capture
-from actstore.spec import load_spec
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from cluster.slurm import missing, running_slurm
 from conftest import TESTS, WriteSpec
 from stores import committed, expect_same

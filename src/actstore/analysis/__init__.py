@@ -13,32 +13,11 @@ from actstore.analysis.dose import case_changes, dice_curve, half_loss, mad_resp
 from actstore.analysis.frames import channel_frame
 from actstore.analysis.heterogeneity import heterogeneity, leave_one_out
 from actstore.analysis.network import in_top, stack_layers
-from actstore.analysis.patient_tables import (
-    certainty_table,
-    dice_mean_table,
-    heterogeneity_table,
-    layers_table,
-    leave_one_out_table,
-    relative_table,
-    sensitivity_table,
-    stability_table,
-)
 from actstore.analysis.pooling import pooled, slice_position, thirds
 from actstore.analysis.ranking import channel_frequency, most_frequent, top_channels
 from actstore.analysis.regions import mean_regions, regional_mad, regions_table
 from actstore.analysis.relative import network_rank, pooled_std, sample_rank, standardised
 from actstore.analysis.rescaling import rescaling
-from actstore.analysis.response_tables import (
-    association_table,
-    comparison_table,
-    controls_table,
-    dose_cases_table,
-    dose_channels_table,
-    dose_half_table,
-    dose_table,
-    general_specific_table,
-    noise_table,
-)
 from actstore.analysis.rounding import significant
 from actstore.analysis.segmentation import (
     class_size,
@@ -53,11 +32,33 @@ from actstore.analysis.segmentation import (
     specificity,
     volume_difference,
 )
-from actstore.analysis.segmentation_tables import segmentation_table, surface_table
 from actstore.analysis.stability import frequency_certainty, sensitivity_to_k, set_stability
 from actstore.analysis.strengths import by_strength, doses
 from actstore.analysis.surface import surface_distances
-from actstore.analysis.tables import (
+from actstore.analysis.uncertainty import bootstrap_mean, dice_change, layer_mean, paired_change
+from actstore.case_rules import CaseRules
+from actstore.tables.of_patients import (
+    certainty_table,
+    dice_mean_table,
+    heterogeneity_table,
+    layers_table,
+    leave_one_out_table,
+    relative_table,
+    sensitivity_table,
+    stability_table,
+)
+from actstore.tables.of_responses import (
+    association_table,
+    comparison_table,
+    controls_table,
+    dose_cases_table,
+    dose_channels_table,
+    dose_half_table,
+    dose_table,
+    general_specific_table,
+    noise_table,
+)
+from actstore.tables.of_samples import (
     cases_table,
     dice_table,
     frequency_table,
@@ -65,8 +66,7 @@ from actstore.analysis.tables import (
     rescaling_table,
     top_channels_table,
 )
-from actstore.analysis.uncertainty import bootstrap_mean, dice_change, layer_mean, paired_change
-from actstore.rules import CaseRules
+from actstore.tables.of_segmentation import segmentation_table, surface_table
 
 __all__ = [
     "AnalysisError",

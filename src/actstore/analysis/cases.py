@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.segmentation import class_names, counted
-from actstore.rules import CaseRules
+from actstore.case_rules import CaseRules
 
 #: The case of a sample and condition that has none: no class is perturbed, or the condition is not applicable.
 NO_CASE = ""

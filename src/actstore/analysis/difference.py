@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_original_first
-from actstore.analysis.kernel import reduce_chunk
-from actstore.schema import MEASURES, METRICS
+from actstore.measures.kernel import reduce_chunk
+from actstore.measures.names import MEASURES, METRICS
 
 
 def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) -> xr.Dataset:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.network import layer_slices
-from actstore.analysis.tables import take
+from actstore.tables.of_samples import take
 
 
 def channel_frame(

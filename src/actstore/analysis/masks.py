@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.grid import Grid
+from actstore.geometry import Grid
 
 Mask = NDArray[np.bool_]
 

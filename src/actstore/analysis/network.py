@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_positive
 from actstore.analysis.ranking import top_channels
-from actstore.schema import Order
+from actstore.measures.names import Order
 
 
 def stack_layers(layers: Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray]) -> xr.Dataset:

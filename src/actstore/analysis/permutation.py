@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.analysis.compiled import compiled
+from actstore.measures.compiled import compiled
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
 from actstore.analysis.evidence import perturbations
-from actstore.schema import METRICS, UNCHANGED, Order
+from actstore.measures.names import METRICS, UNCHANGED, Order
 
 NO_CHANNEL = -1
 
@@ -30,9 +30,9 @@ def top_channels(
     """The ``k`` channels with the ``score`` of most change, per sample and condition; lazy where ``score`` is.
 
     A channel that did not change has no rank, however few did: its score is what the metric is between a map and itself
-    (:data:`actstore.schema.UNCHANGED`; 0 for a score of another name, and no value if its smallest comes first). Nor
-    has a channel whose score is NaN: that it changed is not known. That is a map which holds NaN, SSIM of a map smaller
-    than its window, or 0 / 0, where a score is in units of what does not vary.
+    (:data:`actstore.measures.names.UNCHANGED`; 0 for a score of another name, and no value if its smallest comes
+    first). Nor has a channel whose score is NaN: that it changed is not known. That is a map which holds NaN, SSIM of a
+    map smaller than its window, or 0 / 0, where a score is in units of what does not vary.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def top_channels(
     order
         Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default as the
         score's name asks for: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
-        (:data:`actstore.schema.METRICS`), any other largest.
+        (:data:`actstore.measures.names.METRICS`), any other largest.
 
     Returns
     -------

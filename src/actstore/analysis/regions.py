@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_original_first
 from actstore.analysis.evidence import perturbations, targets_of
 from actstore.analysis.frames import channel_frame
-from actstore.analysis.kernel import reduce_chunk
 from actstore.analysis.masks import around, averaged_within, near, seen
 from actstore.analysis.support import support
-from actstore.grid import Grid
+from actstore.geometry import Grid
+from actstore.measures.kernel import reduce_chunk
 
 REGIONS = ("inside", "rim", "outside")
 REGIONS_COLUMNS = (

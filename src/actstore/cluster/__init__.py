@@ -3,6 +3,6 @@
 from actstore.cluster.executors import IN_FLIGHT, LostWorker
 from actstore.cluster.launch import connect
 from actstore.cluster.main_guard import refuse_in_worker
-from actstore.cluster.settings import Cluster
+from actstore.spec.cluster import Cluster
 
 __all__ = ["IN_FLIGHT", "Cluster", "LostWorker", "connect", "refuse_in_worker"]

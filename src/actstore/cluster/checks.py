@@ -7,9 +7,9 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from actstore.cluster.versions import versions
 from actstore.errors import ClusterError
-from actstore.provenance import versions
-from actstore.storage import Storage
+from actstore.store.files import Storage
 
 
 def _as_compared(package: str, version: str) -> str:

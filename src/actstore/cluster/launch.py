@@ -12,10 +12,10 @@ from typing import Any
 
 from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
 from actstore.cluster.main_guard import STARTED_HERE, guarded_main
-from actstore.cluster.settings import Cluster
+from actstore.cluster.versions import versions
 from actstore.errors import ActstoreError, ClusterError, one_line
-from actstore.provenance import versions
-from actstore.storage import Storage
+from actstore.spec.cluster import Cluster
+from actstore.store.files import Storage
 
 #: Workers keep the memory that they free: distributed's own setting gives it back at once, and then every tensor of a
 #: forward pass is made of fresh pages, which doubles its time.

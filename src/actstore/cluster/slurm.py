@@ -14,8 +14,8 @@ from typing import Any
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 
-from actstore.cluster.settings import Cluster, Slurm
 from actstore.errors import ClusterError, one_line
+from actstore.spec.cluster import Cluster, Slurm
 
 #: Seconds between two looks at the queue.
 LOOK = 15.0

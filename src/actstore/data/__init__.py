@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from actstore import spec
 from actstore.data import acdc, nnunet
 from actstore.data.folders import broken_link
 from actstore.data.nifti import digest_files, read_header, read_volume
 from actstore.data.pairing import Discovery, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError
+from actstore.spec import spec
 
 __all__ = [
     "Discovery",

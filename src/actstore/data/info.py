@@ -11,8 +11,8 @@ from pathlib import Path
 from actstore.data.folders import scan
 from actstore.data.names import folded
 from actstore.data.pairing import listed, shown
-from actstore.encoding import encoding_of
 from actstore.errors import DataError
+from actstore.spec.encoding import encoding_of
 
 NAME = "Info.cfg"
 #: What ACDC's files say.

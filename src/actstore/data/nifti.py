@@ -24,7 +24,7 @@ from actstore.data.headers import Geometry, geometry_of
 from actstore.data.pairing import listed, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
-from actstore.spec import BACKGROUND
+from actstore.spec.spec import BACKGROUND
 from actstore.units import counted
 
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actstore.record import forward_hooks, hookable, tensors
+from actstore.networks.recording import forward_hooks, hookable, tensors
 
 #: Differences up to this part of a layer's scale are rounding: in a batch of another size, sums may be
 #: taken in another order. Measured on a CPU in float32: 0 with convolutions, some 1e-6 where matrices are multiplied.

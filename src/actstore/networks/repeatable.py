@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from actstore.attributes import unrepeatable
 from actstore.errors import ModelError, one_line
-from actstore.models import weights_checksums
 from actstore.networks.differences import ROUNDING, origin, relative_difference
-from actstore.record import forward_hooks, tensors
-from actstore.schema import Layer
+from actstore.networks.model import weights_checksums
+from actstore.networks.recording import forward_hooks, tensors
+from actstore.store.attributes import unrepeatable
+from actstore.store.schema import Layer
 
 #: Values of a layer that are compared; of larger ones as many at even distances.
 COMPARED = 2**20

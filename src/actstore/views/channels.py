@@ -13,12 +13,12 @@ from dask.base import compute
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
-from actstore.unchanged import no_sample
+from actstore.tables.unchanged import no_sample
 from actstore.views import marks
 from actstore.views.theme import FAINT, PALETTE, WIDTH, grid, panel, styled
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 
 def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.DataFrame:

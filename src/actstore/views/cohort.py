@@ -15,7 +15,7 @@ from actstore.views import marks
 from actstore.views.theme import DIVERGING, FAINT, INK, NEUTRAL, WIDTH, grid, panel, styled
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 #: Patients whose names still fit under a map.
 NAMED = 30

@@ -24,7 +24,7 @@ Colour = Literal["mad", "frequency", "standardised", "control"]
 def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
     """The number of the control of a perturbation, if it has one.
 
-    ``conditions`` is :attr:`actstore.store.Store.conditions`.
+    ``conditions`` is :attr:`actstore.store.store.Store.conditions`.
     """
     own = conditions.iloc[condition]
     if own["region"] == CONTROL:

@@ -22,7 +22,7 @@ from actstore.views.selection import condition_number, numbers, sample_label, sa
 from actstore.views.theme import DIVERGING, SEQUENTIAL, panel
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 #: Frames that a cube holds at most when all of them are drawn at once.
 MOST_FRAMES = 1000

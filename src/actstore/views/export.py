@@ -11,7 +11,7 @@ import pandas as pd
 
 from actstore.errors import StoreError
 from actstore.paths import given
-from actstore.tables import write_csv
+from actstore.tables.build import write_csv
 from actstore.views.theme import FAINT, INK, SOFT
 
 _PAPER: Any = {

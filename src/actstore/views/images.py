@@ -24,7 +24,7 @@ from actstore.views.selection import (
 from actstore.views.theme import GREY, grid, panel
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 #: Title of the third picture.
 CHANGE = "perturbed − original"
@@ -104,7 +104,7 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
     Parameters
     ----------
     case
-        as :attr:`actstore.store.Store.cases` names it.
+        as :attr:`actstore.store.store.Store.cases` names it.
     condition
         of this perturbation only.
 

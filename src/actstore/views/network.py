@@ -24,7 +24,7 @@ from actstore.views.selection import chosen, samples_of, target_of
 from actstore.views.theme import INK, WIDTH, class_colours, panel, styled
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 _LABELS: dict[Colour, str] = {
     "mad": "MAD",

@@ -12,15 +12,15 @@ import pandas as pd
 from markupsafe import Markup
 
 from actstore.analysis.evidence import perturbations
-from actstore.findings import Findings, Unanswerable
-from actstore.unchanged import no_sample
+from actstore.tables.findings import Findings, Unanswerable
+from actstore.tables.unchanged import no_sample
 from actstore.views.selection import shown_conditions
 from actstore.views.sentences.segmentation import action
 from actstore.views.theme import class_colours
 from actstore.views.wording import number
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 #: Rows of a table on the page; all are in its file.
 ROWS = 20

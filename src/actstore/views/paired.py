@@ -11,7 +11,7 @@ from actstore.views.selection import chosen, paired_dice
 from actstore.views.theme import INK, class_colours, grid, panel
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 
 def dice_paired(store: Store, condition: str | None = None) -> hv.Layout:

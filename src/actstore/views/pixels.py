@@ -9,7 +9,7 @@ import holoviews as hv
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.grid import Grid
+from actstore.geometry import Grid
 from actstore.views.theme import class_colours, styled, tint
 
 #: Options of a plot that shows an image.

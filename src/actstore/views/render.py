@@ -126,8 +126,8 @@ def drawing_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator[C
 
 def main(task: dict[str, Any]) -> None:
     """What the other process does."""
-    from actstore.findings import Findings
-    from actstore.store import MissingBlocksWarning, open_store
+    from actstore.store.store import MissingBlocksWarning, open_store
+    from actstore.tables.findings import Findings
     from actstore.views.sections import SECTIONS
 
     with warnings.catch_warnings():

@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.errors import StoreError
-from actstore.findings import Findings
 from actstore.paths import given
+from actstore.tables.findings import Findings
 from actstore.units import human_bytes
 from actstore.views import export
 from actstore.views.page import ROWS, Study, as_html
@@ -21,7 +21,7 @@ from actstore.views.render import Rendered, drawing_aside, rendered
 from actstore.views.sections import OF_THE_STORE, SECTIONS
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 
 def write_report(store: Store, output: str | Path, findings: Findings | None = None) -> Path:

@@ -23,7 +23,7 @@ from actstore.views.theme import DIVERGING, INK, WIDTH, class_colours, grid, pan
 from actstore.views.wording import number
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 #: Maps in a row.
 _COLUMNS = 4

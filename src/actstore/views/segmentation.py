@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from actstore.errors import StoreError
-from actstore.summaries import case_summary
+from actstore.tables.summaries import case_summary
 from actstore.views import marks
 from actstore.views.selection import paired_dice, shown_conditions
 from actstore.views.theme import INK, class_colours, grid, panel, shades
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 #: Patients that are named and distinguished by colour; of more, the lines are drawn alike.
 NAMED_PATIENTS = 12

@@ -14,11 +14,11 @@ from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.masks import Mask
 from actstore.errors import StoreError
-from actstore.unchanged import why_not
+from actstore.tables.unchanged import why_not
 from actstore.units import counted
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 
 def chosen(

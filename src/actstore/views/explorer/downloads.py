@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from actstore.storage import is_url
+from actstore.store.files import is_url
 from actstore.views import activation, export, inputs
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source

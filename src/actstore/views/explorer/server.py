@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from actstore.errors import ActstoreError, StoreError
-from actstore.storage import Location
+from actstore.store.files import Location
 from actstore.units import counted, human_bytes
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Sources:
         StoreError
             if there is no store, or no committed block in it.
         """
-        from actstore.store import Store
+        from actstore.store.store import Store
         from actstore.views.explorer.source import Source
 
         with self._lock:

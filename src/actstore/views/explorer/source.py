@@ -22,7 +22,7 @@ from actstore.views.pixels import Place, place_of
 from actstore.views.selection import typical_sample
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 
 class Source(Statistics):

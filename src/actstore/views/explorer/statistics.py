@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.analysis.relative import pooled_std
 from actstore.errors import StoreError
-from actstore.reader import read_small, read_smalls
+from actstore.store.reader import read_small, read_smalls
 from actstore.views.explorer.kept import Kept
 
 if TYPE_CHECKING:
-    from actstore.store import Store
+    from actstore.store.store import Store
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.summaries import frequency_summary
+from actstore.tables.summaries import frequency_summary
 from actstore.units import counted
 from actstore.views import channels as figures
 from actstore.views import cohort as groups

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from actstore.conditions import ORIGINAL
-from actstore.spec import BACKGROUND
-from actstore.summaries import case_summary, original_dice
-from actstore.unchanged import nowhere, of_store
+from actstore.spec.spec import BACKGROUND
+from actstore.tables.summaries import case_summary, original_dice
+from actstore.tables.unchanged import nowhere, of_store
 from actstore.units import counted
 from actstore.views import images as pictures
 from actstore.views import segmentation as figures

@@ -1,0 +1,335 @@
+"""The command line: one thin function a command. Exit 0 done, 1 failed with one line on stderr, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from actstore import __version__
+from actstore.cli import terminal
+from actstore.errors import ActstoreError, StoreError, one_line
+from actstore.paths import given, is_url
+from actstore.units import counted
+
+if TYPE_CHECKING:
+    from actstore.spec.spec import Precision
+    from actstore.store.files import Location
+    from actstore.store.store import Store
+    from actstore.store.verify import Verification
+
+
+class GivenPath(click.Path):
+    """A path whose leading ``~`` is the home; with ``url``, a URL as it is."""
+
+    name = "path"
+
+    def __init__(self, *, url: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.url = url
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if self.url and is_url(value) else given(value)
+
+
+PATH = GivenPath()
+LOCATION = GivenPath(url=True)
+SPEC = click.argument("spec", type=PATH)
+STORE = click.argument("store", type=LOCATION)
+CLUSTER = click.option(
+    "--cluster",
+    default=None,
+    help="inline, local, cuda, slurm, kubernetes, tcp://HOST:PORT, tls://HOST:PORT or a scheduler's JSON file; "
+    "by default the spec's cluster.kind, which is local unless said.",
+)
+WORKERS = click.option("--workers", type=click.IntRange(1), default=None)
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bf16"]),
+    default=None,
+    help="Instead of the spec's run.precision; the store records it.",
+)
+TABLES = (
+    *(
+        "top-channels",
+        "frequency",
+        "dice",
+        "cases",
+        "mad",
+        "segmentation",
+        "surface",
+        "dice-mean",
+        "layers",
+        "relative",
+    ),
+    *("certainty", "stability", "sensitivity", "comparison", "general-specific", "heterogeneity", "leave-one-out"),
+    *("regions", "controls", "rescaling", "noise", "dose", "dose-half", "dose-channels", "dose-cases", "association"),
+)
+METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
+
+
+class Group(click.Group):
+    """Turns every failure into one line, unless ``--debug``."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        terminal.prepare()
+        sys.exit(terminal.finish(self._status(*args, **kwargs)))
+
+    def _status(self, *args: Any, **kwargs: Any) -> int:
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.Exit as error:
+            code = error.exit_code
+        except SystemExit as error:
+            code = error.code
+        except click.UsageError as error:
+            error.show()
+            code = 2
+        except click.Abort:
+            terminal.say("interrupted: run the same command again to continue", error=True)
+            code = 1
+        except click.ClickException as error:
+            error.show()
+            code = 1
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and terminal.reader_left():
+                return 1
+            if "--debug" in (kwargs.get("args") or sys.argv):
+                raise
+            hint = "" if isinstance(error, ActstoreError | OSError) else " (actstore --debug … shows where)"
+            terminal.say(f"actstore: {one_line(error)}{hint}", error=True)
+            code = 1
+        return code if isinstance(code, int) else 0
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="actstore")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
+def main(debug: bool) -> None:
+    """Record what happens inside a segmentation network when one class of its input is perturbed."""
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("actstore").setLevel(logging.DEBUG)
+
+
+@main.command()
+@click.argument("folder", type=PATH)
+@click.option("--patients", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def phantom(folder: Path, patients: int, seed: int) -> None:
+    """Write a synthetic short-axis cardiac data set in the ACDC layout to FOLDER."""
+    from actstore.data.phantom import write_phantom
+
+    written = write_phantom(folder, patients=patients, seed=seed)
+    terminal.say(f"{counted(len(written), 'patient')} (seed {seed}) in {folder}")
+
+
+@main.command()
+@click.option("--folder", type=PATH, default=Path("actstore-demo"), show_default=True)
+@click.option("--patients", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--cluster", default="local", show_default=True)
+@WORKERS
+def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None:
+    """Phantom, capture, reduce and report, with nothing to prepare."""
+    from actstore.cli.demo import run_demo
+
+    run_demo(folder, patients=patients, cluster=cluster, workers=workers)
+
+
+@main.command()
+@SPEC
+def layers(spec: Path) -> None:
+    """Show the module tree of SPEC's network and what its layer patterns match."""
+    from actstore.cli import text
+    from actstore.jobs.plan import check_repeatable, inspect_model
+    from actstore.spec.spec import load_spec
+
+    loaded = load_spec(spec)
+    seen = inspect_model(loaded)
+    text.show_modules(seen.probe, loaded.store.dtype, len(loaded.conditions))
+    check_repeatable(loaded, seen)
+
+
+@main.command()
+@SPEC
+@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@WORKERS
+@DEVICE
+@PRECISION
+def plan(spec: Path, store: Location | None, workers: int | None, device: str, precision: Precision | None) -> None:
+    """Say what a capture of SPEC will cost; refuse what cannot fit."""
+    from actstore.cli import text
+    from actstore.jobs.plan import check_resources, make_plan
+    from actstore.spec.spec import load_spec
+
+    made = make_plan(load_spec(spec).with_precision(precision), store=store, workers=workers, device=device)
+    text.show_plan(made)
+    check_resources(made, made.bytes)
+
+
+@main.command()
+@SPEC
+@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@CLUSTER
+@WORKERS
+@DEVICE
+@PRECISION
+def capture(spec: Path, store: Location | None, precision: Precision | None, **where: Any) -> None:
+    """Perturb, infer, record and store; run again to continue."""
+    from actstore.cli import text
+    from actstore.jobs.capture import capture as run
+    from actstore.spec.spec import load_spec
+
+    loaded = load_spec(spec).with_precision(precision)
+    with text.block_progress() as progress:
+        summary = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
+    text.show_summary(summary)
+    if not summary.complete:
+        sys.exit(1)
+
+
+@main.command()
+@STORE
+def status(store: Location) -> None:
+    """Committed and missing blocks, size, layers and provenance of STORE."""
+    from actstore.cli import text
+
+    text.show_status(opened(store))
+
+
+def opened(path: Location) -> Store:
+    """Open a store; what is missing is said on stderr, once."""
+    from actstore.store.store import open_store
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        store = open_store(path)
+    for warning in caught:
+        terminal.say(f"actstore: {warning.message}", error=True)
+    return store
+
+
+@main.command()
+@STORE
+@click.option("--repair", is_flag=True, help="Mend what is found: compute damaged and missing volumes again.")
+@click.option("--spec", type=PATH, default=None, help="Where data or weights were moved.")
+@CLUSTER
+@WORKERS
+@DEVICE
+def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> None:
+    """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
+    from actstore.cli import text
+    from actstore.spec.spec import load_spec
+
+    loaded = load_spec(spec) if spec else None
+    found = verified(store)
+    if found.whole or not repair:
+        text.show_verification(found)
+        sys.exit(0 if found.whole else 1)
+    from actstore.jobs.repair import repair as mend
+
+    text.show_damage(found)
+    with text.block_progress() as progress:
+        mend(store, found.damage, spec=loaded, progress=progress, stopping=text.say_stopping, **where)
+    again = verified(store)
+    text.show_verification(again)
+    sys.exit(0 if again.whole else 1)
+
+
+def verified(store: Location) -> Verification:
+    """Verify with a progress display."""
+    from actstore.cli import text
+    from actstore.store.verify import verify as check
+
+    with text.block_progress() as progress:
+        return check(store, progress=progress)
+
+
+@main.command()
+@STORE
+def reduce(store: Location) -> None:
+    """Persist per-channel statistics of STORE, so that tables come back at once."""
+    from actstore.cli import text
+    from actstore.jobs.reduce import reduce_store
+
+    with text.block_progress() as progress:
+        done = reduce_store(opened(store), progress=progress)
+    terminal.say(
+        f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
+    )
+
+
+@main.command()
+@STORE
+@click.argument("name", type=click.Choice(TABLES), metavar="NAME")
+@click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
+@click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="A row of segmentation or surface.")
+@click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean of Dice counts.")
+@click.option("--metric", type=click.Choice(METRICS), help="What channels are ranked by, MAD unless said.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
+@click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")
+@click.option("-o", "--output", type=PATH, default=None, help="A .csv or .parquet file.")
+def table(store: Location, name: str, output: Path | None, **options: Any) -> None:
+    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o, always in UTF-8.
+
+    \b
+    NAME is one of
+      segmentation   dice, segmentation, surface, dice-mean, cases
+      channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions
+      certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
+      comparison     controls, rescaling, noise, association
+      dose-response  dose, dose-half, dose-channels, dose-cases
+    """
+    from actstore.tables.build import build_table, check_options, write_table
+
+    try:
+        check_options(name, **options)
+    except StoreError as error:
+        raise click.UsageError(str(error)) from error
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
+    made = build_table(opened(store), name, **options)
+    write_table(made, output if output is not None else terminal.binary_output())
+    if output is not None:
+        terminal.say(f"{counted(len(made), 'row')}: {output}")
+
+
+@main.command()
+@STORE
+@click.option("-o", "--output", type=PATH, default=Path("report.html"), show_default=True)
+def report(store: Location, output: Path) -> None:
+    """Write one self-contained HTML page about STORE."""
+    from actstore.views.report import write_report
+
+    write_report(opened(store), output)
+    terminal.say(f"report: {output}")
+
+
+@main.command()
+@STORE
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5006, show_default=True, help="0 takes any that is free."
+)
+@click.option("--address", default="127.0.0.1", show_default=True, help="Another lets others in: there is no login.")
+@click.option("--origin", multiple=True, metavar="HOST:PORT", help="Another address of the page, as behind a tunnel.")
+@click.option("--open/--no-open", "browser", default=True, help="Open the page in this machine's browser.")
+def explore(store: Location, port: int, address: str, origin: tuple[str, ...], browser: bool) -> None:
+    """Serve a page on which STORE is explored: samples, layers, channels, maps. Ctrl-C ends it."""
+    from actstore.views.explorer.server import is_loopback, serve
+
+    def ready(url: str) -> None:
+        if not is_loopback(address):
+            warning = f"{address} can be reached from other machines, and there is no login: they can look at {store}"
+            terminal.say(f"actstore: {warning}", error=True)
+        terminal.say(f"{url}   (Ctrl-C ends it)")
+        if browser:
+            click.launch(url)
+
+    serve(store, port=port, address=address, origins=origin, ready=ready)

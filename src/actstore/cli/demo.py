@@ -1,0 +1,88 @@
+"""The demo: phantom, capture, reduce, tables, figure and report, with nothing to prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actstore.cli import text
+from actstore.errors import ActstoreError
+from actstore.jobs.capture import capture
+from actstore.jobs.reduce import reduce_store
+from actstore.paths import given
+from actstore.spec.spec import load_spec
+from actstore.store.store import open_store
+from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
+from actstore.units import counted
+
+#: The phantom that the shipped weights were never trained on.
+SEED = 7
+SPEC = """\
+# Written by `actstore demo`: darken each ventricle, and the myocardium, to 10 %.
+[data]
+format = "phantom"
+root = "phantom"
+[data.phantom]
+patients = {patients}
+seed = {seed}
+[data.preprocess]
+normalize = "minmax-slice"
+size = [256, 256]
+[data.classes]
+RV = 1
+MYO = 2
+LV = 3
+[model]
+factory = "actstore.models:unet_heart_8_4_4"
+weights = "package:unet_heart_8_4_4_phantom.safetensors"
+layers = ["*.adn.N"]
+[[perturb]]
+transform = "brightness"
+targets = ["LV", "RV", "MYO"]
+strengths = [0.1]
+[store]
+path = "phantom.zarr"
+"""
+
+
+def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", workers: int | None = None) -> None:
+    """Run the main job on the phantom in ``folder`` and show what came out. Run again, it continues.
+
+    Raises
+    ------
+    ActstoreError
+        if a block failed, or the folder holds a demo of another size.
+    """
+    folder = given(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "demo.toml"
+    taken = [name for name in ("report.html", "frequency.png", "phantom.zarr") if (folder / name).exists()]
+    if taken and not path.exists():
+        raise ActstoreError(f"{folder} holds {', '.join(taken)} of something else: give another --folder")
+    content = SPEC.format(patients=patients, seed=SEED)
+    if path.exists() and path.read_text(encoding="utf-8") != content:
+        raise ActstoreError(f"{path} is of another demo: delete {folder} or give another --folder")
+    path.write_text(content, encoding="utf-8")
+    spec = load_spec(path)
+    text.say(f"capture: {path}")
+    with text.block_progress() as progress:
+        summary = capture(spec, cluster=cluster, workers=workers, progress=progress, stopping=text.say_stopping)
+    text.show_summary(summary)
+    if not summary.complete:
+        raise ActstoreError(f"{counted(len(summary.failed), 'block')} of the demo failed: run again to continue")
+    store = open_store(spec.store.path)
+    with text.block_progress() as progress:
+        reduce_store(store, progress=progress)
+    store = open_store(spec.store.path)
+    text.show_frame(original_dice(store), "Mean Dice of untouched images, over slices that contain the class")
+    text.show_frame(dice_summary(store), "Mean Dice, original → perturbed, on the same slices")
+    text.show_frame(case_summary(store), "Kinds of failure")
+    text.show_frame(
+        frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"
+    )
+    from actstore.views import frequency
+    from actstore.views.export import save_png
+    from actstore.views.report import write_report
+
+    figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
+    report = write_report(store, folder / "report.html")
+    text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}")

@@ -1,0 +1,284 @@
+"""What the command line shows: tables, progress and summaries in plain text."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from actstore.cli.terminal import held
+from actstore.store.attributes import unrepeatable, window_of
+from actstore.tables.unchanged import nowhere, of_store
+from actstore.units import counted, human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from actstore.jobs.capture import Summary
+    from actstore.jobs.plan import Plan
+    from actstore.networks.recording import Probe
+    from actstore.store.schema import StoreLayout
+    from actstore.store.store import Store
+    from actstore.store.verify import Verification
+
+#: Where output is no terminal, lines are not cut to 80 columns.
+PIPED_WIDTH = 200
+console = Console(highlight=False, markup=False, width=None if sys.stdout and sys.stdout.isatty() else PIPED_WIDTH)
+errors = Console(stderr=True, highlight=False, markup=False)
+
+
+class BlockProgress(Protocol):
+    """Called after every block: what it was, blocks finished, blocks to do."""
+
+    def __call__(self, block: Any, finished: int, total: int) -> None: ...
+
+
+@contextmanager
+def block_progress() -> Iterator[BlockProgress]:
+    """A bar with rate and time left on a terminal; a line now and then elsewhere."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    last, failed, first = time.perf_counter(), 0, 0.0
+    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
+        task = bar.add_task("blocks", total=None, rate="")
+
+        def show(block: Any, finished: int, total: int) -> None:
+            nonlocal last, failed, first
+            now = time.perf_counter()
+            # The first block waited for workers to start and load the network: it says nothing of the rate.
+            first = first or now
+            rate = (finished - 1) / (now - first) if finished > 1 else 0.0
+            failed += bool(getattr(block, "error", ""))
+            note = f", {failed} failed" if failed else ""
+            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}" if rate else note)
+            if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
+                last = time.perf_counter()
+                left = f", {rate:.2f}/s, {human_seconds((total - finished) / rate)} left" if rate else ""
+                errors.print(f"{finished}/{counted(total, 'block')}{left}{note}", soft_wrap=True)
+
+        yield show
+
+
+def say_stopping() -> None:
+    errors.print("stopping: blocks in flight are finished and committed; Ctrl-C again stops now", soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """A line on standard output."""
+    console.print(message, soft_wrap=True)
+
+
+def show_frame(frame: pd.DataFrame, title: str) -> None:
+    """A data frame as a table, index left out."""
+    say(f"\n{title}")
+    table = Table()
+    for name in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(held(str(name)), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else held(str(value))
+
+
+def show_modules(found: Probe, dtype: str, conditions: int) -> None:
+    """The module tree, what matched, shapes and bytes."""
+    by_module: dict[str, list[str]] = {}
+    for layer in found.layers:
+        by_module.setdefault(layer.module, []).append(layer.name)
+    itemsize = 2 if dtype == "float16" else 4
+    rows = []
+    for row in found.modules:
+        size = math.prod(row.shape) * itemsize if row.shape else 0
+        rows.append(
+            {
+                "layer": " ".join(by_module.get(row.module, [])) or ("never runs" if row.matched else ""),
+                "module": row.module,
+                "type": row.type,
+                "calls": row.calls,
+                "output": "x".join(map(str, row.shape)) if row.shape else "",
+                "bytes": human_bytes(size) if row.module in by_module else "",
+            }
+        )
+    show_frame(
+        pd.DataFrame(rows), f"{counted(len(found.layers), 'layer')} recorded of {counted(len(found.modules), 'module')}"
+    )
+    total = sum(layer.channels * math.prod(layer.space) for layer in found.layers) * itemsize
+    console.print(f"{human_bytes(total)} a sample and condition, {human_bytes(total * conditions)} with all conditions")
+
+
+def show_plan(plan: Plan) -> None:
+    layout = plan.layout
+    patients = len({block.file.key.patient for block in plan.blocks})
+    every = plan.discovery.patients if plan.spec.data.patients else None
+    lines = {
+        "blocks": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
+        f"at most {layout.slots} a block",
+        "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
+        "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
+        "normalised": _normalised(plan.identity),
+        "layers": f"{_layers(layout, plan.identity)}",
+        "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
+        "workers": f"{plan.workers} on {plan.device}, {counted(plan.threads, 'thread')} and "
+        f"{counted(plan.writers, 'writer')} each, {counted(plan.batch_size, 'input')} a pass, "
+        f"{plan.spec.run.precision}",
+        "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
+        "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
+        **_unrepeatable(plan.repeatable.as_json()),
+        "fingerprint": plan.fingerprint.run[:16],
+    }
+    _show_lines(lines | _beside(plan.discovery.as_json()))
+    _show_caveats(plan.caveats)
+    for name, why in plan.unreadable:
+        errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
+    """What of a data set is not among its volumes: nothing to say where all of it is."""
+    from actstore.data.pairing import listed
+
+    lines = {}
+    for name in ("left out", "lacking"):
+        found = discovery.get(name.replace(" ", "_"), {"count": 0})
+        if found["count"]:
+            lines[name] = f"{found['count']}: {listed(found['first'], found['count'])}"
+    return lines
+
+
+def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
+    for volumes, what in caveats:
+        errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
+
+
+def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """A line about a network that is not a function of its input alone, which the spec allows."""
+    words = unrepeatable(found) if found else ""  # None in older stores.
+    return {"network": f"not a function of its input alone, as the spec allows: {words}"} if words else {}
+
+
+def _normalised(identity: Mapping[str, Any]) -> str:
+    """By which method, and whose origin and scale count."""
+    method = identity["preprocess"]["normalize"]
+    whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
+    return method if method == "none" else f"{method}, {whose[window_of(identity)]}"
+
+
+def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
+    parts = [str(len(layout.layers)), layout.dtype]
+    if not layout.keeps_all:
+        parts.append(f"tensors kept of {sum(layer.kept for layer in layout.layers) or 'none'}")
+    if bits := identity.get("mantissa_bits"):
+        parts.append(f"{counted(bits, 'bit')} of mantissa")
+    return ", ".join(parts)
+
+
+def show_status(store: Store) -> None:
+    layout, attributes = store.layout, store.attributes
+    missing = store.missing
+    lines = {
+        "store": str(store.path),
+        "blocks": f"{len(store.parts)} committed, {len(missing)} missing, {layout.blocks} in all",
+        "samples": f"{len(store.samples)}",
+        "conditions": ", ".join(store.conditions.index),
+        "normalised": _normalised(attributes["identity"]),
+        "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
+        **_unrepeatable(attributes.get("repeatable")),
+        "precision": attributes["identity"].get("precision", "float32"),
+        "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
+        "fingerprint": attributes["fingerprint"]["run"][:16],
+        "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
+        "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
+    }
+    _show_lines(lines | _beside(attributes.get("discovery", {})))
+    _show_caveats(attributes.get("caveats", []))
+    for name in missing:
+        say(f"missing: {name}")
+    if attributes.get("applies", "present") == "present":
+        say("applicable: wherever the class is, as an older version had it, also where a condition changed nothing")
+    for found in of_store(store):
+        say(f"unchanged: {found}")
+    for name, why in nowhere(store):
+        say(f"nowhere: {name} applies to no sample: {why}")
+    table = store.layers.reset_index()
+    table["size"] = ["x".join(map(str, size)) for size in table["size"]]
+    table["bytes"] = [human_bytes(n) for n in table["bytes"]]
+    show_frame(table, "layers")
+
+
+#: Damaged files that are listed one by one.
+LISTED = 100
+
+
+def show_damage(found: Verification) -> None:
+    for damage in found.damage[:LISTED]:
+        say(str(damage))
+    if len(found.damage) > LISTED:
+        say(f"… and {counted(len(found.damage) - LISTED, 'more file')}")
+
+
+def show_verification(found: Verification) -> None:
+    """What is damaged, then how much was looked at; how to mend it goes to standard error."""
+    show_damage(found)
+    rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
+    say(
+        f"{found.committed} of {counted(found.blocks, 'volume')} committed, {counted(found.files, 'file')}, "
+        f"{human_bytes(found.bytes)} checked in {human_seconds(found.seconds)} ({rate}/s): "
+        + ("whole" if found.whole else f"{counted(len(found.damage), 'file')} missing or damaged")
+    )
+    if not found.whole:
+        errors.print("not whole: `actstore verify STORE --repair` mends exactly that", style="red", soft_wrap=True)
+
+
+def show_summary(summary: Summary) -> None:
+    written = "nothing: every block is there" if not summary.done and not summary.failed else human_bytes(summary.bytes)
+    _show_lines(
+        {
+            "blocks": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
+            "inferred": f"{counted(summary.inferred, 'input')} of {counted(summary.samples, 'sample')} "
+            f"in {counted(summary.forward_passes, 'forward pass', 'forward passes')}",
+            "written": f"{written}, {human_seconds(summary.seconds)} with start-up",
+            "store": str(summary.store),
+        }
+    )
+    _show_caveats(summary.caveats)
+    for report in summary.failed:
+        tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
+        errors.print(f"failed: {report.volume}: {report.error}{tried}", style="red", soft_wrap=True)
+    _show_counts(summary, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
+    _show_counts(summary, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
+    if summary.left:
+        errors.print(
+            f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",
+            soft_wrap=True,
+        )
+
+
+def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:
+    """What the blocks of this run counted, a line a condition, and where a run that skipped blocks finds ``every``."""
+    for count in counts:
+        errors.print(f"{what}: {count}", style="yellow", soft_wrap=True)
+    if counts and summary.skipped:
+        done = counted(summary.done, "block")
+        errors.print(f"{what} counts the {done} of this run: {every}", soft_wrap=True)
+
+
+def _show_lines(lines: dict[str, str]) -> None:
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        say(f"{name:<{width}}  {value}")

@@ -1,0 +1,1 @@
+"""What the network sees: preprocessing, perturbations and control regions."""

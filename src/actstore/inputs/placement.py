@@ -1,0 +1,151 @@
+"""Where a control goes: a region of the target's size and shape elsewhere in the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.inputs.preprocess import image_window
+
+Mask = NDArray[np.bool_]
+
+#: Differences of a region's mean from the target's are told apart to so many decimals of the image's range.
+DECIMALS = 4
+#: Added before rounding, so that a difference half-way between two steps, as whole numbers have it, always rounds up:
+#: far more than the rounding of a Fourier transform, and far less than a step.
+NUDGE = 1e-9
+
+
+def control_regions(
+    image: NDArray[np.floating], label: NDArray[np.uint8], targets: Iterable[int], size: Sequence[int]
+) -> dict[int, Mask]:
+    """The control's region of each of ``targets`` in every sample of a volume.
+
+    Parameters
+    ----------
+    image, label
+        raw intensities and class indices (slice, y, x).
+    targets
+        class indices.
+    size
+        the network's input size in pixels: (y, x), each slice is then a sample, or (z, y, x), then the volume is.
+
+    Returns
+    -------
+    for each target, bool (slice, y, x): in each sample, what the network sees of the target moved as it is to another
+    place that it sees; nothing where there is no place for it, see :func:`place`.
+    """
+    targets = tuple(targets)
+    body = body_of(image) if targets else np.zeros_like(label, dtype=bool)
+    # Where the network's input lies inside the image is where an image of that size lies inside of one of this.
+    window = image_window(size, image.shape[image.ndim - len(size) :])
+    samples: list[Any] = [()] if len(size) == image.ndim else [(i,) for i in range(len(image))]
+    regions = {target: np.zeros(label.shape, dtype=bool) for target in targets}
+    for target, region in regions.items():
+        for sample in samples:
+            seen = (*sample, *window)
+            mask = label[seen] == target
+            found = place(image[seen], mask, (label[seen] > 0) & ~mask, body[seen])
+            if found is not None:
+                region[seen] = found
+    return regions
+
+
+def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -> Mask | None:
+    """``target`` moved to where a change of it best compares with a change of the target.
+
+    Of all whole-pixel translations that keep the region wholly inside and off the target, those that cover the fewest
+    pixels of ``others``; of these, the fewest outside of ``body``; of these, those whose mean intensity is closest to
+    the target's, so that the same perturbation takes as much away; of these, the first in raster order.
+
+    Parameters
+    ----------
+    image, target, others, body
+        what the network sees of one sample, (y, x) or (z, y, x): raw intensities, then bool.
+
+    Returns
+    -------
+    bool of that shape, as many pixels as ``target`` and in its shape; ``None`` where no translation keeps to this, or
+    there is no target.
+    """
+    if not target.any():
+        return None
+    shape = target[_box(target)]
+    pixels = np.count_nonzero(shape)
+    total = _summing(shape, target.shape)
+    # One count of both: a pixel of the target weighs more than a region full of others.
+    taken = _count(total(np.where(target, pixels + 1, others)))
+    if taken.min() > pixels:
+        return None
+    best = _least(np.ones(taken.shape, bool), taken)
+    best = _least(best, _count(total(~body)))
+    if np.count_nonzero(best) > 1:
+        values = image.astype(np.float64)
+        above = total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0))
+        best = _least(best, np.round(np.abs(above) / pixels + NUDGE, DECIMALS))
+    found = np.unravel_index(int(np.argmax(best)), best.shape)
+    region = np.zeros_like(target)
+    region[tuple(slice(i, i + n) for i, n in zip(found, shape.shape, strict=True))] = shape
+    return region
+
+
+#: Smoothing before the body is thresholded, in pixels: noise of the air would else be parted from itself.
+BODY_SIGMA = 2.0
+
+
+def body_of(image: NDArray[np.floating]) -> Mask:
+    """What of an image (slice, y, x) is body: in each slice what is brighter than its air, holes filled.
+
+    The first threshold of the smoothed slice parts bright tissue, fat and blood, from all that is darker; a second one,
+    of the darker part, parts muscle from air. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979), 62, as scikit-image
+    computes it. Nothing where a slice is constant.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    body = np.zeros(image.shape, bool)
+    for i, part in enumerate(ndimage.gaussian_filter(np.asarray(image, np.float64), (0, BODY_SIGMA, BODY_SIGMA))):
+        darker = part[part <= threshold_otsu(part)]
+        body[i] = ndimage.binary_fill_holes(part > threshold_otsu(darker)) if len(darker) < part.size else False
+    return body
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    """The smallest box that holds ``mask``."""
+    axes = range(mask.ndim)
+    along = [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(int(a[0]), int(a[-1]) + 1) for a in along)
+
+
+def _summing(shape: Mask, size: Sequence[int]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """Sums a field of ``size`` over ``shape`` at every place of it inside of the field, all by one correlation.
+
+    By transforms of the field's own size, half as long as those of `scipy.signal.fftconvolve`: what they wrap around
+    is not inside.
+    """
+    from scipy import fft
+
+    fast = [fft.next_fast_len(n, real=True) for n in size]
+    kernel = fft.rfftn(shape.astype(np.float64), fast).conj()
+    inside = tuple(slice(n - k + 1) for n, k in zip(size, shape.shape, strict=True))
+
+    def total(field: NDArray[Any]) -> NDArray[np.float64]:
+        sums: NDArray[np.float64] = fft.irfftn(fft.rfftn(field.astype(np.float64), fast) * kernel, fast)[inside]
+        return sums
+
+    return total
+
+
+# A Fourier transform rounds differently from one build of a library to the next: counts become integers again, and
+# differences of means are made coarser than any such error, or places that are equal would be told apart by it.
+def _count(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.rint(sums).astype(np.int64)
+
+
+def _least(among: Mask, score: NDArray[Any]) -> Mask:
+    """Where ``score`` is smallest ``among`` the places left."""
+    least: Mask = among & (score == score[among].min())
+    return least

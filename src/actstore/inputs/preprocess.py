@@ -1,0 +1,147 @@
+"""Raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.errors import DataError
+from actstore.spec.spec import Normalization
+
+#: Percentiles that ``percentile-…`` clips to.
+PERCENTILES = (1.0, 99.0)
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What normalisation takes from an image: (clipped value - origin) / scale."""
+
+    origin: float = 0.0
+    #: 0 where there is nothing to scale by: the image is constant, or becomes so when clipped.
+    scale: float = 1.0
+    #: Values are clipped to these first.
+    low: float = -math.inf
+    high: float = math.inf
+
+
+def scalings(volume: NDArray[np.number], method: Normalization) -> tuple[Scaling, ...]:
+    """How ``method`` scales raw intensities (slice, y, x): one for each slice, or one for the volume.
+
+    ``minmax`` scales to [0, 1]; ``percentile`` clips to the 1st and 99th percentile, then does the same; ``zscore``
+    subtracts the mean and divides by the population standard deviation; ``none`` only casts. Each works by slice or
+    over the volume. Computed in float64.
+    """
+    scheme, _, _ = method.partition("-")
+    with np.errstate(all="ignore"):
+        return tuple(_scaling(np.asarray(volume[part], np.float64), scheme) for part in _parts(volume, method))
+
+
+def normalize(
+    volume: NDArray[np.number], method: Normalization, of: Sequence[Scaling] | None = None
+) -> NDArray[np.float32]:
+    """Normalise raw intensities (slice, y, x), computing in float64.
+
+    Each slice, or the volume, is scaled as :func:`scalings` finds it, or as ``of``, found of another volume of that
+    shape: values then leave the range that ``method`` is named for, except where it clips. Where there is nothing to
+    scale by, the result is zeros.
+
+    Returns
+    -------
+    (slice, y, x), float32, a new array.
+
+    Raises
+    ------
+    DataError
+        if a result is NaN, infinite or beyond float32.
+    """
+    found = scalings(volume, method) if of is None else of
+    result = np.empty(volume.shape, np.float32)
+    with np.errstate(all="ignore"):
+        for part, scaling in zip(_parts(volume, method), found, strict=True):
+            result[part] = _scaled(np.asarray(volume[part], np.float64), scaling)
+    if not np.isfinite(result).all():
+        low, high = np.min(volume), np.max(volume)
+        raise DataError(
+            f"intensities from {low:g} to {high:g} leave the range of float32 under normalize = {method!r}; "
+            "rescale the images"
+        )
+    return result
+
+
+def _parts(volume: NDArray[np.number], method: Normalization) -> list[slice | int]:
+    return list(range(len(volume))) if method.endswith("-slice") else [slice(None)]
+
+
+def _scaling(values: NDArray[np.float64], scheme: str) -> Scaling:
+    if scheme == "none":
+        return Scaling()
+    limits = (-math.inf, math.inf)
+    if scheme == "percentile":
+        low, high = np.percentile(values, PERCENTILES)
+        limits = float(low), float(high)
+        values = np.clip(values, low, high)
+    low, high = values.min(), values.max()
+    origin, scale = (values.mean(), values.std()) if scheme == "zscore" else (low, high - low)
+    # The mean of equal numbers can miss them by a rounding error, so that std alone does not tell a constant.
+    return Scaling(float(origin), 0.0 if low == high else float(scale), *limits)
+
+
+def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64]:
+    if scaling.scale == 0:
+        return np.zeros_like(values)
+    if (scaling.low, scaling.high) != (-math.inf, math.inf):
+        values = np.clip(values, scaling.low, scaling.high)
+    scaled: NDArray[np.float64] = (values - scaling.origin) / scaling.scale
+    return scaled
+
+
+def fit(volume: NDArray[Scalar], size: Sequence[int], fill: float = 0) -> NDArray[Scalar]:
+    """Centre-pad with ``fill`` or centre-crop the trailing axes of ``volume`` to ``size``; other axes are kept.
+
+    ``size`` is (y, x) or (z, y, x) in pixels. An axis of n pixels gets ``(size - n) // 2`` before it, or loses
+    ``(n - size) // 2``. Padding comes after normalisation, so that it is 0 in what the network sees.
+
+    Returns
+    -------
+    a new array of the dtype of ``volume``.
+    """
+    leading = (slice(None),) * (volume.ndim - len(size))
+    result = np.full((*volume.shape[: len(leading)], *size), fill, dtype=volume.dtype)
+    result[leading + image_window(volume.shape, size)] = volume[leading + _kept(volume.shape, size)]
+    return result
+
+
+def image_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """Where an image of ``shape`` lies inside the network's input of ``size``: one slice an axis of ``size``.
+
+    ``size`` is (y, x) or (z, y, x); the trailing axes of ``shape`` answer to it. Outside of the window is padding.
+
+    >>> image_window((10, 216, 300), (256, 256))
+    (slice(20, 236, None), slice(0, 256, None))
+    """
+    return tuple(
+        slice(before, before + min(n, target))
+        for n, target in _trailing(shape, size)
+        for before in [max(target - n, 0) // 2]
+    )
+
+
+def _kept(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(
+        slice(before, before + min(n, target))
+        for n, target in _trailing(shape, size)
+        for before in [max(n - target, 0) // 2]
+    )
+
+
+def _trailing(shape: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    if len(size) > len(shape):
+        raise ValueError(f"size {tuple(size)} has more axes than the shape {tuple(shape)}")
+    return list(zip(shape[len(shape) - len(size) :], size, strict=True))

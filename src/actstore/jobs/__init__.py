@@ -1,0 +1,1 @@
+"""The jobs that fill a store, and what runs them."""

@@ -1,0 +1,276 @@
+"""Forward passes over a volume, recorded straight into shard buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from actstore.conditions import Applies
+from actstore.data import Volume
+from actstore.errors import ModelError
+from actstore.inputs.prepare import prepare
+from actstore.inputs.preprocess import image_window
+from actstore.spec.spec import MANTISSA_BITS, Spec
+from actstore.store.schema import StoreLayout
+
+#: The largest finite float16.
+HALF_RANGE = 65504.0
+
+
+class Inference:
+    """Forward passes over one volume, recorded into the slots of a ring."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        layout: StoreLayout,
+        batch_size: int,
+        spec: Spec,
+        volume: Volume,
+        applies: Applies = "changed",
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.layout = layout
+        self.conditions = spec.conditions
+        self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
+        prepared = prepare(spec, volume, applies=applies)
+        self.inputs, self.label, self.applicable, self.unchanged, self.stretched = prepared
+        self.window = image_window(volume.image.shape, spec.data.preprocess.size)
+        #: (sample, condition, true class, predicted class), inside the image only.
+        self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
+        self.forward_passes = 0
+        self._rounding = rounding(spec.store.mantissa_bits)
+        self._destinations: list[Tensor] = []
+        self._runs: list[Run] = []
+        #: Largest magnitude that each layer reached among the samples at hand, where float16 has to hold it.
+        self._largest: dict[int, Tensor] = {}
+
+    def infer(
+        self,
+        first: int,
+        images: Sequence[NDArray[Any]],
+        activations: Sequence[Tensor],
+        finish_pass: Callable[[], None],
+    ) -> Passes:
+        """Fill ``images`` (inputs, label) and ``activations`` with samples ``first`` and following.
+
+        Both are views of a ring's slot, as `actstore.jobs.ring.Slot.place` returns them. Nothing waits for the device:
+        `read` takes what the passes return, once it has come to the host.
+        """
+        image, label, prediction = images
+        count = len(image)
+        samples = slice(first, first + count)
+        _by_condition(image)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
+        label[...] = self.label[samples].reshape(label.shape)
+        prediction[...] = 0
+        self._destinations = list(activations)
+        self._largest.clear()
+        self._blank(samples)
+        passes = Passes(first, prediction)
+        with torch.inference_mode():
+            for runs in batches(self.applicable[samples], self.batch_sizes):
+                self._runs = runs
+                batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in runs])
+                logits = self.model(self._to_device(batch))
+                finish_pass()
+                self.forward_passes += 1
+                passes.runs.append(runs)
+                passes.results += [logits.isnan().flatten(1).any(1), most_likely(logits)]
+        passes.layers += self._largest
+        passes.results += self._largest.values()
+        return passes
+
+    def read(self, passes: Passes, results: Sequence[Tensor]) -> None:
+        """Check what ``passes`` returned, fill in predictions and count them.
+
+        Parameters
+        ----------
+        results
+            ``passes.results`` in host memory.
+
+        Raises
+        ------
+        ModelError
+            if the network returned NaN, or a layer does not fit float16.
+        """
+        predicted = _by_condition(passes.prediction)
+        for i, runs in enumerate(passes.runs):
+            self._check_output(results[2 * i], runs, passes.first)
+            self._predict(predicted, runs, passes.first, results[2 * i + 1].numpy())
+        for layer, largest in zip(passes.layers, results[2 * len(passes.runs) :], strict=True):
+            self._check_range(layer, float(largest))
+
+    def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
+        inputs = torch.from_numpy(batch).unsqueeze(1)
+        return inputs.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else inputs
+
+    def _predict(self, predicted: NDArray[Any], runs: Sequence[Run], first: int, classes: NDArray[np.uint8]) -> None:
+        chunk = self.layout.prediction.chunk[0]
+        for run in runs:
+            group, within = divmod(run.condition, chunk)
+            found = classes[run.offset : run.offset + run.stop - run.start]
+            predicted[run.start : run.stop, group, within] = found
+            for i, sample in enumerate(range(first + run.start, first + run.stop)):
+                self.confusion[sample, run.condition] = self._confusion(self.label[sample], found[i])
+
+    def _blank(self, samples: slice) -> None:
+        for sample, condition in np.argwhere(~self.applicable[samples]):
+            for destination in self._destinations:
+                chunk = destination.shape[2]
+                destination[sample, condition // chunk, condition % chunk] = torch.nan
+
+    def record(self, layer: int, output: Tensor) -> None:
+        """Copy one layer's output of the current batch to where it lies in the shard."""
+        destination = self._destinations[layer]
+        batch = sum(run.stop - run.start for run in self._runs)
+        if len(output) != batch:
+            found = self.layout.layers[layer]
+            raise ModelError(
+                f"layer {found.name} ({found.label}) returns {len(output)} samples for a batch of {batch}: "
+                "leave it out of model.layers, or use run.batch_size = 1"
+            )
+        chunk = destination.shape[2]
+        channel_groups, channels = destination.shape[3:5]
+        output = self._rounding(output)
+        if destination.dtype == torch.float16:
+            largest = output.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax()
+            before = self._largest.get(layer)
+            self._largest[layer] = largest if before is None else torch.maximum(before, largest)
+        for run in self._runs:
+            group, within = divmod(run.condition, chunk)
+            part = output[run.offset : run.offset + run.stop - run.start]
+            destination[run.start : run.stop, group, within].copy_(
+                part.reshape(len(part), channel_groups, channels, *part.shape[2:])
+            )
+
+    def _check_range(self, layer: int, largest: float) -> None:
+        if largest > HALF_RANGE:
+            raise ModelError(
+                f"layer {self.layout.layers[layer].name} reaches {largest:g}, float16 ends at {HALF_RANGE:g}: "
+                "use store.dtype = 'float32'"
+            )
+
+    def _check_output(self, broken: Tensor, runs: Sequence[Run], first: int) -> None:
+        for run in runs:
+            bad = broken[run.offset : run.offset + run.stop - run.start].nonzero()
+            if len(bad):
+                raise ModelError(
+                    f"the network returns NaN for slice {first + run.start + int(bad[0])} under "
+                    f"{self.conditions[run.condition].name}: correct the network, its weights or data.preprocess"
+                )
+
+    def _confusion(self, label: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
+        classes = self.layout.classes
+        pairs = label[self.window].astype(np.intp).ravel() * classes + predicted[self.window].ravel()
+        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def rounding(bits: int | None) -> Callable[[Tensor], Tensor]:
+    """Rounds float32 to ``bits`` of mantissa, to even; leaves values alone where ``bits`` is ``None``.
+
+    As the bit rounding of numcodecs (Klöwer et al. 2021, doi:10.1038/s43588-021-00156-2). What is not finite, or would
+    not stay so, is left alone.
+    """
+    if bits is None:
+        return lambda values: values
+    dropped = MANTISSA_BITS["float32"] - bits
+    half, mask = (1 << (dropped - 1)) - 1, -(1 << dropped)
+
+    def rounded(values: Tensor) -> Tensor:
+        values = values.float()
+        raw = values.view(torch.int32)
+        result = ((raw + ((raw >> dropped) & 1) + half) & mask).view(torch.float32)
+        return torch.where(values.isfinite() & result.isfinite(), result, values)
+
+    return rounded
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """Index of the largest of (batch, class, \\*space) along class, the first where equal: (batch, \\*space) uint8.
+
+    On a CPU ``argmax`` over this axis takes half as long as the network itself; one comparison a class is 20 times
+    faster.
+    """
+    best = logits[:, 0].clone()
+    index = torch.zeros_like(best, dtype=torch.uint8)
+    for k in range(1, logits.shape[1]):
+        larger = logits[:, k] > best
+        index.masked_fill_(larger, k)
+        torch.maximum(best, logits[:, k], out=best)
+    return index
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive samples of one condition inside one forward batch."""
+
+    condition: int
+    start: int
+    stop: int
+    #: Where the run begins in the batch.
+    offset: int
+
+
+@dataclass
+class Passes:
+    """What the forward passes over some samples returned, on the network's device."""
+
+    first: int
+    #: Where predictions go: a shard view as `actstore.jobs.ring.Slot.place` returns it.
+    prediction: NDArray[Any]
+    runs: list[list[Run]] = field(default_factory=list)
+    #: Layers of which the largest magnitude is among the results.
+    layers: list[int] = field(default_factory=list)
+    #: For every pass, which inputs gave NaN and the class of each pixel; then the largest magnitude of ``layers``.
+    results: list[Tensor] = field(default_factory=list)
+
+
+def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[list[Run]]:
+    """Cut the applicable (sample, condition) pairs into batches, condition by condition.
+
+    A batch holds at most as many pairs as ``sizes`` has for its conditions, which all have the same there.
+    """
+    runs: list[Run] = []
+    filled = 0
+    for condition, size in enumerate(sizes):
+        if runs and size != sizes[runs[-1].condition]:
+            yield runs
+            runs, filled = [], 0
+        position = 0
+        wanted = np.flatnonzero(applicable[:, condition])
+        while position < len(wanted):
+            start = int(wanted[position])
+            length = 1
+            while (
+                position + length < len(wanted)
+                and wanted[position + length] == start + length
+                and filled + length < size
+            ):
+                length += 1
+            runs.append(Run(condition, start, start + length, filled))
+            filled += length
+            position += length
+            if filled == size:
+                yield runs
+                runs, filled = [], 0
+    if runs:
+        yield runs
+
+
+def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:
+    """(sample, condition, …) as (sample, condition group, condition in group, …)."""
+    return values.reshape(len(values), -1, chunk, *values.shape[2:])
+
+
+def _by_condition(view: NDArray[Any]) -> NDArray[Any]:
+    """A shard view of (sample, condition, \\*space) as (sample, condition group, condition in group, \\*space)."""
+    n = (view.ndim - 1) // 2
+    return view.squeeze(axis=tuple(range(2, 1 + n)))  # The chunk grid's axes of space, which is never split.

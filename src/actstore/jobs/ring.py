@@ -1,0 +1,303 @@
+"""Buffers between the network and the writer: filled while the ones before are copied out and written, in order.
+
+Activations are recorded on the device that computes them. On the CPU that is the shard buffer itself; anywhere else a
+mirror of it in device memory, which a stream of its own copies to the host while the next samples are inferred. No
+buffer is filled again before what it held is written, and nothing waits inside a forward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actstore.errors import PlanError
+from actstore.store.layout import ArrayLayout, c_strides
+from actstore.store.schema import StoreLayout
+from actstore.store.shards import ShardBuffer
+from actstore.units import human_bytes
+
+#: Slots of the ring: one is filled while the other is written.
+SLOTS = 2
+
+Pair = tuple[Tensor, Tensor]
+
+
+class Stream(Protocol):
+    """Copies device memory to the host behind what the device was asked to compute so far."""
+
+    device: torch.device
+
+    def memory(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Uninitialised host memory of ``size`` values that copies to are asynchronous."""
+        ...
+
+    def pin(self, memory: Tensor) -> None:
+        """Make copies to existing host memory asynchronous, until `unpin`."""
+        ...
+
+    def unpin(self, memory: Tensor) -> None:
+        """Undo `pin`, before the memory is given up."""
+        ...
+
+    def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
+        """Begin to copy each (host, device) pair; what is returned waits until all have arrived."""
+        ...
+
+
+class CudaStream:
+    """A side stream of a GPU. Events order it behind the network; the host waits only where it must read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def memory(self, size: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype, pin_memory=True)
+
+    def pin(self, memory: Tensor) -> None:
+        runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        refused = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+        if refused:
+            raise PlanError(
+                f"the GPU driver refuses to lock {human_bytes(memory.nbytes)} of memory (CUDA error {refused}): "
+                "raise the limit of locked memory (ulimit -l), or use --device cpu"
+            )
+
+    def unpin(self, memory: Tensor) -> None:
+        runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        runtime.cudaHostUnregister(memory.data_ptr())
+
+    def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
+        self._side.wait_stream(torch.cuda.current_stream(self.device))
+        done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._side):
+            for host, device in pairs:
+                host.copy_(device, non_blocking=True)
+            done.record(self._side)
+        wait_for_event: Callable[[], None] = done.synchronize
+        return wait_for_event
+
+
+class ThreadStream:
+    """The same order of events on the CPU, where a thread copies: shows what must be waited for."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="actstore-stream")
+
+    def memory(self, size: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype)
+
+    def pin(self, memory: Tensor) -> None:
+        pass
+
+    def unpin(self, memory: Tensor) -> None:
+        pass
+
+    def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
+        def run() -> None:
+            for host, device in pairs:
+                host.copy_(device)
+
+        copying = self._thread.submit(run)
+
+        def arrived() -> None:
+            copying.result()
+
+        return arrived
+
+
+class Slot:
+    """Buffers for every array of a few samples.
+
+    Attributes
+    ----------
+    images
+        shard buffers of inputs, labels and predictions.
+    activations
+        shard buffer of each layer, in host memory; ``None`` where a layer stays on the device that reduces it.
+    """
+
+    def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None) -> None:
+        self.layout = layout
+        self.images = [ShardBuffer(array, samples) for array in layout.images]
+        arrays = [layout.activation(layer) for layer in layout.layers]
+        self.activations = [
+            ShardBuffer(array, samples) if stream is None or layer.kept else None
+            for array, layer in zip(arrays, layout.layers, strict=True)
+        ]
+        self._stream = stream
+        self._mirrors: list[Mirror] = []
+        self._pinned: list[Tensor] = []
+        if stream is not None:
+            self._mirrors = [Mirror(array, samples, stream.device) for array in arrays]
+            self._pinned = [torch.from_numpy(buffer.bytes) for buffer in self.activations if buffer]
+            for memory in self._pinned:
+                stream.pin(memory)
+        self.first = 0
+        self.count = 0
+        self._arrived: Callable[[], None] = lambda: None
+        self._reduced: list[dict[str, Tensor]] = []
+        #: Device memory that is being copied is not given up before.
+        self._pairs: list[Pair] = []
+
+    def close(self) -> None:
+        """Give the host memory back to the system as it was."""
+        while self._stream is not None and self._pinned:
+            self._stream.unpin(self._pinned.pop())
+
+    @property
+    def kept(self) -> list[ShardBuffer]:
+        """Buffers of what is written, in the order of ``layout.sharded``."""
+        layers = zip(self.activations, self.layout.layers, strict=True)
+        return [*self.images, *(buffer for buffer, layer in layers if layer.kept and buffer is not None)]
+
+    def place(self, first: int, count: int) -> tuple[list[NDArray[Any]], list[Tensor]]:
+        """Take samples ``first`` … ``first + count - 1``.
+
+        Returns
+        -------
+        images
+            writable views of inputs, labels and predictions, as `ShardBuffer.place`.
+        activations
+            for each layer, on the network's device: (sample, condition group, condition in group, channel group,
+            channel in group, \\*space), a view of where it will lie in the shard.
+        """
+        self.first, self.count = first, count
+        images = [buffer.place(first, count) for buffer in self.images]
+        for buffer in filter(None, self.activations):
+            buffer.place(first, count)
+        if self._mirrors:
+            return images, [mirror.view(count) for mirror in self._mirrors]
+        return images, [_by_condition(torch.from_numpy(buffer.view)) for buffer in self.activations if buffer]
+
+    def send(self, results: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Begin to bring the samples to the host, what the device reduces of them, and ``results``. Returns at once.
+
+        Returns
+        -------
+        ``results`` in host memory, to be read after `arrived`.
+        """
+        if self._stream is None:
+            return list(results)
+        self._pairs = [
+            (_host(buffer), mirror.run(self.count))
+            for buffer, mirror in zip(self.activations, self._mirrors, strict=True)
+            if buffer is not None
+        ]
+        self._reduced = [
+            {name: self._to_host(values) for name, values in reduce_on_device(mirror.view(self.count)).items()}
+            for mirror in self._mirrors
+        ]
+        found = [self._to_host(values) for values in results]
+        self._arrived = self._stream.copy(self._pairs)
+        return found
+
+    def _to_host(self, values: Tensor) -> Tensor:
+        """Memory that ``values`` will be copied to."""
+        assert self._stream is not None
+        host = self._stream.memory(values.numel(), values.dtype).reshape(values.shape)
+        self._pairs.append((host, values))
+        return host
+
+    def arrived(self) -> list[dict[str, NDArray[np.float64]]]:
+        """Wait for what was sent. Returns what the device reduced of each layer; nothing where the CPU computes."""
+        self._arrived()
+        return [{name: values.numpy() for name, values in found.items()} for found in self._reduced]
+
+
+class Ring:
+    """Slots that inference fills and one writer thread empties, in order."""
+
+    def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None = None) -> None:
+        self._slots = [Slot(layout, samples, stream) for _ in range(SLOTS)]
+        self._busy: list[Future[None] | None] = [None] * SLOTS
+        self._turn = 0
+
+    def close(self) -> None:
+        """Give up the slots, which nothing may use any more."""
+        for slot in self._slots:
+            slot.close()
+
+    def take(self) -> Slot:
+        """The next slot, once the writer has let go of it. Its errors are its block's to see."""
+        self._turn = (self._turn + 1) % SLOTS
+        busy = self._busy[self._turn]
+        if busy is not None:
+            wait([busy])
+        return self._slots[self._turn]
+
+    def give(self, writing: Future[None]) -> None:
+        """Hand the slot taken last to the writer, until ``writing`` is done."""
+        self._busy[self._turn] = writing
+
+
+class Mirror:
+    """A shard buffer's samples in device memory, chunk by chunk with room for each checksum."""
+
+    def __init__(self, layout: ArrayLayout, samples: int, device: torch.device) -> None:
+        self.layout = layout
+        self._itemsize = np.dtype(layout.dtype).itemsize
+        self._values = torch.empty(
+            samples * layout.sample_stride // self._itemsize, dtype=getattr(torch, layout.dtype), device=device
+        )
+
+    def run(self, count: int) -> Tensor:
+        """The first ``count`` samples as they will lie in the file, one value after another."""
+        return self._values[: count * self.layout.sample_stride // self._itemsize]
+
+    def view(self, count: int) -> Tensor:
+        """The first ``count`` samples, as `Slot.place` returns them."""
+        layout = self.layout
+        stride = layout.chunk_stride // self._itemsize
+        strides = (stride * layout.chunks_per_sample, *c_strides(layout.grid, stride), *c_strides(layout.chunk, 1))
+        return _by_condition(self._values.as_strided((count, *layout.grid, *layout.chunk), strides))
+
+
+def _host(buffer: ShardBuffer) -> Tensor:
+    """The samples placed in ``buffer`` as one run of values."""
+    size = buffer.count * buffer.layout.sample_stride
+    return torch.from_numpy(buffer.bytes[buffer.phase : buffer.phase + size].view(buffer.layout.dtype))
+
+
+def _by_condition(view: Tensor) -> Tensor:
+    """A shard view (sample, \\*grid, \\*chunk) with each grid axis before its chunk axis; space is never split."""
+    n = (view.ndim - 1) // 2
+    squeezed = view.squeeze(tuple(range(3, 1 + n)))
+    return squeezed.transpose(2, 3)
+
+
+def reduce_on_device(activation: Tensor) -> dict[str, Tensor]:
+    """Per-channel statistics of (sample, condition group, condition in group, channel group, channel, \\*space).
+
+    As `actstore.analysis.statistics`, summed in float64 on the tensor's device, which is not waited for.
+    """
+    conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
+    size = math.prod(conditions.shape[4:])
+
+    def maps(condition: int) -> Tensor:
+        """(sample, channel group, channel, pixel) of one condition, in the precision that differences are taken in."""
+        return conditions[:, condition].flatten(3).float()
+
+    original = maps(0)
+    finite = torch.where(original.isfinite().all(-1), 0.0, torch.nan).double()
+    mean = original.mean(-1, dtype=torch.float64)
+    std = (original - mean[..., None]).square().mean(-1).sqrt()
+    mad, mse = [finite], [finite]
+    for condition in range(1, conditions.shape[1]):
+        difference = maps(condition) - original
+        mad.append(difference.abs().sum(-1, dtype=torch.float64) / size)
+        mse.append(difference.double().square().sum(-1) / size)
+    return {
+        "mad": torch.stack(mad, 1).flatten(2),
+        "mse": torch.stack(mse, 1).flatten(2),
+        "mean": mean.flatten(1),
+        "std": std.flatten(1),
+    }

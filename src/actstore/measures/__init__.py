@@ -1,0 +1,1 @@
+"""What a per-channel statistic is, and the compiled loops that take it."""

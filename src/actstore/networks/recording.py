@@ -1,0 +1,300 @@
+"""Which modules of a network are recorded, in which order, and the hooks that do it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actstore.errors import ModelError
+from actstore.store.schema import Layer
+
+TYPE_PREFIX = "type:"
+#: What a recorded layer may return: float32 holds each of their values,
+EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
+#: and those of these up to `LARGEST_WHOLE`.
+WHOLE = (torch.int32, torch.int64)
+LARGEST_WHOLE = 2**24
+
+
+@dataclass(frozen=True)
+class ModuleRow:
+    """One module of a network as ``actstore layers`` shows it."""
+
+    module: str
+    type: str
+    calls: int
+    #: Output shape without the batch dim; ``None`` where the module never ran or returns no single tensor.
+    shape: tuple[int, ...] | None
+    matched: bool
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward pass on zeros shows."""
+
+    layers: list[Layer]
+    modules: list[ModuleRow]
+    #: (class, \\*space); ``None`` where the network returns no single tensor.
+    output_shape: tuple[int, ...] | None
+    #: Bytes of the largest tensor that any module returns for one sample.
+    largest_output_bytes: int
+
+
+Sink = Callable[[int, Tensor], None]
+
+
+def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in a module's output with its position: "" for a bare tensor, else "0", "1", … or a mapping's key."""
+    if isinstance(output, Tensor):
+        yield "", output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            for inner, tensor in tensors(value):
+                yield f"{key}.{inner}" if inner else str(key), tensor
+    elif isinstance(output, list | tuple):
+        for i, value in enumerate(output):
+            for inner, tensor in tensors(value):
+                yield f"{i}.{inner}" if inner else str(i), tensor
+
+
+def match_modules(model: nn.Module, patterns: Sequence[str], *, key: str = "model.layers") -> dict[str, set[str]]:
+    """Module paths that each pattern matches; a module that has several is listed by its first, whichever one matched.
+
+    Raises
+    ------
+    ModelError
+        if a pattern matches none.
+    """
+    canonical = {module: path for path, module in model.named_modules() if path}
+    matches: dict[str, set[str]] = {}
+    for pattern in patterns:
+        matches[pattern] = {
+            canonical[module]
+            for path, module in model.named_modules(remove_duplicate=False)
+            if module in canonical and _matches(path, module, pattern)
+        }
+        if not matches[pattern]:
+            kinds = ", ".join(sorted({type(m).__name__ for m in model.modules()})[:8])
+            name = "layer" if key == "model.layers" else key
+            raise ModelError(
+                f"{name} pattern {pattern!r} matches no module of {type(model).__name__} (module types: {kinds}, …): "
+                f"correct {key}, `actstore layers SPEC` shows the module tree"
+            )
+    return matches
+
+
+def _matches(path: str, module: nn.Module, pattern: str) -> bool:
+    if pattern.startswith(TYPE_PREFIX):
+        return pattern.removeprefix(TYPE_PREFIX) in {kind.__name__ for kind in type(module).__mro__}
+    return fnmatchcase(path, pattern)
+
+
+def hookable(model: nn.Module) -> list[str]:
+    """Paths of all modules below ``model``, but for those of TorchScript, which take no hooks."""
+    return [path for path, module in model.named_modules() if path and not isinstance(module, torch.jit.ScriptModule)]
+
+
+@contextmanager
+def forward_hooks(
+    model: nn.Module,
+    paths: Sequence[str],
+    hook: Callable[[str, Any], None],
+    *,
+    before: Callable[[str, Any], None] | None = None,
+) -> Iterator[None]:
+    """Call ``hook(path, output)`` after each listed module runs; nothing is left behind, whatever happens.
+
+    ``before(path, [arguments, keyword arguments])`` is called before it runs.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    handles: list[Any] = []
+
+    def attach(path: str) -> None:
+        def after(_module: nn.Module, _args: Any, output: Any) -> None:
+            hook(path, output)
+
+        def first(_module: nn.Module, arguments: Any, keywords: Any) -> None:
+            if before is not None:
+                before(path, [arguments, keywords])
+
+        if before is not None:
+            handles.append(modules[path].register_forward_pre_hook(first, with_kwargs=True))
+        handles.append(modules[path].register_forward_hook(after))
+
+    try:
+        for path in paths:
+            attach(path)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str]) -> Probe:
+    """Run the network once on zeros and list what would be recorded, in execution order.
+
+    Parameters
+    ----------
+    model
+        in evaluation mode.
+    input_shape
+        (channel, [z,] y, x) of one sample.
+    patterns
+        globs over module paths, or ``type:ClassName``.
+
+    Raises
+    ------
+    ModelError
+        if a pattern matches no module, or none that runs and returns a tensor; if a recorded output is not
+        (batch, channel, \\*space) with as many spatial dims as the input, or of a dtype that float32 does not hold.
+    """
+    matches = match_modules(model, patterns)
+    matched = set().union(*matches.values())
+    paths, hooked = [path for path, _ in model.named_modules() if path], hookable(model)
+    _refuse_script(matched - set(hooked))
+    calls: Counter[str] = Counter()
+    shapes: dict[str, tuple[int, ...]] = {}
+    types = {path: type(module).__name__ for path, module in model.named_modules()}
+    found: list[tuple[str, int, str, tuple[int, ...]]] = []
+    largest = 0
+
+    def note(path: str, output: Any) -> None:
+        nonlocal largest
+        for position, tensor in tensors(output):
+            if path in matched:
+                _refuse_inexact(tensor, f"module {path!r} ({types[path]})")
+                found.append((path, calls[path], position, tuple(tensor.shape)))
+            if not tensor.is_nested:
+                largest = max(largest, tensor.numel() * tensor.element_size())
+        if isinstance(output, Tensor) and not output.is_nested:
+            shapes[path] = tuple(output.shape[1:])
+        calls[path] += 1
+
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.inference_mode(), forward_hooks(model, hooked, note):
+        output = model(torch.zeros(1, *input_shape, device=device))
+
+    recorded = {path for path, *_ in found}
+    for pattern, modules in matches.items():
+        if not modules & recorded:
+            what = "return no tensor" if any(calls[module] for module in modules) else "never run in a forward pass"
+            raise ModelError(
+                f"layer pattern {pattern!r} matches only modules that {what} "
+                f"({', '.join(sorted(modules)[:3])}): choose other modules, `actstore layers SPEC` shows them"
+            )
+    layers = []
+    for i, (path, call, position, shape) in enumerate(found):
+        if len(shape) != 1 + len(input_shape) or shape[0] != 1:
+            raise ModelError(
+                f"module {path!r} returns {shape} for a batch of one: a recorded output must be "
+                f"(batch, channel, {'z, ' if len(input_shape) == 4 else ''}y, x); leave it out of model.layers"
+            )
+        name = f"L{i + 1:0{max(2, len(str(len(found))))}d}"
+        layers.append(Layer(name, path, types[path], call, position, shape[1], shape[2:]))
+    rows = [ModuleRow(path, types[path], calls[path], shapes.get(path), path in matched) for path in paths]
+    for _, tensor in tensors(output):
+        _refuse_unordered(tensor, f"the network ({type(model).__name__})")
+    output_shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
+    return Probe(layers, rows, output_shape, largest)
+
+
+def _refuse_script(paths: set[str]) -> None:
+    if paths:
+        raise ModelError(
+            f"module {min(paths)!r} is TorchScript, which takes no hooks and cannot be recorded: leave it out of "
+            "model.layers, or build it from the Python module that was scripted or traced"
+        )
+
+
+def _refuse_inexact(tensor: Tensor, what: str) -> None:
+    """Refuse what float32, in which statistics are taken, does not hold."""
+    _refuse_unordered(tensor, what, "leave it out of model.layers")
+    if tensor.dtype not in (*EXACT, *WHOLE):
+        mend = "return network.float() from the factory" if tensor.dtype == torch.float64 else "let it return .float()"
+        raise ModelError(
+            f"{what} returns {_dtype(tensor)}, which float32 would round: {mend}, or leave it out of model.layers"
+        )
+
+
+def _refuse_unordered(tensor: Tensor, what: str, otherwise: str = "correct model.factory") -> None:
+    """Refuse what is no dense array of real numbers."""
+    if tensor.is_complex():
+        raise ModelError(
+            f"{what} returns {_dtype(tensor)}, of which only the real part would be kept: record its magnitude or real "
+            f"part in a module of its own, or {otherwise}"
+        )
+    kind = "a quantised" if tensor.is_quantized else "a nested" if tensor.is_nested else "a sparse"
+    if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
+        raise ModelError(f"{what} returns {kind} tensor ({_dtype(tensor)}): let it return a dense one, or {otherwise}")
+
+
+def _as_float(tensor: Tensor, path: str) -> Tensor:
+    """``tensor`` in float32, which has to hold it."""
+    _refuse_inexact(tensor, f"module {path!r}")
+    if tensor.dtype in WHOLE and bool((tensor.abs() > LARGEST_WHOLE).any()):
+        raise ModelError(
+            f"module {path!r} returns whole numbers beyond {LARGEST_WHOLE}, which float32 would round: leave it out of "
+            "model.layers"
+        )
+    return tensor.float()
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def recording(model: nn.Module, layers: Sequence[Layer], sink: Sink) -> Iterator[Callable[[], None]]:
+    """Hand each recorded output to ``sink(layer index, tensor)`` inside the forward pass.
+
+    ``sink`` must have copied the tensor when it returns: a later in-place operation may change it. The yielded function
+    starts a new forward pass (call counts begin again) and checks that the last one ran every layer.
+
+    Raises
+    ------
+    ModelError
+        if a forward pass ran other calls than the layer table lists, or returned other shapes.
+    """
+    index = {(layer.module, layer.call, layer.output): i for i, layer in enumerate(layers)}
+    calls: Counter[str] = Counter()
+    seen = 0
+
+    def hook(path: str, output: Any) -> None:
+        nonlocal seen
+        for position, tensor in tensors(output):
+            i = index.get((path, calls[path], position))
+            if i is None:
+                raise ModelError(
+                    f"module {path!r} ran call {calls[path]} (output {position or 'tensor'!r}), which the layer table "
+                    "does not list: the network's control flow depends on its input, which cannot be recorded"
+                )
+            expected = (layers[i].channels, *layers[i].space)
+            if tensor.shape[1:] != expected:
+                raise ModelError(
+                    f"module {path!r} returned (batch, {', '.join(map(str, tensor.shape[1:]))}), (batch, "
+                    f"{', '.join(map(str, expected))}) in the trial pass: the network's shapes depend on its input, "
+                    "which cannot be recorded"
+                )
+            sink(i, tensor if tensor.is_floating_point() and tensor.dtype in EXACT else _as_float(tensor, path))
+            seen += 1
+        calls[path] += 1
+
+    def finish() -> None:
+        nonlocal seen
+        if seen != len(layers):
+            raise ModelError(
+                f"a forward pass ran {seen} of {len(layers)} recorded layers: the network's control flow depends on "
+                "its input, which cannot be recorded"
+            )
+        calls.clear()
+        seen = 0
+
+    with forward_hooks(model, list(dict.fromkeys(layer.module for layer in layers)), hook):
+        yield finish

@@ -1,0 +1,1 @@
+"""What is asked for: the tables of a run's TOML file."""

@@ -1,0 +1,140 @@
+"""The spec's ``[cluster]`` table: where workers come from. Nothing here changes what is stored."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, field_validator, model_validator
+
+from actstore.errors import ClusterError
+from actstore.paths import expanded
+from actstore.spec.fields import LocalPath, Positive, Table, Text, resolved
+
+KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
+_ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
+_BYTES = re.compile(r"\d+(\.\d+)?\s*([kMGT]i?B|B)", re.IGNORECASE)
+_WALLTIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
+
+
+def _bytes(value: str) -> str:
+    if not _BYTES.fullmatch(value):
+        raise ValueError("must be a size like '4 GiB'")
+    return value
+
+
+Size = Annotated[Text, AfterValidator(_bytes)]
+
+
+class Slurm(Table):
+    """Jobs that workers run in; each worker is a job."""
+
+    #: Partition of the jobs.
+    partition: Text | None = None
+    #: Account that is charged for them.
+    account: Text | None = None
+    #: Of one job, as SLURM writes it: [days-]hours:minutes:seconds. Workers stop before it ends, one after another, and
+    #: their jobs are replaced.
+    walltime: Text = "01:00:00"
+    #: Cores of a job, which is one worker.
+    cores: Positive = 1
+    #: Further ``#SBATCH`` lines.
+    extra: tuple[Text, ...] = ()
+    #: Shell lines before the worker starts.
+    prologue: tuple[Text, ...] = ()
+    #: Where the jobs' output goes.
+    log_folder: LocalPath | None = None
+
+    @field_validator("walltime")
+    @classmethod
+    def _time(cls, value: str) -> str:
+        if not _WALLTIME.fullmatch(value) or not cls.seconds_of(value):
+            raise ValueError("must be a time like '01:00:00' or '2-00:00:00'")
+        return value
+
+    @staticmethod
+    def seconds_of(walltime: str) -> int:
+        days, _, clock = walltime.rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+class Kubernetes(Table):
+    """Pods that the operator of dask-kubernetes starts."""
+
+    #: A ``DaskCluster`` manifest; its replicas are the workers.
+    manifest: LocalPath | None = None
+    #: Namespace of the cluster's pods.
+    namespace: Text = "default"
+
+
+class Cluster(Table):
+    """Where workers come from, and how the scheduler is reached."""
+
+    #: inline, local, cuda, slurm, kubernetes, ``tcp://host:port``, ``tls://host:port``, or a scheduler's JSON file.
+    kind: Text = "local"
+    #: Network interface on which a scheduler that actstore starts listens for workers of other machines.
+    interface: Text | None = None
+    #: Address on which it listens, instead of an interface.
+    host: Text | None = None
+    #: Where the dashboard listens: by default a free port of the loopback address.
+    dashboard: Text = "127.0.0.1:0"
+    #: Seconds without a heartbeat after which a worker counts as lost.
+    worker_timeout: Positive = 300
+    #: Seconds to wait for the first worker, and for another one when all are gone.
+    startup_timeout: Positive = 600
+    #: Memory limit of a worker.
+    memory: Size | None = None
+    #: The authority's certificate (PEM) for a scheduler at ``tls://``.
+    tls_ca: LocalPath | None = None
+    #: Certificate of client and workers (PEM).
+    tls_cert: LocalPath | None = None
+    #: Its key (PEM).
+    tls_key: LocalPath | None = None
+    #: Where kind is slurm.
+    slurm: Slurm = Slurm()
+    #: Where kind is kubernetes.
+    kubernetes: Kubernetes = Kubernetes()
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind in KINDS or kind.endswith(".json") or _ADDRESS.fullmatch(kind):
+            # Only what begins with it: text keeps the ``./`` of ``./~``, and is checked again by `of_kind`.
+            return str(expanded(kind, ClusterError)) if kind.startswith("~") else kind
+        raise ValueError(
+            f"is unknown: use {', '.join(KINDS)}, an address like tcp://host:8786, or a scheduler file (.json)"
+        )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Cluster:
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not all(files):
+            raise ValueError("TLS needs all of tls_ca, tls_cert and tls_key")
+        if self.kind.startswith("tls://") and not all(files):
+            raise ValueError("a scheduler at tls:// needs tls_ca, tls_cert and tls_key")
+        if self.interface and self.host:
+            raise ValueError("interface and host both say where the scheduler listens: keep one")
+        return self
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its workers share this machine's memory."""
+        return self.kind in ("inline", "local", "cuda")
+
+    def of_kind(self, kind: str | None) -> Cluster:
+        """These settings for another kind, checked again; the same for ``None``."""
+        return self if kind is None else Cluster.model_validate({**self.model_dump(), "kind": kind})
+
+    def below(self, folder: Path) -> Cluster:
+        """With paths as seen from ``folder``."""
+        paths = {name: getattr(self, name) for name in ("tls_ca", "tls_cert", "tls_key")}
+        slurm, kubernetes = self.slurm, self.kubernetes
+        if slurm.log_folder:
+            slurm = slurm.model_copy(update={"log_folder": resolved(folder, slurm.log_folder)})
+        if kubernetes.manifest:
+            kubernetes = kubernetes.model_copy(update={"manifest": resolved(folder, kubernetes.manifest)})
+        kind = str(resolved(folder, Path(self.kind))) if self.kind.endswith(".json") else self.kind
+        update = {name: resolved(folder, path) for name, path in paths.items() if path}
+        return self.model_copy(update={**update, "slurm": slurm, "kubernetes": kubernetes, "kind": kind})

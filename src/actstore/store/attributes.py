@@ -1,0 +1,127 @@
+"""A store's root attributes: what it was captured with, and what it therefore holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from actstore.conditions import REPEATS
+from actstore.errors import StoreError
+from actstore.store import metadata
+from actstore.store.files import Storage
+from actstore.store.fingerprint import Fingerprint
+from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
+
+#: Root attributes without which a store cannot be read, beside its schema and fingerprint.
+REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
+#: How damage to metadata is mended, at the end of messages about it.
+REPAIR = "`actstore verify STORE --repair` restores it"
+
+
+def read_attributes(storage: Storage) -> dict[str, Any]:
+    """Root attributes of the store in ``storage``.
+
+    Raises
+    ------
+    StoreError
+        if there is no actstore store, one of another schema, or one whose metadata is damaged.
+    """
+    try:
+        content = storage.read("zarr.json")
+    except (NotADirectoryError, IsADirectoryError):
+        content = None
+    except OSError as error:
+        raise StoreError(f"{storage} cannot be read: {error.strerror}; check its permissions and disk") from error
+    if content is None:
+        if storage.exists(metadata.KEY):
+            raise StoreError(f"{storage} is damaged: its zarr.json is missing; {REPAIR}")
+        if storage.is_empty():
+            raise StoreError(f"{storage} does not exist or is empty: give the path of an actstore store")
+        raise StoreError(f"{storage} holds something else than an actstore store: choose another path")
+    try:
+        attributes: dict[str, Any] = json.loads(content)["attributes"]
+        schema = attributes["schema"]
+        attributes["fingerprint"]["run"]
+    except (ValueError, KeyError, TypeError) as error:
+        if storage.exists(metadata.KEY):
+            raise StoreError(f"{storage} is damaged: its zarr.json cannot be read; {REPAIR}") from error
+        raise StoreError(f"{storage} holds something else than an actstore store: choose another path") from error
+    if type(schema) is not int:
+        raise StoreError(f"{storage} has schema {schema!r}, which is no number: its zarr.json is damaged; {REPAIR}")
+    reads = f"{storage} has schema {schema}, this actstore reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
+    if schema > SCHEMA_VERSION:
+        raise StoreError(f"{reads}: install a newer actstore")
+    if schema < OLDEST_SCHEMA:
+        raise StoreError(f"{reads}: capture it again at another path")
+    if gone := [key for key in REQUIRED if key not in attributes]:
+        raise StoreError(f"{storage} is damaged: its zarr.json has no {', '.join(gone)}; {REPAIR}")
+    if not fits_fingerprint(attributes):
+        raise StoreError(f"{storage} is damaged: its zarr.json does not fit the fingerprint in it; {REPAIR}")
+    return attributes
+
+
+def fits_fingerprint(attributes: Mapping[str, Any]) -> bool:
+    """Whether what decides the stored numbers is what the attributes' own digests are of."""
+    stored = attributes["fingerprint"]
+    try:
+        layers = [Layer.from_json(layer) for layer in attributes["layers"]]
+        made = Fingerprint.of(
+            stored["weights"], attributes["identity"], layers, attributes["blocks"], attributes["schema"]
+        )
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+    return bool(made.as_json() == stored)
+
+
+def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
+    """The arrays of the store with these root attributes."""
+    identity = attributes["identity"]
+    perturbed = sum(len(p["targets"]) * len(p["strengths"]) for p in identity["perturb"])
+    controls = identity.get("controls", {})  # None in schema 2.
+    return StoreLayout(
+        blocks=len(attributes["blocks"]),
+        slots=attributes["slots"],
+        conditions=1
+        + perturbed * (2 if controls.get("region") else 1)
+        + (len(REPEATS) if controls.get("noise") else 0),
+        classes=len(attributes["classes"]),
+        space=tuple(identity["preprocess"]["size"]),
+        dtype=identity["dtype"],
+        layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
+    )
+
+
+def window_of(identity: Mapping[str, Any]) -> str:
+    """What each condition's normalisation was taken from: ``data.preprocess.window`` of the run with this identity.
+
+    Runs by the published rule do not name it, and neither did any before there was a choice.
+    """
+    return str(identity["preprocess"].get("window", "perturbed"))
+
+
+def token_of(attributes: Mapping[str, Any]) -> int:
+    """What the commit records of this run hold."""
+    return int(attributes["fingerprint"]["run"][:16], 16) or 1
+
+
+def unrepeatable(found: Mapping[str, Any]) -> str:
+    """What the attribute ``repeatable`` holds against the network, in a few words; "" for nothing."""
+    if names := found["changed"]:
+        return f"forward passes change its weights ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    # Older stores do not say what another input before does.
+    if not found["again"] or found.get("after_another") is False or found["in_a_batch"] is False:
+        largest = found["difference"]
+        much = (
+            "none at all, or NaN"
+            if largest is None
+            else f"by up to {100 * largest:.2g} % of that layer's largest value"
+        )
+        since = f"from {found['layer']} on ({much})"
+        if found["again"] and found.get("after_another") is False:
+            return f"what it saw before changes what it returns {since}"
+        when = "the same input again" if not found["again"] else "the same input in a batch with another"
+        return f"{when} gives other outputs {since}"
+    if found["draws"]:
+        return f"its forward pass draws random numbers ({', '.join(found['draws'])})"
+    return ""

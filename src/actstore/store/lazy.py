@@ -1,0 +1,201 @@
+"""Dask arrays over a store: one task for a block of an array, not one for every inner chunk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.blockwise import BlockwiseDepDict, blockwise
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from actstore.measures.names import METRICS
+from actstore.store.files import Storage
+from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.reader import Piece, read_pieces, read_smalls
+
+#: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
+#: sample is larger: few tasks, each long enough to hide what a scheduler costs.
+TASK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The blocks of a store that are read: (block, samples that it holds), in order.
+
+    One object to dask, which would otherwise look at every number again for every array.
+    """
+
+    blocks: tuple[tuple[int, int], ...]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.blocks)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @cached_property
+    def samples(self) -> int:
+        return sum(samples for _, samples in self.blocks)
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(repr(self.blocks).encode()).hexdigest()
+
+    def __dask_tokenize__(self) -> str:
+        return self._digest
+
+
+Chunks = tuple[tuple[int, ...], ...]
+#: Position of a task to what its function gets.
+Arguments = Mapping[tuple[int, ...], object]
+
+
+def sharded(storage: Storage, layout: ArrayLayout, parts: Parts) -> da.Array:
+    """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
+    tasks = cut(layout, parts)
+    if not tasks:
+        empty: da.Array = da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
+        return empty
+    chunks = [_samples(tasks), *((n,) for n in layout.sample_shape)]
+    if cuts := _cut_channels(layout):
+        chunks[2] = tuple(stop - start for start, stop in cuts)
+    arguments: Arguments = {
+        (i, g): (task, group) for i, task in enumerate(tasks) for g, group in enumerate(cuts or [None])
+    }
+    token = tokenize(storage, layout, parts, TASK_BYTES)
+    axes = (0, 2) if len(layout.dims) > 2 else (0, 1)
+    return _array(
+        f"read-{token}", _load_sharded, axes, arguments, tuple(chunks), layout.dtype, storage=storage, layout=layout
+    )
+
+
+def statistics(
+    storage: Storage, layout: ArrayLayout, parts: Parts, names: tuple[str, ...]
+) -> dict[str, tuple[tuple[str, ...], da.Array]]:
+    """Per-channel statistics of an activation, reduced while its inner chunks are read: name to dims and float64 array.
+
+    All of ``names`` come from one pass of one task for every `TASK_BYTES` of samples; no task holds more than a few
+    inner chunks.
+    """
+    from actstore.jobs.statistics import reduce_pieces  # compiles
+
+    tasks = cut(layout, parts) or ((),)
+    conditions, channels = layout.sample_shape[:2]
+    found: dict[str, tuple[tuple[str, ...], da.Array]] = {}
+    token = tokenize(storage, layout, parts, names, TASK_BYTES)
+    layer = blockwise(
+        reduce_pieces,
+        f"reduce-{token}",
+        (0,),
+        BlockwiseDepDict({(i,): task for i, task in enumerate(tasks)}, (len(tasks),)),
+        (0,),
+        numblocks={},
+        storage=storage,
+        layout=layout,
+        names=names,
+    )
+    reduced = HighLevelGraph.from_collections(f"reduce-{token}", layer)
+    for i, name in enumerate(names):
+        dims = ("sample", "condition", "channel") if name in METRICS else ("sample", "channel")
+        shape = (conditions, channels) if name in METRICS else (channels,)
+        every = tuple(range(len(dims)))
+        pick = blockwise(
+            itemgetter(i),
+            f"{name}-{token}",
+            every,
+            f"reduce-{token}",
+            (0,),
+            numblocks={f"reduce-{token}": (len(tasks),)},
+            new_axes=dict.fromkeys(every[1:], 1),
+        )
+        graph = HighLevelGraph(
+            {**reduced.layers, f"{name}-{token}": pick},
+            {**reduced.dependencies, f"{name}-{token}": {f"reduce-{token}"}},
+        )
+        chunks = (_samples(tasks), *((n,) for n in shape))
+        array = da.Array(graph, f"{name}-{token}", chunks, meta=np.empty((0,) * len(dims)))
+        found[name] = (dims, array)
+    return found
+
+
+def cut(layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...], ...]:
+    """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
+    most = max(1, TASK_BYTES // layout.sample_stride)
+    tasks: list[list[Piece]] = []
+    filled = most
+    for block, valid in parts:
+        for first in range(0, valid, most):
+            count = min(most, valid - first)
+            if filled + count > most:
+                tasks.append([])
+                filled = 0
+            tasks[-1].append(Piece(layout.shard_key(block), valid, first, count))
+            filled += count
+    return tuple(map(tuple, tasks))
+
+
+def _samples(tasks: Sequence[Sequence[Piece]]) -> tuple[int, ...]:
+    return tuple(sum(piece.count for piece in task) for task in tasks)
+
+
+def _cut_channels(layout: ArrayLayout) -> tuple[tuple[int, int], ...]:
+    """Ranges of whole inner chunks along ``channel``; none where a sample is small enough."""
+    if layout.dims[1:3] != ("condition", "channel") or layout.sample_stride <= TASK_BYTES:
+        return ()
+    step = max(1, TASK_BYTES // (layout.grid[0] * layout.chunk_stride)) * layout.chunk[1]
+    channels = layout.sample_shape[1]
+    return tuple((start, min(start + step, channels)) for start in range(0, channels, step))
+
+
+def _array(
+    name: str,
+    function: Callable[..., NDArray[Any]],
+    axes: tuple[int, ...],
+    arguments: Arguments,
+    chunks: Chunks,
+    dtype: str,
+    **common: object,
+) -> da.Array:
+    """An array whose task at each position along ``axes`` gets its own argument: a graph linear in its tasks."""
+    index = tuple(range(len(chunks)))
+    numblocks = tuple(len(chunks[axis]) for axis in axes)
+    others = [axis for axis in index if axis not in axes]
+    layer = blockwise(
+        function,
+        name,
+        index,
+        BlockwiseDepDict(dict(arguments), numblocks),
+        axes,
+        numblocks={},
+        new_axes=dict.fromkeys(others, 1),
+        **common,
+    )
+    graph = HighLevelGraph.from_collections(name, layer)
+    return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype=dtype))
+
+
+def _load_sharded(
+    argument: tuple[tuple[Piece, ...], tuple[int, int] | None], *, storage: Storage, layout: ArrayLayout
+) -> NDArray[Any]:
+    pieces, channels = argument
+    return read_pieces(storage, layout, pieces, channels=channels)
+
+
+def small(storage: Storage, layout: SmallLayout, parts: Parts) -> da.Array:
+    """The listed blocks' samples of an unsharded array, read by one task: (sample, …)."""
+    shape = (parts.samples, *layout.chunk[1:])
+    chunks = tuple((n,) for n in shape)
+    name = f"small-{tokenize(storage, layout, parts)}"
+    return _array(name, _load_small, (0,), {(0,): parts}, chunks, layout.dtype, storage=storage, layout=layout)
+
+
+def _load_small(parts: Parts, *, storage: Storage, layout: SmallLayout) -> NDArray[Any]:
+    return read_smalls(storage, layout, parts)

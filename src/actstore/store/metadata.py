@@ -1,0 +1,82 @@
+"""A second copy of a store's metadata, with a checksum: `zarr.json` files have none of their own."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from crc32c import crc32c
+
+from actstore.errors import DamageError
+from actstore.store.files import Storage
+from actstore.store.layout import CHECKSUM_BYTES
+
+#: The array (byte,) uint8 whose one chunk holds the copy: compressed JSON of {key: text}, then zeros.
+ARRAY = "metadata"
+KEY = f"{ARRAY}/c.0"
+
+
+def is_metadata(key: str) -> bool:
+    return key.rpartition("/")[2] == "zarr.json"
+
+
+def _texts(files: Mapping[str, bytes]) -> bytes:
+    """The metadata among ``files``, compressed."""
+    texts = {key: content.decode() for key, content in sorted(files.items()) if is_metadata(key)}
+    return zlib.compress(json.dumps(texts, ensure_ascii=False).encode())
+
+
+def room(files: Mapping[str, bytes]) -> int:
+    """Bytes that the copy is given: for these files, and what is consolidated of them in the root's."""
+    return 4096 + 4 * len(_texts(files))
+
+
+def as_copy(files: Mapping[str, bytes]) -> bytes:
+    """The chunk of the array `ARRAY` that holds the metadata among ``files``, the array's own too."""
+    (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
+    body = _texts(files).ljust(size, b"\0")
+    return body + crc32c(body).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def read_copy(storage: Storage) -> dict[str, bytes]:
+    """Every ``zarr.json`` as it was when the store was made, by key.
+
+    Raises
+    ------
+    DamageError
+        if the copy is missing or damaged.
+    """
+    content = storage.read(KEY)
+    if content is None:
+        raise DamageError(f"{storage.at(KEY)}, the copy of the metadata, is missing")
+    if not has_checksum(content):
+        raise DamageError(f"{storage.at(KEY)}, the copy of the metadata, is damaged (length or checksum)")
+    texts: dict[str, str] = json.loads(zlib.decompressobj().decompress(content[:-CHECKSUM_BYTES]))
+    return {key: text.encode() for key, text in texts.items()}
+
+
+def has_checksum(content: bytes) -> bool:
+    """Whether there is something, and the crc32c behind it is its own."""
+    body, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+    return len(body) > 0 and crc32c(body) == int.from_bytes(stored, "little")
+
+
+def consolidated(root: bytes) -> dict[str, bytes]:
+    """Every ``zarr.json`` as the root's says it is; their spelling may differ from the files'."""
+    entries = json.loads(root).get("consolidated_metadata", {}).get("metadata", {})
+    return {f"{path}/zarr.json": _spelled(entry) for path, entry in entries.items()}
+
+
+def _spelled(entry: Mapping[str, Any]) -> bytes:
+    """As in a file of its own, where groups hold no consolidated metadata."""
+    return json.dumps({key: value for key, value in entry.items() if key != "consolidated_metadata"}, indent=2).encode()
+
+
+def same(found: bytes, wanted: bytes) -> bool:
+    """Whether two pieces of metadata say the same."""
+    try:
+        return bool(json.loads(found) == json.loads(wanted))
+    except ValueError:
+        return False

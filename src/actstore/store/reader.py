@@ -1,0 +1,319 @@
+"""Reading shards and small chunks back, every checksum checked on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from actstore.errors import DamageError
+from actstore.store import pool
+from actstore.store.files import Storage
+from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
+
+Result = TypeVar("Result")
+
+#: How damage is mended, at the end of every message about it.
+MEND = "`actstore verify STORE --repair` computes its block again"
+
+#: Bytes read and checked at a time from memory of the machine: what a core's cache holds.
+CACHE_BYTES = 2 * 2**20
+
+
+def read_small(storage: Storage, layout: SmallLayout, block: int) -> NDArray[Any] | None:
+    """The chunk of ``block``, or ``None`` where its file does not exist.
+
+    Raises
+    ------
+    DamageError
+        if its length or checksum is wrong.
+    """
+    content = bytearray(layout.chunk_bytes)
+    if not _read_whole(storage, layout.chunk_key(block), content):
+        return None
+    return np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
+
+
+def read_smalls(storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int, int]]) -> NDArray[Any]:
+    """The used samples of the listed (block, samples), one after another: (sample, …) as ``layout.dims``.
+
+    Raises
+    ------
+    DamageError
+        naming a file that is missing, or whose length or checksum is wrong.
+    """
+    parts = list(parts)
+    found = np.empty((sum(samples for _, samples in parts), *layout.chunk[1:]), dtype=layout.dtype)
+
+    def read(blocks: Sequence[tuple[int, int]], position: int) -> None:
+        content = bytearray(layout.chunk_bytes)
+        chunk = np.frombuffer(content, layout.dtype, math.prod(layout.chunk)).reshape(layout.chunk)
+        for block, samples in blocks:
+            if not _read_whole(storage, layout.chunk_key(block), content):
+                path = storage.at(layout.chunk_key(block))
+                raise DamageError(f"{path} is missing from a committed block: {MEND}")
+            found[position : position + samples] = chunk[:samples]
+            position += samples
+
+    each(storage, read, parts)
+    return found
+
+
+def each(
+    storage: Storage, read: Callable[[Sequence[tuple[int, int]], int], None], parts: Sequence[tuple[int, int]]
+) -> None:
+    """Call ``read`` for shares of ``parts``, with the samples before each, in the storage's number of threads."""
+    if storage.threads == 1:
+        read(parts, 0)
+        return
+    shares = []
+    position, share = 0, -(-len(parts) // storage.threads) or 1
+    for start in range(0, len(parts), share):
+        shares.append((parts[start : start + share], position))
+        position += sum(samples for _, samples in parts[start : start + share])
+    with ThreadPoolExecutor(storage.threads) as threads:
+        for done in [threads.submit(read, *arguments) for arguments in shares]:
+            done.result()
+
+
+def _read_whole(storage: Storage, key: str, content: bytearray) -> bool:
+    """Read an unsharded chunk and its checksum, which fill ``content``; whether there is such a file."""
+    size = storage.fill(key, content)
+    if size is None:
+        return False
+    view = memoryview(content)
+    if size != len(content) or crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
+        raise DamageError(f"{storage.at(key)} is damaged (length or checksum): {MEND}")
+    return True
+
+
+class ShardReader:
+    """Reads samples and inner chunks of one shard file, checking every checksum on the way.
+
+    Raises
+    ------
+    DamageError
+        naming the file and what is wrong, if it is missing, truncated, or a checksum differs.
+    """
+
+    def __init__(self, storage: Storage, key: str, layout: ArrayLayout, samples: int) -> None:
+        self.path = storage.at(key)
+        self.layout = layout
+        self.samples = samples
+        self._piece_bytes = storage.piece_bytes
+        try:
+            self._file = storage.open(key)
+        except FileNotFoundError as error:
+            raise DamageError(f"{self.path} is missing from a committed block: {MEND}") from error
+        try:
+            self._check_index()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check_index(self) -> None:
+        size, expected = self._file.size, self.layout.shard_bytes(self.samples)
+        if size != expected:
+            raise DamageError(f"{self.path} has {size} bytes instead of {expected}: {MEND}")
+        content = bytearray(self.layout.index_bytes)
+        self._read(memoryview(content), size - len(content))
+        index = self.layout.index(self.samples).tobytes()
+        if content == index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little"):
+            return
+        body = content[:-CHECKSUM_BYTES]
+        if crc32c(body) == int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
+            entries = np.frombuffer(body, "<u8").reshape(-1, 2) != np.frombuffer(index, "<u8").reshape(-1, 2)
+            slot, number = divmod(int(np.flatnonzero(entries.any(axis=1))[0]), self.layout.chunks_per_sample)
+            raise DamageError(f"{self.path} has no inner chunk {number} of slot {slot}: {MEND}")
+        raise DamageError(f"{self.path} has a damaged shard index: {MEND}")
+
+    def read(self, first: int, count: int, start: int, stop: int) -> NDArray[np.uint8]:
+        """Bytes of inner chunks ``start`` … ``stop - 1`` of ``count`` samples: uint8 (sample, chunk, byte), checked."""
+        raw = _raw(count, stop - start, self.layout.chunk_stride)
+        self.fill(raw, first, start)
+        return raw[:, :, :-CHECKSUM_BYTES]
+
+    def fill(self, raw: NDArray[np.uint8], first: int, start: int) -> None:
+        """Read into ``raw`` (sample, chunk, byte), a chunk's checksum behind it, from sample and chunk on; check all.
+
+        Each piece is checked right after it is read, while it is in the cache.
+        """
+        samples, chunks, stride = raw.shape
+        whole = chunks == self.layout.chunks_per_sample
+        step = max(1, self._piece_bytes // (chunks * stride)) if whole else 1
+        for i in range(0, samples, step):
+            piece = raw[i : i + step]
+            self._read(piece.reshape(-1).data, self.layout.chunk_offset(first + i, start))
+            for s in range(len(piece)):
+                for c in range(chunks):
+                    self._check(piece[s, c], first + i + s, start + c)
+
+    def check(self) -> None:
+        """Read everything once, checking every checksum."""
+        chunks, stride = self.layout.chunks_per_sample, self.layout.chunk_stride
+        at_once = max(1, min(chunks, self._piece_bytes // stride))
+        samples = max(1, self._piece_bytes // self.layout.sample_stride) if at_once == chunks else 1
+        for first in range(0, self.samples, samples):
+            for start in range(0, chunks, at_once):
+                shape = min(samples, self.samples - first), min(at_once, chunks - start)
+                self.fill(_raw(*shape, stride), first, start)
+
+    def _check(self, chunk: NDArray[np.uint8], slot: int, number: int) -> None:
+        if crc32c(chunk[:-CHECKSUM_BYTES].data) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
+            raise DamageError(f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}: {MEND}")
+
+    def _read(self, view: memoryview, offset: int) -> None:
+        if self._file.read_into(view, offset) != len(view):
+            raise DamageError(f"{self.path} ends too early: {MEND}")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive samples of one shard."""
+
+    key: str
+    #: Samples that the shard holds.
+    valid: int
+    first: int
+    count: int
+
+
+def read_pieces(
+    storage: Storage, layout: ArrayLayout, pieces: Sequence[Piece], *, channels: tuple[int, int] | None = None
+) -> NDArray[Any]:
+    """Samples of several shards, one after another, checked: (sample, \\*sample_shape), or a ``channels`` range of it.
+
+    Parameters
+    ----------
+    channels
+        (start, stop) along the second dim of a sample: whole inner chunks.
+    """
+    grid, first = layout.grid, 0
+    if channels is not None:
+        first, stop = _groups(layout, channels)
+        grid = (grid[0], stop - first, *grid[2:])
+    raw = _raw(sum(piece.count for piece in pieces), math.prod(grid), layout.chunk_stride)
+    position = 0
+    for piece in pieces:
+        part = raw[position : position + piece.count]
+        with ShardReader(storage, piece.key, layout, piece.valid) as shard:
+            if grid == layout.grid:
+                shard.fill(part, piece.first, 0)
+            else:
+                for c in range(grid[0]):
+                    columns = slice(c * grid[1], (c + 1) * grid[1])
+                    shard.fill(part[:, columns], piece.first, c * layout.grid[1] + first)
+        position += piece.count
+    return _assembled(by_chunk(raw, layout, grid))
+
+
+def _groups(layout: ArrayLayout, channels: tuple[int, int]) -> tuple[int, int]:
+    """Positions along the chunk grid's channel axis of a range of channels."""
+    (start, more), (stop, rest) = (divmod(channel, layout.chunk[1]) for channel in channels)
+    if more or rest:
+        raise ValueError(f"{layout.path}: channels {channels} are not whole inner chunks")
+    return start, stop
+
+
+def reduce_groups(
+    storage: Storage,
+    layout: ArrayLayout,
+    piece: Piece,
+    reduction: Callable[[NDArray[Any]], Callable[[], Result]],
+) -> Iterator[tuple[slice, slice, Result]]:
+    """Reduce consecutive samples of one activation shard while they are read, a few inner chunks at a time.
+
+    Parameters
+    ----------
+    reduction
+        called with memory for maps (sample, channel, condition, \\*space); what it returns is called whenever that has
+        been filled with the next values, checked.
+
+    Yields
+    ------
+    samples, channels, result
+        where the maps belong, samples counted from ``piece.first``.
+    """
+    conditions, groups = layout.grid[:2]
+    step = max(1, CACHE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
+    raw = _raw(min(step, piece.count), conditions, layout.chunk_stride)
+    grid = (conditions, 1, *layout.grid[2:])
+    with ShardReader(storage, piece.key, layout, piece.valid) as shard:
+        reduce: Callable[[], Result] | None = None
+        for first in range(0, piece.count, step):
+            if reduce is None or piece.count - first < len(raw):
+                raw = raw[: piece.count - first]
+                reduce = reduction(maps_of(by_chunk(raw, layout, grid)))
+            for group in range(groups):
+                for c in range(conditions):
+                    shard.fill(raw[:, c : c + 1], piece.first + first, c * groups + group)
+                channels = slice(group * layout.chunk[1], (group + 1) * layout.chunk[1])
+                yield slice(first, first + len(raw)), channels, reduce()
+
+
+def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:
+    """A channel group (sample, \\*grid, \\*chunk) of an activation, seen as (sample, channel, condition, \\*space)."""
+    n = (chunks.ndim - 1) // 2
+    maps = chunks.squeeze(axis=tuple(range(2, 1 + n)))
+    if maps.shape[1] == 1:
+        return maps[:, 0].swapaxes(1, 2)
+    if maps.shape[2] != 1:
+        raise ValueError(f"inner chunks of {maps.shape[2]} of {maps.shape[1] * maps.shape[2]} conditions: one or all")
+    return maps[:, :, 0].swapaxes(1, 2)
+
+
+def by_chunk(raw: NDArray[np.uint8], layout: ArrayLayout, grid: tuple[int, ...]) -> NDArray[Any]:
+    """Bytes (sample, chunk, byte) as the array's values by inner chunk: (sample, \\*grid, \\*chunk), no copy."""
+    itemsize = np.dtype(layout.dtype).itemsize
+    strides = (raw.strides[0], *c_strides(grid, raw.strides[1]), *c_strides(layout.chunk, itemsize))
+    return np.ndarray((len(raw), *grid, *layout.chunk), dtype=layout.dtype, buffer=raw.base, strides=strides)
+
+
+def _assembled(chunks: NDArray[Any]) -> NDArray[Any]:
+    """(sample, \\*grid, \\*chunk) as (sample, \\*sample_shape): a view where one chunk holds a sample, else a copy."""
+    n = (chunks.ndim - 1) // 2
+    grid, chunk = chunks.shape[1 : 1 + n], chunks.shape[1 + n :]
+    shape = (len(chunks), *(g * c for g, c in zip(grid, chunk, strict=True)))
+    ordered = chunks.transpose(0, *(axis for i in range(n) for axis in (1 + i, 1 + n + i)))
+    if math.prod(grid) == 1:
+        return ordered.reshape(shape)
+    out = pool.take(chunks.size * chunks.itemsize)[: chunks.size * chunks.itemsize].view(chunks.dtype)
+    out.reshape(ordered.shape)[...] = ordered
+    return out.reshape(shape)
+
+
+def _raw(samples: int, chunks: int, stride: int) -> NDArray[np.uint8]:
+    return pool.take(samples * chunks * stride)[: samples * chunks * stride].reshape(samples, chunks, stride)
+
+
+def read_map(storage: Storage, layout: ArrayLayout, piece: Piece, index: tuple[int, ...]) -> NDArray[Any]:
+    """One map of one sample, reading the one inner chunk that it lies in: (\\*space).
+
+    Parameters
+    ----------
+    index
+        position along the dims between sample and space: (condition, channel) of an activation.
+    """
+    n = len(index)
+    groups = [divmod(i, c) for i, c in zip(index, layout.chunk[:n], strict=True)]
+    number = int(np.ravel_multi_index([g for g, _ in groups], layout.grid[:n]))
+    with ShardReader(storage, piece.key, layout, piece.valid) as shard:
+        content = shard.read(piece.first, 1, number, number + 1)
+    chunk = by_chunk(content, layout, (1,) * len(layout.grid)).reshape(layout.chunk)
+    found: NDArray[Any] = chunk[tuple(within for _, within in groups)]
+    return found

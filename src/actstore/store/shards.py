@@ -1,0 +1,131 @@
+"""Shard files of the Zarr v3 sharding codec, assembled in place and written from where they were assembled.
+
+A shard is its inner chunks one after another, raw little-endian bytes and a crc32c each, then an index of
+(offset, length) pairs and its crc32c. A `ShardBuffer` exposes exactly that as a strided array, so that activations are
+copied once, to where they will lie in the file; a `ShardWriter` fills in checksums and writes page-aligned pieces.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from actstore.store.files import Storage
+from actstore.store.files.local import PAGE
+from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, c_strides
+from actstore.store.pool import private_memory
+
+
+class ShardBuffer:
+    """Page-aligned memory for up to ``samples`` consecutive samples of one array, laid out as in the shard file.
+
+    ``place(first, count)`` aligns it to where sample ``first`` lies in the file, so that whole pages can be written
+    straight from here.
+    """
+
+    def __init__(self, layout: ArrayLayout, samples: int) -> None:
+        self.layout = layout
+        self.samples = samples
+        size = PAGE + samples * layout.sample_stride + layout.index_bytes
+        self._memory = private_memory(-(-size // PAGE) * PAGE)
+        self.bytes: NDArray[np.uint8] = np.frombuffer(self._memory, dtype=np.uint8)
+        self.first = 0
+        self.count = 0
+
+    @property
+    def phase(self) -> int:
+        """Where the first sample begins in this buffer: its file offset modulo the page size."""
+        return (self.first * self.layout.sample_stride) % PAGE
+
+    def place(self, first: int, count: int) -> NDArray[Any]:
+        """Take samples ``first`` … ``first + count - 1`` of the shard.
+
+        Returns
+        -------
+        array
+            a writable strided view (sample, grid_0, …, chunk_0, …): for an activation (sample, condition group,
+            channel group, condition in group, channel in group, \\*space).
+        """
+        if count > self.samples:
+            raise ValueError(f"{self.layout.path}: {count} samples do not fit a buffer of {self.samples}")
+        self.first, self.count = first, count
+        return self.view
+
+    @property
+    def view(self) -> NDArray[Any]:
+        """The samples placed here, as `place` returns them."""
+        layout = self.layout
+        itemsize = np.dtype(layout.dtype).itemsize
+        return np.ndarray(
+            shape=(self.count, *layout.grid, *layout.chunk),
+            dtype=layout.dtype,
+            buffer=self._memory,
+            offset=self.phase,
+            strides=(
+                layout.sample_stride,
+                *c_strides(layout.grid, layout.chunk_stride),
+                *c_strides(layout.chunk, itemsize),
+            ),
+        )
+
+    def fill_checksums(self) -> None:
+        """Compute the crc32c of every inner chunk and put it behind the chunk."""
+        size, stride = self.layout.chunk_bytes, self.layout.chunk_stride
+        view = self.bytes.data
+        for start in range(self.phase, self.phase + self.count * self.layout.sample_stride, stride):
+            end = start + size
+            view[end : end + CHECKSUM_BYTES] = crc32c(view[start:end]).to_bytes(CHECKSUM_BYTES, "little")
+
+
+class ShardWriter:
+    """Writes one shard file from consecutive `ShardBuffer` contents; the file appears whole on ``close``.
+
+    Used as a context manager: leaving it without ``close`` removes what was written.
+    """
+
+    def __init__(self, storage: Storage, key: str, layout: ArrayLayout, samples: int, *, fsync: bool = False) -> None:
+        self.layout = layout
+        self.samples = samples
+        self._next = 0
+        self._sink = storage.sink(key, layout.shard_bytes(samples), fsync=fsync)
+
+    def write(self, buffer: ShardBuffer) -> None:
+        """Append the buffer's samples, which must follow those already written. The buffer may be reused afterwards."""
+        if buffer.first != self._next or buffer.first + buffer.count > self.samples:
+            raise ValueError(
+                f"{self.layout.path}: samples {buffer.first}..{buffer.first + buffer.count} do not follow {self._next}"
+            )
+        buffer.fill_checksums()
+        phase, end = buffer.phase, buffer.phase + buffer.count * self.layout.sample_stride
+        self._next += buffer.count
+        last = self._next == self.samples
+        if last:
+            index = self.layout.index(self.samples).tobytes()
+            index += crc32c(index).to_bytes(CHECKSUM_BYTES, "little")
+            buffer.bytes[end : end + len(index)] = np.frombuffer(index, dtype=np.uint8)
+            end += len(index)
+        self._sink.append(buffer.bytes, phase, end, last=last)
+
+    def close(self) -> int:
+        """Finish the file and give it its name. Returns its size in bytes."""
+        if self._next != self.samples:
+            raise ValueError(f"{self.layout.path}: {self._next} of {self.samples} samples were written")
+        self._sink.close()
+        return self.layout.shard_bytes(self.samples)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._sink.abandon()
+
+
+def write_small(storage: Storage, key: str, content: NDArray[Any], *, fsync: bool = False) -> int:
+    """Write an unsharded chunk, raw bytes and crc32c, atomically. Returns its size in bytes."""
+    raw = np.ascontiguousarray(content).tobytes()
+    storage.write(key, raw + crc32c(raw).to_bytes(CHECKSUM_BYTES, "little"), fsync=fsync)
+    return len(raw) + CHECKSUM_BYTES

@@ -1,0 +1,1 @@
+"""Rows for people: every table of a store."""

@@ -1,0 +1,87 @@
+"""Tables of a store, by the names that the command line knows them by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pandas as pd
+
+from actstore.errors import StoreError
+from actstore.paths import given
+from actstore.tables.findings import Findings
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
+
+#: What a table must be for an option to mean something to it.
+_OPTIONS_OF = {
+    "by": ("frequency",),
+    "per": ("segmentation", "surface"),
+    "over": ("dice-mean", "dose", "dose-half"),
+    "metric": (
+        *("top-channels", "frequency", "certainty", "stability", "sensitivity", "comparison", "general-specific"),
+        *("heterogeneity", "leave-one-out", "association"),
+    ),
+}
+
+
+def check_options(name: str, **options: Any) -> None:
+    """Refuse an option that means nothing to the table ``name``.
+
+    Raises
+    ------
+    StoreError
+        naming the option and the tables that it goes with.
+    """
+    for option, tables in _OPTIONS_OF.items():
+        if options.get(option) and name not in tables:
+            raise StoreError(f"--{option} does not go with {name}, only with {', '.join(tables)}")
+
+
+def build_table(store: Store, name: str, **options: Any) -> pd.DataFrame:
+    """The table ``name`` of :data:`actstore.tables.findings.TABLES`, with the options of its ``Findings``.
+
+    Raises
+    ------
+    StoreError
+        as :func:`check_options`; for a store without a committed block, or not captured for the question.
+    """
+    check_options(name, **options)
+    return Findings(store, **{key: value for key, value in options.items() if value}).table(name)
+
+
+def write_csv(table: pd.DataFrame, output: Path | BinaryIO) -> None:
+    """Write CSV in UTF-8 with ``\\n`` at line ends, whatever the locale."""
+    table.to_csv(output, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def write_table(table: pd.DataFrame, output: str | Path | BinaryIO) -> None:
+    """Write CSV or, for a path that ends in ``.parquet``, Parquet. A leading ``~`` of a path is the home.
+
+    Raises
+    ------
+    StoreError
+        if it cannot be written; a reader of ``output`` that left raises ``BrokenPipeError``.
+    """
+    try:
+        if not isinstance(output, str | Path):
+            write_csv(table, output)
+            output.flush()
+            return
+        output = given(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix == ".parquet":
+            table.to_parquet(output, index=False)
+        else:
+            write_csv(table, output)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{_name(output)} cannot be written: {error.strerror or error}; choose another path or free the disk"
+        ) from error
+
+
+def _name(output: str | Path | BinaryIO) -> str:
+    return str(output) if isinstance(output, str | Path) else "standard output"

@@ -1,0 +1,84 @@
+"""Inputs that normalisation rescaled where nothing was perturbed: counted for summaries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.conditions import Condition
+from actstore.units import counted
+
+if TYPE_CHECKING:
+    from actstore.jobs.engine import BlockReport
+
+
+#: What rescales nothing, as a spec has it.
+WINDOW = 'data.preprocess.window = "original"'
+
+
+class Rescaling(NamedTuple):
+    """How many samples of a condition were rescaled, of how many that it applies to, and by what factors."""
+
+    samples: int
+    applicable: int
+    #: Infinite, low above high, where no factor is known.
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """How often a condition made normalisation rescale what it did not perturb."""
+
+    condition: str
+    #: Whether the condition is compared with another, as a perturbation with its control: rescaled pairs are left out.
+    compared: bool
+    samples: int
+    applicable: int
+    #: Factor on the contrast of untouched pixels; NaN where these have none in any of ``samples``.
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        low, high = _digits(self.low), _digits(self.high)
+        factor = "by an unknown factor" if math.isnan(self.low) else f"× {low}" if low == high else f"× {low} to {high}"
+        left_out = f"; the test against controls leaves them out, with {WINDOW} there are none" if self.compared else ""
+        return (
+            f"{self.condition}, {self.samples} of {counted(self.applicable, 'sample')} "
+            f"(untouched contrast {factor}){left_out}"
+        )
+
+
+def _digits(factor: float) -> str:
+    """As few digits as tell it from 1, at least three."""
+    return next(text for n in range(3, 18) if float(text := f"{factor:.{n}g}") != 1 or n == 17)
+
+
+def rescalings(stretched: NDArray[np.float64], applicable: NDArray[np.bool_]) -> tuple[Rescaling, ...]:
+    """One for each condition of a block; both arrays (sample, condition), of `actstore.inputs.prepare.Prepared`."""
+    found = []
+    for factors, applies in zip(stretched.T, applicable.T, strict=True):
+        rescaled = applies & (factors != 1)
+        known = factors[rescaled & np.isfinite(factors)].tolist()
+        low, high = min(known, default=math.inf), max(known, default=-math.inf)
+        found.append(Rescaling(int(rescaled.sum()), int(applies.sum()), low, high))
+    return tuple(found)
+
+
+def of_reports(conditions: Sequence[Condition], reports: Iterable[BlockReport]) -> tuple[Rescaled, ...]:
+    """One for each condition that was rescaled somewhere in the blocks of ``reports``."""
+    blocks = [report.rescaled for report in reports if report.rescaled]
+    compared = {(c.transform, c.target, c.strength, c.source) for c in conditions if c.is_control}
+    found = []
+    for condition, parts in zip(conditions if blocks else (), zip(*blocks, strict=True), strict=True):
+        if n := sum(part.samples for part in parts):
+            low, high = min(part.low for part in parts), max(part.high for part in parts)
+            key = (condition.transform, condition.target, condition.strength, condition.source)
+            factors = (low, high) if low <= high else (math.nan, math.nan)
+            found.append(Rescaled(condition.name, key in compared, n, sum(p.applicable for p in parts), *factors))
+    return tuple(found)

@@ -1,0 +1,95 @@
+"""Perturbations that changed nothing that the network sees: counted for summaries, status and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from actstore.conditions import CONTROL, Condition
+from actstore.units import counted
+
+if TYPE_CHECKING:
+    from actstore.jobs.engine import BlockReport
+    from actstore.store.store import Store
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """How often a condition left the network's input as it was, so that it does not apply there."""
+
+    condition: str
+    target: str
+    is_control: bool
+    #: Samples whose input stayed as it was, and all that hold the target class or a place for its control.
+    samples: int
+    held: int
+
+    def __str__(self) -> str:
+        where = f"a control region of {self.target}" if self.is_control else self.target
+        return (
+            f"{self.condition} changed no pixel in {self.samples} of {counted(self.held, 'sample')} with {where}: "
+            "not applicable there"
+        )
+
+
+def of_reports(conditions: Sequence[Condition], reports: Iterable[BlockReport]) -> tuple[Unchanged, ...]:
+    """One for each condition that changed nothing somewhere in the blocks of ``reports``."""
+    known = [report for report in reports if report.held]
+    sums = [
+        [sum(column) for column in zip(*rows, strict=True)]
+        for rows in ([report.unchanged for report in known], [report.held for report in known])
+    ]
+    return tuple(
+        Unchanged(condition.name, condition.target, condition.is_control, n, held)
+        for condition, n, held in zip(conditions if known else (), *sums, strict=True)
+        if n
+    )
+
+
+def of_store(store: Store) -> tuple[Unchanged, ...]:
+    """The same of all committed samples of a store, but for controls: where one has no place is not stored."""
+    conditions = store.conditions
+    true = store.confusion.isel(condition=0).sum("predicted_class").transpose("sample", "true_class").values
+    applicable = store.applicable.transpose("sample", "condition").values
+    names = list(store.class_names)
+    found = []
+    for c, (name, row) in enumerate(conditions.iterrows()):
+        if row["target"] and row["region"] != CONTROL:
+            held = true[:, names.index(row["target"])] > 0
+            if n := int((held & ~applicable[:, c]).sum()):
+                found.append(Unchanged(str(name), str(row["target"]), False, n, int(held.sum())))
+    return tuple(found)
+
+
+def nowhere(store: Store) -> list[tuple[str, str]]:
+    """Conditions that apply to no committed sample of a store, and why; none while no sample is committed."""
+    applies = store.applicable.any("sample").values
+    if not store.parts:
+        return []
+    return [
+        (str(name), why_not(store, str(name)))
+        for name, found in zip(store.conditions.index, applies, strict=True)
+        if not found
+    ]
+
+
+def why_not(store: Store, condition: str, sample: int | None = None) -> str:
+    """Why a condition does not apply to a sample, or to any."""
+    row = store.conditions.loc[condition]
+    target = str(row["target"])
+    true = store.confusion.isel(condition=0).sel(true_class=target).sum("predicted_class")
+    held = bool((true > 0).any()) if sample is None else int(true.isel(sample=sample)) > 0
+    subject = "they have" if sample is None else "it has"
+    if not held:
+        return f"{subject} no {target}"
+    if row["region"] == CONTROL:
+        return f"{subject} no place for a control of {target}, or nothing changed there"
+    return f"the perturbation changed no pixel{' of any' if sample is None else ''}"
+
+
+def no_sample(store: Store) -> str:
+    """Why no perturbation applies to any sample of a store."""
+    if of_store(store):
+        return "No perturbation changed what the network sees of a slice with its class."
+    return "No slice contains a perturbed class."
