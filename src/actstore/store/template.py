@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -14,11 +14,13 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from actstore.conditions import Condition
-from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.store import metadata
 from actstore.store.files import Storage
 from actstore.store.layout import SEPARATOR
 from actstore.store.schema import StoreLayout
+
+if TYPE_CHECKING:
+    from actstore.data.volume import VolumeFile, VolumeHeader
 
 SAMPLE_COORDINATES = (
     "patient",
