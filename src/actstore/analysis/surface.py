@@ -220,4 +220,4 @@ def _nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArra
     """Distance of each of ``points`` to the nearest of ``others``, in float32's steps as MONAI has it."""
     from scipy.spatial import KDTree
 
-    return KDTree(others).query(points)[0].astype(np.float32).astype(np.float64)
+    return np.asarray(KDTree(others).query(points)[0], np.float32).astype(np.float64)
