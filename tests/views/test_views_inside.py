@@ -9,13 +9,13 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import pytest
+from test_views import expect_axes_kept, expect_drawn, sample_with
 
 import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
 from actstore.views.selection import chosen, samples_of
-from test_views import expect_axes_kept, expect_drawn, sample_with
 
 DARK_LV = "brightness(LV, 0.1)"
 
