@@ -47,9 +47,9 @@ OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ign
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' tests
 
-$(LOWEST)/.installed: pyproject.toml tests/lowest.py
+$(LOWEST)/.installed: pyproject.toml tests/support/lowest.py
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(PYTHON) tests/lowest.py > $(LOWEST)/lowest.txt
+	$(PYTHON) tests/support/lowest.py > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	touch $@
 

@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 #: Nothing that runs depends on these.
 DEVELOPMENT = ("dev", "docs", "test")
 

@@ -14,7 +14,7 @@ import pytest
 
 from lowest import lowest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "actstore"
 #: Cannot be installed beside the rest, or only on machines of their own.
 NOT_TESTED = {"dask-cuda", "dask-kubernetes"}
