@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo check test test-numbers test-faults test-cluster gpu lint environment docs linkcheck notebooks clean benchmark
+.PHONY: demo check test test-numbers test-faults test-cluster test-lowest test-wheel gpu wheel lint environment docs \
+	linkcheck notebooks clean benchmark
 
 environment: $(STAMP)
 
@@ -20,13 +21,14 @@ demo: environment
 # In two processes, a module to one of them.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+QUICK := not process and not browser and not docs and not slow and not faults and not cluster and not gpu
 # Lint, types and the quick tests: before every commit, in two minutes.
 check:
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint quick
 
 .PHONY: quick
 quick: environment
-	$(PYTEST) -q -m 'not process and not browser and not docs and not slow and not faults and not cluster and not gpu'
+	$(PYTEST) -q -m '$(QUICK)'
 
 # Everything but what the next targets ask for.
 test: lint
@@ -52,10 +54,39 @@ test-cluster: environment
 gpu: environment
 	$(BIN)/python benchmarks/gpu.py
 
+# On the lowest versions that pyproject.toml names, in an environment of their own. For Linux PyPI has torch with CUDA
+# only, some gigabytes of it.
+LOWEST := .venv-lowest
+# What old releases warn of, in each other, is past.
+OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' tests
+
+$(LOWEST)/.installed: pyproject.toml tests/support/lowest.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/support/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable '.[test]'
+	touch $@
+
+# Into dist/.
+wheel: environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+# The wheel as a user gets it: in an empty environment, with the versions that pip chooses, except for torch's.
+FRESH := .venv-wheel
+test-wheel: wheel
+	$(PYTHON) -m venv --clear $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^torch== constraints.txt)"
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[capture,views]"
+	cd $(FRESH) && bin/actstore demo --patients 2
+	rm -rf $(FRESH)
+
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry src
 
 # Into docs/_build/html; every warning, and every link between pages that leads nowhere, is an error.
 docs: environment
@@ -77,4 +108,4 @@ benchmark: environment
 	$(BIN)/python benchmarks/metrics.py
 
 clean:
-	rm -rf $(VENV) actstore-demo docs/_build
+	rm -rf $(VENV) $(LOWEST) $(FRESH) dist actstore-demo docs/_build

@@ -29,5 +29,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'actstore' has no attribute {name!r}")
     from importlib import import_module
 
+    from actstore.errors import needing
+
     module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    with needing(f"actstore.{name}"):
+        return getattr(import_module(module), attribute)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+#: The class of every pixel that no label names.
+BACKGROUND = "background"
 ORIGINAL = "original"
 #: Where a condition applies: where it changed the network's input, or, in stores begun before that was asked, wherever
 #: its target is present.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 
 class ActstoreError(Exception):
     """Base of every error that a user can cause or mend. ``str(error)`` is one line for a person to read."""
@@ -35,6 +38,10 @@ class ClusterError(ActstoreError):
     """Workers or a scheduler that do not start, are not reached, are lost, or differ from this process."""
 
 
+class MissingError(ActstoreError, ImportError):
+    """A library that is not installed; the message names the extra of actstore that brings it."""
+
+
 class BlockError(ActstoreError):
     """Failure of one block. Carries the block's volume; survives pickling between workers and client."""
 
@@ -45,6 +52,47 @@ class BlockError(ActstoreError):
 
     def __str__(self) -> str:
         return f"{self.volume}: {self.message}"
+
+
+#: The extra that brings each library which plain actstore does not need, by the name that it is imported by.
+EXTRAS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("distributed", "monai", "nibabel", "psutil", "pydantic", "safetensors", "skimage", "torch"), "capture"
+    ),
+    **dict.fromkeys(
+        ("bokeh", "cachetools", "holoviews", "jinja2", "markupsafe", "matplotlib", "panel", "param"), "views"
+    ),
+    "pyarrow": "parquet",
+    "obstore": "s3",
+    "dask_jobqueue": "slurm",
+    "dask_kubernetes": "kubernetes",
+    "dask_cuda": "cuda",
+}
+
+
+@contextmanager
+def needing(purpose: str) -> Iterator[None]:
+    """Name the extra to install where an import inside finds no library of :data:`EXTRAS`.
+
+    Parameters
+    ----------
+    purpose
+        what needs it, the subject of the message.
+
+    Raises
+    ------
+    MissingError
+        instead of ``ModuleNotFoundError``, for these libraries alone.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        raise MissingError(
+            f"{purpose} needs {library}, which is not installed: pip install 'actstore[{EXTRAS[library]}]'"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 import actstore
-from actstore.errors import SpecError, StoreError
+from actstore.errors import MissingError, SpecError, StoreError
 from actstore.jobs.capture import capture
 from actstore.jobs.reduce import reduce_store
 from actstore.jobs.repair import repair
@@ -320,7 +320,7 @@ def test_no_obstore_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     bucket_module.library.cache_clear()
     try:
-        with pytest.raises(StoreError, match=r"pip install 'actstore\[s3\]'"):
+        with pytest.raises(MissingError, match=r"pip install 'actstore\[s3\]'"):
             actstore.open("s3://bucket/a.zarr")
     finally:
         bucket_module.library.cache_clear()

@@ -11,7 +11,7 @@ import click
 
 from actstore import __version__
 from actstore.cli import terminal
-from actstore.errors import ActstoreError, StoreError, one_line
+from actstore.errors import ActstoreError, StoreError, needing, one_line
 from actstore.paths import given, is_url
 from actstore.units import counted
 
@@ -72,8 +72,18 @@ TABLES = (
 METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
 
+class Verb(click.Command):
+    """A command that names the extra to install where a library that it needs is missing."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with needing(str(self.name)):
+            return super().invoke(ctx)
+
+
 class Group(click.Group):
     """Turns every failure into one line, unless ``--debug``."""
+
+    command_class = Verb
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         terminal.prepare()
@@ -287,7 +297,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases
     """
-    from actstore.tables.build import build_table, check_options, write_table
+    from actstore.tables.build import build_table, check_options, require_parquet, write_table
 
     try:
         check_options(name, **options)
@@ -295,6 +305,8 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
         raise click.UsageError(str(error)) from error
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
+    if output is not None and output.suffix == ".parquet":
+        require_parquet()
     made = build_table(opened(store), name, **options)
     write_table(made, output if output is not None else terminal.binary_output())
     if output is not None:

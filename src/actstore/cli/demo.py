@@ -13,6 +13,9 @@ from actstore.spec.spec import load_spec
 from actstore.store.store import open_store
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.units import counted
+from actstore.views.channels import frequency
+from actstore.views.export import save_png
+from actstore.views.report import write_report
 
 #: The phantom that the shipped weights were never trained on.
 SEED = 7
@@ -79,10 +82,6 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     text.show_frame(
         frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"
     )
-    from actstore.views import frequency
-    from actstore.views.export import save_png
-    from actstore.views.report import write_report
-
     figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
     report = write_report(store, folder / "report.html")
     text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}")

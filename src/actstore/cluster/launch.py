@@ -13,7 +13,7 @@ from typing import Any
 from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
 from actstore.cluster.main_guard import STARTED_HERE, guarded_main
 from actstore.cluster.versions import versions
-from actstore.errors import ActstoreError, ClusterError, one_line
+from actstore.errors import ActstoreError, ClusterError, needing, one_line
 from actstore.spec.cluster import Cluster
 from actstore.store.files import Storage
 
@@ -66,13 +66,9 @@ def _configured(settings: Cluster) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _extra(module: str, extra: str, kind: str) -> Any:
-    try:
+def _library(module: str, kind: str) -> Any:
+    with needing(f"cluster {kind!r}"):
         return import_module(module)
-    except ImportError as error:
-        raise ClusterError(
-            f"cluster {kind!r} needs {module.partition('.')[0]} ({one_line(error)}): pip install 'actstore[{extra}]'"
-        ) from error
 
 
 def _local(settings: Cluster, workers: int, memory: int) -> Any:
@@ -92,7 +88,7 @@ def _local(settings: Cluster, workers: int, memory: int) -> Any:
 
 def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
     """One single-threaded process a GPU."""
-    return _extra("dask_cuda", "cuda", "cuda").LocalCUDACluster(
+    return _library("dask_cuda", "cuda").LocalCUDACluster(
         n_workers=workers,
         threads_per_worker=1,
         host=settings.host or LOOPBACK,
@@ -109,7 +105,7 @@ def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
         raise ClusterError(
             f"cluster.kubernetes.manifest {str(chosen.manifest or '')!r} is no file: name a DaskCluster manifest"
         )
-    operator = _extra("dask_kubernetes.operator", "kubernetes", "kubernetes")
+    operator = _library("dask_kubernetes.operator", "kubernetes")
     return operator.KubeCluster(namespace=chosen.namespace, custom_cluster_spec=str(chosen.manifest))
 
 
@@ -129,8 +125,8 @@ def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[
     try:
         if settings.kind != "slurm":
             return _MAKERS[settings.kind](settings, workers, memory), _nothing
-        _extra("dask_jobqueue", "slurm", "slurm")
-        from actstore.cluster.slurm import Jobs
+        with needing("cluster 'slurm'"):
+            from actstore.cluster.slurm import Jobs
 
         jobs = Jobs(settings, workers, memory, threads=IN_FLIGHT, environment=WORKER_ENVIRONMENT)
         return jobs.cluster, jobs.keep_up

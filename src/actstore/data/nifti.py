@@ -19,12 +19,12 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from actstore.conditions import BACKGROUND
 from actstore.data.geometry import volume_header
 from actstore.data.headers import Geometry, geometry_of
 from actstore.data.pairing import listed, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
-from actstore.spec.spec import BACKGROUND
 from actstore.units import counted
 
 _GZIP_MAGIC = b"\x1f\x8b"

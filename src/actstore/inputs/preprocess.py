@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import DataError
-from actstore.spec.spec import Normalization
+
+if TYPE_CHECKING:
+    from actstore.spec.spec import Normalization
 
 #: Percentiles that ``percentile-…`` clips to.
 PERCENTILES = (1.0, 99.0)

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from actstore.case_rules import CaseRules
-from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition, without_effect
+from actstore.conditions import BACKGROUND, IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition, without_effect
 from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster
@@ -30,8 +30,6 @@ from actstore.spec.encoding import encoding_of
 from actstore.spec.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.spec.problems import problems
 from actstore.store.files import Location
-
-BACKGROUND = "background"
 
 Normalization = Literal[
     "minmax-slice",

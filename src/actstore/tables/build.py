@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
-from actstore.errors import StoreError
+from actstore.errors import StoreError, needing
 from actstore.paths import given
 from actstore.tables.findings import Findings
 
@@ -56,11 +56,37 @@ def write_csv(table: pd.DataFrame, output: Path | BinaryIO) -> None:
     table.to_csv(output, index=False, encoding="utf-8", lineterminator="\n")
 
 
+def write_parquet(table: pd.DataFrame, output: Path) -> None:
+    """Write Parquet.
+
+    Raises
+    ------
+    MissingError
+        as :func:`require_parquet`.
+    """
+    require_parquet()
+    table.to_parquet(output, engine="pyarrow", index=False)
+
+
+def require_parquet() -> None:
+    """Look for the library that writes Parquet.
+
+    Raises
+    ------
+    MissingError
+        if it is not installed.
+    """
+    with needing("a .parquet file"):
+        import pyarrow  # noqa: F401  # by pandas
+
+
 def write_table(table: pd.DataFrame, output: str | Path | BinaryIO) -> None:
     """Write CSV or, for a path that ends in ``.parquet``, Parquet. A leading ``~`` of a path is the home.
 
     Raises
     ------
+    MissingError
+        for Parquet, if no library that writes it is installed.
     StoreError
         if it cannot be written; a reader of ``output`` that left raises ``BrokenPipeError``.
     """
@@ -72,7 +98,7 @@ def write_table(table: pd.DataFrame, output: str | Path | BinaryIO) -> None:
         output = given(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.suffix == ".parquet":
-            table.to_parquet(output, index=False)
+            write_parquet(table, output)
         else:
             write_csv(table, output)
     except BrokenPipeError:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
-from actstore.spec.spec import BACKGROUND
+from actstore.conditions import BACKGROUND
 from actstore.tables.build import build_table
 
 if TYPE_CHECKING:

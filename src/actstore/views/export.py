@@ -11,7 +11,7 @@ import pandas as pd
 
 from actstore.errors import StoreError
 from actstore.paths import given
-from actstore.tables.build import write_csv
+from actstore.tables.build import write_csv, write_parquet
 from actstore.views.theme import FAINT, INK, SOFT
 
 _PAPER: Any = {
@@ -110,7 +110,7 @@ def save_frame(frame: pd.DataFrame, folder: Path, name: str) -> None:
     """Write a figure's data as ``name.csv`` and ``name.parquet``."""
     try:
         write_csv(frame, folder / f"{name}.csv")
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
+        write_parquet(frame, folder / f"{name}.parquet")
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}; choose another -o") from error
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from actstore.errors import StoreError, one_line
+from actstore.errors import StoreError, needing, one_line
 
 #: Requests that fail are tried again this often.
 RETRIES: Any = {"max_retries": 5}
@@ -21,13 +21,11 @@ def library() -> Any:
 
     Raises
     ------
-    StoreError
+    MissingError
         if it is not installed.
     """
-    try:
+    with needing("a store at s3://"):
         import obstore
-    except ImportError as error:
-        raise StoreError("stores at s3:// need obstore: pip install 'actstore[s3]'") from error
     return obstore
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.conditions import ORIGINAL
-from actstore.spec.spec import BACKGROUND
+from actstore.conditions import BACKGROUND, ORIGINAL
 from actstore.tables.summaries import case_summary, original_dice
 from actstore.tables.unchanged import nowhere, of_store
 from actstore.units import counted
