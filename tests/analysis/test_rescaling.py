@@ -23,13 +23,13 @@ from actstore.analysis import AnalysisError
 from actstore.cli import text
 from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import StoreError
-from actstore.inputs.equality import stretch
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import normalize, scalings
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.creation import attributes
+from actstore.measures.equality import stretch
 from actstore.spec.spec import Normalization, Spec, load_spec
 from actstore.store.store import Store
 from actstore.store.verify import verify

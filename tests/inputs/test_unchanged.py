@@ -22,11 +22,11 @@ from actstore.data.phantom import write_phantom
 from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import SpecError, StoreError
 from actstore.inputs import perturb
-from actstore.inputs.equality import differs
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.creation import attributes, ensure_store
 from actstore.jobs.plan.plan import make_plan
+from actstore.measures.equality import differs
 from actstore.spec.spec import Spec, load_spec
 from actstore.store.store import Store
 from actstore.tables.findings import TABLES, Findings

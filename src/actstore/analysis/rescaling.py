@@ -12,7 +12,7 @@ from actstore.analysis.arrays import AnalysisError, image_extent, one_chunk, req
 from actstore.analysis.evidence import targets_of
 from actstore.analysis.masks import near
 from actstore.conditions import CONTROL
-from actstore.inputs.equality import differing, fitted, never_1, on_line, stretch, three_values, unclipped
+from actstore.measures.equality import differing, fitted, never_1, on_line, stretch, three_values, unclipped
 
 _Mask = NDArray[np.bool_]
 _Floats = NDArray[np.float64]
@@ -98,7 +98,7 @@ def _factors(
     control: Sequence[bool],
 ) -> NDArray[np.float64]:
     """(sample, condition)."""
-    from actstore.inputs.preprocess import image_window  # reads files too
+    from actstore.geometry import image_window  # reads files too
 
     found = np.full(image.shape[:2], np.nan)
     for s in range(len(image)):

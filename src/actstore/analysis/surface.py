@@ -185,7 +185,7 @@ def _measure(
     classes: int,
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
-    from actstore.inputs.preprocess import image_window  # reads files too
+    from actstore.geometry import image_window  # reads files too
 
     found = np.full((*prediction.shape[:2], classes - 1, len(NAMES)), np.nan)
     for s, c in zip(*np.nonzero(applicable), strict=True):

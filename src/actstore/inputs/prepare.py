@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from actstore.conditions import Applies
 from actstore.data import Volume
-from actstore.inputs.equality import differs, stretch
+from actstore.geometry import image_window
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
-from actstore.inputs.preprocess import Scaling, fit, image_window, normalize, scalings
+from actstore.inputs.preprocess import Scaling, fit, normalize, scalings
+from actstore.measures.equality import differs, stretch
 from actstore.spec.spec import Spec
 
 
