@@ -1,4 +1,4 @@
-"""Where the pixels of a layer lie on the network's input."""
+"""Where images and the pixels of a layer lie on the network's input."""
 
 from __future__ import annotations
 
@@ -64,3 +64,25 @@ class Grid:
         # A centre on the border of two pixels belongs to the upper one, whatever rounding does to it.
         at = np.floor((number + 0.5 - self.low[axis]) / self.step[axis] + 1e-9)
         return int(np.clip(at, 0, size - 1))
+
+
+def image_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """Where an image of ``shape`` lies inside the network's input of ``size``: one slice an axis of ``size``.
+
+    ``size`` is (y, x) or (z, y, x); the trailing axes of ``shape`` answer to it. Outside of the window is padding.
+
+    >>> image_window((10, 216, 300), (256, 256))
+    (slice(20, 236, None), slice(0, 256, None))
+    """
+    return tuple(
+        slice(before, before + min(n, target))
+        for n, target in trailing(shape, size)
+        for before in [max(target - n, 0) // 2]
+    )
+
+
+def trailing(shape: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    """The last axes of ``shape``, one for each of ``size``: (pixels of the image, pixels of the input)."""
+    if len(size) > len(shape):
+        raise ValueError(f"size {tuple(size)} has more axes than the shape {tuple(shape)}")
+    return list(zip(shape[len(shape) - len(size) :], size, strict=True))

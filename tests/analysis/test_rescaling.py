@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 import actstore
 from actstore import analysis, views
 from actstore.analysis import AnalysisError
+from actstore.analysis.maps.equality import stretch
 from actstore.cli import text
 from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import StoreError
-from actstore.inputs.equality import stretch
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
 from actstore.inputs.prepare import Prepared, prepare

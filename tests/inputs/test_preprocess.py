@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from actstore.errors import DataError
-from actstore.inputs.preprocess import fit, image_window, normalize
+from actstore.geometry import image_window
+from actstore.inputs.preprocess import fit, normalize
 from actstore.spec.spec import Normalization
 
 VOLUMES = hnp.arrays(

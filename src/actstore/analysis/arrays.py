@@ -1,4 +1,4 @@
-"""What every reduction asks of its input: dimensions, which condition is the original, what is applicable."""
+"""Checks that every reduction makes of its input: dimensions, and which condition is the original."""
 
 from __future__ import annotations
 
@@ -75,6 +75,21 @@ def require_original_first(array: xr.DataArray) -> None:
             f"{array.name or 'array'}: the first condition is {first[0] if first else 'missing'!r}, not {ORIGINAL!r}: "
             f"keep {ORIGINAL!r} as the first condition of the selection"
         )
+
+
+def of_original(array: xr.DataArray) -> xr.DataArray:
+    """``array`` of the original, the first condition, without its coordinates; as it is where it has no conditions.
+
+    Raises
+    ------
+    AnalysisError
+        as :func:`require_original_first`.
+    """
+    if "condition" not in array.dims:
+        return array
+    require_original_first(array)
+    along = [name for name, coord in array.coords.items() if "condition" in coord.dims]
+    return array.drop_vars(along).isel(condition=0)
 
 
 def image_extent(array: xr.DataArray, space: Iterable[Hashable]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Conditions in order of their strength, and the way from the one that changes nothing outwards."""
+"""Conditions in the order of their strength, seen from the strength that changes nothing (the identity)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from actstore.conditions import IDENTITY_STRENGTH
 
 #: Strengths beside the original from which on a transform of a target counts as a sweep.
 FEWEST_STRENGTHS = 3
+#: Lower and higher strengths than the identity.
+SIDES = ("below", "above")
 
 
 class Dose(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.inputs.preprocess import image_window
+from actstore.geometry import image_window
 
 Mask = NDArray[np.bool_]
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import DataError
+from actstore.geometry import image_window, trailing
 from actstore.spec.spec import Normalization
 
 #: Percentiles that ``percentile-…`` clips to.
@@ -118,30 +119,9 @@ def fit(volume: NDArray[Scalar], size: Sequence[int], fill: float = 0) -> NDArra
     return result
 
 
-def image_window(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
-    """Where an image of ``shape`` lies inside the network's input of ``size``: one slice an axis of ``size``.
-
-    ``size`` is (y, x) or (z, y, x); the trailing axes of ``shape`` answer to it. Outside of the window is padding.
-
-    >>> image_window((10, 216, 300), (256, 256))
-    (slice(20, 236, None), slice(0, 256, None))
-    """
-    return tuple(
-        slice(before, before + min(n, target))
-        for n, target in _trailing(shape, size)
-        for before in [max(target - n, 0) // 2]
-    )
-
-
 def _kept(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     return tuple(
         slice(before, before + min(n, target))
-        for n, target in _trailing(shape, size)
+        for n, target in trailing(shape, size)
         for before in [max(n - target, 0) // 2]
     )
-
-
-def _trailing(shape: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
-    if len(size) > len(shape):
-        raise ValueError(f"size {tuple(size)} has more axes than the shape {tuple(shape)}")
-    return list(zip(shape[len(shape) - len(size) :], size, strict=True))

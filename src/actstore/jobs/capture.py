@@ -132,8 +132,8 @@ def capture(
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in reports), default=0),
         caveats=plan.caveats,
-        unchanged=unchanged.of_reports(spec.conditions, computed),
-        rescaled=rescaled.of_reports(spec.conditions, computed),
+        unchanged=unchanged.of_blocks(spec.conditions, ((r.unchanged, r.held) for r in computed)),
+        rescaled=rescaled.of_blocks(spec.conditions, (r.rescaled for r in computed)),
     )
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from actstore.conditions import Applies
 from actstore.data import Volume
 from actstore.errors import ModelError
+from actstore.geometry import image_window
 from actstore.inputs.prepare import prepare
-from actstore.inputs.preprocess import image_window
 from actstore.spec.spec import MANTISSA_BITS, Spec
 from actstore.store.schema import StoreLayout
 

@@ -1,0 +1,45 @@
+"""Corrected p-values and notes of whole results, lazily."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from actstore.analysis.arrays import one_chunk
+from actstore.analysis.evidence import corrected, families, note
+
+#: Of every chunk alike: dask takes the width of the first one, and cuts the others.
+_NOTE = np.dtype("U64")
+
+
+def corrected_p(p: xr.DataArray) -> xr.Dataset:
+    """``q``, that is ``p`` (condition, …) corrected within each family of conditions, and ``tests`` (condition); lazy.
+
+    ``tests`` int64 says over how many tests q is corrected: :func:`actstore.analysis.evidence.corrected`, families
+    as of :func:`actstore.analysis.evidence.families`.
+    """
+    family = families(p)
+    dims = ("condition", *(d for d in p.dims if d != "condition"))
+    q, tests = xr.apply_ufunc(
+        corrected,
+        one_chunk(p, p.dims),
+        kwargs={"family": family},
+        input_core_dims=[dims],
+        output_core_dims=[dims, ["condition"]],
+        dask="parallelized",
+        output_dtypes=[np.float64, np.int64],
+        keep_attrs=False,
+    )
+    return xr.Dataset({"q": q, "tests": tests})
+
+
+def notes_on(patients: xr.DataArray, what: str) -> xr.DataArray:
+    """:func:`actstore.analysis.evidence.note` on each number of ``patients``; lazy."""
+    text: xr.DataArray = xr.apply_ufunc(
+        lambda counts: note(counts, what).astype(_NOTE),
+        patients,
+        dask="parallelized",
+        output_dtypes=[_NOTE],
+        keep_attrs=False,
+    )
+    return text
