@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims
 from actstore.analysis.evidence import patients_of
 from actstore.measures.compiled import as_written
 
@@ -120,15 +120,8 @@ def samples_and_patients(used: xr.DataArray, patient: Numbers | None = None) -> 
         if the dimension sample or its coordinate ``patient`` is missing.
     """
     code = patients_of(used)[0] if patient is None else patient
-    samples, patients = xr.apply_ufunc(
-        _samples_and_patients,
-        one_chunk(used, ["sample"]),
-        kwargs={"patient": code},
-        input_core_dims=[["sample"]],
-        output_core_dims=[[], []],
-        dask="parallelized",
-        output_dtypes=[np.int64, np.int64],
-        keep_attrs=False,
+    samples, patients = apply_lazily(
+        _samples_and_patients, (used, ["sample"]), output_dims=[[], []], dtypes=[np.int64, np.int64], patient=code
     )
     return xr.Dataset({"samples": samples, "patients": patients})
 

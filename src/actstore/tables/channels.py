@@ -11,7 +11,7 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, require_dims
+from actstore.analysis.arrays import AnalysisError, coordinate, is_original, require_dims
 from actstore.analysis.channels.comparison import general_and_specific, shared_channels
 from actstore.analysis.channels.frequency import Key, channel_frequency, most_frequent
 from actstore.analysis.channels.ranking import NO_CHANNEL, top_channels
@@ -26,7 +26,6 @@ from actstore.tables.rows import (
     RESTS_ON,
     SAMPLE_COLUMNS,
     Take,
-    along,
     build_rows,
     channel_frame,
     coordinate_columns,
@@ -146,7 +145,7 @@ def frequency_table(
     for layer, data in _computed(statistics, (metric,)).items():
         top = top_channels(data[metric], k, applicable=applicable)
         ranked = most_frequent(channel_frequency(top, ["condition", *extra]), most)
-        ranked = ranked.assign_coords(layer=layer, target=along(ranked, "target", "condition"))
+        ranked = ranked.assign_coords(layer=layer, target=coordinate(ranked, "target", "condition"))
         every = np.arange(ranked.sizes["condition"])
         frames.append(channel_frame(ranked, columns, keep=ranked["channel"] != NO_CHANNEL, conditions=every))
     return pd.concat(frames[1:], ignore_index=True) if frames[1:] else frames[0]
@@ -254,11 +253,9 @@ def _computed(statistics: Mapping[str, xr.Dataset], names: tuple[str, ...] = ("m
     layers = dict(zip(statistics, compute(*chosen), strict=True))
     first, *others = layers or [""]
     for layer in others:
-        for dim, coordinates in (("sample", SAMPLE_COLUMNS), ("condition", ("condition",))):
-            same = layers[layer].sizes[dim] == layers[first].sizes[dim] and all(
-                np.array_equal(along(layers[layer], name, dim), along(layers[first], name, dim)) for name in coordinates
-            )
-            if not same:
+        for dim, names_along in (("sample", SAMPLE_COLUMNS), ("condition", ("condition",))):
+            one, two = ([coordinate(layers[of], name, dim).values for name in names_along] for of in (layer, first))
+            if not all(map(np.array_equal, one, two)):
                 raise AnalysisError(f"layers {first} and {layer} differ along {dim}: make a table of each")
     return layers
 

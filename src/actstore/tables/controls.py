@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from actstore.analysis.arrays import coordinate
 from actstore.analysis.channels.controls import class_sensitivity, noise_floor
 from actstore.analysis.patients.association import association, beside_frequency
 from actstore.tables.rows import (
@@ -13,7 +14,6 @@ from actstore.tables.rows import (
     PERTURBATION_COLUMNS,
     RESTS_ON,
     SAMPLE_COLUMNS,
-    along,
     channel_frame,
     sample_rows,
 )
@@ -55,7 +55,7 @@ def rescaling_table(factor: xr.DataArray, *, applicable: xr.DataArray | None = N
     AnalysisError
         if a coordinate is missing.
     """
-    changed = along(factor, "target", "condition") != ""
+    changed = coordinate(factor, "target", "condition") != ""
     valid = factor.notnull() if applicable is None else applicable.astype(bool)
     return sample_rows(factor, {"factor": factor}, RESCALING_COLUMNS, valid & changed)
 

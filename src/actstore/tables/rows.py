@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError
+from actstore.analysis.arrays import AnalysisError, coordinate
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import layer_slices
 
@@ -63,18 +63,11 @@ def _column(array: xr.DataArray | NDArray[Any], at: Positions, rows: int, take: 
     return take(array.values.ravel(), np.ravel_multi_index(tuple(at[str(d)] for d in array.dims), array.shape))
 
 
-def along(labels: xr.Dataset | xr.DataArray, name: str, dim: str) -> xr.DataArray:
-    """The coordinate ``name``, which must lie along ``dim``."""
-    if name not in labels.coords or labels.coords[name].dims != (dim,):
-        raise AnalysisError(f"no coordinate {name!r} along {dim}: assign it with assign_coords({name}=({dim!r}, …))")
-    return labels.coords[name].reset_coords(drop=True)
-
-
 def coordinate_columns(labels: xr.Dataset | xr.DataArray, names: Iterable[str]) -> dict[str, xr.DataArray]:
     """Those of ``names`` that describe a sample or a condition, from the coordinates of ``labels``."""
     sample = dict.fromkeys(SAMPLE_COLUMNS, "sample")
     dims = sample | dict.fromkeys((*CONDITION_COLUMNS, "region"), "condition")
-    return {name: along(labels, name, dims[name]) for name in names if name in dims}
+    return {name: coordinate(labels, name, dims[name]) for name in names if name in dims}
 
 
 def sample_rows(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from actstore.analysis.arrays import AnalysisError
+from actstore.analysis.arrays import coordinate
 from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.analysis.segmentation.cases import NO_CASE, cases
 from actstore.analysis.segmentation.overlap import Over, counted, dice, dice_change, segmentation_metrics
@@ -44,12 +44,11 @@ def segmentation_table(confusion: xr.DataArray, *, applicable: xr.DataArray | No
     Arguments and errors as in :func:`actstore.analysis.segmentation_metrics`; a missing coordinate is an AnalysisError
     too.
     """
-    along = _along_sample(confusion)
-    order = _present(SEGMENTATION_COLUMNS, along)
+    order = _present(SEGMENTATION_COLUMNS, confusion)
     valid = counted(confusion) if applicable is None else applicable
     found = segmentation_metrics(confusion, applicable=applicable)
     variables = {name: found[name] for name in ("class_name", *METRIC_NAMES)}
-    if "slice" in along:
+    if "position" in order:
         variables["position"] = slice_position(confusion)
     return sample_rows(confusion, variables, order, valid)
 
@@ -68,7 +67,7 @@ def surface_table(
     too.
     """
     found = surface_distances(prediction, label, class_names, applicable=applicable, by=by)
-    order = _present(SURFACE_COLUMNS, _along_sample(found))
+    order = _present(SURFACE_COLUMNS, found)
     dims = ("sample", "condition")
     shape = tuple(prediction.sizes[dim] for dim in dims)
     valid = np.ones(shape, bool) if applicable is None else applicable.transpose(*dims).values
@@ -113,15 +112,10 @@ def cases_table(
     return sample_rows(confusion, {"case": found}, CASES_COLUMNS, found != NO_CASE)
 
 
-def _along_sample(labels: xr.DataArray | xr.Dataset) -> set[str]:
-    return {str(name) for name, coord in labels.coords.items() if coord.dims == ("sample",)}
-
-
-def _present(order: Sequence[str], along: set[str]) -> list[str]:
+def _present(order: Sequence[str], labels: xr.DataArray | xr.Dataset) -> list[str]:
     """``order`` without what a pooled sample does not have; an unpooled one must have all."""
-    if "samples" not in along and (gone := [name for name in SAMPLE_COLUMNS if name not in along]):
-        raise AnalysisError(
-            f"no coordinate {gone[0]!r} along sample: assign it with assign_coords({gone[0]}=('sample', …))"
-        )
+    for name in SAMPLE_COLUMNS if "samples" not in labels.coords else ():
+        coordinate(labels, name, "sample")
+    along = {str(name) for name, coord in labels.coords.items() if coord.dims == ("sample",)}
     needs = {name: name for name in SAMPLE_COLUMNS} | {"position": "slice"}
     return [name for name in order if name not in needs or needs[name] in along]

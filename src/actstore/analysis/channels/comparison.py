@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_positive
+from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims, require_positive
 from actstore.analysis.channels.frequency import among_most, applicable_samples, listed, most_often
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
 from actstore.analysis.grouping import Bools, count_by, samples_and_patients
@@ -71,33 +71,22 @@ def shared_channels(
     count = xr.concat([member.isel(condition=own).sum(["sample", "condition"]) for own in each], along)
     rests = xr.concat([samples_and_patients(used.isel(condition=own).any("condition"), patient) for own in each], along)
     selected = among_most(count, most)
-    text: xr.DataArray = xr.apply_ufunc(
-        _names,
-        one_chunk(selected, ["target"]),
-        kwargs={"classes": classes},
-        input_core_dims=[["target"]],
-        dask="parallelized",
-        output_dtypes=[f"U{len(', '.join(classes))}"],
-        keep_attrs=False,
+    text: xr.DataArray = apply_lazily(
+        _names, (selected, ["target"]), dtypes=[f"U{len(', '.join(classes))}"], classes=classes
     )
     number = selected.sum("target")
-    share = xr.apply_ufunc(
+    share = apply_lazily(
         _specific_share,
-        one_chunk(member, _DIMS),
-        one_chunk(used, _DIMS[:2]),
-        kwargs={
-            "patient": patient,
-            "classes": each,
-            "most": most,
-            "layers": list(layer_slices(member).values()),
-            "resamples": require_positive("resamples", resamples),
-            "seed": seed,
-        },
-        input_core_dims=[_DIMS, _DIMS[:2]],
-        output_core_dims=[["channel"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        keep_attrs=False,
+        (member, _DIMS),
+        (used, _DIMS[:2]),
+        output_dims=[["channel"]],
+        dtypes=[np.float64],
+        patient=patient,
+        classes=each,
+        most=most,
+        layers=list(layer_slices(member).values()),
+        resamples=require_positive("resamples", resamples),
+        seed=seed,
     )
     return xr.Dataset(
         {
@@ -158,14 +147,11 @@ def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 
     for where in layer_slices(member).values():
         arrays = [array.isel(channel=where).drop_vars("channel", errors="ignore") for array in (general, counts, *kept)]
         width = most * (len(str(arrays[0].sizes["channel"])) + 2)
-        correlation, gained, lost = xr.apply_ufunc(
+        correlation, gained, lost = apply_lazily(
             _against,
-            *(one_chunk(array, ["channel"]) for array in arrays),
-            input_core_dims=[["channel"]] * 4,
-            output_core_dims=[[], [], []],
-            dask="parallelized",
-            output_dtypes=[np.float64, f"U{width}", f"U{width}"],
-            keep_attrs=False,
+            *((array, ["channel"]) for array in arrays),
+            output_dims=[[], [], []],
+            dtypes=[np.float64, f"U{width}", f"U{width}"],
         )
         parts.append(xr.Dataset({"correlation": correlation, "gained": gained, "lost": lost}))
     slices = layer_slices(member).values()

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, apply_lazily, coordinate, is_original, one_chunk, require_dims
 from actstore.analysis.channels.relative import in_units
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
 from actstore.analysis.grouping import patient_means, sample_mean, samples_and_patients
@@ -86,16 +86,13 @@ def class_sensitivity(
     left_out = _either(score, rescaled, at, against)
     used = both & ~left_out
     perturbed, control = perturbed.where(used), control.where(xr.DataArray(used.variable))
-    values = xr.apply_ufunc(
+    values = apply_lazily(
         _paired,
-        perturbed,
-        control,
-        kwargs={"code": code},
-        input_core_dims=[["sample"], ["sample"]],
-        output_core_dims=[[]] * len(_NUMBERS),
-        dask="parallelized",
-        output_dtypes=[np.float64] * len(_NUMBERS),
-        keep_attrs=False,
+        (perturbed, ["sample"]),
+        (control, ["sample"]),
+        output_dims=[[]] * len(_NUMBERS),
+        dtypes=[np.float64] * len(_NUMBERS),
+        code=code,
     )
     result = xr.Dataset(dict(zip(_NUMBERS, values, strict=True)))
     result = result.assign(corrected_p(result["p"]).data_vars)
@@ -104,8 +101,8 @@ def class_sensitivity(
     pairs = both.any("channel")
     counts = (pairs & left_out).sum("sample"), pairs.sum("sample")
     lost = samples_and_patients(both)["patients"] - rests["patients"]
-    note: xr.DataArray = xr.apply_ufunc(
-        _explained, notes_on(rests["patients"], "test"), lost, *counts, dask="parallelized", output_dtypes=[_NOTE]
+    note = apply_lazily(
+        _explained, *((array, ()) for array in (notes_on(rests["patients"], "test"), lost, *counts)), dtypes=[_NOTE]
     )
     return result.assign(rests.data_vars).assign(rescaled=counts[0].astype(np.int64), note=note)
 
@@ -180,8 +177,7 @@ def _paired_with_control(score: xr.DataArray) -> tuple[list[int], list[int]]:
     """Positions of the perturbations that have a control, and of those controls."""
     changed = perturbations(score)
     for name in ("transform", "strength"):
-        if name not in score.coords or score.coords[name].dims != ("condition",):
-            raise AnalysisError(f"no coordinate {name!r} along condition: take the conditions of an opened store")
+        coordinate(score, name, "condition", "take the conditions of an opened store")
     keys = list(zip(*(score.coords[name].values.tolist() for name in _SAME if name in score.coords), strict=True))
     region = score.coords["region"].values.tolist() if "region" in score.coords else []
     control = {keys[i]: i for i, name in enumerate(region) if name == CONTROL}

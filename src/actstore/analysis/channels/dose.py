@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims
 from actstore.analysis.channels.relative import in_units
 from actstore.analysis.grouping import sample_mean, samples_and_patients
 from actstore.analysis.strengths import SIDES, first_reached, identity_of, outward
@@ -48,16 +48,15 @@ def mad_response(curve: xr.DataArray, scale: xr.DataArray, *, threshold: float =
         raise AnalysisError(f"threshold = {threshold!r}: give standard deviations above 0")
     mean = sample_mean(curve)
     relative = in_units(mean, scale)
-    results = xr.apply_ufunc(
+    results = apply_lazily(
         _responses,
-        one_chunk(mean, ["strength"]),
-        one_chunk(relative, ["strength"]),
-        kwargs={"strengths": curve.coords["strength"].values, "identity": identity, "threshold": threshold},
-        input_core_dims=[["strength"], ["strength"]],
-        output_core_dims=[[]] * 4,
-        dask="parallelized",
-        output_dtypes=[np.float64] * 4,
-        keep_attrs=False,
+        (mean, ["strength"]),
+        (relative, ["strength"]),
+        output_dims=[[]] * 4,
+        dtypes=[np.float64] * 4,
+        strengths=curve.coords["strength"].values,
+        identity=identity,
+        threshold=threshold,
     )
     names = [f"{what}_{side}" for side in SIDES for what in ("slope", "threshold")]
     response = xr.Dataset({"mad": mean, "standardised": relative, **dict(zip(names, results, strict=True))})

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, one_chunk, require_dims, require_positive
 from actstore.analysis.channels.ranking import NO_CHANNEL, chosen, highest
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.grouping import Bools, Counts, Floats, count_by
@@ -66,18 +66,17 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
         raise AnalysisError(f"by = {names}: name each key once")
     group, values = _groups(labels, ranks.isel(rank=0), over)
     sizes = {name: len(found) for name, found in values.items()}
-    count, n = xr.apply_ufunc(
+    count, n = apply_lazily(
         _frequency,
-        *(one_chunk(top[name].drop_vars(names, errors="ignore"), top[name].dims) for name in ("channel", "applicable")),
-        group,
-        kwargs={"sizes": tuple(sizes.values()), "channels": channels},
-        input_core_dims=[[*over, "rank"], over, over],
-        output_core_dims=[[*names, "channel"], names],
-        exclude_dims=set(over),
-        dask="parallelized",
-        output_dtypes=[np.int64, np.int64],
-        dask_gufunc_kwargs={"output_sizes": {**sizes, "channel": channels}},
-        keep_attrs=False,
+        (ranks.drop_vars(names, errors="ignore"), [*over, "rank"]),
+        (top["applicable"].drop_vars(names, errors="ignore"), over),
+        (group, over),
+        output_dims=[[*names, "channel"], names],
+        dtypes=[np.int64, np.int64],
+        output_sizes={**sizes, "channel": channels},
+        exclude_dims=over,
+        sizes=tuple(sizes.values()),
+        channels=channels,
     )
     frequency = xr.Dataset({"count": count, "n": n}).assign_coords({**values, "channel": np.arange(channels)})
     if "condition" in names and "condition" in ranks.coords:
@@ -100,16 +99,13 @@ def most_frequent(frequency: xr.Dataset, n: int = 7) -> xr.Dataset:
         if ``n`` is below 1.
     """
     n = min(require_positive("n", n), frequency.sizes["channel"])
-    channel, count = xr.apply_ufunc(
+    channel, count = apply_lazily(
         _most,
-        one_chunk(frequency["count"], ["channel"]),
-        kwargs={"n": n},
-        input_core_dims=[["channel"]],
-        output_core_dims=[["rank"], ["rank"]],
-        dask="parallelized",
-        output_dtypes=[np.int64, np.int64],
-        dask_gufunc_kwargs={"output_sizes": {"rank": n}},
-        keep_attrs=False,
+        (frequency["count"], ["channel"]),
+        output_dims=[["rank"], ["rank"]],
+        dtypes=[np.int64, np.int64],
+        output_sizes={"rank": n},
+        n=n,
     )
     ranked = xr.Dataset({"channel": channel, "count": count, "n": frequency["n"]})
     return ranked.assign_coords(rank=np.arange(1, n + 1))
@@ -212,15 +208,13 @@ def most_often(count: NDArray[Any], most: int, layers: Iterable[slice] = (slice(
 
 def among_most(count: xr.DataArray, most: int) -> xr.DataArray:
     """:func:`most_often` of ``count`` (…, channel), of one layer or stacked: bool, lazy."""
-    found: xr.DataArray = xr.apply_ufunc(
+    found: xr.DataArray = apply_lazily(
         most_often,
-        one_chunk(count, ["channel"]),
-        kwargs={"most": most, "layers": list(layer_slices(count).values())},
-        input_core_dims=[["channel"]],
-        output_core_dims=[["channel"]],
-        dask="parallelized",
-        output_dtypes=[bool],
-        keep_attrs=False,
+        (count, ["channel"]),
+        output_dims=[["channel"]],
+        dtypes=[bool],
+        most=most,
+        layers=list(layer_slices(count).values()),
     )
     return found.transpose(*count.dims)
 

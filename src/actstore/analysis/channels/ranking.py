@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims, require_positive
 from actstore.analysis.grouping import Bools, Floats
 from actstore.analysis.layers import layer_slices
 from actstore.measures.compiled import as_written
@@ -66,22 +66,17 @@ def top_channels(
     valid = perturbed if applicable is None else perturbed & applicable.reset_coords(drop=True)
     name = str(score.name)
     by = order or METRICS.get(name, "largest")
-    channel, value, counted = xr.apply_ufunc(
+    channel, value, counted = apply_lazily(
         _rank,
-        one_chunk(score, ["channel"]),
-        valid,
-        kwargs={
-            "k": k,
-            "guess": applicable is None,
-            "order": by,
-            "unchanged": UNCHANGED.get(name, np.nan if by == "smallest" else 0.0),
-        },
-        input_core_dims=[["channel"], []],
-        output_core_dims=[["rank"], ["rank"], []],
-        dask="parallelized",
-        output_dtypes=[np.int64, np.result_type(score.dtype, np.float32), bool],
-        dask_gufunc_kwargs={"output_sizes": {"rank": k}},
-        keep_attrs=False,
+        (score, ["channel"]),
+        (valid, []),
+        output_dims=[["rank"], ["rank"], []],
+        dtypes=[np.int64, np.result_type(score.dtype, np.float32), bool],
+        output_sizes={"rank": k},
+        k=k,
+        guess=applicable is None,
+        order=by,
+        unchanged=UNCHANGED.get(name, np.nan if by == "smallest" else 0.0),
     )
     ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value, "applicable": counted})
     return ranked.assign_coords(rank=np.arange(1, k + 1), channels=count)
@@ -100,15 +95,13 @@ def in_top(
     for where in layer_slices(score).values():
         part = score.isel(channel=where)
         ranks = top_channels(part, k, applicable=applicable, order=order)["channel"]
-        found: xr.DataArray = xr.apply_ufunc(
+        found: xr.DataArray = apply_lazily(
             chosen,
-            one_chunk(ranks, ["rank"]),
-            kwargs={"channels": part.sizes["channel"]},
-            input_core_dims=[["rank"]],
-            output_core_dims=[["channel"]],
-            dask="parallelized",
-            output_dtypes=[bool],
-            dask_gufunc_kwargs={"output_sizes": {"channel": part.sizes["channel"]}},
+            (ranks, ["rank"]),
+            output_dims=[["channel"]],
+            dtypes=[bool],
+            output_sizes={"channel": part.sizes["channel"]},
+            channels=part.sizes["channel"],
         )
         parts.append(found.drop_vars("channels", errors="ignore"))
     joined = xr.concat(parts, "channel", coords="minimal", compat="override", join="override")

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, of_original, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, of_original, require_dims
 from actstore.analysis.grouping import sample_mean
 
 
@@ -104,14 +104,8 @@ def sample_rank(score: xr.DataArray) -> xr.DataArray:
 
 def _ranked(values: xr.DataArray) -> xr.DataArray:
     """Percentile ranks of ``values`` (…, condition, channel) along channel, NaN for the original."""
-    ranked: xr.DataArray = xr.apply_ufunc(
-        _percentile,
-        one_chunk(values.where(~is_original(values)), ["channel"]),
-        input_core_dims=[["channel"]],
-        output_core_dims=[["channel"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        keep_attrs=False,
+    ranked: xr.DataArray = apply_lazily(
+        _percentile, (values.where(~is_original(values)), ["channel"]), output_dims=[["channel"]], dtypes=[np.float64]
     )
     return ranked.transpose(..., "condition", "channel")
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import one_chunk, require_positive
+from actstore.analysis.arrays import apply_lazily, require_positive
 from actstore.analysis.channels.frequency import applicable_samples, most_often, overlap
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.evidence import note, patients_of
@@ -61,22 +61,17 @@ def frequency_certainty(
     valid = applicable_samples(member, applicable)
     rate = bootstrap_mean(member.astype(np.float32).where(valid), resamples=resamples, confidence=confidence, seed=seed)
     whole = ["sample", "condition", "channel"]
-    selected, count = xr.apply_ufunc(
+    selected, count = apply_lazily(
         _selected,
-        one_chunk(member, whole),
-        one_chunk(valid, whole[:2]),
-        kwargs={
-            "patient": patients_of(member)[0],
-            "most": require_positive("most", most),
-            "layers": list(layer_slices(member).values()),
-            "resamples": require_positive("resamples", resamples),
-            "seed": seed,
-        },
-        input_core_dims=[whole, whole[:2]],
-        output_core_dims=[whole[1:]] * 2,
-        dask="parallelized",
-        output_dtypes=[np.float64, np.int64],
-        keep_attrs=False,
+        (member, whole),
+        (valid, whole[:2]),
+        output_dims=[whole[1:]] * 2,
+        dtypes=[np.float64, np.int64],
+        patient=patients_of(member)[0],
+        most=require_positive("most", most),
+        layers=list(layer_slices(member).values()),
+        resamples=require_positive("resamples", resamples),
+        seed=seed,
     )
     found = rate.rename(mean="frequency").transpose("condition", "channel")
     return found.assign(selected=selected, count=count)
@@ -148,24 +143,19 @@ def set_stability(
     patient, slices = patients_of(member)[0], layer_slices(member)
     whole = ["sample", "condition", "channel"]
     cells = ["layer", "condition", "most"]
-    arrays = xr.apply_ufunc(
+    arrays = apply_lazily(
         _stability,
-        one_chunk(unlayered(member), whole),
-        one_chunk(valid, whole[:2]),
-        kwargs={
-            "patient": patient,
-            "mosts": sizes,
-            "layers": list(slices.values()),
-            "resamples": require_positive("resamples", resamples),
-            "tails": ((1 - require_confidence(confidence)) / 2, (1 + confidence) / 2),
-            "seed": seed,
-        },
-        input_core_dims=[whole, whole[:2]],
-        output_core_dims=[cells] * 4,
-        dask="parallelized",
-        output_dtypes=[*[np.float64] * 3, NOTE],
-        dask_gufunc_kwargs={"output_sizes": {"layer": len(slices), "most": len(sizes)}},
-        keep_attrs=False,
+        (unlayered(member), whole),
+        (valid, whole[:2]),
+        output_dims=[cells] * 4,
+        dtypes=[*[np.float64] * 3, NOTE],
+        output_sizes={"layer": len(slices), "most": len(sizes)},
+        patient=patient,
+        mosts=sizes,
+        layers=list(slices.values()),
+        resamples=require_positive("resamples", resamples),
+        tails=((1 - require_confidence(confidence)) / 2, (1 + confidence) / 2),
+        seed=seed,
     )
     found = xr.Dataset(dict(zip(("overlap", "low", "high", "note"), arrays, strict=True)))
     return found.assign(samples_and_patients(valid, patient).data_vars).assign_coords(
@@ -241,16 +231,17 @@ def sensitivity_to_k(
     every = sorted({*tops, chosen[0]})
     members = [in_top(score, k, applicable=applicable) for k in every]
     count = xr.concat([member.sum("sample") for member in members], "top", coords="minimal", compat="override")
-    shared: xr.DataArray = xr.apply_ufunc(
+    shared: xr.DataArray = apply_lazily(
         _shared,
-        one_chunk(unlayered(count), ["top", "channel"]),
-        kwargs={"every": every, "ks": tops, "mosts": sizes, "reference": chosen, "layers": list(slices.values())},
-        input_core_dims=[["top", "channel"]],
-        output_core_dims=[["layer", "k", "most"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"layer": len(slices), "k": len(tops), "most": len(sizes)}},
-        keep_attrs=False,
+        (unlayered(count), ["top", "channel"]),
+        output_dims=[["layer", "k", "most"]],
+        dtypes=[np.float64],
+        output_sizes={"layer": len(slices), "k": len(tops), "most": len(sizes)},
+        every=every,
+        ks=tops,
+        mosts=sizes,
+        reference=chosen,
+        layers=list(slices.values()),
     )
     texts = [[[_all_channels(k, most, where) for most in sizes] for k in tops] for where in slices.values()]
     found = xr.Dataset({"overlap": shared.transpose("layer", ...), "note": (("layer", "k", "most"), texts)})

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_dims, require_original_first
+from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims, require_original_first
 from actstore.analysis.evidence import perturbations, targets_of
 from actstore.analysis.grouping import samples_and_patients
 from actstore.analysis.maps.masks import around, averaged_within, near, seen
@@ -79,20 +79,19 @@ def regional_mad(
         grid = Grid.between_edges(size, [label.sizes[d] for d in space])
     if len(grid.step) != len(space):
         raise AnalysisError(f"grid has {len(grid.step)} axes: give start and step of each of {', '.join(space)}")
-    masks = {"targets": _targets(activation, class_names), "rim": float(rim), "size": size, "grid": grid}
     before = {d: f"{d}_input" for d in space}
-    seen = one_chunk(label.drop_vars(label.coords).rename(before), before.values())
-    parts: xr.DataArray = xr.apply_ufunc(
+    parts: xr.DataArray = apply_lazily(
         _parts,
-        one_chunk(activation.drop_vars(activation.coords), ["condition", *space]),
-        seen,
-        _spacing(label, space),
-        kwargs=masks,
-        input_core_dims=[["condition", *space], list(before.values()), ["axis"]],
-        output_core_dims=[["condition", "part"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"part": 2 * len(REGIONS) + 1}},
+        (activation.drop_vars(activation.coords), ["condition", *space]),
+        (label.drop_vars(label.coords).rename(before), list(before.values())),
+        (_spacing(label, space), ["axis"]),
+        output_dims=[["condition", "part"]],
+        dtypes=[np.float64],
+        output_sizes={"part": 2 * len(REGIONS) + 1},
+        targets=_targets(activation, class_names),
+        rim=float(rim),
+        size=size,
+        grid=grid,
     ).transpose("sample", "condition", "channel", "part")
     labels = {str(n): c for n, c in activation.coords.items() if {*c.dims} <= {"sample", "condition", "channel"}}
     found = {name: parts.isel(part=i) for i, name in enumerate(REGIONS)}

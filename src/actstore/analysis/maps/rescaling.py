@@ -8,7 +8,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, image_extent, one_chunk, require_dims, require_original_first
+from actstore.analysis.arrays import (
+    apply_lazily,
+    image_extent,
+    require_dims,
+    require_original_first,
+    require_same_sizes,
+)
 from actstore.analysis.evidence import targets_of
 from actstore.analysis.maps.equality import differing, fitted, never_1, on_line, stretch, three_values, unclipped
 from actstore.analysis.maps.masks import near
@@ -72,26 +78,17 @@ def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[st
         image = image.expand_dims(INPUT_CHANNEL)
     require_dims(image, ["sample"])
     require_dims(label, ["sample", *space])
-    for dim in ("sample", *space):
-        if image.sizes[dim] != label.sizes[dim]:
-            raise AnalysisError(
-                f"image has {image.sizes[dim]} of {dim}, label {label.sizes[dim]}: select the same of both"
-            )
+    require_same_sizes(("sample", *space), image=image, label=label)
     region = image.coords["region"].values if "region" in image.coords else np.full(image.sizes["condition"], "")
-    arrays = [
-        one_chunk(image.drop_vars(image.coords), ["condition", INPUT_CHANNEL, *space]),
-        one_chunk(label.drop_vars(label.coords), space),
-        xr.DataArray(image_extent(image, space), dims=("sample", "axis")),
-    ]
-    factor: xr.DataArray = xr.apply_ufunc(
+    factor: xr.DataArray = apply_lazily(
         _factors,
-        *arrays,
-        kwargs={"targets": targets_of(image, class_names), "control": (region == CONTROL).tolist()},
-        input_core_dims=[["condition", INPUT_CHANNEL, *space], space, ["axis"]],
-        output_core_dims=[["condition"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        keep_attrs=False,
+        (image.drop_vars(image.coords), ["condition", INPUT_CHANNEL, *space]),
+        (label.drop_vars(label.coords), space),
+        (xr.DataArray(image_extent(image, space), dims=("sample", "axis")), ["axis"]),
+        output_dims=[["condition"]],
+        dtypes=[np.float64],
+        targets=targets_of(image, class_names),
+        control=(region == CONTROL).tolist(),
     ).transpose("sample", "condition")
     labels = {str(n): c for n, c in image.coords.items() if {*c.dims} <= {"sample", "condition"}}
     return factor.assign_coords(labels).rename("factor")

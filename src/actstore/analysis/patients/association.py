@@ -8,7 +8,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
+from actstore.analysis.arrays import (
+    AnalysisError,
+    apply_lazily,
+    is_original,
+    require_dims,
+    require_same_sizes,
+)
 from actstore.analysis.channels.frequency import applicable_samples
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations, volumes_of
 from actstore.analysis.layers import layer_slices
@@ -97,23 +103,18 @@ def association(
     made = (*_NUMBERS, *_COUNTS, "note")
     # Dask joins blocks in the width of the first: all have the same.
     text = np.dtype(f"U{_LONGEST_NOTE + max(map(len, targets.tolist()))}")
-    values = xr.apply_ufunc(
+    values = apply_lazily(
         _associate,
-        one_chunk(score.isel(condition=at).transpose(*_DIMS), ["sample", "channel"]),
-        *(one_chunk(array, ["sample"]) for array in _of_targets(score, dice, size, at, targets)),
-        xr.DataArray(targets, dims="condition"),
-        kwargs={
-            "patient": patient,
-            "strata": strata,
-            "noun": "slice" if any(len(samples) > 1 for samples in strata.samples) else "sample",
-            "confidence": require_confidence(confidence),
-            "text": text,
-        },
-        input_core_dims=[["channel", "sample"], *[["sample"]] * 3, []],
-        output_core_dims=[*[["channel"]] * len(made), []],
-        dask="parallelized",
-        output_dtypes=[*[np.float64] * len(_NUMBERS), *[np.int64] * len(_COUNTS), text, np.float64],
-        keep_attrs=False,
+        (score.isel(condition=at).transpose(*_DIMS), ["channel", "sample"]),
+        *((array, ["sample"]) for array in _of_targets(score, dice, size, at, targets)),
+        (xr.DataArray(targets, dims="condition"), ()),
+        output_dims=[*[["channel"]] * len(made), []],
+        dtypes=[*[np.float64] * len(_NUMBERS), *[np.int64] * len(_COUNTS), text, np.float64],
+        patient=patient,
+        strata=strata,
+        noun="slice" if any(len(samples) > 1 for samples in strata.samples) else "sample",
+        confidence=require_confidence(confidence),
+        text=text,
     )
     result = xr.Dataset(dict(zip((*made, "size_baseline"), values, strict=True)))
     return result.assign(corrected_p(result["p"]).data_vars).assign_coords(class_name=("condition", targets))
@@ -169,11 +170,7 @@ def _of_targets(
     score: xr.DataArray, dice: xr.DataArray, size: xr.DataArray | None, at: NDArray[np.intp], targets: NDArray[np.str_]
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """Dice before and after the conditions ``at``, and size, of their targets: (sample, condition), without coords."""
-    for dim in ("sample", "condition"):
-        if dice.sizes[dim] != score.sizes[dim]:
-            raise AnalysisError(
-                f"dice has {dice.sizes[dim]} of {dim}, the score {score.sizes[dim]}: select the same of both"
-            )
+    require_same_sizes(("sample", "condition"), dice=dice, the_score=score)
     original = np.flatnonzero(is_original(dice).values)
     if not len(original):
         raise AnalysisError("no original among the conditions: a loss is against its Dice, keep it in the selection")
@@ -185,10 +182,7 @@ def _of_targets(
         sizes = [xr.full_like(bare.isel(condition=0, class_name=0), np.nan)] * len(at)
     else:
         require_dims(size, ["sample", "class_name"])
-        if size.sizes["sample"] != score.sizes["sample"]:
-            raise AnalysisError(
-                f"size has {size.sizes['sample']} of sample, the score {score.sizes['sample']}: select the same of both"
-            )
+        require_same_sizes(["sample"], size=size, the_score=score)
         plain = xr.DataArray(size.transpose("sample", "class_name").variable.astype(np.float64))
         sizes = [plain.isel(class_name=k) for k in _positions(size, targets, "size")]
     first, second, third = (xr.concat(arrays, "condition") for arrays in (before, after, sizes))
@@ -288,14 +282,8 @@ def _note(patients: int, few: int, unvaried: int, *, there: int, floor: str, nou
 def _rank_in_layer(values: xr.DataArray) -> xr.DataArray:
     """Rank of ``values`` (condition, channel) within their layer, 1 for the highest."""
     parts = [
-        xr.apply_ufunc(
-            _falling_rank,
-            one_chunk(values.isel(channel=where), ["channel"]),
-            input_core_dims=[["channel"]],
-            output_core_dims=[["channel"]],
-            dask="parallelized",
-            output_dtypes=[np.float64],
-            keep_attrs=False,
+        apply_lazily(
+            _falling_rank, (values.isel(channel=where), ["channel"]), output_dims=[["channel"]], dtypes=[np.float64]
         )
         for where in layer_slices(values).values()
     ]

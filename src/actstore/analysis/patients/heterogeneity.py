@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_positive
+from actstore.analysis.arrays import apply_lazily, coordinate, require_positive
 from actstore.analysis.channels.frequency import applicable_samples
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, patients_of, volumes_of
 from actstore.analysis.grouping import Bools, Counts, Floats, count_by, samples_and_patients, sum_by
@@ -89,23 +89,18 @@ def heterogeneity(
     patient, names = patients_of(member)
     volume, volumes = _volumes(member, patient)
     whole = ["sample", "condition", "channel"]
-    found = xr.apply_ufunc(
+    found = apply_lazily(
         _heterogeneity,
-        one_chunk(member, whole),
-        one_chunk(valid, whole[:2]),
-        kwargs={
-            "volume": volume,
-            "volumes": volumes,
-            "names": names,
-            "resamples": resamples if resamples is None else require_positive("resamples", resamples),
-            "seed": seed,
-            "family": families(member),
-        },
-        input_core_dims=[whole, whole[:2]],
-        output_core_dims=[*[whole[1:]] * 7, *[["condition"]] * 2],
-        dask="parallelized",
-        output_dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64, np.int64],
-        keep_attrs=False,
+        (member, whole),
+        (valid, whole[:2]),
+        output_dims=[*[whole[1:]] * 7, *[["condition"]] * 2],
+        dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64, np.int64],
+        volume=volume,
+        volumes=volumes,
+        names=names,
+        resamples=resamples if resamples is None else require_positive("resamples", resamples),
+        seed=seed,
+        family=families(member),
     )
     order = ("count", "statistic", "p", "q", "highest", "share", "note", "volumes", "tests")
     return xr.Dataset({**dict(zip(order, found, strict=True)), **samples_and_patients(valid, patient).data_vars})
@@ -113,8 +108,7 @@ def heterogeneity(
 
 def _volumes(member: xr.DataArray, patient: NDArray[np.intp]) -> tuple[NDArray[np.intp], Volumes]:
     """The volume of each sample, as a number, and the volumes."""
-    if "frame" not in member.coords or member.coords["frame"].dims != ("sample",):
-        raise AnalysisError("no coordinate 'frame' along sample: assign it with assign_coords(frame=('sample', …))")
+    coordinate(member, "frame", "sample")
     volume = volumes_of(member)
     # Numbered by patient, then by frame.
     owner = patient[np.unique(volume, return_index=True)[1]]

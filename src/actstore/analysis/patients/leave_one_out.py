@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import one_chunk, require_positive
+from actstore.analysis.arrays import apply_lazily, require_positive
 from actstore.analysis.channels.frequency import applicable_samples, most_often
 from actstore.analysis.evidence import patients_of
 from actstore.analysis.grouping import Bools, count_by
@@ -43,21 +43,16 @@ def leave_one_out(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArr
     valid = applicable_samples(member, applicable)
     patient, names = patients_of(member)
     whole = ["sample", "condition", "channel"]
-    sets = xr.apply_ufunc(
+    sets = apply_lazily(
         _leave_one_out,
-        one_chunk(member, whole),
-        one_chunk(valid, whole[:2]),
-        kwargs={
-            "patient": patient,
-            "most": require_positive("most", most),
-            "layers": list(layer_slices(member).values()),
-        },
-        input_core_dims=[whole, whole[:2]],
-        output_core_dims=[whole[1:], ["patient", *whole[1:]], ["patient", "condition"], ["patient", "condition"]],
-        dask="parallelized",
-        output_dtypes=[bool, bool, np.int64, np.int64],
-        dask_gufunc_kwargs={"output_sizes": {"patient": len(names)}},
-        keep_attrs=False,
+        (member, whole),
+        (valid, whole[:2]),
+        output_dims=[whole[1:], ["patient", *whole[1:]], ["patient", "condition"], ["patient", "condition"]],
+        dtypes=[bool, bool, np.int64, np.int64],
+        output_sizes={"patient": len(names)},
+        patient=patient,
+        most=require_positive("most", most),
+        layers=list(layer_slices(member).values()),
     )
     found = xr.Dataset(dict(zip(("all", "without", "samples", "left_out"), sets, strict=True)))
     return found.assign_coords(patient=names)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.segmentation.overlap import class_names, counted
 from actstore.case_rules import CaseRules
@@ -68,16 +68,16 @@ def cases(
     valid = counted(confusion) if applicable is None else applicable.reset_coords(drop=True)
     classes = ["true_class", "predicted_class"]
     width = max(len(EMPTY), 2 * max(map(len, names)) + len("extreme →"), *(len(n) + len(" + others") for n in names))
-    labels: xr.DataArray = xr.apply_ufunc(
+    labels: xr.DataArray = apply_lazily(
         _label,
-        one_chunk(confusion, ["condition", *classes]),
-        one_chunk(valid, ["condition"]),
-        kwargs={"names": names, "targets": targets, "rules": rules or CaseRules(), "width": width},
-        input_core_dims=[["condition", *classes], ["condition"]],
-        output_core_dims=[["condition"]],
-        dask="parallelized",
-        output_dtypes=[f"U{width}"],
-        keep_attrs=False,
+        (confusion, ["condition", *classes]),
+        (valid, ["condition"]),
+        output_dims=[["condition"]],
+        dtypes=[f"U{width}"],
+        names=names,
+        targets=targets,
+        rules=rules or CaseRules(),
+        width=width,
     )
     return labels.rename("case")
 

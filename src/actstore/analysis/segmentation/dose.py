@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import one_chunk, require_positive
+from actstore.analysis.arrays import apply_lazily, require_positive
 from actstore.analysis.evidence import note, patients_of
 from actstore.analysis.grouping import count_by, samples_and_patients, sum_by
 from actstore.analysis.segmentation.cases import NO_CASE
@@ -61,20 +61,15 @@ def half_loss(
     identity = identity_of(curve)
     code, _ = patients_of(curve)
     ends = [f"half_{side}{end}" for side in SIDES for end in ("", "_low", "_high", "_error")]
-    values = xr.apply_ufunc(
+    values = apply_lazily(
         _halves,
-        one_chunk(curve, ["sample", "strength"]),
-        kwargs={
-            "code": code,
-            "strengths": curve.coords["strength"].values,
-            "identity": identity,
-            "draw": (require_positive("resamples", resamples), require_confidence(confidence), seed),
-        },
-        input_core_dims=[["sample", "strength"]],
-        output_core_dims=[[]] * 10,
-        dask="parallelized",
-        output_dtypes=[np.float64] * 9 + ["U128"],
-        keep_attrs=False,
+        (curve, ["sample", "strength"]),
+        output_dims=[[]] * 10,
+        dtypes=[np.float64] * 9 + ["U128"],
+        code=code,
+        strengths=curve.coords["strength"].values,
+        identity=identity,
+        draw=(require_positive("resamples", resamples), require_confidence(confidence), seed),
     )
     result = xr.Dataset(dict(zip(["baseline", *ends, "note"], values, strict=True)))
     return result.assign(samples_and_patients((abs(curve) < np.inf).any("strength")).data_vars)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims
 from actstore.analysis.grouping import sample_mean
 from actstore.analysis.uncertainty.bootstrap import paired_change
 from actstore.analysis.uncertainty.resamples import RESAMPLES
@@ -236,15 +236,12 @@ def dice_change(
 
 def _overlap(confusion: xr.DataArray, measure: Any, applicable: xr.DataArray | None) -> xr.DataArray:
     names = class_names(confusion)
-    values: xr.DataArray = xr.apply_ufunc(
+    values: xr.DataArray = apply_lazily(
         measure,
-        one_chunk(confusion, _CLASSES),
-        input_core_dims=[_CLASSES],
-        output_core_dims=[["class_name"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"class_name": len(names) - 1}},
-        keep_attrs=False,
+        (confusion, _CLASSES),
+        output_dims=[["class_name"]],
+        dtypes=[np.float64],
+        output_sizes={"class_name": len(names) - 1},
     )
     values = values.assign_coords(class_name=names[1:])
     return values.where(counted(confusion) if applicable is None else applicable)

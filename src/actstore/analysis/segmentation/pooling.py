@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, one_chunk, require_original_first
+from actstore.analysis.arrays import AnalysisError, apply_lazily, require_original_first
 from actstore.analysis.grouping import VOLUME, any_by, grouped, sum_by
 from actstore.analysis.segmentation.overlap import class_names, counted
 
@@ -48,18 +48,15 @@ def pooled(
     code, labels = grouped(confusion, by)
     valid = (counted(confusion) if applicable is None else applicable).reset_coords(drop=True)
     plain = confusion.drop_vars([name for name, coord in confusion.coords.items() if "sample" in coord.dims])
-    result: xr.DataArray = xr.apply_ufunc(
+    result: xr.DataArray = apply_lazily(
         _pool,
-        one_chunk(plain, ["sample", "condition"]),
-        one_chunk(valid, ["sample", "condition"]),
-        kwargs={"code": code},
-        input_core_dims=[["sample", "condition", "true_class", "predicted_class"], ["sample", "condition"]],
-        output_core_dims=[["sample", "condition", "true_class", "predicted_class"]],
+        (plain, ["sample", "condition", "true_class", "predicted_class"]),
+        (valid, ["sample", "condition"]),
+        output_dims=[["sample", "condition", "true_class", "predicted_class"]],
+        dtypes=[np.int64],
+        output_sizes={"sample": len(labels["samples"])},
         exclude_dims={"sample"},
-        dask="parallelized",
-        output_dtypes=[np.int64],
-        dask_gufunc_kwargs={"output_sizes": {"sample": len(labels["samples"])}, "allow_rechunk": True},
-        keep_attrs=False,
+        code=code,
     )
     return result.assign_coords({name: ("sample", values) for name, values in labels.items()}).rename("confusion")
 
@@ -90,15 +87,13 @@ def slice_position(confusion: xr.DataArray) -> xr.DataArray:
     # The truth is the same in every condition; the original has been counted in every sample.
     true = confusion.isel(condition=0) if "condition" in confusion.dims else confusion
     labelled = true.isel(true_class=slice(1, None)).sum(["true_class", "predicted_class"])
-    found: xr.DataArray = xr.apply_ufunc(
+    found: xr.DataArray = apply_lazily(
         _positions,
-        one_chunk(labelled, ["sample"]),
-        kwargs={"code": code, "number": np.asarray(confusion.coords["slice"].values)},
-        input_core_dims=[["sample"]],
-        output_core_dims=[["sample"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        keep_attrs=False,
+        (labelled, ["sample"]),
+        output_dims=[["sample"]],
+        dtypes=[np.float64],
+        code=code,
+        number=np.asarray(confusion.coords["slice"].values),
     )
     along = {name: coord for name, coord in confusion.coords.items() if coord.dims == ("sample",)}
     return found.reset_coords(drop=True).assign_coords(along).rename("position")
@@ -127,9 +122,7 @@ def thirds(position: xr.DataArray) -> xr.DataArray:
     ``position`` is of :func:`slice_position`. Three equal parts of the long axis: Cerqueira et al., Circulation 105
     (2002), 539 (American Heart Association). The apex beyond the cavity, a part of its own there, is not told apart.
     """
-    found: xr.DataArray = xr.apply_ufunc(
-        _third, position, dask="parallelized", output_dtypes=[f"U{len(APICAL)}"], keep_attrs=False
-    )
+    found: xr.DataArray = apply_lazily(_third, (position, []), dtypes=[f"U{len(APICAL)}"])
     return found.rename("third")
 
 

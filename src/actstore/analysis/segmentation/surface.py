@@ -11,7 +11,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, image_extent, one_chunk, require_dims, require_original_first
+from actstore.analysis.arrays import (
+    AnalysisError,
+    coordinate,
+    image_extent,
+    one_chunk,
+    require_dims,
+    require_original_first,
+    require_same_sizes,
+)
 from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.geometry import image_window
 
@@ -72,11 +80,7 @@ def surface_distances(
     space = [d for d in prediction.dims if d not in ("sample", "condition")]
     require_dims(prediction, ["sample"])
     require_dims(label, ["sample", *space])
-    for dim in ("sample", *space):
-        if prediction.sizes[dim] != label.sizes[dim]:
-            raise AnalysisError(
-                f"prediction has {prediction.sizes[dim]} of {dim}, label {label.sizes[dim]}: select the same of both"
-            )
+    require_same_sizes(("sample", *space), prediction=prediction, label=label)
     if by == "volume" and "z" in space:
         raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
     order, volumes, labels = _slices(prediction, by)
@@ -127,13 +131,9 @@ def _slices(prediction: xr.DataArray, by: str) -> tuple[NDArray[np.intp], tuple[
 
 def _spacing(prediction: xr.DataArray, axes: int) -> NDArray[np.float64]:
     """Millimetres between pixels: (sample, axis), the last ``axes`` of z, y and x."""
-    columns = []
-    for axis in "zyx"[-axes:]:
-        name = f"spacing_{axis}"
-        if name not in prediction.coords or prediction.coords[name].dims != ("sample",):
-            raise AnalysisError(f"no coordinate {name!r} along sample: assign the distance of pixels in millimetres")
-        columns.append(np.asarray(prediction.coords[name].values, dtype=np.float64))
-    return np.stack(columns, axis=-1)
+    mend = "assign the distance of pixels in millimetres"
+    columns = [coordinate(prediction, f"spacing_{axis}", "sample", mend).values for axis in "zyx"[-axes:]]
+    return np.stack(columns, axis=-1).astype(np.float64)
 
 
 def _of_blocks(

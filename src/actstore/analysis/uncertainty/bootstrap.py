@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, one_chunk, require_dims, require_positive
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims, require_positive
 from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.grouping import Floats, count_by, sum_by
 from actstore.analysis.uncertainty.resamples import RESAMPLES, Draws, patient_draws
@@ -69,21 +69,16 @@ def bootstrap_mean(
         if ``patient`` or the dimension sample is missing, or an argument is out of range.
     """
     patient, names = patients_of(values)
-    found = xr.apply_ufunc(
+    found = apply_lazily(
         _mean,
-        one_chunk(values, ["sample"]),
-        kwargs={
-            "patient": patient,
-            "patients": len(names),
-            "resamples": require_positive("resamples", resamples),
-            "confidence": require_confidence(confidence),
-            "seed": seed,
-        },
-        input_core_dims=[["sample"]],
-        output_core_dims=[[]] * 7,
-        dask="parallelized",
-        output_dtypes=[*[np.float64] * 4, np.int64, np.int64, NOTE],
-        keep_attrs=False,
+        (values, ["sample"]),
+        output_dims=[[]] * 7,
+        dtypes=[*[np.float64] * 4, np.int64, np.int64, NOTE],
+        patient=patient,
+        patients=len(names),
+        resamples=require_positive("resamples", resamples),
+        confidence=require_confidence(confidence),
+        seed=seed,
     )
     names_of = ("mean", "low", "high", "error", "samples", "patients", "note")
     return xr.Dataset(dict(zip(names_of, found, strict=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from actstore.analysis.arrays import one_chunk
+from actstore.analysis.arrays import apply_lazily
 from actstore.analysis.evidence import corrected, families, note
 
 #: Of every chunk alike: dask takes the width of the first one, and cuts the others.
@@ -20,26 +20,13 @@ def corrected_p(p: xr.DataArray) -> xr.Dataset:
     """
     family = families(p)
     dims = ("condition", *(d for d in p.dims if d != "condition"))
-    q, tests = xr.apply_ufunc(
-        corrected,
-        one_chunk(p, p.dims),
-        kwargs={"family": family},
-        input_core_dims=[dims],
-        output_core_dims=[dims, ["condition"]],
-        dask="parallelized",
-        output_dtypes=[np.float64, np.int64],
-        keep_attrs=False,
+    q, tests = apply_lazily(
+        corrected, (p, dims), output_dims=[dims, ["condition"]], dtypes=[np.float64, np.int64], family=family
     )
     return xr.Dataset({"q": q, "tests": tests})
 
 
 def notes_on(patients: xr.DataArray, what: str) -> xr.DataArray:
     """:func:`actstore.analysis.evidence.note` on each number of ``patients``; lazy."""
-    text: xr.DataArray = xr.apply_ufunc(
-        lambda counts: note(counts, what).astype(_NOTE),
-        patients,
-        dask="parallelized",
-        output_dtypes=[_NOTE],
-        keep_attrs=False,
-    )
+    text: xr.DataArray = apply_lazily(lambda counts: note(counts, what).astype(_NOTE), (patients, []), dtypes=[_NOTE])
     return text
