@@ -19,9 +19,9 @@ from actstore.analysis import (
     dice,
     in_top,
 )
-from actstore.analysis.association import _LONGEST_NOTE, _note
-from actstore.analysis.floors import Floats, Floors, find_floors
-from actstore.analysis.signflip import RESAMPLES, sign_flip_p
+from actstore.analysis.patients.association import _LONGEST_NOTE, _note
+from actstore.analysis.patients.dice_floors import Floats, Floors, find_floors
+from actstore.analysis.uncertainty.sign_flips import RESAMPLES, sign_flip_p
 from helpers import make_study, raise_if_dask_computes
 
 TARGETS = ("RV", "MYO", "LV")

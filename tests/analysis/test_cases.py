@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actstore.analysis import AnalysisError, CaseRules, cases
-from actstore.analysis.cases import _reaches
+from actstore.analysis.segmentation.cases import _reaches
 from actstore.errors import SpecError
 from helpers import CLASSES, make_confusion, raise_if_dask_computes
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore.analysis import AnalysisError, difference, mad, mse, statistics
+from actstore.analysis import AnalysisError, mad, mse, statistics
+from actstore.analysis.maps import differences
 from actstore.measures import kernel
 from helpers import make_activation, raise_if_dask_computes, tasks_of
 
@@ -178,7 +179,7 @@ def test_all_names_come_from_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         passes.append(chunk.shape)
         return kernel.reduce_chunk(chunk, names)
 
-    monkeypatch.setattr(difference, "reduce_chunk", counting)
+    monkeypatch.setattr(differences, "reduce_chunk", counting)
     values = np.random.default_rng(0).normal(size=(6, 3, 4, 8, 8)).astype(np.float32)
     lazy = statistics(make_activation(values, chunks={"sample": 2}), ALL)
     assert passes == []

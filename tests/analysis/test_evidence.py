@@ -7,7 +7,7 @@ import xarray as xr
 from scipy import stats
 
 from actstore.analysis.evidence import corrected, families
-from actstore.analysis.support import adjusted, noted
+from actstore.analysis.uncertainty.corrections import corrected_p, notes_on
 
 
 def p_of(conditions: list[tuple[str, str, float]], channels: int = 30) -> xr.DataArray:
@@ -40,7 +40,7 @@ def test_conditions_without_names_are_one_family() -> None:
 
 def test_each_family_is_corrected_by_itself() -> None:
     p = p_of(SWEEP)
-    found = adjusted(p)
+    found = corrected_p(p)
     both = p.values[[0, 2]]
     expected = stats.false_discovery_control(both[~np.isnan(both)])
     np.testing.assert_allclose(found["q"].values[[0, 2]][~np.isnan(both)], expected)
@@ -50,8 +50,8 @@ def test_each_family_is_corrected_by_itself() -> None:
 
 
 def test_another_class_changes_no_q() -> None:
-    alone = adjusted(p_of(SWEEP[:1]))
-    beside = adjusted(p_of(SWEEP[:2]))
+    alone = corrected_p(p_of(SWEEP[:1]))
+    beside = corrected_p(p_of(SWEEP[:2]))
     np.testing.assert_array_equal(alone["q"].values[0], beside["q"].values[0])
 
 
@@ -63,13 +63,13 @@ def test_a_family_without_a_test() -> None:
 
 def test_the_correction_is_lazy_and_chunked_alike() -> None:
     p = p_of(SWEEP)
-    lazy = adjusted(p.chunk(condition=1, channel=7))
-    np.testing.assert_array_equal(lazy["q"].values, adjusted(p)["q"].transpose(*lazy["q"].dims).values)
+    lazy = corrected_p(p.chunk(condition=1, channel=7))
+    np.testing.assert_array_equal(lazy["q"].values, corrected_p(p)["q"].transpose(*lazy["q"].dims).values)
 
 
 def test_notes_are_whole_in_every_chunk() -> None:
     patients = xr.DataArray([1, 3, 12], dims="condition").chunk(condition=1)
-    assert noted(patients, "test").values.tolist() == [
+    assert notes_on(patients, "test").values.tolist() == [
         "1 patient: too few for a test",
         "3 patients: too few for a test",
         "",

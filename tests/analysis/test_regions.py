@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.analysis import AnalysisError, regional_mad
-from actstore.analysis.masks import around, averaged, averaged_within
+from actstore.analysis.maps.masks import around, averaged, averaged_within
 from actstore.geometry import Grid
 from helpers import CLASSES, make_activation, raise_if_dask_computes
 

@@ -22,8 +22,8 @@ from actstore.analysis import (
     set_stability,
     shared_channels,
 )
-from actstore.analysis.resampling import MOST_ENUMERATED, patient_draws
-from actstore.analysis.uncertainty import expanded
+from actstore.analysis.uncertainty.bootstrap import expanded
+from actstore.analysis.uncertainty.resamples import MOST_ENUMERATED, patient_draws
 from helpers import lazy_study, make_study, plant, raise_if_dask_computes
 
 #: Every ordered draw of 5 patients with replacement, and its probability.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import actstore
 from actstore import analysis, views
 from actstore.analysis import AnalysisError
+from actstore.analysis.maps.equality import stretch
 from actstore.cli import text
 from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import StoreError
@@ -29,7 +30,6 @@ from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import normalize, scalings
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.creation import attributes
-from actstore.measures.equality import stretch
 from actstore.spec.spec import Normalization, Spec, load_spec
 from actstore.store.store import Store
 from actstore.store.verify import verify

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.analysis import AnalysisError, surface_distances, surface_table
-from actstore.tables.of_segmentation import SURFACE_COLUMNS
+from actstore.tables.segmentation import SURFACE_COLUMNS
 from helpers import CLASSES, chunked, label_coords, raise_if_dask_computes
 
 SPACING = (8.0, 1.5, 2.0)

@@ -35,7 +35,7 @@ from actstore.analysis import (
     stability_table,
     top_channels,
 )
-from actstore.analysis.uncertainty import expanded
+from actstore.analysis.uncertainty.bootstrap import expanded
 from helpers import lazy_study, make_study, plant, raise_if_dask_computes
 
 CHUNKS = {"sample": 7, "condition": 2, "channel": 5}

@@ -26,7 +26,7 @@ from actstore.analysis import (
     thirds,
     volume_difference,
 )
-from actstore.tables.of_segmentation import METRIC_NAMES, SEGMENTATION_COLUMNS
+from actstore.tables.segmentation import METRIC_NAMES, SEGMENTATION_COLUMNS
 from helpers import chunked, make_confusion, raise_if_dask_computes
 
 SPACING = {"spacing_z": 10.0, "spacing_y": 1.5, "spacing_x": 2.0}

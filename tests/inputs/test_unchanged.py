@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import actstore
 from actstore import conditions, views
+from actstore.analysis.maps.equality import differs
 from actstore.cli import text
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.data.phantom import write_phantom
@@ -26,11 +27,11 @@ from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.creation import attributes, ensure_store
 from actstore.jobs.plan.plan import make_plan
-from actstore.measures.equality import differs
 from actstore.spec.spec import Spec, load_spec
 from actstore.store.store import Store
-from actstore.tables.findings import TABLES, Findings
-from actstore.tables.unchanged import Unchanged, nowhere, of_reports, of_store
+from actstore.tables.catalogue import TABLES
+from actstore.tables.findings import Findings
+from actstore.tables.unchanged import Unchanged, nowhere, of_blocks, of_store
 from actstore.views.page import Study
 from actstore.views.sections import SECTIONS
 from conftest import WriteSpec
@@ -331,7 +332,7 @@ def test_the_summary_counts_what_stayed_the_same(captured: Summary, store: Store
 
 
 def test_reports_of_nothing_count_nothing() -> None:
-    assert of_reports((), []) == ()
+    assert of_blocks((), []) == ()
 
 
 def test_capture_and_status_say_it(captured: Summary, store: Store, capsys: pytest.CaptureFixture[str]) -> None:

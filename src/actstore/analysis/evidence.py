@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, require_dims
+from actstore.analysis.arrays import AnalysisError, coordinate, require_dims
 from actstore.conditions import CONTROL
 from actstore.units import counted
 
@@ -28,11 +28,8 @@ def patients_of(array: xr.DataArray | xr.Dataset) -> tuple[NDArray[np.intp], NDA
         if there is no coordinate ``patient`` along sample.
     """
     require_dims(array, ["sample"])
-    if "patient" not in array.coords or array.coords["patient"].dims != ("sample",):
-        raise AnalysisError("no coordinate 'patient' along sample: assign it with assign_coords(patient=('sample', …))")
-    names, first, code = np.unique(
-        np.asarray(array.coords["patient"].values, dtype=str), return_index=True, return_inverse=True
-    )
+    patient = np.asarray(coordinate(array, "patient", "sample").values, dtype=str)
+    names, first, code = np.unique(patient, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
@@ -76,9 +73,8 @@ def perturbations(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
         if there is no coordinate ``target`` along condition.
     """
     require_dims(array, ["condition"])
-    if "target" not in array.coords or array.coords["target"].dims != ("condition",):
-        raise AnalysisError("no coordinate 'target' along condition: assign the perturbed class of every condition")
-    changed = np.asarray(array.coords["target"].values, dtype=str) != ""
+    target = coordinate(array, "target", "condition", "assign the perturbed class of every condition")
+    changed = np.asarray(target.values, dtype=str) != ""
     if "region" in array.coords:
         changed &= np.asarray(array.coords["region"].values, dtype=str) != CONTROL
     return np.flatnonzero(changed)

@@ -1,4 +1,4 @@
-"""Conditions in order of their strength, and the way from the one that changes nothing outwards."""
+"""Conditions in the order of their strength, seen from the strength that changes nothing (the identity)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, is_original, require_dims
+from actstore.analysis.arrays import AnalysisError, coordinate, is_original, require_dims
 from actstore.analysis.evidence import perturbations
 from actstore.conditions import IDENTITY_STRENGTH
 
 #: Strengths beside the original from which on a transform of a target counts as a sweep.
 FEWEST_STRENGTHS = 3
+#: Lower and higher strengths than the identity.
+SIDES = ("below", "above")
 
 
 class Dose(NamedTuple):
@@ -109,8 +111,7 @@ def _doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
     """Of every condition that changes a target class."""
     at = perturbations(array)
     for name in ("transform", "strength"):
-        if name not in array.coords or array.coords[name].dims != ("condition",):
-            raise AnalysisError(f"no coordinate {name!r} along condition: take the conditions of an opened store")
+        coordinate(array, name, "condition", "take the conditions of an opened store")
     columns = [array.coords[name].values[at].tolist() for name in ("transform", "target")]
     if "perturbation_source" in array.coords:
         columns.append(array.coords["perturbation_source"].values[at].tolist())

@@ -13,6 +13,7 @@ from actstore import __version__
 from actstore.cli import terminal
 from actstore.errors import ActstoreError, StoreError, needing, one_line
 from actstore.paths import given, is_url
+from actstore.tables.catalogue import TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
@@ -52,22 +53,6 @@ PRECISION = click.option(
     type=click.Choice(["float32", "tf32", "bf16"]),
     default=None,
     help="Instead of the spec's run.precision; the store records it.",
-)
-TABLES = (
-    *(
-        "top-channels",
-        "frequency",
-        "dice",
-        "cases",
-        "mad",
-        "segmentation",
-        "surface",
-        "dice-mean",
-        "layers",
-        "relative",
-    ),
-    *("certainty", "stability", "sensitivity", "comparison", "general-specific", "heterogeneity", "leave-one-out"),
-    *("regions", "controls", "rescaling", "noise", "dose", "dose-half", "dose-channels", "dose-cases", "association"),
 )
 METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
@@ -297,7 +282,8 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases
     """
-    from actstore.tables.build import build_table, check_options, require_parquet, write_table
+    from actstore.tables.build import build_table, require_parquet, write_table
+    from actstore.tables.catalogue import check_options
 
     try:
         check_options(name, **options)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.maps.equality import differs, stretch
 from actstore.conditions import Applies
 from actstore.data import Volume
 from actstore.geometry import image_window
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
 from actstore.inputs.preprocess import Scaling, fit, normalize, scalings
-from actstore.measures.equality import differs, stretch
 from actstore.spec.spec import Spec
 
 

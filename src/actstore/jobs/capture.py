@@ -120,8 +120,8 @@ def capture(
         seconds=time.perf_counter() - start,
         peak_memory=max((r.peak_memory for r in outcome.reports), default=0),
         caveats=plan.caveats,
-        unchanged=unchanged.of_reports(spec.conditions, [r for r in reports if not r.failed]),
-        rescaled=rescaled.of_reports(spec.conditions, [r for r in reports if not r.failed]),
+        unchanged=unchanged.of_blocks(spec.conditions, ((r.unchanged, r.held) for r in reports if not r.failed)),
+        rescaled=rescaled.of_blocks(spec.conditions, (r.rescaled for r in reports if not r.failed)),
     )
 
 

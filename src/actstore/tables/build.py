@@ -9,38 +9,15 @@ import pandas as pd
 
 from actstore.errors import StoreError, needing
 from actstore.paths import given
+from actstore.tables.catalogue import check_options
 from actstore.tables.findings import Findings
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
 
-#: What a table must be for an option to mean something to it.
-_OPTIONS_OF = {
-    "by": ("frequency",),
-    "per": ("segmentation", "surface"),
-    "over": ("dice-mean", "dose", "dose-half"),
-    "metric": (
-        *("top-channels", "frequency", "certainty", "stability", "sensitivity", "comparison", "general-specific"),
-        *("heterogeneity", "leave-one-out", "association"),
-    ),
-}
-
-
-def check_options(name: str, **options: Any) -> None:
-    """Refuse an option that means nothing to the table ``name``.
-
-    Raises
-    ------
-    StoreError
-        naming the option and the tables that it goes with.
-    """
-    for option, tables in _OPTIONS_OF.items():
-        if options.get(option) and name not in tables:
-            raise StoreError(f"--{option} does not go with {name}, only with {', '.join(tables)}")
-
 
 def build_table(store: Store, name: str, **options: Any) -> pd.DataFrame:
-    """The table ``name`` of :data:`actstore.tables.findings.TABLES`, with the options of its ``Findings``.
+    """The table ``name`` of :data:`actstore.tables.catalogue.TABLES`, with the options of its ``Findings``.
 
     Raises
     ------

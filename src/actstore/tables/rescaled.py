@@ -1,11 +1,11 @@
-"""Inputs that normalisation rescaled where nothing was perturbed: counted for summaries."""
+"""How often a condition made normalisation rescale what it did not perturb, counted for the summary of a capture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 from actstore.conditions import Condition
 from actstore.units import counted
 
-if TYPE_CHECKING:
-    from actstore.jobs.engine import BlockReport
-
-
-#: What rescales nothing, as a spec has it.
+#: The setting under which nothing is rescaled, as written in a spec.
 WINDOW = 'data.preprocess.window = "original"'
 
 
 class Rescaling(NamedTuple):
-    """How many samples of a condition were rescaled, of how many that it applies to, and by what factors."""
+    """How many samples of a condition were rescaled, of how many that it applies to, and by which factors."""
 
     samples: int
     applicable: int
-    #: Infinite, low above high, where no factor is known.
+    #: The smallest and largest factor; low = inf and high = -inf where none is known.
     low: float
     high: float
 
@@ -36,7 +32,7 @@ class Rescaled:
     """How often a condition made normalisation rescale what it did not perturb."""
 
     condition: str
-    #: Whether the condition is compared with another, as a perturbation with its control: rescaled pairs are left out.
+    #: Whether a perturbation is compared with its control, or the other way round: rescaled pairs are left out there.
     compared: bool
     samples: int
     applicable: int
@@ -55,12 +51,14 @@ class Rescaled:
 
 
 def _digits(factor: float) -> str:
-    """As few digits as tell it from 1, at least three."""
+    """The factor in at least three digits, and in as many as show that it is not 1."""
     return next(text for n in range(3, 18) if float(text := f"{factor:.{n}g}") != 1 or n == 17)
 
 
 def rescalings(stretched: NDArray[np.float64], applicable: NDArray[np.bool_]) -> tuple[Rescaling, ...]:
-    """One for each condition of a block; both arrays (sample, condition), of `actstore.inputs.prepare.Prepared`."""
+    """Counts of each condition of a block, from the fields ``stretched`` and ``applicable`` (sample, condition) of
+    :class:`actstore.inputs.prepare.Prepared`.
+    """
     found = []
     for factors, applies in zip(stretched.T, applicable.T, strict=True):
         rescaled = applies & (factors != 1)
@@ -70,9 +68,12 @@ def rescalings(stretched: NDArray[np.float64], applicable: NDArray[np.bool_]) ->
     return tuple(found)
 
 
-def of_reports(conditions: Sequence[Condition], reports: Iterable[BlockReport]) -> tuple[Rescaled, ...]:
-    """One for each condition that was rescaled somewhere in the blocks of ``reports``."""
-    blocks = [report.rescaled for report in reports if report.rescaled]
+def of_blocks(conditions: Sequence[Condition], rescaled: Iterable[Sequence[Rescaling]]) -> tuple[Rescaled, ...]:
+    """One for each condition that was rescaled in any block; ``rescaled`` is of :func:`rescalings`, by block.
+
+    A block without counts, because nothing was computed, is left out.
+    """
+    blocks = [block for block in rescaled if block]
     compared = {(c.transform, c.target, c.strength, c.source) for c in conditions if c.is_control}
     found = []
     for condition, parts in zip(conditions if blocks else (), zip(*blocks, strict=True), strict=True):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from actstore import analysis
 from actstore.analysis.evidence import perturbations
+from actstore.analysis.segmentation.overlap import dice
 from actstore.conditions import BACKGROUND
 from actstore.tables.build import build_table
 
@@ -29,11 +29,11 @@ def dice_summary(store: Store) -> pd.DataFrame:
 def original_dice(store: Store) -> pd.DataFrame:
     """Mean Dice of each class on untouched images, over slices that contain it: ``class_name, samples, dice``."""
     confusion = store.confusion.isel(condition=[0]).compute()
-    dice = analysis.dice(confusion).isel(condition=0).compute()
+    overlaps = dice(confusion).isel(condition=0).compute()
     present = confusion.isel(condition=0).sum("predicted_class") > 0
     rows = []
     for name in (c for c in store.class_names if c != BACKGROUND):
-        values = dice.sel(class_name=name).values[present.sel(true_class=name).values]
+        values = overlaps.sel(class_name=name).values[present.sel(true_class=name).values]
         mean = float(values.mean()) if len(values) else np.nan
         rows.append({"class_name": name, "samples": len(values), "dice": mean})
     return pd.DataFrame(rows)
@@ -43,11 +43,11 @@ def case_summary(store: Store) -> pd.DataFrame:
     """How many samples fell into each kind of failure: ``condition, target, case, samples, patients, share``."""
     cases = build_table(store, "cases")
     keys = ["condition", "target", "case"]
-    counted = cases.groupby(keys, observed=True)["patient"].agg(samples="size", patients="nunique").reset_index()
-    counted["share"] = counted["samples"] / counted.groupby("condition")["samples"].transform("sum")
+    found = cases.groupby(keys, observed=True)["patient"].agg(samples="size", patients="nunique").reset_index()
+    found["share"] = found["samples"] / found.groupby("condition")["samples"].transform("sum")
     order = {name: i for i, name in enumerate(store.conditions.index)}
-    counted = counted.assign(order=counted["condition"].map(order))
-    ranked = counted.sort_values(["order", "samples", "case"], ascending=[True, False, True])
+    found = found.assign(order=found["condition"].map(order))
+    ranked = found.sort_values(["order", "samples", "case"], ascending=[True, False, True])
     return ranked.drop(columns="order").reset_index(drop=True)
 
 

@@ -1,4 +1,4 @@
-"""Perturbations that changed nothing that the network sees: counted for summaries, status and reports."""
+"""Perturbations that left the network's input as it was, counted for summaries, status and reports."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from actstore.conditions import CONTROL, Condition
 from actstore.units import counted
 
 if TYPE_CHECKING:
-    from actstore.jobs.engine import BlockReport
     from actstore.store.store import Store
 
 
@@ -21,7 +22,7 @@ class Unchanged:
     condition: str
     target: str
     is_control: bool
-    #: Samples whose input stayed as it was, and all that hold the target class or a place for its control.
+    #: Samples whose input stayed as it was, and all that have the target class or a place for its control.
     samples: int
     held: int
 
@@ -33,22 +34,24 @@ class Unchanged:
         )
 
 
-def of_reports(conditions: Sequence[Condition], reports: Iterable[BlockReport]) -> tuple[Unchanged, ...]:
-    """One for each condition that changed nothing somewhere in the blocks of ``reports``."""
-    known = [report for report in reports if report.held]
-    sums = [
-        [sum(column) for column in zip(*rows, strict=True)]
-        for rows in ([report.unchanged for report in known], [report.held for report in known])
-    ]
+def of_blocks(
+    conditions: Sequence[Condition], counts: Iterable[tuple[Sequence[int], Sequence[int]]]
+) -> tuple[Unchanged, ...]:
+    """One for each condition that changed nothing somewhere; ``counts`` are (unchanged, held) by condition, by block.
+
+    A block without counts, because nothing was computed, is left out.
+    """
+    blocks = [np.array(block) for block in counts if len(block[1])]
+    unchanged, held = np.sum(blocks, axis=0).tolist() if blocks else ((), ())
     return tuple(
-        Unchanged(condition.name, condition.target, condition.is_control, n, held)
-        for condition, n, held in zip(conditions if known else (), *sums, strict=True)
+        Unchanged(condition.name, condition.target, condition.is_control, n, of)
+        for condition, n, of in zip(conditions if blocks else (), unchanged, held, strict=True)
         if n
     )
 
 
 def of_store(store: Store) -> tuple[Unchanged, ...]:
-    """The same of all committed samples of a store, but for controls: where one has no place is not stored."""
+    """The same of all committed samples of a store. Not of controls: where one has a place is not stored."""
     conditions = store.conditions
     true = store.confusion.isel(condition=0).sum("predicted_class").transpose("sample", "true_class").values
     applicable = store.applicable.transpose("sample", "condition").values

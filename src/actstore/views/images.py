@@ -8,7 +8,7 @@ import holoviews as hv
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.analysis.masks import averaged
+from actstore.analysis.maps.masks import averaged
 from actstore.errors import StoreError
 from actstore.views import pixels
 from actstore.views.pixels import BARE, Place, border, outlines, place_of

@@ -13,7 +13,7 @@ from dask.base import compute
 from numpy.typing import NDArray
 
 from actstore import analysis
-from actstore.analysis.relative import in_units, pooled_std
+from actstore.analysis.channels.relative import in_units, pooled_std
 from actstore.errors import StoreError
 from actstore.views import marks
 from actstore.views.channels import layer_map

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
-from actstore.analysis.masks import Mask
+from actstore.analysis.maps.masks import Mask
 from actstore.errors import StoreError
 from actstore.tables.unchanged import why_not
 from actstore.units import counted

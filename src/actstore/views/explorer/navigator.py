@@ -11,7 +11,7 @@ import xarray as xr
 from bokeh.models import CustomJSHover, HoverTool
 from markupsafe import Markup
 
-from actstore.analysis.relative import in_units
+from actstore.analysis.channels.relative import in_units
 from actstore.errors import ActstoreError
 from actstore.views.colouring import Colour, control_of, effect, limits_of, top_cells, with_control
 from actstore.views.explorer.html import legend

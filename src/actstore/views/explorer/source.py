@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.analysis.evidence import perturbations
-from actstore.analysis.masks import averaged
+from actstore.analysis.maps.masks import averaged
 from actstore.errors import ActstoreError, StoreError
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Bools, Floats, Statistics

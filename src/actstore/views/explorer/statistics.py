@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore import analysis
-from actstore.analysis.relative import pooled_std
+from actstore.analysis.channels.relative import pooled_std
 from actstore.errors import StoreError
 from actstore.views.explorer.kept import Kept
 

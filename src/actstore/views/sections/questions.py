@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actstore.analysis.regions import RIM
+from actstore.analysis.maps.regions import RIM
 from actstore.views import evidence as figures
 from actstore.views import response
 from actstore.views.page import Figure, Section, Study, Table

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from actstore.analysis.cases import EMPTY, ERROR, EVERY_CLASS, HEART
+from actstore.analysis.segmentation.cases import EMPTY, ERROR, EVERY_CLASS, HEART
 from actstore.case_rules import CaseRules
 from actstore.units import counted
 from actstore.views.wording import listed, part

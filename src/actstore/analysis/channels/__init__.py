@@ -1,0 +1,1 @@
+"""Channels of a layer: their rank, how often they are on top, and what compares them."""

@@ -1,0 +1,164 @@
+"""Which channels of a layer change most."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims, require_positive
+from actstore.analysis.grouping import Bools, Floats
+from actstore.analysis.layers import layer_slices
+from actstore.measures.compiled import as_written
+from actstore.measures.names import METRICS, UNCHANGED, Order
+
+#: In place of a channel where a rank has none.
+NO_CHANNEL = -1
+
+Channels = NDArray[np.int64]
+
+
+def top_channels(
+    score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
+) -> xr.Dataset:
+    """The ``k`` channels with the ``score`` of most change, per sample and condition; lazy where ``score`` is.
+
+    A channel that did not change has no rank, however few did: its score is what the metric is between a map and itself
+    (:data:`actstore.measures.names.UNCHANGED`; 0 for a score of another name, and no value if its smallest comes
+    first). Nor has a channel whose score is NaN: that it changed is not known. That is a map which holds NaN, SSIM of a
+    map smaller than its window, or 0 / 0, where a score is in units of what does not vary.
+
+    Parameters
+    ----------
+    score
+        (sample, condition, channel), for example :func:`actstore.analysis.mad`.
+    k
+        How many; beyond the number of channels that changed, all of these.
+    applicable
+        bool (sample, condition). Without it, a condition counts as not applicable where every channel is NaN.
+    order
+        Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default as the
+        score's name asks for: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
+        (:data:`actstore.measures.names.METRICS`), any other largest.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``channel`` int64 and the score under its own name (``score`` if it has none) as float, both (sample,
+        condition, rank), rank from 1 to at most the layer's channel count, which is the scalar coordinate ``channels``;
+        ``applicable`` bool (sample, condition), False for the original. Equal scores of channels that changed rank by
+        lower channel. Channel -1 and score NaN in ranks beyond the channels that changed, and in all where the
+        condition is not applicable.
+
+    Raises
+    ------
+    AnalysisError
+        if ``k`` is below 1, ``order`` is unknown or the dimension channel is missing.
+    """
+    require_dims(score, ["channel"])
+    if order is not None and order not in get_args(Order):
+        raise AnalysisError(f"order = {order!r}: give {', '.join(map(repr, get_args(Order)))}, or None")
+    count = score.sizes["channel"]
+    k = min(require_positive("k", k), count)
+    perturbed = ~is_original(score)
+    valid = perturbed if applicable is None else perturbed & applicable.reset_coords(drop=True)
+    name = str(score.name)
+    by = order or METRICS.get(name, "largest")
+    channel, value, counted = apply_lazily(
+        _rank,
+        (score, ["channel"]),
+        (valid, []),
+        output_dims=[["rank"], ["rank"], []],
+        dtypes=[np.int64, np.result_type(score.dtype, np.float32), bool],
+        output_sizes={"rank": k},
+        k=k,
+        guess=applicable is None,
+        order=by,
+        unchanged=UNCHANGED.get(name, np.nan if by == "smallest" else 0.0),
+    )
+    ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value, "applicable": counted})
+    return ranked.assign_coords(rank=np.arange(1, k + 1), channels=count)
+
+
+def in_top(
+    score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
+) -> xr.DataArray:
+    """Whether a channel is among the top ``k`` of its layer by ``score``: bool (sample, condition, channel), lazy.
+
+    Arguments and errors as in :func:`top_channels`; ``score`` may be of one layer or of :func:`stack_layers`. False
+    for a channel that did not change, where the condition is not applicable, and for the original.
+    """
+    k = require_positive("k", k)
+    parts = []
+    for where in layer_slices(score).values():
+        part = score.isel(channel=where)
+        ranks = top_channels(part, k, applicable=applicable, order=order)["channel"]
+        found: xr.DataArray = apply_lazily(
+            chosen,
+            (ranks, ["rank"]),
+            output_dims=[["channel"]],
+            dtypes=[bool],
+            output_sizes={"channel": part.sizes["channel"]},
+            channels=part.sizes["channel"],
+        )
+        parts.append(found.drop_vars("channels", errors="ignore"))
+    joined = xr.concat(parts, "channel", coords="minimal", compat="override", join="override")
+    along = {name: coord for name, coord in score.coords.items() if coord.dims == ("channel",)}
+    return joined.assign_coords(along).transpose(*score.dims).rename("in_top")
+
+
+def _rank(
+    score: NDArray[Any], valid: NDArray[np.bool_], k: int, guess: bool, order: Order, unchanged: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    missing = np.isnan(score)
+    valid = np.broadcast_to(valid, score.shape[:-1])
+    if guess:
+        valid = valid & ~missing.all(axis=-1)
+    values = score.astype(np.float64)
+    unranked = missing | (values == unchanged) | ~valid[..., None]
+    if order != "largest":
+        values = np.abs(values) if order == "magnitude" else -values
+    channel = highest(np.where(unranked, np.nan, values), k)
+    value = np.take_along_axis(score, np.maximum(channel, 0), axis=-1).astype(np.result_type(score.dtype, np.float32))
+    return channel, np.where(channel != NO_CHANNEL, value, np.nan), np.array(valid)
+
+
+def highest(values: Floats, n: int) -> Channels:
+    """The channels of the ``n`` highest ``values`` along the last axis, the highest first: int64 (…, n).
+
+    Of equal values the lower channel comes first. NaN has no place; :data:`NO_CHANNEL` where there are fewer than ``n``
+    numbers.
+    """
+    found = np.full((*values.shape[:-1], n), NO_CHANNEL, dtype=np.int64)
+    rows = int(np.prod(values.shape[:-1]))
+    _insert(np.ascontiguousarray(values).reshape(rows, values.shape[-1]), found.reshape(rows, n))
+    return found
+
+
+def chosen(channel: Channels, channels: int) -> Bools:
+    """Whether each of ``channels`` is among ``channel`` (…, n), of :func:`highest`: bool (…, channel)."""
+    # One more, which NO_CHANNEL = -1 addresses.
+    found = np.zeros((*channel.shape[:-1], channels + 1), dtype=bool)
+    np.put_along_axis(found, channel, True, axis=-1)
+    return found[..., :-1]
+
+
+@as_written
+def _insert(values: Floats, found: Channels) -> None:
+    """Insert each channel into the list of its row, which is as short as the places that are asked for."""
+    rows, n = found.shape
+    for row in range(rows):
+        filled = 0
+        for channel in range(values.shape[1]):
+            value = values[row, channel]
+            if np.isnan(value) or (filled == n and not value > values[row, found[row, n - 1]]):
+                continue
+            if filled < n:
+                filled += 1
+            place = filled - 1
+            while place > 0 and value > values[row, found[row, place - 1]]:
+                found[row, place] = found[row, place - 1]
+                place -= 1
+            found[row, place] = channel

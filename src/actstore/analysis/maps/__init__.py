@@ -1,0 +1,1 @@
+"""Reductions over the pixels of inputs and activations."""

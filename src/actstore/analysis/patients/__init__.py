@@ -1,0 +1,1 @@
+"""What differs between patients, and what goes together within each of them."""

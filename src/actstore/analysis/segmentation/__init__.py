@@ -1,0 +1,1 @@
+"""Predictions against the truth: overlap, distances, volumes, kinds of failure."""

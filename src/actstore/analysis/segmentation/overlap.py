@@ -1,0 +1,296 @@
+"""Overlap of prediction and truth, rates and volumes, from confusion counts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims
+from actstore.analysis.grouping import sample_mean
+from actstore.analysis.uncertainty.bootstrap import paired_change
+from actstore.analysis.uncertainty.resamples import RESAMPLES
+
+#: Which samples a mean of Dice counts: those whose true mask holds the class, or all.
+Over = Literal["present", "all"]
+
+_CLASSES = ["true_class", "predicted_class"]
+
+
+def class_names(confusion: xr.DataArray) -> list[str]:
+    """The class names of ``confusion`` (…, true_class, predicted_class) in order, background first.
+
+    Raises
+    ------
+    AnalysisError
+        if a dimension or its coordinate is missing, or the two name different classes.
+    """
+    require_dims(confusion, _CLASSES)
+    for dim in _CLASSES:
+        if dim not in confusion.coords:
+            raise AnalysisError(f"confusion has no class names along {dim!r}: assign them as its coordinate")
+    true, predicted = (confusion.coords[dim].values.tolist() for dim in _CLASSES)
+    if true != predicted:
+        raise AnalysisError(f"confusion has true classes {true} but predicted classes {predicted}: reindex one")
+    return [str(name) for name in true]
+
+
+def counted(confusion: xr.DataArray) -> xr.DataArray:
+    """Where a prediction was made: bool (sample, condition). A matrix without any pixel is of none; lazy."""
+    require_dims(confusion, _CLASSES)
+    return (confusion != 0).any(_CLASSES)
+
+
+def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Dice coefficient 2·|A∩B| / (|A|+|B|) of every foreground class: float64 (sample, condition, class_name), lazy.
+
+    Parameters
+    ----------
+    confusion
+        (sample, condition, true_class, predicted_class), pixel counts, background first.
+    applicable
+        bool (sample, condition). Without it, a matrix of zeros counts as not applicable.
+
+    Returns
+    -------
+    xarray.DataArray
+        1 where both masks are empty; NaN where the condition is not applicable.
+
+    Raises
+    ------
+    AnalysisError
+        if ``confusion`` lacks its class dimensions or their names.
+    """
+    return _overlap(confusion, _dice, applicable).rename("dice")
+
+
+def class_size(confusion: xr.DataArray) -> xr.DataArray:
+    """True pixels of every foreground class: int64 (sample, class_name), lazy.
+
+    Of the original's counts (sample, condition, true_class, predicted_class), which are there in every sample.
+
+    Raises
+    ------
+    AnalysisError
+        if there is no original among the conditions, or as :func:`dice`.
+    """
+    names = class_names(confusion)
+    original = np.flatnonzero(is_original(confusion).values)
+    if not len(original):
+        raise AnalysisError("no original among the conditions: it has the true pixels of every sample, keep it")
+    true = confusion.isel(condition=int(original[0]), true_class=slice(1, None)).sum("predicted_class")
+    along = {name: coord for name, coord in confusion.coords.items() if coord.dims == ("sample",)}
+    sizes = true.reset_coords(drop=True).drop_vars("true_class").rename(true_class="class_name")
+    return sizes.assign_coords({**along, "class_name": names[1:]}).transpose("sample", "class_name").rename("size")
+
+
+def jaccard(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Jaccard index |A∩B| / (|A|+|B|-|A∩B|) of every foreground class: float64 (sample, condition, class_name), lazy.
+
+    Arguments, empty masks and errors as in :func:`dice`.
+    """
+    return _overlap(confusion, _jaccard, applicable).rename("jaccard")
+
+
+def sensitivity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Share |A∩B| / |B| of the true mask B that is predicted: float64 (sample, condition, class_name), lazy.
+
+    NaN where the true mask is empty: nothing could have been found, and a mean shall rest on where something could
+    (on such edge cases: Reinke et al., Nat. Methods 21 (2024), 182). Otherwise as :func:`dice`.
+    """
+    return _overlap(confusion, _sensitivity, applicable).rename("sensitivity")
+
+
+def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Share of the pixels outside the true mask that are not predicted: float64 (sample, condition, class_name), lazy.
+
+    NaN where the true mask fills the image. Otherwise as :func:`dice`.
+    """
+    return _overlap(confusion, _specificity, applicable).rename("specificity")
+
+
+def precision(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Share |A∩B| / |A| of the predicted mask A that is true: float64 (sample, condition, class_name), lazy.
+
+    NaN where the predicted mask is empty: nothing was claimed, and what was missed is told by :func:`sensitivity`.
+    Otherwise as :func:`dice`.
+    """
+    return _overlap(confusion, _precision, applicable).rename("precision")
+
+
+def volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """Predicted minus true volume in millilitres: float64 (sample, condition, class_name), lazy.
+
+    ``confusion`` needs the coordinates spacing_z, spacing_y and spacing_x along sample, in millimetres; a slice counts
+    as a slab of thickness spacing_z, so that slices add up to their volume. 0 where both masks are empty.
+
+    Raises
+    ------
+    AnalysisError
+        if a spacing is missing; as :func:`dice`.
+    """
+    millilitres = voxel_volume(confusion) / 1000
+    found = (_overlap(confusion, _excess, applicable) * millilitres).rename("volume_difference")
+    return found.assign_attrs(units="ml")
+
+
+def relative_volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+    """(|A| - |B|) / |B| of predicted mask A and true mask B: float64 (sample, condition, class_name), lazy.
+
+    0 is equal, -1 nothing predicted; NaN where the true mask is empty, since no volume is a share of nothing. Otherwise
+    as :func:`dice`.
+    """
+    return _overlap(confusion, _relative_excess, applicable).rename("relative_volume_difference")
+
+
+def segmentation_metrics(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
+    """Everything that counts tell of a segmentation: variables float64 (sample, condition, class_name), lazy.
+
+    Returns
+    -------
+    xarray.Dataset
+        dice, jaccard, sensitivity, specificity, precision, volume_difference (millilitres) and
+        relative_volume_difference, each as the function of that name.
+
+    Raises
+    ------
+    AnalysisError
+        as :func:`volume_difference`.
+    """
+    return xr.Dataset({measure.__name__: measure(confusion, applicable=applicable) for measure in _MEASURES})
+
+
+def voxel_volume(confusion: xr.DataArray) -> xr.DataArray:
+    """Volume of one pixel in cubic millimetres, from the coordinates spacing_z, spacing_y and spacing_x: (sample).
+
+    Raises
+    ------
+    AnalysisError
+        naming the spacing that is missing.
+    """
+    for axis in "zyx":
+        name = f"spacing_{axis}"
+        if name not in confusion.coords or confusion.coords[name].dims not in ((), ("sample",)):
+            raise AnalysisError(
+                f"no coordinate {name!r} along sample: assign the size of a pixel in millimetres, or pool only samples "
+                "of one spacing"
+            )
+    z, y, x = (confusion.coords[f"spacing_{axis}"].reset_coords(drop=True) for axis in "zyx")
+    volume: xr.DataArray = z * y * x
+    return volume
+
+
+def dice_over(
+    confusion: xr.DataArray, *, over: Over = "present", applicable: xr.DataArray | None = None
+) -> xr.DataArray:
+    """Dice of the samples that a mean counts: float64 (sample, condition, class_name), NaN elsewhere; lazy.
+
+    ``over`` = "present" keeps the samples whose true mask holds the class, "all" every applicable one. Dice of a class
+    that neither mask holds is 1, so that a mean over "all" says as much about where the class lies as about the
+    network; and the original is applicable to every sample, so that only "present" compares it with a perturbation of
+    the class over the same samples.
+
+    Raises
+    ------
+    AnalysisError
+        for another value of ``over``; as :func:`dice`.
+    """
+    if over not in get_args(Over):
+        raise AnalysisError(f"over = {over!r}: give {' or '.join(map(repr, get_args(Over)))}")
+    values = dice(confusion, applicable=applicable)
+    if over == "all":
+        return values
+    true = confusion.sum("predicted_class").isel(true_class=slice(1, None)).rename(true_class="class_name")
+    return values.where(true > 0)
+
+
+def mean_dice(
+    confusion: xr.DataArray, *, over: Over = "present", applicable: xr.DataArray | None = None
+) -> xr.DataArray:
+    """Mean Dice over samples: float64 (condition, class_name), lazy; NaN where there is no sample to average.
+
+    Arguments and errors as in :func:`dice_over`.
+    """
+    return sample_mean(dice_over(confusion, over=over, applicable=applicable)).rename("mean_dice")
+
+
+def dice_change(
+    confusion: xr.DataArray,
+    *,
+    over: Over = "present",
+    applicable: xr.DataArray | None = None,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Mean Dice before and after, over the same samples; lazy.
+
+    As :func:`actstore.analysis.paired_change`, over (condition, class_name); ``confusion``, ``over`` and ``applicable``
+    as for :func:`dice_over`, with the coordinate ``patient``.
+    """
+    values = dice_over(confusion, over=over, applicable=applicable)
+    return paired_change(values, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def _overlap(confusion: xr.DataArray, measure: Any, applicable: xr.DataArray | None) -> xr.DataArray:
+    names = class_names(confusion)
+    values: xr.DataArray = apply_lazily(
+        measure,
+        (confusion, _CLASSES),
+        output_dims=[["class_name"]],
+        dtypes=[np.float64],
+        output_sizes={"class_name": len(names) - 1},
+    )
+    values = values.assign_coords(class_name=names[1:])
+    return values.where(counted(confusion) if applicable is None else applicable)
+
+
+def _dice(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, true, predicted = _masks(confusion)
+    return _ratio(2 * both, true + predicted)
+
+
+def _jaccard(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, true, predicted = _masks(confusion)
+    return _ratio(both, true + predicted - both)
+
+
+def _sensitivity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, true, _ = _masks(confusion)
+    return _ratio(both, true, np.nan)
+
+
+def _specificity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, true, predicted = _masks(confusion)
+    outside = confusion.sum(axis=(-2, -1))[..., None] - true
+    return _ratio(outside - predicted + both, outside, np.nan)
+
+
+def _precision(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    both, _, predicted = _masks(confusion)
+    return _ratio(both, predicted, np.nan)
+
+
+def _excess(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    _, true, predicted = _masks(confusion)
+    return (predicted - true).astype(np.float64)
+
+
+def _relative_excess(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
+    _, true, predicted = _masks(confusion)
+    return _ratio(predicted - true, true, np.nan)
+
+
+def _masks(confusion: NDArray[np.integer]) -> tuple[NDArray[np.integer], ...]:
+    """Pixels of the intersection, of the true and of the predicted mask, of every foreground class."""
+    both = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return both[..., 1:], confusion.sum(axis=-1)[..., 1:], confusion.sum(axis=-2)[..., 1:]
+
+
+def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer], of_nothing: float = 1.0) -> NDArray[np.float64]:
+    return np.where(whole == 0, of_nothing, part / np.where(whole == 0, 1, whole))
+
+
+_MEASURES = (dice, jaccard, sensitivity, specificity, precision, volume_difference, relative_volume_difference)

@@ -1,0 +1,222 @@
+"""How far the surface of a predicted mask lies from that of the true one, in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from actstore.analysis.arrays import (
+    AnalysisError,
+    coordinate,
+    image_extent,
+    one_chunk,
+    require_dims,
+    require_original_first,
+    require_same_sizes,
+)
+from actstore.analysis.grouping import VOLUME, any_by, grouped
+from actstore.geometry import image_window
+
+#: Percentile of the Hausdorff distance.
+PERCENTILE = 95
+NAMES = ("hd95", "assd")
+
+
+def surface_distances(
+    prediction: xr.DataArray,
+    label: xr.DataArray,
+    class_names: Sequence[str],
+    *,
+    applicable: xr.DataArray | None = None,
+    by: Literal["slice", "volume"] = "slice",
+) -> xr.Dataset:
+    """Distances between the surfaces of predicted and true masks, of every foreground class; lazy.
+
+    Parameters
+    ----------
+    prediction
+        (sample, condition, [z,] y, x), class numbers, the original first along condition, with the coordinates
+        spacing_y, spacing_x and, where there is a third axis, spacing_z along sample: millimetres, NaN where no header
+        states them. With height, width
+        and, in 3D, depth, the size of the image before it was padded, what is predicted in the padding is left out.
+    label
+        (sample, [z,] y, x), true class numbers.
+    class_names
+        Of class 0, the background, and all others.
+    applicable
+        bool (sample, condition); without it, every condition is applicable to every sample.
+    by
+        "slice" measures every sample on its own. "volume" puts the slices of one patient and frame together in the
+        order of the coordinate ``slice``; where a condition is not applicable to one, its input is the original's, and
+        so is its prediction.
+
+    Returns
+    -------
+    xarray.Dataset
+        "hd95", the larger of the 95th percentiles of the distances from each surface to the other, and "assd", the mean
+        of all these distances (average symmetric surface distance), both float64 (sample, condition, class_name) in
+        millimetres, as :func:`monai.metrics.compute_hausdorff_distance` and
+        :func:`monai.metrics.compute_average_surface_distance` measure them: between centres of pixels that a step along
+        an axis leads out of the mask from. 0 where both masks are empty, as Dice is 1 there; NaN where one is, since no
+        distance tells how much was missed or invented, where a spacing is NaN and neither mask is empty, and where the
+        condition is not applicable (by volume: to no slice of it). By volume, ``sample`` lies along volumes, with the
+        coordinates that their slices share.
+
+    Raises
+    ------
+    AnalysisError
+        if a dimension or coordinate is missing, the first condition is not the original, prediction and label differ in
+        size, ``by`` is unknown, or slices of a volume are missing.
+    """
+    if by not in ("slice", "volume"):
+        raise AnalysisError(f"by = {by!r}: give 'slice' or 'volume'")
+    require_original_first(prediction)
+    space = [d for d in prediction.dims if d not in ("sample", "condition")]
+    require_dims(prediction, ["sample"])
+    require_dims(label, ["sample", *space])
+    require_same_sizes(("sample", *space), prediction=prediction, label=label)
+    if by == "volume" and "z" in space:
+        raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
+    order, volumes, labels = _slices(prediction, by)
+    spacing = _spacing(prediction, 3 if by == "volume" else len(space))
+    every = np.ones((prediction.sizes["sample"], prediction.sizes["condition"]), bool)
+    valid = xr.DataArray(every, dims=("sample", "condition")) if applicable is None else applicable
+    arrays = [
+        one_chunk(prediction.transpose("sample", "condition", *space), ["condition", *space]),
+        one_chunk(label.transpose("sample", *space), space),
+        one_chunk(valid.transpose("sample", "condition"), ["condition"]),
+        xr.DataArray(spacing, dims=("sample", "axis")),
+        xr.DataArray(image_extent(prediction, space), dims=("sample", "size")),
+    ]
+    axes = "".join(map(str, space))
+    values = _of_blocks(
+        partial(_volume if by == "volume" else _measure, classes=len(class_names)),
+        [array.isel(sample=order).data for array in arrays],
+        [f"sc{axes}", f"s{axes}", "sc", "sa", "se"],
+        volumes,
+        len(class_names) - 1,
+    )
+    coords = {name: ("sample", along) for name, along in labels.items()}
+    coords |= {str(name): coord for name, coord in prediction.coords.items() if coord.dims in ((), ("condition",))}
+    dims = ("sample", "condition", "class_name")
+    found = {name: (dims, values[..., i], {"units": "mm"}) for i, name in enumerate(NAMES)}
+    return xr.Dataset(found, coords={**coords, "class_name": [str(name) for name in class_names[1:]]})
+
+
+def _slices(prediction: xr.DataArray, by: str) -> tuple[NDArray[np.intp], tuple[int, ...] | None, dict[str, Any]]:
+    """The order in which samples lie together, how many each volume has if any, and the coordinates of the result."""
+    if by == "slice":
+        along = {str(n): coord.values for n, coord in prediction.coords.items() if coord.dims == ("sample",)}
+        return np.arange(prediction.sizes["sample"]), None, along
+    code, labels = grouped(prediction, VOLUME)
+    grouped(prediction, "slice")  # refuses samples without it
+    number = np.asarray(prediction.coords["slice"].values)
+    order = np.lexsort((number, code))
+    inside = np.diff(code[order]) == 0
+    if (np.diff(number[order])[inside] != 1).any():
+        at = order[int(np.flatnonzero(inside & (np.diff(number[order]) != 1))[0])]
+        patient, frame = (prediction.coords[name].values[at] for name in VOLUME)
+        raise AnalysisError(
+            f"slice {number[at]} of {patient} frame {frame} is not followed by slice {number[at] + 1}: select all "
+            "slices of a volume, each once"
+        )
+    return order, tuple(labels["samples"].tolist()), labels
+
+
+def _spacing(prediction: xr.DataArray, axes: int) -> NDArray[np.float64]:
+    """Millimetres between pixels: (sample, axis), the last ``axes`` of z, y and x."""
+    mend = "assign the distance of pixels in millimetres"
+    columns = [coordinate(prediction, f"spacing_{axis}", "sample", mend).values for axis in "zyx"[-axes:]]
+    return np.stack(columns, axis=-1).astype(np.float64)
+
+
+def _of_blocks(
+    function: Callable[..., NDArray[np.float64]],
+    arrays: list[Any],
+    axes: list[str],
+    volumes: tuple[int, ...] | None,
+    classes: int,
+) -> Any:
+    """``function`` of each volume, or each block of samples, one task each: (sample, condition, class_name, name)."""
+    if not any(isinstance(array, da.Array) for array in arrays):
+        stops = np.cumsum(volumes or [len(arrays[0])])[:-1]
+        parts = zip(*(np.split(array, stops) for array in arrays), strict=True)
+        return np.concatenate([function(*part) for part in parts])
+    sizes = volumes or da.asarray(arrays[0]).chunks[0]
+    lazy = [da.asarray(array).rechunk((sizes, *((n,) for n in array.shape[1:]))) for array in arrays]
+    return da.blockwise(
+        function,
+        "sckn",
+        *(item for pair in zip(lazy, axes, strict=True) for item in pair),
+        new_axes={"k": classes, "n": len(NAMES)},
+        adjust_chunks={"s": lambda n: 1} if volumes else None,
+        concatenate=True,
+        dtype=np.float64,
+        meta=np.empty((0, 0, 0, 0)),
+    )
+
+
+def _volume(
+    prediction: NDArray[np.integer],
+    label: NDArray[np.integer],
+    applicable: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    extent: NDArray[np.int64],
+    classes: int,
+) -> NDArray[np.float64]:
+    """As `_measure`, of all samples as the slices of one volume."""
+    filled = np.where(applicable[..., None, None], prediction, prediction[:, :1])
+    valid = any_by(applicable, np.zeros(len(applicable), np.intp))
+    whole = np.concatenate([[[len(label)]], extent[:1]], axis=1)
+    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, classes)
+
+
+def _measure(
+    prediction: NDArray[np.integer],
+    label: NDArray[np.integer],
+    applicable: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    extent: NDArray[np.int64],
+    classes: int,
+) -> NDArray[np.float64]:
+    """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
+    found = np.full((*prediction.shape[:2], classes - 1, len(NAMES)), np.nan)
+    for s, c in zip(*np.nonzero(applicable), strict=True):
+        image = image_window(extent[s].tolist(), label.shape[1:])
+        predicted, true = prediction[s, c][image], label[s][image]
+        for k in range(1, classes):
+            found[s, c, k - 1] = _distances(predicted == k, true == k, spacing[s])
+    return found
+
+
+def _distances(
+    predicted: NDArray[np.bool_], true: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> tuple[float, float]:
+    from scipy import ndimage
+
+    some = predicted.any(), true.any()
+    if not all(some):
+        return (np.nan, np.nan) if any(some) else (0.0, 0.0)
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        return np.nan, np.nan
+    # What lies outside the box of both masks counts as background, as what lies outside the image does.
+    inside = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(predicted | true))
+    surfaces = [
+        np.argwhere(mask ^ ndimage.binary_erosion(mask)) * spacing for mask in (predicted[inside], true[inside])
+    ]
+    there, back = _nearest(*surfaces), _nearest(*surfaces[::-1])
+    farthest = max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))
+    return float(farthest), float(np.concatenate([there, back]).mean())
+
+
+def _nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each of ``points`` to the nearest of ``others``, in float32's steps as MONAI has it."""
+    from scipy.spatial import KDTree
+
+    return np.asarray(KDTree(others).query(points)[0], np.float32).astype(np.float64)

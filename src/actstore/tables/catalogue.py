@@ -1,0 +1,75 @@
+"""Every table of a store: the question that it answers, what makes it, its own options, and what it needs.
+
+Data only, so that the command line lists tables without loading pandas or xarray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from actstore.errors import StoreError
+
+#: What a store must hold: the tensors of every layer, the conditions of `[controls]`, a sweep of strengths, or any
+#: prediction that failed.
+Need = Literal["tensors", "control", "repeat", "dose", "failure"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a store."""
+
+    group: str
+    question: str
+    #: Name of the function of :mod:`actstore.tables.builders` that makes it.
+    builder: str
+    #: Options that mean something to this table alone; ``top`` and ``most`` may be given with every one.
+    options: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+
+
+_RANKED = ("metric",)
+
+TABLES: dict[str, Table] = {
+    "dice": Table("segmentation", "How well does a prediction overlap the truth?", "dice"),
+    "segmentation": Table("segmentation", "What are its rates and volumes?", "segmentation", ("per",)),
+    "surface": Table("segmentation", "How far is its surface from the true one?", "surface", ("per",)),
+    "dice-mean": Table("segmentation", "How much does Dice change on average?", "dice_mean", ("over",)),
+    "cases": Table("segmentation", "How does a prediction fail?", "cases"),
+    "mad": Table("channels", "How much does each channel change?", "mad"),
+    "top-channels": Table("channels", "Which channels change most?", "top_channels", _RANKED),
+    "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_RANKED)),
+    "layers": Table("channels", "How much does each layer change?", "layers"),
+    "relative": Table("channels", "Which channels change most for what they are?", "relative"),
+    "comparison": Table("channels", "Which channels do classes share?", "comparison", _RANKED),
+    "general-specific": Table(
+        "channels", "Do other channels respond in a kind of failure?", "general_specific", _RANKED, ("failure",)
+    ),
+    "regions": Table("channels", "Where in its map does a channel change?", "regions", needs=("tensors",)),
+    "certainty": Table("certainty", "How sure is a channel's frequency?", "certainty", _RANKED),
+    "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED),
+    "sensitivity": Table("certainty", "What do the channels on top owe to k?", "sensitivity", _RANKED),
+    "heterogeneity": Table("certainty", "Do patients differ in which channels respond?", "heterogeneity", _RANKED),
+    "leave-one-out": Table("certainty", "Which channels are on top without a patient?", "leave_one_out", _RANKED),
+    "controls": Table("comparison", "Does a channel respond to the class?", "controls", needs=("control",)),
+    "rescaling": Table("comparison", "Which inputs did normalisation rescale?", "rescaling"),
+    "noise": Table("comparison", "How large is the noise of computing?", "noise", needs=("repeat",)),
+    "association": Table("comparison", "Which channels go with a worse prediction?", "association", _RANKED),
+    "dose": Table("dose-response", "How does Dice fall with the strength?", "dose", ("over",), ("dose",)),
+    "dose-half": Table("dose-response", "At which strength is half of Dice lost?", "dose_half", ("over",), ("dose",)),
+    "dose-channels": Table("dose-response", "How do channels grow with it?", "dose_channels", needs=("dose",)),
+    "dose-cases": Table("dose-response", "At which strength does a failure change?", "dose_cases", needs=("dose",)),
+}
+
+
+def check_options(name: str, **options: object) -> None:
+    """Refuse an option that means nothing to the table ``name``.
+
+    Raises
+    ------
+    StoreError
+        naming the option and the tables that it goes with.
+    """
+    for option in (option for option, value in options.items() if value and option not in TABLES[name].options):
+        if tables := [other for other, table in TABLES.items() if option in table.options]:
+            raise StoreError(f"--{option} does not go with {name}, only with {', '.join(tables)}")

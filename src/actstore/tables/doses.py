@@ -1,0 +1,120 @@
+"""Tables of what follows from the strength of a perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from actstore.analysis.arrays import AnalysisError
+from actstore.analysis.channels.dose import mad_response
+from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
+from actstore.analysis.strengths import FEWEST_STRENGTHS, Dose, by_strength, doses, identity_of, outward
+from actstore.analysis.uncertainty.bootstrap import Bootstrap
+from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, SAMPLE_COLUMNS, channel_frame
+
+_ENDS = ("", "_low", "_high", "_error")
+DOSE_COLUMNS = ("transform", "target", "class_name", "strength", *RESTS_ON, "dice", "low", "high", "error", "note")
+DOSE_HALF_COLUMNS = (
+    "transform", "target", "class_name", *RESTS_ON, "baseline",
+    *(f"half_{side}{end}" for side in ("below", "above") for end in _ENDS), "note",
+)  # fmt: skip
+DOSE_CHANNELS_COLUMNS = (
+    *LAYER_COLUMNS, "channel", "transform", "target", *RESTS_ON,
+    "slope_below", "slope_above", "threshold_below", "threshold_above", "note",
+)  # fmt: skip
+DOSE_CASES_COLUMNS = (
+    *SAMPLE_COLUMNS, "transform", "target", "strength", "case", "previous_strength", "previous_case",
+)  # fmt: skip
+
+
+def dose_table(
+    dice: xr.DataArray, *, applicable: xr.DataArray | None = None, **bootstrap: Unpack[Bootstrap]
+) -> pd.DataFrame:
+    """Mean Dice of every class at every strength, in columns :data:`DOSE_COLUMNS`, the original at its strength.
+
+    ``dice`` is (sample, condition, class_name), ``applicable`` as in :func:`actstore.analysis.by_strength`; other
+    arguments and errors as in :func:`actstore.analysis.dice_curve`. Of every transform and target in
+    :func:`actstore.analysis.doses`, here and in the tables below; a source is named with the transform.
+
+    Raises
+    ------
+    AnalysisError
+        if there is no such transform and target.
+    """
+
+    def rows(curve: xr.DataArray) -> pd.DataFrame:
+        return channel_frame(dice_curve(curve, **bootstrap), DOSE_COLUMNS)
+
+    return _each_dose(dice, rows, applicable)
+
+
+def dose_half_table(
+    dice: xr.DataArray, *, applicable: xr.DataArray | None = None, **bootstrap: Unpack[Bootstrap]
+) -> pd.DataFrame:
+    """Strength at which half of the Dice is lost, in columns :data:`DOSE_HALF_COLUMNS`.
+
+    As :func:`dose_table`, of :func:`actstore.analysis.half_loss`.
+    """
+
+    def rows(curve: xr.DataArray) -> pd.DataFrame:
+        return channel_frame(half_loss(curve, **bootstrap), DOSE_HALF_COLUMNS)
+
+    return _each_dose(dice, rows, applicable)
+
+
+def dose_channels_table(
+    score: xr.DataArray,
+    scale: xr.DataArray,
+    *,
+    applicable: xr.DataArray | None = None,
+    threshold: float = 0.1,
+) -> pd.DataFrame:
+    """How each channel's MAD grows with the strength, in columns :data:`DOSE_CHANNELS_COLUMNS`.
+
+    ``score`` is (sample, condition, channel); other arguments and errors as in :func:`actstore.analysis.mad_response`
+    and :func:`dose_table`.
+    """
+
+    def rows(curve: xr.DataArray) -> pd.DataFrame:
+        return channel_frame(mad_response(curve, scale, threshold=threshold), DOSE_CHANNELS_COLUMNS)
+
+    return _each_dose(score, rows, applicable)
+
+
+def dose_cases_table(cases: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
+    """Where each slice changes its kind of failure, in columns :data:`DOSE_CASES_COLUMNS`.
+
+    ``cases`` is (sample, condition); errors as in :func:`dose_table`. Rows of a slice go from the strength that changes
+    nothing downwards, then from there upwards.
+    """
+
+    def rows(curve: xr.DataArray) -> pd.DataFrame:
+        changes = case_changes(curve)
+        strengths, identity = changes.coords["strength"].values, identity_of(curve)
+        walk = np.concatenate([outward(strengths, identity, side)[1:] for side in ("below", "above")])
+        changes = changes.isel(strength=walk)
+        return channel_frame(changes, DOSE_CASES_COLUMNS, keep=changes["changed"], dims=("sample",))
+
+    return _each_dose(cases, rows, applicable)
+
+
+def _each_dose(
+    array: xr.DataArray, rows: Callable[[xr.DataArray], pd.DataFrame], applicable: xr.DataArray | None
+) -> pd.DataFrame:
+    found = doses(array)
+    if not found:
+        raise AnalysisError(
+            f"no transform and target has {FEWEST_STRENGTHS} strengths that change something: "
+            "give `strengths` of `[[perturb]]` in the spec more values"
+        )
+    return pd.concat([rows(_labelled(array, dose, applicable)) for dose in found], ignore_index=True)
+
+
+def _labelled(array: xr.DataArray, dose: Dose, applicable: xr.DataArray | None) -> xr.DataArray:
+    curve = by_strength(array, dose.transform, dose.target, source=dose.source, applicable=applicable)
+    label = f"{dose.transform}, source={dose.source}" if dose.source else dose.transform
+    return curve.assign_coords(transform=label)
