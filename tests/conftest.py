@@ -176,7 +176,7 @@ def volume_store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
 def study_report(study_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of ``study_store``, its data beside it."""
     from actstore.store.store import open_store
-    from actstore.views.report import write_report
+    from actstore.views.report.write import write_report
 
     return write_report(open_store(study_store), tmp_path_factory.mktemp("study_report") / "report.html")
 

@@ -10,8 +10,8 @@ import pytest
 
 from actstore import analysis
 from actstore.case_rules import CaseRules
-from actstore.views.page import Table
-from actstore.views.sentences import channels, failures, patients, questions, segmentation
+from actstore.views.report.sentences import channels, failures, patients, questions, segmentation
+from actstore.views.report.study import Table
 from actstore.views.wording import filled, interval, notes_of, number, part, percent, slug, with_interval
 
 WIDTHS = pd.Series({"L01": 4, "L02": 16, "L03": 16})

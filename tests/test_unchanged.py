@@ -30,8 +30,8 @@ from actstore.spec.spec import Spec, load_spec
 from actstore.store.store import Store
 from actstore.tables.findings import TABLES, Findings
 from actstore.tables.unchanged import Unchanged, nowhere, of_reports, of_store
-from actstore.views.page import Study
-from actstore.views.sections import SECTIONS
+from actstore.views.report.sections import SECTIONS
+from actstore.views.report.study import Study
 from conftest import WriteSpec
 from test_report import plain
 
@@ -480,7 +480,7 @@ def test_views_say_why_a_condition_does_not_apply(store: Store) -> None:
 def test_nothing_that_applies_anywhere(
     tmp_path: Path, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from actstore.views.report import write_report
+    from actstore.views.report.write import write_report
 
     perturb_ = [{"transform": "networks:unchanged", "targets": ["LV"], "strengths": [0.5]}]
     path = write_spec(tmp_path, data__patients=["patient001"], perturb=perturb_)

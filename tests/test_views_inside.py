@@ -14,7 +14,7 @@ import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
-from actstore.views.selection import chosen, samples_of
+from actstore.views.figures.selection import chosen, samples_of
 from test_views import expect_axes_kept, expect_drawn, sample_with
 
 DARK_LV = "brightness(LV, 0.1)"
@@ -154,7 +154,7 @@ def test_a_channel_by_patient_shows_every_sample_and_the_medians(study: Store, m
     np.testing.assert_array_equal(np.sort(dots["MAD"]), np.sort(known))
     np.testing.assert_allclose(np.sort(lines["y"]), np.sort(by_patient.median()))
     assert set(dots["patient"]) == set(known["patient"].values)
-    monkeypatch.setattr("actstore.views.explorer.strips.MOST_STRIPS", 2)
+    monkeypatch.setattr("actstore.views.figures.spread.MOST_PATIENTS", 2)
     dots, lines = views.mad_by_patient(study, "L02", 2, DARK_LV)
     np.testing.assert_allclose(dots["MAD"], np.sort(by_patient.median()), atol=1e-5)
     np.testing.assert_allclose(np.sort(lines["y"]), np.sort(by_patient.quantile(0.25)))

@@ -80,8 +80,8 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
         frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"
     )
     from actstore.views import frequency
-    from actstore.views.export import save_png
-    from actstore.views.report import write_report
+    from actstore.views.figures.saving import save_png
+    from actstore.views.report.write import write_report
 
     figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
     report = write_report(store, folder / "report.html")
