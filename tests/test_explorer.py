@@ -117,7 +117,7 @@ def test_without_a_link_a_typical_sample_and_its_strongest_channel_are_shown(sou
         ("dice=LV:0:1:0:nan", "are not all numbers"),
         ("dice=LV:0:1", "is not a class and four numbers"),
         ("mad=L01:a:b", "are not all numbers"),
-        ("mad=L99:0:1", "is no layer and two numbers"),
+        ("mad=L99:0:1", "is not a layer and two numbers"),
         ("scale=huge", "scale 'huge' is none of shared, own"),
         ("truth=perhaps", "truth 'perhaps' is neither yes nor no"),
         ("colour=pink", "colour 'pink'"),
@@ -172,7 +172,7 @@ def test_one_map_reads_one_chunk(source: Source, monkeypatch: pytest.MonkeyPatch
 
 def test_recent_arrays_stay_within_their_bytes(study_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actstore.views.explorer.statistics.RECENT_BYTES", 1000)
-    source = Source(actstore.open(study_store))
+    source = Source(open_store(study_store))
     for i in range(50):
         assert source.recent(i, lambda i=i: np.full(30, i, np.float64))[0] == i
     assert source.recent(49, lambda: np.zeros(1))[0] == 49, "what was read last stays"

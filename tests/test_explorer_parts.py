@@ -371,10 +371,10 @@ def test_a_figure_drawn_late_leaves_the_page_its_theme(session: FakeSession) -> 
     from bokeh.io.doc import patch_curdoc
 
     document = Document()
-    document.theme = LIGHT.theme
+    document.theme = LIGHT.bokeh
     with patch_curdoc(document):
         ChannelTab(session)
-    assert document.theme is LIGHT.theme
+    assert document.theme is LIGHT.bokeh
 
 
 def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelTab, session: FakeSession) -> None:

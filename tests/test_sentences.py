@@ -91,8 +91,8 @@ def test_where_change_is_largest() -> None:
         }
     )
     assert channels.layers(table) == [
-        "a: the raw change is largest in L01 and L02 (mean MAD 0.50), relative to what channels vary on the original "
-        "in L02 (0.20 standard deviations).",
+        "a: the raw change is largest in L01 and L02 (mean MAD 0.50), relative to how much channels vary on the "
+        "original in L02 (0.20 standard deviations).",
         "b: no layer changes.",
         "c: the raw change is largest in L02 (mean MAD 0.30).",
     ]

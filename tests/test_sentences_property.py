@@ -350,7 +350,7 @@ SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
     ),
     (
         r"(?P<condition>brightness\([^)]*\)): the raw change is largest in (?P<raw>.*?) \(mean MAD (?P<mad>[\d.]+)\), "
-        r"relative to what channels vary on the original in .*? \((?P<standard>[\d.]+) standard deviations\)\.",
+        r"relative to how much channels vary on the original in .*? \((?P<standard>[\d.]+) standard deviations\)\.",
         layers,
     ),
     (

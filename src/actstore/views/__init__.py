@@ -8,7 +8,6 @@ from actstore.views.figures.groups import comparison, general_specific, heteroge
 from actstore.views.figures.images import activation, gallery, inputs
 from actstore.views.figures.network import mad_by_layer, network
 from actstore.views.figures.one_channel import channel_dose, mad_by_patient, strongest
-from actstore.views.figures.paired import dice_paired
 from actstore.views.figures.regions import regions
 from actstore.views.figures.saving import save
 from actstore.views.figures.segmentation import (
@@ -18,6 +17,7 @@ from actstore.views.figures.segmentation import (
     dice_by_position,
     dice_change,
     dice_cumulative,
+    dice_paired,
 )
 
 __all__ = [

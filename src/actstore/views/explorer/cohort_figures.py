@@ -17,6 +17,7 @@ from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.state import MAD_DIGITS
 from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap
 from actstore.views.figures.spread import Spread
+from actstore.views.figures.theme import ticks
 
 #: Pixels of the screen: a square plot of Dice; height of the other figures.
 SQUARE = 150
@@ -39,7 +40,7 @@ class DiceFigure:
     colours
         class to colour.
     names
-        of ``patient`` and ``case``: what the numbers of :meth:`show` stand for.
+        of ``patient`` and ``case``, which :meth:`show` gets as numbers.
     """
 
     def __init__(self, colours: Mapping[str, str], names: Mapping[str, Sequence[str]], theme: PageTheme) -> None:
@@ -55,9 +56,9 @@ class DiceFigure:
             x_axis_label="Dice, original",
             y_axis_label="Dice, perturbed",
         )
-        ticks = (0, 0.5, 1)
-        _ticks(plot.xaxis[0], {float(at + tick): f"{tick:g}" for at in self._left for tick in ticks})
-        _ticks(plot.yaxis[0], {tick: f"{tick:g}" for tick in ticks})
+        marked = (0, 0.5, 1)
+        _ticks(plot.xaxis[0], {float(at + tick): f"{tick:g}" for at in self._left for tick in marked})
+        _ticks(plot.yaxis[0], {tick: f"{tick:g}" for tick in marked})
         plot.quad(self._left, self._left + 1, 1, 0, fill_color=theme.page, line_color=None)
         plot.text(self._left, 1.06, self._classes, **_text(theme), text_baseline="bottom", text_font_style="bold")
         plot.segment(self._left, 0, self._left + 1, 1, **_dashed(theme))
@@ -167,8 +168,7 @@ class MadFigure:
     def __init__(self, layers: Sequence[str], theme: PageTheme) -> None:
         self._layers = list(layers)
         plot = _figure(x_range=(-0.5, len(layers) - 0.5), y_range=(0, 1), x_axis_label="layer", y_axis_label="MAD")
-        step = -(-len(layers) // 12)
-        _ticks(plot.xaxis[0], {i: name for i, name in enumerate(layers) if i % step == 0})
+        _ticks(plot.xaxis[0], dict(ticks(layers, 12)))
         plot.vstrip([], [], fill_color=theme.faint, fill_alpha=0.8, line_color=None)
         plot.patch([], [], fill_alpha=0.22, line_color=None)
         plot.line([], [], legend_label="all", line_color=theme.soft, line_dash="dashed", line_width=1.5)

@@ -28,7 +28,7 @@ LONGEST = 120
 def png(source: Source, state: State) -> bytes:
     """Input and activation rows as a PNG, with a title that names what they show.
 
-    Of a layer whose tensors were not kept, the input row alone.
+    The input row alone for a layer whose tensors were not kept.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _narrowing(state: State) -> list[str]:
             f"dice = {dice}.round({DICE_DECIMALS})  # as the page shows it",
             "original, perturbed = dice.isel(condition=0).values, dice.sel(condition=condition).values",
             f"true = store.confusion.isel(condition=0).sel(true_class={name!r}).sum('predicted_class').values",
-            "subset &= true > 0  # Dice of a class that is not there says nothing",
+            "subset &= true > 0  # Dice of an absent class is 0 or 1, whatever else changes",
             f"subset &= (original >= {left!r}) & (original <= {right!r})",
             f"subset &= (perturbed >= {low!r}) & (perturbed <= {high!r})",
         ]

@@ -21,7 +21,7 @@ from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Progress, Whole
 from actstore.views.explorer.streamed import BLANK, StreamedFigure, on_tap
 from actstore.views.figures.network_colours import Colour, control_of, effect, limits_of, top_cells, with_control
-from actstore.views.figures.theme import SEQUENTIAL
+from actstore.views.figures.theme import SEQUENTIAL, ticks
 
 #: What the map is coloured by, in words.
 COLOURS: dict[str, Colour] = {
@@ -112,7 +112,6 @@ class Navigator:
 
     def _drawn(self, widest: int) -> StreamedFigure:
         axes = ["channel", "layer"]
-        step = -(-len(self.layers) // 12)
         image = hv.Image((np.arange(2), np.arange(2), BLANK), axes, hv.Dimension("value", range=(0, 1))).opts(
             cmap=SEQUENTIAL, tools=[self._hover()], clipping_colors={"NaN": (0, 0, 0, 0)}, backend="bokeh"
         )
@@ -125,7 +124,7 @@ class Navigator:
         overlay = (image * top * here).opts(
             xlabel="channel (○ the top 3 of each layer)",
             ylabel="",
-            yticks=[(i, name) for i, name in enumerate(self.layers) if i % step == 0],
+            yticks=ticks(self.layers, 12),
             xlim=(-0.5, widest - 0.5),
             ylim=(-0.5, len(self.layers) - 0.5),
             invert_yaxis=True,

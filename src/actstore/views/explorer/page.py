@@ -1,4 +1,4 @@
-"""One page that somebody looks at: its state, its parts, and the way from one to the other."""
+"""One page that a reader has open: its state, its parts, and how they update."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Page:
                 made.filename = downloads.filename(self._state, suffix)
                 try:
                     return make()
-                except Exception as error:  # a file that says why is better than none
+                except Exception as error:  # a file with the reason is better than none
                     if not isinstance(error, ActstoreError | OSError):
                         log.exception("%s could not be made", made.filename)
                     self._add_messages([one_line(error)])

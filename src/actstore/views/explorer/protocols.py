@@ -18,7 +18,7 @@ Work = Callable[[Progress], Any]
 
 
 class Session(Protocol):
-    """One page that somebody looks at."""
+    """One page that a reader has open."""
 
     source: Source
     theme: PageTheme

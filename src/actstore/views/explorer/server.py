@@ -73,7 +73,7 @@ def serve(
     port
         0 takes any that is free.
     address
-        what to listen on. There is no login: whoever reaches another address than loopback can look at the store.
+        the address to listen on. There is no login: anybody who reaches it can read the store.
     origins
         further HOST:PORT under which browsers reach the page, as through a tunnel that ends at another port.
     ready

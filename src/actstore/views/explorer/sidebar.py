@@ -16,7 +16,7 @@ from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 
-#: The kind of failure that stands for all of them.
+#: The entry of the menu that does not narrow the kind of failure.
 EVERY = "every kind"
 
 

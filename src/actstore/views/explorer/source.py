@@ -1,4 +1,4 @@
-"""What the explorer reads of a store: one chunk for a picture or map, statistics once, and no more than fits."""
+"""What the explorer reads of a store: one chunk for a picture or map, and statistics once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Source(Statistics):
-    """A store as the explorer sees it; one for all who look at it."""
+    """A store as the explorer sees it; all pages of a server share one."""
 
     def __init__(self, store: Store) -> None:
         if not store.parts:

@@ -50,7 +50,7 @@ class Scores:
 class Statistics:
     """The statistics of one store.
 
-    Samples and conditions are numbered as in the store; along ``channel`` lie all layers' channels, in network order.
+    Samples and conditions are numbered as in the store; ``channel`` runs over the channels of all layers, in order.
     """
 
     def __init__(self, store: Store) -> None:
@@ -59,7 +59,7 @@ class Statistics:
         #: Layer name to how many channels it has, in network order.
         self.channels: dict[str, int] = {layer.name: layer.channels for layer in store.layout.layers}
         starts = np.cumsum([0, *self.channels.values()])
-        #: Layer name to where its channels lie along all channels of the network.
+        #: Layer name to its channels among all channels of the network.
         self.where: dict[str, slice] = {
             name: slice(int(a), int(b)) for name, a, b in zip(self.channels, starts, starts[1:], strict=False)
         }

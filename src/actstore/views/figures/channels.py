@@ -15,7 +15,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
 from actstore.tables.unchanged import no_sample
 from actstore.views.figures import marks
-from actstore.views.figures.theme import FAINT, PALETTE, WIDTH, grid, panel, styled
+from actstore.views.figures.theme import PALETTE, WIDTH, grid, panel, ticks
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -167,20 +167,20 @@ def layer_map(
     chosen = {"cmap": cmap} if cmap else {}
     elements: list[Any] = []
     if base is not None:
-        elements.append(_grey(base))
+        last = base.groupby("row")["channel"].max()
+        elements.append(marks.grey_rows(last.index, last))
     hover = [name for name in own.columns if name in ("layer", "channel", "count", "samples", "rank", value)]
     shown = own.assign(channel_number=own["channel"])[["channel_number", "row", *hover]]
     elements.append(marks.cells(shown, "channel_number", "row", value, clim=clim, colorbar=colorbar, **chosen))
     elements += over
     widest = int((base if base is not None else own)["channel"].max())
-    step = 1 if len(layers) * 13 <= size[1] else -(-len(layers) * 13 // size[1])
     return panel(
         elements,
         size,
         title=title,
         xlim=(-0.5, widest + 0.5),
         ylim=(-0.5, len(layers) - 0.5),
-        yticks=[(i, name) for i, name in enumerate(layers) if i % step == 0],
+        yticks=ticks(layers, size[1], 13),
         yaxis="left" if first else None,
         invert_yaxis=True,
         xlabel=f"channel (colour: {label})",
@@ -188,17 +188,6 @@ def layer_map(
         show_grid=False,
         bokeh={"fontsize": {"title": "12px", "labels": "12px", "xticks": "11px", "yticks": "10px"}},
         matplotlib={"fontsize": {"title": 9, "labels": 8.5, "xticks": 7.5, "yticks": 6.5, "cticks": 7.5}},
-    )
-
-
-def _grey(base: pd.DataFrame) -> hv.Rectangles:
-    """One grey strip a layer, as long as it has channels."""
-    last = base.groupby("row")["channel"].max().reset_index().to_numpy(float)
-    strips = [(-0.5, row - 0.45, channel + 0.5, row + 0.45) for row, channel in last]
-    return styled(
-        hv.Rectangles(strips, ["x0", "y0", "x1", "y1"]),
-        bokeh={"fill_color": FAINT, "line_color": None},
-        matplotlib={"facecolor": FAINT, "edgecolor": "none"},
     )
 
 
@@ -220,7 +209,6 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
         ("mean_network_rank", "mean rank in the network", "rank (0 lowest, 1 highest)"),
     ]
     size = (255, 260)
-    step = -(-len(names) // 11)
     panels = []
     for value, label, title in drawn:
         if value not in table or table[value].isna().all():
@@ -239,15 +227,13 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
                 elements,
                 size,
                 title=title,
-                xticks=[(i, name) for i, name in enumerate(names) if i % step == 0],
+                xticks=ticks(names, 11),
                 xlim=(-0.6, len(names) - 0.4),
                 ylim=(0, top * (1.06 + (0.1 * table["condition"].nunique() if value == "mad" else 0))),
                 xrotation=90,
                 xlabel="layer",
                 ylabel=label,
-                show_legend=value == "mad",
-                bokeh={"legend_position": "top_left"} if value == "mad" else {},
-                matplotlib={"legend_position": "top_left"} if value == "mad" else {},
+                legend="top_left" if value == "mad" else None,
             )
         )
     return grid(panels, 3, size, hspace=0.35, vspace=0.45)

@@ -12,7 +12,7 @@ import pandas as pd
 from actstore.units import counted
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
-from actstore.views.figures.theme import MOST_CONDITIONS, grid, panel
+from actstore.views.figures.theme import MOST_CONDITIONS, grid, panel, plot_size
 
 
 def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, str]) -> hv.Layout:
@@ -29,7 +29,7 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
         columns ``transform, target, class_name, half_below, half_above``.
     """
     groups = list(table.groupby(["transform", "target"], sort=False))[:MOST_CONDITIONS]
-    size = ({1: 480, 2: 370}.get(len(groups), 250), 240)
+    size = plot_size(len(groups), 240)
     strengths = (float(table["strength"].min()), float(table["strength"].max()))
     panels = []
     for i, ((transform, target), own) in enumerate(groups):
@@ -57,9 +57,7 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
                 ylim=(-0.03, 1.03),
                 xlabel=f"strength of {transform}",
                 ylabel="mean Dice" if i % 3 == 0 else "",
-                show_legend=last,
-                bokeh={"legend_position": "right"} if last else {},
-                matplotlib={"legend_position": "right"} if last else {},
+                legend="right" if last else None,
             )
         )
     return grid(panels, 3, size)
@@ -122,7 +120,7 @@ def dose_cases(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
     """
     counts = changes_of_case(table)
     groups = list(counts.groupby(["transform", "target"], sort=False))[:MOST_CONDITIONS]
-    size = ({1: 480, 2: 370}.get(len(groups), 250), 180)
+    size = plot_size(len(groups), 180)
     ends = counts[["previous_strength", "strength"]]
     limits = (float(ends.min().min()), float(ends.max().max()))
     panels = []

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from actstore.views.figures import marks
-from actstore.views.figures.theme import INK, MOST_CONDITIONS, NEUTRAL, PALETTE, grid, panel
+from actstore.views.figures.theme import INK, MOST_CONDITIONS, NEUTRAL, PALETTE, grid, panel, ticks
 from actstore.views.wording import SIGNIFICANT
 
 
 def first_of_layer(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table of certainty that are drawn: of each condition and layer the most frequent channel.
+    """The rows of the table of certainty to draw: the most frequent channel of each condition and layer.
 
     Takes and returns columns ``layer, condition, frequency, …``; a layer no channel of which is ever on top has no row.
     """
@@ -154,7 +154,7 @@ def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> h
             marks.dots(hover[sensitive], "x", "y", colour, size=4.5),
         ]
 
-    effects = [0.0, *table["effect"].dropna()]  # of too few patients, none is known
+    effects = [0.0, *table["effect"].dropna()]  # with too few patients, none is known
     reach = max(np.ptp(effects), 0.1) * 0.05
     limits = (min(effects) - reach, max(effects) + reach)
     return _by_layer(table, "effect", draw, colours, xlabel="effect against the control", xlim=limits)
@@ -199,8 +199,7 @@ def noise(
             elements.append(marks.line(x, y, INK, label=f"{condition}, largest", dashed=i > 0))
         else:
             elements.append(marks.line(x, y, colours[str(own["target"].iloc[0])], label=str(condition)))
-    step = -(-len(names) // 21)
-    # Logarithms on an even axis: matplotlib's logarithmic axes do not keep an aspect.
+    # Logarithms on a linear axis: matplotlib's logarithmic axes do not keep an aspect.
     lowest, highest = np.log10(floor), np.log10(max([*above, float(table["largest"].max()), floor * 10]))
     return panel(
         elements,
@@ -208,13 +207,11 @@ def noise(
         ylim=(lowest - 0.3, highest + 0.5),
         yticks=[(e, f"1e{e}") for e in range(int(np.floor(lowest)), int(np.ceil(highest)) + 1)],
         xlim=(-0.5, len(names) - 0.5),
-        xticks=[(i, name) for i, name in enumerate(names) if i % step == 0],
+        xticks=ticks(names, 21),
         xrotation=90,
         xlabel="layer",
         ylabel="MAD (log scale)",
-        show_legend=True,
-        bokeh={"legend_position": "right"},
-        matplotlib={"legend_position": "right"},
+        legend="right",
     )
 
 
@@ -283,7 +280,6 @@ def _by_layer(
     names = layers or list(dict.fromkeys(table["layer"]))
     conditions = list(dict.fromkeys(table["condition"]))[:MOST_CONDITIONS]
     size = ({1: 480, 2: 370}.get(len(conditions), 255), max(min(15 * len(names), 900), 90))
-    step = -(-len(names) * 13 // size[1])
     panels = []
     for i, condition in enumerate(conditions):
         own = table[table["condition"] == condition]
@@ -295,7 +291,7 @@ def _by_layer(
                 title=condition,
                 xlim=xlim,
                 ylim=(-0.7, len(names) - 0.3),
-                yticks=[(j, name) for j, name in enumerate(names) if j % step == 0],
+                yticks=ticks(names, size[1], 13),
                 yaxis="left" if i % 3 == 0 else None,
                 invert_yaxis=True,
                 xlabel=xlabel,
@@ -307,7 +303,7 @@ def _by_layer(
 
 
 def _spread(layer: pd.Series[str]) -> Any:
-    """Small steps up and down, that the channels of a layer do not all lie on one line."""
+    """Small steps up and down, so that the channels of a layer do not lie on one line."""
     number = layer.groupby(layer, sort=False).cumcount().to_numpy()
     return (number * 0.618 % 1 - 0.5) * 0.6
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
@@ -12,7 +12,7 @@ from dask.base import compute
 
 from actstore import analysis
 from actstore.views.figures import marks
-from actstore.views.figures.theme import DIVERGING, FAINT, INK, MOST_CONDITIONS, NEUTRAL, WIDTH, grid, panel, styled
+from actstore.views.figures.theme import DIVERGING, INK, MOST_CONDITIONS, NEUTRAL, WIDTH, grid, panel, styled, ticks
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -58,21 +58,15 @@ def comparison(
             "colour": colour,
         }
     )
-    strips = [(-0.5, i - 0.45, n - 0.5, i + 0.45) for i, n in enumerate(widths.values())]
     ends = ["x0", "y0", "x1", "y1"]
     hover = ["layer", "channel", "among the top of"]
     keys = [marks.key(f"{name} only", colour) for name, colour in colours.items() if name in classes]
     if most > 2:
         keys.append(marks.key("some", NEUTRAL))
     keys.append(marks.key("all" if len(classes) != 2 else "both", INK))
-    step = -(-len(names) // 60)
     return panel(
         [
-            styled(
-                hv.Rectangles(strips, ends),
-                bokeh={"fill_color": FAINT, "line_color": None},
-                matplotlib={"facecolor": FAINT, "edgecolor": "none"},
-            ),
+            marks.grey_rows(range(len(names)), [n - 1 for n in widths.values()]),
             styled(
                 hv.Rectangles(shown, ends, [*hover, "colour"]),
                 bokeh={
@@ -88,14 +82,12 @@ def comparison(
         (WIDTH - 200, 15 * len(names)),
         xlim=(-0.5, max(widths.values()) - 0.5),
         ylim=(-0.5, len(names) - 0.5),
-        yticks=[(i, name) for i, name in enumerate(names) if i % step == 0],
+        yticks=ticks(names, 60),
         invert_yaxis=True,
         xlabel="channel",
         ylabel="",
         show_grid=False,
-        show_legend=True,
-        bokeh={"legend_position": "right"},
-        matplotlib={"legend_position": "right"},
+        legend="right",
     )
 
 
@@ -108,38 +100,25 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
         columns ``layer, condition, case, samples, correlation, gained, lost``.
     """
     names = list(dict.fromkeys(table["layer"]))
-    panels = []
-    conditions = list(dict.fromkeys(table["condition"]))[:MOST_CONDITIONS]
     size = (240, max(14 * len(names), 90))
-    for i, condition in enumerate(conditions):
-        own = table[table["condition"] == condition]
-        cases = own.groupby("case", sort=False)["samples"].max().sort_values(ascending=False, kind="stable")
-        kept = list(cases.index[:8])
-        own = own[own["case"].isin(kept)]
+
+    def draw(own: pd.DataFrame, colorbar: bool, first: bool) -> hv.Overlay:
+        counts = own.groupby("case", sort=False)["samples"].max().sort_values(ascending=False, kind="stable")[:8]
+        own = own[own["case"].isin(counts.index)]
         shown = own[["layer", "case", "samples", "correlation", "gained", "lost"]].round(3)
-        shown = shown.assign(x=own["case"].map(kept.index), y=own["layer"].map(names.index))
-        panels.append(
-            panel(
-                [
-                    marks.cells(
-                        shown, "x", "y", "correlation", clim=(-1, 1), cmap=DIVERGING, colorbar=_ends_row(i, conditions)
-                    )
-                ],
-                size,
-                title=condition,
-                xlim=(-0.5, len(kept) - 0.5),
-                ylim=(-0.5, len(names) - 0.5),
-                xticks=[(j, f"{case} ({cases[case]})") for j, case in enumerate(kept)],
-                xrotation=90,
-                yticks=list(enumerate(names)),
-                yaxis="left" if i % 3 == 0 else None,
-                invert_yaxis=True,
-                xlabel="",
-                ylabel="",
-                show_grid=False,
-            )
+        shown = shown.assign(x=own["case"].map(list(counts.index).index), y=own["layer"].map(names.index))
+        return _map(
+            [marks.cells(shown, "x", "y", "correlation", clim=(-1, 1), cmap=DIVERGING, colorbar=colorbar)],
+            size,
+            (len(counts), len(names)),
+            title=own["condition"].iloc[0],
+            xticks=[(j, f"{case} ({n})") for j, (case, n) in enumerate(counts.items())],
+            yticks=list(enumerate(names)),
+            yaxis="left" if first else None,
+            xlabel="",
         )
-    return grid(panels, 3, size, hspace=0.16, vspace=0.5)
+
+    return _by_condition(table, draw, 3, size, hspace=0.16, vspace=0.5)
 
 
 def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
@@ -196,54 +175,37 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
         columns ``layer, condition, channel, patient, share``: of :func:`patient_shares`.
     """
     patients = sorted(shares["patient"].unique())
-    conditions = list(dict.fromkeys(table["condition"]))[:MOST_CONDITIONS]
     columns = 3 if len(patients) <= 12 else 1
-    rows = max(int((table["condition"] == c).sum()) for c in conditions)
+    rows = int(table.groupby("condition", sort=False).size()[:MOST_CONDITIONS].max())
     size = ((195 if columns == 3 else WIDTH - 190), 18 * rows)
-    panels = []
-    for i, condition in enumerate(conditions):
-        own = table[table["condition"] == condition]
+
+    def draw(own: pd.DataFrame, colorbar: bool, _: bool) -> hv.Overlay:
         labels = [f"{layer}·{channel}" for layer, channel in zip(own["layer"], own["channel"], strict=True)]
-        of_condition = shares[shares["condition"] == condition]
+        of_condition = shares[shares["condition"] == own["condition"].iloc[0]]
         name = of_condition["layer"].astype(str) + "·" + of_condition["channel"].astype(str)
-        shown = of_condition[name.isin(labels)].assign(
-            y=name[name.isin(labels)].map(labels.index), x=lambda f: f["patient"].map(patients.index)
-        )
+        shown = of_condition.assign(y=name.map(dict(zip(labels, range(len(labels)), strict=True))))
+        shown = shown[shown["y"].notna()].assign(x=lambda f: f["patient"].map(patients.index))
         shown = shown[["x", "y", "layer", "channel", "patient", "samples", "share"]].round(3)
-        highest = own.assign(y=range(len(own)), x=own["highest"].map(lambda p: _index(patients, p)))
+        position = {patient: float(i) for i, patient in enumerate(patients)}
+        highest = own.assign(y=range(len(own)), x=own["highest"].map(position))
         highest = highest[highest["x"].notna()]
-        panels.append(
-            panel(
-                [
-                    marks.cells(
-                        shown,
-                        "x",
-                        "y",
-                        "share",
-                        clim=(0, 1),
-                        colorbar=(i + 1) % columns == 0 or i == len(conditions) - 1,
-                    ),
-                    marks.dots(highest[["x", "y", "q"]].round(4), "x", "y", INK, hollow=True, size=7),
-                ],
-                size,
-                title=condition,
-                xlim=(-0.5, len(patients) - 0.5),
-                ylim=(-0.5, rows - 0.5),
-                xticks=_patient_ticks(patients),
-                xrotation=90,
-                yticks=[
-                    (j, f"{label}  q {_small(q)}") for j, (label, q) in enumerate(zip(labels, own["q"], strict=True))
-                ],
-                invert_yaxis=True,
-                xlabel="patient",
-                ylabel="",
-                show_grid=False,
-            )
+        return _map(
+            [
+                marks.cells(shown, "x", "y", "share", clim=(0, 1), colorbar=colorbar),
+                marks.dots(highest[["x", "y", "q"]].round(4), "x", "y", INK, hollow=True, size=7),
+            ],
+            size,
+            (len(patients), rows),
+            title=own["condition"].iloc[0],
+            xticks=_patient_ticks(patients),
+            yticks=[(j, f"{label}  q {_small(q)}") for j, (label, q) in enumerate(zip(labels, own["q"], strict=True))],
+            xlabel="patient",
         )
-    return grid(panels, columns, size, hspace=0.6 if columns == 3 else 0.2, vspace=0.6)
+
+    return _by_condition(table, draw, columns, size, hspace=0.6 if columns == 3 else 0.2, vspace=0.6)
 
 
-def kept_share(table: pd.DataFrame) -> pd.Series[float]:
+def retained_share(table: pd.DataFrame) -> pd.Series[float]:
     """Of the most frequent channels over all patients, the share that stays: of columns ``shared`` and ``lost``.
 
     ``lost`` names the channels that go, as "0, 6".
@@ -263,56 +225,50 @@ def leave_one_out(table: pd.DataFrame) -> hv.Layout:
     """
     names = list(dict.fromkeys(table["layer"]))
     patients = sorted(table["patient"].unique())
-    conditions = list(dict.fromkeys(table["condition"]))[:MOST_CONDITIONS]
     columns = 3 if len(patients) <= 20 else 1
     size = ((250 if columns == 3 else WIDTH - 150), max(14 * len(names), 90))
-    table = table.assign(kept=kept_share(table).round(3))
-    panels = []
-    for i, condition in enumerate(conditions):
-        own = table[table["condition"] == condition]
+    table = table.assign(kept=retained_share(table).round(3))
+
+    def draw(own: pd.DataFrame, colorbar: bool, first: bool) -> hv.Overlay:
         shown = own[["layer", "patient", "shared", "gained", "lost", "kept"]]
         shown = shown.assign(x=own["patient"].map(patients.index), y=own["layer"].map(names.index))
-        panels.append(
-            panel(
-                [
-                    marks.cells(
-                        shown,
-                        "x",
-                        "y",
-                        "kept",
-                        clim=(0, 1),
-                        colorbar=(i + 1) % columns == 0 or i == len(conditions) - 1,
-                    )
-                ],
-                size,
-                title=condition,
-                xlim=(-0.5, len(patients) - 0.5),
-                ylim=(-0.5, len(names) - 0.5),
-                xticks=_patient_ticks(patients),
-                xrotation=90,
-                yticks=list(enumerate(names)),
-                yaxis="left" if i % columns == 0 else None,
-                invert_yaxis=True,
-                xlabel="patient left out",
-                ylabel="",
-                show_grid=False,
-            )
+        return _map(
+            [marks.cells(shown, "x", "y", "kept", clim=(0, 1), colorbar=colorbar)],
+            size,
+            (len(patients), len(names)),
+            title=own["condition"].iloc[0],
+            xticks=_patient_ticks(patients),
+            yticks=list(enumerate(names)),
+            yaxis="left" if first else None,
+            xlabel="patient left out",
         )
-    return grid(panels, columns, size, hspace=0.14, vspace=0.5)
+
+    return _by_condition(table, draw, columns, size, hspace=0.14, vspace=0.5)
+
+
+def _by_condition(
+    table: pd.DataFrame,
+    draw: Callable[[pd.DataFrame, bool, bool], hv.Overlay],
+    columns: int,
+    size: tuple[int, int],
+    **spaces: Any,
+) -> hv.Layout:
+    """One map a condition: ``draw`` gets its rows, whether the map ends a row of maps, and whether it begins one."""
+    groups = [own for _, own in table.groupby("condition", sort=False)][:MOST_CONDITIONS]
+    ends = [(i + 1) % columns == 0 or i == len(groups) - 1 for i in range(len(groups))]
+    maps = [draw(own, end, i % columns == 0) for i, (own, end) in enumerate(zip(groups, ends, strict=True))]
+    return grid(maps, columns, size, **spaces)
+
+
+def _map(elements: Sequence[Any], size: tuple[int, int], cells: tuple[int, int], **options: Any) -> hv.Overlay:
+    """A plot of so many cells across and down, the first on top."""
+    limits: dict[str, Any] = {"xlim": (-0.5, cells[0] - 0.5), "ylim": (-0.5, cells[1] - 0.5)}
+    return panel(elements, size, **limits, xrotation=90, invert_yaxis=True, ylabel="", show_grid=False, **options)
 
 
 def _patient_ticks(patients: Sequence[str]) -> list[tuple[int, str]]:
-    step = max(1, -(-len(patients) // NAMED))
-    return [(i, p.removeprefix("patient")) for i, p in enumerate(patients) if i % step == 0]
-
-
-def _ends_row(i: int, conditions: Sequence[Any]) -> bool:
-    return (i + 1) % 3 == 0 or i == len(conditions) - 1
+    return ticks([name.removeprefix("patient") for name in patients], NAMED)
 
 
 def _small(q: float) -> str:
     return "< 0.001" if q < 0.001 else f"{q:.3f}"
-
-
-def _index(names: Sequence[str], name: Any) -> float:
-    return float(names.index(name)) if name in names else np.nan

@@ -232,7 +232,7 @@ def activation(
 def covers(
     store: Store, layer: str, label: NDArray[Any], condition: int, z: int | None = None
 ) -> tuple[int | None, list[NDArray[np.float64]]]:
-    """The slice of a layer to show, None in 2D, and there the share of each pixel (y, x) that perturbed classes cover.
+    """The slice of a layer to show, None in 2D, and the share of each of its pixels that each perturbed class covers.
 
     Parameters
     ----------

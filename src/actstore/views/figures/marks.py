@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import holoviews as hv
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from actstore.views.figures.theme import INK, SEQUENTIAL, styled
+from actstore.views.figures.theme import FAINT, INK, SEQUENTIAL, styled
 
 
 def swarm(values: NDArray[np.float64], width: float, *, bins: int = 40, span: tuple[float, float]) -> NDArray[Any]:
-    """Offsets that lay equal ``values`` beside each other, within ``width`` on either side; 0 where one is alone."""
+    """Offsets that set similar ``values`` side by side, within ``width`` on either side; 0 where one is alone."""
     low, high = span
     bin_of = np.clip(((values - low) / max(high - low, 1e-12) * bins).astype(int), 0, bins - 1)
     offset = np.zeros(len(values))
@@ -29,7 +29,7 @@ def swarm(values: NDArray[np.float64], width: float, *, bins: int = 40, span: tu
 
 
 def boxes(groups: Sequence[tuple[NDArray[np.float64], float, str]], *, width: float) -> list[Any]:
-    """Of each (values, x, colour): quartiles as a box, median as a line, whiskers to the last value within 1.5
+    """Box plots of each (values, x, colour): quartiles, median, and whiskers to the last value within 1.5
     interquartile ranges (Tukey)."""
     whiskers, bodies, middles = [], [], []
     for values, x, colour in groups:
@@ -70,7 +70,7 @@ def dots(frame: pd.DataFrame, x: str, y: str, colour: str, *, hollow: bool = Fal
     ``colour`` is a colour, or the column that holds them.
     """
     others = [name for name in frame.columns if name not in (x, y)]
-    told = [name for name in others if name != colour]
+    shown = [name for name in others if name != colour]
     return styled(
         hv.Points(frame, [x, y], others),
         alpha=0.75,
@@ -80,7 +80,7 @@ def dots(frame: pd.DataFrame, x: str, y: str, colour: str, *, hollow: bool = Fal
             "fill_color": "white" if hollow else colour,
             "line_width": 1,
             "tools": ["hover"],
-            "hover_tooltips": [(name, f"@{{{name}}}") for name in [*told, y]],
+            "hover_tooltips": [(name, f"@{{{name}}}") for name in [*shown, y]],
         },
         matplotlib={
             "s": (size * 0.62) ** 2,
@@ -92,7 +92,7 @@ def dots(frame: pd.DataFrame, x: str, y: str, colour: str, *, hollow: bool = Fal
 
 
 def intervals(frame: pd.DataFrame, x: str, low: str, high: str, colour: str, *, across: bool = False) -> hv.Segments:
-    """A line from ``low`` to ``high`` at each ``x``; ``across``: lying, ``x`` being the height."""
+    """A line from ``low`` to ``high`` at each ``x``; ``across``: horizontal, at height ``x``."""
     known = frame[frame[low].notna() & frame[high].notna()]
     ends = zip(known[x], known[low], known[x], known[high], strict=True)
     lines = [(b, a, d, c) if across else (a, b, c, d) for a, b, c, d in ends]
@@ -160,7 +160,7 @@ def cells(
 ) -> hv.Rectangles:
     """A coloured cell a row of ``frame``, one wide and high around whole numbers ``x`` and ``y``.
 
-    Unlike an image it has only the cells that there are, each of which tells its columns when pointed at.
+    Unlike an image, it draws no cell without a row; each cell shows its columns when pointed at.
     """
     others = [name for name in frame.columns if name not in (x, y, value)]
     shown = pd.DataFrame({"x0": frame[x] - 0.5, "y0": frame[y] - 0.5, "x1": frame[x] + 0.5, "y1": frame[y] + 0.5})
@@ -199,6 +199,16 @@ def blocks(frame: pd.DataFrame, colour: str, **style: Any) -> hv.Rectangles:
         },
         matplotlib={"facecolor": colour, "edgecolor": "white", "linewidth": 0.3},
         **style,
+    )
+
+
+def grey_rows(rows: Iterable[float], last: Iterable[float]) -> hv.Rectangles:
+    """A grey bar along each row of a map, from column 0 to the last one of the row."""
+    bars = [(-0.5, row - 0.45, column + 0.5, row + 0.45) for row, column in zip(rows, last, strict=True)]
+    return styled(
+        hv.Rectangles(bars, ["x0", "y0", "x1", "y1"]),
+        bokeh={"fill_color": FAINT, "line_color": None},
+        matplotlib={"facecolor": FAINT, "edgecolor": "none"},
     )
 
 

@@ -20,7 +20,7 @@ from actstore.views.figures.channels import layer_map
 from actstore.views.figures.network_colours import TOP, Colour, effect, limits_of, top_cells, with_control
 from actstore.views.figures.selection import chosen, of_original, samples_of, target_of
 from actstore.views.figures.spread import spread
-from actstore.views.figures.theme import INK, WIDTH, class_colours, panel, styled
+from actstore.views.figures.theme import INK, WIDTH, class_colours, panel, styled, ticks
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -135,7 +135,6 @@ def mad_by_layer(
             "this sample": mad[s].round(5),
         }
     )
-    step = -(-len(layers) // 21)
     top = float(np.nanmax([quartiles.high, mad[s]])) or 1.0
     return panel(
         [
@@ -146,15 +145,13 @@ def mad_by_layer(
         ],
         (WIDTH - 320, 260),
         title=f"{name} · n = {int(used.sum())}",
-        xticks=[(i, layer) for i, layer in enumerate(layers) if i % step == 0],
+        xticks=ticks(layers, 21),
         xrotation=90,
         xlim=(-0.5, len(layers) - 0.5),
         ylim=(0, top * 1.06),
         xlabel="layer",
         ylabel="MAD, mean of channels",
-        show_legend=True,
-        bokeh={"legend_position": "right"},
-        matplotlib={"legend_position": "right"},
+        legend="right",
     )
 
 

@@ -154,7 +154,7 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
     Parameters
     ----------
     condition
-        one of the strengths, as in :func:`inputs`: the curve is of all that differ from it in strength only.
+        one of the strengths, as in :func:`inputs`; the curve covers all that differ from it in strength only.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.views.figures import marks
-from actstore.views.figures.theme import MOST_CONDITIONS, grid, panel, tint
+from actstore.views.figures.theme import MOST_CONDITIONS, grid, panel, ticks, tint
 
 
 def mean_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +53,6 @@ def regions(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
                 }
             )
             elements.append(marks.blocks(bars[bars["share"].notna()], tint(colour, lightness)))
-        step = -(-len(names) * 13 // size[1])
         panels.append(
             panel(
                 elements,
@@ -62,7 +61,7 @@ def regions(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
                 xlim=(0, 1.08),
                 ylim=(-0.6, len(names) - 0.4),
                 xticks=[(0, "0"), (0.5, "50 %"), (1, "100 %")],
-                yticks=[(j, name) for j, name in enumerate(names) if j % step == 0],
+                yticks=ticks(names, size[1], 13),
                 yaxis="left" if i % 3 == 0 else None,
                 invert_yaxis=True,
                 xlabel="inside (dark), rim, outside (pale)",

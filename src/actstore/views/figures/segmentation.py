@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
@@ -11,8 +12,8 @@ import pandas as pd
 from actstore.errors import StoreError
 from actstore.tables.summaries import case_summary
 from actstore.views.figures import marks
-from actstore.views.figures.selection import paired_dice, shown_conditions
-from actstore.views.figures.theme import INK, class_colours, grid, panel, shades
+from actstore.views.figures.selection import chosen, paired_dice, shown_conditions
+from actstore.views.figures.theme import INK, class_colours, grid, panel, plot_size, shades
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -40,7 +41,7 @@ def dice(store: Store, conditions: list[str] | None = None) -> hv.Layout:
     """
     table, shown = _paired(store, conditions)
     colours = class_colours(store.class_names)
-    size = _size(len(shown))
+    size = plot_size(len(shown), 260)
     panels = []
     for condition in shown:
         own = table[table["condition"] == condition]
@@ -82,59 +83,34 @@ def dice(store: Store, conditions: list[str] | None = None) -> hv.Layout:
 
 def dice_change(store: Store, conditions: list[str] | None = None) -> hv.Layout:
     """Histogram of the change in Dice of the perturbed class, one plot a perturbation; the dashed line is the mean."""
-    table, shown = _paired(store, conditions)
-    colours = class_colours(store.class_names)
-    size = _size(len(shown), 200)
-    panels = []
-    for condition in shown:
-        own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
+
+    def draw(own: pd.DataFrame, target: str, colour: str) -> tuple[list[Any], dict[str, Any]]:
         edges = np.linspace(-1, 1, 41)
         counts, _ = np.histogram(own["change"], edges)
         bars = pd.DataFrame({"x0": edges[:-1], "y0": 0, "x1": edges[1:], "y1": counts, "slices": counts})
-        colour = colours[str(own["target"].iloc[0])]
         low = min(-0.1, float(np.floor(own["change"].min() * 10) / 10))
         high = max(0.1, float(np.ceil(own["change"].max() * 10) / 10))
-        panels.append(
-            panel(
-                [marks.blocks(bars[bars["slices"] > 0], colour), marks.rule(x=float(own["change"].mean()))],
-                size,
-                title=_title(condition, own),
-                xlabel=f"change in Dice of {own['target'].iloc[0]}",
-                ylabel="slices",
-                xlim=(low, high),
-                ylim=(0, max(counts) * 1.08),
-            )
-        )
-    return grid(panels, 3, size)
+        elements = [marks.blocks(bars[bars["slices"] > 0], colour), marks.rule(x=float(own["change"].mean()))]
+        limits = {"xlim": (low, high), "ylim": (0, max(counts) * 1.08)}
+        return elements, {"xlabel": f"change in Dice of {target}", "ylabel": "slices", **limits}
+
+    return _of_targets(store, conditions, 200, draw)
 
 
 def dice_cumulative(store: Store, conditions: list[str] | None = None) -> hv.Layout:
-    """Share of slices whose Dice of the perturbed class is at most so high: original dashed, perturbed solid."""
-    table, shown = _paired(store, conditions)
-    colours = class_colours(store.class_names)
-    size = _size(len(shown), 220)
-    panels = []
-    for condition in shown:
-        own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
-        colour = colours[str(own["target"].iloc[0])]
+    """Share of slices whose Dice of the perturbed class is at most a value: original dashed, perturbed solid."""
+
+    def draw(own: pd.DataFrame, target: str, colour: str) -> tuple[list[Any], dict[str, Any]]:
         curves = []
         for kind in ("original", "perturbed"):
             ordered = np.sort(own[kind].to_numpy())
             x = np.r_[-0.02, ordered, 1.02]
             y = np.r_[0, np.arange(1, len(ordered) + 1) / len(ordered), 1]
             curves.append(marks.line(x, y, colour, label=kind, dashed=kind == "original", step=True))
-        panels.append(
-            panel(
-                curves,
-                size,
-                title=_title(condition, own),
-                xlabel=f"Dice of {own['target'].iloc[0]} (dashed: original)",
-                ylabel="share of slices up to it",
-                xlim=(-0.02, 1.02),
-                ylim=(0, 1.03),
-            )
-        )
-    return grid(panels, 3, size)
+        labels = {"xlabel": f"Dice of {target} (dashed: original)", "ylabel": "share of slices up to it"}
+        return curves, {**labels, "xlim": (-0.02, 1.02), "ylim": (0, 1.03)}
+
+    return _of_targets(store, conditions, 220, draw)
 
 
 def dice_by_patient(store: Store, conditions: list[str] | None = None) -> hv.Layout:
@@ -167,9 +143,7 @@ def dice_by_patient(store: Store, conditions: list[str] | None = None) -> hv.Lay
                 ylim=(-0.03, 1.03),
                 xlabel="",
                 ylabel=f"mean Dice of {own['target'].iloc[0]}",
-                show_legend=last,
-                bokeh={"legend_position": "right"} if last else {},
-                matplotlib={"legend_position": "right"} if last else {},
+                legend="right" if last else None,
             )
         )
     return grid(panels, 3, size)
@@ -180,38 +154,65 @@ def dice_by_position(store: Store, conditions: list[str] | None = None, *, bins:
 
     Position is of :func:`actstore.analysis.slice_position`.
     """
-    table, shown = _paired(store, conditions)
-    colours = class_colours(store.class_names)
-    size = _size(len(shown), 220)
-    panels = []
-    for condition in shown:
-        own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
-        target = str(own["target"].iloc[0])
+
+    def draw(own: pd.DataFrame, target: str, colour: str) -> tuple[list[Any], dict[str, Any]]:
         curve = along_the_heart(own, bins=bins)
         x = curve["position"].to_numpy()
         low, high = (curve[f"perturbed_{end}"].to_numpy() for end in ("lower_quartile", "upper_quartile"))
-        elements: list[Any] = [
-            marks.line(x, curve["original"].to_numpy(), colours[target], label="original", dashed=True),
-            marks.band(x, low, high, colours[target]),
-            marks.line(x, curve["perturbed"].to_numpy(), colours[target], label="perturbed"),
+        elements = [
+            marks.line(x, curve["original"].to_numpy(), colour, label="original", dashed=True),
+            marks.band(x, low, high, colour),
+            marks.line(x, curve["perturbed"].to_numpy(), colour, label="perturbed"),
         ]
+        labels = {"xlabel": "position", "ylabel": f"Dice of {target} (dashed: original)"}
+        axes = {"xticks": [(0, "base"), (0.5, "middle"), (1, "apex")], "xlim": (0, 1), "ylim": (-0.03, 1.03)}
+        return elements, {**labels, **axes}
+
+    return _of_targets(store, conditions, 220, draw)
+
+
+def dice_paired(store: Store, condition: str | None = None) -> hv.Layout:
+    """Dice under a perturbation against that on the original, one plot a class; on the dashed line nothing changes.
+
+    A dot is a slice that contains the class.
+
+    Parameters
+    ----------
+    condition
+        name of a perturbation, control or repeat; by default the first perturbation that applies to any sample.
+
+    Raises
+    ------
+    StoreError
+        if there is no such condition, or it applies to no sample.
+    """
+    _, c = chosen(store, None, condition)
+    table = paired_dice(store, [c])
+    colours = class_colours(store.class_names)
+    side = {1: 360, 2: 320}.get(len(colours), 250)
+    size = (side, side)
+    panels = []
+    for i, (name, colour) in enumerate(colours.items()):
+        own = table[table["class_name"] == name][["original", "perturbed", "patient", "frame", "slice"]]
         panels.append(
             panel(
-                elements,
+                [
+                    marks.line([0, 1], [0, 1], INK, width=1, dashed=True, alpha=0.55),
+                    marks.dots(own, "original", "perturbed", colour),
+                ],
                 size,
-                title=_title(condition, own),
-                xticks=[(0, "base"), (0.5, "middle"), (1, "apex")],
-                xlim=(0, 1),
+                title=f"{name} · n = {len(own)}",
+                xlim=(-0.03, 1.03),
                 ylim=(-0.03, 1.03),
-                xlabel="position",
-                ylabel=f"Dice of {target} (dashed: original)",
+                xlabel="Dice, original",
+                ylabel=f"Dice, {store.conditions.index[c]}" if i % 3 == 0 else "",
             )
         )
     return grid(panels, 3, size)
 
 
 def along_the_heart(slices: pd.DataFrame, *, bins: int = 5) -> pd.DataFrame:
-    """Mean Dice and its quartiles in ``bins`` equal parts of the heart: of columns ``condition, target, position,
+    """Mean Dice and its quartiles in ``bins`` equal parts of the heart, from columns ``condition, target, position,
     original, perturbed``.
 
     Columns ``condition, target, position, samples, original, perturbed, perturbed_lower_quartile,
@@ -282,12 +283,27 @@ def _paired(store: Store, conditions: list[str] | None) -> tuple[pd.DataFrame, l
     return table, shown
 
 
+def _of_targets(
+    store: Store,
+    conditions: list[str] | None,
+    height: int,
+    draw: Callable[[pd.DataFrame, str, str], tuple[list[Any], dict[str, Any]]],
+) -> hv.Layout:
+    """One plot a perturbation: ``draw`` gets the rows of the perturbed class, its name and its colour."""
+    table, shown = _paired(store, conditions)
+    colours = class_colours(store.class_names)
+    size = plot_size(len(shown), height)
+    panels = []
+    for condition in shown:
+        own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
+        target = str(own["target"].iloc[0])
+        elements, options = draw(own, target, colours[target])
+        panels.append(panel(elements, size, title=_title(condition, own), **options))
+    return grid(panels, 3, size)
+
+
 def _title(condition: str, own: pd.DataFrame) -> str:
     return f"{condition} · n = {int((own['class_name'] == own['target']).sum())}"
-
-
-def _size(panels: int, height: int = 260) -> tuple[int, int]:
-    return ({1: 480, 2: 370}.get(panels, 250), height)
 
 
 def _evenly(number: int, most: int) -> Any:

@@ -111,7 +111,7 @@ def condition_number(store: Store, condition: str) -> int:
     return names.index(condition)
 
 
-def numbers(asked: Sequence[int] | None, count: int, what: str) -> list[int]:
+def numbers(wanted: Sequence[int] | None, count: int, what: str) -> list[int]:
     """Numbers below ``count``, by default all; ``what`` names them.
 
     Raises
@@ -119,7 +119,7 @@ def numbers(asked: Sequence[int] | None, count: int, what: str) -> list[int]:
     StoreError
         if there is no such number.
     """
-    found = list(range(count)) if asked is None else [int(n) for n in asked]
+    found = list(range(count)) if wanted is None else [int(n) for n in wanted]
     if unknown := [n for n in found if not 0 <= n < count]:
         raise StoreError(f"no {what} {unknown[0]}: there are 0..{count - 1}")
     return found

@@ -18,7 +18,7 @@ DIVERGING = "RdBu_r"
 #: For images.
 GREY = "gray"
 
-#: Okabe & Ito, Color Universal Design, 2008: seven hues that colour-blind people tell apart, strongest first.
+#: Okabe & Ito, Color Universal Design, 2008: seven hues that colour-blind people can distinguish, strongest first.
 PALETTE = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 INK = "#1b2530"
@@ -76,26 +76,40 @@ def styled(
     return element.opts(**common, **(matplotlib or {}), backend="matplotlib")
 
 
+def ticks(names: Sequence[str], room: int, each: int = 1) -> list[tuple[int, str]]:
+    """Position and name of every name, or of every second, third, … so that ``each`` of them fits into ``room``."""
+    step = -(-len(names) * each // room)
+    return [(i, name) for i, name in enumerate(names) if i % step == 0]
+
+
+def plot_size(plots: int, height: int) -> tuple[int, int]:
+    """(width, height) of each of so many plots, three of which stand in a row."""
+    return {1: 480, 2: 370}.get(plots, 250), height
+
+
 def panel(
     elements: Sequence[Any],
     size: tuple[int, int],
     *,
     bokeh: Mapping[str, Any] | None = None,
     matplotlib: Mapping[str, Any] | None = None,
+    legend: str | None = None,
     **common: Any,
 ) -> hv.Overlay:
     """One plot of ``elements`` over each other, ``size`` pixels wide and high inside its axes.
 
-    Its axes are its own: they link to no other plot's, whatever the names of the dimensions. What the plot looks like
-    is an option of its first element too: ``*`` makes a new plot of the elements, which keeps its ticks, limits and
-    which way its axes run.
+    ``legend`` is the legend's position, if there is to be one. The axes link to no other plot's. The options of the
+    plot are set on its first element too: ``*`` makes a new plot of the elements, and takes ticks, limits and the
+    direction of the axes from that one.
     """
     width, height = size
     first, *others = elements
     if "title" in common:
-        # HoloViews fills in what stands between braces.
+        # HoloViews fills in text between braces.
         common["title"] = common["title"].replace("{", "{{").replace("}", "}}")
-    common = {"show_legend": False, "axiswise": True, "framewise": True} | common
+    if legend:
+        common["legend_position"] = legend
+    common = {"show_legend": bool(legend), "axiswise": True, "framewise": True} | common
     own = {
         "frame_width": width,
         "frame_height": height,
@@ -122,17 +136,16 @@ def grid(
     columns: int,
     size: tuple[int, int],
     *,
-    toolbar: str | None = None,
     hspace: float = 0.25,
     vspace: float = 0.35,
 ) -> hv.Layout:
-    """Panels of one ``size`` in rows of ``columns``; each keeps its own axes."""
+    """Panels of one ``size`` in rows of ``columns``, each with its own axes."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     inches = (columns * size[0] / PER_INCH * (1 + hspace), rows * size[1] / PER_INCH * (1 + vspace))
     return styled(
         hv.Layout(list(panels)).cols(columns),
-        bokeh={"shared_axes": False, "toolbar": toolbar},
+        bokeh={"shared_axes": False, "toolbar": None},
         matplotlib={
             "fig_inches": inches,
             "sublabel_format": "",

@@ -73,7 +73,7 @@ def channels(study: Study) -> Section:
         ),
     ]
     tables = []
-    # Without a row where nothing is ranked anywhere, which `still` says.
+    # Empty where no channel is ranked anywhere; the sentence of `still` covers that.
     if not study.findings.table("frequency").empty:
         wide = frequency_summary(store, top=top, most=most)
         wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
@@ -137,14 +137,14 @@ def activations(study: Study) -> Section:
     store, title = study.store, "What the channels show"
     if not study.conditions:
         return Section("activations", title, missing=[study.nothing])
-    kept = [layer.name for layer in store.layout.layers if layer.kept]
-    if not kept:
-        need = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
-        return Section("activations", title, missing=[need + 'capture with store.keep = "all" or a list of layers.'])
-    sizes = _resolutions(study, kept)
+    with_tensors = [layer.name for layer in store.layout.layers if layer.kept]
+    if not with_tensors:
+        why = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
+        return Section("activations", title, missing=[why + 'capture with store.keep = "all" or a list of layers.'])
+    sizes = _resolutions(study, with_tensors)
     conditions = study.conditions[: max(MOST_MAPS // len(sizes), 1)]
     drawn = []
-    for layer, channel, condition in responding(study, kept, conditions):
+    for layer, channel, condition in responding(study, with_tensors, conditions):
         sample = typical_sample(store, condition)
         row = store.samples.iloc[sample]
         where = f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
@@ -172,7 +172,7 @@ def _resolutions(study: Study, layers: list[str]) -> list[str]:
 
 
 def responding(study: Study, layers: list[str], conditions: list[str]) -> list[tuple[str, int, str]]:
-    """(layer, channel, condition): of each condition and resolution the channel most often on top, in network order.
+    """(layer, channel, condition): for each condition and resolution, the channel most often on top, in network order.
 
     Layers of fewer than twice ``top`` channels come after all others: there nearly every channel is on top.
     """

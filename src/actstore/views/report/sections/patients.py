@@ -110,7 +110,7 @@ def patients(study: Study) -> Section:
         words += notes_of(table)
     out = study.ask("leave-one-out", missing)
     if out is not None:
-        out = out.assign(kept=groups.kept_share(out))
+        out = out.assign(kept=groups.retained_share(out))
         words += on.leave_one_out(out, study.channels, study.findings.most, study.among)
         if out["patient"].nunique() < 2:
             missing.append("One patient: none can be left out.")

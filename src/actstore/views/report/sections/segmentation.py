@@ -22,7 +22,7 @@ from actstore.views.wording import notes_of, number, percent, rests_on, slug, wi
 
 
 def images(study: Study) -> Section:
-    """Inputs beside their perturbed twins."""
+    """Inputs beside their perturbed versions."""
     store = study.store
     drawn = []
     for condition in study.conditions:
@@ -129,7 +129,7 @@ def segmentation(study: Study) -> Section:
 
 
 def _further(study: Study) -> list[Table]:
-    """Other measures and surface distances, before and after on the same slices that contain the class."""
+    """Other measures and surface distances, before and after, on the same slices that contain the class."""
     found: list[Table] = []
     missing: list[str] = []
     keys = ["patient", "frame", "slice", "class_name"]
@@ -179,7 +179,7 @@ def _further(study: Study) -> list[Table]:
 
 
 def _unmeasured(study: Study) -> str:
-    """Of volumes whose headers state no voxel size, for a caption."""
+    """A clause on volumes whose headers state no voxel size, for a caption."""
     samples = study.store.samples
     axes = ["spacing_y", "spacing_x", *(["spacing_z"] if study.store.layout.space[2:] else [])]
     sizes = samples[axes].to_numpy(np.float64)

@@ -1,4 +1,4 @@
-"""What is said of channels: which respond, how much, and to which class they belong."""
+"""Sentences on channels: which respond, how much, and to which class they belong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def responding(top: int) -> str:
 
 
 def wide(channels: pd.Series[int], of: int) -> list[str]:
-    """Layers with at least twice as many channels as are chosen from them: where to be among ``of`` says something.
+    """Layers with at least twice ``of`` channels: only there does it mean something to be among ``of``.
 
     ``channels`` is their number, indexed by layer.
     """
@@ -50,7 +50,7 @@ def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, rests: st
     channels
         number of channels, indexed by layer.
     rests
-        what the perturbed images are of: "88 slices under 3 perturbations".
+        where the perturbed images come from: "88 slices under 3 perturbations".
     """
     own = cells[cells["layer"].isin(wide(channels, top))]
     if own.empty or not own["count"].max():
@@ -61,8 +61,8 @@ def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, rests: st
     names = [f"channel {c} of {layer}" for c, layer in zip(best["channel"], best["layer"], strict=True)]
     apart = _apart(channels, top)
     if len(names) == 1:
-        said = f"{capital(names[0])} responds most steadily: it is among the top {top} of its layer"
-        return [f"{said} {where}.{apart}"]
+        claim = f"{capital(names[0])} responds most steadily: it is among the top {top} of its layer"
+        return [f"{claim} {where}.{apart}"]
     return [
         f"{counted(len(names), 'channel')} respond most steadily, each among the top {top} of its layer {where}: "
         f"{listed(names)}.{apart}"
@@ -106,13 +106,13 @@ def layers(table: pd.DataFrame) -> list[str]:
             found.append(f"{condition}: no layer changes.")
             continue
         raw = _largest(own, "mad")
-        said = f"{condition}: the raw change is largest in {raw} (mean MAD {number(own['mad'].max())})"
+        sentence = f"{condition}: the raw change is largest in {raw} (mean MAD {number(own['mad'].max())})"
         if own["standardised"].notna().any():
-            said += (
-                f", relative to what channels vary on the original in {_largest(own, 'standardised')} "
+            sentence += (
+                f", relative to how much channels vary on the original in {_largest(own, 'standardised')} "
                 f"({number(own['standardised'].max())} standard deviations)"
             )
-        found.append(f"{said}.")
+        found.append(f"{sentence}.")
     return found
 
 
@@ -143,7 +143,7 @@ def specific(
     counts = ", ".join(f"{name} {n}" for name, n in only["specific"].value_counts().items())
     everywhere = int((compared["number"] == classes).sum())
     every = "both" if classes == 2 else f"all {classes}"
-    said = (
+    sentence = (
         f"{part(len(only), len(compared), 'channel')} among the {most} most frequent of their layer are so for one "
         f"class only{f' ({counts})' if counts else ''}, {everywhere} for {every} classes; all perturbations of a class "
         "count together."
@@ -151,12 +151,12 @@ def specific(
     known = only[only["specific_share"].notna()]
     if len(known):
         sure = known[known["specific_share"] >= SURE]
-        said += (
+        sentence += (
             f" Of those of one class only, {len(sure)} are among the {most} of this class and of no other in at least "
             "95 % of resamples of the patients"
         )
-        said += f"{_beyond_control(sure, controls)}."
-    return [said + _apart(channels, most)]
+        sentence += f"{_beyond_control(sure, controls)}."
+    return [sentence + _apart(channels, most)]
 
 
 def _beyond_control(sure: pd.DataFrame, controls: pd.DataFrame | None) -> str:
@@ -178,7 +178,7 @@ def certain(chosen: pd.DataFrame, channels: pd.Series[int], most: int, among: st
     channels
         number of channels, indexed by layer.
     among
-        which perturbations the table is of, where the store has more.
+        names the perturbations of the table, where the store has more.
     """
     own = chosen[chosen["layer"].isin(wide(channels, most))]
     compared = own[own["selected"].notna()]
@@ -200,8 +200,8 @@ def certain(chosen: pd.DataFrame, channels: pd.Series[int], most: int, among: st
 def shown_channels(conditions: int, every: int, resolutions: int, of: int, noun: str = "slice") -> str:
     """Which channels the figures of activations show: layers of ``resolutions`` of the ``of`` that the network has."""
     first = f" (the first {conditions} of {every})" if conditions < every else ""
-    kept = "network has" if resolutions == of else f"tensors were kept of (the network has {of})"
-    sizes = f"a layer of each of the {resolutions} resolutions that the {kept}" if resolutions > 1 else "a layer"
+    stored = "network has" if resolutions == of else f"tensors were kept of (the network has {of})"
+    sizes = f"a layer of each of the {resolutions} resolutions that the {stored}" if resolutions > 1 else "a layer"
     return (
         f"Of each perturbation{first}, the channel most often in its layer's top, in {sizes}, on the {noun} of median "
         "change in Dice."

@@ -1,4 +1,4 @@
-"""What is said of kinds of failure."""
+"""Sentences on kinds of failure."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str]) -> li
 
 def bars(totals: pd.Series[int], patients: int, noun: str = "slice") -> str:
     """The caption of the bars of all kinds; ``totals`` are slices by condition."""
-    said = "; ".join(f"{name}: {counted(int(n), noun)}" for name, n in totals.items())
-    return f"How many {noun}s fall into each kind of failure. {said}; {counted(patients, 'patient')}."
+    counts = "; ".join(f"{name}: {counted(int(n), noun)}" for name, n in totals.items())
+    return f"How many {noun}s fall into each kind of failure. {counts}; {counted(patients, 'patient')}."
 
 
 def gallery(case: str, condition: str, samples: int, whole: int, shown: int, lines: str, noun: str = "slice") -> str:

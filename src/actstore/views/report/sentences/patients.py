@@ -1,4 +1,4 @@
-"""What is said of how patients differ."""
+"""Sentences on how patients differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from actstore.units import counted
 from actstore.views.report.sentences.channels import wide
 from actstore.views.wording import SIGNIFICANT, corrected, families, listed, number, part, percent, span
 
-#: What the test of the table ``heterogeneity`` exchanges, for whoever reads its counts.
+#: What the test of the table ``heterogeneity`` exchanges, and what it can show.
 EXCHANGED = (
     "The test exchanges whole volumes between patients, each with those of its phase: neither neighbouring slices "
     "that are alike nor a difference between phases counts. With two volumes a patient it can show that patients "
@@ -23,7 +23,7 @@ EXCHANGED = (
 def heterogeneity(table: pd.DataFrame, among: str = "") -> list[str]:
     """How many channels respond more alike within patients than between them, of the table of that name.
 
-    ``among`` says which perturbations the table is of, where the store has more.
+    ``among`` names the perturbations of the table, where the store has more.
     """
     tested = table[table["q"].notna()]
     if tested.empty:
@@ -37,7 +37,7 @@ def heterogeneity(table: pd.DataFrame, among: str = "") -> list[str]:
 
 
 def _reach(tested: pd.DataFrame) -> str:
-    """That one channel alone could not be found, where there are too few patients for it."""
+    """A warning where there are too few patients to find a single channel."""
     patients, volumes = int(tested["patients"].max()), int(tested["volumes"].max())
     phases = max(volumes // patients, 2)
     least = 1 / factorial(patients) ** (phases - 1)
@@ -59,7 +59,7 @@ def leave_one_out(table: pd.DataFrame, channels: pd.Series[int], most: int, amon
     channels
         number of channels, indexed by layer.
     among
-        which perturbations the table is of, where the store has more.
+        names the perturbations of the table, where the store has more.
     """
     if table["patient"].nunique() < 2:
         return []

@@ -1,4 +1,4 @@
-"""What is said of where change lies, of controls, strengths, and the loss of Dice."""
+"""Sentences on where change lies, on controls, strengths, and the loss of Dice."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part,
 def regions(table: pd.DataFrame, rim: float, among: str = "") -> list[str]:
     """Where change lies in the first and in the last layer of the table ``regions``; ``rim`` in millimetres.
 
-    ``among`` says which perturbations the table is of, where the store has more.
+    ``among`` names the perturbations of the table, where the store has more.
     """
     shares = table.groupby("layer", sort=False)[["inside_share", "outside_share"]].mean().dropna()
     if shares.empty:
         return []
-    said = [
+    clauses = [
         f"in {layer}, {percent(row['inside_share'])} lies inside the perturbed region and "
         f"{percent(row['outside_share'])} outside it and its rim of {rim:g} mm"
         for layer, row in (shares.iloc[[0, -1]] if len(shares) > 1 else shares).iterrows()
     ]
-    return [f"Of a map's change, {'; '.join(said)} (means over samples, channels and perturbations{among})."]
+    return [f"Of a map's change, {'; '.join(clauses)} (means over samples, channels and perturbations{among})."]
 
 
 def seen(table: pd.DataFrame) -> list[str]:
@@ -35,8 +35,8 @@ def seen(table: pd.DataFrame) -> list[str]:
         return []
     shares = [f"{layer} ({percent(share)} at worst)" for layer, share in partly.items()]
     return [
-        f"Not all of the perturbed region lies in pixels of {listed(shares)}: these layers end before the input does, "
-        "and shares are of what lies in them."
+        f"The pixels of {listed(shares)} do not cover all of the perturbed region: these layers end before the input "
+        "does, and shares count only what they cover."
     ]
 
 
@@ -54,7 +54,7 @@ def controls(table: pd.DataFrame) -> list[str]:
 
 
 def rescaled(table: pd.DataFrame, noun: str = "slice") -> list[str]:
-    """Pairs that normalisation rescaled, which the test leaves out, by perturbation of the table ``controls``."""
+    """How many pairs the test leaves out because normalisation rescaled them, by perturbation of ``controls``."""
     first = table.groupby("condition", sort=False).agg(rescaled=("rescaled", "max"), samples=("samples", "max"))
     own: Any = first[first["rescaled"] > 0]
     if own.empty:
@@ -69,7 +69,7 @@ def rescaled(table: pd.DataFrame, noun: str = "slice") -> list[str]:
 
 
 def noise(table: pd.DataFrame) -> list[str]:
-    """What the original computed once more differs by, of the table ``noise``."""
+    """How much repeats differ from the original, of the table ``noise``."""
     parts = [
         f"{name}: bit for bit the same" if value == 0 else f"{name}: largest MAD {number(value)}"
         for name, value in table.groupby("condition", sort=False)["largest"].max().items()
@@ -111,7 +111,7 @@ def case_changes(counts: pd.DataFrame) -> str:
     """The caption of changes of kind between strengths; ``counts`` has columns ``slices, patients``."""
     return (
         "How many slices change their kind of failure between two neighbouring strengths; the step from the original, "
-        f"which has no kind, is none. {counted(int(counts['slices'].sum()), 'change')} in all."
+        f"which has no kind, does not count. {counted(int(counts['slices'].sum()), 'change')} in all."
     )
 
 
@@ -126,7 +126,7 @@ def association(table: pd.DataFrame, top: int, among: str = "") -> list[str]:
     top
         channels of a layer that count as most frequent.
     among
-        which perturbations the table is of, where the store has more.
+        names the perturbations of the table, where the store has more.
     """
     own = table[table["class_name"] == table["target"]]
     tested = own[own["q"].notna()]
@@ -177,12 +177,12 @@ def _found(tested: pd.DataFrame, top: int, among: str) -> list[str]:
 
 
 def untested(own: pd.DataFrame) -> list[str]:
-    """Perturbations without any association, and why, of the rows of the perturbed class."""
+    """Perturbations for which no association can be tested, and why; ``own`` are rows of the perturbed class."""
     none = own.groupby("condition", sort=False)["q"].apply(lambda q: q.isna().all())
     sentences = []
     for condition in none.index[none]:
         notes = own.loc[(own["condition"] == condition) & (own["note"].fillna("") != ""), "note"]
-        # Of most channels: one that is silent says so alone.
+        # The most frequent note: a silent channel has one of its own.
         reason = str(notes.mode().iloc[0]).removesuffix(": no association") if len(notes) else ""
         why = f": {reason}" if reason else ""
         sentences.append(f"Under {condition}, no association with the loss of Dice can be tested{why}.")

@@ -1,4 +1,4 @@
-"""What is said of the perturbations and of Dice."""
+"""Sentences on the perturbations and on Dice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def untouched(original: pd.DataFrame, noun: str = "slice") -> list[str]:
 
 
 def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame, noun: str = "slice") -> str:
-    """What one perturbation does to the Dice of its class, and no more than the numbers hold.
+    """What one perturbation does to the Dice of its class, as far as the numbers show.
 
     ``row`` is of the table ``dice-mean``.
     """
@@ -114,7 +114,7 @@ def changes(means: pd.DataFrame, shown: Sequence[str], conditions: pd.DataFrame,
 
 
 def pictured(doing: str, where: str, target: str, colours: str, noun: str = "slice") -> str:
-    """The caption of an input beside its perturbed twin."""
+    """The caption of an input beside its perturbed version."""
     return (
         f"{capital(doing)}: {where}, the {noun} of median change in the Dice of {target}. {LINES}; {colours}. "
         f"n = 1 {noun}."

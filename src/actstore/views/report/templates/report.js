@@ -1,6 +1,6 @@
 (function () {
   "use strict";
-  // One figure after the other, so that the page can be read meanwhile; until then its printed form stands there.
+  // Draw one figure after the other, so that the page can be read meanwhile; until then its picture stands in.
   var items = Array.prototype.slice.call(document.querySelectorAll("script[data-figure]"));
   Bokeh.set_log_level("error");
   function next() {
