@@ -77,7 +77,15 @@ class Page:
         titled = [(name.title(), place) for name, place in self._places.items()]
         self.tabs = pn.Tabs(*titled, stylesheets=[style_sheet()], sizing_mode="stretch_width", margin=0)
         self.tabs.param.watch(self._turned, "active")
-        self.downloads = pn.Column(*self._downloads(), sizing_mode="stretch_width", margin=0)
+        self.downloads = pn.Column(
+            self._download("these pictures (PNG)", "png", lambda: downloads.png(source, self._state)),
+            self._download(
+                "these samples (CSV)", "csv", lambda: downloads.csv(source, self._state, self.subset).encode()
+            ),
+            self._download("notebook code (Python)", "py", lambda: downloads.code(source, self._state).encode()),
+            sizing_mode="stretch_width",
+            margin=0,
+        )
         self._add_messages(messages)
         # Pictures first: the tab below them is drawn once they are on the screen.
         self._open = self._document is None
@@ -161,45 +169,23 @@ class Page:
             log.exception("%s could not be shown", type(part).__name__)
             self._add_messages([f"{type(part).__name__} could not be shown: {one_line(error)}"])
 
-    def _downloads(self) -> list[pn.widgets.FileDownload]:
-        """Buttons that make their file when pressed."""
+    def _download(self, label: str, suffix: str, make: Callable[[], bytes]) -> pn.widgets.FileDownload:
+        """A button that makes its file when pressed."""
 
-        def png() -> BytesIO:
-            return BytesIO(downloads.png(self.source, self._state))
+        def named() -> BytesIO:
+            button.filename = downloads.filename(self._state, suffix)
+            try:
+                return BytesIO(make())
+            except Exception as error:  # a file with the reason is better than none
+                if not isinstance(error, ActstoreError | OSError):
+                    log.exception("%s could not be made", button.filename)
+                self._add_messages([one_line(error)])
+                button.filename = "nothing.txt"
+                return BytesIO(f"{one_line(error)}\n".encode())
 
-        def csv() -> BytesIO:
-            return BytesIO(downloads.csv(self.source, self._state, self.subset).encode())
-
-        def code() -> BytesIO:
-            return BytesIO(downloads.code(self.source, self._state).encode())
-
-        def button(label: str, make: Callable[[], BytesIO], suffix: str) -> pn.widgets.FileDownload:
-            def named() -> BytesIO:
-                made.filename = downloads.filename(self._state, suffix)
-                try:
-                    return make()
-                except Exception as error:  # a file with the reason is better than none
-                    if not isinstance(error, ActstoreError | OSError):
-                        log.exception("%s could not be made", made.filename)
-                    self._add_messages([one_line(error)])
-                    made.filename = "nothing.txt"
-                    return BytesIO(f"{one_line(error)}\n".encode())
-
-            made = pn.widgets.FileDownload(
-                callback=named,
-                label=label,
-                filename=suffix,
-                sizing_mode="stretch_width",
-                margin=(0, 0, 4, 0),
-                stylesheets=[style_sheet()],
-            )
-            return made
-
-        return [
-            button("these pictures (PNG)", png, "png"),
-            button("these samples (CSV)", csv, "csv"),
-            button("notebook code (Python)", code, "py"),
-        ]
+        style = {"sizing_mode": "stretch_width", "margin": (0, 0, 4, 0), "stylesheets": [style_sheet()]}
+        button = pn.widgets.FileDownload(callback=named, label=label, filename=suffix, **style)
+        return button
 
     def _add_messages(self, messages: list[str]) -> None:
         """Show further messages."""

@@ -102,8 +102,7 @@ class Inputs:
             return
         applies = bool(source.applicable[sample, c])
         self._shown = None
-        channel = f" · {source.input_channel}" if source.input_channel else ""
-        titles = (f"Input, original{channel}", state.condition, CHANGE)
+        titles = (f"Input, original{source.channel_suffix}", state.condition, CHANGE)
         try:
             self._show(sample, c, applies)
         except ActstoreError as error:

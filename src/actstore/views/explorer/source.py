@@ -20,7 +20,7 @@ from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Statistics
 from actstore.views.figures.pixels import Place, place_of
-from actstore.views.figures.selection import input_channel, typical_sample
+from actstore.views.figures.selection import channel_suffix, typical_sample
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -41,8 +41,8 @@ class Source(Statistics):
         self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
         #: Whether the store holds a layer's tensors.
         self.has_tensors: dict[str, bool] = {layer.name: layer.kept for layer in store.layout.layers}
-        #: The input channel of all pictures, where inputs have several; else "".
-        self.input_channel: str = input_channel(store)
+        #: Names the input channel of all pictures in a title, where inputs have several: " · T1".
+        self.channel_suffix: str = channel_suffix(store)
         self.modules: dict[str, str] = {layer.name: layer.label for layer in store.layout.layers}
         #: Size of each layer's maps, ([z,] y, x).
         self.sizes: dict[str, tuple[int, ...]] = {layer.name: tuple(layer.space) for layer in store.layout.layers}

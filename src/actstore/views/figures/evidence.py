@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.views.figures import marks
-from actstore.views.figures.theme import INK, MOST_CONDITIONS, NEUTRAL, PALETTE, grid, panel, ticks
+from actstore.views.figures.theme import INK, MOST_CONDITIONS, NEUTRAL, PALETTE, by_condition, panel, ticks
 from actstore.views.wording import SIGNIFICANT
 
 
@@ -100,39 +100,32 @@ def over_layers(table: pd.DataFrame) -> pd.DataFrame:
 def sensitivity(table: pd.DataFrame) -> hv.Layout:
     """Overlap with the chosen setting for other numbers of top (``k``) and most frequent channels: mean over layers."""
     mean = over_layers(table)
-    conditions = list(dict.fromkeys(mean["condition"]))[:MOST_CONDITIONS]
     ks, mosts = (sorted(mean[name].unique()) for name in ("k", "most"))
     size = (250, max(26 * len(mosts), 90))
-    panels = []
-    for i, condition in enumerate(conditions):
-        own = mean[mean["condition"] == condition]
+
+    def draw(own: pd.DataFrame, _: bool, first: bool) -> hv.Overlay:
         own = own.assign(x=own["k"].map(ks.index), y=own["most"].map(mosts.index), overlap=own["overlap"].round(3))
         text = own.assign(text=[f"{value:.2f}" for value in own["overlap"]])
-        panels.append(
-            panel(
-                [
-                    marks.cells(
-                        own[["x", "y", "overlap", "k", "most"]], "x", "y", "overlap", clim=(0, 1), colorbar=False
-                    ),
-                    *(
-                        marks.words(
-                            text[(text["overlap"] > 0.6) == light], "x", "y", "text", align="center", colour=ink
-                        )
-                        for light, ink in ((True, INK), (False, "#ffffff"))
-                    ),
-                ],
-                size,
-                title=condition,
-                xlim=(-0.5, len(ks) - 0.5),
-                ylim=(-0.5, len(mosts) - 0.5),
-                xticks=[(j, str(k)) for j, k in enumerate(ks)],
-                yticks=[(j, str(m)) for j, m in enumerate(mosts)],
-                xlabel="channels that count as top, k",
-                ylabel="most frequent, n" if i % 3 == 0 else "",
-                show_grid=False,
-            )
+        light = text["overlap"] > 0.6
+        shown = own[["x", "y", "overlap", "k", "most"]]
+        return panel(
+            [
+                marks.cells(shown, "x", "y", "overlap", clim=(0, 1), colorbar=False),
+                marks.words(text[light], "x", "y", "text", align="center", colour=INK),
+                marks.words(text[~light], "x", "y", "text", align="center", colour="#ffffff"),
+            ],
+            size,
+            title=own["condition"].iloc[0],
+            xlim=(-0.5, len(ks) - 0.5),
+            ylim=(-0.5, len(mosts) - 0.5),
+            xticks=[(j, str(k)) for j, k in enumerate(ks)],
+            yticks=[(j, str(m)) for j, m in enumerate(mosts)],
+            xlabel="channels that count as top, k",
+            ylabel="most frequent, n" if first else "",
+            show_grid=False,
         )
-    return grid(panels, 3, size)
+
+    return by_condition(mean, draw, 3, size)
 
 
 def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> hv.Layout:
@@ -229,37 +222,33 @@ def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -
     """
     own_class = table[table["class_name"] == table["target"]]
     colours = colours or _in_order(table)
-    conditions = list(dict.fromkeys(own_class["condition"]))[:MOST_CONDITIONS]
     size = (250, 240)
-    panels = []
-    for i, condition in enumerate(conditions):
-        own = own_class[own_class["condition"] == condition]
+
+    def draw(own: pd.DataFrame, _: bool, first: bool) -> hv.Overlay:
         # Beyond the last rank: never among the top.
         own = own.assign(frequency_rank=own["frequency_rank"].fillna(np.nan_to_num(own["frequency_rank"].max()) + 1))
         found = own["q"] < SIGNIFICANT
-        shown = own[["frequency_rank", "correlation", "layer", "channel", "frequency", "association_rank", "q"]].round(
-            4
-        )
+        columns = ["frequency_rank", "correlation", "layer", "channel", "frequency", "association_rank", "q"]
+        shown = own[columns].round(4)
         baseline = own["size_baseline"].dropna().unique()[:1].tolist()
         colour = colours[str(own["target"].iloc[0])]
         reach = max(1.05 * float(own["correlation"].abs().fillna(0).max()), *(1.05 * abs(v) for v in baseline), 0.1)
-        panels.append(
-            panel(
-                [
-                    marks.rule(y=0.0, dashed=False),
-                    *(marks.rule(y=float(value)) for value in baseline),
-                    marks.dots(shown[~found], "frequency_rank", "correlation", NEUTRAL, hollow=True, size=4),
-                    marks.dots(shown[found], "frequency_rank", "correlation", colour, size=5),
-                ],
-                size,
-                title=f"{condition} · {int(found.sum())} of {len(own)}",
-                ylim=(-reach, reach),
-                xlim=(0, float(own["frequency_rank"].max()) + 1),
-                xlabel="rank by frequency in the layer",
-                ylabel="correlation with loss of Dice" if i % 3 == 0 else "",
-            )
+        return panel(
+            [
+                marks.rule(y=0.0, dashed=False),
+                *(marks.rule(y=float(value)) for value in baseline),
+                marks.dots(shown[~found], "frequency_rank", "correlation", NEUTRAL, hollow=True, size=4),
+                marks.dots(shown[found], "frequency_rank", "correlation", colour, size=5),
+            ],
+            size,
+            title=f"{own['condition'].iloc[0]} · {int(found.sum())} of {len(own)}",
+            ylim=(-reach, reach),
+            xlim=(0, float(own["frequency_rank"].max()) + 1),
+            xlabel="rank by frequency in the layer",
+            ylabel="correlation with loss of Dice" if first else "",
         )
-    return grid(panels, 3, size)
+
+    return by_condition(own_class, draw, 3, size)
 
 
 def _by_layer(
@@ -278,28 +267,26 @@ def _by_layer(
     """
     colours = colours or _in_order(table)
     names = layers or list(dict.fromkeys(table["layer"]))
-    conditions = list(dict.fromkeys(table["condition"]))[:MOST_CONDITIONS]
-    size = ({1: 480, 2: 370}.get(len(conditions), 255), max(min(15 * len(names), 900), 90))
-    panels = []
-    for i, condition in enumerate(conditions):
-        own = table[table["condition"] == condition]
+    plots = min(table["condition"].nunique(), MOST_CONDITIONS)
+    size = ({1: 480, 2: 370}.get(plots, 255), max(min(15 * len(names), 900), 90))
+
+    def plot(own: pd.DataFrame, _: bool, first: bool) -> hv.Overlay:
         own = own.assign(x=own[value].astype(float), y=own["layer"].map(names.index).astype(float))
-        panels.append(
-            panel(
-                draw(own[own["x"].notna()], colours[str(own["target"].iloc[0])]),
-                size,
-                title=condition,
-                xlim=xlim,
-                ylim=(-0.7, len(names) - 0.3),
-                yticks=ticks(names, size[1], 13),
-                yaxis="left" if i % 3 == 0 else None,
-                invert_yaxis=True,
-                xlabel=xlabel,
-                ylabel="",
-                show_grid=True,
-            )
+        return panel(
+            draw(own[own["x"].notna()], colours[str(own["target"].iloc[0])]),
+            size,
+            title=own["condition"].iloc[0],
+            xlim=xlim,
+            ylim=(-0.7, len(names) - 0.3),
+            yticks=ticks(names, size[1], 13),
+            yaxis="left" if first else None,
+            invert_yaxis=True,
+            xlabel=xlabel,
+            ylabel="",
+            show_grid=True,
         )
-    return grid(panels, 3, size, hspace=0.14, vspace=0.25)
+
+    return by_condition(table, plot, 3, size, hspace=0.14, vspace=0.25)
 
 
 def _spread(layer: pd.Series[str]) -> Any:

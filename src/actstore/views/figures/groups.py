@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
@@ -12,7 +12,17 @@ from dask.base import compute
 
 from actstore import analysis
 from actstore.views.figures import marks
-from actstore.views.figures.theme import DIVERGING, INK, MOST_CONDITIONS, NEUTRAL, WIDTH, grid, panel, styled, ticks
+from actstore.views.figures.theme import (
+    DIVERGING,
+    INK,
+    MOST_CONDITIONS,
+    NEUTRAL,
+    WIDTH,
+    by_condition,
+    panel,
+    styled,
+    ticks,
+)
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -118,7 +128,7 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
             xlabel="",
         )
 
-    return _by_condition(table, draw, 3, size, hspace=0.16, vspace=0.5)
+    return by_condition(table, draw, 3, size, hspace=0.16, vspace=0.5)
 
 
 def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
@@ -202,7 +212,7 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
             xlabel="patient",
         )
 
-    return _by_condition(table, draw, columns, size, hspace=0.6 if columns == 3 else 0.2, vspace=0.6)
+    return by_condition(table, draw, columns, size, hspace=0.6 if columns == 3 else 0.2, vspace=0.6)
 
 
 def retained_share(table: pd.DataFrame) -> pd.Series[float]:
@@ -243,21 +253,7 @@ def leave_one_out(table: pd.DataFrame) -> hv.Layout:
             xlabel="patient left out",
         )
 
-    return _by_condition(table, draw, columns, size, hspace=0.14, vspace=0.5)
-
-
-def _by_condition(
-    table: pd.DataFrame,
-    draw: Callable[[pd.DataFrame, bool, bool], hv.Overlay],
-    columns: int,
-    size: tuple[int, int],
-    **spaces: Any,
-) -> hv.Layout:
-    """One map a condition: ``draw`` gets its rows, whether the map ends a row of maps, and whether it begins one."""
-    groups = [own for _, own in table.groupby("condition", sort=False)][:MOST_CONDITIONS]
-    ends = [(i + 1) % columns == 0 or i == len(groups) - 1 for i in range(len(groups))]
-    maps = [draw(own, end, i % columns == 0) for i, (own, end) in enumerate(zip(groups, ends, strict=True))]
-    return grid(maps, columns, size, **spaces)
+    return by_condition(table, draw, columns, size, hspace=0.14, vspace=0.5)
 
 
 def _map(elements: Sequence[Any], size: tuple[int, int], cells: tuple[int, int], **options: Any) -> hv.Overlay:

@@ -15,9 +15,9 @@ from actstore.views.figures import pixels
 from actstore.views.figures.pixels import BARE, Place, border, outlines, place_of
 from actstore.views.figures.scales import extremes, ink, of_inputs, of_maps
 from actstore.views.figures.selection import (
+    channel_suffix,
     chosen,
     condition_number,
-    input_channel,
     perturbed_masks,
     picture,
     plane,
@@ -79,9 +79,10 @@ def inputs(
     original, perturbed = found["image"][:, rows, columns]
     place = Place(offset=(rows.start, columns.start))
     within = frame_of(rows, columns)
-    channel = input_channel(store)
-    first = f"original · {channel}" if channel else "original"
-    drawn = [(first, original, predicted[:1]), (str(store.conditions.index[c]), perturbed, predicted[1:])]
+    drawn = [
+        (f"original{channel_suffix(store)}", original, predicted[:1]),
+        (str(store.conditions.index[c]), perturbed, predicted[1:]),
+    ]
     drawn.append((CHANGE, perturbed - original, ()))
     scales = of_inputs([image for _, image, _ in drawn], scale)
     panels = [
@@ -118,6 +119,7 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
         if no prediction is of that case.
     """
     cells = example_cells(store, case, condition, examples)
+    suffix = channel_suffix(store)
     panels = []
     small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
     for s, c in cells:
@@ -133,7 +135,7 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
                     *outlines(store.classes, label, prediction),
                 ],
                 (size, size),
-                title=f"{row['patient']} · frame {row['frame']} · slice {row['slice']}",
+                title=f"{row['patient']} · frame {row['frame']} · slice {row['slice']}{suffix}",
                 **small,
                 **frame_of(rows, columns),
             )

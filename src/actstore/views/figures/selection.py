@@ -261,10 +261,10 @@ def plane(store: Store, label: NDArray[Any], condition: int, z: int | None = Non
     return z
 
 
-def input_channel(store: Store) -> str:
-    """The input channel that pictures show, the first, where the network has several; else ""."""
+def channel_suffix(store: Store) -> str:
+    """Names the input channel of a picture, the first, in its title: " · T1"; "" where the network has only one."""
     image = store.image
-    return str(image["input_channel"].values[0]) if image.sizes.get("input_channel", 1) > 1 else ""
+    return f" · {image['input_channel'].values[0]}" if image.sizes.get("input_channel", 1) > 1 else ""
 
 
 def of_original(statistics: xr.Dataset) -> xr.Dataset:

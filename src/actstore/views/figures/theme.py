@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
 import holoviews.plotting.mpl  # registers the backend that options are for, without making it current
+import pandas as pd
 
 import holoviews.plotting.bokeh  # noqa: F401  # isort: skip  # after matplotlib, which stays the default
 
@@ -77,7 +78,7 @@ def styled(
 
 
 def ticks(names: Sequence[str], room: int, each: int = 1) -> list[tuple[int, str]]:
-    """Position and name of every name, or of every second, third, … so that ``each`` of them fits into ``room``."""
+    """Position and name of all names, or of every second, third, …: of as many as fit into ``room``, ``each`` wide."""
     step = -(-len(names) * each // room)
     return [(i, name) for i, name in enumerate(names) if i % step == 0]
 
@@ -132,12 +133,7 @@ def panel(
 
 
 def grid(
-    panels: Sequence[Any],
-    columns: int,
-    size: tuple[int, int],
-    *,
-    hspace: float = 0.25,
-    vspace: float = 0.35,
+    panels: Sequence[Any], columns: int, size: tuple[int, int], *, hspace: float = 0.25, vspace: float = 0.35
 ) -> hv.Layout:
     """Panels of one ``size`` in rows of ``columns``, each with its own axes."""
     columns = min(columns, len(panels))
@@ -154,3 +150,20 @@ def grid(
             "shared_axes": False,
         },
     )
+
+
+def by_condition(
+    table: pd.DataFrame,
+    draw: Callable[[pd.DataFrame, bool, bool], hv.Overlay],
+    columns: int,
+    size: tuple[int, int],
+    **spaces: Any,
+) -> hv.Layout:
+    """One plot a condition, the first :data:`MOST_CONDITIONS`.
+
+    ``draw`` gets the rows of the condition, whether its plot ends a row of plots, and whether it begins one.
+    """
+    groups = [own for _, own in table.groupby("condition", sort=False)][:MOST_CONDITIONS]
+    ends = [(i + 1) % columns == 0 or i == len(groups) - 1 for i in range(len(groups))]
+    plots = [draw(own, end, i % columns == 0) for i, (own, end) in enumerate(zip(groups, ends, strict=True))]
+    return grid(plots, columns, size, **spaces)

@@ -237,8 +237,7 @@ def specific(study: Study) -> Section:
                 lambda: groups.general_specific(orders),
                 "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
                 f"of the perturbation, {study.noun}s in brackets. A kind that is most of them correlates by "
-                f"construction. "
-                f"{rests_on(orders)}.",
+                f"construction. {rests_on(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,
             )

@@ -72,8 +72,7 @@ def certainty(study: Study) -> Section:
                 lambda: figures.sensitivity(settings),
                 f"Overlap with the setting of this report (top {study.findings.top}, up to {most} most frequent) when "
                 "another number of channels counts as top or as most frequent: mean over layers. Sets of different "
-                "size "
-                f"cannot overlap fully. {rests_on(settings)}.",
+                f"size cannot overlap fully. {rests_on(settings)}.",
                 "Cells of overlap by number of top and most frequent channels",
                 mean,
             )

@@ -25,10 +25,8 @@ def regions(study: Study) -> Section:
         title,
         [
             "A normalisation over the whole map can spread a local change everywhere. The mask is averaged over each "
-            "of "
-            f"the layer's pixels; the rim reaches {RIM:g} mm beyond it. Inside, rim and outside are MAD per pixel; "
-            f"shares "
-            "are of the summed absolute difference, and grow with the area.",
+            f"of the layer's pixels; the rim reaches {RIM:g} mm beyond it. Inside, rim and outside are MAD per pixel; "
+            "shares are of the summed absolute difference, and grow with the area.",
             *on.seen(table),
             *notes_of(table),
         ],
@@ -87,9 +85,8 @@ def controls(study: Study) -> Section:
                 "noise",
                 lambda: figures.noise(noise, layers, study.colours),
                 "MAD of the original run again (largest of a layer's channels, black) beside the mean MAD of the "
-                "perturbations. A repeat without any difference lies along the lower edge: a logarithmic scale has no "
-                "0. "
-                f"{rests_on(noise)}.",
+                "perturbations. A repeat without any difference lies along the lower edge: a logarithmic scale has "
+                f"no 0. {rests_on(noise)}.",
                 "Curves of MAD over layers, repeats and perturbations, on a log scale",
                 figures.noise_curves(noise, layers),
             )
@@ -187,8 +184,7 @@ def association(study: Study) -> Section:
                 lambda: figures.association(known, study.colours),
                 "Correlation of a channel's MAD with the loss of Dice of the perturbed class, against its rank by "
                 f"frequency (beyond the last: never among the top); {filled(known)}, counted above; the dashed line "
-                f"is the "
-                f"correlation of the class's size with the loss. {rests_on(known)}.",
+                f"is the correlation of the class's size with the loss. {rests_on(known)}.",
                 "Dots of correlation against rank by frequency, one a channel",
                 known,
             )

@@ -15,8 +15,7 @@ EXCHANGED = (
     "The test exchanges whole volumes between patients, each with those of its phase: neither neighbouring slices "
     "that are alike nor a difference between phases counts. With two volumes a patient it can show that patients "
     "differ, but it cannot single out one of them: the two highest volumes belong to one patient by chance alone in "
-    "one "
-    "of P studies of P patients."
+    "one of P studies of P patients."
 )
 
 
@@ -87,8 +86,7 @@ def uneven(table: pd.DataFrame, most: int) -> str:
     return (
         f"How often a channel is in its layer's top, patient by patient: of each perturbation the {most} channels of "
         f"lowest q, whether significant or not, the first of equals; q is corrected over {families(table)}. A white "
-        f"dot "
-        "marks the patient furthest above its expected count, in standard deviations, and tests nothing. "
-        f"n = {span(table['samples'].min(), table['samples'].max())} samples, "
+        "dot marks the patient furthest above its expected count, in standard deviations, and tests nothing. n = "
+        f"{span(table['samples'].min(), table['samples'].max())} samples, "
         f"{counted(int(table['patients'].max()), 'patient')}."
     )

@@ -157,14 +157,12 @@ def _found(tested: pd.DataFrame, top: int, among: str) -> list[str]:
     if least * tested["tests"].min() >= SIGNIFICANT:
         reach = (
             f" With {int(tested['patients'].max())} patients, p cannot fall below {number(least)}: a single channel "
-            f"that "
-            "does could not be found."
+            "that does could not be found."
         )
     sentences = [
         f"For {part(len(rising), len(tested), 'pair')} of channel and perturbation{among}, MAD is found to rise with "
-        f"the "
-        f"loss of Dice over the slices of a volume{opposite}; so it is for {both} of the {len(often)} among the {top} "
-        f"most frequent of their layer ({corrected(tested)}; {rests_on(tested)}).{reach}"
+        f"the loss of Dice over the slices of a volume{opposite}; so it is for {both} of the {len(often)} among the "
+        f"{top} most frequent of their layer ({corrected(tested)}; {rests_on(tested)}).{reach}"
     ]
     baseline = tested.dropna(subset=["size_baseline"]).drop_duplicates("condition").set_index("condition")
     if len(baseline):
