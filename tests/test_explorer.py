@@ -330,7 +330,7 @@ def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
 
 
 def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: Source) -> None:
-    first = page.inputs.row.pictures[0].figure
+    first = page.inputs.row.pictures[0].plot
     height, width = source.space
     assert (first.y_range.start, first.y_range.end) == (height - 0.5, -0.5)
     assert (first.x_range.start, first.x_range.end) == (-0.5, width - 0.5)
@@ -339,8 +339,8 @@ def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: S
     assert data["dh"][0] == stride * source.sizes[page.state.layer][0]
     assert data["y"][0] == source.store.grids[page.state.layer].low[0] - 0.5, "the first row, at the low end of y"
     for row in (page.inputs.row, page.activations.row):
-        assert {picture.figure.x_range for picture in row.pictures} == {first.x_range}
-        assert {picture.figure.y_range for picture in row.pictures} == {first.y_range}
+        assert {picture.plot.x_range for picture in row.pictures} == {first.x_range}
+        assert {picture.plot.y_range for picture in row.pictures} == {first.y_range}
 
 
 def test_the_card_tells_dice_and_confusion_of_the_sample(page: Page, source: Source) -> None:

@@ -616,7 +616,7 @@ def test_a_png_holds_both_rows(source: Source, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(source.modules, state.layer, "a {module} of $1 and $2")
     drawn: list[Any] = []
     save = downloads.saving.save_png
-    monkeypatch.setattr(downloads.export, "save_png", lambda f, path, **o: (drawn.append(f), save(f, path, **o))[1])
+    monkeypatch.setattr(downloads.saving, "save_png", lambda f, path, **o: (drawn.append(f), save(f, path, **o))[1])
     content = downloads.png(source, state)
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.width > 1500

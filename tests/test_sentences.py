@@ -371,7 +371,7 @@ class TestQuestions:
     def test_what_a_layer_does_not_see(self) -> None:
         table = pd.DataFrame({"layer": ["L01", "L01", "L02"], "seen": [0.9, 0.97, 1.0]})
         assert questions.seen(table)[0].startswith(
-            "Not all of the perturbed region lies in pixels of L01 (90 % at worst): these layers end before"
+            "The pixels of L01 (90 % at worst) do not cover all of the perturbed region: these layers end before"
         )
         assert questions.seen(table[2:]) == []
 
@@ -429,7 +429,7 @@ class TestQuestions:
         assert questions.half_lost(table.assign(samples=0), doses) == []
 
     def test_changes_of_kind(self) -> None:
-        assert questions.case_changes(pd.DataFrame({"slices": [2, 1]})).endswith("is none. 3 changes in all.")
+        assert questions.case_changes(pd.DataFrame({"slices": [2, 1]})).endswith("does not count. 3 changes in all.")
 
     associated = pd.DataFrame(
         {
