@@ -23,7 +23,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.files import storage_at
 from actstore.tables.build import write_table
 from actstore.views import save
-from actstore.views.report import write_report
+from actstore.views.report.write import write_report
 from conftest import WriteSpec
 
 UNKNOWN = "~nobody_such"

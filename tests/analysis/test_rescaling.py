@@ -689,7 +689,7 @@ def test_maps_coloured_by_the_effect_leave_them_out(perturbed: Summary) -> None:
     assert missing(source, state) == []
     with pytest.raises(StoreError, match=words):
         values_of(source, state, np.ones(len(store.samples), bool))
-    np.testing.assert_array_equal(source.rescaled, store.rescaling.values != 1)
+    np.testing.assert_array_equal(source.whole("rescaled"), store.rescaling.values != 1)
 
 
 # Stores of before

@@ -27,7 +27,7 @@ from actstore.errors import DataError, SpecError
 from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import Spec, load_spec
-from actstore.views.sections.segmentation import _unmeasured
+from actstore.views.report.sections.segmentation import _unmeasured
 from conftest import WriteSpec
 
 nifti: Any = nibabel

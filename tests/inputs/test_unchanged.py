@@ -32,8 +32,8 @@ from actstore.store.store import Store
 from actstore.tables.catalogue import TABLES
 from actstore.tables.findings import Findings
 from actstore.tables.unchanged import Unchanged, nowhere, of_blocks, of_store
-from actstore.views.page import Study
-from actstore.views.sections import SECTIONS
+from actstore.views.report.sections import SECTIONS
+from actstore.views.report.study import Study
 from conftest import WriteSpec
 from reports import undrawn_report
 from texts import plain

@@ -44,7 +44,7 @@ from actstore.store.store import Store
 from actstore.store.verify import verify
 from actstore.tables.build import build_table
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary
-from actstore.views.channels import frequency_cells
+from actstore.views.figures.channels import frequency_cells
 from conftest import WriteSpec
 from helpers import label_coords
 from networks import TinyUNet

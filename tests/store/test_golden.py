@@ -33,8 +33,8 @@ from actstore.store.store import MissingBlocksWarning, Store
 from actstore.store.verify import verify
 from actstore.tables.build import write_csv
 from actstore.tables.findings import Findings, Unanswerable
-from actstore.views.cohort import patient_shares
-from actstore.views.theme import class_colours
+from actstore.views.figures.groups import patient_shares
+from actstore.views.figures.theme import class_colours
 from golden import make
 from stores import files_of
 

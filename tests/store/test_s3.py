@@ -33,9 +33,9 @@ from actstore.store.store import MissingBlocksWarning
 from actstore.store.verify import verify
 from actstore.tables.build import build_table
 from actstore.views.explorer import downloads
-from actstore.views.explorer.look import LIGHT
+from actstore.views.explorer.page import Page
+from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.server import Sources
-from actstore.views.explorer.session import Page
 from conftest import WriteSpec
 from processes import PYTHONPATH, until
 from stores import files_of, is_chunk
@@ -161,9 +161,9 @@ def test_the_explorer_shows_it_as_one_in_a_folder(bucket: S3Store, tiny_spec: Pa
             page.go(**changes)
         mine, plain = ([*page.inputs.row.pictures, *page.activations.row.pictures] for page in pages)
         for a, b in zip(mine, plain, strict=True):
-            shown = [picture.figure.renderers[0].data_source.data["image"][0] for picture in (a, b)]
+            shown = [picture.plot.renderers[0].data_source.data["image"][0] for picture in (a, b)]
             np.testing.assert_array_equal(*shown)
-        assert pages[0].card.view.object == pages[1].card.view.object
+        assert pages[0].metrics.view.object == pages[1].metrics.view.object
         assert [page.notice.object for page in pages] == ["", ""]
     assert downloads.png(pages[0].source, pages[0].state).startswith(b"\x89PNG")
     assert f"actstore.open({url!r})" in downloads.code(pages[0].source, pages[0].state)

@@ -10,8 +10,8 @@ import pytest
 
 from actstore.store.store import Store
 from actstore.tables.findings import Findings
-from actstore.views import export
-from actstore.views.report import write_report
+from actstore.views.report import render
+from actstore.views.report.write import write_report
 
 
 def undrawn_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
@@ -28,5 +28,5 @@ def undrawn_report(store: Store, output: Path, findings: Findings | None = None)
     with pytest.MonkeyPatch.context() as patch:
         # Another process, which the patch would not reach, draws on a second core.
         patch.setattr(os, "cpu_count", lambda: 1)
-        patch.setattr(export, "save_images", dot)
+        patch.setattr(render, "save_images", dot)
         return write_report(store, output, findings)

@@ -24,8 +24,8 @@ IDENTITY = 1.0
 class MadeUp:
     """A study in which nothing is the case but what is asked for: noise for MAD and Dice.
 
-    In place of a store for :class:`actstore.Findings` and :class:`actstore.views.page.Study`, as far as neither pixels
-    nor tensors are needed.
+    In place of a store for :class:`actstore.Findings` and :class:`actstore.views.report.study.Study`, as far as
+    neither pixels nor tensors are needed.
     """
 
     patients: int = 6

@@ -21,9 +21,9 @@ from actstore.spec.spec import load_spec
 from actstore.store.store import MissingBlocksWarning
 from actstore.tables.catalogue import TABLES
 from actstore.tables.findings import Unanswerable
-from actstore.views.page import Study
-from actstore.views.render import rendered
-from actstore.views.sections import SECTIONS
+from actstore.views.report.render import rendered
+from actstore.views.report.sections import SECTIONS
+from actstore.views.report.study import Study
 from conftest import WriteSpec
 
 pytestmark = pytest.mark.slow

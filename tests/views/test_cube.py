@@ -226,10 +226,10 @@ def test_too_many_frames_are_not_drawn_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch, reads: list[Any], tmp_path: Path
 ) -> None:
     n = len(store.samples)
-    monkeypatch.setattr(sys.modules["actstore.views.saving"], "MOST_FRAMES", 12 * n - 1)
+    monkeypatch.setattr(sys.modules["actstore.views.figures.saving"], "MOST_FRAMES", 12 * n - 1)
     with pytest.raises(StoreError, match=rf"{n} sample x 3 condition x 4 channel\) are too many for a page"):
         views.save(views.cube(store, "L02") + hv.Curve([1, 2]), tmp_path / "many.html")
-    monkeypatch.setattr(sys.modules["actstore.views.cube"], "MOST_FRAMES", 12 * n - 1)
+    monkeypatch.setattr(sys.modules["actstore.views.figures.cube"], "MOST_FRAMES", 12 * n - 1)
     with pytest.raises(StoreError) as caught:
         views.cube(store, "L02", dynamic=False)
     assert f"{12 * n:,} frames ({n} sample x 3 condition x 4 channel) are too many to draw at once" in str(caught.value)
@@ -247,7 +247,7 @@ def test_a_layer_must_be_there_and_kept(store: Store, write_spec: WriteSpec, tmp
 
 @pytest.mark.parametrize("name", ["figure", "figure.pdf"])
 def test_a_figure_is_saved_as_what_its_name_ends_in(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match=r"is of no kind that figures are saved as: name it \.html, \.png or \.svg"):
+    with pytest.raises(StoreError, match=r"figures are saved as \.html, \.png or \.svg; choose one of these"):
         views.save(hv.Curve([1, 2]), tmp_path / name)
     with pytest.raises(StoreError, match="cannot be written: No such file or directory"):
         views.save(hv.Curve([1, 2]), tmp_path / "nowhere" / "figure.png")

@@ -27,14 +27,14 @@ from actstore.cli.commands import main
 from actstore.errors import StoreError
 from actstore.store.store import Store, open_store
 from actstore.views.explorer import server
-from actstore.views.explorer.channel import ChannelCard
-from actstore.views.explorer.cohort import Cohort
-from actstore.views.explorer.kept import Kept
-from actstore.views.explorer.look import DARK, LIGHT
+from actstore.views.explorer.channel import ChannelTab
+from actstore.views.explorer.cohort import CohortTab
+from actstore.views.explorer.links import read
 from actstore.views.explorer.navigator import values_of
-from actstore.views.explorer.session import Page
+from actstore.views.explorer.page import Page
+from actstore.views.explorer.page_theme import DARK, LIGHT
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange, State, read
+from actstore.views.explorer.state import DiceBox, MadRange, State
 
 LV = "brightness(LV, 0.1)"
 
@@ -109,15 +109,15 @@ def test_without_a_link_a_typical_sample_and_its_strongest_channel_are_shown(sou
         ),
         ("layer=L99", "layer 'L99' is not in this store, which has L01"),
         ("layer=L01&channel=99", "channel 99: L01 has channels 0–"),
-        ("channel=-1", "channel '-1' is no number from 0 on"),
-        ("channel=٣", "channel '٣' is no number from 0 on"),
+        ("channel=-1", "channel '-1' is not a whole number, 0 or more"),
+        ("channel=٣", "channel '٣' is not a whole number, 0 or more"),
         ("patient=patient001&slice=99", "patient001, slice 99 is not in this store: shown is patient001"),
         ("frame=77", "frame 77 is not in this store"),
         ("case=despair", "case 'despair' is not in this store"),
-        ("dice=LV:0:1:0:nan", "are no numbers"),
-        ("dice=LV:0:1", "is no class and four numbers"),
-        ("mad=L01:a:b", "are no numbers"),
-        ("mad=L99:0:1", "is no layer and two numbers"),
+        ("dice=LV:0:1:0:nan", "are not all numbers"),
+        ("dice=LV:0:1", "is not a class and four numbers"),
+        ("mad=L01:a:b", "are not all numbers"),
+        ("mad=L99:0:1", "is not a layer and two numbers"),
         ("scale=huge", "scale 'huge' is none of shared, own"),
         ("truth=perhaps", "truth 'perhaps' is neither yes nor no"),
         ("colour=pink", "colour 'pink'"),
@@ -170,14 +170,18 @@ def test_one_map_reads_one_chunk(source: Source, monkeypatch: pytest.MonkeyPatch
     assert reads == []
 
 
-def test_kept_arrays_stay_within_their_bytes() -> None:
-    kept = Kept(1000)
+def test_recent_arrays_stay_within_their_bytes(study_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actstore.views.explorer.statistics.RECENT_BYTES", 1000)
+    source = Source(open_store(study_store))
     for i in range(50):
-        assert kept.get(i, lambda i=i: np.full(30, i, np.float64))[0] == i
-    assert kept.get(49, lambda: np.zeros(1))[0] == 49, "what was read last is kept"
-    assert sum(array.nbytes for array in kept._arrays.values()) <= 1000
+        assert source.recent(i, lambda i=i: np.full(30, i, np.float64))[0] == i
+    assert source.recent(49, lambda: np.zeros(1))[0] == 49, "what was read last stays"
+    assert source._recent.currsize <= 1000
     whole = np.zeros((100, 100))
-    assert kept.get("view", lambda: whole[0]).base is None, "a view would keep all that it is of"
+    assert source.recent("view", lambda: whole[0]).base is None, "a view would hold the whole array"
+    source.recent("large", lambda: whole)
+    assert source.recent("large", lambda: np.ones(1)) is source.recent("large", lambda: np.ones(1)), "alone, but there"
+    assert list(source._recent) == ["large"]
 
 
 def test_mad_of_a_sample_is_that_of_the_store(source: Source) -> None:
@@ -310,7 +314,7 @@ def other_layer(page: Page) -> str:
 def shown(page: Page, number: int, row: str = "activations") -> np.ndarray:
     """What one picture of the page is drawn from: (y, x)."""
     picture = getattr(page, row).row.pictures[number]
-    return np.asarray(picture.figure.renderers[0].data_source.data["image"][0])
+    return np.asarray(picture.plot.renderers[0].data_source.data["image"][0])
 
 
 def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
@@ -327,22 +331,22 @@ def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
 
 
 def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: Source) -> None:
-    first = page.inputs.row.pictures[0].figure
+    first = page.inputs.row.pictures[0].plot
     height, width = source.space
     assert (first.y_range.start, first.y_range.end) == (height - 0.5, -0.5)
     assert (first.x_range.start, first.x_range.end) == (-0.5, width - 0.5)
-    data = page.activations.row.pictures[0].figure.renderers[0].data_source.data
+    data = page.activations.row.pictures[0].plot.renderers[0].data_source.data
     stride = height / source.sizes[page.state.layer][0]
     assert data["dh"][0] == stride * source.sizes[page.state.layer][0]
     assert data["y"][0] == source.store.grids[page.state.layer].low[0] - 0.5, "the first row, at the low end of y"
     for row in (page.inputs.row, page.activations.row):
-        assert {picture.figure.x_range for picture in row.pictures} == {first.x_range}
-        assert {picture.figure.y_range for picture in row.pictures} == {first.y_range}
+        assert {picture.plot.x_range for picture in row.pictures} == {first.x_range}
+        assert {picture.plot.y_range for picture in row.pictures} == {first.y_range}
 
 
 def test_the_card_tells_dice_and_confusion_of_the_sample(page: Page, source: Source) -> None:
     sample, c = source.sample(page.state), source.condition(page.state.condition)
-    text = str(page.card.view.object)
+    text = str(page.metrics.view.object)
     dice = analysis.dice(source.store.confusion, applicable=source.store.applicable).values[sample]
     for before, after in zip(dice[0], dice[c], strict=True):
         assert f"<td>{before:.3f}</td><td>{after:.3f}</td>" in text
@@ -418,7 +422,7 @@ def test_a_part_that_fails_leaves_the_others(page: Page, monkeypatch: pytest.Mon
     def fail() -> None:
         raise ZeroDivisionError("no reason")
 
-    monkeypatch.setattr(page.card, "update", fail)
+    monkeypatch.setattr(page.metrics, "update", fail)
     layer = other_layer(page)
     page.go(layer=layer)
     assert "SampleCard could not be shown" in page.notice.object
@@ -471,17 +475,17 @@ def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
     page = Page(source, LIGHT, "colour=frequency")
     page.go(tab="channel")
     cohort, card = (page._tabs[name] for name in ("cohort", "channel"))
-    assert isinstance(cohort, Cohort)
-    assert isinstance(card, ChannelCard)
+    assert isinstance(cohort, CohortTab)
+    assert isinstance(card, ChannelTab)
     assert "is damaged" in page.notice.object
     assert "is damaged" in page.navigator.head.object
-    assert "is damaged" in card.maps.head.object
-    assert "could not be read" in cohort._mad.live.figure.title.text
+    assert "is damaged" in card.strongest.head.object
+    assert "could not be read" in cohort._mad.figure.plot.title.text
     mend()
     page.go(channel=page.state.channel - 1 if page.state.channel else 1)
     page.go(tab="cohort")
-    assert "damaged" not in page.navigator.head.object + card.maps.head.object + page.notice.object
-    assert "n = " in cohort._mad.live.figure.title.text
+    assert "damaged" not in page.navigator.head.object + card.strongest.head.object + page.notice.object
+    assert "n = " in cohort._mad.figure.plot.title.text
 
 
 @pytest.mark.slow
@@ -495,7 +499,7 @@ def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
     spoil(tiny_copy / array.key(block))
     page.go(sample=other)
     assert "damaged" in page.inputs.row.head.object
-    assert np.isnan(page.inputs.row.pictures[0].figure.renderers[0].data_source.data["image"][0]).all()
+    assert np.isnan(page.inputs.row.pictures[0].plot.renderers[0].data_source.data["image"][0]).all()
     assert ("damaged" in page.activations.row.head.object) == (name == "label")
 
 
@@ -517,7 +521,7 @@ def test_statistics_alone_can_be_explored(tmp_path: Path, write_spec: Any, phant
     page = Page(Source(Store(capture(load_spec(spec), cluster="inline", device="cpu").store)), LIGHT)
     assert "are not in" in page.activations.row.head.object
     assert "store.keep" in page.activations.row.head.object
-    assert np.isfinite(np.asarray(page.navigator.live.figure.renderers[0].data_source.data["image"][0])).any()
+    assert np.isfinite(np.asarray(page.navigator.figure.plot.renderers[0].data_source.data["image"][0])).any()
 
 
 def test_layers_of_4_and_of_512_channels_stand_beside_each_other(tmp_path: Path, write_spec: Any) -> None:
@@ -530,7 +534,7 @@ def test_layers_of_4_and_of_512_channels_stand_beside_each_other(tmp_path: Path,
     assert page.notice.object == ""
     sample, c = page.source.sample(page.state), page.source.condition(page.state.condition)
     np.testing.assert_array_equal(shown(page, 0), store.map("L02", sample, 0, 511))
-    grid = page.navigator.live.figure.renderers[0].data_source.data["image"][0]
+    grid = page.navigator.figure.plot.renderers[0].data_source.data["image"][0]
     assert np.isfinite(grid).sum(axis=1).tolist() == [4, 512]
     expected = store.statistics("L02")["mad"].values[sample, c]
     np.testing.assert_allclose(grid[1], expected, rtol=1e-6)
@@ -625,7 +629,7 @@ def test_what_cannot_be_listened_on_is_not_warned_of(tiny_store: Path) -> None:
     "origin", ["http://localhost:6006/", "a b", "localhost:port", "me@host:1", "localhost:99999", ""]
 )
 def test_an_origin_that_is_none_is_refused_in_one_line(tiny_store: Path, origin: str) -> None:
-    with pytest.raises(StoreError, match="is no HOST:PORT: give it as localhost:6006"):
+    with pytest.raises(StoreError, match="is not HOST:PORT: give it as localhost:6006"):
         server.listen(tiny_store, origins=[origin])
 
 
@@ -669,4 +673,4 @@ def test_looking_adds_nothing_to_the_page(source: Source) -> None:
             page.go(sample=int(choose(len(source.samples))), condition=str(choose(source.perturbed)))
             counts.append(len(document.models))
     assert len(set(counts[10:])) == 1
-    assert source.kept_arrays.most >= sum(array.nbytes for array in source.kept_arrays._arrays.values())
+    assert source._recent.maxsize >= source._recent.currsize > 0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.store.store import Store, open_store
-from actstore.views.pixels import Place, place_of
+from actstore.views.figures.pixels import Place, place_of
 from browser import Figure, Served, Visitor, eventually, explorers, number, picture
 from conftest import TESTS, WriteSpec
 

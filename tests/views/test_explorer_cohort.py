@@ -19,11 +19,12 @@ import actstore
 from actstore import analysis
 from actstore.views.explorer import cohort_figures as figures
 from actstore.views.explorer import cohort_numbers as numbers
-from actstore.views.explorer.cohort import Cohort
-from actstore.views.explorer.look import DARK, LIGHT, Look
-from actstore.views.explorer.parts import Work
+from actstore.views.explorer.cohort import CohortTab
+from actstore.views.explorer.links import read
+from actstore.views.explorer.page_theme import DARK, LIGHT, PageTheme
+from actstore.views.explorer.protocols import Work
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange, read
+from actstore.views.explorer.state import DiceBox, MadRange
 
 LV = "brightness(LV, 0.1)"
 PITCH = figures.PITCH
@@ -32,15 +33,15 @@ PITCH = figures.PITCH
 class Session:
     """Does what a page does, and keeps what its part asked for."""
 
-    def __init__(self, source: Source, look: Look = LIGHT, sample: int | None = None) -> None:
-        self.source, self.look = source, look
+    def __init__(self, source: Source, theme: PageTheme = LIGHT, sample: int | None = None) -> None:
+        self.source, self.theme = source, theme
         self.state = source.first_state(LV)
         if sample is not None:
             self.state = replace(self.state, **source.at(sample))
         self.subset = source.subset(self.state)
         self.asked: list[dict[str, Any]] = []
         self.works: list[tuple[Callable[..., Any], Callable[[Any], None], str]] = []
-        self.part = Cohort(self)
+        self.part = CohortTab(self)
         self.document = Document()
         self.document.add_root(self.part.view.get_root())
         self.part.update()
@@ -61,7 +62,7 @@ class Session:
         done(work(lambda n, of: None))
 
     def plot(self, name: str) -> Any:
-        return getattr(self.part, name).live.figure
+        return getattr(self.part, name).figure.plot
 
     def columns(self, name: str, glyph: int) -> dict[str, Any]:
         """What a glyph of a figure was given to draw."""
@@ -320,8 +321,8 @@ def test_an_empty_subset_is_said(session: Session) -> None:
 def test_every_condition_is_shown_in_both_colours(source: Source) -> None:
     repeats = [name for name in source.perturbed if not source.target(name)]
     assert repeats
-    for look in (LIGHT, DARK):
-        session = Session(source, look=look)
+    for theme in (LIGHT, DARK):
+        session = Session(source, theme=theme)
         for name in source.perturbed:
             session.go(condition=name)
             while session.works:

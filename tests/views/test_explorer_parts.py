@@ -23,18 +23,19 @@ from actstore.errors import StoreError
 from actstore.store.store import Store
 from actstore.tables.build import build_table
 from actstore.tables.findings import Findings
-from actstore.views.explorer import downloads, mosaic
-from actstore.views.explorer.channel import READING, ChannelCard
-from actstore.views.explorer.doses import sweep_of
-from actstore.views.explorer.look import LIGHT, LOOKS, Look
-from actstore.views.explorer.mosaic import Mosaic, Tile
-from actstore.views.explorer.parts import Work
-from actstore.views.explorer.provenance import Provenance
+from actstore.views.arrays import Bools
+from actstore.views.explorer import downloads, thumbnails
+from actstore.views.explorer.channel import READING, ChannelTab
+from actstore.views.explorer.page_theme import LIGHT, THEMES, PageTheme
+from actstore.views.explorer.patient_plot import PatientPlot
+from actstore.views.explorer.protocols import Work
+from actstore.views.explorer.provenance import ProvenanceTab
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
-from actstore.views.explorer.statistics import Bools
-from actstore.views.explorer.strips import StripPlot, Strips, ticks
-from actstore.views.theme import class_colours
+from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid
+from actstore.views.figures.spread import PatientColumns, patient_ticks
+from actstore.views.figures.sweeps import sweep_of
+from actstore.views.figures.theme import class_colours
 
 pytestmark = pytest.mark.slow
 
@@ -44,9 +45,9 @@ DARK_LV = "brightness(LV, 0.1)"
 class FakeSession:
     """As the page's own, but nothing is drawn until asked, and work is done when ``finish`` says so."""
 
-    def __init__(self, source: Source, look: Look = LIGHT, **changes: Any) -> None:
+    def __init__(self, source: Source, theme: PageTheme = LIGHT, **changes: Any) -> None:
         self.source = source
-        self.look = look
+        self.theme = theme
         self.state: State = dataclasses.replace(source.first_state(DARK_LV), **changes)
         self.gone: list[dict[str, Any]] = []
         self.waiting: list[Callable[[], None]] = []
@@ -90,9 +91,9 @@ def session(study: Store) -> FakeSession:
 
 
 @pytest.fixture
-def card(session: FakeSession) -> ChannelCard:
+def card(session: FakeSession) -> ChannelTab:
     """Everything read, and drawn."""
-    found = ChannelCard(session)
+    found = ChannelTab(session)
     found.view.get_root()
     found.update()
     session.finish()
@@ -125,39 +126,39 @@ def text_of(html: pn.pane.HTML) -> str:
 
 
 def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession) -> None:
-    card = ChannelCard(session)
+    card = ChannelTab(session)
     card.update()
     card.update()
-    assert text_of(card.maps.head) == READING
-    assert not shows(card, "maps")
+    assert text_of(card.strongest.head) == READING
+    assert not shows(card, "strongest")
     assert len(session.waiting) == 1
     mad = own_mad(session)[session.source.sample(session.state)]
     told = number_in(text_of(card.facts), "MAD of this sample")
     assert told == pytest.approx(mad, rel=1e-3), "what one block says is told at once"
     session.finish()
-    assert shows(card, "maps")
+    assert shows(card, "strongest")
     assert not session.waiting
 
 
-def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelCard) -> None:
+def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelTab) -> None:
     mad = own_mad(session)
-    expected = np.sort(mad[np.isfinite(mad)])[::-1][: mosaic.MOST]
-    shown = [tile.sample for tile in card.maps.mosaic.tiles]
+    expected = np.sort(mad[np.isfinite(mad)])[::-1][: thumbnails.MOST]
+    shown = [tile.sample for tile in card.strongest.grid.thumbnails]
     assert len(set(shown)) == len(shown) == len(expected)
     # By value: samples that differ by rounding alone may change places.
     assert mad[shown].tolist() == pytest.approx(expected, rel=1e-5)
-    assert [tile.mad for tile in card.maps.mosaic.tiles] == pytest.approx(mad[shown], rel=1e-5)
+    assert [tile.mad for tile in card.strongest.grid.thumbnails] == pytest.approx(mad[shown], rel=1e-5)
     store, state = session.source.store, session.state
-    for tile in card.maps.mosaic.tiles:
+    for tile in card.strongest.grid.thumbnails:
         maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
         change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
         np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
         row = store.samples.iloc[tile.sample]
         assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
-    assert card.maps.mosaic.most == max(float(np.abs(tile.change).max()) for tile in card.maps.mosaic.tiles)
+    assert card.strongest.grid.most == max(float(np.abs(tile.change).max()) for tile in card.strongest.grid.thumbnails)
 
 
-def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card: ChannelCard) -> None:
+def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card: ChannelTab) -> None:
     state, source = session.state, session.source
     store = source.store
     row = build_table(store, "mad").query(
@@ -178,34 +179,34 @@ def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card
     assert f"· {size}" in told
 
 
-def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card: ChannelCard) -> None:
+def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card: ChannelTab) -> None:
     session.state = dataclasses.replace(session.state, dice=lower_half(session))
     card.update()
     at = np.flatnonzero(session.subset)
     assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
-    assert list(card.strips.strips.samples) == list(at)
-    assert {tile.sample for tile in card.maps.mosaic.tiles} <= set(at)
+    assert list(card.patients.columns.samples) == list(at)
+    assert {tile.sample for tile in card.strongest.grid.thumbnails} <= set(at)
     assert f"of {len(at)} samples" in text_of(card.facts)
 
 
-def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelCard) -> None:
+def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
     session.state = dataclasses.replace(session.state, dice=nothing)
     card.update()
-    assert text_of(card.maps.head) == "no sample of the subset has this perturbation"
+    assert text_of(card.strongest.head) == "no sample of the subset has this perturbation"
     assert "in 0 of 0 samples" in text_of(card.facts)
 
 
-def test_patients_medians_are_their_samples(session: FakeSession, card: ChannelCard) -> None:
+def test_patients_medians_are_their_samples(session: FakeSession, card: ChannelTab) -> None:
     frame = session.source.samples.assign(mad=own_mad(session)).dropna(subset="mad")
     expected = frame.groupby("patient", sort=False)["mad"].quantile([0.25, 0.5, 0.75]).unstack()
-    assert card.strips.strips.patients == list(expected.index)
-    np.testing.assert_allclose(card.strips.strips.quartiles.T, expected.to_numpy(), rtol=1e-5)
+    assert card.patients.columns.patients == list(expected.index)
+    np.testing.assert_allclose(card.patients.columns.quartiles.T, expected.to_numpy(), rtol=1e-5)
 
 
-def test_dose_response_is_the_median_over_the_subset(session: FakeSession, card: ChannelCard) -> None:
+def test_dose_response_is_the_median_over_the_subset(session: FakeSession, card: ChannelTab) -> None:
     store, state = session.source.store, session.state
-    curve = card.curve.curve
+    curve = card.doses.curve
     assert curve is not None
     assert curve.sweep.strengths == (0.1, 0.5, 1.5)
     every = analysis.mad(store[state.layer]).isel(channel=state.channel)
@@ -215,22 +216,22 @@ def test_dose_response_is_the_median_over_the_subset(session: FakeSession, card:
     ]
     np.testing.assert_allclose(curve.quartiles.T, expected, rtol=1e-5)
     assert curve.samples == int(session.subset.sum())
-    assert text_of(card.curve.head) == f"dose–response · n = {curve.samples} samples"
+    assert text_of(card.doses.head) == f"dose–response · n = {curve.samples} samples"
 
 
-def test_the_curve_is_zero_where_the_transform_changes_nothing(card: ChannelCard) -> None:
-    line, mark = data(card, "curve", 1), data(card, "curve", 3)
+def test_the_curve_is_zero_where_the_transform_changes_nothing(card: ChannelTab) -> None:
+    line, mark = data(card, "doses", 1), data(card, "doses", 3)
     assert list(line["x"]) == [0.1, 0.5, 1.0, 1.5]
     assert line["y"][2] == 0
     assert list(mark["x"]) == [0.1, 0.1]
 
 
-def data(card: ChannelCard, name: str, number: int) -> Any:
+def data(card: ChannelTab, name: str, number: int) -> Any:
     """What the browser has of a figure's glyph."""
-    return getattr(card, name).live.figure.renderers[number].data_source.data
+    return getattr(card, name).figure.plot.renderers[number].data_source.data
 
 
-def shows(card: ChannelCard, name: str) -> bool:
+def shows(card: ChannelTab, name: str) -> bool:
     """Whether a figure is there, not a note in its place."""
     return bool(getattr(card, name).view[1].visible)
 
@@ -244,13 +245,13 @@ def test_a_control_is_compared_with_controls(study: Store) -> None:
 
 def test_without_a_sweep_the_card_says_what_the_spec_needs(tiny_store: Path) -> None:
     session = FakeSession(Source(actstore.open(tiny_store)))
-    card = ChannelCard(session)
+    card = ChannelTab(session)
     card.update()
     session.finish()
     said = "no dose–response: brightness of LV has 1 strength; give `strengths` below [[perturb]] in the spec 3 or more"
-    assert text_of(card.curve.head).startswith(said)
-    assert shows(card, "maps")
-    assert not shows(card, "curve")
+    assert text_of(card.doses.head).startswith(said)
+    assert shows(card, "strongest")
+    assert not shows(card, "doses")
 
 
 def test_without_persisted_statistics_the_card_says_so(tiny_copy: Path) -> None:
@@ -260,9 +261,9 @@ def test_without_persisted_statistics_the_card_says_so(tiny_copy: Path) -> None:
     store = actstore.open(tiny_copy)
     assert not store.reduced
     session = FakeSession(Source(store))
-    card = ChannelCard(session)
+    card = ChannelTab(session)
     card.update()
-    assert "has volumes without statistics: run `actstore reduce" in text_of(card.maps.head)
+    assert "has volumes without statistics: run `actstore reduce" in text_of(card.strongest.head)
     assert session.state.layer in text_of(card.facts)
     assert not session.waiting
     table = pd.read_csv(io.StringIO(downloads.csv(session.source, session.state, session.subset)))
@@ -274,43 +275,43 @@ def test_without_tensors_the_rest_of_the_card_stays(study_store: Path) -> None:
     layers = tuple(dataclasses.replace(layer, kept=False) for layer in store.layout.layers)
     store.layout = dataclasses.replace(store.layout, layers=layers)
     session = FakeSession(Source(store))
-    card = ChannelCard(session)
+    card = ChannelTab(session)
     card.update()
     session.finish()
-    assert f"the tensors of {session.state.layer} (" in text_of(card.maps.head)
-    assert len(card.strips.strips.samples) == int(session.subset.sum())
-    assert text_of(card.curve.head).endswith(f"n = {session.subset.sum()} samples")
+    assert f"the tensors of {session.state.layer} (" in text_of(card.strongest.head)
+    assert len(card.patients.columns.samples) == int(session.subset.sum())
+    assert text_of(card.doses.head).endswith(f"n = {session.subset.sum()} samples")
     png = downloads.png(session.source, session.state)
     assert png.startswith(b"\x89PNG")
     assert "views.activation" not in downloads.code(session.source, session.state)
 
 
-def test_a_tap_shows_the_sample_or_the_strength(session: FakeSession, card: ChannelCard) -> None:
-    y, x = card.maps.mosaic.corner(1)
-    tap(card, "maps", x + 2, y + 2)
-    tap(card, "maps", -50, -50)
-    strips = card.strips.strips
-    tap(card, "strips", strips.x[3], strips.mad[3])
-    tap(card, "curve", 0.6, 0.0)
+def test_a_tap_shows_the_sample_or_the_strength(session: FakeSession, card: ChannelTab) -> None:
+    y, x = card.strongest.grid.corner(1)
+    tap(card, "strongest", x + 2, y + 2)
+    tap(card, "strongest", -50, -50)
+    strips = card.patients.columns
+    tap(card, "patients", strips.x[3], strips.mad[3])
+    tap(card, "doses", 0.6, 0.0)
     assert session.gone == [
-        {"sample": card.maps.mosaic.tiles[1].sample},
+        {"sample": card.strongest.grid.thumbnails[1].sample},
         {"sample": strips.samples[3]},
         {"condition": "brightness(LV, 0.5)"},
     ]
 
 
-def tap(card: ChannelCard, name: str, x: float, y: float) -> None:
+def tap(card: ChannelTab, name: str, x: float, y: float) -> None:
     """As the browser says it."""
     from bokeh.events import Tap
 
-    figure = getattr(card, name).live.figure
+    figure = getattr(card, name).figure.plot
     figure._trigger_event(Tap(figure, x=x, y=y))
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_every_figure_changes_with_layer_channel_and_sample(look: str, study: Store) -> None:
-    session = FakeSession(Source(study), LOOKS[look])
-    card = ChannelCard(session)
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: Store) -> None:
+    session = FakeSession(Source(study), THEMES[theme])
+    card = ChannelTab(session)
     card.view.get_root()
     for layer in study.layers.index:
         for sample in (0, 9):
@@ -318,42 +319,42 @@ def test_every_figure_changes_with_layer_channel_and_sample(look: str, study: St
             session.state = dataclasses.replace(session.state, layer=layer, channel=1, **place)
             card.update()
             session.finish()
-            mosaic, figure = card.maps.mosaic, card.maps.live.figure
-            (drawn,) = data(card, "maps", 0)["image"]
+            mosaic, figure = card.strongest.grid, card.strongest.figure.plot
+            (drawn,) = data(card, "strongest", 0)["image"]
             assert drawn.shape == mosaic.shape
             assert np.nanmax(np.abs(drawn)) == pytest.approx(figure.renderers[0].glyph.color_mapper.high)
             height, width = mosaic.shape
             assert (figure.x_range.start, figure.x_range.end) == (-1.0, width + 0.5)
             assert figure.y_range.start > height - 0.5 > figure.y_range.end == -0.5, "row 0 on top"
-            assert list(data(card, "maps", 3)["text"]) == [tile.title for tile in mosaic.tiles]
-            marked = [tile.sample for tile in mosaic.tiles].index(sample) if sample in shown(card) else None
-            assert list(data(card, "maps", 4)["top"]) == ([] if marked is None else [mosaic.edges["top"][marked]])
-            strips = card.strips.strips
-            assert card.strips.live.figure.y_range.end == pytest.approx(strips.mad.max(), rel=0.2)
-            assert list(data(card, "strips", 3)["MAD"]) == list(strips.mad[strips.samples == sample])
+            assert list(data(card, "strongest", 3)["text"]) == [tile.title for tile in mosaic.thumbnails]
+            marked = [tile.sample for tile in mosaic.thumbnails].index(sample) if sample in shown(card) else None
+            assert list(data(card, "strongest", 4)["top"]) == ([] if marked is None else [mosaic.edges["top"][marked]])
+            strips = card.patients.columns
+            assert card.patients.figure.plot.y_range.end == pytest.approx(strips.mad.max(), rel=0.2)
+            assert list(data(card, "patients", 3)["MAD"]) == list(strips.mad[strips.samples == sample])
 
 
-def shown(card: ChannelCard) -> list[int]:
-    return [tile.sample for tile in card.maps.mosaic.tiles]
+def shown(card: ChannelTab) -> list[int]:
+    return [tile.sample for tile in card.strongest.grid.thumbnails]
 
 
-def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, card: ChannelCard) -> None:
+def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, card: ChannelTab) -> None:
     colours = class_colours(session.source.store.class_names)
     for target in ("RV", "LV"):
         session.state = dataclasses.replace(session.state, condition=f"brightness({target}, 0.1)")
         card.update()
         session.finish()
-        dots, curve = (getattr(card, name).live.figure.renderers[1].glyph for name in ("strips", "curve"))
+        dots, curve = (getattr(card, name).figure.plot.renderers[1].glyph for name in ("patients", "doses"))
         assert dots.fill_color == dots.line_color == curve.line_color == colours[target]
 
 
-def test_every_field_that_a_glyph_reads_is_there(session: FakeSession, card: ChannelCard) -> None:
+def test_every_field_that_a_glyph_reads_is_there(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
     for dice in (None, nothing):
         session.state = dataclasses.replace(session.state, dice=dice)
         card.update()
-        for name in ("maps", "strips", "curve"):
-            for renderer in getattr(card, name).live.figure.renderers:
+        for name in ("strongest", "patients", "doses"):
+            for renderer in getattr(card, name).figure.plot.renderers:
                 assert reads(renderer.glyph) <= set(renderer.data_source.data), name
 
 
@@ -372,49 +373,49 @@ def test_a_figure_drawn_late_leaves_the_page_its_theme(session: FakeSession) -> 
     from bokeh.io.doc import patch_curdoc
 
     document = Document()
-    document.theme = LIGHT.theme
+    document.theme = LIGHT.bokeh
     with patch_curdoc(document):
-        ChannelCard(session)
-    assert document.theme is LIGHT.theme
+        ChannelTab(session)
+    assert document.theme is LIGHT.bokeh
 
 
-def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelCard, session: FakeSession) -> None:
+def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelTab, session: FakeSession) -> None:
     """Panel fails where a Bokeh pane is hidden or shown after a design has given it style sheets."""
     from bokeh.models import ImportedStyleSheet
 
-    for plot in (card.maps, card.strips, card.curve):
-        plot.live.figure.stylesheets = [ImportedStyleSheet(url="a.css")]
+    for plot in (card.strongest, card.patients, card.doses):
+        plot.figure.plot.stylesheets = [ImportedStyleSheet(url="a.css")]
     session.state = dataclasses.replace(session.state, dice=DiceBox("LV", 2.0, 3.0, 2.0, 3.0))
     card.update()
-    assert not shows(card, "maps")
+    assert not shows(card, "strongest")
     session.state = dataclasses.replace(session.state, dice=None)
     card.update()
-    assert shows(card, "maps")
+    assert shows(card, "strongest")
 
 
-# Mosaic and strips
+# ThumbnailGrid and strips
 
 
-def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> list[Tile]:
+def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> list[Thumbnail]:
     rng = np.random.default_rng(0)
     mask = np.zeros(shape)
     mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
-    one = Tile(0, "patient001", 1, 4, 0.42, np.zeros(shape), mask)
+    one = Thumbnail(0, "patient001", 1, 4, 0.42, np.zeros(shape), mask)
     return [dataclasses.replace(one, sample=i, change=rng.normal(size=shape), **changes) for i in range(number)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 4), (32, 32), (48, 24), (130, 130), (512, 512)], ids=str)
 def test_a_mosaic_shows_every_map_where_a_tap_finds_it(shape: tuple[int, int]) -> None:
-    found = Mosaic(tiles(7, shape))
-    assert max(found.size) <= mosaic.MOST_SIDE
+    found = ThumbnailGrid(tiles(7, shape))
+    assert max(found.size) <= thumbnails.MOST_SIDE
     values = found.values
     for i in range(7):
         y, x = found.corner(i)
         part = values[y : y + found.size[0], x : x + found.size[1]]
         assert np.isfinite(part).all()
-        if max(shape) <= mosaic.MOST_SIDE:
-            assert part[0, 0] == np.float32(found.tiles[i].change[0, 0])
-            assert part[-1, -1] == np.float32(found.tiles[i].change[-1, -1])
+        if max(shape) <= thumbnails.MOST_SIDE:
+            assert part[0, 0] == np.float32(found.thumbnails[i].change[0, 0])
+            assert part[-1, -1] == np.float32(found.thumbnails[i].change[-1, -1])
         assert found.at(x, y) == found.at(x + found.size[1] - 1, y + found.size[0] - 1) == i
         assert found.at(x, y - found.head + 1) == i, "its title is its own"
     y, x = found.corner(7)
@@ -423,22 +424,22 @@ def test_a_mosaic_shows_every_map_where_a_tap_finds_it(shape: tuple[int, int]) -
 
 
 def test_large_maps_are_averaged() -> None:
-    found = Mosaic(tiles(1, (256, 256)))
+    found = ThumbnailGrid(tiles(1, (256, 256)))
     assert found.fewer == 2
     y, x = found.corner(0)
-    assert found.values[y, x] == pytest.approx(found.tiles[0].change[:2, :2].mean(), rel=1e-5)
+    assert found.values[y, x] == pytest.approx(found.thumbnails[0].change[:2, :2].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 32), (256, 256)], ids=str)
 def test_outlines_lie_on_the_mosaic_where_the_mask_does(shape: tuple[int, int]) -> None:
-    found = Mosaic(tiles(6, shape))
+    found = ThumbnailGrid(tiles(6, shape))
     x, y = found.outlines
     top, left = found.corner(5)
     own = (y > top - 1) & (x > left - 1)
     quarter, half = found.size[0] / 4, found.size[0] / 2
     assert y[own].min() - top == pytest.approx(quarter - 0.5, abs=0.51 * max(1, found.more))
     assert y[own].max() - top == pytest.approx(half - 0.5, abs=0.51 * max(1, found.more))
-    assert Mosaic(tiles(2, shape, cover=None)).outlines.size == 0
+    assert ThumbnailGrid(tiles(2, shape, cover=None)).outlines.size == 0
 
 
 def test_long_names_are_cut_over_a_map() -> None:
@@ -446,11 +447,11 @@ def test_long_names_are_cut_over_a_map() -> None:
     assert tile.title == "a very long na…\nf1 · s4 · 0.42"
 
 
-def strips_of(patients: int, each: int = 4) -> Strips:
+def strips_of(patients: int, each: int = 4) -> PatientColumns:
     rng = np.random.default_rng(1)
     number = patients * each
     names = np.array([f"patient{i // each + 1:03d}" for i in range(number)], object)
-    return Strips(np.arange(number), names, rng.lognormal(size=number))
+    return PatientColumns(np.arange(number), names, rng.lognormal(size=number))
 
 
 def test_many_patients_are_sorted_by_their_median() -> None:
@@ -462,8 +463,8 @@ def test_many_patients_are_sorted_by_their_median() -> None:
     of_last = many.mad[many.column == 40]
     np.testing.assert_allclose(many.quartiles[:, 40], np.quantile(of_last, [0.25, 0.5, 0.75]))
     names = np.array([f"sample {i}" for i in range(41 * 4)], object)
-    plot = StripPlot(LIGHT, names, lambda sample: None)
-    dots, ring = (plot.live.figure.renderers[i].data_source for i in (1, 3))
+    plot = PatientPlot(LIGHT, names, lambda sample: None)
+    dots, ring = (plot.figure.plot.renderers[i].data_source for i in (1, 3))
     plot.show(few, "#000000")
     assert len(dots.data["x"]) == 160
     assert list(dots.data["of"][:2]) == ["sample 0", "sample 1"]
@@ -482,17 +483,17 @@ def test_a_tap_on_a_strip_finds_the_nearest_sample_of_that_patient(patients: int
 
 
 def test_ticks_leave_out_what_all_names_begin_with() -> None:
-    assert ticks([f"patient{i:03d}" for i in (1, 2, 10)]) == {0: "001", 1: "002", 2: "010"}
-    assert ticks(["a", "b"]) == {0: "a", 1: "b"}
-    assert len(ticks([f"patient{i:03d}" for i in range(40)])) <= 9
-    assert ticks(["patient001"]) == {0: "patient001"}
+    assert patient_ticks([f"patient{i:03d}" for i in (1, 2, 10)]) == {0: "001", 1: "002", 2: "010"}
+    assert patient_ticks(["a", "b"]) == {0: "a", 1: "b"}
+    assert len(patient_ticks([f"patient{i:03d}" for i in range(40)])) <= 9
+    assert patient_ticks(["patient001"]) == {0: "patient001"}
 
 
-# Provenance
+# ProvenanceTab
 
 
-def provenance(source: Source) -> tuple[Provenance, str]:
-    found = Provenance(FakeSession(source))
+def provenance(source: Source) -> tuple[ProvenanceTab, str]:
+    found = ProvenanceTab(FakeSession(source))
     found.update()
     return found, str(found.view.object)
 
@@ -616,8 +617,8 @@ def test_a_png_holds_both_rows(source: Source, monkeypatch: pytest.MonkeyPatch) 
     state = FakeSession(source).state
     monkeypatch.setitem(source.modules, state.layer, "a {module} of $1 and $2")
     drawn: list[Any] = []
-    save = downloads.export.save_png
-    monkeypatch.setattr(downloads.export, "save_png", lambda f, path, **o: (drawn.append(f), save(f, path, **o))[1])
+    save = downloads.saving.save_png
+    monkeypatch.setattr(downloads.saving, "save_png", lambda f, path, **o: (drawn.append(f), save(f, path, **o))[1])
     content = downloads.png(source, state)
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.width > 1500
@@ -655,21 +656,21 @@ def volumes(volume_store: Path) -> Source:
 def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
     layer = list(volumes.channels)[1]
     session = FakeSession(volumes, layer=layer, channel=1)
-    card = ChannelCard(session)
+    card = ChannelTab(session)
     for plane in (2, 5):
         session.state = dataclasses.replace(session.state, slice=plane)
         card.update()
         session.finish()
         assert f"{layer} · {volumes.modules[layer]} · channel 1 of 2 · 4 × 16 × 16" in text_of(card.facts)
-        tiles = card.maps.mosaic.tiles
+        tiles = card.strongest.grid.thumbnails
         assert len(tiles) == 2
         for tile in tiles:
             assert f"s{plane}" in tile.title
             maps = volumes.store[layer].isel(sample=tile.sample, channel=1, z=volumes.plane(layer, plane))
             change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
             np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
-    tap(card, "maps", 2, card.maps.mosaic.corner(0)[0] + 2)
-    assert session.gone == [{"sample": card.maps.mosaic.tiles[0].sample}]
+    tap(card, "strongest", 2, card.strongest.grid.corner(0)[0] + 2)
+    assert session.gone == [{"sample": card.strongest.grid.thumbnails[0].sample}]
     assert "4 × 16 × 16" in provenance(volumes)[1]
 
 

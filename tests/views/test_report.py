@@ -22,9 +22,10 @@ from actstore.spec.spec import load_spec
 from actstore.store.store import MissingBlocksWarning, Store
 from actstore.tables.findings import Findings
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
-from actstore.views.page import Section, Study, as_html
-from actstore.views.report import write_report
-from actstore.views.sections import SECTIONS
+from actstore.views.html_tables import html_table
+from actstore.views.report.sections import SECTIONS
+from actstore.views.report.study import Section, Study
+from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
 from reports import undrawn_report
@@ -141,9 +142,11 @@ def test_numbers_are_written_for_readers() -> None:
     assert percent(0.256) == "26 %"
     frame = pd.DataFrame({"a": [1.0, 2.0], "a_low": [0.5, np.nan], "a_high": [1.5, np.nan]})
     assert with_interval(frame, "a") == ["1.00 (0.50 to 1.50)", "2.00"]
-    html = as_html(pd.DataFrame({"name": ["<b>"], "some_number": [3]}))
+    html = html_table(pd.DataFrame({"name": ["<b>"], "some_number": [3]}), "numbers")
     assert "&lt;b&gt;" in html
-    assert '<th scope="col" class="n">some number</th>' in html
+    assert 'class="col_heading level0 col1" >some number</th>' in html
+    assert "#T_numbers .col1 {" in html, "numbers are aligned right"
+    assert "#T_numbers .col0 {" not in html
 
 
 def test_statistics_alone_leave_out_the_maps(write_spec: WriteSpec, tmp_path: Path) -> None:
@@ -168,12 +171,12 @@ def test_a_report_that_cannot_be_written_says_so(tiny_store: Path, tmp_path: Pat
 
 
 def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) -> None:
-    from actstore.views.render import drawing_aside
+    from actstore.views.report.render import rendering_aside
 
     study = Study(actstore.open(tiny_copy))
     shutil.rmtree(tiny_copy)
     with (
-        drawing_aside(study, tmp_path, ["images"]) as collect,
+        rendering_aside(study, tmp_path, ["images"]) as collect,
         pytest.raises(StoreError, match=r"were not drawn: .*tiny\.zarr"),
     ):
         collect()
@@ -196,8 +199,8 @@ def test_the_demo_ends_with_tables_figure_report_and_store(tmp_path: Path, capsy
 def test_names_cannot_write_the_page(tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = actstore.open(tiny_copy)
     evil = Section("images", "<script>alert(1)</script>", words=["a < b & c"], findings=["<b>bold</b>"])
-    monkeypatch.setattr("actstore.views.report.SECTIONS", {"images": lambda _: evil})
-    monkeypatch.setattr("actstore.views.report.OF_THE_STORE", ())
+    monkeypatch.setattr("actstore.views.report.write.SECTIONS", {"images": lambda _: evil})
+    monkeypatch.setattr("actstore.views.report.write.OF_THE_STORE", ())
     page = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

@@ -10,8 +10,8 @@ import pytest
 
 from actstore import analysis
 from actstore.case_rules import CaseRules
-from actstore.views.page import Table
-from actstore.views.sentences import channels, failures, patients, questions, segmentation
+from actstore.views.report.sentences import channels, failures, patients, questions, segmentation
+from actstore.views.report.study import Table
 from actstore.views.wording import filled, interval, notes_of, number, part, percent, slug, with_interval
 
 WIDTHS = pd.Series({"L01": 4, "L02": 16, "L03": 16})
@@ -91,8 +91,8 @@ def test_where_change_is_largest() -> None:
         }
     )
     assert channels.layers(table) == [
-        "a: the raw change is largest in L01 and L02 (mean MAD 0.50), relative to what channels vary on the original "
-        "in L02 (0.20 standard deviations).",
+        "a: the raw change is largest in L01 and L02 (mean MAD 0.50), relative to how much channels vary on the "
+        "original in L02 (0.20 standard deviations).",
         "b: no layer changes.",
         "c: the raw change is largest in L02 (mean MAD 0.30).",
     ]
@@ -371,7 +371,7 @@ class TestQuestions:
     def test_what_a_layer_does_not_see(self) -> None:
         table = pd.DataFrame({"layer": ["L01", "L01", "L02"], "seen": [0.9, 0.97, 1.0]})
         assert questions.seen(table)[0].startswith(
-            "Not all of the perturbed region lies in pixels of L01 (90 % at worst): these layers end before"
+            "The pixels of L01 (90 % at worst) do not cover all of the perturbed region: these layers end before"
         )
         assert questions.seen(table[2:]) == []
 
@@ -429,7 +429,7 @@ class TestQuestions:
         assert questions.half_lost(table.assign(samples=0), doses) == []
 
     def test_changes_of_kind(self) -> None:
-        assert questions.case_changes(pd.DataFrame({"slices": [2, 1]})).endswith("is none. 3 changes in all.")
+        assert questions.case_changes(pd.DataFrame({"slices": [2, 1]})).endswith("does not count. 3 changes in all.")
 
     associated = pd.DataFrame(
         {

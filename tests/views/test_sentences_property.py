@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from actstore import Findings
 from actstore.tables.findings import Unanswerable
-from actstore.views.page import Section, Study
-from actstore.views.sections import SECTIONS
+from actstore.views.report.sections import SECTIONS
+from actstore.views.report.study import Section, Study
 from actstore.views.wording import NAMES
 from studies import MadeUp
 
@@ -352,7 +352,7 @@ SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
     ),
     (
         r"(?P<condition>brightness\([^)]*\)): the raw change is largest in (?P<raw>.*?) \(mean MAD (?P<mad>[\d.]+)\), "
-        r"relative to what channels vary on the original in .*? \((?P<standard>[\d.]+) standard deviations\)\.",
+        r"relative to how much channels vary on the original in .*? \((?P<standard>[\d.]+) standard deviations\)\.",
         layers,
     ),
     (
@@ -445,7 +445,7 @@ SENTENCES: list[tuple[str, Callable[[re.Match[str], Read], None]]] = [
 
 def sections_of(read: Read, monkeypatch: pytest.MonkeyPatch) -> dict[str, Section]:
     """The sections that need no pixels; surface distances, which do, are left out."""
-    module = importlib.import_module("actstore.views.sections.segmentation")
+    module = importlib.import_module("actstore.views.report.sections.segmentation")
     monkeypatch.setattr(module, "_further", lambda study: [])
     return {key: SECTIONS[key](read.study) for key in KEYS}
 

@@ -20,14 +20,15 @@ import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
-from actstore.views import export, images
-from actstore.views.channels import frequency_cells
-from actstore.views.cohort import patient_shares, uneven
-from actstore.views.marks import swarm
-from actstore.views.pixels import contours
-from actstore.views.scales import of_inputs, of_maps
-from actstore.views.selection import chosen, paired_dice, shown_conditions, typical_sample
-from actstore.views.theme import PALETTE, class_colours, tint
+from actstore.views.figures import images, saving
+from actstore.views.figures.channels import frequency_cells
+from actstore.views.figures.groups import patient_shares, uneven
+from actstore.views.figures.marks import swarm
+from actstore.views.figures.pixels import contours
+from actstore.views.figures.scales import of_inputs, of_maps
+from actstore.views.figures.selection import chosen, paired_dice, shown_conditions, typical_sample
+from actstore.views.figures.theme import PALETTE, class_colours, tint
+from actstore.views.report import embedding
 from frames import made_up_tables
 
 pytestmark = pytest.mark.slow
@@ -55,10 +56,10 @@ def sample_with(store: Store, condition: str, applies: bool = True) -> int:
 def expect_drawn(figure: Any, folder: Path) -> None:
     """Both backends draw the figure, and no setting stays behind."""
     current = hv.Store.current_backend
-    export.save_images(figure, folder / "figure.png", folder / "figure.svg", dpi=50)
+    saving.save_images(figure, folder / "figure.png", folder / "figure.svg", dpi=50)
     assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert "<svg" in (folder / "figure.svg").read_text()
-    item = export.page_item(figure, "here")
+    item = embedding.page_item(figure, "here")
     assert '"target_id":"here"' in item
     assert "</" not in item
     assert hv.Store.current_backend == current
@@ -263,7 +264,7 @@ def test_an_activation_shows_what_the_store_holds(store: Store) -> None:
 
 
 def test_what_stands_between_braces_in_a_title_is_kept(store: Store, tmp_path: Path) -> None:
-    from actstore.views.theme import panel
+    from actstore.views.figures.theme import panel
 
     drawn = panel([hv.Curve([(0, 0), (1, 1)])], (80, 80), title="M{Y}O")
     assert hv.render(drawn, backend="bokeh").title.text == "M{Y}O"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 import pytest
+import xarray as xr
 from test_views import expect_axes_kept, expect_drawn, sample_with
 
 import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
-from actstore.views.selection import chosen, samples_of
+from actstore.views.figures.selection import channel_suffix, chosen, of_original, samples_of
 
 DARK_LV = "brightness(LV, 0.1)"
 
@@ -154,7 +156,7 @@ def test_a_channel_by_patient_shows_every_sample_and_the_medians(study: Store, m
     np.testing.assert_array_equal(np.sort(dots["MAD"]), np.sort(known))
     np.testing.assert_allclose(np.sort(lines["y"]), np.sort(by_patient.median()))
     assert set(dots["patient"]) == set(known["patient"].values)
-    monkeypatch.setattr("actstore.views.explorer.strips.MOST_STRIPS", 2)
+    monkeypatch.setattr("actstore.views.figures.spread.MOST_PATIENTS", 2)
     dots, lines = views.mad_by_patient(study, "L02", 2, DARK_LV)
     np.testing.assert_allclose(dots["MAD"], np.sort(by_patient.median()), atol=1e-5)
     np.testing.assert_allclose(np.sort(lines["y"]), np.sort(by_patient.quantile(0.25)))
@@ -247,3 +249,26 @@ def test_samples_are_named_by_numbers_places_and_masks(store: Store) -> None:
     place = (row["patient"], int(row["frame"]), int(row["slice"]))
     for samples in ([s], [place], np.array([s]), np.arange(len(store.samples)) == s):
         assert np.flatnonzero(samples_of(store, c, samples)).tolist() == [s]
+
+
+# Several input channels, and statistics of every condition
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(["T1", "T2"], " · T1"), (["T1"], "")])
+def test_pictures_name_their_input_channel_where_there_are_several(channels: list[str], shown: str) -> None:
+    image = xr.DataArray(np.zeros((1, len(channels), 2, 2)), dims=("sample", "input_channel", "y", "x"))
+    made_up: Any = SimpleNamespace(image=image.assign_coords(input_channel=channels))
+    assert channel_suffix(made_up) == shown
+
+
+def test_pictures_of_a_store_without_input_channels_name_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert channel_suffix(store) == ""
+    monkeypatch.setattr("actstore.views.figures.images.channel_suffix", lambda _: " · T1")
+    assert title_of(next(iter(views.inputs(store)))) == "original · T1"
+
+
+def test_statistics_of_the_original_have_one_condition_at_most() -> None:
+    mean = xr.DataArray(np.arange(6.0).reshape(1, 2, 3), dims=("sample", "condition", "channel"))
+    every = xr.Dataset({"mean": mean, "std": mean[:, 0]})
+    xr.testing.assert_equal(of_original(every), of_original(of_original(every)))
+    assert of_original(every)["mean"].values.tolist() == [[0.0, 1.0, 2.0]]

@@ -304,7 +304,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
 @click.option("-o", "--output", type=PATH, default=Path("report.html"), show_default=True)
 def report(store: Location, output: Path) -> None:
     """Write one self-contained HTML page about STORE."""
-    from actstore.views.report import write_report
+    from actstore.views.report.write import write_report
 
     write_report(opened(store), output)
     terminal.say(f"report: {output}")

@@ -13,9 +13,9 @@ from actstore.spec.spec import load_spec
 from actstore.store.store import open_store
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.units import counted
-from actstore.views.channels import frequency
-from actstore.views.export import save_png
-from actstore.views.report import write_report
+from actstore.views.figures.channels import frequency
+from actstore.views.figures.saving import save_png
+from actstore.views.report.write import write_report
 
 #: The phantom that the shipped weights were never trained on.
 SEED = 7

@@ -1,16 +1,24 @@
 """Figures of a store and of its tables as HoloViews objects, and the report made of them."""
 
-from actstore.views.channels import frequency, layers
-from actstore.views.cohort import comparison, general_specific, heterogeneity, leave_one_out
-from actstore.views.cube import cube
-from actstore.views.evidence import association, certainty, controls, noise, sensitivity, stability
-from actstore.views.images import activation, gallery, inputs
-from actstore.views.network import mad_by_layer, network
-from actstore.views.paired import dice_paired
-from actstore.views.response import dose, dose_cases, dose_channels, regions
-from actstore.views.responses import channel_dose, mad_by_patient, strongest
-from actstore.views.saving import save
-from actstore.views.segmentation import cases, dice, dice_by_patient, dice_by_position, dice_change, dice_cumulative
+from actstore.views.figures.channels import frequency, layers
+from actstore.views.figures.cube import cube
+from actstore.views.figures.doses import dose, dose_cases, dose_channels
+from actstore.views.figures.evidence import association, certainty, controls, noise, sensitivity, stability
+from actstore.views.figures.groups import comparison, general_specific, heterogeneity, leave_one_out
+from actstore.views.figures.images import activation, gallery, inputs
+from actstore.views.figures.network import mad_by_layer, network
+from actstore.views.figures.one_channel import channel_dose, mad_by_patient, strongest
+from actstore.views.figures.regions import regions
+from actstore.views.figures.saving import save
+from actstore.views.figures.segmentation import (
+    cases,
+    dice,
+    dice_by_patient,
+    dice_by_position,
+    dice_change,
+    dice_cumulative,
+    dice_paired,
+)
 
 __all__ = [
     "activation",

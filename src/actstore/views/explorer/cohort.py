@@ -1,4 +1,4 @@
-"""The part of the explorer on all samples of a condition: where the subset is chosen that the page is about."""
+"""The tab on all samples of a condition, where the reader chooses the subset that the page is about."""
 
 from __future__ import annotations
 
@@ -10,48 +10,44 @@ import pandas as pd
 import panel as pn
 
 from actstore.errors import StoreError
+from actstore.views.arrays import Bools
 from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.cohort_figures import PITCH, CaseFigure, DiceFigure, MadFigure, listen
 from actstore.views.explorer.cohort_table import SampleTable
-from actstore.views.explorer.parts import Session
+from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.state import DiceBox, MadRange, shown_dice, shown_mad
-from actstore.views.explorer.statistics import Bools
-from actstore.views.theme import class_colours
+from actstore.views.figures.spread import spread
+from actstore.views.figures.theme import class_colours
 
 
-class Cohort:
+class CohortTab:
     """Dice before and after, kinds of failure, MAD by layer and the table of the samples that they are about."""
 
     def __init__(self, session: Session) -> None:
         self._session, self._source = session, session.source
-        source, look = session.source, session.look
+        source, theme = session.source, session.theme
         self._colours = class_colours(source.store.class_names)
         names = {"patient": source.patients, "case": source.case_names}
         given = {"patient": source.samples["patient"], "case": source.cases}
-        #: What dots tell of their samples, names as their numbers: (sample) or, of the case, (sample, condition).
-        self._told = {
+        #: What dots show of their samples, names as their numbers: (sample) or, of the case, (sample, condition).
+        self._hover = {
             **{name: source.samples[name].to_numpy(np.int32) for name in ("frame", "slice")},
             **{name: _numbered(values, names[name]) for name, values in given.items()},
         }
-        self._dice, self._cases = DiceFigure(self._colours, names, look), CaseFigure(look)
-        self._mad = MadFigure(list(source.channels), look)
-        listen(self._dice.live.figure, self._tap_dice, self._box_dice)
-        listen(self._cases.live.figure, self._tap_case)
-        listen(self._mad.live.figure, self._tap_mad, self._box_mad)
-        self._table = SampleTable(look, lambda sample: session.go(sample=sample))
-        self._words = pn.pane.HTML("", margin=(0, 10), align="center", styles={"color": look.ink})
+        self._dice, self._cases = DiceFigure(self._colours, names, theme), CaseFigure(theme)
+        self._mad = MadFigure(list(source.channels), theme)
+        listen(self._dice.figure.plot, self._tap_dice, self._box_dice)
+        listen(self._cases.figure.plot, self._tap_case)
+        listen(self._mad.figure.plot, self._tap_mad, self._box_mad)
+        self._table = SampleTable(theme, lambda sample: session.go(sample=sample))
+        self._words = pn.pane.HTML("", margin=(0, 10), align="center", styles={"color": theme.ink})
         self._clear = pn.widgets.Button(label="clear", height=28, margin=(0, 4), align="center")
         self._clear.on_click(lambda _: session.go(case="", dice=None, mad=None))
-        self._view = self._lay_out()
-        #: Which condition and subset the figures show, and which of the rest each.
+        self.view = self._lay_out()
+        #: The condition and subset of all figures, and what each of them shows besides.
         self._about: tuple[str, bytes] | None = None
         self._shown: dict[str, Any] = {}
-        self._asked: set[int] = set()
-
-    @property
-    def view(self) -> pn.viewable.Viewable:
-        """What stands on the page."""
-        return self._view
+        self._reading: set[int] = set()
 
     def update(self) -> None:
         """Show what the session's state and subset are now."""
@@ -67,7 +63,7 @@ class Cohort:
             self._words.object = escape(words + (" · the sample shown is not among them" if away else ""))
         if source.store.reduced:
             self._show_mad()
-            self._ask()
+            self._load()
         if self._is_new("dice", self._sample, state.dice):
             self._mark_dice()
         if self._is_new("case", state.case):
@@ -77,33 +73,33 @@ class Cohort:
         self._clear.disabled = not state.narrowed
 
     def _lay_out(self) -> pn.Column:
-        mad: pn.viewable.Viewable = self._mad.live.view
+        mad: pn.viewable.Viewable = self._mad.figure.view
         try:
             self._source.need_statistics()
         except StoreError as error:
-            mad = pn.pane.HTML(escape(str(error)), styles={"color": self._session.look.soft})
+            mad = pn.pane.HTML(escape(str(error)), styles={"color": self._session.theme.soft})
         wide = {"sizing_mode": "stretch_width", "margin": 0}
         line = pn.Row(self._words, self._clear, styles={"flex": "1 1 100%"}, margin=0)
         return pn.Column(
             line,
-            pn.Row(self._dice.live.view, margin=0, styles={"overflow-x": "auto", "max-width": "100%"}),
+            pn.Row(self._dice.figure.view, margin=0, styles={"overflow-x": "auto", "max-width": "100%"}),
             pn.Column(mad, styles={"flex": "1 1 300px", "min-width": "300px"}, **wide),
-            pn.Column(self._cases.live.view, styles={"flex": "1 1 190px", "min-width": "190px"}, **wide),
+            pn.Column(self._cases.figure.view, styles={"flex": "1 1 190px", "min-width": "190px"}, **wide),
             pn.Column(self._table.view, styles={"flex": "3 1 480px", "min-width": "480px"}, **wide),
             sizing_mode="stretch_width",
-            # Not a FlexBox, in which Bokeh's table does not find its style sheet.
+            # Not a FlexBox: in one, Bokeh's table does not find its style sheet.
             styles={"display": "flex", "flex-flow": "row wrap", "align-items": "flex-start"},
         )
 
     def _is_new(self, figure: str, *seen: Any) -> bool:
-        """Whether a figure does not yet show what it has to; the condition and subset aside."""
+        """Whether a figure has yet to show ``seen``, the condition and subset aside; notes that it does."""
         if self._shown.get(figure) == seen:
             return False
         self._shown[figure] = seen
         return True
 
     def _read(self, subset: Bools) -> None:
-        """What is shown of a condition and a subset, whatever the sample."""
+        """Show what depends on the condition and the subset alone."""
         source, c = self._source, self._c
         self._target = source.target(source.names[c]) or source.foreground[0]
         #: Numbers of the condition's samples, and which of them are in the subset.
@@ -112,10 +108,10 @@ class Cohort:
         n, of = int(self._chosen.sum()), len(at)
         self._n = f"n = {n}" if n == of else f"n = {n} of {of}"
         self._counts = numbers.case_counts(source.cases[at, c], self._chosen)
-        told = {name: values[at, c] if values.ndim > 1 else values[at] for name, values in self._told.items()}
+        hover = {name: values[at, c] if values.ndim > 1 else values[at] for name, values in self._hover.items()}
         title = f"Dice of each class · {self._n}"
         original, perturbed = source.present_dice[at][:, [0, c]].transpose(1, 0, 2)
-        self._dice.show(told, original, perturbed, self._chosen, title)
+        self._dice.show(hover, original, perturbed, self._chosen, title)
         rows, k = np.flatnonzero(subset), source.foreground.index(self._target)
         dice = source.present_dice[rows, :, k]
         samples = source.samples.iloc[rows].set_axis(rows)
@@ -123,11 +119,11 @@ class Cohort:
             numbers.samples_table(samples, source.cases[rows, c], dice[:, 0], dice[:, c]), f"Dice {self._target}"
         )
 
-    def _ask(self) -> None:
+    def _load(self) -> None:
         source, c = self._source, self._c
-        if source.loaded(c) or c in self._asked:
+        if source.loaded(c) or c in self._reading:
             return
-        self._asked.add(c)
+        self._reading.add(c)
         self._session.soon(
             lambda progress: source.scores(c, progress),
             lambda _: self.update(),
@@ -136,10 +132,10 @@ class Cohort:
         )
 
     def _failed(self, c: int) -> None:
-        """Tried again when something else is shown."""
-        self._asked.discard(c)
+        """Show that; the next change of the page tries again."""
+        self._reading.discard(c)
         self._shown.pop("mad", None)
-        self._mad.live.figure.title.text = "MAD by layer · could not be read"
+        self._mad.figure.plot.title.text = "MAD by layer · could not be read"
 
     def _mark_dice(self) -> None:
         source, dice = self._source, self._session.state.dice
@@ -157,8 +153,8 @@ class Cohort:
             at = self._numbers if loaded else self._numbers[:0]
             mads = [source.layer_mad(layer, self._c)[at] for layer in layers] if loaded else [np.empty(0)] * len(layers)
             self._mads = np.stack(mads, axis=1)
-            self._own = numbers.spread(self._mads[self._chosen[: len(at)]])
-            self._everyone = numbers.spread(self._mads).median
+            self._own = spread(self._mads[self._chosen[: len(at)]])
+            self._everyone = spread(self._mads).median
         if not self._is_new("mad", loaded, self._sample, state.mad, state.layer):
             return
         sample = self._mads[self._numbers[: len(self._mads)] == self._sample]
@@ -176,7 +172,7 @@ class Cohort:
             colour=self._colours[self._target],
         )
 
-    # What people do
+    # Taps and boxes
 
     def _tap_dice(self, x: float, y: float) -> None:
         k = self._dice.class_at(x)
@@ -209,6 +205,6 @@ class Cohort:
 
 
 def _numbered(values: Any, names: list[str]) -> Any:
-    """The number of each name, -1 where it is none of them."""
+    """The number of each name, -1 for an unknown one."""
     at = pd.Index(names).get_indexer(pd.Index(np.ravel(values)))
     return at.reshape(np.shape(values)).astype(np.int32)

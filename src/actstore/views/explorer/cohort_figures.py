@@ -1,4 +1,4 @@
-"""Figures of many samples, drawn once and then only given data: Dice, kinds of failure, MAD by layer."""
+"""Streamed figures of many samples: Dice, kinds of failure, MAD by layer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from bokeh.models import BoxSelectTool, ColumnDataSource, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
+from bokeh.models import BoxSelectTool, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from actstore.views.explorer.cohort_numbers import Spread, drawn_others
-from actstore.views.explorer.live import Live, on_tap
-from actstore.views.explorer.look import Look
+from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.cohort_numbers import drawn_others
+from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.state import MAD_DIGITS
-from actstore.views.explorer.statistics import Bools, Floats
+from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap
+from actstore.views.figures.spread import Spread
+from actstore.views.figures.theme import ticks
 
 #: Pixels of the screen: a square plot of Dice; height of the other figures.
 SQUARE = 150
@@ -26,6 +28,7 @@ PITCH = 1.28
 #: x0, y0, x1, y1 in units of the axes.
 Box = tuple[float, float, float, float]
 _ENDS = ["x0", "y0", "x1", "y1"]
+_EDGES = ("left", "right", "top", "bottom")
 _MARGIN = (0, 4)
 
 
@@ -37,10 +40,10 @@ class DiceFigure:
     colours
         class to colour.
     names
-        of ``patient`` and ``case``: what the numbers of :meth:`show` stand for.
+        of ``patient`` and ``case``, which :meth:`show` gets as numbers.
     """
 
-    def __init__(self, colours: Mapping[str, str], names: Mapping[str, Sequence[str]], look: Look) -> None:
+    def __init__(self, colours: Mapping[str, str], names: Mapping[str, Sequence[str]], theme: PageTheme) -> None:
         self._classes = list(colours)
         self._left = np.arange(len(colours)) * PITCH
         x, y = (-0.05, self._left[-1] + 1.05), (-0.05, 1.2)
@@ -53,29 +56,31 @@ class DiceFigure:
             x_axis_label="Dice, original",
             y_axis_label="Dice, perturbed",
         )
-        parts = (0, 0.5, 1)
-        _ticks(plot.xaxis[0], {float(at + part): f"{part:g}" for at in self._left for part in parts})
-        _ticks(plot.yaxis[0], {part: f"{part:g}" for part in parts})
-        plot.quad(self._left, self._left + 1, 1, 0, fill_color=look.page, line_color=None)
-        plot.text(self._left, 1.06, self._classes, **_text(look), text_baseline="bottom", text_font_style="bold")
-        plot.segment(self._left, 0, self._left + 1, 1, **_dashed(look))
-        plot.line([], [], **_dashed(look))
-        mapper = LinearColorMapper(palette=[look.neutral, *colours.values()], low=-1.5, high=len(colours) - 0.5)
+        marked = (0, 0.5, 1)
+        _ticks(plot.xaxis[0], {float(at + tick): f"{tick:g}" for at in self._left for tick in marked})
+        _ticks(plot.yaxis[0], {tick: f"{tick:g}" for tick in marked})
+        plot.quad(self._left, self._left + 1, 1, 0, fill_color=theme.page, line_color=None)
+        plot.text(self._left, 1.06, self._classes, **_text(theme), text_baseline="bottom", text_font_style="bold")
+        plot.segment(self._left, 0, self._left + 1, 1, **_dashed(theme))
+        plot.line([], [], **_dashed(theme))
+        mapper = LinearColorMapper(palette=[theme.neutral, *colours.values()], low=-1.5, high=len(colours) - 0.5)
         fill = {"field": "colour", "transform": mapper}
-        dots = plot.scatter("x", "y", size="size", fill_color=fill, fill_alpha="alpha", line_color=None, source=_none())
-        plot.scatter([], [], size=11, fill_color=None, line_color=look.ink, line_width=2)
+        style: dict[str, Any] = {"size": "size", "fill_color": fill, "fill_alpha": "alpha", "line_color": None}
+        dots = plot.scatter("x", "y", **style, source=nothing())
+        plot.scatter([], [], size=11, fill_color=None, line_color=theme.ink, line_width=2)
         plot.add_tools(_dice_hover(names, dots))
-        self.live = Live(plot, sizing_mode=None, margin=_MARGIN)
+        names_of_glyphs = ("squares", "titles", "diagonals", "box", "dots", "shown")
+        self.figure = StreamedFigure(plot, names_of_glyphs, sizing_mode=None, margin=_MARGIN)
 
     def show(
-        self, told: Mapping[str, NDArray[np.int32]], original: Floats, perturbed: Floats, chosen: Bools, title: str
+        self, hover: Mapping[str, NDArray[np.int32]], original: Floats, perturbed: Floats, chosen: Bools, title: str
     ) -> None:
         """Draw the samples outside of the subset, and above them those inside.
 
         Parameters
         ----------
-        told
-            what else shows when a dot is pointed at, ``patient, frame, slice, case``: (sample).
+        hover
+            what else a dot shows when pointed at, ``patient, frame, slice, case``: (sample).
         original, perturbed
             Dice: float (sample, class), NaN where there is no dot.
         chosen
@@ -85,23 +90,24 @@ class DiceFigure:
         at = np.concatenate([drawn_others(chosen), np.flatnonzero(chosen)])
         own = chosen[at]
         x, y = (values[at].T.astype(np.float32) for values in (original, perturbed))
-        columns: dict[str, Any] = {name: np.tile(values[at], len(classes)) for name, values in told.items()}
+        columns: dict[str, Any] = {name: np.tile(values[at], len(classes)) for name, values in hover.items()}
         colour = np.where(own, classes[:, None], -1).astype(np.int32).ravel()
         columns |= {"colour": colour, "alpha": np.where(colour < 0, 0.4, 0.7), "size": np.where(colour < 0, 4.0, 5.0)}
-        self.live.put(4, x=(x + self._left[:, None]).ravel(), y=y.ravel(), original=x.ravel(), **columns)
+        self.figure.put("dots", x=(x + self._left[:, None]).ravel(), y=y.ravel(), original=x.ravel(), **columns)
         seen = np.isfinite(original + perturbed)[chosen].sum(axis=0)
-        self.live.put(1, x=self._left, text=[f"{name} · n = {n}" for name, n in zip(self._classes, seen, strict=True)])
-        self.live.figure.title.text = title
+        titles = [f"{name} · n = {n}" for name, n in zip(self._classes, seen, strict=True)]
+        self.figure.put("titles", x=self._left, text=titles)
+        self.figure.plot.title.text = title
 
     def mark(self, ring: Floats | None, box: tuple[int, Box] | None) -> None:
         """Ring one sample's Dice, float (class, 2), and draw a box in the square of a class, given by its number."""
         marked = np.empty((0, 2)) if ring is None else ring + np.c_[self._left, np.zeros(len(self._left))]
-        self.live.put(5, x=marked[:, 0], y=marked[:, 1])
+        self.figure.put("shown", x=marked[:, 0], y=marked[:, 1])
         corners = None
         if box:
             k, (x0, y0, x1, y1) = box
             corners = x0 + self._left[k], y0, x1 + self._left[k], y1
-        self.live.put(3, **_outline(corners))
+        self.figure.put("box", **_outline(corners))
 
     def class_at(self, x: float) -> int:
         """Number of the class whose square lies at or next to ``x``."""
@@ -111,20 +117,19 @@ class DiceFigure:
 class CaseFigure:
     """A bar a kind of failure, from top to bottom: samples of the condition pale, those of the subset in colour."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, theme: PageTheme) -> None:
         plot = _figure(x_range=(0, 1), y_range=(3.5, -0.5), x_axis_label="samples")
         plot.yaxis.visible = False
         bars = [
-            plot.quad(
-                "left", "right", "top", "bottom", fill_color=look.faint, fill_alpha=a, line_color=None, source=_none()
-            )
-            for a in (1, 0.6)
+            plot.quad(*_EDGES, fill_color=theme.faint, fill_alpha=alpha, line_color=None, source=nothing())
+            for alpha in (1, 0.6)
         ]
-        plot.text("x", "y", "text", **_text(look), text_baseline="middle", source=_none())
-        plot.line([], [], **_dashed(look))
+        plot.text("x", "y", "text", **_text(theme), text_baseline="middle", source=nothing())
+        plot.line([], [], **_dashed(theme))
         tips = [("case", "@case"), ("samples", "@samples"), ("in the subset", "@chosen")]
         plot.add_tools(HoverTool(tooltips=tips, renderers=bars))
-        self.live = Live(plot, sizing_mode="stretch_width", margin=_MARGIN)
+        names = ("samples", "chosen", "labels", "box")
+        self.figure = StreamedFigure(plot, names, sizing_mode="stretch_width", margin=_MARGIN)
 
     def show(self, counts: pd.DataFrame, title: str, selected: str, colour: str) -> None:
         """Draw the bars.
@@ -137,21 +142,21 @@ class CaseFigure:
             the case that the subset is narrowed to, "" if to none.
         """
         row, names = np.arange(len(counts), dtype=float), counts["case"].tolist()
-        for number, column in enumerate(("samples", "chosen")):
-            told = {name: counts[name].to_numpy() for name in ("case", "samples", "chosen")}
+        hover = {name: counts[name].to_numpy() for name in ("case", "samples", "chosen")}
+        for column in ("samples", "chosen"):
             edges = {"left": row * 0, "right": counts[column].to_numpy(float), "bottom": row - 0.42, "top": row + 0.42}
-            self.live.put(number, **edges, **told)
-        plot = self.live.figure
-        plot.renderers[1].glyph.fill_color = colour
+            self.figure.put(column, **edges, **hover)
+        self.figure.style("chosen", fill_color=colour)
         most = float(counts["samples"].max()) if len(counts) else 1.0
         numbers = zip(names, counts["chosen"], counts["samples"], strict=True)
         texts = [f"{name}  {n}" if n == of else f"{name}  {n} of {of}" for name, n, of in numbers]
-        self.live.put(2, x=row * 0 + most * 0.015, y=row, text=texts)
+        self.figure.put("labels", x=row * 0 + most * 0.015, y=row, text=texts)
         box = None
         if selected in names:
             at = names.index(selected)
             box = (0.0, at - 0.42, float(counts["samples"][at]), at + 0.42)
-        self.live.put(3, **_outline(box))
+        self.figure.put("box", **_outline(box))
+        plot = self.figure.plot
         plot.x_range.end = most
         plot.y_range.start = max(len(counts), 4) - 0.5
         plot.title.text = title
@@ -160,18 +165,17 @@ class CaseFigure:
 class MadFigure:
     """MAD of each layer, mean over its channels, in network order."""
 
-    def __init__(self, layers: Sequence[str], look: Look) -> None:
+    def __init__(self, layers: Sequence[str], theme: PageTheme) -> None:
         self._layers = list(layers)
         plot = _figure(x_range=(-0.5, len(layers) - 0.5), y_range=(0, 1), x_axis_label="layer", y_axis_label="MAD")
-        step = -(-len(layers) // 12)
-        _ticks(plot.xaxis[0], {i: name for i, name in enumerate(layers) if i % step == 0})
-        plot.vstrip([], [], fill_color=look.faint, fill_alpha=0.8, line_color=None)
+        _ticks(plot.xaxis[0], dict(ticks(layers, 12)))
+        plot.vstrip([], [], fill_color=theme.faint, fill_alpha=0.8, line_color=None)
         plot.patch([], [], fill_alpha=0.22, line_color=None)
-        plot.line([], [], legend_label="all", line_color=look.soft, line_dash="dashed", line_width=1.5)
+        plot.line([], [], legend_label="all", line_color=theme.soft, line_dash="dashed", line_width=1.5)
         plot.line([], [], legend_label="subset", line_width=2)
-        plot.line([], [], legend_label="this sample", line_color=look.ink, line_width=1.2)
+        plot.line([], [], legend_label="this sample", line_color=theme.ink, line_width=1.2)
         points = plot.scatter([], [], size=5)
-        plot.line([], [], **_dashed(look))
+        plot.line([], [], **_dashed(theme))
         plot.legend[0].update(
             location="top_left", spacing=-4, padding=2, margin=2, glyph_width=16, label_text_font_size="10px"
         )
@@ -181,7 +185,8 @@ class MadFigure:
         tips += [("median of all", f"@all{{{digits}}}"), ("this sample", f"@this{{{digits}}}")]
         printed: dict[str, Any] = {f"@{name}": "printf" for name in ("median", "low", "high", "all", "this")}
         plot.add_tools(HoverTool(tooltips=tips, formatters=printed, renderers=[points]))
-        self.live = Live(plot, sizing_mode="stretch_width", margin=_MARGIN)
+        names = ("layer", "quartiles", "all", "median", "sample", "dots", "box")
+        self.figure = StreamedFigure(plot, names, sizing_mode="stretch_width", margin=_MARGIN)
 
     def show(
         self, own: Spread, everyone: Floats, sample: Floats, *, title: str, shown: str, box: Box | None, colour: str
@@ -203,26 +208,27 @@ class MadFigure:
         at = self._layers.index(shown)
         known = np.isfinite(own.low)
         along, band = x[known], np.concatenate([own.low[known], own.high[known][::-1]])
-        told = {"layer": self._layers, "median": own.median, "low": own.low, "high": own.high}
-        self.live.put(0, x0=[at - 0.5], x1=[at + 0.5])
-        self.live.put(1, x=np.concatenate([along, along[::-1]]), y=band)
-        for number, values in ((2, everyone), (3, own.median), (4, sample)):
-            self.live.put(number, x=x, y=values)
-        self.live.put(5, x=x, y=own.median, **told, all=everyone, this=sample)
-        self.live.put(6, **_outline(box))
-        plot = self.live.figure
-        plot.renderers[1].glyph.fill_color = colour
-        plot.renderers[3].glyph.line_color = colour
-        plot.renderers[5].glyph.update(fill_color=colour, line_color=colour)
+        hover = {"layer": self._layers, "median": own.median, "low": own.low, "high": own.high}
+        figure = self.figure
+        figure.put("layer", x0=[at - 0.5], x1=[at + 0.5])
+        figure.put("quartiles", x=np.concatenate([along, along[::-1]]), y=band)
+        figure.put("all", x=x, y=everyone)
+        figure.put("median", x=x, y=own.median)
+        figure.put("sample", x=x, y=sample)
+        figure.put("dots", x=x, y=own.median, **hover, all=everyone, this=sample)
+        figure.put("box", **_outline(box))
+        figure.style("quartiles", fill_color=colour)
+        figure.style("median", line_color=colour)
+        figure.style("dots", fill_color=colour, line_color=colour)
         tops = np.concatenate([own.high, everyone, sample, [box[3] if box else np.nan]])
-        plot.y_range.end = (float(np.max(tops[np.isfinite(tops)], initial=0)) or 1.0) * 1.06
-        plot.title.text = title
+        figure.plot.y_range.end = (float(np.max(tops[np.isfinite(tops)], initial=0)) or 1.0) * 1.06
+        figure.plot.title.text = title
 
 
 def listen(
     plot: Any, tap: Callable[[float, float], None], box: Callable[[float, float, float, float], None] | None = None
 ) -> None:
-    """Tell ``tap`` the places inside the axes that are tapped, and ``box`` the boxes that are drawn: x0, y0, x1, y1."""
+    """Call ``tap`` with each tapped place inside the axes, and ``box`` with each box that is drawn: x0, y0, x1, y1."""
 
     def tapped(*place: float) -> None:
         ends = [sorted((along.start, along.end)) for along in (plot.x_range, plot.y_range)]
@@ -231,7 +237,7 @@ def listen(
 
     on_tap(plot, tapped)
     if box is not None:
-        # Without renderers the browser selects and fades no dots by itself.
+        # Without renderers, or the browser would itself select and fade dots.
         tool = BoxSelectTool(renderers=[])
         plot.add_tools(tool)
         plot.toolbar.active_drag = tool
@@ -239,7 +245,7 @@ def listen(
 
 
 def _dice_hover(names: Mapping[str, Sequence[str]], dots: Any) -> HoverTool:
-    """Numbers travel faster than names; these the browser gets once."""
+    """Patient and case as names: the browser gets the names once and then only numbers, which travel faster."""
     tips = [("patient", "@patient{custom}"), ("frame", "@frame"), ("slice", "@slice"), ("case", "@case{custom}")]
     tips += [("Dice original", "@original{0.000}"), ("Dice perturbed", "@y{0.000}")]
     read: dict[str, Any] = {
@@ -249,17 +255,12 @@ def _dice_hover(names: Mapping[str, Sequence[str]], dots: Any) -> HoverTool:
     return HoverTool(tooltips=tips, formatters=read, renderers=[dots])
 
 
-def _text(look: Look) -> dict[str, Any]:
-    return {"text_align": "left", "text_color": look.ink, "text_font_size": "11px"}
+def _text(theme: PageTheme) -> dict[str, Any]:
+    return {"text_align": "left", "text_color": theme.ink, "text_font_size": "11px"}
 
 
-def _dashed(look: Look) -> dict[str, Any]:
-    return {"line_color": look.soft, "line_width": 1.3, "line_dash": "dashed"}
-
-
-def _none() -> ColumnDataSource:
-    """What a glyph is drawn with whose columns come later."""
-    return ColumnDataSource({})
+def _dashed(theme: PageTheme) -> dict[str, Any]:
+    return {"line_color": theme.soft, "line_width": 1.3, "line_dash": "dashed"}
 
 
 def _ticks(axis: Any, labels: dict[float, str]) -> None:

@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from actstore.units import counted
+from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice
-from actstore.views.explorer.statistics import Bools, Floats
 
 #: Dots of one plot above which the samples outside of the subset are thinned out, and how many of those stay.
 MOST_DOTS = 4000
 FEWEST_OTHERS = 1000
 
 
-class Spread(NamedTuple):
-    """Quartiles over samples: float (layer), NaN where no sample has a value."""
-
-    low: Floats
-    median: Floats
-    high: Floats
-
-
 def nearest(xs: Floats, ys: Floats, x: float, y: float) -> int | None:
-    """Which of the points (``xs``, ``ys``) lies nearest to (``x``, ``y``), of NaN none; None if there is none."""
+    """The number of the point (``xs``, ``ys``) nearest to (``x``, ``y``), or None where all are NaN."""
     away = (xs - x) ** 2 + (ys - y) ** 2
     return int(np.nanargmin(away)) if np.isfinite(away).any() else None
 
 
 def drawn_others(chosen: Bools) -> NDArray[np.intp]:
-    """Numbers of the samples outside of the subset that are drawn: all, or evenly as many as there is room for."""
+    """Numbers of the samples outside the subset to draw: all, or an even selection where there are too many."""
     others: NDArray[np.intp] = np.flatnonzero(~chosen)
     room = max(MOST_DOTS - int(chosen.sum()), FEWEST_OTHERS)
     if len(others) <= room:
         return others
     evenly: NDArray[np.intp] = others[np.linspace(0, len(others) - 1, room).round().astype(int)]
     return evenly
-
-
-def spread(values: Floats) -> Spread:
-    """Quartiles of ``values``, float (sample, layer), over the samples."""
-    found = np.full((3, values.shape[1]), np.nan)
-    known = np.isfinite(values).any(axis=0)
-    if known.any():
-        found[:, known] = np.nanquantile(values[:, known], [0.25, 0.5, 0.75], axis=0)
-    return Spread(*found)
 
 
 def case_counts(cases: NDArray[np.str_], chosen: Bools) -> pd.DataFrame:
@@ -70,7 +53,7 @@ def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Float
     """A row a sample, by its number: ``patient, frame, slice, case, original, perturbed, change``, the worst first."""
     values: Mapping[str, Any] = {
         "case": case,
-        # + 0 makes 0 of a small negative number.
+        # -0.0 + 0.0 is 0.0.
         "original": shown_dice(original),
         "perturbed": shown_dice(perturbed),
         "change": shown_dice(perturbed - original) + 0.0,
@@ -79,7 +62,7 @@ def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Float
 
 
 def in_words(source: Source, state: State, subset: Bools) -> str:
-    """The subset as a sentence: how many samples, and what they were chosen by."""
+    """The subset as a sentence: how many samples, and how they were chosen."""
     n, of = int(subset.sum()), int(source.applicable[:, source.condition(state.condition)].sum())
     parts = []
     if not of:

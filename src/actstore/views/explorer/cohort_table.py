@@ -12,16 +12,16 @@ from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.models.widgets.tables import DataTable, NumberFormatter, TableColumn
 
 from actstore.views.explorer.cohort_figures import HEIGHT
-from actstore.views.explorer.look import Look
+from actstore.views.explorer.page_theme import PageTheme
 
 #: Column to its width in pixels.
 _WIDTHS = {"patient": 90, "frame": 56, "slice": 50, "case": 150, "original": 76, "perturbed": 82, "change": 70}
 
 
 class SampleTable:
-    """Samples in rows, of which the shown one is marked; ``clicked`` is told the number of another."""
+    """Samples in rows, the shown one marked; ``clicked`` is called with the number of another."""
 
-    def __init__(self, look: Look, clicked: Callable[[int], None]) -> None:
+    def __init__(self, theme: PageTheme, clicked: Callable[[int], None]) -> None:
         self._clicked, self._sample = clicked, -1
         self._columns = {name: TableColumn(field=name, title=name, width=width) for name, width in _WIDTHS.items()}
         for name in ("original", "perturbed", "change"):
@@ -38,11 +38,11 @@ class SampleTable:
             height=HEIGHT,
             sizing_mode="stretch_width",
         )
-        # A selection that comes with the rows scrolls on to itself.
+        # Back to the first row; a selection that comes with the rows then scrolls to itself.
         top = "Bokeh.index.find_one(table)?.grid?.scrollRowToTop(0)"
         self.source.js_on_change("data", CustomJS(args={"table": table}, code=top))
         # The pane's style sheets replace those of its model.
-        style = _STYLE.format(**look.variables)
+        style = _STYLE.format(**theme.variables)
         self.view = pn.pane.Bokeh(table, sizing_mode="stretch_width", margin=(0, 6), stylesheets=[style])
 
     def show(self, rows: pd.DataFrame, original: str) -> None:

@@ -1,4 +1,4 @@
-"""What the page is left with: its pictures, the numbers of its samples, and code that shows it in a notebook."""
+"""Files to take away from the page: its pictures, the numbers of its samples, and code that shows it in a notebook."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from actstore.store.files import is_url
-from actstore.views import activation, export, inputs
+from actstore.views.arrays import Bools
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice, shown_mad
-from actstore.views.explorer.statistics import Bools
-from actstore.views.theme import grid, styled
+from actstore.views.figures import saving
+from actstore.views.figures.images import activation, inputs
+from actstore.views.figures.theme import grid, styled
 
 #: Pixels a side of a picture before it is enlarged to :data:`DPI`.
 SIDE = 278
@@ -25,9 +26,9 @@ LONGEST = 120
 
 
 def png(source: Source, state: State) -> bytes:
-    """Input and activation rows as a PNG, with a line that says what they are.
+    """Input and activation rows as a PNG, with a title that names what they show.
 
-    Of a layer whose tensors were not kept, the input row alone.
+    The input row alone for a layer whose tensors were not kept.
 
     Raises
     ------
@@ -38,18 +39,18 @@ def png(source: Source, state: State) -> bytes:
     plane = state.slice if source.is_3d else None
     shown, drawn = _drawn(state)
     panels = list(inputs(store, sample, state.condition, z=plane, **shown))
-    if source.kept[state.layer]:
+    if source.has_tensors[state.layer]:
         panels += list(activation(store, state.layer, state.channel, sample, state.condition, z=plane, **drawn))
     figure = grid(panels, 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
-    # HoloViews fills in braces, matplotlib sets what stands between dollars as formulas.
+    # HoloViews fills in braces, and matplotlib sets text between dollars as a formula.
     title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")
     figure = styled(figure, matplotlib={"title": title, "fontsize": {"title": 9}})
     with tempfile.TemporaryDirectory() as folder:
-        return export.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()
+        return saving.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()
 
 
 def _drawn(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of :func:`actstore.views.inputs` and of :func:`actstore.views.activation` that draw as the page does."""
+    """Options of :func:`actstore.views.inputs` and :func:`actstore.views.activation` that draw as the page does."""
     return (
         {"truth": state.truth, "prediction": state.prediction, "crop": False, "scale": state.scale},
         {"scale": state.scale, "outline": state.truth},
@@ -58,9 +59,9 @@ def _drawn(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _caption(source: Source, state: State) -> str:
     name = str(source.store.path).rstrip("/").rpartition("/")[2]
-    parts = [name, state.patient, f"frame {state.frame}", f"slice {state.slice}", state.condition]
-    kept = "" if source.kept[state.layer] else " (tensors not kept)"
-    return " · ".join([*parts, f"{state.layer} {source.modules[state.layer]}", f"channel {state.channel}{kept}"])
+    place = [name, state.patient, f"frame {state.frame}", f"slice {state.slice}", state.condition]
+    absent_maps = "" if source.has_tensors[state.layer] else " (tensors not kept)"
+    return " · ".join([*place, f"{state.layer} {source.modules[state.layer]}", f"channel {state.channel}{absent_maps}"])
 
 
 def csv(source: Source, state: State, subset: Bools) -> str:
@@ -116,7 +117,7 @@ def code(source: Source, state: State) -> str:
         lines += [f"# {state.condition} was not inferred here: {absent(source, state)}", "view = samples.loc[[sample]]"]
         return "\n".join([*lines, "view", ""])
     lines.append(f"view = views.inputs(store, sample, condition{plane}{shown})")
-    if source.kept[state.layer]:
+    if source.has_tensors[state.layer]:
         maps = f"views.activation(store, layer, channel, sample, condition{plane}{drawn})"
         lines.append(f"view = (view + {maps}).cols(3)")
     else:
@@ -137,7 +138,7 @@ def _narrowing(state: State) -> list[str]:
             f"dice = {dice}.round({DICE_DECIMALS})  # as the page shows it",
             "original, perturbed = dice.isel(condition=0).values, dice.sel(condition=condition).values",
             f"true = store.confusion.isel(condition=0).sel(true_class={name!r}).sum('predicted_class').values",
-            "subset &= true > 0  # Dice of a class that is not there says nothing",
+            "subset &= true > 0  # Dice of an absent class is 0 or 1, whatever else changes",
             f"subset &= (original >= {left!r}) & (original <= {right!r})",
             f"subset &= (perturbed >= {low!r}) & (perturbed <= {high!r})",
         ]

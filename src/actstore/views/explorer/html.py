@@ -1,13 +1,35 @@
-"""Pieces of text on the page; everything in them is escaped."""
+"""Text on the page, in its style; everything in it is escaped."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
+from typing import Any
 
+import panel as pn
 from holoviews.plotting.util import process_cmap
 from markupsafe import Markup
 
-from actstore.views.scales import Limits
+from actstore.views.figures.scales import Limits
+
+TEMPLATES = resources.files("actstore.views.explorer").joinpath("templates")
+
+
+@cache
+def style_sheet() -> str:
+    """The style sheet of text and widgets, which live in shadow roots that the page's own sheet does not reach."""
+    return TEMPLATES.joinpath("explorer.page.css").read_text(encoding="utf-8")
+
+
+def html_pane(**options: Any) -> pn.pane.HTML:
+    """A place for text in the page's style."""
+    own = {"object": "", "sizing_mode": "stretch_width", "margin": 0, "stylesheets": [style_sheet()]}
+    return pn.pane.HTML(**own | options)
+
+
+def note(message: str) -> Markup:
+    """A message on what cannot be shown; nothing where it is empty."""
+    return Markup('<p class="note">{}</p>').format(message) if message else Markup("")
 
 
 @cache
@@ -30,5 +52,5 @@ def legend(title: str, scale: tuple[str, Limits] | None) -> Markup:
 
 
 def number(value: float) -> str:
-    """Three digits that matter, with a true minus sign."""
+    """Three significant digits, with a true minus sign."""
     return f"{value + 0.0:.3g}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""The layer x channel map: where in the network something happens, and the way there."""
+"""The layer x channel map: shows where in the network something happens, and leads there."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from markupsafe import Markup
 
 from actstore.analysis.channels.relative import in_units
 from actstore.errors import ActstoreError
-from actstore.views.colouring import Colour, control_of, effect, limits_of, top_cells, with_control
-from actstore.views.explorer.html import legend
-from actstore.views.explorer.live import BLANK, Live, on_tap
-from actstore.views.explorer.parts import Session, html
+from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.html import html_pane, legend, note
+from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Bools, Floats, Progress, Whole
-from actstore.views.theme import SEQUENTIAL
+from actstore.views.explorer.statistics import Progress, Whole
+from actstore.views.explorer.streamed import BLANK, StreamedFigure, on_tap
+from actstore.views.figures.network_colours import Colour, control_of, effect, limits_of, top_cells, with_control
+from actstore.views.figures.theme import SEQUENTIAL, ticks
 
 #: What the map is coloured by, in words.
 COLOURS: dict[str, Colour] = {
@@ -43,7 +44,7 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
     if state.colour == "mad":
         return source.sample_mad(sample, c)
     if state.colour == "standardised":
-        mad, scale = (xr.DataArray(v, dims="channel") for v in (source.sample_mad(sample, c), source.scale))
+        mad, scale = (xr.DataArray(v, dims="channel") for v in (source.sample_mad(sample, c), source.whole("scale")))
         found: Floats = in_units(mad, scale).values
         return found
     if state.colour == "frequency":
@@ -53,7 +54,7 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
 
 
 def missing(source: Source, state: State) -> list[int | Whole]:
-    """What of all samples is to be read before :func:`values_of`: statistics of conditions, and what is named."""
+    """What :func:`values_of` needs that is not read yet: conditions with their statistics, and whole arrays."""
     if not source.store.reduced or state.colour == "mad":
         return []
     if state.colour == "standardised":
@@ -68,16 +69,16 @@ def missing(source: Source, state: State) -> list[int | Whole]:
 
 
 def load(source: Source, needed: list[int | Whole], progress: Progress) -> None:
-    """Read what :func:`missing` found; ``progress`` is called with layers done and all of them."""
+    """Read what :func:`missing` found; ``progress`` is called with layers done and all layers."""
     for i, what in enumerate(needed):
         if isinstance(what, str):
-            getattr(source, what)
+            source.whole(what)
         else:
             source.scores(what, _share(progress, i, len(needed)))
 
 
 def _share(progress: Progress, part: int, parts: int) -> Progress:
-    return lambda done, all_: progress(part * all_ + done, parts * all_)
+    return lambda done, whole: progress(part * whole + done, parts * whole)
 
 
 def _effect(source: Source, condition: int, subset: Bools) -> Floats:
@@ -93,25 +94,24 @@ def _effect(source: Source, condition: int, subset: Bools) -> Floats:
             **{name: ("condition", rows[name].to_numpy()[at]) for name in rows.columns},
         },
     )
-    return effect(score, xr.DataArray(source.rescaled[subset][:, at], dims=("sample", "condition")))
+    return effect(score, xr.DataArray(source.whole("rescaled")[subset][:, at], dims=("sample", "condition")))
 
 
 class Navigator:
-    """The map, what it is coloured by, and the channels that are in the top of their layer."""
+    """The map, a choice of its colours, and marks on the top channels of each layer."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         source = session.source
         self.layers = list(source.channels)
-        self.head = html()
-        self.live = self._drawn(max(source.channels.values()))
-        on_tap(self.live.figure, self._tapped)
+        self.head = html_pane()
+        self.figure = self._drawn(max(source.channels.values()))
+        on_tap(self.figure.plot, self._tapped)
         self._legend = Markup("")
         self._shown: Any = None
 
-    def _drawn(self, widest: int) -> Live:
-        axes, look = ["channel", "layer"], self.session.look
-        step = -(-len(self.layers) // 12)
+    def _drawn(self, widest: int) -> StreamedFigure:
+        axes = ["channel", "layer"]
         image = hv.Image((np.arange(2), np.arange(2), BLANK), axes, hv.Dimension("value", range=(0, 1))).opts(
             cmap=SEQUENTIAL, tools=[self._hover()], clipping_colors={"NaN": (0, 0, 0, 0)}, backend="bokeh"
         )
@@ -119,12 +119,12 @@ class Navigator:
             size=4, color="#ffffff", line_color="#111111", line_width=1, backend="bokeh"
         )
         here = hv.Rectangles([(0, 0, 1, 1)], [*axes, "x1", "y1"]).opts(
-            fill_alpha=0, line_color=look.accent, line_width=3, backend="bokeh"
+            fill_alpha=0, line_color=self.session.theme.accent, line_width=3, backend="bokeh"
         )
         overlay = (image * top * here).opts(
             xlabel="channel (○ the top 3 of each layer)",
             ylabel="",
-            yticks=[(i, name) for i, name in enumerate(self.layers) if i % step == 0],
+            yticks=ticks(self.layers, 12),
             xlim=(-0.5, widest - 0.5),
             ylim=(-0.5, len(self.layers) - 0.5),
             invert_yaxis=True,
@@ -137,9 +137,9 @@ class Navigator:
             fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
             backend="bokeh",
         )
-        live = Live(overlay)
-        live.figure.xaxis.ticker.min_interval = 1
-        return live
+        figure = StreamedFigure(overlay, ("map", "top", "shown"))
+        figure.plot.xaxis.ticker.min_interval = 1
+        return figure
 
     def _hover(self) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
@@ -153,7 +153,7 @@ class Navigator:
             self.session.go(layer=self.layers[row], channel=channel)
 
     def update(self) -> None:
-        """Show what the session's state and subset are now; only the mark where the map is as it was."""
+        """Show what the session's state and subset are now; move only the mark where the map stays the same."""
         source, state = self.session.source, self.session.state
         about: tuple[Any, ...] = (state.condition, state.colour, self.session.subset.tobytes())
         about += (source.sample(state),) if state.colour in ("mad", "standardised") else ()
@@ -162,7 +162,7 @@ class Navigator:
             self._read(state)
         row = self.layers.index(state.layer)
         edges = {"left": state.channel - 0.5, "right": state.channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
-        self.live.put(2, **{name: [value] for name, value in edges.items()})
+        self.figure.put("shown", **{name: [value] for name, value in edges.items()})
 
     def _read(self, state: State) -> None:
         source = self.session.source
@@ -178,22 +178,21 @@ class Navigator:
         grid = source.as_grid(values)
         limits, cmap = limits_of(values, state.colour)
         top = list(top_cells(grid))
-        self.live.put_image(0, grid, limits)
-        self.live.put_palette(0, cmap)
-        self.live.put(1, channel=[channel for _, channel in top], layer=[row for row, _ in top])
+        self.figure.put_image("map", grid, limits)
+        self.figure.put_palette("map", cmap)
+        self.figure.put("top", channel=[channel for _, channel in top], layer=[row for row, _ in top])
         self._legend = legend("", (cmap, limits) if np.isfinite(values).any() else None)
-        self._tell(message)
+        self._show_message(message)
         if needed:
             self.session.soon(partial(load, source, needed), self._arrived, "reading statistics", self._failed)
 
-    def _tell(self, message: str) -> None:
-        note = Markup('<p class="note">{}</p>').format(message) if message else ""
-        self.head.object = str(self._legend + note)
+    def _show_message(self, message: str) -> None:
+        self.head.object = str(self._legend + note(message))
 
     def _failed(self, message: str) -> None:
-        """Tried again when something else is shown."""
+        """Show why; the next change of the page tries again."""
         self._shown = None
-        self._tell(message)
+        self._show_message(message)
 
     def _arrived(self, _: object) -> None:
         self._shown = None

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
-from actstore.views.explorer.html import legend
-from actstore.views.explorer.live import BLANK, IMAGE, LINES, Live, nothing, palette
-from actstore.views.explorer.parts import Session, html
+from actstore.views.arrays import Floats
+from actstore.views.explorer.html import html_pane, legend, note
+from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Floats
-from actstore.views.images import CHANGE
-from actstore.views.pixels import ON_INPUT, Place, border_paths
-from actstore.views.scales import Limits, ink, of_inputs, of_maps
-from actstore.views.theme import GREY, class_colours, tint
+from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure, nothing, palette
+from actstore.views.figures.images import CHANGE
+from actstore.views.figures.pixels import ON_INPUT, Place, border_paths
+from actstore.views.figures.scales import Limits, ink, of_inputs, of_maps
+from actstore.views.figures.theme import GREY, class_colours, tint
 
 Paths = list[dict[str, Any]]
 
@@ -32,30 +32,30 @@ class Row:
 
     def __init__(self, session: Session, like: Row | None = None) -> None:
         self.session = session
-        self.head = html()
-        #: Colour map of each, and the values between which it is coloured; None where nothing is drawn.
+        self.head = html_pane()
+        #: Colour map and limits of each picture; None where nothing is drawn.
         self.scales: Sequence[tuple[str, Limits] | None] = [None] * 3
         self.pictures = [self._picture() for _ in range(3)]
-        first = (like or self).pictures[0].figure
+        first = (like or self).pictures[0].plot
         for picture in self.pictures:
-            picture.figure.update(x_range=first.x_range, y_range=first.y_range)
+            picture.plot.update(x_range=first.x_range, y_range=first.y_range)
 
-    def _picture(self) -> Live:
-        """Without HoloViews, which takes ten times as long for six of them before the page is first painted."""
+    def _picture(self) -> StreamedFigure:
+        """A picture drawn by Bokeh alone: with HoloViews, six of them delay the first paint ten times as long."""
         height, width = self.session.source.space[-2:]
-        # Row 0 lies on top.
+        # Row 0 is on top.
         ranges: dict[str, Any] = {"x_range": (-0.5, width - 0.5), "y_range": (height - 0.5, -0.5)}
         tools: dict[str, Any] = {"tools": "pan,wheel_zoom,reset", "active_scroll": "wheel_zoom"}
         bare: dict[str, Any] = {"x_axis_type": None, "y_axis_type": None, "toolbar_location": None, "min_border": 0}
         picture: Any = figure(**ranges, **tools, **bare, sizing_mode="stretch_both")
         picture.grid.visible = False
-        mapper = LinearColorMapper(palette=palette(GREY), nan_color=self.session.look.faint)
+        mapper = LinearColorMapper(palette=palette(GREY), nan_color=self.session.theme.faint)
         image = picture.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
         for dash in ("solid", "5 3"):
             picture.multi_line("xs", "ys", line_color="colour", line_width=1.8, line_dash=dash, source=nothing(*LINES))
-        told = [("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")]
-        picture.add_tools(HoverTool(tooltips=told, renderers=[image]))
-        return Live(picture)
+        tips = [("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")]
+        picture.add_tools(HoverTool(tooltips=tips, renderers=[image]))
+        return StreamedFigure(picture, ("image", "solid", "dashed"))
 
     def show(
         self,
@@ -69,21 +69,20 @@ class Row:
         for picture, image, (cmap, limits), (solid, dashed) in zip(
             self.pictures, values, scales, outlines, strict=True
         ):
-            picture.put_image(0, image, limits, place)
-            picture.put_palette(0, cmap)
-            picture.put_lines(1, solid)
-            picture.put_lines(2, dashed)
+            picture.put_image("image", image, limits, place)
+            picture.put_palette("image", cmap)
+            picture.put_lines("solid", solid)
+            picture.put_lines("dashed", dashed)
 
     def refuse(self, titles: Sequence[str], why: str) -> None:
         """Draw nothing, and say why."""
         self.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
-        self.told(titles, why)
+        self.show_heads(titles, why)
 
-    def told(self, titles: Sequence[str], message: str = "") -> None:
-        """Write the heads: a title and a colour scale each, and a message on what cannot be shown."""
+    def show_heads(self, titles: Sequence[str], message: str = "") -> None:
+        """Show a title and a colour scale above each picture, and a message on what cannot be shown."""
         cells = [legend(title, scale) for title, scale in zip(titles, self.scales, strict=True)]
-        note = Markup('<p class="note">{}</p>').format(message) if message else ""
-        self.head.object = str(Markup('<div class="heads">{}{}{}</div>{}').format(*cells, note))
+        self.head.object = str(Markup('<div class="heads">{}{}{}</div>{}').format(*cells, note(message)))
 
 
 class Inputs:
@@ -103,14 +102,14 @@ class Inputs:
             return
         applies = bool(source.applicable[sample, c])
         self._shown = None
-        titles = ("Input, original", state.condition, CHANGE)
+        titles = (f"Input, original{source.channel_suffix}", state.condition, CHANGE)
         try:
             self._show(sample, c, applies)
         except ActstoreError as error:
             self.row.refuse(titles, str(error))
             return
         message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
-        self.row.told(titles, message)
+        self.row.show_heads(titles, message)
         self._shown = about
 
     def _show(self, sample: int, c: int, applies: bool) -> None:
@@ -141,7 +140,7 @@ def absent(source: Source, state: State) -> str:
     """Why a condition does not apply to a sample."""
     target = source.target(state.condition)
     if not target:
-        return "it is no sample of this run"
+        return "this sample is not part of this run"
     if not source.present[source.sample(state), source.foreground.index(target)]:
         return f"the sample contains no {target}"
     if source.conditions.loc[state.condition, "region"] == CONTROL:
@@ -181,5 +180,5 @@ class Activations:
         lines = [[path | {"colour": ink(cmap)} for path in cover] for cmap, _ in scales]
         row.show(values, scales, [(line, []) for line in lines], place)
         size = " × ".join(map(str, source.sizes[state.layer]))
-        row.told((f"{title} · {size}", state.condition, CHANGE))
+        row.show_heads((f"{title} · {size}", state.condition, CHANGE))
         self._shown = about

@@ -1,4 +1,4 @@
-"""What a store was captured with, and how much of it is there."""
+"""The tab on what a store was captured with, and how much of it is there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from markupsafe import Markup
 
 from actstore.units import counted, human_bytes
-from actstore.views.explorer.parts import Session, html, style
-from actstore.views.page import as_html
+from actstore.views.explorer.html import html_pane, style_sheet
+from actstore.views.explorer.protocols import Session
+from actstore.views.html_tables import html_table
 
 #: Missing volumes that are named.
 NAMED = 20
@@ -22,21 +23,20 @@ ul { margin: .3em 0; }
 summary { cursor: pointer; color: var(--accent); }
 pre { background: var(--page); border-radius: 4px; padding: .6em .8em; overflow-x: auto; }
 th, td { text-align: left; padding: .15em 1em .15em 0; border-bottom: 1px solid var(--faint); }
-.n { text-align: right; }
 """
 
 
-class Provenance:
+class ProvenanceTab:
     """Spec, digests, layers, sizes, and what is committed or missing: text that changes only with the store."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._committed = -1
         #: One page of text and tables.
-        self.view = html(stylesheets=[style(), _STYLE])
+        self.view = html_pane(stylesheets=[style_sheet(), _STYLE])
 
     def update(self) -> None:
-        """Write it, if more of the store is committed than when it was written last."""
+        """Write the page again if more of the store is committed than last time."""
         committed = int(self._session.source.store.committed.sum())
         if committed != self._committed:
             self._committed = committed
@@ -46,7 +46,7 @@ class Provenance:
         store = self._session.source.store
         attributes, layout = store.attributes, store.layout
         identity, fingerprint = attributes["identity"], attributes["fingerprint"]
-        kept = [layer for layer in layout.layers if layer.kept]
+        with_tensors = sum(layer.kept for layer in layout.layers)
         numbers = (
             f"{layout.dtype}, {counted(identity['mantissa_bits'], 'bit')} of mantissa"
             if identity.get("mantissa_bits")
@@ -62,7 +62,7 @@ class Provenance:
             "numbers": numbers or layout.dtype,
             "tensors": "of every layer"
             if layout.keeps_all
-            else f"of {len(kept)} of {counted(len(layout.layers), 'layer')}",
+            else f"of {with_tensors} of {counted(len(layout.layers), 'layer')}",
             "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
         }
         of_run = {
@@ -85,12 +85,12 @@ class Provenance:
         table = source.store.layers.reset_index()
         table["size"] = [" × ".join(map(str, size)) for size in table["size"]]
         table["bytes"] = [human_bytes(n) for n in table["bytes"]]
-        table["tensors kept"] = ["yes" if source.kept[name] else "no" for name in table["layer"]]
-        return Markup("<h3>Layers</h3><table>{}</table>").format(as_html(table))
+        table["tensors kept"] = ["yes" if source.has_tensors[name] else "no" for name in table["layer"]]
+        return Markup("<h3>Layers</h3>{}").format(html_table(table, "layers"))
 
 
-def _lines(told: Mapping[str, object]) -> Markup:
-    rows = (Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in told.items())
+def _lines(facts: Mapping[str, object]) -> Markup:
+    rows = (Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in facts.items())
     return Markup("<dl>{}</dl>").format(Markup("").join(rows))
 
 
@@ -101,8 +101,8 @@ def _missing(names: Iterable[str]) -> Markup:
     items = [Markup("<li>{}</li>").format(name) for name in names[:NAMED]]
     if len(names) > NAMED:
         items.append(Markup("<li>and {} more</li>").format(len(names) - NAMED))
-    mend = "`actstore capture SPEC` computes them"
-    return Markup("<h3>Missing volumes</h3><p>{}</p><ul>{}</ul>").format(mend, Markup("").join(items))
+    heading = Markup("<h3>Missing volumes</h3><p>`actstore capture SPEC` computes them</p>")
+    return heading + Markup("<ul>{}</ul>").format(Markup("").join(items))
 
 
 def _folded(title: str, text: str) -> Markup:

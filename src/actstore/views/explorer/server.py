@@ -8,7 +8,6 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from panel.io.server import Server
     from panel.template import Template
 
-    from actstore.views.explorer.look import Look
-    from actstore.views.explorer.session import Page
+    from actstore.views.explorer.page import Page
+    from actstore.views.explorer.page_theme import PageTheme
     from actstore.views.explorer.source import Source
 
 LOOPBACK = "127.0.0.1"
@@ -52,7 +51,7 @@ class Sources:
 
         with self._lock:
             store = Store(self._location)
-            # Its token tells a store that was computed anew in the place of another.
+            # The token differs where a store was computed anew in the place of another.
             known = (store.token, *map(bool, store.committed), store.reduced)
             if self._source is None or known != self._known:
                 self._source, self._known = Source(store), known
@@ -74,7 +73,7 @@ def serve(
     port
         0 takes any that is free.
     address
-        what to listen on. There is no login: whoever reaches another address than loopback can look at the store.
+        the address to listen on. There is no login: anybody who reaches it can read the store.
     origins
         further HOST:PORT under which browsers reach the page, as through a tunnel that ends at another port.
     ready
@@ -101,7 +100,7 @@ def listen(
     import holoviews as hv
     import panel as pn
 
-    import actstore.views.explorer.session  # noqa: F401  # now, not while the first reader waits
+    import actstore.views.explorer.page  # noqa: F401  # now, not while the first reader waits
 
     pn.config.loading_indicator = False
     pn.extension()
@@ -118,7 +117,7 @@ def listen(
         start=False,
         verbose=False,
         title="actstore",
-        # A page that was closed is forgotten soon: its figures are tens of megabytes.
+        # Forget a closed page soon: its figures are tens of megabytes.
         check_unused_sessions_milliseconds=5_000,
         unused_session_lifetime_milliseconds=15_000,
     )
@@ -127,7 +126,7 @@ def listen(
 
 
 def _free(address: str, port: int) -> int:
-    """The port, or any free one for 0; refused now, in one line, instead of later."""
+    """The port, or any free one for 0; a port in use is refused here, in one line."""
     try:
         family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as trial:
@@ -152,14 +151,14 @@ def is_loopback(address: str) -> bool:
 
 
 def _check_origin(origin: str) -> None:
-    """Refuse what is no HOST:PORT; without a port it is that of the web, 80."""
+    """Refuse an origin that is not HOST:PORT; the port is 80 by default."""
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.*-]+)(?::(\d{1,5}))?", origin)
     if not found or int(found[1] or 80) > 65535:
-        raise StoreError(f"origin {origin!r} is no HOST:PORT: give it as localhost:6006")
+        raise StoreError(f"origin {origin!r} is not HOST:PORT: give it as localhost:6006")
 
 
 def _hosts(address: str, port: int) -> list[str]:
-    """Under which names a browser may reach ``address``."""
+    """The HOST:PORT under which browsers may reach ``address``."""
     names = [address, "localhost"] if is_loopback(address) else [address]
     if address in ("0.0.0.0", "::"):
         names = [LOOPBACK, "localhost", socket.gethostname(), socket.getfqdn()]
@@ -167,37 +166,38 @@ def _hosts(address: str, port: int) -> list[str]:
 
 
 def page(sources: Sources) -> Template:
-    """What a browser gets that asks for the page."""
+    """The page for one request of a browser."""
     import panel as pn
 
-    from actstore.views.explorer.look import LIGHT, LOOKS
-    from actstore.views.explorer.session import Page
+    from actstore.views.explorer.page import Page
+    from actstore.views.explorer.page_theme import LIGHT, THEMES
 
     arguments = {name: value[0].decode(errors="replace") for name, value in (pn.state.session_args or {}).items()}
-    look = LOOKS.get(arguments.get("theme", ""), LIGHT)
+    theme = THEMES.get(arguments.get("theme", ""), LIGHT)
     try:
         source = sources.get()
     except ActstoreError as error:
-        return _failed(str(error), look)
-    return laid_out(Page(source, look, urlencode(arguments)))
+        return _failed(str(error), theme)
+    return laid_out(Page(source, theme, urlencode(arguments)))
 
 
 def laid_out(shown: Page) -> Template:
     """The parts of a page in their places."""
 
-    source, look = shown.source, shown.look
+    source, theme = shown.source, shown.theme
     height, width = source.space[-2:]
     path = str(source.store.path)
     missing = len(source.store.missing)
-    told = f"{counted(len(source.patients), 'patient')} · {counted(len(source.samples), 'sample')} · "
-    told += f"{human_bytes(source.store.nbytes)}"
+    counts = f"{counted(len(source.patients), 'patient')} · {counted(len(source.samples), 'sample')}"
+    size = f"{counts} · {human_bytes(source.store.nbytes)}"
+    if missing:
+        size += f" · {missing} of {counted(source.store.layout.blocks, 'volume')} missing"
     template = _template(
         "explorer.html.j2",
-        look,
+        theme,
         store_name=path.rstrip("/").rpartition("/")[2],
         store_path=path,
-        store_size=told
-        + (f" · {missing} of {counted(source.store.layout.blocks, 'volume')} missing" if missing else ""),
+        store_size=size,
         tall=height / width,
     )
     rows = {"input": shown.inputs.row, "map": shown.activations.row}
@@ -206,41 +206,40 @@ def laid_out(shown: Page) -> Template:
         "downloads": shown.downloads,
         "notice": shown.notice,
         "progress": shown.progress,
-        "card": shown.card.view,
+        "metrics": shown.metrics.view,
         "colour": shown.sidebar.colour,
         "navigator_head": shown.navigator.head,
-        "navigator": shown.navigator.live.view,
+        "navigator": shown.navigator.figure.view,
         "tabs": shown.tabs,
         "bridge": shown.bridge,
         **{f"{name}_head": row.head for name, row in rows.items()},
-        **{f"{name}_{i}": live.view for name, row in rows.items() for i, live in enumerate(row.pictures)},
+        **{f"{name}_{i}": one.view for name, row in rows.items() for i, one in enumerate(row.pictures)},
     }
     for name, item in items.items():
         template.add_panel(name, item)
     return template
 
 
-def _template(name: str, look: Look, **variables: Any) -> Template:
-    """A page of this package; every variable is escaped unless it is of this package too."""
-    from actstore.views.explorer.look import DARK, Day, Night, PageDesign
-    from actstore.views.explorer.template import PageTemplate
+def _template(name: str, theme: PageTheme, **variables: Any) -> Template:
+    """A page from a template of this package; every variable is escaped, except the package's own files."""
+    from actstore.views.explorer.html import TEMPLATES
+    from actstore.views.explorer.page_theme import DARK, Day, Night, PageDesign, PageTemplate
 
-    folder = resources.files("actstore.views").joinpath("templates")
-    own = {key: Markup(folder.joinpath(f"explorer.{key}").read_text(encoding="utf-8")) for key in ("css", "js")}
+    own = {key: Markup(TEMPLATES.joinpath(f"explorer.{key}").read_text(encoding="utf-8")) for key in ("css", "js")}
     template = PageTemplate(
-        folder.joinpath(name).read_text(encoding="utf-8"), design=PageDesign, theme=Night if look is DARK else Day
+        TEMPLATES.joinpath(name).read_text(encoding="utf-8"), design=PageDesign, theme=Night if theme is DARK else Day
     )
-    other = "light" if look is DARK else "dark"
-    for key, value in {**variables, "look": look.name, "other_theme": other, **own}.items():
+    other = "light" if theme is DARK else "dark"
+    for key, value in {**variables, "theme": theme.name, "other_theme": other, **own}.items():
         template.add_variable(key, escape(value))
-    template.add_variable("colours", look.variables)
+    template.add_variable("colours", theme.variables)
     return template
 
 
-def _failed(message: str, look: Look) -> Template:
+def _failed(message: str, theme: PageTheme) -> Template:
     """A page that says why there is nothing to explore."""
-    from actstore.views.explorer.parts import html
+    from actstore.views.explorer.html import html_pane
 
-    template = _template("explorer_failed.html.j2", look)
-    template.add_panel("message", html(object=escape(message)))
+    template = _template("explorer_failed.html.j2", theme)
+    template.add_panel("message", html_pane(object=escape(message)))
     return template

@@ -1,4 +1,4 @@
-"""What is chosen: sample, condition, kind of failure, layer, channel, and how it is drawn."""
+"""Widgets that choose sample, condition, kind of failure, layer, channel, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import pandas as pd
 import panel as pn
 
 from actstore.conditions import CONTROL
+from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.navigator import COLOURS
-from actstore.views.explorer.parts import Session, html, style
+from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 
-#: The kind of failure that stands for all of them.
+#: The entry of the menu that does not narrow the kind of failure.
 EVERY = "every kind"
 
 
 def sorts(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Of each condition but the original, by name: ``sort``, ``target`` and ``strength`` as they are offered."""
+    """``sort``, ``target`` and ``strength`` as the menus offer them, of each condition but the original, by name."""
     rows = conditions.iloc[1:]
     source = np.where(rows["perturbation_source"] != "", " from " + rows["perturbation_source"], "")
     where = np.where(rows["region"] == CONTROL, ", control region", "")
@@ -32,14 +33,14 @@ def sorts(conditions: pd.DataFrame) -> pd.DataFrame:
 
 
 class Sidebar:
-    """The widgets; the state is what counts, they follow it."""
+    """The widgets; they follow the session's state."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self._following = False
         source = session.source
         self._sorts = sorts(source.conditions)
-        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (2, 0, 6, 0), "stylesheets": [style()]}
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (2, 0, 6, 0), "stylesheets": [style_sheet()]}
         self.patient = pn.widgets.Select(label="Patient", options=source.patients, **wide)
         self.frame = pn.widgets.RadioButtonGroup(label="Frame", options=[0], **wide)
         self.slice = pn.widgets.DiscreteSlider(label="Slice", options=[0], **wide)
@@ -49,7 +50,7 @@ class Sidebar:
         self.case = pn.widgets.Select(label="Kind of failure", options={EVERY: ""}, **wide)
         self.layer = pn.widgets.Select(label="Layer", options=_layers(source), **wide)
         #: The module's whole path, for which a menu has no room.
-        self.module = html()
+        self.module = html_pane()
         self.channel = pn.widgets.IntInput(label="Channel", start=0, end=0, **wide)
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
         self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
@@ -64,7 +65,7 @@ class Sidebar:
             (self.colour, "colour"),
         ):
             self._watch(widget, name)
-        # Not what it stands at when it is released: that is no event where a key moved it in between.
+        # Not `value_throttled`: it does not change where a key has moved the slider in between.
         self._watch(self.slice, "slice")
         for widget in (self.sort, self.target, self.strength):
             widget.param.watch(self._perturbed, "value")
@@ -72,7 +73,7 @@ class Sidebar:
         self.view = pn.Column(
             self._title("Sample"),
             self.patient,
-            html(object="<label>Frame</label>"),
+            html_pane(object="<label>Frame</label>"),
             self.frame,
             self.slice,
             self._title("Perturbation"),
@@ -93,7 +94,7 @@ class Sidebar:
 
     @staticmethod
     def _title(text: str) -> pn.pane.HTML:
-        return html(object=f"<h2>{text}</h2>")
+        return html_pane(object=f"<h2>{text}</h2>")
 
     def _watch(self, widget: Any, name: str) -> None:
         def chosen(event: Any) -> None:
@@ -107,7 +108,7 @@ class Sidebar:
             self.session.go(**{name: name in event.new for name in ("truth", "prediction")})
 
     def _perturbed(self, _: Any) -> None:
-        """The condition that is most like what was chosen: the sort counts most, then the class, then the strength."""
+        """Go to the condition most like the choice: the sort counts most, then the class, then the strength."""
         if self._following:
             return
         table = self._sorts
@@ -167,7 +168,7 @@ def _set(widget: Any, options: Any, value: Any) -> None:
 
 
 def _layers(source: Source) -> dict[str, str]:
-    """How layers are offered: name, channels and size, module path."""
+    """Entries of the menu of layers: name, channels and size, module path."""
     return {
         f"{name} · {channels} × {'×'.join(map(str, source.sizes[name]))} · {source.modules[name]}": name
         for name, channels in source.channels.items()

@@ -1,4 +1,4 @@
-"""What the explorer reads of a store: one chunk for a picture or map, statistics once, and no more than fits."""
+"""What the explorer reads of a store: one chunk for a picture or map, and statistics once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
 from actstore.errors import ActstoreError, StoreError
+from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.state import State, shown_dice, shown_mad
-from actstore.views.explorer.statistics import Bools, Floats, Statistics
-from actstore.views.pixels import Place, place_of
-from actstore.views.selection import typical_sample
+from actstore.views.explorer.statistics import Statistics
+from actstore.views.figures.pixels import Place, place_of
+from actstore.views.figures.selection import channel_suffix, typical_sample
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
 class Source(Statistics):
-    """A store as the explorer sees it; one for all who look at it."""
+    """A store as the explorer sees it; all pages of a server share one."""
 
     def __init__(self, store: Store) -> None:
         if not store.parts:
@@ -38,7 +39,10 @@ class Source(Statistics):
         self.perturbed: list[str] = self.names[1:]
         self.foreground: list[str] = list(store.class_names[1:])
         self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
-        self.kept: dict[str, bool] = {layer.name: layer.kept for layer in store.layout.layers}
+        #: Whether the store holds a layer's tensors.
+        self.has_tensors: dict[str, bool] = {layer.name: layer.kept for layer in store.layout.layers}
+        #: Names the input channel of all pictures in a title, where inputs have several: " · T1".
+        self.channel_suffix: str = channel_suffix(store)
         self.modules: dict[str, str] = {layer.name: layer.label for layer in store.layout.layers}
         #: Size of each layer's maps, ([z,] y, x).
         self.sizes: dict[str, tuple[int, ...]] = {layer.name: tuple(layer.space) for layer in store.layout.layers}
@@ -51,7 +55,7 @@ class Source(Statistics):
         true = self.confusion.isel(condition=0).sum("predicted_class").sel(true_class=self.foreground)
         #: Whether the truth holds a class, bool (sample, class without background).
         self.present: Bools = (true.transpose("sample", "true_class") > 0).values
-        #: :attr:`dice`, NaN where the sample does not contain the class: there it is 0 or 1, whatever else changes.
+        #: :attr:`dice`, NaN where the sample does not contain the class: there Dice is 0 or 1, whatever else changes.
         self.present_dice: Floats = np.where(self.present[:, None], self.dice, np.nan)
         self.cases: NDArray[np.str_] = store.cases.compute().transpose("sample", "condition").values.astype(str)
 
@@ -111,7 +115,7 @@ class Source(Statistics):
         }
 
     def first_state(self, condition: str | None = None, place: Mapping[str, Any] | None = None) -> State:
-        """What is shown where a link says no more than a condition and ``place``: some of patient, frame and slice.
+        """The state that a link with at most a condition and a ``place`` shows: some of patient, frame and slice.
 
         By default the first perturbation of a class that applies anywhere, its sample of median change in Dice, and the
         channel of the last layer but one that changes most there.
@@ -130,7 +134,7 @@ class Source(Statistics):
         return replace(first, channel=self.strongest(first))
 
     def strongest(self, state: State) -> int:
-        """The channel of the state's layer that changes most in its sample; 0 where none does or that is not known."""
+        """The channel of the state's layer that changes most in its sample; 0 where none does or MAD is unknown."""
         try:
             mad = self.sample_mad(self.sample(state), self.condition(state.condition))[self.where[state.layer]]
         except ActstoreError:
@@ -138,7 +142,7 @@ class Source(Statistics):
         return int(np.nanargmax(mad)) if not np.isnan(mad).all() else 0
 
     def nearest(self, patient: str, frame: int | None, number: int | None, condition: str) -> dict[str, Any]:
-        """patient, frame and slice next to what is asked.
+        """patient, frame and slice of a patient nearest to what is asked.
 
         That is the slice nearest to ``number``, or the middle one of those that ``condition`` applies to.
         """
@@ -147,8 +151,8 @@ class Source(Statistics):
         slices = self.slices(patient, frame)
         if number is None and not self.is_3d:
             here = self.applicable[self._volumes[patient, frame], self.condition(condition)]
-            of_it = [n for n, applies in zip(slices, here, strict=True) if applies] or slices
-            number = of_it[len(of_it) // 2]
+            usable = [n for n, applies in zip(slices, here, strict=True) if applies] or slices
+            number = usable[len(usable) // 2]
         elif number is None:
             number = slices[len(slices) // 2]
         return {"patient": patient, "frame": frame, "slice": min(slices, key=lambda n: abs(n - number))}
@@ -159,24 +163,24 @@ class Source(Statistics):
         """``image``, ``label`` or ``prediction`` of one sample: (y, x), of a volume its plane."""
         c = 0 if name == "label" else condition
         kind = cast(Any, name)
-        found = self.kept_arrays.get((name, sample, c), lambda: self.store.picture(kind, sample, c))
+        found = self.recent((name, sample, c), lambda: self.store.picture(kind, sample, c))
         return found[plane] if self.is_3d else found
 
     def map(self, layer: str, sample: int, condition: int, channel: int, plane: int) -> Floats:
         """One channel's map of one sample: (y, x), of a volume the layer's plane where the input's ``plane`` is."""
         key = (layer, sample, condition, channel)
-        found = self.kept_arrays.get(key, lambda: self.store.map(layer, sample, condition, channel))
+        found = self.recent(key, lambda: self.store.map(layer, sample, condition, channel))
         return found[self.plane(layer, plane)] if self.is_3d else found
 
     def cover(self, layer: str, sample: int, class_name: str, plane: int) -> Floats:
         """Share of each of a layer's pixels that a class of the truth covers: (y, x)."""
 
         def read() -> Floats:
-            label = self.kept_arrays.get(("label", sample, 0), lambda: self.store.picture("label", sample))
+            label = self.recent(("label", sample, 0), lambda: self.store.picture("label", sample))
             mask: Bools = label == self.store.classes[class_name]
             return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
-        found = self.kept_arrays.get(("cover", layer, sample, class_name), read)
+        found = self.recent(("cover", layer, sample, class_name), read)
         return found[self.plane(layer, plane)] if self.is_3d else found
 
     def plane(self, layer: str, plane: int) -> int:
@@ -190,7 +194,7 @@ class Source(Statistics):
     # Subsets
 
     def subset(self, state: State) -> Bools:
-        """Which samples the whole page is about: those that the condition applies to, and that were selected."""
+        """bool (sample): the samples that the condition applies to and that the state selects."""
         c = self.condition(state.condition)
         chosen = self.applicable[:, c].copy()
         if state.case:

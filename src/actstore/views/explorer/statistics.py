@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.analysis.channels.relative import pooled_std
 from actstore.errors import StoreError
-from actstore.views.explorer.kept import Kept
+from actstore.views.arrays import Bools, Floats
+from actstore.views.figures.network_colours import TOP
+from actstore.views.figures.selection import of_original
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.floating[Any]]
-#: Told how much of how much is done.
+#: Called with the number of steps done and the number of all.
 Progress = Callable[[int, int], None]
 
-#: What is read of all samples and conditions at once: attributes of :class:`Statistics`.
+#: Arrays over all samples and conditions, of :meth:`Statistics.whole`.
 Whole = Literal["scale", "rescaled"]
 
-#: Channels of a layer that count as top.
-TOP = 3
-#: Bytes of pictures, maps and a volume's statistics that are kept.
-KEPT_BYTES = 64 * 2**20
+#: Bytes of recent pictures, maps and statistics of a volume that stay in memory.
+RECENT_BYTES = 64 * 2**20
 #: Bytes of statistics read at a time: many samples, since each layer's are ranked by one call.
 SHARE_BYTES = 64 * 2**20
-#: Bytes of statistics of all samples in memory; those beyond lie in unnamed files.
+#: Bytes of statistics of all samples in memory; the rest goes to unnamed files.
 MEMORY_BYTES = 512 * 2**20
 
 
@@ -53,7 +51,7 @@ class Scores:
 class Statistics:
     """The statistics of one store.
 
-    Samples and conditions are numbered as in the store; along ``channel`` lie all layers' channels, in network order.
+    Samples and conditions are numbered as in the store; ``channel`` runs over the channels of all layers, in order.
     """
 
     def __init__(self, store: Store) -> None:
@@ -62,14 +60,25 @@ class Statistics:
         #: Layer name to how many channels it has, in network order.
         self.channels: dict[str, int] = {layer.name: layer.channels for layer in store.layout.layers}
         starts = np.cumsum([0, *self.channels.values()])
-        #: Layer name to where its channels lie along all channels of the network.
+        #: Layer name to its channels among all channels of the network.
         self.where: dict[str, slice] = {
             name: slice(int(a), int(b)) for name, a, b in zip(self.channels, starts, starts[1:], strict=False)
         }
         self.applicable: Bools = store.applicable.compute().transpose("sample", "condition").values
-        self.kept_arrays = Kept(KEPT_BYTES)
+        # A larger array counts as all of them, and so is the only one.
+        self._recent: LRUCache[Hashable, NDArray[Any]] = LRUCache(
+            RECENT_BYTES, getsizeof=lambda array: min(array.nbytes, RECENT_BYTES)
+        )
+        self._whole: dict[Whole, NDArray[Any]] = {}
         self._scores: dict[int, Scores] = {}
         self._loading = threading.Lock()
+
+    def recent(self, key: Hashable, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """The array of ``key``, read unless it is one of those used last."""
+        if (found := self._recent.get(key)) is None:
+            # A copy: what is read may be a view of a whole chunk.
+            self._recent[key] = found = np.array(read())
+        return found
 
     def sample_mad(self, sample: int, condition: int) -> Floats:
         """MAD of every channel of the network for one sample: float (channel), NaN where not applicable.
@@ -84,7 +93,7 @@ class Statistics:
         self.need_statistics()
         block = int(self.samples["block"].to_numpy()[sample])
         first = int(np.searchsorted(self.samples["block"].to_numpy(), block))
-        found = self.kept_arrays.get(("mad", block), lambda: self._block_mad(block))
+        found = self.recent(("mad", block), lambda: self._block_mad(block))
         return cast(Floats, found[sample - first, condition])
 
     def _block_mad(self, block: int) -> Floats:
@@ -100,7 +109,7 @@ class Statistics:
             )
 
     def loaded(self, condition: int) -> bool:
-        """Whether :meth:`scores` comes back at once."""
+        """Whether :meth:`scores` returns at once."""
         return condition in self._scores
 
     def scores(self, condition: int, progress: Progress = lambda done, all: None) -> Scores:
@@ -109,9 +118,9 @@ class Statistics:
         Parameters
         ----------
         progress
-            called with how many layers of how many are read.
+            called with the number of layers read and of all.
         """
-        # Those that are there are not waited for while others are read.
+        # Without the lock first: nobody waits for what is there while something else is read.
         if condition not in self._scores:
             with self._loading:
                 if condition not in self._scores:
@@ -122,8 +131,8 @@ class Statistics:
     def _load(self, condition: int, progress: Progress) -> Scores:
         n, total = len(self.samples), sum(self.channels.values())
         in_memory = sum(scores.mad.nbytes + scores.member.nbytes for scores in self._scores.values())
-        room = MEMORY_BYTES - in_memory
-        mad, member = _room((n, total), np.float32, room), _room((n, total), np.bool_, room)
+        left = MEMORY_BYTES - in_memory
+        mad, member = _allocated((n, total), np.float32, left), _allocated((n, total), np.bool_, left)
         applicable = xr.DataArray(self.applicable[:, [0, condition]], dims=("sample", "condition"))
         blocks = [block for block, _ in self.store.parts]
         share = max(1, SHARE_BYTES // max(1, 16 * total * self.store.layout.slots))
@@ -142,22 +151,27 @@ class Statistics:
         return Scores(mad, member)
 
     def has(self, name: Whole) -> bool:
-        """Whether :attr:`scale` or :attr:`rescaled` comes back at once."""
-        return name in self.__dict__
+        """Whether :meth:`whole` returns at once."""
+        return name in self._whole
 
-    @cached_property
-    def scale(self) -> Floats:
-        """Standard deviation of each channel on the original over space and samples: float64 (channel)."""
-        self.need_statistics()
-        parts = []
-        for layer in self.channels:
-            parts.append(pooled_std(self.store.statistics(layer, ["mean", "std"]).compute()).values)
-        return np.concatenate(parts)
+    def whole(self, name: Whole) -> NDArray[Any]:
+        """An array over all samples, read once.
 
-    @cached_property
-    def rescaled(self) -> Bools:
-        """Where normalisation changed what was not perturbed, bool (sample, condition); also where nothing applies."""
-        found: Bools = (self.store.rescaling != 1).transpose("sample", "condition").values
+        "scale": standard deviation of each channel on the original over space and samples, float64 (channel).
+        "rescaled": where normalisation changed what was not perturbed, bool (sample, condition); also where nothing
+        applies.
+        """
+        if name not in self._whole:
+            if name == "rescaled":
+                found: NDArray[Any] = (self.store.rescaling != 1).transpose("sample", "condition").values
+            else:
+                self.need_statistics()
+                found = np.concatenate([self._pooled_std(layer) for layer in self.channels])
+            self._whole[name] = found
+        return self._whole[name]
+
+    def _pooled_std(self, layer: str) -> Floats:
+        found: Floats = pooled_std(of_original(self.store.statistics(layer, ["mean", "std"])).compute()).values
         return found
 
     def persisted_mad(self, layer: str) -> Floats:
@@ -177,7 +191,7 @@ class Statistics:
             mad = self.scores(condition).mad[:, self.where[layer]]
         else:
             mad = self.persisted_mad(layer)[:, condition].astype(np.float32)
-        # Wherever it was read from, the same numbers in the same order: the last bits of a sum depend on it.
+        # The last bits of a sum depend on dtype and order: make both the same, wherever it was read from.
         return cast(Floats, np.ascontiguousarray(mad, np.float64).mean(axis=1))
 
     def as_grid(self, values: Floats) -> Floats:
@@ -188,7 +202,7 @@ class Statistics:
         return found
 
 
-def _room(shape: tuple[int, ...], dtype: Any, most: int) -> NDArray[Any]:
+def _allocated(shape: tuple[int, ...], dtype: Any, most: int) -> NDArray[Any]:
     """An array in memory, or in an unnamed file if it has more than ``most`` bytes."""
     if int(np.prod(shape)) * np.dtype(dtype).itemsize <= most:
         return np.empty(shape, dtype)

@@ -1,0 +1,55 @@
+"""A channel's MAD against the strength of the perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from actstore.units import counted
+from actstore.views.explorer.channel_plot import RESPONSIVE, ChannelPlot
+from actstore.views.explorer.page_theme import PageTheme
+from actstore.views.figures import marks
+from actstore.views.figures.sweeps import DoseCurve
+
+
+class DosePlot(ChannelPlot):
+    """The figure of a curve; a tap finds the condition of the nearest strength."""
+
+    def __init__(self, theme: PageTheme, go: Callable[[str], None]) -> None:
+        nothing = np.array([])
+        dots = marks.dots(pd.DataFrame({"strength": [], "median": []}), "strength", "median", theme.accent, size=7)
+        glyphs = {
+            "quartiles": marks.band(nothing, nothing, nothing, theme.accent),
+            "median": marks.line(nothing, nothing, theme.accent),
+            "dots": dots.opts(
+                hover_tooltips=[("strength", "@strength"), ("median", "@median{0.00000}")], backend="bokeh"
+            ),
+            "shown": marks.line(nothing, nothing, theme.ink, width=1, dashed=True),
+        }
+        super().__init__(glyphs, go, xlabel="strength", ylabel="MAD (median, quartiles)", **RESPONSIVE)
+        self.curve: DoseCurve | None = None
+
+    def at(self, x: float, y: float) -> str | None:
+        """The condition whose strength is nearest to ``x``."""
+        if self.curve is None:
+            return None
+        sweep = self.curve.sweep
+        return sweep.names[int(np.abs(np.array(sweep.strengths) - x).argmin())]
+
+    def show(self, curve: DoseCurve, condition: str, colour: str) -> None:
+        """Draw a curve in a colour, with a mark at ``condition``."""
+        self.curve, sweep, figure = curve, curve.sweep, self.figure
+        x, (low, median, high) = curve.whole
+        along, up = curve.limits
+        figure.style("quartiles", fill_color=colour)
+        figure.style("median", line_color=colour)
+        figure.style("dots", line_color=colour, fill_color=colour)
+        figure.put("quartiles", x=np.append(x, x[::-1]), y=np.append(low, high[::-1]))
+        figure.put("median", x=x, y=median)
+        figure.put("dots", strength=np.array(sweep.strengths), median=curve.quartiles[1])
+        figure.put("shown", x=[sweep.strengths[sweep.names.index(condition)]] * 2, y=list(up))
+        figure.plot.xaxis[0].axis_label = f"strength of {sweep.transform}"
+        self.set_limits(along, up)
+        self.show_below(f"dose–response · n = {counted(curve.samples, 'sample')}")

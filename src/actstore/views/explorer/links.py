@@ -1,0 +1,148 @@
+"""Reading the page's address: the state that a link describes, and messages on what this store cannot show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+
+from actstore.views.explorer.source import Source
+from actstore.views.explorer.state import DiceBox, MadRange, State, Tab, shown_dice, shown_mad
+from actstore.views.figures.network_colours import Colour
+from actstore.views.figures.scales import Scale
+
+#: The fields that say which sample.
+PLACE = ("patient", "frame", "slice")
+#: Characters of a query that are read; a longer one is no link of this page.
+LONGEST = 2000
+
+Reader = Callable[[str, Source], Any]
+
+
+class Refused(ValueError):
+    """A part of a link that this store cannot show; the message says what is shown instead."""
+
+
+def read(query: str, source: Source) -> tuple[State, list[str]]:
+    """The state that ``query`` describes, and a message on each part of it that this store cannot show.
+
+    Whatever is missing or wrong is as when the page opens without a link: nothing raises.
+    """
+    query = query.removeprefix("?")
+    if len(query) > LONGEST:
+        return source.first_state(), [f"the link has {len(query)} characters, at most {LONGEST} are read: ignored"]
+    given = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
+    given.pop("theme", None)  # the page's colours, which are no part of what it shows
+    messages = [f"the link names {_short(name)}, which this page does not know" for name in given.keys() - _READERS]
+    asked: dict[str, Any] = {}
+    for name, reader in _READERS.items():
+        if name in given:
+            try:
+                asked[name] = reader(given[name], source)
+            except Refused as error:
+                messages.append(str(error))
+    place = {name: asked.pop(name) for name in PLACE if name in asked}
+    found = source.first_state(asked.get("condition"), place)
+    if any(getattr(found, name) != value for name, value in place.items()):
+        wanted = ", ".join(str(value) if name == "patient" else f"{name} {value}" for name, value in place.items())
+        messages.append(
+            f"{wanted} is not in this store: shown is {found.patient}, frame {found.frame}, slice {found.slice}"
+        )
+    found = replace(found, **asked)
+    channels = source.channels[found.layer]
+    if found.channel >= channels:
+        if "channel" in asked:
+            messages.append(f"channel {found.channel}: {found.layer} has channels 0–{channels - 1}; 0 is shown")
+        found = replace(found, channel=0)
+    return found, messages
+
+
+def _one_of(what: str, known: Callable[[Source], list[str]], *, blank: bool = False) -> Reader:
+    def read_name(text: str, source: Source) -> str:
+        names = known(source)
+        if text in names or (blank and not text):
+            return text
+        shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+        raise Refused(f"{what} {_short(text)} is not in this store, which has {shown or 'none'}: ignored")
+
+    return read_name
+
+
+def _number(what: str) -> Reader:
+    def read_number(text: str, _: Source) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= 9:
+            return int(text)
+        raise Refused(f"{what} {_short(text)} is not a whole number, 0 or more: ignored")
+
+    return read_number
+
+
+def _choice(what: str, kind: Any) -> Reader:
+    names = get_args(kind)
+
+    def read_choice(text: str, _: Source) -> str:
+        if text in names:
+            return text
+        raise Refused(f"{what} {_short(text)} is none of {', '.join(names)}: ignored")
+
+    return read_choice
+
+
+def _flag(what: str) -> Reader:
+    def read_flag(text: str, _: Source) -> bool:
+        if text in ("yes", "no"):
+            return text == "yes"
+        raise Refused(f"{what} {_short(text)} is neither yes nor no: ignored")
+
+    return read_flag
+
+
+def _floats(what: str, written: list[str], shown: Callable[[Any], Any]) -> list[float]:
+    try:
+        # Rounded as an address is written: a view is the same when it is loaded again.
+        values = [float(shown(float(text))) for text in written]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise Refused(f"{what} {_short(':'.join(written))} are not all numbers: ignored")
+    return values
+
+
+def _dice(text: str, source: Source) -> DiceBox:
+    name, *rest = text.rsplit(":", 4)
+    if name not in source.foreground or len(rest) != 4:
+        raise Refused(f"dice = {_short(text)} is not a class and four numbers, separated by colons: ignored")
+    return DiceBox(name, *_floats("dice", rest, shown_dice))
+
+
+def _mad(text: str, source: Source) -> MadRange:
+    name, *rest = text.rsplit(":", 2)
+    if name not in source.channels or len(rest) != 2:
+        raise Refused(f"mad = {_short(text)} is not a layer and two numbers, separated by colons: ignored")
+    if not source.store.reduced:
+        raise Refused(f"mad = {_short(text)}: this store has volumes without statistics: ignored")
+    return MadRange(name, *_floats("mad", rest, shown_mad))
+
+
+def _short(text: str, most: int = 40) -> str:
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
+
+
+_READERS: dict[str, Reader] = {
+    "patient": _one_of("patient", lambda source: source.patients),
+    "frame": _number("frame"),
+    "slice": _number("slice"),
+    "condition": _one_of("condition", lambda source: source.perturbed),
+    "layer": _one_of("layer", lambda source: list(source.channels)),
+    "channel": _number("channel"),
+    "case": _one_of("case", lambda source: source.case_names, blank=True),
+    "dice": _dice,
+    "mad": _mad,
+    "scale": _choice("scale", Scale),
+    "truth": _flag("truth"),
+    "prediction": _flag("prediction"),
+    "colour": _choice("colour", Colour),
+    "tab": _choice("tab", Tab),
+}

@@ -1,0 +1,88 @@
+"""Dice and confusion of the sample that is shown.
+
+Tables are written by hand: pandas takes ten times as long, at every step through the slices, for cells with titles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from actstore.views.explorer.html import html_pane
+from actstore.views.explorer.protocols import Session
+from actstore.views.figures.theme import class_colours
+
+
+class SampleMetrics:
+    """Dice of each class before and after, the kind of failure, and the confusion of both predictions, in pixels."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.view = html_pane()
+        self._shown: Any = None
+
+    def update(self) -> None:
+        """Show the sample and condition of the session's state."""
+        source, state = self.session.source, self.session.state
+        sample, c = source.sample(state), source.condition(state.condition)
+        if (sample, state.slice, c) == self._shown:
+            return
+        self._shown = (sample, state.slice, c)
+        colours = class_colours(source.store.class_names)
+        rows = Markup("")
+        for i, name in enumerate(source.foreground):
+            before, after = source.dice[sample, [0, c], i]
+            there = source.present[sample, i]
+            note = f"no {name} in this sample: 1 where none is predicted, else 0"
+            rows += Markup(
+                '<tr class="{}" title="{}"><th style="border-color:{}">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>'
+            ).format(
+                "" if there else "absent",
+                "" if there else note,
+                colours[name],
+                name,
+                _dice(before),
+                _dice(after),
+                _dice(after - before, signed=True),
+            )
+        case = source.cases[sample, c] or ("not applicable" if not source.applicable[sample, c] else "—")
+        dice = Markup(
+            '<table class="dice"><caption>Dice</caption><tr><th></th><th>original</th><th>perturbed</th>'
+            "<th>Δ</th></tr>{}</table>"
+        ).format(rows)
+        row = source.samples.iloc[sample]
+        sizes = [row[f"spacing_{axis}"] for axis in "zyx"]
+        known = all(size > 0 for size in sizes)  # NaN where no header stated it
+        spacing = " × ".join(f"{size:.3g}" for size in sizes) + " mm" if known else "voxel size unknown"
+        title = Markup('<p class="who" title="{}">{} · frame {}{} · slice {} · <b>{}</b></p>').format(
+            spacing, state.patient, state.frame, f" ({row['phase']})" if row["phase"] else "", state.slice, case
+        )
+        tables = Markup('<div class="tables">{}{}</div>').format(dice, self._confusion(sample, c))
+        self.view.object = str(title + tables)
+
+    def _confusion(self, sample: int, condition: int) -> Markup:
+        source = self.session.source
+        found = source.confusion.isel(sample=sample).transpose("condition", "true_class", "predicted_class").values
+        after = found[condition] if source.applicable[sample, condition] else np.full(found[0].shape, "—")
+        names = source.store.class_names
+        head = Markup("").join(Markup('<th title="{0}">{0}</th>').format(name) for name in names)
+        rows = Markup("")
+        for i, name in enumerate(names):
+            cells = Markup("").join(
+                Markup('<td class="{}" title="true {}, predicted {}; original {}">{}</td>').format(
+                    "same" if i == j else "wrong" if count not in (0, "—") else "", name, other, before, count
+                )
+                for j, (other, before, count) in enumerate(zip(names, found[0, i], after[i], strict=True))
+            )
+            rows += Markup('<tr><th title="{0}">{0}</th>{1}</tr>').format(name, cells)
+        return Markup(
+            '<table class="confusion"><caption>pixels, true ↓ predicted →</caption><tr><th></th>{}</tr>{}</table>'
+        ).format(head, rows)
+
+
+def _dice(value: float, *, signed: bool = False) -> str:
+    if not np.isfinite(value):
+        return "—"
+    return f"{value:+.3f}".replace("-", "−") if signed else f"{value:.3f}"

@@ -1,0 +1,100 @@
+"""Figures that HoloViews or Bokeh draws once, and whose glyphs then only get other data.
+
+To draw an overlay again takes HoloViews and Bokeh some 30 ms of a core for each of its elements; to give a glyph other
+data takes less than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import panel as pn
+from bokeh.models import ColumnDataSource
+from holoviews.plotting.util import process_cmap
+from numpy.typing import NDArray
+
+from actstore.views.figures.pixels import ON_INPUT, Place
+
+#: An image to draw a figure with before there is any.
+BLANK = np.full((2, 2), np.nan, np.float32)
+#: Columns that :meth:`StreamedFigure.put_image` and :meth:`StreamedFigure.put_lines` fill.
+IMAGE = ("image", "x", "y", "dw", "dh")
+LINES = ("xs", "ys", "colour")
+
+
+class StreamedFigure:
+    """A figure on the page whose glyphs have names.
+
+    Parameters
+    ----------
+    figure
+        a HoloViews overlay or a Bokeh figure.
+    names
+        of its glyphs, in the order in which they are drawn.
+    options
+        of the pane.
+    """
+
+    def __init__(self, figure: Any, names: Iterable[str], **options: Any) -> None:
+        if isinstance(figure, hv.core.Dimensioned):
+            # Without a theme: HoloViews would set its own on the whole page.
+            figure = hv.render(figure, backend="bokeh", theme=None)
+        #: The Bokeh figure.
+        self.plot: Any = figure
+        self._glyphs: dict[str, Any] = dict(zip(names, figure.renderers, strict=True))
+        own: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0}
+        self.view = pn.pane.Bokeh(figure, **own | options)
+
+    def put(self, glyph: str, **columns: Any) -> None:
+        """Give a glyph other data: every column of its source."""
+        self._glyphs[glyph].data_source.data = columns
+
+    def put_image(self, glyph: str, values: NDArray[Any], limits: tuple[float, float], place: Place = ON_INPUT) -> None:
+        """Show ``values`` (y, x), row 0 first, coloured between ``limits``."""
+        height, width = values.shape
+        low, high = limits
+        # Bokeh knows no float16.
+        shown = values.astype(np.float32, copy=False)
+        left, top = place.centre(np.array(-0.5), 1), place.centre(np.array(-0.5), 0)
+        size = {"dw": [width * place.stride[1]], "dh": [height * place.stride[0]]}
+        self.put(glyph, image=[shown], x=[float(left)], y=[float(top)], **size)
+        self._glyphs[glyph].glyph.color_mapper.update(low=low, high=low + max(high - low, 1e-12))
+
+    def put_lines(self, glyph: str, paths: Sequence[dict[str, Any]]) -> None:
+        """Draw outlines of :func:`actstore.views.figures.pixels.border_paths`, each in its colour."""
+        columns = zip(LINES, ("x", "y", "colour"), strict=True)
+        self.put(glyph, **{to: [path[name] for path in paths] for to, name in columns})
+
+    def style(self, glyph: str, **properties: Any) -> None:
+        """Change properties of a glyph, such as its colour."""
+        self._glyphs[glyph].glyph.update(**properties)
+
+    def put_palette(self, glyph: str, cmap: str) -> None:
+        """Colour an image with another colour map, unless it has that one already: Bokeh checks every colour."""
+        mapper, colours = self._glyphs[glyph].glyph.color_mapper, palette(cmap)
+        if mapper.palette != colours:
+            mapper.palette = colours
+
+
+def on_tap(plot: Any, do: Callable[[float, float], None]) -> None:
+    """Call ``do`` with each tapped place of a Bokeh figure.
+
+    Two fast taps are two: Bokeh reports them as one double tap.
+    """
+    for name in ("tap", "doubletap"):
+        plot.on_event(name, lambda event: do(event.x, event.y))
+
+
+def nothing(*columns: str) -> ColumnDataSource:
+    """A source for a glyph before there is anything to draw."""
+    return ColumnDataSource({name: [] for name in columns})
+
+
+@cache
+def palette(cmap: str) -> list[str]:
+    """A colour map as 256 colours."""
+    return list(process_cmap(cmap, 256))

@@ -1,0 +1,254 @@
+"""Layer x channel maps and curves over layers: how often, how much, of which class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import holoviews as hv
+import numpy as np
+import pandas as pd
+from dask.base import compute
+
+from actstore import analysis
+from actstore.analysis.evidence import perturbations
+from actstore.errors import StoreError
+from actstore.tables.unchanged import no_sample
+from actstore.views.figures import marks
+from actstore.views.figures.theme import PALETTE, WIDTH, grid, panel, ticks
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
+
+
+def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.DataFrame:
+    """How often each channel is among its layer's ``top`` by MAD, of every group of slices.
+
+    Columns ``group, layer, row, channel, count, samples, share, rank``, one row a channel of the network and group;
+    ``row`` numbers the layers in network order, ``rank`` the channels of a layer and group by count, from 1; 0 for one
+    that is never among the top.
+
+    Parameters
+    ----------
+    by
+        "condition" (each perturbation), "case" (each kind of failure, over perturbations), another coordinate along
+        sample or condition, or None: all perturbations together.
+    """
+    layers = list(store.layers.index)
+    applicable, cases = compute(store.applicable, store.cases if by == "case" else None)
+    at = perturbations(applicable)
+    parts = []
+    computed = compute({layer: store.statistics(layer)["mad"] for layer in layers})[0]
+    for row, layer in enumerate(layers):
+        member = analysis.in_top(computed[layer].isel(condition=at), top, applicable=applicable.isel(condition=at))
+        inside = member.transpose("sample", "condition", "channel").values
+        used = applicable.isel(condition=at).transpose("sample", "condition").values
+        if row == 0:
+            group = _groups(store, by, at, cases, used.shape)
+            names = [name for name in dict.fromkeys(group[used].tolist()) if name]
+            if by == "condition":
+                names = [name for name in store.conditions.index[at] if name in names]
+        for name in names:
+            chosen = used & (group == name)
+            count = inside[chosen].sum(axis=0)
+            n = int(chosen.sum())
+            order = np.argsort(-count, kind="stable")
+            rank = np.empty_like(order)
+            rank[order] = np.arange(1, len(order) + 1)
+            rank[count == 0] = 0
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "group": name,
+                        "layer": layer,
+                        "row": row,
+                        "channel": np.arange(len(count)),
+                        "count": count,
+                        "samples": n,
+                        "share": count / n,
+                        "rank": rank,
+                    }
+                )
+            )
+    if not parts:
+        why = no_sample(store)
+        raise StoreError(f"{store.path} has no perturbed slice to rank channels on: {why[0].lower()}{why[1:-1]}")
+    return pd.concat(parts, ignore_index=True)
+
+
+def frequency(
+    store: Store,
+    by: str | None = None,
+    *,
+    top: int = 3,
+    most: int | None = None,
+    groups: Sequence[str] | None = None,
+    columns: int = 3,
+) -> hv.Layout:
+    """Layer x channel maps: share of samples in which a channel is among its layer's ``top`` by MAD.
+
+    Layers run down in network order; a row ends where its layer has no more channels.
+
+    Parameters
+    ----------
+    by
+        what makes a map each, as :func:`frequency_cells`.
+    most
+        colour only the ``most`` most frequent channels of a layer; the others stay grey.
+    groups
+        only these maps; by default all, at most twelve, those with most samples.
+    columns
+        maps beside each other.
+    """
+    return frequency_maps(
+        frequency_cells(store, by, top=top),
+        list(store.layers.index),
+        most=most,
+        groups=groups,
+        columns=columns,
+    )
+
+
+def frequency_maps(
+    cells: pd.DataFrame,
+    layers: Sequence[str],
+    *,
+    most: int | None,
+    groups: Sequence[str] | None,
+    columns: int,
+) -> hv.Layout:
+    """As :func:`frequency`, of cells that were computed before."""
+    samples = cells.drop_duplicates("group").set_index("group")["samples"]
+    if groups is None:
+        largest = set(samples.sort_values(ascending=False, kind="stable").index[:12])
+        groups = [name for name in samples.index if name in largest]
+    columns = min(columns, len(groups))
+    width = {1: WIDTH - 150, 2: 370}.get(columns, 250)
+    size = (width, max(14 * len(layers), 90) if columns < 4 else 10 * len(layers))
+    panels = []
+    for i, name in enumerate(groups):
+        own = cells[cells["group"] == name].drop(columns="group").assign(share=lambda f: f["share"].round(4))
+        panels.append(
+            layer_map(
+                own[(own["rank"] <= most) & (own["count"] > 0)] if most else own,
+                layers,
+                "share",
+                size,
+                title=f"{name} · n = {samples[name]}",
+                clim=(0.0, 1.0),
+                colorbar=(i + 1) % columns == 0 or i == len(groups) - 1,
+                first=i % columns == 0,
+                base=own,
+                label="share of slices",
+            )
+        )
+    return grid(panels, columns, size, hspace=0.14 if columns > 1 else 0.25, vspace=0.25)
+
+
+def layer_map(
+    own: pd.DataFrame,
+    layers: Sequence[str],
+    value: str,
+    size: tuple[int, int],
+    *,
+    title: str,
+    clim: tuple[float, float],
+    cmap: str | None = None,
+    colorbar: bool = True,
+    first: bool = True,
+    base: pd.DataFrame | None = None,
+    over: Sequence[Any] = (),
+    label: str,
+) -> hv.Overlay:
+    """Coloured cells at ``row`` and ``channel`` of ``own``, over grey ones for all channels of ``base``.
+
+    The elements ``over`` lie on top, at channel and row.
+    """
+    chosen = {"cmap": cmap} if cmap else {}
+    elements: list[Any] = []
+    if base is not None:
+        last = base.groupby("row")["channel"].max()
+        elements.append(marks.grey_rows(last.index, last))
+    hover = [name for name in own.columns if name in ("layer", "channel", "count", "samples", "rank", value)]
+    shown = own.assign(channel_number=own["channel"])[["channel_number", "row", *hover]]
+    elements.append(marks.cells(shown, "channel_number", "row", value, clim=clim, colorbar=colorbar, **chosen))
+    elements += over
+    widest = int((base if base is not None else own)["channel"].max())
+    return panel(
+        elements,
+        size,
+        title=title,
+        xlim=(-0.5, widest + 0.5),
+        ylim=(-0.5, len(layers) - 0.5),
+        yticks=ticks(layers, size[1], 13),
+        yaxis="left" if first else None,
+        invert_yaxis=True,
+        xlabel=f"channel (colour: {label})",
+        ylabel="",
+        show_grid=False,
+        bokeh={"fontsize": {"title": "12px", "labels": "12px", "xticks": "11px", "yticks": "10px"}},
+        matplotlib={"fontsize": {"title": 9, "labels": 8.5, "xticks": 7.5, "yticks": 6.5, "cticks": 7.5}},
+    )
+
+
+def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Layout:
+    """MAD per layer in network order: raw, standardised, and as rank within the network; bars are 95 % intervals.
+
+    Parameters
+    ----------
+    table
+        columns ``layer, condition, target, mad, low, high, standardised, mean_network_rank``; one line a condition.
+    colours
+        class name to colour; by default those of the order of appearance.
+    """
+    names = list(dict.fromkeys(table["layer"]))
+    colours = colours or dict(zip(dict.fromkeys(table["target"]), PALETTE, strict=False))
+    drawn = [
+        ("mad", "MAD", "raw"),
+        ("standardised", "MAD / std. of the original", "standardised"),
+        ("mean_network_rank", "mean rank in the network", "rank (0 lowest, 1 highest)"),
+    ]
+    size = (255, 260)
+    panels = []
+    for value, label, title in drawn:
+        if value not in table or table[value].isna().all():
+            continue
+        elements: list[Any] = []
+        for i, (condition, own) in enumerate(table.groupby("condition", sort=False)):
+            colour = colours[str(own["target"].iloc[0])]
+            x = own["layer"].map(names.index).to_numpy() + (i - 1) * 0.15
+            if value == "mad":
+                shown = own.assign(x=x)
+                elements.append(marks.intervals(shown, "x", "low", "high", colour))
+            elements.append(marks.line(x, own[value].to_numpy(), colour, label=str(condition), width=1.8))
+        top = float(np.nanmax(table[["high", "mad"]].to_numpy() if value == "mad" else table[value])) or 1.0
+        panels.append(
+            panel(
+                elements,
+                size,
+                title=title,
+                xticks=ticks(names, 11),
+                xlim=(-0.6, len(names) - 0.4),
+                ylim=(0, top * (1.06 + (0.1 * table["condition"].nunique() if value == "mad" else 0))),
+                xrotation=90,
+                xlabel="layer",
+                ylabel=label,
+                legend="top_left" if value == "mad" else None,
+            )
+        )
+    return grid(panels, 3, size, hspace=0.35, vspace=0.45)
+
+
+def _groups(store: Store, by: str | None, at: Any, cases: Any, shape: tuple[int, ...]) -> Any:
+    """The name of the group of each (sample, condition), "" for none."""
+    if by is None:
+        return np.full(shape, "every perturbation")
+    if by == "case":
+        return cases.isel(condition=at).transpose("sample", "condition").values
+    if by == "condition" or by in store.conditions.columns:
+        values = store.conditions.reset_index()[by].to_numpy(dtype=str)[at]
+        return np.broadcast_to(values, shape)
+    if by in store.samples.columns:
+        return np.broadcast_to(store.samples[by].to_numpy(dtype=str)[:, None], shape)
+    known = ", ".join(["condition", "case", *store.conditions.columns, *store.samples.columns])
+    raise StoreError(f"by = {by!r} groups nothing: choose one of {known}")

@@ -1,0 +1,95 @@
+"""Strengths of one perturbation, and a channel's MAD at each of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from actstore.analysis.strengths import FEWEST_STRENGTHS
+from actstore.conditions import IDENTITY_STRENGTH
+from actstore.tables.findings import Unanswerable
+from actstore.units import counted
+from actstore.views.arrays import Bools, Floats
+
+#: Columns in which the conditions of one sweep agree.
+_ALIKE = ["transform", "target", "perturbation_source", "region"]
+
+
+class Sweep(NamedTuple):
+    """The conditions of one transform and target, by rising strength."""
+
+    transform: str
+    #: Numbers of the conditions in the store, their names and strengths.
+    conditions: tuple[int, ...]
+    names: tuple[str, ...]
+    strengths: tuple[float, ...]
+
+
+def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
+    """The conditions that differ from ``condition`` in strength only, itself among them.
+
+    Raises
+    ------
+    Unanswerable
+        if there are too few of them for a curve, naming what the run's spec would need.
+    """
+    row = conditions.loc[condition]
+    if not row["target"]:
+        raise Unanswerable(f"no dose–response: {condition} has no strength")
+    strengths = conditions["strength"].to_numpy(float)
+    at = np.flatnonzero((conditions[_ALIKE] == row[_ALIKE]).all(axis=1))
+    at = at[np.argsort(strengths[at], kind="stable")]
+    if len(at) < FEWEST_STRENGTHS:
+        raise Unanswerable(
+            f"no dose–response: {row['transform']} of {row['target']} has {counted(len(at), 'strength')}; "
+            f"give `strengths` below [[perturb]] in the spec {FEWEST_STRENGTHS} or more values"
+        )
+    names = tuple(str(name) for name in conditions.index[at])
+    return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])))
+
+
+def with_unchanged(mad: Floats, applies: Bools) -> Floats:
+    """``mad`` (sample, strength, …) with 0 where a strength changed nothing in a sample that another one changed.
+
+    ``applies`` is bool (sample, strength).
+    """
+    unchanged = ~applies & applies.any(axis=1, keepdims=True)
+    return np.where(unchanged.reshape(*unchanged.shape, *[1] * (mad.ndim - 2)), mad.dtype.type(0), mad)
+
+
+class DoseCurve:
+    """Median and quartiles of MAD at each strength of a sweep.
+
+    Parameters
+    ----------
+    mad
+        float (sample, strength) as ``sweep.strengths``, NaN where not applicable.
+    """
+
+    def __init__(self, sweep: Sweep, mad: Floats) -> None:
+        self.sweep = sweep
+        known = np.isfinite(mad)
+        self.samples = int(known.any(axis=1).sum())
+        columns = [values[own] if own.any() else np.zeros(1) for values, own in zip(mad.T, known.T, strict=True)]
+        #: Lower quartile, median and upper quartile at each strength, 0 without a sample: float64 (3, strength).
+        self.quartiles: Floats = np.stack([np.quantile(own, [0.25, 0.5, 0.75]) for own in columns], axis=1)
+
+    @property
+    def whole(self) -> tuple[Floats, Floats]:
+        """Strengths (strength) and quartiles (3, strength), with 0 where the transform changes nothing."""
+        strengths = np.array(self.sweep.strengths)
+        identity = IDENTITY_STRENGTH.get(self.sweep.transform)
+        if identity is None or identity in strengths:
+            return strengths, self.quartiles
+        i = int(np.searchsorted(strengths, identity))
+        return np.insert(strengths, i, identity), np.insert(self.quartiles, i, 0.0, axis=1)
+
+    @property
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Ends of the axes x and y that show everything."""
+        strengths, quartiles = self.whole
+        margin = 0.04 * float(strengths[-1] - strengths[0])
+        top = float(quartiles[2].max()) * 1.06 or 1.0
+        return (float(strengths[0]) - margin, float(strengths[-1]) + margin), (0.0, top)

@@ -1,0 +1,160 @@
+"""Rendering sections: text and markup for the page's template, and the files beside it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from actstore.errors import StoreError
+from actstore.tables.build import write_csv, write_parquet
+from actstore.views.figures.saving import save_images
+from actstore.views.html_tables import html_table
+from actstore.views.report.embedding import page_item
+from actstore.views.report.study import ROWS, Figure, Section, Study, Table
+
+#: Bytes of an SVG above which the page carries the PNG instead.
+_LARGEST_SVG = 160_000
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A section as text and markup, which another process can send."""
+
+    key: str
+    title: str
+    words: Sequence[str]
+    missing: Sequence[str]
+    findings: Sequence[str]
+    figures: Sequence[dict[str, Any]]
+    tables: Sequence[dict[str, Any]]
+
+
+def rendered(section: Section, folder: Path) -> Rendered:
+    """``section`` with its figures and tables drawn and their files written to ``folder``."""
+    return Rendered(
+        section.key,
+        section.title,
+        section.words,
+        section.missing,
+        section.findings,
+        [_figure(figure, folder) for figure in section.figures],
+        [_table(table, folder) for table in section.tables],
+    )
+
+
+def _figure(figure: Figure, folder: Path) -> dict[str, Any]:
+    drawn = figure.draw()
+    png, svg = (folder / f"{figure.key}.{ending}" for ending in ("png", "svg"))
+    save_images(drawn, png, svg)
+    save_data(figure.data, folder, figure.key)
+    kind, content = ("svg+xml", svg.read_bytes())
+    if len(content) > _LARGEST_SVG:
+        kind, content = ("png", png.read_bytes())
+    return {
+        "key": figure.key,
+        "caption": figure.caption,
+        "alt": figure.alt,
+        "image": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
+        "item": page_item(drawn, f"plot-{figure.key}"),
+    }
+
+
+def _table(table: Table, folder: Path) -> dict[str, Any]:
+    save_data(table.data, folder, table.key)
+    return {
+        "key": table.key,
+        "caption": table.caption,
+        "html": html_table(table.shown.head(ROWS), table.key, labelled_by=f"caption-{table.key}"),
+        "hidden": max(len(table.shown) - ROWS, 0),
+    }
+
+
+def save_data(frame: pd.DataFrame, folder: Path, name: str) -> None:
+    """Write the data of a figure or table as ``name.csv`` and ``name.parquet``."""
+    try:
+        write_csv(frame, folder / f"{name}.csv")
+        write_parquet(frame, folder / f"{name}.parquet")
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}; choose another -o") from error
+
+
+@contextlib.contextmanager
+def rendering_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator[Callable[[], dict[str, Rendered]]]:
+    """Render the sections ``keys`` of the same store in another process; yields a function that waits for them.
+
+    The process is a fresh interpreter: nothing of a notebook's or script's state runs in it.
+
+    Raises
+    ------
+    StoreError
+        on collecting, if that process failed, with the last line of its stderr.
+    """
+    settings = {name: getattr(study.findings, name) for name in ("top", "most", "resamples")}
+    with tempfile.TemporaryDirectory() as scratch:
+        result, errors = Path(scratch) / "sections.pickle", Path(scratch) / "stderr"
+        task = {
+            "store": str(study.store.path),
+            "folder": str(folder.resolve()),
+            "keys": list(keys),
+            "settings": settings,
+            "result": str(result),
+        }
+        with errors.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", "actstore.views.report.render", json.dumps(task)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**os.environ, "PYTHONIOENCODING": "utf-8:replace"},
+            )
+
+        def collect() -> dict[str, Rendered]:
+            if process.wait() != 0 or not result.exists():
+                last = errors.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+                raise StoreError(
+                    f"the figures of {study.store.path} were not drawn: {last or 'the process was killed'}"
+                )
+            found: dict[str, Rendered] = pickle.loads(result.read_bytes())
+            return found
+
+        try:
+            yield collect
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def main(task: dict[str, Any]) -> None:
+    """Render in the other process."""
+    from actstore.store.store import MissingBlocksWarning, open_store
+    from actstore.tables.findings import Findings
+    from actstore.views.report.sections import SECTIONS
+
+    with warnings.catch_warnings():
+        # The first process has warned already.
+        warnings.simplefilter("ignore", MissingBlocksWarning)
+        store = open_store(task["store"])
+    study = Study(store, Findings(store, **task["settings"]))
+    done = {key: rendered(SECTIONS[key](study), Path(task["folder"])) for key in task["keys"]}
+    Path(task["result"]).write_bytes(pickle.dumps(done))
+
+
+if __name__ == "__main__":
+    # Through the module's name: objects of __main__ could not be unpickled elsewhere.
+    from actstore.views.report import render
+
+    render.main(json.loads(sys.argv[1]))

@@ -1,0 +1,271 @@
+"""What was done to the images, and what the network made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from actstore.conditions import BACKGROUND, ORIGINAL
+from actstore.tables.summaries import case_summary, original_dice
+from actstore.tables.unchanged import nowhere, of_store
+from actstore.units import counted
+from actstore.views.figures import images as pictures
+from actstore.views.figures import segmentation as figures
+from actstore.views.figures.selection import paired_dice, picture, target_of, typical_sample
+from actstore.views.report.sentences import failures as on_failures
+from actstore.views.report.sentences import segmentation as on
+from actstore.views.report.study import Figure, Section, Study, Table
+from actstore.views.wording import notes_of, number, percent, rests_on, slug, with_interval
+
+
+def images(study: Study) -> Section:
+    """Inputs beside their perturbed versions."""
+    store = study.store
+    drawn = []
+    for condition in study.conditions:
+        sample = typical_sample(store, condition)
+        where = _where(study, sample)
+        drawn.append(
+            Figure(
+                key=f"inputs-{slug(condition)}",
+                draw=lambda c=condition, s=sample: pictures.inputs(store, s, c),  # type: ignore[misc]
+                caption=on.pictured(
+                    study.action(condition), where, target_of(store, condition), _colour_words(study), study.noun
+                ),
+                alt=f"Original, perturbed image and their difference of {where}",
+                data=_pixels(study, sample, condition),
+            )
+        )
+    preprocess = store.attributes["spec"]["data"]["preprocess"]
+    words = on.perturbations(
+        study.conditions, study.every, preprocess["normalize"], preprocess.get("window", "perturbed")
+    )
+    words += [f"{found}." for found in of_store(store)]
+    words += [f"{name} applies to no {study.noun}: {why}." for name, why in nowhere(store)]
+    missing = [] if study.conditions else [study.nothing]
+    return Section("images", "What the network saw", words, drawn, missing=missing)
+
+
+def segmentation(study: Study) -> Section:
+    """Dice, original and perturbed."""
+    store, shown = study.store, study.conditions
+    paired = paired_dice(store)
+    paired = paired[paired["condition"].isin(shown)].reset_index(drop=True)
+    if paired.empty:
+        return Section("segmentation", "Segmentation before and after", missing=[study.nothing])
+    means = study.table("dice-mean")
+    own = paired[paired["class_name"] == paired["target"]]
+    rests = rests_on(own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique")))
+    slices = own.drop(columns="class_name")
+    by_patient = slices.groupby(["condition", "target", "patient"], sort=False)[["original", "perturbed", "change"]]
+    drawn = [
+        Figure(
+            "dice",
+            lambda: figures.dice(store, shown),
+            "Dice of every class, original (hollow) against perturbed (filled). A dot is a slice that contains the "
+            f"class; boxes are quartiles, thick lines medians. {rests} (slices of the perturbed class).",
+            "Boxes and dots of Dice per class, original beside perturbed, one plot a perturbation",
+            paired,
+        ),
+        Figure(
+            "dice-change",
+            lambda: figures.dice_change(store, shown),
+            f"Change in Dice of the perturbed class over slices; the dashed line is the mean. {rests}.",
+            "Histograms of the change in Dice, one a perturbation",
+            slices,
+        ),
+        Figure(
+            "dice-cumulative",
+            lambda: figures.dice_cumulative(store, shown),
+            f"Share of slices with a Dice up to a value; dashed: the original, solid: perturbed. {rests}.",
+            "Cumulative curves of Dice, original and perturbed, one plot a perturbation",
+            slices,
+        ),
+        Figure(
+            "dice-by-patient",
+            lambda: figures.dice_by_patient(store, shown),
+            f"Mean Dice of the perturbed class, a line a patient. {rests}.",
+            "Lines from the original to the perturbed mean Dice of each patient",
+            by_patient.mean().reset_index(),
+        ),
+        Figure(
+            "dice-by-position",
+            lambda: figures.dice_by_position(store, shown),
+            "Mean Dice of the perturbed class along the slices with foreground, from the end with more of it (base) to "
+            f"the other (apex); dashed: the original; shaded: quartiles. {rests}.",
+            "Curves of Dice from base to apex, original and perturbed",
+            figures.along_the_heart(slices),
+        ),
+    ]
+    tables = [
+        Table(
+            "dice-mean",
+            "Mean Dice over the same slices, those that contain the class, with 95 % intervals over patients where "
+            "there are patients enough",
+            pd.DataFrame(
+                {
+                    "class": means["class_name"],
+                    "perturbation": means["condition"],
+                    f"{study.noun}s": means["samples"],
+                    "original": with_interval(means, "original"),
+                    "perturbed": with_interval(means, "perturbed"),
+                    "change": with_interval(means, "change"),
+                }
+            ),
+            means,
+        )
+    ]
+    return Section(
+        "segmentation",
+        "Segmentation before and after",
+        [*on.untouched(original_dice(store), study.noun), *notes_of(means)],
+        drawn,
+        tables + _further(study),
+        findings=on.changes(means, shown, store.conditions, study.noun),
+    )
+
+
+def _further(study: Study) -> list[Table]:
+    """Other measures and surface distances, before and after, on the same slices that contain the class."""
+    found: list[Table] = []
+    missing: list[str] = []
+    keys = ["patient", "frame", "slice", "class_name"]
+    segmentation = study.ask("segmentation", missing)
+    if segmentation is None or "slice" not in segmentation:
+        return found
+    # A class that a slice lacks has no sensitivity.
+    present = segmentation.loc[segmentation["sensitivity"].notna(), [*keys, "condition"]]
+    for name, caption, measures in (
+        (
+            "segmentation",
+            "Other measures, original → perturbed, on the same slices that contain the class (slices where both have "
+            "a value)",
+            ("jaccard", "sensitivity", "specificity", "precision", "relative_volume_difference"),
+        ),
+        (
+            "surface",
+            "Distance of predicted from true surfaces in millimetres, original → perturbed (slices where both predict "
+            f"the class: an empty prediction has no surface{_unmeasured(study)})",
+            ("hd95", "assd"),
+        ),
+    ):
+        table = study.ask(name, missing)
+        if table is None:
+            continue
+        inside = table.merge(present, on=[*keys, "condition"])
+        original = inside[inside["condition"] == ORIGINAL].set_index(keys)
+        rows, values = [], []
+        for (class_name, condition), own in inside.groupby(["class_name", "condition"], sort=False):
+            if condition not in study.conditions:
+                continue
+            perturbed = own.set_index(keys)
+            row: dict[str, Any] = {"class": class_name, "condition": condition}
+            value = dict(row)
+            for measure in measures:
+                before = original[measure].reindex(perturbed.index)
+                both = before.notna() & perturbed[measure].notna()
+                ends = [float(side[both].mean()) if both.any() else np.nan for side in (before, perturbed[measure])]
+                row[measure] = f"{' → '.join(map(number, ends))} ({int(both.sum())})"
+                value |= {f"{measure}_original": ends[0], f"{measure}_perturbed": ends[1]}
+                value[f"{measure}_samples"] = int(both.sum())
+            rows.append(row)
+            values.append(value)
+        if rows:
+            found.append(Table(name, caption, pd.DataFrame(rows), pd.DataFrame(values)))
+    return found
+
+
+def _unmeasured(study: Study) -> str:
+    """A clause on volumes whose headers state no voxel size, for a caption."""
+    samples = study.store.samples
+    axes = ["spacing_y", "spacing_x", *(["spacing_z"] if study.store.layout.space[2:] else [])]
+    sizes = samples[axes].to_numpy(np.float64)
+    known = (np.isfinite(sizes) & (sizes > 0)).all(axis=1)
+    unknown = samples.loc[~known, ["patient", "frame"]].drop_duplicates()
+    if unknown.empty:
+        return ""
+    first = unknown.iloc[0]
+    volumes = counted(len(unknown), "volume")
+    return f"; without {volumes} of unknown voxel size, the first {first['patient']} frame {first['frame']}"
+
+
+def failures(study: Study) -> Section:
+    """Kinds of failure."""
+    store = study.store
+    shares = case_summary(store)
+    shares = shares[shares["condition"].isin(study.conditions)].reset_index(drop=True)
+    if shares.empty:
+        return Section("failures", "Kinds of failure", missing=[study.nothing])
+    totals = shares.groupby("condition", sort=False)["samples"].sum()
+    drawn = [
+        Figure(
+            "cases",
+            lambda: figures.cases(store, study.conditions),
+            on_failures.bars(totals, store.samples["patient"].nunique(), study.noun),
+            "Bars of the number of slices in each kind of failure, one plot a perturbation",
+            shares,
+        )
+    ]
+    for condition in study.conditions:
+        first: Any = shares[shares["condition"] == condition].head(3)
+        for row in first.itertuples():
+            cells = pictures.example_cells(store, str(row.case), condition, 4)
+            examples = store.samples.iloc[[s for s, _ in cells]]
+            drawn.append(
+                Figure(
+                    f"gallery-{slug(condition)}-{slug(str(row.case))}",
+                    lambda case=str(row.case), c=condition: pictures.gallery(store, case, c),  # type: ignore[misc]
+                    on_failures.gallery(
+                        *(str(row.case), condition, int(row.samples), int(totals[condition]), len(cells), on.LINES),
+                        study.noun,
+                    ),
+                    f"Perturbed images with outlines, examples of {row.case}",
+                    examples[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
+                )
+            )
+    return Section(
+        "failures",
+        "Kinds of failure",
+        on_failures.legend(shares, store.case_rules, [name for name in store.class_names if name != BACKGROUND]),
+        drawn,
+        [
+            Table(
+                "cases-slices",
+                f"How many {study.noun}s fall into each kind of failure",
+                shares[["condition", "case", "samples", "patients"]].assign(
+                    share=[percent(v) for v in shares["share"]]
+                ),
+                shares,
+            )
+        ],
+        findings=[on_failures.usual(shares, study.noun)],
+    )
+
+
+def _where(study: Study, sample: int) -> str:
+    row = study.store.samples.iloc[sample]
+    return f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
+
+
+def _pixels(study: Study, sample: int, condition: str) -> pd.DataFrame:
+    """The pixels of a figure of inputs: ``y, x, original, perturbed, label, prediction`` of the whole image."""
+    found = picture(study.store, sample, [0, list(study.store.conditions.index).index(condition)])
+    y, x = np.indices(found["label"].shape)
+    columns = {
+        "y": y,
+        "x": x,
+        "original": found["image"][0],
+        "perturbed": found["image"][1],
+        "label": found["label"],
+        "prediction_original": found["prediction"][0],
+        "prediction_perturbed": found["prediction"][1],
+    }
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+
+
+def _colour_words(study: Study) -> str:
+    names = {"#0072B2": "blue", "#009E73": "green", "#D55E00": "orange", "#CC79A7": "pink", "#E69F00": "amber"}
+    names |= {"#56B4E9": "light blue", "#F0E442": "yellow"}
+    return ", ".join(f"{name} {names[colour]}" for name, colour in study.colours.items())

@@ -1,0 +1,152 @@
+"""What a report is made of, sections of words, figures and tables with their data, and the study behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from actstore.analysis.evidence import perturbations
+from actstore.tables.findings import Findings, Unanswerable
+from actstore.tables.unchanged import no_sample
+from actstore.views.figures.selection import shown_conditions
+from actstore.views.figures.theme import class_colours
+from actstore.views.report.sentences.segmentation import action
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
+
+#: Rows of a table on the page; all are in its file.
+ROWS = 20
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, its caption, and the numbers that it shows."""
+
+    #: Names its files: ``dice.png``, ``dice.svg``, ``dice.csv``, ``dice.parquet``.
+    key: str
+    draw: Callable[[], Any]
+    caption: str
+    #: Describes it to a reader who cannot see it.
+    alt: str
+    data: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its first rows stand on the page, and all of them in its file."""
+
+    #: Names its files.
+    key: str
+    caption: str
+    #: The rows to show, with headers as columns; the first :data:`ROWS` are.
+    shown: pd.DataFrame
+    #: The same rows in the same order, with plain numbers.
+    data: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if len(self.shown) != len(self.data):
+            raise ValueError(
+                f"{self.key}: {len(self.shown)} rows are shown and {len(self.data)} written: give the same"
+            )
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the study and its answer."""
+
+    key: str
+    title: str
+    #: Plain words, with numbers.
+    words: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    #: Sentences for the summary.
+    findings: Sequence[str] = ()
+    #: What the store would need to answer, where it cannot.
+    missing: Sequence[str] = ()
+
+
+class Study:
+    """What every section needs: the store, its tables, the conditions to show, and the colour of each class."""
+
+    def __init__(self, store: Store, findings: Findings | None = None) -> None:
+        self.store = store
+        self.findings = findings or Findings(store)
+
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """Class name to colour."""
+        return class_colours(self.store.class_names)
+
+    @cached_property
+    def conditions(self) -> list[str]:
+        """The perturbations that are shown one by one, those that apply to no sample left out."""
+        return [name for name in shown_conditions(self.store) if name in self.every.index]
+
+    @property
+    def nothing(self) -> str:
+        """Why no perturbation is shown."""
+        return no_sample(self.store)
+
+    @cached_property
+    def every(self) -> pd.DataFrame:
+        """All perturbations that apply to a sample: ``transform, target, strength, …``, indexed by condition."""
+        applies = self.store.applicable.any("sample").compute().values
+        at = perturbations(self.store.confusion)
+        found: pd.DataFrame = self.store.conditions.iloc[at[applies[at]]]
+        return found
+
+    @property
+    def noun(self) -> str:
+        """What a sample is."""
+        return "volume" if len(self.store.layout.space) == 3 else "slice"
+
+    @property
+    def among(self) -> str:
+        """Names the perturbations that a count covers, where the figures do not show all."""
+        if len(self.every) == len(self.conditions):
+            return ""
+        return f" of the {len(self.conditions)} of {len(self.every)} perturbations that the figures show"
+
+    @property
+    def layers(self) -> list[str]:
+        """Layer names in network order."""
+        return list(self.store.layers.index)
+
+    @property
+    def channels(self) -> pd.Series[int]:
+        """How many channels each layer has, in network order."""
+        return self.store.layers["channels"]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the findings; where it has conditions, the rows of those that are shown.
+
+        Raises
+        ------
+        Unanswerable
+            if the store was not captured for it, or holds nothing of it.
+        """
+        found = self.findings.table(name)
+        if "condition" in found.columns:
+            every = self.store.conditions.index[perturbations(self.store.confusion)]
+            found = found[~found["condition"].isin(set(every) - set(self.conditions))]
+        if found.empty:
+            raise Unanswerable(f"no volume of this store has a row of the table {name}")
+        return found.reset_index(drop=True)
+
+    def ask(self, name: str, missing: list[str]) -> pd.DataFrame | None:
+        """As :meth:`table`, or None where there is no answer; then ``missing`` gains what the store would need."""
+        try:
+            return self.table(name)
+        except Unanswerable as error:
+            missing.append(str(error))
+            return None
+
+    def action(self, condition: str) -> str:
+        """What a condition does, in words: "darkening LV to 10 %"."""
+        return action(condition, self.store.conditions)

@@ -1,0 +1,91 @@
+"""One self-contained HTML page about a store, and a folder of its data and figures beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from actstore.analysis.evidence import FEWEST_PATIENTS
+from actstore.errors import StoreError
+from actstore.paths import given
+from actstore.tables.findings import Findings
+from actstore.units import human_bytes
+from actstore.views.html_tables import html_table
+from actstore.views.report.embedding import bokeh_script
+from actstore.views.report.render import Rendered, rendered, rendering_aside
+from actstore.views.report.sections import OF_THE_STORE, SECTIONS
+from actstore.views.report.study import ROWS, Study
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
+
+
+def write_report(store: Store, output: str | Path, findings: Findings | None = None) -> Path:
+    """Write what ``store`` answers to ``output``, and the data and figures to the folder ``<name>_data`` beside it.
+
+    The page is self-contained: style, script and figures are inside, and it loads nothing. Where the store cannot
+    answer a question, the page says what its spec would need. On more than one core, a second process renders part of
+    it meanwhile.
+
+    Parameters
+    ----------
+    findings
+        of ``store``, where some are computed already.
+
+    Raises
+    ------
+    StoreError
+        if the store has no committed block, or ``output`` cannot be written.
+    """
+    output = given(output)
+    if output.is_dir():
+        raise StoreError(f"{output} is a folder: name a file for -o, such as {output / 'report.html'}")
+    study = Study(store, findings)
+    folder = output.with_name(f"{output.stem}_data")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        done: dict[str, Rendered] = {}
+        with contextlib.ExitStack() as stack:
+            aside = set(OF_THE_STORE) if (os.cpu_count() or 1) > 1 else set()
+            collect = stack.enter_context(rendering_aside(study, folder, sorted(aside))) if aside else dict
+            done |= {key: rendered(SECTIONS[key](study), folder) for key in SECTIONS if key not in aside}
+            done |= collect()
+        output.write_text(_page(study, [done[key] for key in SECTIONS], folder), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{output} cannot be written: {error.strerror or error}; choose another -o") from error
+    return output
+
+
+def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
+    store = study.store
+    layers = store.layers.reset_index()
+    layers["size"] = ["×".join(map(str, size)) for size in layers["size"]]
+    layers["bytes"] = [human_bytes(n) for n in layers["bytes"]]
+    environment = Environment(loader=PackageLoader("actstore.views.report"), autoescape=True, trim_blocks=True)
+    source = environment.loader
+    assert source is not None
+    style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
+    patients = store.samples["patient"].nunique()
+    return environment.get_template("report.html.j2").render(
+        store=store,
+        name=str(store.path).rstrip("/").rpartition("/")[2],
+        patients=patients,
+        size=human_bytes(store.nbytes),
+        summary=[sentence for section in sections for sentence in section.findings],
+        sections=sections,
+        fewest=FEWEST_PATIENTS,
+        numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
+        folder=folder.name,
+        rows=ROWS,
+        layers=html_table(layers, "recorded", labelled_by="caption-recorded"),
+        fingerprint=store.attributes["fingerprint"],
+        versions=store.attributes["versions"],
+        style=style,
+        script=script,
+        bokeh=Markup(bokeh_script()),
+    )
