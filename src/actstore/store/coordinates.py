@@ -1,19 +1,30 @@
-"""Names of a store's coordinates, by the version of its format."""
+"""A store's coordinates: their names, by the version of its format, and what they hold."""
 
 from __future__ import annotations
 
-#: Along ``sample``. Those of schema 4: which patch of a volume the sample is, where its voxel (0, 0, 0) lies in the
-#: volume, negative where the input is padded, and the box of voxels that it owns, ``owned_start`` to ``owned_stop``;
-#: origin and box are (sample, axis) in voxels.
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.conditions import TARGET
+from actstore.errors import StoreError, one_line
+from actstore.store.attributes import REPAIR
+from actstore.store.files import Storage
+
+#: Which patch of a volume a sample is, where its first voxel lies in the volume, negative where the input is padded,
+#: and the box of voxels that it owns, from ``owned_start`` up to ``owned_stop``; all but the first (sample, axis).
+PATCH_COORDINATES = ("patch", "origin", "owned_start", "owned_stop")
+#: Along ``sample``.
 SAMPLE_COORDINATES = (
     *("patient", "frame", "slice", "phase", "group", "block", "valid", "depth", "height", "width", "spacing"),
-    *("patch", "origin", "owned_start", "owned_stop"),
+    *PATCH_COORDINATES,
 )
 CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source", "region")
 #: Along an axis of their own name.
 INDEXES = ("condition", "true_class", "predicted_class", "axis", "input_channel")
 #: The first schema with a coordinate, where that is not the oldest.
-_SINCE = {"region": 3, "patch": 4, "origin": 4, "owned_start": 4, "owned_stop": 4, "input_channel": 4}
+_SINCE = {"region": 3, "input_channel": 4, **dict.fromkeys(PATCH_COORDINATES, 4)}
 
 
 def stored(names: tuple[str, ...], schema: int) -> tuple[str, ...]:
@@ -29,3 +40,34 @@ def root_coordinates(schema: int) -> tuple[str, ...]:
 def statistic_coordinates(schema: int) -> tuple[str, ...]:
     """Every coordinate in the group ``statistics``."""
     return ("statistic", "layer", "channel") if schema > 3 else ()
+
+
+def read_coordinates(storage: Storage, schema: int) -> dict[str, NDArray[Any]]:
+    """Everything along ``sample`` and ``condition`` of a store of that schema, by name.
+
+    Raises
+    ------
+    StoreError
+        if one is missing or damaged.
+    """
+    import zarr
+
+    try:
+        root: Any = zarr.open_group(storage.zarr(), mode="r")
+        names = stored((*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES), schema)
+        arrays = {name: root[name] for name in names}
+        if gone := [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]:
+            raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
+        found = {name: plain(array[...]) for name, array in arrays.items()}
+    except Exception as error:
+        raise StoreError(
+            f"{storage} is damaged: its coordinates cannot be read ({one_line(error)}); {REPAIR}"
+        ) from error
+    # A store of schema 2 holds no controls.
+    return {"region": np.where(found["target"] == "", "", TARGET), **found}
+
+
+def plain(values: Any) -> NDArray[Any]:
+    """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
+    array = np.asarray(values)
+    return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array

@@ -13,6 +13,7 @@ import numpy as np
 from actstore.errors import StoreError
 from actstore.store import commits
 from actstore.store.attributes import read_attributes
+from actstore.store.coordinates import plain
 from actstore.store.files import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.schema import Schema
@@ -141,9 +142,3 @@ def open_group(storage: Storage, group: Group, captured: Parts, sample: xr.Coord
         kept = np.concatenate([np.full(n, done[b]) for b, n in captured]) if len(captured) else np.zeros(0, bool)
         coords |= {str(name): ("sample", values.values[kept]) for name, values in sample.items()}
     return xr.Dataset(whole, coords=coords)
-
-
-def plain(values: Any) -> Any:
-    """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
-    array = np.asarray(values)
-    return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array

@@ -12,30 +12,31 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.conditions import TARGET
-from actstore.errors import StoreError, one_line
+from actstore.errors import StoreError
 from actstore.geometry import Grid
-from actstore.measures.names import MEASURES, PER_CONDITION
+from actstore.measures.names import MEASURES
 from actstore.store import commits, lazy
-from actstore.store.attributes import REPAIR, layout_of, read_attributes, token_of, window_of
-from actstore.store.coordinates import CONDITION_COORDINATES, SAMPLE_COORDINATES, stored
+from actstore.store.attributes import layout_of, read_attributes, token_of, window_of
+from actstore.store.coordinates import (
+    CONDITION_COORDINATES,
+    PATCH_COORDINATES,
+    SAMPLE_COORDINATES,
+    read_coordinates,
+)
 from actstore.store.files import Location, storage_at
-from actstore.store.groups import Group, open_group, plain, read_groups
+from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
-from actstore.store.reader import Piece, read_map, read_smalls
+from actstore.store.reader import Piece, read_map
 from actstore.store.schema import Layer
+from actstore.store.statistics import Statistics
 from actstore.units import counted
 
 if TYPE_CHECKING:
-    import dask.array as da
-    import zarr
-
     from actstore.case_rules import CaseRules
 
 
-#: Coordinates of patches, of which `Store.patches` is made.
-_PATCH = ("patch", "origin", "owned_start", "owned_stop")
-_OF_ITS_OWN = ("valid", "spacing", *_PATCH)
+#: Not along ``sample`` alone, or not of samples that are shown.
+_OF_ITS_OWN = ("valid", "spacing", *PATCH_COORDINATES)
 
 
 class MissingBlocksWarning(UserWarning):
@@ -54,7 +55,7 @@ class Store:
         self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
-        coordinates = self._coordinates()
+        coordinates = read_coordinates(self.storage, self.layout.version)
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Samples that each committed block holds, in order: (block, samples).
         self.parts = lazy.Parts(tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed)))
@@ -62,33 +63,14 @@ class Store:
         self._sample = {name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in _OF_ITS_OWN}
         for i, axis in enumerate("zyx"):
             self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
-        self._patch = {name: coordinates[name][slots] for name in _PATCH if name in coordinates}
-        #: Found once: statistics can be added while a store is open, not taken away.
-        self._reduced = False
+        self._patch = {name: coordinates[name][slots] for name in PATCH_COORDINATES if name in coordinates}
+        self._statistics = Statistics(self.storage, self.layout, self.token)
         self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
 
     @property
     def path(self) -> Location:
         """Where the store lies: a path, or an ``s3://`` URL."""
         return self.storage.location
-
-    def _coordinates(self) -> dict[str, NDArray[Any]]:
-        import zarr
-
-        names = stored((*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES), self.layout.version)
-        try:
-            root = zarr.open_group(self.storage.zarr(), mode="r")
-            arrays = {name: _array(root, name) for name in names}
-            gone = [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]
-            if gone:
-                raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
-            found = {name: plain(array[...]) for name, array in arrays.items()}
-        except Exception as error:
-            raise StoreError(
-                f"{self.path} is damaged: its coordinates cannot be read ({one_line(error)}); {REPAIR}"
-            ) from error
-        # A store of schema 2 holds no controls.
-        return {"region": np.where(found["target"] == "", "", TARGET), **found}
 
     @property
     def missing(self) -> list[str]:
@@ -155,7 +137,7 @@ class Store:
                 f"{self.path} has schema {self.layout.version}, which records no patches: capture it again"
             )
         columns = {"patch": self._patch["patch"]}
-        for name in _PATCH[1:]:
+        for name in PATCH_COORDINATES[1:]:
             columns |= {f"{name}_{axis}": self._patch[name][:, i] for i, axis in enumerate("zyx")}
         return pd.DataFrame(columns).rename_axis("sample")
 
@@ -337,10 +319,7 @@ class Store:
     @property
     def reduced(self) -> bool:
         """Whether the statistics of every committed block are persisted."""
-        if not self._reduced:
-            done = commits.committed(self.storage, self.layout.statistics, self.token, mending=True)
-            self._reduced = bool(done[self.committed].all())
-        return self._reduced
+        return self._statistics.persisted(self.committed)
 
     def statistics(
         self, layer: str, names: Sequence[str] | None = None, *, persisted: bool | None = None
@@ -382,22 +361,11 @@ class Store:
                 f"was captured with store.keep = {self.attributes['identity'].get('keep')!r}: ask for "
                 f"{', '.join(there)}, or capture to another store with the layer in store.keep"
             )
-        arrays = {name: self._persisted(found, name) for name in read}
+        arrays = {name: self._statistics.lazily(found, name, self.parts) for name in read}
         if rest:
             arrays |= lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.parts, rest)
         dims = max((dims for dims, _ in arrays.values()), key=len)
         return xr.Dataset({name: arrays[name] for name in names}, coords=self._coords(dims, found))
-
-    def _persisted(self, layer: Layer, name: str) -> tuple[tuple[str, ...], da.Array]:
-        """Dims and values of a statistic as it is stored."""
-        if self.layout.version < 4:
-            older = self.layout.older_statistic(layer, name)
-            return older.dims, lazy.small(self.storage, older, self.parts)
-        every = lazy.small(self.storage, self.layout.statistic, self.parts, self.layout.statistic_names.index(name))
-        values = every[:, :, self.layout.channels_of(layer)]
-        if name in PER_CONDITION:
-            return ("sample", "condition", "channel"), values
-        return ("sample", "channel"), values[:, 0]
 
     def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
         """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).
@@ -409,15 +377,7 @@ class Store:
         DamageError
             if a file of it is damaged, or missing.
         """
-        samples = dict(self.parts)[block]
-        if self.layout.version > 3:
-            number = self.layout.statistic_names.index(name)
-            return read_smalls(self.storage, self.layout.statistic, [(block, samples)], number)
-        values = [
-            read_smalls(self.storage, self.layout.older_statistic(layer, name), [(block, samples)])
-            for layer in self.layout.layers
-        ]
-        return np.concatenate([v if v.ndim == 3 else v[:, None] for v in values], axis=-1)
+        return self._statistics.of_block(name, block, dict(self.parts)[block])
 
     @cached_property
     def groups(self) -> Mapping[str, Group]:
@@ -500,7 +460,3 @@ def open_store(path: Location) -> Store:
             stacklevel=2,
         )
     return store
-
-
-def _array(root: zarr.Group, name: str) -> Any:
-    return root[name]
