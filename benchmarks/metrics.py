@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
-from actstore.measures.names import MEASURES
+from actstore.measures.names import MEASURES, STATISTICS
 from actstore.store.store import Store, open_store
 from actstore.units import human_bytes
 
@@ -74,7 +74,7 @@ def main() -> None:
         ours, theirs = lazily(store, ("ssim",), 1), with_scikit_image(store, "ssim")
         apart = max(np.nanmax(np.abs(a[:, 1:] - b[:, 1:])) for a, b in zip(ours, theirs, strict=True))
         groups = {"mad, mse": ("mad", "mse"), "cosine": ("cosine",), "psnr": ("psnr",), "ssim": ("ssim",)}
-        groups |= {"everything": MEASURES}
+        groups |= {"persisted": STATISTICS, "everything": MEASURES}
         candidates = {
             f"{name}, {threads} thread{'s' * (threads > 1)}": partial(lazily, store, names, threads)
             for name, names in groups.items()

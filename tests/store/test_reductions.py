@@ -130,7 +130,7 @@ def test_no_more_than_a_few_chunks_are_in_memory(tmp_path: Path) -> None:
         sizes.append(maps.nbytes)
         return lambda: None
 
-    groups = list(reduce_groups(LocalStorage(tmp_path), layout, Piece(layout.key(0), 5, 0, 5), noting))
+    groups = list(reduce_groups(LocalStorage(tmp_path), layout, [Piece(layout.key(0), 5, 0, 5)], noting))
     assert len(groups) == 5 * 6
     assert sizes == [layout.chunk_bytes], "one buffer for the whole shard"
 

@@ -29,11 +29,6 @@ def as_written(function: Function) -> Function:
     return _machine(function, set())
 
 
-def without_nan(function: Function) -> Function:
-    """As :func:`compiled`, for values that hold no NaN; what it returns of others is undefined."""
-    return _machine(function, {"nnan", "nsz", "reassoc"})
-
-
 def _machine(function: Function, fastmath: set[str]) -> Function:
     # A division by 0 gives NaN or infinity, as in NumPy: to look for one would take the vector registers away.
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.compiled import Floats, Run, compiled, run_of, without_nan
+from actstore.measures.compiled import Floats, Run, compiled, run_of
 from actstore.measures.names import ORIGINAL_STATISTICS, STATISTICS
 from actstore.measures.similarity import similarities
+
+Bits = NDArray[np.signedinteger]
 
 #: Bytes that are converted at once where a chunk's values cannot be reduced as they lie in memory.
 SCRATCH_BYTES = 1024 * 1024
@@ -67,7 +69,7 @@ class Reduction:
         self._similarities = any(name not in STATISTICS for name in names)
         self._maps = _in_order(chunk, self._shape)
         in_place = chunk.size > 0 and self._maps is not None and self._maps.dtype != np.float16
-        self._run = (self._maps, run_of(self._maps)) if in_place and self._maps is not None else None
+        self._run = (self._maps, *_runs(self._maps)) if in_place and self._maps is not None else None
 
     def __call__(self, found: Floats) -> None:
         """Put statistics of what the memory holds now into ``found``: float64 (name, sample, channel, condition).
@@ -78,14 +80,14 @@ class Reduction:
             self._reduce(*self._run, found)
         else:
             for s, k, maps in self._copies():
-                self._reduce(maps, run_of(maps), found[:, s, k])
+                self._reduce(maps, *_runs(maps), found[:, s, k])
 
-    def _reduce(self, maps: Floats, run: Run, found: Floats) -> None:
+    def _reduce(self, maps: Floats, run: Run, bits: Bits, found: Floats) -> None:
         if self._compiled:
-            _reduce(*run, self._rows, found)
+            _reduce(*run, bits, self._rows, found)
         if self._similarities:
             row = self._rows[STATISTICS.index("mse")]
-            mse = (lambda: found[row]) if row >= 0 else partial(_mse, run)
+            mse = (lambda: found[row]) if row >= 0 else partial(_mse, run, bits)
             for name, values in similarities(maps, run, self._space, self.names, mse).items():
                 if name in self.names:
                     found[self.names.index(name)] = values
@@ -125,23 +127,36 @@ def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | Non
     return maps if fits else None
 
 
-def _mse(run: Run) -> Floats:
+def _runs(maps: Floats) -> tuple[Run, Bits]:
+    """``maps`` as `run_of`, and the same values as integers."""
+    run = run_of(maps)
+    return run, run[0].view(np.int32 if maps.itemsize == 4 else np.int64)
+
+
+def _mse(run: Run, bits: Bits) -> Floats:
     """Mean squared differences from condition 0: (sample, channel, condition)."""
     found: Floats = np.empty(run[1][:3])
-    _reduce(*run, (-1, 0, -1, -1, -1), found[None])
+    _reduce(*run, bits, (-1, 0, -1, -1, -1), found[None])
     return found
 
 
 @compiled
 def _reduce(
-    values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], rows: tuple[int, ...], found: Floats
+    values: Floats,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    bits: Bits,
+    rows: tuple[int, ...],
+    found: Floats,
 ) -> None:
     """Statistics of each map into ``found`` (row, sample, channel, condition), map after map while it is in the cache.
 
-    ``rows`` are those of "mad", "mse", "mean", "max" and "std", negative where not wanted.
+    ``bits`` are the same memory as ``values``, as integers. ``rows`` are those of "mad", "mse", "mean", "max" and
+    "std", negative where not wanted.
     """
     samples, channels, conditions, size = shape
     sums = np.empty((2, conditions))
+    one = np.empty(1, bits.dtype)
     for s in range(samples):
         for k in range(channels):
             first = s * strides[0] + k * strides[1]
@@ -163,7 +178,8 @@ def _reduce(
                     found[rows[2], s, k, c] = total / size
                 if rows[3] >= 0:
                     broken = np.isnan(total) and np.isnan(values[start : start + size]).any()
-                    found[rows[3], s, k, c] = np.nan if broken else _largest(values, start, size)
+                    one[0] = _largest(bits, start, size)
+                    found[rows[3], s, k, c] = np.nan if broken else one.view(values.dtype)[0]
                 if rows[4] >= 0:
                     found[rows[4], s, k, c] = _deviation(values, start, size, total / size) if c == 0 else np.nan
 
@@ -228,14 +244,20 @@ def _deviation(values: Floats, start: int, size: int, centre: float) -> float:
     return math.sqrt(squares / size)
 
 
-@without_nan
-def _largest(values: Floats, start: int, size: int) -> float:
-    """The largest value of a map that holds no NaN."""
-    part = values[start : start + size]
-    largest = part[0]
+@compiled
+def _largest(bits: Bits, start: int, size: int) -> int:
+    """Bits of the largest value of a map that holds no NaN: as integers, they are compared in vector registers.
+
+    Bits of positive numbers are ordered as the numbers are, those of negative ones the other way round.
+    """
+    part = bits[start : start + size]
+    largest: int = part[0]
     for i in range(size):
         largest = max(largest, part[i])
-    return np.float64(largest)
+    if largest < 0:
+        for i in range(size):
+            largest = min(largest, part[i])
+    return largest
 
 
 @compiled

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -21,6 +22,9 @@ Result = TypeVar("Result")
 
 #: How damage is mended, at the end of every message about it.
 MEND = "`actstore verify STORE --repair` computes its block again"
+
+#: The crc32c of anything followed by its own crc32c, little-endian.
+RESIDUE = 0x48674BC7
 
 #: Bytes read and checked at a time from memory of the machine: what a core's cache holds.
 CACHE_BYTES = 2 * 2**20
@@ -150,12 +154,13 @@ class ShardReader:
             raise DamageError(f"{self.path} has {size} bytes instead of {expected}: {MEND}")
         content = bytearray(self.layout.index_bytes)
         self._read(memoryview(content), size - len(content))
-        index = self.layout.index(self.samples).tobytes()
-        if content == index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little"):
+        index = _index(self.layout, self.samples)
+        if content == index:
             return
         body = content[:-CHECKSUM_BYTES]
         if crc32c(body) == int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
-            entries = np.frombuffer(body, "<u8").reshape(-1, 2) != np.frombuffer(index, "<u8").reshape(-1, 2)
+            expected_entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(-1, 2)
+            entries = np.frombuffer(body, "<u8").reshape(-1, 2) != expected_entries
             slot, number = divmod(int(np.flatnonzero(entries.any(axis=1))[0]), self.layout.chunks_per_sample)
             raise DamageError(f"{self.path} has no inner chunk {number} of slot {slot}: {MEND}")
         raise DamageError(f"{self.path} has a damaged shard index: {MEND}")
@@ -192,7 +197,7 @@ class ShardReader:
                 self.fill(_raw(*shape, stride), first, start)
 
     def _check(self, chunk: NDArray[np.uint8], slot: int, number: int) -> None:
-        if crc32c(chunk[:-CHECKSUM_BYTES].data) != int.from_bytes(chunk[-CHECKSUM_BYTES:].tobytes(), "little"):
+        if crc32c(chunk.data) != RESIDUE:
             raise DamageError(f"{self.path} is damaged: wrong checksum of slot {slot}, inner chunk {number}: {MEND}")
 
     def _read(self, view: memoryview, offset: int) -> None:
@@ -207,6 +212,13 @@ class ShardReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@lru_cache
+def _index(layout: ArrayLayout, samples: int) -> bytes:
+    """A shard's index and its checksum as they lie in the file."""
+    index = layout.index(samples).tobytes()
+    return index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little")
 
 
 @dataclass(frozen=True)
@@ -260,37 +272,41 @@ def _groups(layout: ArrayLayout, channels: tuple[int, int]) -> tuple[int, int]:
 def reduce_groups(
     storage: Storage,
     layout: ArrayLayout,
-    piece: Piece,
+    pieces: Iterable[Piece],
     reduction: Callable[[NDArray[Any]], Result],
 ) -> Iterator[tuple[slice, slice, Result]]:
-    """Reduce consecutive samples of one activation shard while they are read, a few inner chunks at a time.
+    """Read samples of activation shards, one after another, a few inner chunks at a time into the same memory.
 
     Parameters
     ----------
     reduction
-        called with memory for maps (sample, channel, condition, \\*space) before it is filled.
+        called with memory for maps (sample, channel, condition, \\*space) before it is filled for the first time.
 
     Yields
     ------
     samples, channels, result
-        where the maps belong that the memory holds now, checked, samples counted from ``piece.first``; and what
-        ``reduction`` returned for it.
+        where the maps belong that the memory holds now, checked, samples counted from the first of ``pieces``; and
+        what ``reduction`` returned for it.
     """
     conditions, groups = layout.grid[:2]
     step = max(1, CACHE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
-    raw = _raw(min(step, piece.count), conditions, layout.chunk_stride)
+    raw = _raw(step, conditions, layout.chunk_stride)
     grid = (conditions, 1, *layout.grid[2:])
-    with ShardReader(storage, piece.key, layout, piece.valid) as shard:
-        prepared: Result | None = None
-        for first in range(0, piece.count, step):
-            if prepared is None or piece.count - first < len(raw):
-                raw = raw[: piece.count - first]
-                prepared = reduction(maps_of(by_chunk(raw, layout, grid)))
-            for group in range(groups):
-                for c in range(conditions):
-                    shard.fill(raw[:, c : c + 1], piece.first + first, c * groups + group)
-                channels = slice(group * layout.chunk[1], (group + 1) * layout.chunk[1])
-                yield slice(first, first + len(raw)), channels, prepared
+    prepared: dict[int, Result] = {}
+    position = 0
+    for piece in pieces:
+        with ShardReader(storage, piece.key, layout, piece.valid) as shard:
+            for first in range(piece.first, piece.first + piece.count, step):
+                count = min(step, piece.first + piece.count - first)
+                part = raw[:count]
+                if count not in prepared:
+                    prepared[count] = reduction(maps_of(by_chunk(part, layout, grid)))
+                for group in range(groups):
+                    for c in range(conditions):
+                        shard.fill(part[:, c : c + 1], first, c * groups + group)
+                    channels = slice(group * layout.chunk[1], (group + 1) * layout.chunk[1])
+                    yield slice(position, position + count), channels, prepared[count]
+                position += count
 
 
 def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:

@@ -25,9 +25,6 @@ def reduce_pieces(
     :data:`actstore.measures.names.ORIGINAL_STATISTICS` (sample, channel).
     """
     found = np.empty((len(names), sum(piece.count for piece in pieces), *layout.sample_shape[:2]))
-    position = 0
-    for piece in pieces:
-        for samples, channels, reduce in reduce_groups(storage, layout, piece, partial(Reduction, names=names)):
-            reduce(found[:, position + samples.start : position + samples.stop, :, channels].swapaxes(2, 3))
-        position += piece.count
+    for samples, channels, reduce in reduce_groups(storage, layout, pieces, partial(Reduction, names=names)):
+        reduce(found[:, samples, :, channels].swapaxes(2, 3))
     return by_name(found, names, condition=1)
