@@ -228,11 +228,11 @@ class TestOneBadVolume:
         spoil(phantom_copy)
         spec = write_spec(tmp_path, data__root=phantom_copy)
         seen: list[tuple[str, int, int]] = []
-        first = run(spec, progress=lambda report, done, total: seen.append((report.volume, done, total)))
+        first = run(spec, progress=lambda report, done, total: seen.append((report.name, done, total)))
         assert not first.complete
         assert (first.done, first.skipped) == (3, 0)
         (failed,) = first.failed
-        assert failed.volume == FRAME
+        assert failed.name == FRAME
         assert words in failed.error
         assert MENDS.search(failed.error), failed.error
         assert [finished for _, finished, _ in seen] == [1, 2, 3, 4]

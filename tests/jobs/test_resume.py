@@ -103,12 +103,12 @@ def test_failing_writes_cost_their_blocks_alone(
     assert first.failed
     assert first.done
     assert all("No space left on device" in report.error for report in first.failed)
-    assert committed(first.store) == sorted(set(range(whole.done)) - {report.block for report in first.failed})
+    assert committed(first.store) == sorted(set(range(whole.done)) - {report.unit for report in first.failed})
     assert strays(first.store) == []
 
     faults["every"] = 3
     second = capture(spec, cluster="inline", device="cpu")
-    assert [report.block for report in second.failed] == [report.block for report in first.failed]
+    assert [report.unit for report in second.failed] == [report.unit for report in first.failed]
     assert second.done == 0
     assert second.skipped == first.done
 
@@ -116,7 +116,7 @@ def test_failing_writes_cost_their_blocks_alone(
     third = capture(spec, cluster="inline", device="cpu")
     assert third.complete
     assert (third.done, third.skipped) == (len(first.failed), first.done)
-    assert third.forward_passes == passes_of(actstore.open(third.store), [report.block for report in first.failed])
+    assert third.forward_passes == passes_of(actstore.open(third.store), [report.unit for report in first.failed])
     expect_same(third.store, expected)
 
 
@@ -135,7 +135,7 @@ def test_a_failing_rename_commits_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
         summary = capture(spec, cluster="inline", device="cpu")
-    assert [report.block for report in summary.failed] == [0]
+    assert [report.unit for report in summary.failed] == [0]
     assert "Input/output error" in summary.failed[0].error
     assert committed(summary.store) == [1]
     assert strays(summary.store) == []
