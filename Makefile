@@ -73,13 +73,18 @@ wheel: environment
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 
-# The wheel as a user gets it: in an empty environment, with the versions that pip chooses, except for torch's.
+# The wheel as a user gets it: in empty environments, with the versions that pip chooses, except for torch's. The plain one
+# reads what the other captured.
 FRESH := .venv-wheel
+INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
 test-wheel: wheel
-	$(PYTHON) -m venv --clear $(FRESH)
-	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^torch== constraints.txt)"
-	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[capture,views]"
-	cd $(FRESH) && bin/actstore demo --patients 2
+	rm -rf $(FRESH)
+	$(PYTHON) -m venv $(FRESH)/full $(FRESH)/plain
+	$(FRESH)/full/$(INSTALL) "$$(grep ^torch== constraints.txt)"
+	$(FRESH)/full/$(INSTALL) "$$(echo dist/*.whl)[capture,views]"
+	$(FRESH)/plain/$(INSTALL) dist/*.whl
+	cd $(FRESH) && full/bin/actstore demo --patients 2
+	cd $(FRESH) && plain/bin/actstore table actstore-demo/phantom.zarr surface -o surface.csv
 	rm -rf $(FRESH)
 
 lint: environment

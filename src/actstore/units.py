@@ -1,7 +1,11 @@
-"""Numbers as a person reads them."""
+"""Numbers, names and lists as a person reads them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+#: Items of a list that a message names.
+_LISTED = 8
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -30,3 +34,17 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def shown(text: object) -> str:
+    """``text`` for a message: as it is where printable, escaped where not."""
+    plain = str(text)
+    return plain if plain.isprintable() else repr(plain)
+
+
+def listed(items: Iterable[object], count: int | None = None) -> str:
+    """The first few ``items`` joined by commas, and how many more there are: of ``count``, where it is not theirs."""
+    texts = [shown(item) for item in items]
+    rest = (len(texts) if count is None else count) - _LISTED
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(texts[:_LISTED]) + more

@@ -57,6 +57,15 @@ print(json.dumps(tables))
 """
 COMMAND = "from actstore.cli.commands import main; main(sys.argv[1:])"
 
+COMMANDS = """
+from actstore.cli.commands import main
+for name, *more in ["status"], ["verify"], ["reduce"], ["table", "surface"]:
+    try:
+        main([name, sys.argv[1], *more])
+    except SystemExit as ended:
+        assert not ended.code, name
+"""
+
 
 def without(libraries: Collection[str], code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """What ``code`` prints in a process that does not find ``libraries``."""
@@ -79,6 +88,11 @@ def test_a_store_is_read_and_every_table_is_written_without_any_extra(study_stor
         text = io.BytesIO()
         write_table(build_table(store, name), text)
         assert text.getvalue().decode() == tables[name], name
+
+
+def test_commands_that_only_read_a_store_need_no_extra(tiny_copy: Path) -> None:
+    finished = without(EXTRAS, COMMANDS, tiny_copy)
+    assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.parametrize(

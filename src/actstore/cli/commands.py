@@ -221,9 +221,12 @@ def opened(path: Location) -> Store:
 def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> None:
     """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
     from actstore.cli import text
-    from actstore.spec.spec import load_spec
 
-    loaded = load_spec(spec) if spec else None
+    loaded = None
+    if spec is not None:
+        from actstore.spec.spec import load_spec
+
+        loaded = load_spec(spec)
     found = verified(store)
     if found.whole or not repair:
         text.show_verification(found)

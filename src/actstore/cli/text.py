@@ -17,7 +17,7 @@ from rich.table import Table
 from actstore.cli.terminal import held
 from actstore.store.attributes import unrepeatable, window_of
 from actstore.tables.unchanged import nowhere, of_store
-from actstore.units import counted, human_bytes, human_seconds
+from actstore.units import counted, human_bytes, human_seconds, listed
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
@@ -151,8 +151,6 @@ def show_plan(plan: Plan) -> None:
 
 def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
     """What of a data set is not among its volumes: nothing to say where all of it is."""
-    from actstore.data.pairing import listed
-
     lines = {}
     for name in ("left out", "lacking"):
         found = discovery.get(name.replace(" ", "_"), {"count": 0})

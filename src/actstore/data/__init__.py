@@ -7,10 +7,11 @@ import os
 from actstore.data import acdc, nnunet
 from actstore.data.folders import broken_link
 from actstore.data.nifti import digest_files, read_header, read_volume
-from actstore.data.pairing import Discovery, shown
+from actstore.data.pairing import Discovery
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError
 from actstore.spec import spec
+from actstore.units import shown
 
 __all__ = [
     "Discovery",

@@ -24,9 +24,10 @@ from actstore.data.names import (
     split,
     stem,
 )
-from actstore.data.pairing import Discovery, Found, Kind, Stray, listed, pair, shown
+from actstore.data.pairing import Discovery, Found, Kind, Stray, pair
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
+from actstore.units import listed, shown
 
 LAYOUT = "patientXXX/patientXXX_frameYY.nii.gz and …_gt.nii.gz, also in folders training and testing"
 

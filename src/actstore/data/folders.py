@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from actstore.data.names import is_system, looks_like_image
-from actstore.data.pairing import shown
 from actstore.errors import DataError
+from actstore.units import shown
 
 #: How many levels of folders below those of the layout are searched for images that were put too deep.
 DEPTH = 3

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from actstore.data.headers import SIZE_TOLERANCE, Geometry, Remark, apart, length_text, sizes_text
-from actstore.data.pairing import shown
 from actstore.data.volume import Caveat, VolumeHeader, VolumeKey
 from actstore.errors import DataError
+from actstore.units import shown
 
 #: A slice is a strip where one of its sides has at most this share of the voxels of every other axis.
 STRIP = 0.25

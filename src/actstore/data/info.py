@@ -10,9 +10,9 @@ from pathlib import Path
 
 from actstore.data.folders import scan
 from actstore.data.names import folded
-from actstore.data.pairing import listed, shown
 from actstore.errors import DataError
 from actstore.spec.encoding import encoding_of
+from actstore.units import listed, shown
 
 NAME = "Info.cfg"
 #: What ACDC's files say.

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from actstore.conditions import BACKGROUND
 from actstore.data.geometry import volume_header
 from actstore.data.headers import Geometry, geometry_of
-from actstore.data.pairing import listed, shown
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
-from actstore.units import counted
+from actstore.units import counted, listed, shown
 
 _GZIP_MAGIC = b"\x1f\x8b"
 #: ``sizeof_hdr``, the first field of a file, tells NIfTI-1 from NIfTI-2.

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from actstore.data.folders import Entry, images_below, scan
 from actstore.data.names import folded, is_companion, is_hidden, is_system, looks_like_image, mend_of, split, stem
-from actstore.data.pairing import Discovery, Found, Kind, Stray, pair, shown
+from actstore.data.pairing import Discovery, Found, Kind, Stray, pair
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError
+from actstore.units import shown
 
 LAYOUT = "imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz"
 

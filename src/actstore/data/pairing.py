@@ -12,10 +12,10 @@ from typing import Literal
 from actstore.data.names import composed, folded
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
+from actstore.units import listed, shown
 
 #: Control characters, lone surrogates (bytes that are no UTF-8), line and paragraph separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_SHOWN = 8
 #: Things that were left out which a store names.
 _KEPT = 100
 Kind = Literal["image", "mask"]
@@ -74,20 +74,6 @@ class Discovery:
             "left_out": {"count": len(self.left_out), "first": list(self.left_out[:_KEPT])},
             "lacking": {"count": len(self.lacking), "first": list(self.lacking[:_KEPT])},
         }
-
-
-def shown(text: object) -> str:
-    """``text`` for a message: as it is where printable, escaped where not."""
-    plain = str(text)
-    return plain if plain.isprintable() else repr(plain)
-
-
-def listed(items: Iterable[object], count: int | None = None) -> str:
-    """The first few ``items`` joined by commas, and how many more there are: of ``count``, where it is not theirs."""
-    texts = [shown(item) for item in items]
-    rest = (len(texts) if count is None else count) - _SHOWN
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(texts[:_SHOWN]) + more
 
 
 def pair(
