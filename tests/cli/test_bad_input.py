@@ -44,6 +44,8 @@ from conftest import WriteSpec
 from networks import tiny_unet
 from stores import edit_attributes
 
+pytestmark = pytest.mark.slow
+
 FRAME = "patient001 frame 01"
 MENDS = re.compile(
     r"\b(add|choose|correct|fetch|give|install|keep|leave|lower|make|name|put|read|rename|replace|restore|run|save|set|"
@@ -219,7 +221,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 class TestOneBadVolume:
     """A volume that cannot be used fails by itself; once mended, it alone is computed."""
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_others_finish_and_a_mended_one_alone_is_computed(
         self, write_spec: WriteSpec, tmp_path: Path, phantom_root: Path, phantom_copy: Path, damage: str

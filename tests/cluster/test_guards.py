@@ -30,6 +30,8 @@ from actstore.store.verify import verify
 from conftest import WriteSpec
 from stores import committed, expect_same, files_of, strays, worker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("moment", ["while it infers", "between shards", "before the small files", "in them"])
 def test_an_attempt_that_woke_up_late_leaves_the_other_ones_files(

@@ -20,6 +20,8 @@ from actstore.inputs.preprocess import fit, normalize
 from actstore.models import unet_heart_8_4_4
 from actstore.networks.weights import load_weights
 
+pytestmark = pytest.mark.slow
+
 SEED = 7
 WEIGHTS = "unet_heart_8_4_4_phantom.safetensors"
 RV, MYO, LV = 1, 2, 3
@@ -46,13 +48,11 @@ def _runs(present: NDArray[np.bool_]) -> int:
     return int(np.count_nonzero(np.diff(present.astype(int), prepend=0) == 1))
 
 
-@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes(root: Path, tmp_path: Path) -> None:
     (folder,) = write_phantom(tmp_path / "again", patients=1, seed=SEED)
     assert _bytes(folder) == _bytes(root / "patient001")
 
 
-@pytest.mark.slow
 def test_a_patient_depends_on_its_number_and_the_seed_alone(root: Path, patients: list[PhantomPatient]) -> None:
     for made in patients[:2]:
         for frame in made.frames:

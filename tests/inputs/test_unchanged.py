@@ -38,6 +38,8 @@ from conftest import WriteSpec
 from reports import undrawn_report
 from texts import plain
 
+pytestmark = pytest.mark.slow
+
 KEY = VolumeKey("patient001", 1)
 #: Slice 0 holds LV, slice 1 a single pixel of it, slice 2 none, and slice 3 is LV from edge to edge.
 SLICES = 4
@@ -381,7 +383,6 @@ def test_the_dead_layer_is_one(store: Store) -> None:
     assert not store[DEAD].isel(condition=0).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["mad", "cosine"])
 @pytest.mark.parametrize("name", TABLES)
 def test_no_table_ranks_what_did_not_change(store: Store, findings: Findings, name: str, metric: str) -> None:
@@ -445,7 +446,6 @@ def test_a_curve_keeps_its_samples_where_a_strength_changed_nothing(store: Store
     assert bare.sel(strength=0.0005).isnull().all()
 
 
-@pytest.mark.slow
 def test_the_report_says_what_changed_nothing(store: Store, findings: Findings) -> None:
     study = Study(store, findings)
     sections = {key: make(study) for key, make in SECTIONS.items()}
@@ -482,7 +482,6 @@ def test_views_say_why_a_condition_does_not_apply(store: Store) -> None:
         assert figure is not None
 
 
-@pytest.mark.slow
 def test_nothing_that_applies_anywhere(
     tmp_path: Path, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -419,7 +419,11 @@ class TestStore:
         assert captured.inferred == int(applicable.sum())
 
     def test_noise_is_seen_where_there_is_some(self, write_spec: WriteSpec, tmp_path: Path) -> None:
-        factory = {"model__factory": "test_controls:crowded", "model__unrepeatable": "allow", "run__batch_size": 2}
+        factory = {
+            "model__factory": "test_captured_controls:crowded",
+            "model__unrepeatable": "allow",
+            "run__batch_size": 2,
+        }
         summary = capture(spec_of(write_spec, tmp_path, **factory), cluster="inline", device="cpu")
         mad = actstore.open(summary.store).statistics("L01")["mad"].values
         assert (mad[:, 6].max(axis=-1) > 1e-3).mean() > 0.9, "one at a time; the last of a block was alone already"

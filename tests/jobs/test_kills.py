@@ -178,7 +178,7 @@ def test_a_killed_scheduler_is_named_and_another_one_continues(
                 f"actstore: the scheduler at {first.address} was lost: what is committed is kept; start it again, then "
                 "run the same command to continue"
             ]
-        with loopback(tmp_path / "second", worker_environment=PAUSE) as second:
+        with loopback(tmp_path / "second", workers=1, worker_environment=PAUSE) as second:
             with captured(spec, second.address) as process:
                 complete = expect_end(process, root, whole.store)
             for worker in first.workers:

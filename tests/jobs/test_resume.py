@@ -22,6 +22,8 @@ from actstore.store.store import Store
 from conftest import WriteSpec
 from stores import BATCH, committed, expect_same, files_of, slow_spec, strays
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,7 +74,6 @@ def test_a_finished_capture_does_nothing_more(undisturbed: tuple[Path, Summary])
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-@pytest.mark.slow
 def test_failing_writes_cost_their_blocks_alone(
     tmp_path: Path,
     write_spec: WriteSpec,

@@ -30,6 +30,8 @@ from actstore.store.store import Store
 from conftest import WriteSpec
 from stores import worker
 
+pytestmark = pytest.mark.slow
+
 POISON = 0xA5
 #: Seconds after which what another thread should do is no longer waited for.
 PATIENCE = 180
@@ -83,7 +85,6 @@ def test_several_writers_store_the_same_bits(write_spec: WriteSpec, tmp_path: Pa
     assert {name for name in a if a[name] != b[name]} <= {"zarr.json", "metadata/zarr.json", "metadata/c.0"}
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("two_sample_ring")
 @pytest.mark.parametrize("stream", [None, SlowStream], ids=["on the CPU", "mirrored"])
 def test_no_buffer_is_filled_before_what_it_held_is_written(
@@ -220,7 +221,6 @@ def relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.nanmax(np.abs(found - expected) / np.maximum(np.abs(expected), 1e-30)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "bits"), [("float32", 7), ("float32", 1), ("float16", 6)])
 def test_mantissa_bits_are_rounded_and_statistics_are_of_what_is_stored(
     write_spec: WriteSpec, tmp_path: Path, tiny_store: Path, dtype: str, bits: int
@@ -313,7 +313,6 @@ def test_rounding_never_makes_a_number_infinite_and_overflow_is_seen_beside_nan(
     assert found[5] == 1.125
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "statistics"])
 @pytest.mark.parametrize("fault", ["missing", "damaged", "record"])
 def test_lost_statistics_come_back(write_spec: WriteSpec, tmp_path: Path, keep: str, fault: str) -> None:

@@ -23,6 +23,8 @@ from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from helpers import make_activation, raise_if_dask_computes, tasks_of
 
+pytestmark = pytest.mark.slow
+
 NEW = ("mean_difference", "cosine", "psnr", "ssim")
 
 
@@ -84,7 +86,6 @@ def activations(draw: st.DrawFn) -> tuple[NDArray[Any], dict[str, Any]]:
     return values, {dim: draw(st.integers(1, size)) for dim, size in zip(dims, shape, strict=True)}
 
 
-@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(activations())
 def test_chunked_equals_scikit_image_and_numpy(case: tuple[NDArray[Any], dict[str, Any]]) -> None:
@@ -95,7 +96,6 @@ def test_chunked_equals_scikit_image_and_numpy(case: tuple[NDArray[Any], dict[st
     assert_matches(lazy.compute(scheduler="synchronous"), values)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("space", [(7, 7), (32, 32), (256, 256), (11, 12, 13)], ids=str)
 def test_ssim_of_float32_is_taken_in_float32(space: tuple[int, ...]) -> None:
     """As scikit-image does; for maps that are small nearly everywhere that can be seen."""
@@ -159,7 +159,6 @@ def test_cosine_and_ssim_do_not_depend_on_the_scale(size: float) -> None:
         np.testing.assert_allclose(found[name], exact[name], rtol=1e-9, err_msg=name)
 
 
-@pytest.mark.slow
 def test_large_offsets_do_not_hide_structure() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(1, 2, 1, 40, 40))

@@ -48,6 +48,7 @@ def spread(start: float, step: float, k: int, s: int, p: int = 0) -> tuple[float
     return start + step * (p - (k - 1) / 2) / s, step / s
 
 
+@pytest.mark.slow
 def test_the_heart_network_is_placed_exactly() -> None:
     found = list(grids_of(unet_heart_8_4_4(), (256, 256), "*.adn.N").values())
     steps = [2] * 4 + [4] * 4 + [8] * 8 + [4] * 2 + [2] * 2 + [1]
@@ -89,6 +90,7 @@ CHAIN: dict[str, tuple[Callable[[], nn.Module], Callable[[float, float], tuple[f
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["stride 2", "stride 3", "unpadded", "max-pool, overlapping"])
 @pytest.mark.parametrize("second", list(CHAIN))
 def test_one_module_after_another_is_placed_as_arithmetic_has_it(first: str, second: str) -> None:

@@ -23,6 +23,8 @@ from actstore.networks.recording import probe, recording
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """Two convolutions, the first of them recorded as ``a``, and something between them."""
@@ -219,7 +221,6 @@ def test_refused_in_one_line(tmp_path: Path, write_spec: WriteSpec, name: str, w
     assert not (tmp_path / "tiny.zarr").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

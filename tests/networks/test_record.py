@@ -30,6 +30,8 @@ from actstore.store.schema import Layer
 from actstore.store.store import Store
 from conftest import WriteSpec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
@@ -219,7 +221,6 @@ def expect_equal(
     return passes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_stored_is_what_a_plain_forward_pass_computes(tmp_path: Path, write_spec: WriteSpec, name: str) -> None:
     store, summary = record_store(tmp_path, write_spec, name)
@@ -228,14 +229,12 @@ def test_stored_is_what_a_plain_forward_pass_computes(tmp_path: Path, write_spec
     assert summary.inferred == int(store.applicable.sum())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
 def test_any_batch_size_stores_its_own_batches(tmp_path: Path, write_spec: WriteSpec, batch_size: int) -> None:
     store, summary = record_store(tmp_path, write_spec, "BasicUNet", run__batch_size=batch_size)
     assert expect_equal(store, "BasicUNet", tmp_path / "weights.safetensors", batch_size) == summary.forward_passes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", [1, 10**9], ids=["every map", "whole samples"])
 @pytest.mark.parametrize("ring", [1, 3])
 def test_any_cut_into_chunks_and_buffers_stores_the_same(

@@ -273,6 +273,7 @@ def test_networks_that_take_no_batch(between: Any, words: str) -> None:
     assert examined(between, batched=False).holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_rounding_of_real_networks_is_far_below_what_is_refused(dims: int) -> None:
     with torch.random.fork_rng(devices=[]):

@@ -254,6 +254,7 @@ def test_dose_and_dice_mean_count_the_same_slices(study: Store) -> None:
             assert half.loc[(row.target, row.target), "baseline"] == pytest.approx(row.dice)
 
 
+@pytest.mark.slow
 def test_no_table_has_a_negative_zero(findings: Findings) -> None:
     for name in TABLES:
         table = findings.table(name)

@@ -36,6 +36,8 @@ from actstore.views.explorer.page_theme import DARK, LIGHT
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
 
+pytestmark = pytest.mark.slow
+
 LV = "brightness(LV, 0.1)"
 
 
@@ -272,7 +274,6 @@ def nudged(values: np.ndarray) -> list[np.ndarray]:
     return [values, np.nextafter(values, np.inf), np.nextafter(values, -np.inf)]
 
 
-@pytest.mark.slow
 def test_ends_of_a_range_include_what_they_show(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     state = source.first_state()
     c = source.condition(state.condition)
@@ -488,7 +489,6 @@ def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
     assert "n = " in cohort._mad.figure.plot.title.text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["image", "label"])
 def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
     source = Source(open_store(tiny_copy))
@@ -659,7 +659,6 @@ def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
     assert errors == ""
 
 
-@pytest.mark.slow
 def test_looking_adds_nothing_to_the_page(source: Source) -> None:
     """Eighty actions at random leave as many models in the document as the first few."""
     document = Document()

@@ -26,6 +26,8 @@ from actstore.views.figures.pixels import Place, place_of
 from browser import Figure, Served, Visitor, eventually, explorers, number, picture
 from conftest import TESTS, WriteSpec
 
+pytestmark = pytest.mark.browser
+
 ARTEFACTS = Path(os.environ.get("ACTSTORE_ARTEFACTS") or TESTS.parent / "artefacts" / "explorer")
 LV, RV = "brightness(LV, 0.1)", "brightness(RV, 0.1)"
 #: After which predictions fail in more than one way.

@@ -10,6 +10,8 @@ import pytest
 
 from browser import PATIENCE
 
+pytestmark = pytest.mark.browser
+
 WIDTH = 1280
 
 
