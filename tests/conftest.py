@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from actstore.data.phantom import write_phantom
 
 TESTS = Path(__file__).parent
+#: Modules that tests share, and the networks that specs name as ``networks:…``.
+SUPPORT = TESTS / "support"
 #: Of ``study_store``.
 PATIENTS = 5
 #: A browser of the system, for where `playwright install chromium` brought none.

@@ -13,15 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
+
 import certificates
 import namespaces
-import pytest
-from certificates import Certificates, make_certificates
-from namespaces import Host, hosts
-
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
+from certificates import Certificates, make_certificates
 from conftest import WriteSpec
+from namespaces import Host, hosts
 from processes import actstore, finish, start_dask, until
 from stores import expect_same, slow_spec, strays
 

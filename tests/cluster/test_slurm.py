@@ -15,8 +15,8 @@ import pytest
 
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
-from cluster.slurm import missing, running_slurm
-from conftest import TESTS, WriteSpec
+from conftest import SUPPORT, WriteSpec
+from slurm import missing, running_slurm
 from stores import committed, expect_same
 
 pytestmark = pytest.mark.cluster
@@ -69,7 +69,7 @@ def capturing(spec: Path, slurm: dict[str, str], **environment: str) -> Iterator
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **slurm, "PYTHONPATH": str(TESTS), **environment},
+        env={**os.environ, **slurm, "PYTHONPATH": str(SUPPORT), **environment},
     ) as process:
         try:
             yield process

@@ -26,6 +26,7 @@ from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import Piece, ShardReader, read_map, read_pieces, read_small
 from actstore.store.shards import ShardBuffer, ShardWriter, write_small
 from actstore.store.template import CODECS
+from shards import random_bits, write_shard
 
 DTYPES = ("float32", "float16", "uint8")
 
@@ -44,37 +45,8 @@ def make_layout(
     return ArrayLayout("a", dims, dtype, blocks, slots, tuple(g * c for g, c in zip(grid, chunk, strict=True)), chunk)
 
 
-def random_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Any bit pattern at all: NaN payloads, infinities, subnormal numbers, negative zero."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return rng.integers(0, 256, size, dtype=np.uint8).view(dtype).reshape(shape)
-
-
 def as_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-
-
-def fill(view: NDArray[Any], values: NDArray[Any], layout: ArrayLayout) -> None:
-    """Put (sample, \\*sample_shape) into a shard view (sample, \\*grid, \\*chunk)."""
-    n = len(layout.grid)
-    pairs = [m for g, c in zip(layout.grid, layout.chunk, strict=True) for m in (g, c)]
-    order = (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2))
-    view[...] = values.reshape(len(values), *pairs).transpose(order)
-
-
-def write_shard(path: Path, layout: ArrayLayout, values: NDArray[Any], steps: list[int], ring: int = 2) -> int:
-    """Write ``values`` in batches of ``steps`` samples from ``ring`` buffers, as capture does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffers = [ShardBuffer(layout, max(steps)) for _ in range(ring)]
-    first = 0
-    with ShardWriter(LocalStorage(path.parent), path.name, layout, len(values)) as writer:
-        for i, count in enumerate(steps):
-            buffer = buffers[i % ring]
-            buffer.bytes[...] = 0xA5
-            fill(buffer.place(first, count), values[first : first + count], layout)
-            writer.write(buffer)
-            first += count
-        return writer.close()
 
 
 def make_store(root: Path, layout: ArrayLayout) -> Path:

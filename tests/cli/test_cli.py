@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 import actstore
 from actstore import __version__
 from actstore.cli.commands import main
-from conftest import TESTS, WriteSpec
+from conftest import SUPPORT, WriteSpec
 
 COLUMNS = {
     "top-channels": "layer,module,patient,frame,slice,condition,transform,target,strength,rank,channel,mad,mse",
@@ -54,7 +54,7 @@ def misused(words: str, *arguments: object) -> None:
 
 
 def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
         [sys.executable, "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
         capture_output=True,

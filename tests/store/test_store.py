@@ -531,7 +531,7 @@ def test_small_blocks_share_a_task(store: Store) -> None:
 def test_lazy_cuts_cover_every_sample_and_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid: int, channels: int
 ) -> None:
-    from test_shards import random_bits, write_shard
+    from shards import random_bits, write_shard
 
     monkeypatch.setattr(lazy, "TASK_BYTES", 20_000)
     layout = ArrayLayout(

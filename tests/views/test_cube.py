@@ -12,6 +12,7 @@ import holoviews as hv
 import numpy as np
 import pytest
 from bokeh.models import ColorMapper
+from test_views import sample_with
 
 import actstore
 import actstore.store.store
@@ -22,7 +23,6 @@ from actstore.spec.spec import load_spec
 from actstore.store.store import Store
 from browser import PATIENCE
 from conftest import WriteSpec
-from test_views import sample_with
 
 DARK_LV, DARK_RV = "brightness(LV, 0.1)", "brightness(RV, 0.1)"
 

@@ -18,7 +18,7 @@ from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+FOLDER = Path(__file__).parents[2] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
 #: Those that show the phantom, and are committed with what they show.
 SHOWN = [script for script in SCRIPTS if script.stem != "02_cardiac_study"]

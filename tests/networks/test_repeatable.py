@@ -401,7 +401,7 @@ def test_what_is_found_belongs_to_the_store_and_not_to_the_run(tiny_spec: Path, 
 
 
 def test_status_of_a_store_from_before(tiny_copy: Path) -> None:
-    from test_bad_input import edit_attributes
+    from stores import edit_attributes
 
     edit_attributes(tiny_copy, lambda attributes: attributes["repeatable"].pop("after_another"))
     assert CliRunner().invoke(main, ["status", str(tiny_copy)]).exit_code == 0

@@ -28,6 +28,7 @@ from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
+from texts import plain
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,6 @@ def unfinished(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> St
 @pytest.fixture(scope="module")
 def report(unfinished: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(unfinished, tmp_path_factory.mktemp("report") / "report.html")
-
-
-def plain(page: str) -> str:
-    """The words of a page, without scripts, styles and tags."""
-    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(script|style).*?</\1>", " ", page)).split())
 
 
 def test_dice_compares_the_same_slices(tiny_store: Path) -> None:

@@ -24,9 +24,9 @@ from actstore.cli.commands import main
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
-from test_cluster_files import in_shell
+from texts import in_shell
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)],

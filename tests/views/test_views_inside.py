@@ -11,13 +11,13 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
+from test_views import expect_axes_kept, expect_drawn, sample_with
 
 import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
 from actstore.views.figures.selection import channel_suffix, chosen, of_original, samples_of
-from test_views import expect_axes_kept, expect_drawn, sample_with
 
 DARK_LV = "brightness(LV, 0.1)"
 

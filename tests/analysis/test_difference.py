@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore.analysis import AnalysisError, difference, kernel, mad, mse, statistics
+from actstore.analysis import AnalysisError, difference, mad, mse, statistics
+from actstore.measures import kernel
 from helpers import make_activation, raise_if_dask_computes, tasks_of
 
 ALL = ("mad", "mse", "mean", "std")

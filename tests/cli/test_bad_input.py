@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib
 import itertools
-import json
 import os
 import pickle
 import pkgutil
@@ -43,6 +42,7 @@ from actstore.networks.weights import load_weights
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 from networks import tiny_unet
+from stores import edit_attributes
 
 FRAME = "patient001 frame 01"
 MENDS = re.compile(
@@ -90,12 +90,6 @@ def rewrite(path: Path, change: Callable[[Any], Any], dtype: Any = None) -> None
     pixels = np.asarray(volume.dataobj)
     changed = np.asarray(change(pixels.astype(dtype or pixels.dtype)))
     nibabel.save(nibabel.Nifti1Image(changed, volume.affine), path)
-
-
-def edit_attributes(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    metadata = json.loads((store / "zarr.json").read_text())
-    change(metadata["attributes"])
-    (store / "zarr.json").write_text(json.dumps(metadata))
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from actstore.tables.unchanged import Unchanged, nowhere, of_reports, of_store
 from actstore.views.report.sections import SECTIONS
 from actstore.views.report.study import Study
 from conftest import WriteSpec
-from test_report import plain
+from texts import plain
 
 KEY = VolumeKey("patient001", 1)
 #: Slice 0 holds LV, slice 1 a single pixel of it, slice 2 none, and slice 3 is LV from edge to edge.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import SUPPORT
+
 HEAVY = ("torch", "monai", "distributed", "holoviews", "bokeh", "matplotlib", "pydantic", "nibabel", "scipy")
 ARRAYS = ("xarray", "zarr", "dask", "pandas", "numpy")
 
@@ -116,7 +118,7 @@ def test_reading_a_spec_loads_no_network(tiny_spec: Path) -> None:
 
 
 def test_an_inline_capture_needs_no_cluster(tiny_spec: Path, tmp_path: Path) -> None:
-    loaded = loaded_by(CAPTURE, tiny_spec, tmp_path / "inline.zarr", Path(__file__).parent)
+    loaded = loaded_by(CAPTURE, tiny_spec, tmp_path / "inline.zarr", SUPPORT)
     assert loaded.isdisjoint({"distributed", "holoviews", "matplotlib"})
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from threading import Timer
 from types import MappingProxyType
 
-from conftest import TESTS
+from conftest import SUPPORT
 from stores import committed, expect_same, files_of
 
 #: Workers and the command line find `networks` as pytest does.
-PYTHONPATH = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+PYTHONPATH = os.pathsep.join([str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])
 LOOPBACK = "127.0.0.1"
 #: Seconds that anything may take on a slow and busy machine.
 PATIENCE = 180

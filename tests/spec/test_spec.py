@@ -18,7 +18,7 @@ from actstore.errors import SpecError
 from actstore.spec.spec import Spec, load_spec
 from conftest import WriteSpec
 
-JOBS = Path(__file__).parents[1] / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 
 FULL: dict[str, Any] = {
     "data": {

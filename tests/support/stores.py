@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,9 @@ def committed(root: Path) -> list[int]:
 def strays(root: Path) -> list[str]:
     """Files of attempts that have not got their name."""
     return [path.name for path in root.rglob("*.partial*")]
+
+
+def edit_attributes(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    metadata = json.loads((store / "zarr.json").read_text())
+    change(metadata["attributes"])
+    (store / "zarr.json").write_text(json.dumps(metadata))

@@ -26,7 +26,7 @@ from actstore.tables.findings import TABLES, Unanswerable
 from conftest import PATIENTS, WriteSpec
 from helpers import CLASSES, make_activation
 
-DOCS = Path(__file__).parents[1] / "docs" / "tables.md"
+DOCS = Path(__file__).parents[2] / "docs" / "tables.md"
 #: Tables with rows of controls and repeats too.
 OF_EVERY_CONDITION = ("top-channels", "frequency", "dice", "mad", "segmentation", "surface", "noise", "rescaling")
 CONDITION = "brightness(LV, 0.1)"

@@ -22,8 +22,9 @@ from distributed.cli import dask_scheduler, dask_worker
 from actstore.cli.commands import main
 from actstore.errors import SpecError
 from actstore.spec.spec import Spec, load_spec
+from texts import in_shell
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 KUBERNETES = CLUSTER / "kubernetes"
 PAGES = [ROOT / "docs" / f"{name}.md" for name in ("containers", "kubernetes", "s3", "slurm")]
@@ -37,11 +38,6 @@ Parse = Callable[[Sequence[str]], str]
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`(actstore [^`\n]+)`(?!`)")
-#: What stands before a command of ours on a line: an assignment, a shell word, or a program that runs it elsewhere.
-BEFORE = re.compile(
-    r"^(?:\w+=\S*|exec|docker compose .*? run --rm capture|kubectl exec \S+ --|\.venv/bin/(?=actstore))\s*",
-    re.MULTILINE,
-)
 
 
 def load(name: str) -> Any:
@@ -70,20 +66,6 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 # Commands
-
-
-def in_shell(script: str) -> Iterator[list[str]]:
-    """Commands of ours in shell lines, as words."""
-    script = re.sub(r"\\\n\s*", " ", script)
-    for line in script.splitlines():
-        for part in re.split(r"&&|\||;", line):
-            command = part.strip()
-            while (shorter := BEFORE.sub("", command)) != command:
-                command = shorter
-            # What follows the script is what it gives to actstore.
-            command = re.sub(r"^sbatch .*capture\.sbatch", "actstore capture", command)
-            if re.match(r"(actstore|dask)\s", command):
-                yield shlex.split(command.replace('"$@"', "SPEC"), comments=True)
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

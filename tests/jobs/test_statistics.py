@@ -24,7 +24,7 @@ from actstore.store.files import LocalStorage
 from actstore.store.layout import ArrayLayout, activation_layout
 from actstore.store.reader import Piece, reduce_groups
 from helpers import raise_if_dask_computes
-from test_shards import write_shard
+from shards import write_shard
 
 
 def layout_of(
