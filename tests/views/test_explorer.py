@@ -426,7 +426,7 @@ def test_a_part_that_fails_leaves_the_others(page: Page, monkeypatch: pytest.Mon
     monkeypatch.setattr(page.metrics, "update", fail)
     layer = other_layer(page)
     page.go(layer=layer)
-    assert "SampleCard could not be shown" in page.notice.object
+    assert "SampleMetrics could not be shown" in page.notice.object
     assert page.sidebar.layer.value == layer
 
 

@@ -56,7 +56,7 @@ class CohortTab:
         about = (state.condition, subset.tobytes())
         if about != self._about:
             self._shown = {}
-            self._read(subset)
+            self._show_subset(subset)
             self._about = about
         if self._is_new("words", away := state.narrowed and not subset[self._sample]):
             words = numbers.in_words(source, state, subset)
@@ -98,7 +98,7 @@ class CohortTab:
         self._shown[figure] = seen
         return True
 
-    def _read(self, subset: Bools) -> None:
+    def _show_subset(self, subset: Bools) -> None:
         """Show what depends on the condition and the subset alone."""
         source, c = self._source, self._c
         self._target = source.target(source.names[c]) or source.foreground[0]
