@@ -125,7 +125,7 @@ def channel_frame(
     arrays = {name: _array(dataset, name) for name in columns}
     if keep is not None:
         arrays[""] = keep.reset_coords(drop=True)
-    axes = dict.fromkeys([*dims, *(name for name in columns if name in dataset.dims)])
+    axes = dict.fromkeys(name for name in (*dims, *columns) if name in dataset.dims)
     axes |= dict.fromkeys(str(d) for array in arrays.values() for d in array.dims)
     variables = {f"v{i}": array.variable for i, array in enumerate(arrays.values())}
     values = dict(zip(arrays, xr.Dataset(variables).compute().data_vars.values(), strict=True))
