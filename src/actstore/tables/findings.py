@@ -1,4 +1,4 @@
-"""What tables, figures and the report need of a store, each reduction computed once and shared."""
+"""The reductions that tables, figures and the report share, each computed once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Unanswerable(StoreError):
 
 
 class Findings:
-    """The findings of one store: reductions and tables, each computed when first asked for and kept.
+    """The findings of one store: reductions and tables, each computed on first use and kept.
 
     Parameters
     ----------

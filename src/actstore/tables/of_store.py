@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def case_rules(store: Store) -> CaseRules:
-    """The thresholds of the run's spec, which tell kinds of failure apart."""
+    """The thresholds of the run's spec for kinds of failure."""
     return CaseRules(**store.attributes["spec"].get("cases", {}))
 
 

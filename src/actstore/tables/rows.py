@@ -47,7 +47,7 @@ def take_categories(values: Any, index: NDArray[np.integer]) -> Any:
 def build_rows(
     columns: Mapping[str, xr.DataArray | NDArray[Any]], at: Positions, *, rows: int = 0, take: Take = take
 ) -> pd.DataFrame:
-    """A table of ``columns``: arrays with dims, picked at each row's position, or columns that are there already.
+    """A table of ``columns``: arrays with dims, indexed at the position of each row, or ready columns.
 
     ``rows`` is how many there are where no column has a dim.
     """

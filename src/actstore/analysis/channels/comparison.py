@@ -1,4 +1,4 @@
-"""Channels of several classes, and of several kinds of failure, set against each other."""
+"""Comparison of channels between classes, and between kinds of failure."""
 
 from __future__ import annotations
 
@@ -237,6 +237,6 @@ def _against(
 
 
 def _label(member: xr.DataArray, name: str, where: slice) -> str:
-    """What the coordinate ``name`` says of one layer, "" without it."""
+    """The value of the coordinate ``name`` in one layer, "" without it."""
     values = np.atleast_1d(member.coords[name].values) if name in member.coords else np.array([""])
     return str(values[where.start if len(values) > 1 else 0])

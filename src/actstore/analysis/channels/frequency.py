@@ -17,10 +17,10 @@ from actstore.analysis.grouping import Bools, Counts, Floats, Numbers, count_by
 from actstore.analysis.layers import layer_slices
 
 _DESCRIBE_CONDITION = ("transform", "target", "strength", "source", "region")
-#: Keys along condition alone that tell controls and repeats from perturbations.
+#: Keys along condition by which controls and repeats are groups of their own.
 _TELLS_APART = ("condition", "region")
 
-#: What to group by: the name of a coordinate, or a named array along sample and condition.
+#: A key to group by: the name of a coordinate, or a named array along sample and condition.
 Key = str | xr.DataArray
 
 

@@ -39,8 +39,8 @@ def top_channels(
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every channel is NaN.
     order
-        Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default as the
-        score's name asks for: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
+        Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default by the
+        name of the score: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
         (:data:`actstore.measures.names.METRICS`), any other largest.
 
     Returns
@@ -147,7 +147,7 @@ def chosen(channel: Channels, channels: int) -> Bools:
 
 @as_written
 def _insert(values: Floats, found: Channels) -> None:
-    """Insert each channel into the list of its row, which is as short as the places that are asked for."""
+    """Insert each channel into the sorted list of its row, which holds no more than the n best."""
     rows, n = found.shape
     for row in range(rows):
         filled = 0

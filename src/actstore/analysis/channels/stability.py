@@ -1,4 +1,4 @@
-"""How sure the most frequent channels are: over resampled patients, and over the choice of k and their number."""
+"""How certain the most frequent channels are: over resampled patients, and over k and the number of channels."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _selected(counts: Counts, sizes: Counts, most: int, layers: list[slice], res
 def _resampled(
     counts: Counts, sizes: Counts, layers: list[slice], resamples: int, seed: int
 ) -> Iterator[tuple[int, slice, Draws, Floats]]:
-    """Conditions with enough patients and layers, and counts (draw, channel) of the layer over draws of patients."""
+    """Each condition with enough patients and each layer, with counts (draw, channel) over draws of patients."""
     for c, present in enumerate((sizes > 0).T):
         if (draws := draws_of(present, resamples, seed)) is not None:
             for where in layers:

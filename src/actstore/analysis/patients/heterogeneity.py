@@ -15,14 +15,14 @@ from actstore.analysis.grouping import Counts, Floats, samples_and_patients, sum
 from actstore.analysis.uncertainty.permutation import Volumes, agreement, p_values, residuals
 from actstore.units import counted
 
-#: Permutations behind a p-value, at least.
+#: Fewest permutations behind a p-value.
 RESAMPLES = 9999
-#: And at most: time grows with tests times permutations.
+#: Most permutations: time grows with tests times permutations.
 MOST_RESAMPLES = 99_999
-#: Of the samples of the largest volume: volumes of fewer are not in the test. Rates of few samples scatter more, and
-#: where both volumes of a patient are small they would agree by that alone.
+#: Volumes with fewer samples than this share of the largest are not in the test: rates of few samples scatter more,
+#: and two small volumes of one patient would agree by that alone.
 FEWEST_OF_LARGEST = 0.4
-#: With tests / LEVEL permutations, one channel alone can have q of this level.
+#: With tests / LEVEL permutations, a single channel can reach q = LEVEL.
 LEVEL = 0.05
 
 _NOTE = np.dtype("U80")

@@ -39,7 +39,7 @@ def class_names(confusion: xr.DataArray) -> list[str]:
 
 
 def counted(confusion: xr.DataArray) -> xr.DataArray:
-    """Where a prediction was made: bool (sample, condition). A matrix without any pixel is of none; lazy."""
+    """Where a prediction was made: bool (sample, condition), False where a matrix is all zeros; lazy."""
     require_dims(confusion, _CLASSES)
     return (confusion != 0).any(_CLASSES)
 
@@ -70,7 +70,7 @@ def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> 
 def class_size(confusion: xr.DataArray) -> xr.DataArray:
     """True pixels of every foreground class: int64 (sample, class_name), lazy.
 
-    Of the original's counts (sample, condition, true_class, predicted_class), which are there in every sample.
+    From the original's counts (sample, condition, true_class, predicted_class), which every sample has.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def jaccard(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) 
 def sensitivity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
     """Share |A∩B| / |B| of the true mask B that is predicted: float64 (sample, condition, class_name), lazy.
 
-    NaN where the true mask is empty: nothing could have been found, and a mean shall rest on where something could
+    NaN where the true mask is empty: there is nothing to find, and means leave such samples out
     (on such edge cases: Reinke et al., Nat. Methods 21 (2024), 182). Otherwise as :func:`dice`.
     """
     return _overlap("sensitivity", lambda n: _ratio(n.both, n.true, np.nan), confusion, applicable)
@@ -120,7 +120,7 @@ def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = No
 def precision(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
     """Share |A∩B| / |A| of the predicted mask A that is true: float64 (sample, condition, class_name), lazy.
 
-    NaN where the predicted mask is empty: nothing was claimed, and what was missed is told by :func:`sensitivity`.
+    NaN where the predicted mask is empty: there is no claim to check; :func:`sensitivity` shows what was missed.
     Otherwise as :func:`dice`.
     """
     return _overlap("precision", lambda n: _ratio(n.both, n.predicted, np.nan), confusion, applicable)
@@ -154,7 +154,7 @@ def relative_volume_difference(confusion: xr.DataArray, *, applicable: xr.DataAr
 
 
 def segmentation_metrics(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
-    """Everything that counts tell of a segmentation: variables float64 (sample, condition, class_name), lazy.
+    """Every measure that follows from confusion counts: variables float64 (sample, condition, class_name), lazy.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def _overlap(
 
 
 class _Pixels(NamedTuple):
-    """Of every foreground class (…, class_name): pixels of the intersection, of either mask, and of the image."""
+    """Pixels of the intersection, of both masks and of the image, of every foreground class: (…, class_name)."""
 
     both: NDArray[np.integer]
     true: NDArray[np.integer]
