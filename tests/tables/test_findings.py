@@ -22,8 +22,7 @@ from actstore.measures.names import METRICS
 from actstore.spec.spec import load_spec
 from actstore.store.store import Store
 from actstore.tables.build import build_table
-from actstore.tables.catalogue import TABLES
-from actstore.tables.findings import Unanswerable
+from actstore.tables.catalogue import TABLES, Unanswerable
 from conftest import PATIENTS, WriteSpec
 from helpers import CLASSES, make_activation
 

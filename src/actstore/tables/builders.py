@@ -9,21 +9,22 @@ from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
 from actstore.tables import certainty, channels, controls, doses, segmentation
-from actstore.tables.findings import Findings, Unanswerable
+from actstore.tables.catalogue import Unanswerable
+from actstore.tables.reductions import Reductions
 
 
-def dice(f: Findings) -> pd.DataFrame:
+def dice(f: Reductions) -> pd.DataFrame:
     return segmentation.dice_table(f.confusion, applicable=f.applicable)
 
 
-def overlap_and_volumes(f: Findings) -> pd.DataFrame:
+def overlap_and_volumes(f: Reductions) -> pd.DataFrame:
     if f.per == "slice":
         return segmentation.segmentation_table(f.confusion, applicable=f.applicable)
     by = ("patient", "frame") if f.per == "volume" else ("patient",)
     return segmentation.segmentation_table(pooled(f.confusion, by, applicable=f.applicable))
 
 
-def surface(f: Findings) -> pd.DataFrame:
+def surface(f: Reductions) -> pd.DataFrame:
     if f.per == "patient":
         raise Unanswerable("surface distances are of a slice or a volume: a patient has several volumes")
     store = f.store
@@ -32,15 +33,15 @@ def surface(f: Findings) -> pd.DataFrame:
     )
 
 
-def dice_mean(f: Findings) -> pd.DataFrame:
+def dice_mean(f: Reductions) -> pd.DataFrame:
     return segmentation.dice_mean_table(f.confusion, over=f.over, applicable=f.applicable, resamples=f.resamples)
 
 
-def cases(f: Findings) -> pd.DataFrame:
+def cases(f: Reductions) -> pd.DataFrame:
     return segmentation.cases_table(f.confusion, f.store.case_rules, applicable=f.applicable)
 
 
-def mad(f: Findings) -> pd.DataFrame:
+def mad(f: Reductions) -> pd.DataFrame:
     rank = sample_rank(f.network["mad"])
     beside = {
         "standardised": f.standardised.variable,
@@ -54,88 +55,88 @@ def mad(f: Findings) -> pd.DataFrame:
     return channels.mad_table(parts, applicable=f.applicable, beside=tuple(beside))
 
 
-def top_channels(f: Findings) -> pd.DataFrame:
+def top_channels(f: Reductions) -> pd.DataFrame:
     return channels.top_channels_table(f.layers, f.top, applicable=f.applicable, metric=f.metric)
 
 
-def frequency(f: Findings) -> pd.DataFrame:
+def frequency(f: Reductions) -> pd.DataFrame:
     keys = [f.cases if key == "case" else key for key in f.by]
     return channels.frequency_table(f.layers, f.top, most=f.most, by=keys, applicable=f.applicable, metric=f.metric)
 
 
-def layers(f: Findings) -> pd.DataFrame:
+def layers(f: Reductions) -> pd.DataFrame:
     return channels.layers_table(
         f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
     )
 
 
-def relative(f: Findings) -> pd.DataFrame:
+def relative(f: Reductions) -> pd.DataFrame:
     return channels.relative_table(
         f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
     )
 
 
-def comparison(f: Findings) -> pd.DataFrame:
+def comparison(f: Reductions) -> pd.DataFrame:
     return channels.comparison_table(f.member, f.most, applicable=f.applicable, resamples=f.resamples)
 
 
-def general_specific(f: Findings) -> pd.DataFrame:
+def general_specific(f: Reductions) -> pd.DataFrame:
     return channels.general_specific_table(f.member, f.cases, f.most)
 
 
-def regions(f: Findings) -> pd.DataFrame:
+def regions(f: Reductions) -> pd.DataFrame:
     return channels.regions_table(f.regions)
 
 
-def certain_frequency(f: Findings) -> pd.DataFrame:
+def certain_frequency(f: Reductions) -> pd.DataFrame:
     return certainty.certainty_table(f.score, f.top, f.most, applicable=f.applicable, resamples=f.resamples)
 
 
-def stability(f: Findings) -> pd.DataFrame:
+def stability(f: Reductions) -> pd.DataFrame:
     mosts = sorted({f.top, f.most})
     return certainty.stability_table(f.score, f.top, mosts, applicable=f.applicable, resamples=f.resamples)
 
 
-def sensitivity(f: Findings) -> pd.DataFrame:
+def sensitivity(f: Reductions) -> pd.DataFrame:
     return certainty.sensitivity_table(f.score, reference=(f.top, f.most), applicable=f.applicable)
 
 
-def heterogeneity(f: Findings) -> pd.DataFrame:
+def heterogeneity(f: Reductions) -> pd.DataFrame:
     return certainty.heterogeneity_table(f.score, f.top, applicable=f.applicable)
 
 
-def leave_one_out(f: Findings) -> pd.DataFrame:
+def leave_one_out(f: Reductions) -> pd.DataFrame:
     return certainty.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable)
 
 
-def against_controls(f: Findings) -> pd.DataFrame:
+def against_controls(f: Reductions) -> pd.DataFrame:
     return controls.controls_table(f.network["mad"], rescaled=f.rescaling != 1)
 
 
-def rescaling(f: Findings) -> pd.DataFrame:
+def rescaling(f: Reductions) -> pd.DataFrame:
     return controls.rescaling_table(f.rescaling, applicable=f.applicable)
 
 
-def noise(f: Findings) -> pd.DataFrame:
+def noise(f: Reductions) -> pd.DataFrame:
     return controls.noise_table(f.network["mad"])
 
 
-def association(f: Findings) -> pd.DataFrame:
+def association(f: Reductions) -> pd.DataFrame:
     size = class_size(f.confusion)
     return controls.association_table(f.network["mad"], f.dice, f.member, size=size, applicable=f.applicable)
 
 
-def dose(f: Findings) -> pd.DataFrame:
+def dose(f: Reductions) -> pd.DataFrame:
     return doses.dose_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
 
 
-def dose_half(f: Findings) -> pd.DataFrame:
+def dose_half(f: Reductions) -> pd.DataFrame:
     return doses.dose_half_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
 
 
-def dose_channels(f: Findings) -> pd.DataFrame:
+def dose_channels(f: Reductions) -> pd.DataFrame:
     return doses.dose_channels_table(f.network["mad"], pooled_std(f.network), applicable=f.applicable)
 
 
-def dose_cases(f: Findings) -> pd.DataFrame:
+def dose_cases(f: Reductions) -> pd.DataFrame:
     return doses.dose_cases_table(f.cases, applicable=f.applicable)

@@ -15,6 +15,10 @@ from actstore.errors import StoreError
 Need = Literal["tensors", "control", "repeat", "dose", "failure"]
 
 
+class Unanswerable(StoreError):
+    """A question that this store was not captured for; the message says what the run's spec would need."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of a store."""

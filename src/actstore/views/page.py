@@ -12,7 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from actstore.analysis.evidence import perturbations
-from actstore.tables.findings import Findings, Unanswerable
+from actstore.tables.catalogue import Unanswerable
+from actstore.tables.findings import Findings
 from actstore.tables.unchanged import no_sample
 from actstore.views.selection import shown_conditions
 from actstore.views.sentences.segmentation import action

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
-from actstore.tables.findings import Unanswerable
+from actstore.tables.catalogue import Unanswerable
 from actstore.units import counted
 from actstore.views import marks
 from actstore.views.explorer.look import Look
