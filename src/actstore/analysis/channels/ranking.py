@@ -139,10 +139,10 @@ def highest(values: Floats, n: int) -> Channels:
 
 def chosen(channel: Channels, channels: int) -> Bools:
     """Whether each of ``channels`` is among ``channel`` (…, n), of :func:`highest`: bool (…, channel)."""
-    # One more, which NO_CHANNEL = -1 addresses.
-    found = np.zeros((*channel.shape[:-1], channels + 1), dtype=bool)
-    np.put_along_axis(found, channel, True, axis=-1)
-    return found[..., :-1]
+    found = np.zeros((*channel.shape[:-1], channels), dtype=bool)
+    rows = int(np.prod(channel.shape[:-1]))
+    _mark(np.ascontiguousarray(channel).reshape(rows, channel.shape[-1]), found.reshape(rows, channels))
+    return found
 
 
 @as_written
@@ -162,3 +162,12 @@ def _insert(values: Floats, found: Channels) -> None:
                 found[row, place] = found[row, place - 1]
                 place -= 1
             found[row, place] = channel
+
+
+@as_written
+def _mark(channel: Channels, found: Bools) -> None:
+    rows, n = channel.shape
+    for row in range(rows):
+        for place in range(n):
+            if channel[row, place] >= 0:
+                found[row, channel[row, place]] = True
