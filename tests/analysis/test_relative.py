@@ -42,6 +42,17 @@ def test_a_channel_that_varies_between_samples_only_has_that_spread() -> None:
     np.testing.assert_allclose(pooled_std(reduced), [1, 3, np.sqrt(10)])
 
 
+def test_of_means_with_conditions_that_of_the_original_counts() -> None:
+    reduced = statistics(make_activation(np.random.default_rng(0).normal(size=(4, 3, 5, 6, 6))), NAMES)
+    shift = xr.DataArray([0.0, 100.0, 200.0], dims="condition")
+    several = reduced.assign(mean=reduced["mean"] + xr.zeros_like(reduced["mad"]) + shift)
+    assert set(several["mean"].dims) == {"sample", "condition", "channel"}
+    xr.testing.assert_identical(pooled_std(several), pooled_std(reduced))
+    xr.testing.assert_identical(standardised(several), standardised(reduced))
+    with pytest.raises(AnalysisError, match="the first condition is"):
+        pooled_std(several.isel(condition=slice(1, None)))
+
+
 def test_silent_channels_and_broken_maps() -> None:
     dims = ("sample", "channel")
     mad = np.array([[[0, 0, 0, 0], [0, 2, 3, np.nan]], [[0, 0, 0, 0], [0, 4, 3, 6]]], dtype=float)

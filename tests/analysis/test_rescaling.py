@@ -205,6 +205,13 @@ def rescaled_by_hand(spec: Spec, volume: Volume, method: str, crop: tuple[slice,
     return found
 
 
+def by_hand_image() -> xr.DataArray:
+    """An original and a perturbation of RV that is the same."""
+    values = np.random.default_rng(0).uniform(0.1, 0.9, (1, 1, 8, 8)).astype(np.float32)
+    coords = {"condition": ["original", "brightness(RV, 0.5)"], "target": ("condition", ["", NAMES[1]])}
+    return xr.DataArray(values.repeat(2, axis=1), dims=("sample", "condition", "y", "x"), coords=coords)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [[40, 40], [24, 20]], ids=["padded", "cropped"])
 def test_factors_are_ratios_of_scales(write_spec: WriteSpec, tmp_path: Path, method: str, size: list[int]) -> None:
@@ -220,6 +227,24 @@ def test_factors_are_ratios_of_scales(write_spec: WriteSpec, tmp_path: Path, met
     image, label = as_arrays(spec, seen, volume.image.shape)
     found = analysis.rescaling(image, label, NAMES)
     np.testing.assert_allclose(found.values, expected, rtol=1e-5)
+    several = image.expand_dims(input_channel=["T1"], axis=2)
+    np.testing.assert_array_equal(analysis.rescaling(several, label, NAMES), found)
+
+
+def test_the_pixels_of_all_input_channels_are_taken_together() -> None:
+    image, label = by_hand_image(), xr.DataArray(np.zeros((1, 8, 8), np.uint8), dims=("sample", "y", "x"))
+    label[0, 2:4, 2:4] = 1
+    both = xr.concat([image, image.where(image.condition == "original", 3 * image)], "input_channel")
+    changed = both.where((label == 0) | (both.condition == "original"), 0.5)
+    assert analysis.rescaling(changed.isel(input_channel=0), label, NAMES).values[0, 1] == 1
+    np.testing.assert_allclose(
+        analysis.rescaling(changed.isel(input_channel=1), label, NAMES).values[0, 1], 3, rtol=1e-5
+    )
+    together = analysis.rescaling(changed.transpose("sample", "condition", "input_channel", "y", "x"), label, NAMES)
+    assert 1 < together.values[0, 1] < 3
+    assert together.dims == ("sample", "condition")
+    lazy = analysis.rescaling(changed.chunk(input_channel=1, x=4), label.chunk(x=4), NAMES)
+    np.testing.assert_array_equal(lazy, together)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -32,7 +32,8 @@ from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import MissingBlocksWarning, Store
 from actstore.store.verify import verify
 from actstore.tables.build import write_csv
-from actstore.tables.findings import Findings, Unanswerable
+from actstore.tables.catalogue import Unanswerable
+from actstore.tables.findings import Findings
 from actstore.views.figures.groups import patient_shares
 from actstore.views.figures.theme import class_colours
 from golden import make

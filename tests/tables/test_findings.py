@@ -22,8 +22,7 @@ from actstore.measures.names import METRICS
 from actstore.spec.spec import load_spec
 from actstore.store.store import Store
 from actstore.tables.build import build_table
-from actstore.tables.catalogue import TABLES
-from actstore.tables.findings import Unanswerable
+from actstore.tables.catalogue import TABLES, Unanswerable
 from conftest import PATIENTS, WriteSpec
 from helpers import CLASSES, make_activation
 
@@ -206,7 +205,7 @@ def test_what_a_store_was_not_captured_for_is_said(tiny_store: Path) -> None:
         build_table(store, "dice", per="volume")
     with pytest.raises(StoreError, match="--metric does not go with dice, only with top-channels"):
         build_table(store, "dice", metric="ssim")
-    with pytest.raises(KeyError, match="no table 'nothing': there are top-channels, frequency"):
+    with pytest.raises(KeyError, match="no table 'nothing': there are dice, segmentation"):
         Findings(store).table("nothing")
     few = Findings(store).table("dice-mean")
     assert few["low" if "low" in few else "change_low"].isna().all()

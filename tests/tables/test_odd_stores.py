@@ -19,8 +19,7 @@ from actstore import Findings
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
 from actstore.store.store import MissingBlocksWarning
-from actstore.tables.catalogue import TABLES
-from actstore.tables.findings import Unanswerable
+from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.views.report.render import rendered
 from actstore.views.report.sections import SECTIONS
 from actstore.views.report.study import Study

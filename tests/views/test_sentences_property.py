@@ -14,7 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from actstore import Findings
-from actstore.tables.findings import Unanswerable
+from actstore.tables.catalogue import Unanswerable
 from actstore.views.report.sections import SECTIONS
 from actstore.views.report.study import Section, Study
 from actstore.views.wording import NAMES

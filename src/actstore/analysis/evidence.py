@@ -1,4 +1,4 @@
-"""What a number rests on: patients, samples, and p-values corrected for how many were looked at."""
+"""The evidence behind a number: its patients and samples, and p-values corrected for the number of tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from actstore.analysis.arrays import AnalysisError, coordinate, require_dims
 from actstore.conditions import CONTROL
 from actstore.units import counted
 
-#: Patients below which neither an interval nor a test over patients is given: the number stands, with a note.
+#: With fewer patients there is neither an interval nor a test over patients: the number has a note instead.
 FEWEST_PATIENTS = 5
-#: Coordinates along condition that tell families of tests apart.
+#: Coordinates along condition by which families of tests differ.
 _FAMILY = ("transform", "target", "perturbation_source", "region")
 
 

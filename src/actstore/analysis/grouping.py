@@ -18,16 +18,16 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
 
-#: What slices of one volume have in common.
+#: The coordinates that slices of one volume share.
 VOLUME = ("patient", "frame")
 
 
 def grouped(array: xr.DataArray | xr.Dataset, by: str | Sequence[str]) -> tuple[Numbers, dict[str, Any]]:
     """The number of each sample's group, in order of appearance, and the coordinates of the groups.
 
-    Those are the coordinates along sample that are constant within every group, and ``samples``, but not ``slice``
-    unless it is in ``by``: also of a group that happens to be one slice. A spacing is kept in any case, as NaN for the
-    groups in which it differs: one such patient takes no volume away from the others.
+    Those are the coordinates along sample that are constant within every group, and ``samples``. ``slice`` is one only
+    where ``by`` names it, even if every group is a single slice. A spacing is always kept, as NaN for the groups in
+    which it differs, so that the others keep their volumes.
 
     Raises
     ------

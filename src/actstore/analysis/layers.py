@@ -1,4 +1,4 @@
-"""The channels of all layers along one dimension, so that a question is asked of the whole network at once."""
+"""The channels of all layers along one dimension, so that one call answers for the whole network."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SIDES = ("below", "above")
 
 
 class Dose(NamedTuple):
-    """What is perturbed at several strengths."""
+    """A transform of a target class (and its source) that is applied at several strengths."""
 
     transform: str
     target: str
@@ -108,7 +108,7 @@ def by_strength(
 
 
 def _doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
-    """Of every condition that changes a target class."""
+    """The dose of every condition that changes a target class."""
     at = perturbations(array)
     for name in ("transform", "strength"):
         coordinate(array, name, "condition", "take the conditions of an opened store")

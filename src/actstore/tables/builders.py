@@ -1,4 +1,4 @@
-"""What makes each table of the catalogue from the findings of a store."""
+"""Each table of the catalogue, built from the findings of a store."""
 
 from __future__ import annotations
 
@@ -8,56 +8,40 @@ from actstore.analysis.channels.relative import pooled_std, sample_rank
 from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
-from actstore.tables.certainty import (
-    certainty_table,
-    heterogeneity_table,
-    leave_one_out_table,
-    sensitivity_table,
-    stability_table,
-)
-from actstore.tables.channels import (
-    comparison_table,
-    frequency_table,
-    general_specific_table,
-    layers_table,
-    mad_table,
-    regions_table,
-    relative_table,
-    top_channels_table,
-)
-from actstore.tables.controls import association_table, controls_table, noise_table, rescaling_table
-from actstore.tables.doses import dose_cases_table, dose_channels_table, dose_half_table, dose_table
-from actstore.tables.findings import Findings, Unanswerable
-from actstore.tables.segmentation import cases_table, dice_mean_table, dice_table, segmentation_table, surface_table
+from actstore.tables import certainty, channels, controls, doses, segmentation
+from actstore.tables.catalogue import Unanswerable
+from actstore.tables.reductions import Reductions
 
 
-def dice(f: Findings) -> pd.DataFrame:
-    return dice_table(f.confusion, applicable=f.applicable)
+def dice(f: Reductions) -> pd.DataFrame:
+    return segmentation.dice_table(f.confusion, applicable=f.applicable)
 
 
-def segmentation(f: Findings) -> pd.DataFrame:
+def overlap_and_volumes(f: Reductions) -> pd.DataFrame:
     if f.per == "slice":
-        return segmentation_table(f.confusion, applicable=f.applicable)
+        return segmentation.segmentation_table(f.confusion, applicable=f.applicable)
     by = ("patient", "frame") if f.per == "volume" else ("patient",)
-    return segmentation_table(pooled(f.confusion, by, applicable=f.applicable))
+    return segmentation.segmentation_table(pooled(f.confusion, by, applicable=f.applicable))
 
 
-def surface(f: Findings) -> pd.DataFrame:
+def surface(f: Reductions) -> pd.DataFrame:
     if f.per == "patient":
         raise Unanswerable("surface distances are of a slice or a volume: a patient has several volumes")
     store = f.store
-    return surface_table(store.prediction, store.label, store.class_names, applicable=f.applicable, by=f.per)
+    return segmentation.surface_table(
+        store.prediction, store.label, store.class_names, applicable=f.applicable, by=f.per
+    )
 
 
-def dice_mean(f: Findings) -> pd.DataFrame:
-    return dice_mean_table(f.confusion, over=f.over, applicable=f.applicable, resamples=f.resamples)
+def dice_mean(f: Reductions) -> pd.DataFrame:
+    return segmentation.dice_mean_table(f.confusion, over=f.over, applicable=f.applicable, resamples=f.resamples)
 
 
-def cases(f: Findings) -> pd.DataFrame:
-    return cases_table(f.confusion, f.store.case_rules, applicable=f.applicable)
+def cases(f: Reductions) -> pd.DataFrame:
+    return segmentation.cases_table(f.confusion, f.store.case_rules, applicable=f.applicable)
 
 
-def mad(f: Findings) -> pd.DataFrame:
+def mad(f: Reductions) -> pd.DataFrame:
     rank = sample_rank(f.network["mad"])
     beside = {
         "standardised": f.standardised.variable,
@@ -68,91 +52,91 @@ def mad(f: Findings) -> pd.DataFrame:
         layer: network.isel(channel=where).assign_coords(module=f.layers[layer]["module"])
         for layer, where in layer_slices(network).items()
     }
-    return mad_table(parts, applicable=f.applicable, beside=tuple(beside))
+    return channels.mad_table(parts, applicable=f.applicable, beside=tuple(beside))
 
 
-def top_channels(f: Findings) -> pd.DataFrame:
-    return top_channels_table(f.layers, f.top, applicable=f.applicable, metric=f.metric)
+def top_channels(f: Reductions) -> pd.DataFrame:
+    return channels.top_channels_table(f.layers, f.top, applicable=f.applicable, metric=f.metric)
 
 
-def frequency(f: Findings) -> pd.DataFrame:
+def frequency(f: Reductions) -> pd.DataFrame:
     keys = [f.cases if key == "case" else key for key in f.by]
-    return frequency_table(f.layers, f.top, most=f.most, by=keys, applicable=f.applicable, metric=f.metric)
+    return channels.frequency_table(f.layers, f.top, most=f.most, by=keys, applicable=f.applicable, metric=f.metric)
 
 
-def layers(f: Findings) -> pd.DataFrame:
-    return layers_table(
+def layers(f: Reductions) -> pd.DataFrame:
+    return channels.layers_table(
         f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
     )
 
 
-def relative(f: Findings) -> pd.DataFrame:
-    return relative_table(
+def relative(f: Reductions) -> pd.DataFrame:
+    return channels.relative_table(
         f.network["mad"], f.standardised, f.network_rank, applicable=f.applicable, resamples=f.resamples
     )
 
 
-def comparison(f: Findings) -> pd.DataFrame:
-    return comparison_table(f.member, f.most, applicable=f.applicable, resamples=f.resamples)
+def comparison(f: Reductions) -> pd.DataFrame:
+    return channels.comparison_table(f.member, f.most, applicable=f.applicable, resamples=f.resamples)
 
 
-def general_specific(f: Findings) -> pd.DataFrame:
-    return general_specific_table(f.member, f.cases, f.most)
+def general_specific(f: Reductions) -> pd.DataFrame:
+    return channels.general_specific_table(f.member, f.cases, f.most)
 
 
-def regions(f: Findings) -> pd.DataFrame:
-    return regions_table(f.regions)
+def regions(f: Reductions) -> pd.DataFrame:
+    return channels.regions_table(f.regions)
 
 
-def certainty(f: Findings) -> pd.DataFrame:
-    return certainty_table(f.score, f.top, f.most, applicable=f.applicable, resamples=f.resamples)
+def certain_frequency(f: Reductions) -> pd.DataFrame:
+    return certainty.certainty_table(f.score, f.top, f.most, applicable=f.applicable, resamples=f.resamples)
 
 
-def stability(f: Findings) -> pd.DataFrame:
+def stability(f: Reductions) -> pd.DataFrame:
     mosts = sorted({f.top, f.most})
-    return stability_table(f.score, f.top, mosts, applicable=f.applicable, resamples=f.resamples)
+    return certainty.stability_table(f.score, f.top, mosts, applicable=f.applicable, resamples=f.resamples)
 
 
-def sensitivity(f: Findings) -> pd.DataFrame:
-    return sensitivity_table(f.score, reference=(f.top, f.most), applicable=f.applicable)
+def sensitivity(f: Reductions) -> pd.DataFrame:
+    return certainty.sensitivity_table(f.score, reference=(f.top, f.most), applicable=f.applicable)
 
 
-def heterogeneity(f: Findings) -> pd.DataFrame:
-    return heterogeneity_table(f.score, f.top, applicable=f.applicable)
+def heterogeneity(f: Reductions) -> pd.DataFrame:
+    return certainty.heterogeneity_table(f.score, f.top, applicable=f.applicable)
 
 
-def leave_one_out(f: Findings) -> pd.DataFrame:
-    return leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable)
+def leave_one_out(f: Reductions) -> pd.DataFrame:
+    return certainty.leave_one_out_table(f.score, f.top, f.most, applicable=f.applicable)
 
 
-def controls(f: Findings) -> pd.DataFrame:
-    return controls_table(f.network["mad"], rescaled=f.rescaling != 1)
+def against_controls(f: Reductions) -> pd.DataFrame:
+    return controls.controls_table(f.network["mad"], rescaled=f.rescaling != 1)
 
 
-def rescaling(f: Findings) -> pd.DataFrame:
-    return rescaling_table(f.rescaling, applicable=f.applicable)
+def rescaling(f: Reductions) -> pd.DataFrame:
+    return controls.rescaling_table(f.rescaling, applicable=f.applicable)
 
 
-def noise(f: Findings) -> pd.DataFrame:
-    return noise_table(f.network["mad"])
+def noise(f: Reductions) -> pd.DataFrame:
+    return controls.noise_table(f.network["mad"])
 
 
-def association(f: Findings) -> pd.DataFrame:
+def association(f: Reductions) -> pd.DataFrame:
     size = class_size(f.confusion)
-    return association_table(f.network["mad"], f.dice, f.member, size=size, applicable=f.applicable)
+    return controls.association_table(f.network["mad"], f.dice, f.member, size=size, applicable=f.applicable)
 
 
-def dose(f: Findings) -> pd.DataFrame:
-    return dose_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
+def dose(f: Reductions) -> pd.DataFrame:
+    return doses.dose_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
 
 
-def dose_half(f: Findings) -> pd.DataFrame:
-    return dose_half_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
+def dose_half(f: Reductions) -> pd.DataFrame:
+    return doses.dose_half_table(f.averaged_dice, applicable=f.applicable, resamples=f.resamples)
 
 
-def dose_channels(f: Findings) -> pd.DataFrame:
-    return dose_channels_table(f.network["mad"], pooled_std(f.network), applicable=f.applicable)
+def dose_channels(f: Reductions) -> pd.DataFrame:
+    return doses.dose_channels_table(f.network["mad"], pooled_std(f.network), applicable=f.applicable)
 
 
-def dose_cases(f: Findings) -> pd.DataFrame:
-    return dose_cases_table(f.cases, applicable=f.applicable)
+def dose_cases(f: Reductions) -> pd.DataFrame:
+    return doses.dose_cases_table(f.cases, applicable=f.applicable)

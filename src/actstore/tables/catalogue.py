@@ -15,6 +15,10 @@ from actstore.errors import StoreError
 Need = Literal["tensors", "control", "repeat", "dose", "failure"]
 
 
+class Unanswerable(StoreError):
+    """A question that this store was not captured for; the message says what the run's spec would need."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of a store."""
@@ -23,7 +27,7 @@ class Table:
     question: str
     #: Name of the function of :mod:`actstore.tables.builders` that makes it.
     builder: str
-    #: Options that mean something to this table alone; ``top`` and ``most`` may be given with every one.
+    #: Options that mean something to this table alone; ``top`` and ``most`` go with every table.
     options: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
 
@@ -32,32 +36,34 @@ _RANKED = ("metric",)
 
 TABLES: dict[str, Table] = {
     "dice": Table("segmentation", "How well does a prediction overlap the truth?", "dice"),
-    "segmentation": Table("segmentation", "What are its rates and volumes?", "segmentation", ("per",)),
-    "surface": Table("segmentation", "How far is its surface from the true one?", "surface", ("per",)),
+    "segmentation": Table(
+        "segmentation", "What are a prediction's rates and volumes?", "overlap_and_volumes", ("per",)
+    ),
+    "surface": Table("segmentation", "How far is the predicted surface from the true one?", "surface", ("per",)),
     "dice-mean": Table("segmentation", "How much does Dice change on average?", "dice_mean", ("over",)),
     "cases": Table("segmentation", "How does a prediction fail?", "cases"),
     "mad": Table("channels", "How much does each channel change?", "mad"),
     "top-channels": Table("channels", "Which channels change most?", "top_channels", _RANKED),
     "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_RANKED)),
     "layers": Table("channels", "How much does each layer change?", "layers"),
-    "relative": Table("channels", "Which channels change most for what they are?", "relative"),
+    "relative": Table("channels", "Which channels change most relative to their scale?", "relative"),
     "comparison": Table("channels", "Which channels do classes share?", "comparison", _RANKED),
     "general-specific": Table(
         "channels", "Do other channels respond in a kind of failure?", "general_specific", _RANKED, ("failure",)
     ),
     "regions": Table("channels", "Where in its map does a channel change?", "regions", needs=("tensors",)),
-    "certainty": Table("certainty", "How sure is a channel's frequency?", "certainty", _RANKED),
+    "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED),
     "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED),
-    "sensitivity": Table("certainty", "What do the channels on top owe to k?", "sensitivity", _RANKED),
+    "sensitivity": Table("certainty", "How do the most frequent channels depend on k?", "sensitivity", _RANKED),
     "heterogeneity": Table("certainty", "Do patients differ in which channels respond?", "heterogeneity", _RANKED),
     "leave-one-out": Table("certainty", "Which channels are on top without a patient?", "leave_one_out", _RANKED),
-    "controls": Table("comparison", "Does a channel respond to the class?", "controls", needs=("control",)),
+    "controls": Table("comparison", "Does a channel respond to the class?", "against_controls", needs=("control",)),
     "rescaling": Table("comparison", "Which inputs did normalisation rescale?", "rescaling"),
     "noise": Table("comparison", "How large is the noise of computing?", "noise", needs=("repeat",)),
     "association": Table("comparison", "Which channels go with a worse prediction?", "association", _RANKED),
     "dose": Table("dose-response", "How does Dice fall with the strength?", "dose", ("over",), ("dose",)),
     "dose-half": Table("dose-response", "At which strength is half of Dice lost?", "dose_half", ("over",), ("dose",)),
-    "dose-channels": Table("dose-response", "How do channels grow with it?", "dose_channels", needs=("dose",)),
+    "dose-channels": Table("dose-response", "How does MAD grow with the strength?", "dose_channels", needs=("dose",)),
     "dose-cases": Table("dose-response", "At which strength does a failure change?", "dose_cases", needs=("dose",)),
 }
 

@@ -81,7 +81,7 @@ def sensitivity_table(
     *,
     applicable: xr.DataArray | None = None,
 ) -> pd.DataFrame:
-    """What the sets of most frequent channels owe to k and their size, in columns :data:`SENSITIVITY_COLUMNS`.
+    """How the sets of most frequent channels depend on k and on their size, in columns :data:`SENSITIVITY_COLUMNS`.
 
     Arguments, values and errors as for :func:`actstore.analysis.sensitivity_to_k`.
     """
@@ -100,7 +100,7 @@ def heterogeneity_table(
 
     ``score`` (sample, condition, channel), of one layer or of :func:`actstore.analysis.stack_layers`; ``k`` and
     ``applicable`` as for :func:`actstore.analysis.in_top`; the rest, the values and errors as for
-    :func:`actstore.analysis.heterogeneity`. Of the perturbations only, which the correction is over.
+    :func:`actstore.analysis.heterogeneity`. Perturbations only; the correction is over these.
     """
     member, valid = _top(score, k, applicable)
     found = heterogeneity(member, applicable=valid, resamples=resamples, seed=seed)

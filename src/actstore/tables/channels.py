@@ -126,7 +126,7 @@ def frequency_table(
     applicable: xr.DataArray | None = None,
     metric: str = "mad",
 ) -> pd.DataFrame:
-    """The ``most`` channels most often among the top ``k``, per layer and condition and, if asked, per group.
+    """The ``most`` channels most often among the top ``k``, per layer and condition and, with ``by``, per group.
 
     Columns ``layer, condition, target, […by,] channel, count, rank``. ``by`` takes coordinate names and named arrays,
     as :func:`actstore.analysis.channel_frequency`: for cases, ``by=cases(store.confusion)``. "condition" and "target"
@@ -219,9 +219,9 @@ def general_specific_table(member: xr.DataArray, cases: xr.DataArray, most: int 
 
 
 def regions_table(regions: xr.Dataset) -> pd.DataFrame:
-    """What :func:`mean_regions` finds, of one layer or of :func:`actstore.analysis.stack_layers`, as a table.
+    """Where in its map each channel changes, in columns :data:`REGIONS_COLUMNS`.
 
-    Columns :data:`REGIONS_COLUMNS`, a row for every perturbation and channel.
+    ``regions`` is of :func:`actstore.analysis.mean_regions`, of one layer or stacked.
     """
     return channel_frame(regions, REGIONS_COLUMNS)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Unpack
 
 import numpy as np
@@ -12,7 +13,7 @@ import xarray as xr
 from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.channels.dose import mad_response
 from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
-from actstore.analysis.strengths import FEWEST_STRENGTHS, Dose, by_strength, doses, identity_of, outward
+from actstore.analysis.strengths import FEWEST_STRENGTHS, SIDES, Dose, by_strength, doses, identity_of, outward
 from actstore.analysis.uncertainty.bootstrap import Bootstrap
 from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, SAMPLE_COLUMNS, channel_frame
 
@@ -45,11 +46,7 @@ def dose_table(
     AnalysisError
         if there is no such transform and target.
     """
-
-    def rows(curve: xr.DataArray) -> pd.DataFrame:
-        return channel_frame(dice_curve(curve, **bootstrap), DOSE_COLUMNS)
-
-    return _each_dose(dice, rows, applicable)
+    return _dose_rows(dice, partial(dice_curve, **bootstrap), DOSE_COLUMNS, applicable)
 
 
 def dose_half_table(
@@ -59,11 +56,7 @@ def dose_half_table(
 
     As :func:`dose_table`, of :func:`actstore.analysis.half_loss`.
     """
-
-    def rows(curve: xr.DataArray) -> pd.DataFrame:
-        return channel_frame(half_loss(curve, **bootstrap), DOSE_HALF_COLUMNS)
-
-    return _each_dose(dice, rows, applicable)
+    return _dose_rows(dice, partial(half_loss, **bootstrap), DOSE_HALF_COLUMNS, applicable)
 
 
 def dose_channels_table(
@@ -78,11 +71,7 @@ def dose_channels_table(
     ``score`` is (sample, condition, channel); other arguments and errors as in :func:`actstore.analysis.mad_response`
     and :func:`dose_table`.
     """
-
-    def rows(curve: xr.DataArray) -> pd.DataFrame:
-        return channel_frame(mad_response(curve, scale, threshold=threshold), DOSE_CHANNELS_COLUMNS)
-
-    return _each_dose(score, rows, applicable)
+    return _dose_rows(score, partial(mad_response, scale=scale, threshold=threshold), DOSE_CHANNELS_COLUMNS, applicable)
 
 
 def dose_cases_table(cases: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
@@ -91,27 +80,32 @@ def dose_cases_table(cases: xr.DataArray, *, applicable: xr.DataArray | None = N
     ``cases`` is (sample, condition); errors as in :func:`dose_table`. Rows of a slice go from the strength that changes
     nothing downwards, then from there upwards.
     """
-
-    def rows(curve: xr.DataArray) -> pd.DataFrame:
-        changes = case_changes(curve)
-        strengths, identity = changes.coords["strength"].values, identity_of(curve)
-        walk = np.concatenate([outward(strengths, identity, side)[1:] for side in ("below", "above")])
-        changes = changes.isel(strength=walk)
-        return channel_frame(changes, DOSE_CASES_COLUMNS, keep=changes["changed"], dims=("sample",))
-
-    return _each_dose(cases, rows, applicable)
+    return _dose_rows(cases, _changes_outward, DOSE_CASES_COLUMNS, applicable)
 
 
-def _each_dose(
-    array: xr.DataArray, rows: Callable[[xr.DataArray], pd.DataFrame], applicable: xr.DataArray | None
+def _changes_outward(curve: xr.DataArray) -> xr.Dataset:
+    strengths, identity = curve.coords["strength"].values, identity_of(curve)
+    walk = np.concatenate([outward(strengths, identity, side)[1:] for side in SIDES])
+    return case_changes(curve).isel(strength=walk)
+
+
+def _dose_rows(
+    array: xr.DataArray,
+    reduce: Callable[[xr.DataArray], xr.Dataset],
+    columns: Sequence[str],
+    applicable: xr.DataArray | None,
 ) -> pd.DataFrame:
-    found = doses(array)
-    if not found:
+    """Rows of ``reduce`` of every sweep, those where something ``changed`` if it says so."""
+    frames = []
+    for dose in doses(array):
+        found = reduce(_labelled(array, dose, applicable))
+        frames.append(channel_frame(found, columns, keep=found.get("changed"), dims=("sample",)))
+    if not frames:
         raise AnalysisError(
             f"no transform and target has {FEWEST_STRENGTHS} strengths that change something: "
             "give `strengths` of `[[perturb]]` in the spec more values"
         )
-    return pd.concat([rows(_labelled(array, dose, applicable)) for dose in found], ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def _labelled(array: xr.DataArray, dose: Dose, applicable: xr.DataArray | None) -> xr.DataArray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actstore.analysis.maps import rescaling as inputs
+from actstore.analysis.maps.rescaling import rescaling as rescaling_of
 from actstore.analysis.segmentation.cases import cases as cases_of
 from actstore.case_rules import CaseRules
 from actstore.store.attributes import window_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def case_rules(store: Store) -> CaseRules:
-    """The thresholds of the run's spec, which tell kinds of failure apart."""
+    """The thresholds of the run's spec for kinds of failure."""
     return CaseRules(**store.attributes["spec"].get("cases", {}))
 
 
@@ -35,4 +35,4 @@ def rescaling(store: Store) -> xr.DataArray:
     identity = store.attributes["identity"]
     if identity["preprocess"]["normalize"] == "none" or window_of(identity) == "original":
         return store.applicable.where(store.applicable).astype(np.float64).rename("factor")
-    return inputs.rescaling(store.image, store.label, store.class_names)
+    return rescaling_of(store.image, store.label, store.class_names)

@@ -47,7 +47,7 @@ def take_categories(values: Any, index: NDArray[np.integer]) -> Any:
 def build_rows(
     columns: Mapping[str, xr.DataArray | NDArray[Any]], at: Positions, *, rows: int = 0, take: Take = take
 ) -> pd.DataFrame:
-    """A table of ``columns``: arrays with dims, picked at each row's position, or columns that are there already.
+    """A table of ``columns``: arrays with dims, indexed at the position of each row, or ready columns.
 
     ``rows`` is how many there are where no column has a dim.
     """
@@ -125,7 +125,7 @@ def channel_frame(
     arrays = {name: _array(dataset, name) for name in columns}
     if keep is not None:
         arrays[""] = keep.reset_coords(drop=True)
-    axes = dict.fromkeys([*dims, *(name for name in columns if name in dataset.dims)])
+    axes = dict.fromkeys(name for name in (*dims, *columns) if name in dataset.dims)
     axes |= dict.fromkeys(str(d) for array in arrays.values() for d in array.dims)
     variables = {f"v{i}": array.variable for i, array in enumerate(arrays.values())}
     values = dict(zip(arrays, xr.Dataset(variables).compute().data_vars.values(), strict=True))

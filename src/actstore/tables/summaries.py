@@ -1,4 +1,4 @@
-"""The tables that answer a study's first questions, small enough to read."""
+"""Short tables for the terminal and the report."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def of_blocks(
 
 
 def of_store(store: Store) -> tuple[Unchanged, ...]:
-    """The same of all committed samples of a store. Not of controls: where one has a place is not stored."""
+    """The same for all committed samples of a store, without controls: the store does not say where one has a place."""
     conditions = store.conditions
     true = store.confusion.isel(condition=0).sum("predicted_class").transpose("sample", "true_class").values
     applicable = store.applicable.transpose("sample", "condition").values

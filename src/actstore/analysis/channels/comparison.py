@@ -1,4 +1,4 @@
-"""Channels of several classes, and of several kinds of failure, set against each other."""
+"""Comparison of channels between classes, and between kinds of failure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims, require_positive
-from actstore.analysis.channels.frequency import among_most, applicable_samples, listed, most_often
+from actstore.analysis.channels.frequency import among_most, applicable_samples, listed, most_often, top_counts
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
-from actstore.analysis.grouping import Bools, count_by, samples_and_patients
+from actstore.analysis.grouping import Counts, Numbers, samples_and_patients
 from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.cases import NO_CASE
 from actstore.analysis.uncertainty.corrections import notes_on
@@ -75,13 +75,13 @@ def shared_channels(
         _names, (selected, ["target"]), dtypes=[f"U{len(', '.join(classes))}"], classes=classes
     )
     number = selected.sum("target")
+    of_patients, samples = top_counts(member, used)
     share = apply_lazily(
         _specific_share,
-        (member, _DIMS),
-        (used, _DIMS[:2]),
+        (of_patients, ["patient", "condition", "channel"]),
+        (samples, ["patient", "condition"]),
         output_dims=[["channel"]],
         dtypes=[np.float64],
-        patient=patient,
         classes=each,
         most=most,
         layers=list(layer_slices(member).values()),
@@ -164,25 +164,22 @@ def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 
 
 
 def _specific_share(
-    member: Bools,
-    used: Bools,
-    patient: NDArray[np.intp],
-    classes: list[NDArray[np.intp]],
+    counts: Counts,
+    samples: Counts,
+    classes: list[Numbers],
     most: int,
     layers: list[slice],
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
     """Share of resamples in which a channel that is among the most of one class alone is so again: (channel)."""
-    found = np.full(member.shape[-1], np.nan)
-    present = count_by(used, patient).sum(axis=1) > 0
+    found = np.full(counts.shape[-1], np.nan)
+    present = samples.sum(axis=1) > 0
     draws = draws_of(present, resamples, seed)
     if draws is None:
         return found
-    of_class = [count_by(used[:, own], patient).sum(axis=1) > 0 for own in classes]
-    enough = np.array([patients.sum() >= FEWEST_PATIENTS for patients in of_class])
-    inside = member & used[..., None]
-    counts = np.stack([count_by(inside[:, own], patient).sum(axis=1) for own in classes], axis=1)[present]
+    enough = np.array([(samples[:, own].sum(axis=1) > 0).sum() >= FEWEST_PATIENTS for own in classes])
+    counts = np.stack([counts[:, own].sum(axis=1) for own in classes], axis=1)[present]
     for where in layers:
         part = counts[..., where].astype(np.float64)
         full = most_often(part.sum(axis=0), most)
@@ -240,6 +237,6 @@ def _against(
 
 
 def _label(member: xr.DataArray, name: str, where: slice) -> str:
-    """What the coordinate ``name`` says of one layer, "" without it."""
+    """The value of the coordinate ``name`` in one layer, "" without it."""
     values = np.atleast_1d(member.coords[name].values) if name in member.coords else np.array([""])
     return str(values[where.start if len(values) > 1 else 0])

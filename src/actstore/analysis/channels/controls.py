@@ -1,4 +1,4 @@
-"""Compared with what: perturbations against their control region, and against the noise of computing."""
+"""Perturbations compared with their control region, and with the noise of computing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from actstore.conditions import CONTROL
 from actstore.units import counted
 
 _DIMS = ("sample", "condition", "channel")
-#: What a perturbation and its control have in common.
+#: The coordinates that a perturbation shares with its control.
 _SAME = ("transform", "target", "strength", "perturbation_source")
 _RESCALED = 'rescaled by normalisation: set data.preprocess.window = "original"'
 _NOTE = "U192"

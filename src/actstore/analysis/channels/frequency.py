@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, one_chunk, require_dims, require_positive
 from actstore.analysis.channels.ranking import NO_CHANNEL, chosen, highest
-from actstore.analysis.evidence import perturbations
-from actstore.analysis.grouping import Bools, Counts, Floats, count_by
+from actstore.analysis.evidence import patients_of, perturbations
+from actstore.analysis.grouping import Bools, Counts, Floats, Numbers, count_by
 from actstore.analysis.layers import layer_slices
 
 _DESCRIBE_CONDITION = ("transform", "target", "strength", "source", "region")
-#: Keys along condition alone that tell controls and repeats from perturbations.
+#: Keys along condition by which controls and repeats are groups of their own.
 _TELLS_APART = ("condition", "region")
 
-#: What to group by: the name of a coordinate, or a named array along sample and condition.
+#: A key to group by: the name of a coordinate, or a named array along sample and condition.
 Key = str | xr.DataArray
 
 
@@ -191,6 +191,27 @@ def applicable_samples(member: xr.DataArray, applicable: xr.DataArray | None) ->
     require_dims(member, ["sample", "condition", "channel"])
     valid = one_chunk(member, ["channel"]).any("channel") if applicable is None else applicable.astype(bool)
     return valid.reset_coords(drop=True)
+
+
+def top_counts(
+    member: xr.DataArray, applicable: xr.DataArray | None, group: Numbers | None = None, dim: str = "patient"
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """How often each channel is on top in a group of samples, and in how many samples of it a condition applies; lazy.
+
+    int64 (``dim``, condition, channel) and (``dim``, condition), by the number of each sample's ``group``: by default
+    its patient.
+    """
+    number = patients_of(member)[0] if group is None else group
+    whole = ["sample", "condition", "channel"]
+    count, samples = apply_lazily(
+        lambda top, valid: (count_by(top.astype(bool) & valid[..., None], number), count_by(valid, number)),
+        (member, whole),
+        (applicable_samples(member, applicable), whole[:2]),
+        output_dims=[[dim, *whole[1:]], [dim, "condition"]],
+        dtypes=[np.int64, np.int64],
+        output_sizes={dim: int(number.max(initial=-1)) + 1},
+    )
+    return count, samples
 
 
 def most_often(count: NDArray[Any], most: int, layers: Iterable[slice] = (slice(None),)) -> Bools:

@@ -39,8 +39,8 @@ def top_channels(
     applicable
         bool (sample, condition). Without it, a condition counts as not applicable where every channel is NaN.
     order
-        Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default as the
-        score's name asks for: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
+        Which values come first: "largest", "smallest" or, whatever their sign, largest "magnitude". By default by the
+        name of the score: "ssim", "psnr" and "cosine" smallest, "mean_difference" by magnitude
         (:data:`actstore.measures.names.METRICS`), any other largest.
 
     Returns
@@ -139,15 +139,15 @@ def highest(values: Floats, n: int) -> Channels:
 
 def chosen(channel: Channels, channels: int) -> Bools:
     """Whether each of ``channels`` is among ``channel`` (…, n), of :func:`highest`: bool (…, channel)."""
-    # One more, which NO_CHANNEL = -1 addresses.
-    found = np.zeros((*channel.shape[:-1], channels + 1), dtype=bool)
-    np.put_along_axis(found, channel, True, axis=-1)
-    return found[..., :-1]
+    found = np.zeros((*channel.shape[:-1], channels), dtype=bool)
+    rows = int(np.prod(channel.shape[:-1]))
+    _mark(np.ascontiguousarray(channel).reshape(rows, channel.shape[-1]), found.reshape(rows, channels))
+    return found
 
 
 @as_written
 def _insert(values: Floats, found: Channels) -> None:
-    """Insert each channel into the list of its row, which is as short as the places that are asked for."""
+    """Insert each channel into the sorted list of its row, which holds no more than the n best."""
     rows, n = found.shape
     for row in range(rows):
         filled = 0
@@ -162,3 +162,12 @@ def _insert(values: Floats, found: Channels) -> None:
                 found[row, place] = found[row, place - 1]
                 place -= 1
             found[row, place] = channel
+
+
+@as_written
+def _mark(channel: Channels, found: Bools) -> None:
+    rows, n = channel.shape
+    for row in range(rows):
+        for place in range(n):
+            if channel[row, place] >= 0:
+                found[row, channel[row, place]] = True

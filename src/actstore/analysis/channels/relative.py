@@ -1,4 +1,4 @@
-"""MAD made comparable between channels and layers: by what a channel does on the original, and by rank."""
+"""MAD made comparable between channels and layers: in standard deviations on the original, and as a rank."""
 
 from __future__ import annotations
 

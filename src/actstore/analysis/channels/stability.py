@@ -1,4 +1,4 @@
-"""How sure the most frequent channels are: over resampled patients, and over the choice of k and their number."""
+"""How certain the most frequent channels are: over resampled patients, and over k and the number of channels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import apply_lazily, require_positive
-from actstore.analysis.channels.frequency import applicable_samples, most_often, overlap
+from actstore.analysis.channels.frequency import applicable_samples, most_often, overlap, top_counts
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.evidence import note, patients_of
-from actstore.analysis.grouping import Bools, Counts, Floats, count_by, samples_and_patients
+from actstore.analysis.grouping import Bools, Counts, Floats, samples_and_patients
 from actstore.analysis.layers import layer_coords, layer_slices, unlayered
 from actstore.analysis.uncertainty.bootstrap import NOTE, bootstrap_mean, require_confidence
 from actstore.analysis.uncertainty.resamples import RESAMPLES, Draws, draws_of
+
+_COUNTED = ("patient", "condition", "channel")
 
 
 def frequency_certainty(
@@ -60,43 +62,33 @@ def frequency_certainty(
     """
     valid = applicable_samples(member, applicable)
     rate = bootstrap_mean(member.astype(np.float32).where(valid), resamples=resamples, confidence=confidence, seed=seed)
-    whole = ["sample", "condition", "channel"]
-    selected, count = apply_lazily(
+    count, samples = top_counts(member, valid)
+    selected = apply_lazily(
         _selected,
-        (member, whole),
-        (valid, whole[:2]),
-        output_dims=[whole[1:]] * 2,
-        dtypes=[np.float64, np.int64],
-        patient=patients_of(member)[0],
+        (count, _COUNTED),
+        (samples, _COUNTED[:2]),
+        output_dims=[_COUNTED[1:]],
+        dtypes=[np.float64],
         most=require_positive("most", most),
         layers=list(layer_slices(member).values()),
         resamples=require_positive("resamples", resamples),
         seed=seed,
     )
     found = rate.rename(mean="frequency").transpose("condition", "channel")
-    return found.assign(selected=selected, count=count)
+    return found.assign(selected=selected, count=count.sum("patient"))
 
 
-def _selected(
-    member: Bools,
-    valid: Bools,
-    patient: NDArray[np.intp],
-    most: int,
-    layers: list[slice],
-    resamples: int,
-    seed: int,
-) -> tuple[NDArray[Any], ...]:
-    counts = count_by(member.astype(bool) & valid[..., None], patient)
+def _selected(counts: Counts, sizes: Counts, most: int, layers: list[slice], resamples: int, seed: int) -> Floats:
     found = np.full(counts.shape[1:], np.nan)
-    for c, where, draws, drawn in _resampled(counts, count_by(valid, patient), layers, resamples, seed):
+    for c, where, draws, drawn in _resampled(counts, sizes, layers, resamples, seed):
         found[c, where] = draws.mean(most_often(drawn, most))
-    return found, counts.sum(axis=0)
+    return found
 
 
 def _resampled(
     counts: Counts, sizes: Counts, layers: list[slice], resamples: int, seed: int
 ) -> Iterator[tuple[int, slice, Draws, Floats]]:
-    """Conditions with enough patients and layers, and counts (draw, channel) of the layer over draws of patients."""
+    """Each condition with enough patients and each layer, with counts (draw, channel) over draws of patients."""
     for c, present in enumerate((sizes > 0).T):
         if (draws := draws_of(present, resamples, seed)) is not None:
             for where in layers:
@@ -139,18 +131,15 @@ def set_stability(
         as :func:`frequency_certainty`.
     """
     sizes = [require_positive("most", most) for most in mosts]
-    valid = applicable_samples(member, applicable)
-    patient, slices = patients_of(member)[0], layer_slices(member)
-    whole = ["sample", "condition", "channel"]
-    cells = ["layer", "condition", "most"]
+    slices = layer_slices(member)
+    count, samples = top_counts(unlayered(member), applicable)
     arrays = apply_lazily(
         _stability,
-        (unlayered(member), whole),
-        (valid, whole[:2]),
-        output_dims=[cells] * 4,
+        (count, _COUNTED),
+        (samples, _COUNTED[:2]),
+        output_dims=[["layer", "condition", "most"]] * 4,
         dtypes=[*[np.float64] * 3, NOTE],
         output_sizes={"layer": len(slices), "most": len(sizes)},
-        patient=patient,
         mosts=sizes,
         layers=list(slices.values()),
         resamples=require_positive("resamples", resamples),
@@ -158,23 +147,20 @@ def set_stability(
         seed=seed,
     )
     found = xr.Dataset(dict(zip(("overlap", "low", "high", "note"), arrays, strict=True)))
-    return found.assign(samples_and_patients(valid, patient).data_vars).assign_coords(
-        **layer_coords(member), most=sizes
-    )
+    found = found.assign(samples=samples.sum("patient"), patients=(samples > 0).sum("patient"))
+    return found.assign_coords(**layer_coords(member), most=sizes)
 
 
 def _stability(
-    member: Bools,
-    valid: Bools,
-    patient: NDArray[np.intp],
+    counts: Counts,
+    sizes: Counts,
     mosts: list[int],
     layers: list[slice],
     resamples: int,
     tails: tuple[float, float],
     seed: int,
 ) -> tuple[NDArray[Any], ...]:
-    counts, sizes = count_by(member.astype(bool) & valid[..., None], patient), count_by(valid, patient)
-    mean, low, high = np.full((3, len(layers), valid.shape[1], len(mosts)), np.nan)
+    mean, low, high = np.full((3, len(layers), counts.shape[1], len(mosts)), np.nan)
     for c, where, draws, drawn in _resampled(counts, sizes, layers, resamples, seed):
         i = layers.index(where)
         for m, most in enumerate(mosts):

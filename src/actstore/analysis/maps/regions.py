@@ -1,4 +1,4 @@
-"""Where in a map a channel changes: inside the perturbed class, in a rim around it, and outside of both."""
+"""How much a channel changes inside the perturbed class, in a rim around it, and outside of both."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def regional_mad(
 
 
 def mean_regions(regional: xr.Dataset) -> xr.Dataset:
-    """What :func:`regional_mad` finds, averaged over samples: (condition, channel), lazy where that is.
+    """The result of :func:`regional_mad`, averaged over samples: (condition, channel), lazy where that is.
 
     Returns
     -------

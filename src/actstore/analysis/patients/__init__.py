@@ -1,1 +1,1 @@
-"""What differs between patients, and what goes together within each of them."""
+"""Differences between patients, and associations within them."""

@@ -1,4 +1,4 @@
-"""Does it matter: which channels change more where the segmentation gets worse, within patients."""
+"""Which channels change more where the segmentation gets worse, within patients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from actstore.analysis.uncertainty.rank_correlation import FEWEST_SAMPLES, Strat
 from actstore.analysis.uncertainty.sign_flips import sign_flip_p, smallest_p
 from actstore.units import counted
 
-#: p that a note speaks of where no data could reach it.
+#: A note warns where the number of patients keeps p above this.
 _REACHABLE = 0.05
 
 _DIMS = ("sample", "condition", "channel")
@@ -38,7 +38,7 @@ _LONGEST_NOTE = 300
 def association(
     score: xr.DataArray, dice: xr.DataArray, *, size: xr.DataArray | None = None, confidence: float = 0.95
 ) -> xr.Dataset:
-    """How the score of each channel goes with the loss of Dice over the slices of a patient; lazy.
+    """How the score of each channel is associated with the loss of Dice over the slices of a patient; lazy.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def association(
     targets = np.asarray(score.coords["target"].values[at], dtype=str)
     strata = Strata.of(patient, volumes_of(score))
     made = (*_NUMBERS, *_COUNTS, "note")
-    # Dask joins blocks in the width of the first: all have the same.
+    # Dask joins blocks at the width of the first, so all get the same.
     text = np.dtype(f"U{_LONGEST_NOTE + max(map(len, targets.tolist()))}")
     values = apply_lazily(
         _associate,
@@ -212,7 +212,7 @@ def _associate(
         for *arrays, name in zip(score, before, after, size, np.broadcast_to(target, len(score)), strict=True)
     ]
     z, *others = (np.array(values) for values in zip(*found, strict=True))
-    # Of all conditions in one go: they share the patterns of signs.
+    # All conditions together, since they share the patterns of signs.
     p = sign_flip_p(z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
     few = (~np.isnan(z)).sum(axis=-1) < FEWEST_PATIENTS
     return (np.where(few, np.nan, p), *others)

@@ -1,4 +1,4 @@
-"""Patients whose Dice cannot go with anything, since it is at the end of its scale or hardly varies."""
+"""Patients whose Dice cannot be associated with anything: it is at an end of its scale, or hardly varies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEARLY = 0.25
 
 @dataclass(frozen=True)
 class Floors:
-    """What floors of Dice leave of one condition."""
+    """Which patients of one condition are at a floor, and whether enough others remain."""
 
     #: (patient) whether a patient has a usable sample.
     there: Bools
@@ -55,7 +55,7 @@ def find_floors(
         zeros, ones = (np.bincount(own, values[usable] == end, patients) for end in (0, 1))
         bound = ~at_floor & (2 * (zeros + ones) > number)
         same = ~at_floor & ~bound & (number > 1) & _unvaried(values[usable], own, patients)
-        # An original that hardly varies is no floor: its loss is the perturbed Dice, which is what was asked for.
+        # An original that hardly varies is no floor: the loss then follows the perturbed Dice, as it should.
         nearly = ~at_floor & ~bound & ~same & (number >= FEWEST_SAMPLES) & (side == "perturbed")
         nearly &= _deviation(after[usable], own, number) < NEARLY * _deviation(before[usable], own, number)
         ends = [end for end, count in ((0, zeros), (1, ones)) if count[bound].any()]

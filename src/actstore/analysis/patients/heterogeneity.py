@@ -9,20 +9,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import apply_lazily, coordinate, require_positive
-from actstore.analysis.channels.frequency import applicable_samples
+from actstore.analysis.channels.frequency import applicable_samples, top_counts
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, families, patients_of, volumes_of
-from actstore.analysis.grouping import Bools, Counts, Floats, count_by, samples_and_patients, sum_by
+from actstore.analysis.grouping import Counts, Floats, samples_and_patients, sum_by
 from actstore.analysis.uncertainty.permutation import Volumes, agreement, p_values, residuals
 from actstore.units import counted
 
-#: Permutations behind a p-value, at least.
+#: Fewest permutations behind a p-value.
 RESAMPLES = 9999
-#: And at most: time grows with tests times permutations.
+#: Most permutations: time grows with tests times permutations.
 MOST_RESAMPLES = 99_999
-#: Of the samples of the largest volume: volumes of fewer are not in the test. Rates of few samples scatter more, and
-#: where both volumes of a patient are small they would agree by that alone.
+#: Volumes with fewer samples than this share of the largest are not in the test: rates of few samples scatter more,
+#: and two small volumes of one patient would agree by that alone.
 FEWEST_OF_LARGEST = 0.4
-#: With tests / LEVEL permutations, one channel alone can have q of this level.
+#: With tests / LEVEL permutations, a single channel can reach q = LEVEL.
 LEVEL = 0.05
 
 _NOTE = np.dtype("U80")
@@ -85,17 +85,17 @@ def heterogeneity(
     AnalysisError
         if ``patient``, ``frame`` or a dimension is missing, or ``resamples`` is below 1.
     """
-    valid = applicable_samples(member, applicable)
     patient, names = patients_of(member)
     volume, volumes = _volumes(member, patient)
-    whole = ["sample", "condition", "channel"]
+    cells = ["condition", "channel"]
+    valid = applicable_samples(member, applicable)
+    count, samples = top_counts(member, valid, volume, "volume")
     found = apply_lazily(
         _heterogeneity,
-        (member, whole),
-        (valid, whole[:2]),
-        output_dims=[*[whole[1:]] * 7, *[["condition"]] * 2],
+        (count, ["volume", *cells]),
+        (samples, ["volume", "condition"]),
+        output_dims=[*[cells] * 7, *[["condition"]] * 2],
         dtypes=[np.int64, *[np.float64] * 3, names.dtype, np.float64, _NOTE, np.int64, np.int64],
-        volume=volume,
         volumes=volumes,
         names=names,
         resamples=resamples if resamples is None else require_positive("resamples", resamples),
@@ -117,16 +117,14 @@ def _volumes(member: xr.DataArray, patient: NDArray[np.intp]) -> tuple[NDArray[n
 
 
 def _heterogeneity(
-    member: Bools,
-    valid: Bools,
-    volume: NDArray[np.intp],
+    counts: Counts,
+    sizes: Counts,
     volumes: Volumes,
     names: NDArray[np.str_],
     resamples: int | None,
     seed: int,
     family: NDArray[np.intp],
 ) -> tuple[NDArray[Any], ...]:
-    counts, sizes = count_by(member.astype(bool) & valid[..., None], volume), count_by(valid, volume)
     shape = counts.shape[1:]
     statistic = np.full(shape, np.nan)
     columns: list[Floats] = []

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from actstore.analysis.arrays import apply_lazily, require_positive
-from actstore.analysis.channels.frequency import applicable_samples, most_often
+from actstore.analysis.arrays import require_positive
+from actstore.analysis.channels.frequency import among_most, top_counts
 from actstore.analysis.evidence import patients_of
-from actstore.analysis.grouping import Bools, count_by
-from actstore.analysis.layers import layer_slices
 
 
 def leave_one_out(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
@@ -40,27 +34,13 @@ def leave_one_out(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArr
     AnalysisError
         if ``patient`` or a dimension is missing, or ``most`` is below 1.
     """
-    valid = applicable_samples(member, applicable)
-    patient, names = patients_of(member)
-    whole = ["sample", "condition", "channel"]
-    sets = apply_lazily(
-        _leave_one_out,
-        (member, whole),
-        (valid, whole[:2]),
-        output_dims=[whole[1:], ["patient", *whole[1:]], ["patient", "condition"], ["patient", "condition"]],
-        dtypes=[bool, bool, np.int64, np.int64],
-        output_sizes={"patient": len(names)},
-        patient=patient,
-        most=require_positive("most", most),
-        layers=list(layer_slices(member).values()),
-    )
-    found = xr.Dataset(dict(zip(("all", "without", "samples", "left_out"), sets, strict=True)))
-    return found.assign_coords(patient=names)
-
-
-def _leave_one_out(
-    member: Bools, valid: Bools, patient: NDArray[np.intp], most: int, layers: list[slice]
-) -> tuple[NDArray[Any], ...]:
-    counts, sizes = count_by(member.astype(bool) & valid[..., None], patient), count_by(valid, patient)
-    every = counts.sum(axis=0)
-    return most_often(every, most, layers), most_often(every - counts, most, layers), sizes.sum(axis=0) - sizes, sizes
+    most = require_positive("most", most)
+    count, samples = top_counts(member, applicable)
+    every = count.sum("patient")
+    found = {
+        "all": among_most(every, most),
+        "without": among_most((every - count).transpose(*count.dims), most),
+        "samples": (samples.sum("patient") - samples).transpose("patient", "condition"),
+        "left_out": samples,
+    }
+    return xr.Dataset(found).assign_coords(patient=patients_of(member)[1])

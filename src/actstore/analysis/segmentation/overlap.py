@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
@@ -38,7 +39,7 @@ def class_names(confusion: xr.DataArray) -> list[str]:
 
 
 def counted(confusion: xr.DataArray) -> xr.DataArray:
-    """Where a prediction was made: bool (sample, condition). A matrix without any pixel is of none; lazy."""
+    """Where a prediction was made: bool (sample, condition), False where a matrix is all zeros; lazy."""
     require_dims(confusion, _CLASSES)
     return (confusion != 0).any(_CLASSES)
 
@@ -63,13 +64,13 @@ def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> 
     AnalysisError
         if ``confusion`` lacks its class dimensions or their names.
     """
-    return _overlap(confusion, _dice, applicable).rename("dice")
+    return _overlap("dice", lambda n: _ratio(2 * n.both, n.true + n.predicted), confusion, applicable)
 
 
 def class_size(confusion: xr.DataArray) -> xr.DataArray:
     """True pixels of every foreground class: int64 (sample, class_name), lazy.
 
-    Of the original's counts (sample, condition, true_class, predicted_class), which are there in every sample.
+    From the original's counts (sample, condition, true_class, predicted_class), which every sample has.
 
     Raises
     ------
@@ -91,16 +92,16 @@ def jaccard(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) 
 
     Arguments, empty masks and errors as in :func:`dice`.
     """
-    return _overlap(confusion, _jaccard, applicable).rename("jaccard")
+    return _overlap("jaccard", lambda n: _ratio(n.both, n.true + n.predicted - n.both), confusion, applicable)
 
 
 def sensitivity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
     """Share |A∩B| / |B| of the true mask B that is predicted: float64 (sample, condition, class_name), lazy.
 
-    NaN where the true mask is empty: nothing could have been found, and a mean shall rest on where something could
+    NaN where the true mask is empty: there is nothing to find, and means leave such samples out
     (on such edge cases: Reinke et al., Nat. Methods 21 (2024), 182). Otherwise as :func:`dice`.
     """
-    return _overlap(confusion, _sensitivity, applicable).rename("sensitivity")
+    return _overlap("sensitivity", lambda n: _ratio(n.both, n.true, np.nan), confusion, applicable)
 
 
 def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
@@ -108,16 +109,21 @@ def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = No
 
     NaN where the true mask fills the image. Otherwise as :func:`dice`.
     """
-    return _overlap(confusion, _specificity, applicable).rename("specificity")
+    return _overlap(
+        "specificity",
+        lambda n: _ratio(n.image - n.true - n.predicted + n.both, n.image - n.true, np.nan),
+        confusion,
+        applicable,
+    )
 
 
 def precision(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
     """Share |A∩B| / |A| of the predicted mask A that is true: float64 (sample, condition, class_name), lazy.
 
-    NaN where the predicted mask is empty: nothing was claimed, and what was missed is told by :func:`sensitivity`.
+    NaN where the predicted mask is empty: there is no claim to check; :func:`sensitivity` shows what was missed.
     Otherwise as :func:`dice`.
     """
-    return _overlap(confusion, _precision, applicable).rename("precision")
+    return _overlap("precision", lambda n: _ratio(n.both, n.predicted, np.nan), confusion, applicable)
 
 
 def volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
@@ -132,8 +138,8 @@ def volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | Non
         if a spacing is missing; as :func:`dice`.
     """
     millilitres = voxel_volume(confusion) / 1000
-    found = (_overlap(confusion, _excess, applicable) * millilitres).rename("volume_difference")
-    return found.assign_attrs(units="ml")
+    excess = _overlap("volume_difference", lambda n: (n.predicted - n.true).astype(np.float64), confusion, applicable)
+    return (excess * millilitres).rename(excess.name).assign_attrs(units="ml")
 
 
 def relative_volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
@@ -142,11 +148,13 @@ def relative_volume_difference(confusion: xr.DataArray, *, applicable: xr.DataAr
     0 is equal, -1 nothing predicted; NaN where the true mask is empty, since no volume is a share of nothing. Otherwise
     as :func:`dice`.
     """
-    return _overlap(confusion, _relative_excess, applicable).rename("relative_volume_difference")
+    return _overlap(
+        "relative_volume_difference", lambda n: _ratio(n.predicted - n.true, n.true, np.nan), confusion, applicable
+    )
 
 
 def segmentation_metrics(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
-    """Everything that counts tell of a segmentation: variables float64 (sample, condition, class_name), lazy.
+    """Every measure that follows from confusion counts: variables float64 (sample, condition, class_name), lazy.
 
     Returns
     -------
@@ -234,63 +242,41 @@ def dice_change(
     return paired_change(values, resamples=resamples, confidence=confidence, seed=seed)
 
 
-def _overlap(confusion: xr.DataArray, measure: Any, applicable: xr.DataArray | None) -> xr.DataArray:
+def _overlap(
+    name: str,
+    measure: Callable[[_Pixels], NDArray[np.float64]],
+    confusion: xr.DataArray,
+    applicable: xr.DataArray | None,
+) -> xr.DataArray:
     names = class_names(confusion)
     values: xr.DataArray = apply_lazily(
-        measure,
+        lambda counts: measure(_pixels(counts)),
         (confusion, _CLASSES),
         output_dims=[["class_name"]],
         dtypes=[np.float64],
         output_sizes={"class_name": len(names) - 1},
     )
     values = values.assign_coords(class_name=names[1:])
-    return values.where(counted(confusion) if applicable is None else applicable)
+    return values.where(counted(confusion) if applicable is None else applicable).rename(name)
 
 
-def _dice(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    both, true, predicted = _masks(confusion)
-    return _ratio(2 * both, true + predicted)
+class _Pixels(NamedTuple):
+    """Pixels of the intersection, of both masks and of the image, of every foreground class: (…, class_name)."""
+
+    both: NDArray[np.integer]
+    true: NDArray[np.integer]
+    predicted: NDArray[np.integer]
+    image: NDArray[np.integer]
 
 
-def _jaccard(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    both, true, predicted = _masks(confusion)
-    return _ratio(both, true + predicted - both)
-
-
-def _sensitivity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    both, true, _ = _masks(confusion)
-    return _ratio(both, true, np.nan)
-
-
-def _specificity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    both, true, predicted = _masks(confusion)
-    outside = confusion.sum(axis=(-2, -1))[..., None] - true
-    return _ratio(outside - predicted + both, outside, np.nan)
-
-
-def _precision(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    both, _, predicted = _masks(confusion)
-    return _ratio(both, predicted, np.nan)
-
-
-def _excess(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    _, true, predicted = _masks(confusion)
-    return (predicted - true).astype(np.float64)
-
-
-def _relative_excess(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
-    _, true, predicted = _masks(confusion)
-    return _ratio(predicted - true, true, np.nan)
-
-
-def _masks(confusion: NDArray[np.integer]) -> tuple[NDArray[np.integer], ...]:
-    """Pixels of the intersection, of the true and of the predicted mask, of every foreground class."""
+def _pixels(confusion: NDArray[np.integer]) -> _Pixels:
     both = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return both[..., 1:], confusion.sum(axis=-1)[..., 1:], confusion.sum(axis=-2)[..., 1:]
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return _Pixels(both[..., 1:], true[..., 1:], predicted[..., 1:], confusion.sum(axis=(-2, -1))[..., None])
 
 
-def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer], of_nothing: float = 1.0) -> NDArray[np.float64]:
-    return np.where(whole == 0, of_nothing, part / np.where(whole == 0, 1, whole))
+def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer], empty: float = 1.0) -> NDArray[np.float64]:
+    return np.where(whole == 0, empty, part / np.where(whole == 0, 1, whole))
 
 
 _MEASURES = (dice, jaccard, sensitivity, specificity, precision, volume_difference, relative_volume_difference)

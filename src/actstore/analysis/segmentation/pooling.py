@@ -1,4 +1,4 @@
-"""Slices put together: confusion counts of a volume or a patient, and where in the heart a slice lies."""
+"""Confusion counts of whole volumes or patients, and where in the heart a slice lies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BASAL, MID, APICAL = "basal", "mid", "apical"
 def pooled(
     confusion: xr.DataArray, by: str | Sequence[str] = VOLUME, *, applicable: xr.DataArray | None = None
 ) -> xr.DataArray:
-    """Confusion counts summed over the samples of each group, of which every metric is then one of the group; lazy.
+    """Confusion counts summed over the samples of each group, so that every metric of them is the group's; lazy.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def thirds(position: xr.DataArray) -> xr.DataArray:
     """The third of the heart that a slice lies in: str (sample), "basal", "mid" or "apical"; "" where NaN; lazy.
 
     ``position`` is of :func:`slice_position`. Three equal parts of the long axis: Cerqueira et al., Circulation 105
-    (2002), 539 (American Heart Association). The apex beyond the cavity, a part of its own there, is not told apart.
+    (2002), 539 (American Heart Association). The apex beyond the cavity, a segment of its own there, is not separated.
     """
     found: xr.DataArray = apply_lazily(_third, (position, []), dtypes=[f"U{len(APICAL)}"])
     return found.rename("third")

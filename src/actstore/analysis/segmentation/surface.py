@@ -62,11 +62,11 @@ def surface_distances(
         "hd95", the larger of the 95th percentiles of the distances from each surface to the other, and "assd", the mean
         of all these distances (average symmetric surface distance), both float64 (sample, condition, class_name) in
         millimetres, as :func:`monai.metrics.compute_hausdorff_distance` and
-        :func:`monai.metrics.compute_average_surface_distance` measure them: between centres of pixels that a step along
-        an axis leads out of the mask from. 0 where both masks are empty, as Dice is 1 there; NaN where one is, since no
-        distance tells how much was missed or invented, where a spacing is NaN and neither mask is empty, and where the
-        condition is not applicable (by volume: to no slice of it). By volume, ``sample`` lies along volumes, with the
-        coordinates that their slices share.
+        :func:`monai.metrics.compute_average_surface_distance` measure them: between centres of pixels at the edge of a
+        mask, which have a neighbour along an axis outside of it. 0 where both masks are empty, as Dice is 1 there. NaN
+        where one is empty, since no distance measures how much was missed or invented; where a spacing is NaN and
+        neither mask is empty; and where the condition is not applicable (by volume: to no slice of it). By volume,
+        ``sample`` lies along volumes, with the coordinates that their slices share.
 
     Raises
     ------

@@ -8,7 +8,7 @@ import xarray as xr
 from actstore.analysis.arrays import apply_lazily
 from actstore.analysis.evidence import corrected, families, note
 
-#: Of every chunk alike: dask takes the width of the first one, and cuts the others.
+#: One width for all chunks: dask takes that of the first one and truncates the others.
 _NOTE = np.dtype("U64")
 
 

@@ -1,4 +1,4 @@
-"""Whether volumes of one patient agree, against what chance makes of it when volumes change patients."""
+"""Whether the volumes of a patient agree more than they would if volumes were exchanged between patients."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def agreement(residual: Floats, volumes: Volumes) -> Floats:
 def p_values(residual: Floats, volumes: Volumes, resamples: int, seed: int) -> Floats:
     """p of the agreement of each column of ``residual`` (volume, column): (1 + as high) / (1 + resamples).
 
-    In each phase the volumes are put to the patients that have one in random order. Sizes of sets that stay the same
-    under this (pairs, sums of squares) need no thought: the sum of products decides.
+    In each phase the volumes are put to the patients that have one in random order. Numbers of pairs and
+    sums of squares stay the same under this, so that only the sum of products is compared.
     """
     # Orders that agree equally may differ in the last digits.
     least = _products(residual, volumes) - _EQUAL * (residual**2).sum(axis=0)

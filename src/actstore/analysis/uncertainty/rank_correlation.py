@@ -58,7 +58,7 @@ class Within:
         return number
 
     def typical(self) -> Floats:
-        """The correlation that the mean of z over patients stands for; NaN without patients."""
+        """The mean of z over patients, as a correlation; NaN without patients."""
         return np.tanh(np.ma.filled(np.ma.masked_invalid(self.z).mean(axis=-1), np.nan))
 
     def interval(self, confidence: float) -> tuple[Floats, Floats]:

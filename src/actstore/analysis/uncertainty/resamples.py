@@ -1,4 +1,4 @@
-"""Resamples of patients: which there are, how likely each is, and quantiles over them with their own error."""
+"""Resamples of patients, their probabilities, and quantiles over them with a Monte-Carlo error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESAMPLES = 2000
 MOST_ENUMERATED = 7
 #: Standard errors on either side of a quantile.
 _ERRORS = 2.0
-#: What sums of probabilities may be off.
+#: Rounding error that sums of probabilities may have.
 _ROUNDING = 1e-12
 
 
@@ -38,7 +38,7 @@ class Draws:
 
     @property
     def probability(self) -> Floats:
-        """Of each draw: (draw), sum 1."""
+        """The probability of each draw: (draw), sum 1."""
         probability: Floats = self.ways / self.ways.sum()
         return probability
 

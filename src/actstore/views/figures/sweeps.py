@@ -9,7 +9,7 @@ import pandas as pd
 
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
-from actstore.tables.findings import Unanswerable
+from actstore.tables.catalogue import Unanswerable
 from actstore.units import counted
 from actstore.views.arrays import Bools, Floats
 

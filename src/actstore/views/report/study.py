@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actstore.analysis.evidence import perturbations
-from actstore.tables.findings import Findings, Unanswerable
+from actstore.tables.catalogue import Unanswerable
+from actstore.tables.findings import Findings
 from actstore.tables.unchanged import no_sample
 from actstore.views.figures.selection import shown_conditions
 from actstore.views.figures.theme import class_colours

@@ -1,0 +1,157 @@
+"""The reductions that tables, figures and the report share, each computed on first use and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import xarray as xr
+from dask.base import compute
+
+from actstore.analysis.channels.ranking import in_top
+from actstore.analysis.channels.relative import network_rank, standardised
+from actstore.analysis.layers import stack_layers
+from actstore.analysis.maps.regions import mean_regions, regional_mad
+from actstore.analysis.segmentation.cases import NO_CASE, cases
+from actstore.analysis.segmentation.overlap import dice, dice_over
+from actstore.analysis.strengths import doses
+from actstore.analysis.uncertainty.resamples import RESAMPLES
+from actstore.conditions import CONTROL, REPEAT
+from actstore.errors import StoreError
+from actstore.measures.names import STATISTICS
+from actstore.tables.catalogue import Need, Unanswerable
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
+
+
+class Reductions:
+    """The reductions of one store behind its tables; parameters as for :class:`actstore.tables.findings.Findings`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        top: int = 3,
+        most: int = 7,
+        metric: str = "mad",
+        by: Sequence[str] = (),
+        per: Literal["slice", "volume", "patient"] = "slice",
+        over: Literal["present", "all"] = "present",
+        resamples: int = RESAMPLES,
+    ) -> None:
+        if not store.parts:
+            raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
+        self.store: Store = store
+        self.top: int = top
+        self.most: int = most
+        self.metric: str = metric
+        self.by = tuple(by)
+        self.per: Literal["slice", "volume", "patient"] = per
+        self.over: Literal["present", "all"] = over
+        self.resamples: int = resamples
+
+    @cached_property
+    def applicable(self) -> xr.DataArray:
+        """bool (sample, condition), in memory."""
+        return self.store.applicable.compute()
+
+    @cached_property
+    def confusion(self) -> xr.DataArray:
+        """(sample, condition, true_class, predicted_class) pixel counts, in memory."""
+        return self.store.confusion.compute()
+
+    @cached_property
+    def dice(self) -> xr.DataArray:
+        """Dice: float64 (sample, condition, class_name), in memory."""
+        return dice(self.confusion, applicable=self.applicable)
+
+    @cached_property
+    def averaged_dice(self) -> xr.DataArray:
+        """Dice of the samples that means count, NaN of others: float64 (sample, condition, class_name), in memory."""
+        return dice_over(self.confusion, over=self.over, applicable=self.applicable)
+
+    @cached_property
+    def cases(self) -> xr.DataArray:
+        """The kind of failure of each prediction: str (sample, condition), in memory."""
+        return cases(self.confusion, self.store.case_rules, applicable=self.applicable)
+
+    @cached_property
+    def layers(self) -> dict[str, xr.Dataset]:
+        """Layer name to its statistics, in memory: what is persisted, and ``metric``."""
+        names = list(dict.fromkeys([*STATISTICS, self.metric]))
+        return _computed({layer: self.store.statistics(layer, names) for layer in self.store.layers.index})
+
+    @cached_property
+    def network(self) -> xr.Dataset:
+        """All layers' statistics along one dimension: (sample, [condition,] channel), in memory."""
+        return stack_layers(self.layers).compute()
+
+    @cached_property
+    def score(self) -> xr.DataArray:
+        """What channels are ranked by: (sample, condition, channel) of all layers, in memory."""
+        return self.network[self.metric]
+
+    @cached_property
+    def member(self) -> xr.DataArray:
+        """Whether a channel is among its layer's top: bool (sample, condition, channel), in memory."""
+        return in_top(self.score, self.top, applicable=self.applicable)
+
+    @cached_property
+    def standardised(self) -> xr.DataArray:
+        """MAD in standard deviations of the channel on the original: (sample, condition, channel), in memory."""
+        return standardised(self.network)
+
+    @cached_property
+    def network_rank(self) -> xr.DataArray:
+        """Percentile rank of a channel's mean MAD among all of the network: (condition, channel), in memory."""
+        return network_rank(self.network["mad"])
+
+    @cached_property
+    def regions(self) -> xr.Dataset:
+        """Mean MAD inside the perturbed class, around it and outside: (condition, channel) of all layers, in memory."""
+        self.need("tensors")
+        store = self.store
+        lazy = {
+            layer: mean_regions(
+                regional_mad(store[layer], store.label, class_names=store.class_names, grid=store.grids[layer])
+            )
+            for layer in store.layers.index
+        }
+        return stack_layers(_computed(lazy))
+
+    @cached_property
+    def rescaling(self) -> xr.DataArray:
+        """By how much normalisation stretched what was not perturbed: float64 (sample, condition), in memory."""
+        return self.store.rescaling.compute()
+
+    def need(self, what: Need) -> None:
+        """Refuse what the store cannot answer, as :data:`actstore.tables.catalogue.Need` lists it.
+
+        Raises
+        ------
+        Unanswerable
+            naming what the run's spec would need.
+        """
+        conditions = self.store.conditions
+        if what == "control" and not (conditions["region"] == CONTROL).any():
+            raise Unanswerable("the store has no control conditions: set `region = true` below [controls] in the spec")
+        if what == "repeat" and not (conditions["transform"] == REPEAT).any():
+            raise Unanswerable("the store has no repeated inputs: set `noise = true` below [controls] in the spec")
+        if what == "dose" and not doses(self.confusion):
+            raise Unanswerable(
+                "no transform and target has three strengths: give `strengths` below [[perturb]] more values"
+            )
+        if what == "failure" and not (self.cases != NO_CASE).any():
+            raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
+        if what == "tensors" and (gone := [layer.name for layer in self.store.layout.layers if not layer.kept]):
+            raise Unanswerable(
+                f"where a map changes needs the tensors of {', '.join(gone[:3])}{', …' if gone[3:] else ''}: "
+                'capture with store.keep = "all"'
+            )
+
+
+def _computed(lazy: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """In one go, since the layers share what is read."""
+    return dict(zip(lazy, compute(*lazy.values()), strict=True))
