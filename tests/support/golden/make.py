@@ -165,7 +165,8 @@ def _digest(array: Any) -> dict[str, Any]:
 def expect(name: str, folder: Path, into: Path) -> None:
     """Pack the store ``name`` below ``folder``, its tables and facts as they are read, as ``into/NAME.tar.xz``."""
     from actstore.tables.build import write_csv
-    from actstore.tables.findings import TABLES, Findings, Unanswerable
+    from actstore.tables.catalogue import TABLES, Unanswerable
+    from actstore.tables.findings import Findings
 
     root = folder / "store.zarr"
     with warnings.catch_warnings():
