@@ -92,6 +92,7 @@ lint: environment
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry src
+	$(BIN)/lint-imports --no-cache
 
 # Into docs/_build/html; every warning, and every link between pages that leads nowhere, is an error.
 docs: environment

@@ -24,7 +24,7 @@ import zarr
 from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 
-from actstore.cluster import connect
+from actstore.cluster.launch import connect
 from actstore.data import read_volume
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import fit, normalize

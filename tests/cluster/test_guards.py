@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 import actstore
-from actstore.cluster import connect
 from actstore.cluster import versions as provenance
+from actstore.cluster.launch import connect
 from actstore.errors import ClusterError, DataError, MissingError, StoreError
 from actstore.jobs.capture import capture, prepare_store
 from actstore.jobs.plan.plan import make_plan

@@ -252,13 +252,18 @@ def verified(store: Location) -> Verification:
 
 @main.command()
 @STORE
-def reduce(store: Location) -> None:
+@click.option("--cluster", default=None, help="As of capture; by default in this process.")
+@WORKERS
+def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
     """Persist per-channel statistics of STORE, so that tables come back at once."""
     from actstore.cli import text
-    from actstore.jobs.reduce import reduce_store
+    from actstore.jobs.reduce import reduce_store, workers_of
 
+    found = opened(store)
     with text.block_progress() as progress:
-        done = reduce_store(opened(store), progress=progress)
+        done = reduce_store(
+            found, workers=workers_of(found, cluster, workers), progress=progress, stopping=text.say_stopping
+        )
     terminal.say(
         f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.cluster import refuse_in_worker
+from actstore.cluster.main_guard import refuse_in_worker
 from actstore.code.imports import is_importing
 from actstore.data import digest_files
 from actstore.errors import DataError, SpecError, StoreError

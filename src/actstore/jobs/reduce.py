@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from actstore.jobs.runner import Progress
 
 
+#: Where neither the caller nor the spec says how many.
+WORKERS = 2
+
+
 @dataclass(frozen=True)
 class ReduceJob:
     """Statistics of the tensors of every committed block; what it computes is the group ``statistics``."""
@@ -111,6 +115,25 @@ def reduce_store(
         first = outcome.failed[0]
         raise StoreError(f"{first.name}: {first.error}")
     return len(outcome.reports)
+
+
+def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
+    """Workers of the kind ``cluster``, with the other settings of the spec that the store was captured with.
+
+    Raises
+    ------
+    SpecError
+        if these settings do not go with that kind.
+    """
+    if cluster in (None, "inline"):
+        return Workers()
+    from actstore.cluster.main_guard import refuse_in_worker
+    from actstore.spec.cluster import Cluster, cluster_of_kind
+
+    refuse_in_worker(str(cluster))
+    spec = store.attributes["spec"]
+    settings = Cluster.model_validate(spec.get("cluster", {}))
+    return Workers(cluster_of_kind(settings, cluster), count or spec["run"].get("workers") or WORKERS)
 
 
 def _readable(job: ReduceJob, block: int) -> bool:

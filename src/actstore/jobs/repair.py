@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from actstore.cluster import refuse_in_worker
+from actstore.cluster.main_guard import refuse_in_worker
 from actstore.errors import ActstoreError, StoreError, one_line
 from actstore.jobs.capture import capture
 from actstore.jobs.creation import check_same_run
 from actstore.jobs.job import Job, Report
 from actstore.jobs.plan.budget import choose_device
 from actstore.jobs.plan.plan import make_plan
-from actstore.jobs.reduce import reduce_store
-from actstore.jobs.runner import Progress, Workers, run
+from actstore.jobs.reduce import reduce_store, workers_of
+from actstore.jobs.runner import Progress, run
 from actstore.spec.spec import Spec
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes, window_of
@@ -77,10 +78,12 @@ def repair(
         summary = capture(spec, store=location, workers=workers, device=device, progress=progress, stopping=stopping)
         failures += _failure(summary.failed, summary.left, "volume")
     if unreduced and layout.keeps_all:
-        reduce_store(Store(location))
+        store = Store(location)
+        reduce_store(store, workers=workers_of(store, cluster, workers), progress=progress, stopping=stopping)
     for name in sorted({found.group for found in damage if found.group}):
         job = job_of(storage, groups[name])
-        outcome = run(job, storage, Workers(device=choose_device(device)), progress=progress, stopping=stopping)
+        where = replace(workers_of(Store(location), cluster, workers), device=choose_device(device))
+        outcome = run(job, storage, where, progress=progress, stopping=stopping)
         failures += _failure(outcome.failed, outcome.left, f"unit of {name}")
     if failures:
         raise StoreError(failures[0])

@@ -9,21 +9,21 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock as ThreadLock
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.cluster import LostWorker, connect
+from actstore.cluster.executors import Executor, Inline, LostWorker
 from actstore.cluster.interrupt import stoppable
 from actstore.errors import BlockError, StoreError, one_line
 from actstore.jobs.job import Compute, Job, Report, Unit
 from actstore.jobs.out import Out
-from actstore.spec.cluster import Cluster
 from actstore.store import commits
 from actstore.store.attributes import read_attributes
 from actstore.store.fence import Superseded
@@ -31,6 +31,9 @@ from actstore.store.files import Lock, Storage
 from actstore.store.fingerprint import differences
 from actstore.store.groups import Group, group_token, new_group, read_groups
 from actstore.store.template import add_group, coordinate_files, update_coordinates
+
+if TYPE_CHECKING:
+    from actstore.spec.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ Progress = Callable[[Report, int, int], None]
 class Workers:
     """Where units are computed, and how."""
 
-    cluster: Cluster = field(default_factory=lambda: Cluster(kind="inline"))
+    #: Dask workers; ``None`` is this process.
+    cluster: Cluster | None = None
     count: int = 1
     #: Bytes that a worker is predicted to take.
     memory: int = 2**30
@@ -172,13 +176,7 @@ def _computed(
     attempts: Counter[int] = Counter()
     with (
         stoppable(stopping) as stop,
-        connect(
-            workers.cluster,
-            min(workers.count, len(todo)),
-            memory=workers.memory,
-            storage=task.storage,
-            stopped=lambda: stop.requested,
-        ) as executor,
+        _connected(workers, task.storage, len(todo), lambda: stop.requested) as executor,
         releasing(),
     ):
 
@@ -195,6 +193,17 @@ def _computed(
                 yield replace(result, attempts=attempts[unit.index])
         if not lock.held:
             raise StoreError(f"another capture took over {task.storage}: wait for it to end, then run again")
+
+
+def _connected(
+    workers: Workers, storage: Storage, units: int, stopped: Callable[[], bool]
+) -> AbstractContextManager[Executor]:
+    if workers.cluster is None:
+        return nullcontext(Inline())
+    from actstore.cluster.launch import connect
+
+    count = min(workers.count, units)
+    return connect(workers.cluster, count, memory=workers.memory, storage=storage, stopped=stopped)
 
 
 def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> list[Report]:

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, field_validator, model_validator
+from pydantic import AfterValidator, ValidationError, field_validator, model_validator
 
-from actstore.errors import ClusterError
+from actstore.errors import ClusterError, SpecError
 from actstore.paths import expanded
 from actstore.spec.fields import LocalPath, Positive, Table, Text, resolved
+from actstore.spec.problems import problems
 
 KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
@@ -138,3 +139,18 @@ class Cluster(Table):
         kind = str(resolved(folder, Path(self.kind))) if self.kind.endswith(".json") else self.kind
         update = {name: resolved(folder, path) for name, path in paths.items() if path}
         return self.model_copy(update={**update, "slurm": slurm, "kubernetes": kubernetes, "kind": kind})
+
+
+def cluster_of_kind(settings: Cluster, kind: str | None) -> Cluster:
+    """``settings`` for workers of another kind; unchanged for ``None``.
+
+    Raises
+    ------
+    SpecError
+        if there is no such kind, or it needs settings that are not there.
+    """
+    try:
+        return settings.of_kind(kind)
+    except ValidationError as error:
+        why = problems(error).removeprefix(f"kind = {kind!r}: ")
+        raise SpecError(f"cluster {kind!r}{' ' if why.startswith('is ') else ': '}{why}") from error

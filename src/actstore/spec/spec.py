@@ -25,7 +25,7 @@ from actstore.case_rules import CaseRules
 from actstore.conditions import BACKGROUND, IDENTITY_STRENGTH, ORIGINAL_CONDITION, REPEATS, Condition, without_effect
 from actstore.errors import SpecError
 from actstore.paths import given
-from actstore.spec.cluster import Cluster
+from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
 from actstore.spec.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.spec.problems import problems
@@ -330,11 +330,7 @@ class Spec(Table):
         SpecError
             if there is no such kind, or it needs settings that the spec does not have.
         """
-        try:
-            return self.model_copy(update={"cluster": self.cluster.of_kind(kind)})
-        except ValidationError as error:
-            why = problems(error).removeprefix(f"kind = {kind!r}: ")
-            raise SpecError(f"cluster {kind!r}{' ' if why.startswith('is ') else ': '}{why}") from error
+        return self.model_copy(update={"cluster": cluster_of_kind(self.cluster, kind)})
 
     def identity(self) -> dict[str, Any]:
         """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from actstore.errors import StoreError
 from actstore.geometry import Grid
 from actstore.measures.names import MEASURES
 from actstore.store import commits, lazy
-from actstore.store.attributes import layout_of, read_attributes, token_of, window_of
+from actstore.store.attributes import layout_of, read_attributes, token_of
 from actstore.store.coordinates import (
     CONDITION_COORDINATES,
     PATCH_COORDINATES,
@@ -288,16 +289,14 @@ class Store:
     @property
     def case_rules(self) -> CaseRules:
         """The thresholds of the run's spec."""
-        from actstore.case_rules import CaseRules
-
-        return CaseRules(**self.attributes["spec"].get("cases", {}))
+        rules: CaseRules = _of_store("case_rules", self)
+        return rules
 
     @property
     def cases(self) -> xr.DataArray:
         """The kind of failure of each prediction: (sample, condition) str, "" where there is none; lazy."""
-        from actstore import analysis
-
-        return analysis.cases(self.confusion, self.case_rules, applicable=self.applicable)
+        found: xr.DataArray = _of_store("cases", self)
+        return found
 
     @property
     def rescaling(self) -> xr.DataArray:
@@ -305,12 +304,8 @@ class Store:
 
         As :func:`actstore.analysis.rescaling`; inputs are read only where the run's normalisation can do so.
         """
-        from actstore import analysis
-
-        preprocess = self.attributes["identity"]["preprocess"]
-        if preprocess["normalize"] == "none" or window_of(self.attributes["identity"]) == "original":
-            return self.applicable.where(self.applicable).astype(np.float64).rename("factor")
-        return analysis.rescaling(self.image, self.label, self.class_names)
+        found: xr.DataArray = _of_store("rescaling", self)
+        return found
 
     def _small(self, array: SmallLayout, name: str) -> xr.DataArray:
         data = lazy.small(self.storage, array, self.parts)
@@ -460,3 +455,8 @@ def open_store(path: Location) -> Store:
             stacklevel=2,
         )
     return store
+
+
+def _of_store(name: str, store: Store) -> Any:
+    """A function of :mod:`actstore.tables.of_store`, which is built upon the store and imported when asked for."""
+    return getattr(import_module("actstore.tables.of_store"), name)(store)

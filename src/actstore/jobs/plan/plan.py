@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from actstore.cluster import IN_FLIGHT
+from actstore.cluster.executors import IN_FLIGHT
 from actstore.code.digests import load_code
 from actstore.conditions import Applies
 from actstore.data import Discovery
