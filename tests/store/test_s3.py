@@ -21,10 +21,12 @@ from obstore.store import S3Store
 
 import actstore
 from actstore.errors import MissingError, SpecError, StoreError
-from actstore.jobs.capture import capture
+from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
 from actstore.jobs.repair import repair
 from actstore.spec.spec import load_spec
+from actstore.store import fence
 from actstore.store.files import bucket as bucket_module
 from actstore.store.files import lease as lease_module
 from actstore.store.files import storage_at
@@ -38,7 +40,7 @@ from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.server import Sources
 from conftest import WriteSpec
 from processes import PYTHONPATH, until
-from stores import files_of, is_chunk
+from stores import files_of, is_chunk, worker
 
 pytestmark = pytest.mark.process
 
@@ -94,6 +96,47 @@ def lock_of(bucket: S3Store, prefix: str) -> bytes:
         return bytes(obstore.get(bucket, f"{prefix}.lock").bytes())
     except FileNotFoundError:
         return b""
+
+
+class Requests(logging.Handler):
+    """What the server was asked, as its log has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_a_block_costs_hardly_more_requests_than_it_has_objects(
+    bucket: S3Store, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = write_spec(
+        tmp_path,
+        data__patients=["patient001"],
+        model__factory="actstore.models:unet_heart_8_4_4",
+        model__weights="package:unet_heart_8_4_4_phantom.safetensors",
+        model__layers=["*.adn.N"],
+    )
+    plan, todo = prepare_store(make_plan(load_spec(spec), store="s3://bucket/few.zarr", device="cpu", timing=False))
+    assert len(plan.layout.layers) == 21
+    assert plan.layout.capture.block_objects <= 32
+    # A look at the record stands for as long as the block takes, however slow the machine is.
+    monkeypatch.setattr(fence, "PATIENCE", 1e9)
+    before = set(objects(bucket, "few.zarr"))
+    log, requests = logging.getLogger("werkzeug"), Requests()
+    log.addHandler(requests)
+    log.setLevel(logging.INFO)
+    try:
+        with worker(plan) as compute:
+            assert not compute(todo[0]).failed
+    finally:
+        log.removeHandler(requests)
+        log.setLevel(logging.ERROR)
+    written = set(objects(bucket, "few.zarr")) - before
+    assert len(written) == plan.layout.capture.block_objects
+    assert len(written) <= len(requests.lines) <= 1.2 * len(written), "\n".join(requests.lines)
 
 
 @pytest.mark.parametrize("ring_bytes", [None, 300_000])
