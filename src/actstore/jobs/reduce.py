@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from actstore.errors import DamageError, StoreError
 from actstore.jobs.job import Compute, Part, Report
 from actstore.jobs.out import Out
-from actstore.jobs.runner import Workers, run
+from actstore.jobs.runner import Progress, Workers, run
 from actstore.jobs.statistics import BlockStatistics
 from actstore.store import commits
 from actstore.store.files import Storage
 from actstore.store.reader import Piece, read_small
 from actstore.store.schema import Coordinate, Schema, StoreLayout
 from actstore.store.store import Store
-
-if TYPE_CHECKING:
-    from actstore.jobs.runner import Progress
-
 
 #: Where neither the caller nor the spec says how many.
 WORKERS = 2

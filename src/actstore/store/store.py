@@ -125,8 +125,10 @@ class Store:
 
     @cached_property
     def patches(self) -> pd.DataFrame:
-        """One row a sample: the patch of its volume, and in voxels along z, y and x, where its first voxel lies in the
-        volume (negative where the input is padded) and the box that it owns, from ``owned_start`` up to ``owned_stop``.
+        """The patch of each sample, one row a sample.
+
+        Along z, y and x, in voxels: where the patch's first voxel lies in the volume, negative where the input is
+        padded, and the box that the sample owns, from ``owned_start`` up to ``owned_stop``.
 
         Raises
         ------
