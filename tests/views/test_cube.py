@@ -191,7 +191,7 @@ def test_volumes_are_shown_by_the_slice_with_most_of_the_class(volumes: Store) -
     assert (label[z] > 0).any()
     for asked, shown in ((None, z), (1, 1)):
         original = next(iter(views.inputs(volumes, sample, DARK_LV, z=asked))).get(0)
-        image = volumes.image[sample, 0, shown].values
+        image = volumes.image[sample, 0, 0, shown].values
         rows, columns = (original.dimension_values(name, expanded=False).astype(int) for name in "yx")
         np.testing.assert_array_equal(original.dimension_values("value", flat=False), image[np.ix_(rows, columns)])
         layer = volumes.layers.index[-1]

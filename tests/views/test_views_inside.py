@@ -63,7 +63,8 @@ def test_the_map_of_a_sample_shows_its_mad(store: Store) -> None:
 
 def test_the_map_of_a_sample_shows_it_in_standard_deviations(store: Store) -> None:
     sample = sample_with(store, DARK_LV)
-    mean, std = (np.concatenate(statistics_of(store, name), axis=1) for name in ("mean", "std"))
+    mean = np.concatenate(statistics_of(store, "mean"), axis=2)[:, 0]
+    std = np.concatenate(statistics_of(store, "std"), axis=1)
     pooled = np.sqrt((std**2).mean(axis=0) + mean.var(axis=0))
     raw = cells_of(views.network(store, sample, DARK_LV))["value"]
     shown = cells_of(views.network(store, sample, DARK_LV, colour="standardised"))["value"]

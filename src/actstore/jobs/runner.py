@@ -42,7 +42,7 @@ Progress = Callable[[Report, int, int], None]
 
 @dataclass(frozen=True)
 class Workers:
-    """Where units are computed, and how: on Dask workers as ``cluster`` says, or in this process where it is ``None``."""
+    """Where units are computed, and how: on Dask workers as ``cluster`` says, or in this process without one."""
 
     #: Dask workers; ``None`` is this process.
     cluster: Cluster | None = None
