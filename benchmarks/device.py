@@ -26,7 +26,7 @@ from actstore.data import read_volume
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import prepare_store
 from actstore.jobs.plan.plan import Plan, make_plan
-from actstore.jobs.ring import CudaStream, Slot, Stream, ThreadStream
+from actstore.jobs.ring import Buffers, CudaStream, Stream, ThreadStream
 from actstore.jobs.runner import releasing, run_unit
 from actstore.networks.arithmetic import arithmetic
 from actstore.networks.model import build_model
@@ -62,30 +62,30 @@ def forward(plan: Plan, runs: int) -> float:
     return median(step, runs) / passes / plan.batch_size
 
 
-def full_slot(plan: Plan, stream: Stream) -> Slot:
-    slot = Slot(replace(plan.layout, slots=plan.ring_samples), plan.ring_samples, stream)
-    _, activations = slot.place(0, plan.ring_samples)
+def full_buffers(plan: Plan, stream: Stream) -> Buffers:
+    buffers = Buffers(replace(plan.layout, slots=plan.ring_samples), plan.ring_samples, stream)
+    _, activations = buffers.place(0, plan.ring_samples)
     for activation in activations:
         activation.fill_(1.0)
-    return slot
+    return buffers
 
 
-def link(slot: Slot, runs: int) -> float:
-    """Seconds from the device to the host for a full slot, what the device reduces of it included."""
+def link(buffers: Buffers, runs: int) -> float:
+    """Seconds from the device to the host for a full buffers, what the device reduces of it included."""
 
     def step() -> None:
-        slot.send()
-        slot.arrived()
+        buffers.send()
+        buffers.arrived()
 
     return median(step, runs)
 
 
-def writer(slot: Slot, folder: Path, runs: int) -> float:
-    """Seconds to checksum and write a full slot."""
+def writer(buffers: Buffers, folder: Path, runs: int) -> float:
+    """Seconds to checksum and write a full buffers."""
 
     def step() -> None:
-        for buffer in slot.kept:
-            with ShardWriter(LocalStorage(folder), "shard", buffer.layout, slot.count) as target:
+        for buffer in buffers.written:
+            with ShardWriter(LocalStorage(folder), "shard", buffer.layout, buffers.count) as target:
                 target.write(buffer)
                 target.close()
             (folder / "shard").unlink()
@@ -132,19 +132,19 @@ def main() -> None:
         device = torch.device(plan.device)
         stream: Stream = CudaStream(device) if device.type == "cuda" else ThreadStream()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        slot = full_slot(plan, stream)
-        slot_bytes = sum(buffer.count * buffer.layout.sample_stride for buffer in slot.kept)
+        buffers = full_buffers(plan, stream)
+        buffers_bytes = sum(buffer.count * buffer.layout.sample_stride for buffer in buffers.written)
         an_input = sum(plan.layout.activation(layer).sample_stride for layer in plan.layout.layers)
         an_input //= plan.layout.conditions
         rates = {
             "bare forward pass": an_input / forward(plan, arguments.runs),
-            "device to host": slot_bytes / link(slot, arguments.runs),
+            "device to host": buffers_bytes / link(buffers, arguments.runs),
         }
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").exists() else None) as memory:
-            rates["writer, to memory"] = slot_bytes / writer(slot, Path(memory), arguments.runs)
-        rates["writer, to disk"] = slot_bytes / writer(slot, Path(folder), arguments.runs)
+            rates["writer, to memory"] = buffers_bytes / writer(buffers, Path(memory), arguments.runs)
+        rates["writer, to disk"] = buffers_bytes / writer(buffers, Path(folder), arguments.runs)
         slowest = min(rates["bare forward pass"], rates["device to host"], rates["writer, to disk"])
-        del slot
+        del buffers
         applicable = inputs_of(plan)
         rates["capture"] = applicable * an_input / capture(plan, arguments.runs)
         alone = spec.model_copy(update={"store": spec.store.model_copy(update={"keep": "statistics"})})

@@ -34,7 +34,7 @@ THREADS = 2
 
 def shards(store: Store) -> list[Path]:
     arrays = [store.layout.activation(layer) for layer in store.layout.layers]
-    return [store.path / array.key(block) for array in arrays for block, _ in store.parts]
+    return [store.path / array.key(block) for array in arrays for block, _ in store.block_samples]
 
 
 def plain_read(files: list[Path]) -> None:
@@ -73,7 +73,7 @@ def with_tensorstore(store: Store) -> None:
         array = store.layout.activation(layer)
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(store.path / array.path)}}
         opened = tensorstore.open(spec, context=context).result()
-        for block, samples in store.parts:
+        for block, samples in store.block_samples:
             opened[block * array.slots : block * array.slots + samples].read().result()
 
 

@@ -18,7 +18,7 @@ import torch
 
 import actstore
 from actstore.jobs.plan.plan import make_plan
-from actstore.jobs.ring import SLOTS, CudaStream, Ring, Slot, Stream, ThreadStream
+from actstore.jobs.ring import RING_BUFFERS, Buffers, CudaStream, Ring, Stream, ThreadStream
 from actstore.measures.kernel import reduce_chunk
 from actstore.spec.spec import load_spec
 from actstore.store.schema import StoreLayout
@@ -97,9 +97,9 @@ def test_host_memory_is_pinned_while_a_ring_lives(device: torch.device, stream: 
     on_gpu = device.type == "cuda"
     assert stream.memory(1000, torch.float32).is_pinned() == on_gpu
     ring = Ring(layout, SAMPLES, stream)
-    slots = [ring.take() for _ in range(SLOTS)]
-    held = [torch.from_numpy(buffer.bytes) for slot in slots for buffer in slot.activations if buffer is not None]
-    assert len(held) == SLOTS * len(layout.layers)
+    slots = [ring.take() for _ in range(RING_BUFFERS)]
+    held = [torch.from_numpy(buffer.bytes) for buffers in slots for buffer in buffers.activations if buffer is not None]
+    assert len(held) == RING_BUFFERS * len(layout.layers)
     assert [memory.is_pinned() for memory in held] == [on_gpu] * len(held)
     ring.close()
     assert not any(memory.is_pinned() for memory in held)
@@ -121,28 +121,28 @@ def overwritten(ring: Ring, ahead: int) -> list[int]:
     filled = [threading.Event() for _ in range(TURNS)]
     wrong: list[int] = []
 
-    def write(turn: int, slot: Slot) -> None:
-        slot.arrived()
+    def write(turn: int, buffers: Buffers) -> None:
+        buffers.arrived()
         assert filled[min(turn + ahead, TURNS - 1)].wait(PATIENCE)
-        reduced = slot.arrived()
-        values = [buffer.view for buffer in slot.kept] + [found["mean"] for found in reduced]
+        reduced = buffers.arrived()
+        values = [buffer.view for buffer in buffers.written] + [found["mean"] for found in reduced]
         if not all((found == turn).all() for found in values):
             wrong.append(turn)
-        for buffer in slot.kept:
+        for buffer in buffers.written:
             buffer.bytes[...] = POISON
 
     writing: list[Future[None]] = []
     with ThreadPoolExecutor(1) as writer:
         for turn in range(TURNS):
-            slot = ring.take()
-            images, activations = slot.place(turn * SAMPLES, SAMPLES)
+            buffers = ring.take()
+            images, activations = buffers.place(turn * SAMPLES, SAMPLES)
             for image in images:
                 image[...] = turn
             for activation in activations:
                 activation.fill_(turn)
-            slot.send()
+            buffers.send()
             filled[turn].set()
-            writing.append(writer.submit(write, turn, slot))
+            writing.append(writer.submit(write, turn, buffers))
             ring.give(writing[-1])
     for done in writing:
         done.result()
@@ -161,7 +161,7 @@ def test_a_buffer_that_is_filled_too_early_would_be_seen(
     """The check above can fail: a ring that waits for no writer hands out a buffer that is not written yet."""
     ring = Ring(layout, SAMPLES, stream)
     monkeypatch.setattr(ring, "give", lambda writing: None)
-    assert overwritten(ring, ahead=SLOTS) != []
+    assert overwritten(ring, ahead=RING_BUFFERS) != []
     ring.close()
 
 
@@ -170,16 +170,16 @@ def test_a_buffer_that_is_filled_too_early_would_be_seen(
 
 def test_statistics_of_the_device_are_those_of_the_cpu(stream: Stream, layout: StoreLayout) -> None:
     ring = Ring(layout, SAMPLES, stream)
-    slot = ring.take()
-    _, activations = slot.place(0, SAMPLES)
+    buffers = ring.take()
+    _, activations = buffers.place(0, SAMPLES)
     rng = np.random.default_rng(5)
     for activation in activations:
         values = rng.normal(2, 3, tuple(activation.shape)).astype(np.float32)
         values[-1, :, -1].flat[3] = np.nan
         activation.copy_(torch.from_numpy(values))
-    slot.send()
+    buffers.send()
     names = ("mad", "mse", "mean", "std")
-    for activation, found in zip(activations, slot.arrived(), strict=True):
+    for activation, found in zip(activations, buffers.arrived(), strict=True):
         host = activation.cpu().numpy()
         # Condition and channel groups beside what they hold, as one axis each.
         values = host.reshape(SAMPLES, math.prod(host.shape[1:3]), math.prod(host.shape[3:5]), *host.shape[5:])
@@ -227,7 +227,7 @@ def test_device_memory_is_predicted(write_spec: WriteSpec, tmp_path: Path, devic
     spec = load_spec(write_spec(tmp_path, model__arguments={"width": 32}, data__preprocess__size=[256, 256]))
     plan = make_plan(spec, workers=1, device="cuda", timing=False)
     mirrors = sum(plan.layout.activation(layer).sample_stride for layer in plan.layout.layers)
-    predicted = plan.model_bytes + plan.transient_bytes + SLOTS * plan.ring_samples * mirrors
+    predicted = plan.model_bytes + plan.transient_bytes + RING_BUFFERS * plan.ring_samples * mirrors
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     assert actstore.capture(spec, cluster="inline", device="cuda").complete

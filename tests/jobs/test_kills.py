@@ -95,7 +95,7 @@ def inputs_of(root: Path) -> list[int]:
     """Applicable inputs of each block of a whole store."""
     store = actstore.open(root)
     applicable, of = store.applicable.values, store.samples["block"].to_numpy()
-    return [int(applicable[of == block].sum()) for block, _ in store.parts]
+    return [int(applicable[of == block].sum()) for block, _ in store.block_samples]
 
 
 def until_in_flight(process: subprocess.Popen[str], root: Path, done: int = 0, old: Collection[str] = ()) -> None:
@@ -125,7 +125,7 @@ def resume(spec: Path, whole: Summary) -> None:
     if todo:
         with pytest.warns(MissingBlocksWarning, match=f"{len(todo)} of {whole.done} blocks are missing"):
             store = actstore.open(root)
-        assert [block for block, _ in store.parts] == done
+        assert [block for block, _ in store.block_samples] == done
         store["L01"].compute()
     layout = actstore.open(whole.store).layout
     kept = {root / key for block in done for key in layout.capture.files(block)}

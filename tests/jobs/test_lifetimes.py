@@ -182,7 +182,7 @@ class Lifetime(RuleBasedStateMachine):
             assert self.wounds - {*UNSEEN}
             return
         blocks = whole.samples["block"].to_numpy()
-        mine = np.isin(blocks, [block for block, _ in store.parts])
+        mine = np.isin(blocks, [block for block, _ in store.block_samples])
         for name in whole.layers.index:
             try:
                 found = store[name].values

@@ -101,7 +101,7 @@ def test_no_buffer_is_filled_before_what_it_held_is_written(
         if any(overlaps):
             time.sleep(0.01)
         else:
-            # For the other slot's samples: for ever, if they wait for this one.
+            # For the other buffers's samples: for ever, if they wait for this one.
             inferred.wait(PATIENCE)
         plain(self, buffer)
         buffer.bytes[...] = POISON
@@ -164,7 +164,7 @@ def test_a_ring_waits_for_the_writer_of_a_slot_alone(tiny_spec: Path) -> None:
         assert second is not first
         taking = ThreadPoolExecutor(1).submit(ring.take)
         time.sleep(0.05)
-        assert not taking.done(), "the first slot is still being written"
+        assert not taking.done(), "the first buffers is still being written"
         release.set()
         assert taking.result(PATIENCE) is first
 
@@ -187,7 +187,7 @@ def test_statistics_alone_are_the_same_and_take_little(
     whole = Store(tiny_store)
     store = capture_with(write_spec(tmp_path, store__keep="statistics"), tmp_path / "s.zarr", stream and stream())
     assert not list(store.path.glob("layers/*"))
-    owned = [key for block, _ in store.parts for key in store.layout.capture.files(block)]
+    owned = [key for block, _ in store.block_samples for key in store.layout.capture.files(block)]
     assert store.nbytes == sum((store.path / key).stat().st_size for key in owned)
     assert list(store.layers["bytes"].unique()) == [0]
     for layer in whole.layers.index:
@@ -278,7 +278,7 @@ def test_a_resumed_run_keeps_its_batch_size(
 def test_a_failed_shard_write_leaves_no_other_behind(
     write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One write fails at once while another takes its time: the slot must not be given away before both have ended."""
+    """One write fails at once while another takes its time: buffers must not be given away before both have ended."""
     made, todo = prepare_store(make_plan(load_spec(write_spec(tmp_path, run__writers=3)), timing=False))
     plain = ShardWriter.write
     running, failed = [], []

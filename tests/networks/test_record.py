@@ -421,7 +421,7 @@ def test_control_flow_fails_the_block_and_commits_nothing(tmp_path: Path, write_
     assert len(summary.failed) == 2
     assert all("control flow depends on its input" in report.error for report in summary.failed)
     with pytest.warns(UserWarning, match="2 of 2 blocks are missing"):
-        assert actstore.open(summary.store).parts.blocks == ()
+        assert actstore.open(summary.store).block_samples.counts == ()
 
 
 def test_call_counts_begin_again_in_every_pass() -> None:

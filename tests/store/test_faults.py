@@ -147,9 +147,9 @@ def test_memory_comes_back_when_the_last_view_goes() -> None:
     array = pool.take(2**20)
     view = array[5:].reshape(-1, 1)[::2]
     del array
-    assert pool.kept_bytes() == 0
+    assert pool.free_bytes() == 0
     del view
-    assert pool.kept_bytes() == 2**20
+    assert pool.free_bytes() == 2**20
     pool.clear()
 
 

@@ -116,7 +116,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def test_volumes_differ_so_that_some_slots_are_unused(store: Store) -> None:
-    counts = [n for _, n in store.parts]
+    counts = [n for _, n in store.block_samples]
     assert store.layout.slots == max(counts)
     assert sum(counts) == len(store.samples)
 
@@ -534,7 +534,7 @@ def test_statistics_that_are_not_there_are_refused(deep_copy: Path) -> None:
 def test_small_blocks_share_a_task(store: Store) -> None:
     """At most a task a block, whatever the number of layers, channels and conditions."""
     for layer in store.layers.index:
-        assert store[layer].data.npartitions <= len(store.parts)
+        assert store[layer].data.npartitions <= len(store.block_samples)
 
 
 @pytest.mark.parametrize(("valid", "channels"), [(7, 64), (1, 4), (3, 96)])

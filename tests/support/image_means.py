@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from actstore.jobs.job import Compute, Part, Report
+from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.store.files import Storage
 from actstore.store.layout import SmallLayout
@@ -23,7 +23,7 @@ from actstore.store.store import Store
 class ImageMeans:
     storage: Storage
     layout: StoreLayout
-    blocks: tuple[Part, ...]
+    blocks: tuple[PlainUnit, ...]
     group = "features/means"
 
     @property
@@ -38,14 +38,14 @@ class ImageMeans:
     def coordinates(self) -> Sequence[Coordinate]:
         return (Coordinate("unit", ("block",), np.asarray([block.name for block in self.blocks])),)
 
-    def units(self) -> Sequence[Part]:
+    def units(self) -> Sequence[PlainUnit]:
         return self.blocks
 
     @contextmanager
     def open(self, device: str) -> Iterator[Compute]:
         store = Store(self.storage.location)
 
-        def compute(unit: Part, out: Out) -> Report:
+        def compute(unit: PlainUnit, out: Out) -> Report:
             while unit.index > 1 and Path(os.environ.get("HUNGRY_INPUTS", "nowhere")).exists():
                 pass
             image = store.image.isel(sample=np.flatnonzero(store.samples["block"] == unit.index))
@@ -57,5 +57,5 @@ class ImageMeans:
     @classmethod
     def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
         store = Store(storage.location)
-        blocks = tuple(Part(b, store.attributes["blocks"][b], samples) for b, samples in store.parts)
+        blocks = tuple(PlainUnit(b, store.attributes["blocks"][b], samples) for b, samples in store.block_samples)
         return cls(storage, store.layout, blocks)

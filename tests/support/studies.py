@@ -115,7 +115,7 @@ class MadeUp:
 
     def _normal(self, rng: np.random.Generator, *shape: int) -> NDArray[np.float64]:
         """Standard normal (sample, *shape), an autoregressive process along the slices of each volume."""
-        noise = rng.standard_normal((len(self.parts), self.slices, *shape))
+        noise = rng.standard_normal((len(self.block_samples), self.slices, *shape))
         for s in range(1, self.slices):
             noise[:, s] = self.smooth * noise[:, s - 1] + np.sqrt(1 - self.smooth**2) * noise[:, s]
         return noise.reshape(-1, *shape)

@@ -506,7 +506,7 @@ def test_provenance_tells_digests_layers_and_versions(source: Source) -> None:
         attributes["fingerprint"]["run"],
         *(f"{name} {version}" for name, version in attributes["versions"].items()),
         *(layer.label for layer in source.store.layout.layers),
-        f"{len(source.store.parts)} committed, 0 missing",
+        f"{len(source.store.block_samples)} committed, 0 missing",
     ):
         assert told in page
     assert "Missing volumes" not in page

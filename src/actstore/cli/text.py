@@ -196,14 +196,16 @@ def show_status(store: Store) -> None:
     missing = store.missing
     lines = {
         "store": str(store.path),
-        "blocks": f"{len(store.parts)} committed, {len(missing)} missing, {layout.blocks} in all",
+        "blocks": f"{len(store.block_samples)} committed, {len(missing)} missing, {layout.blocks} in all",
         "samples": f"{len(store.samples)}",
         "conditions": ", ".join(store.conditions.index),
         "normalised": _normalised(attributes["identity"]),
         "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",
         **_unrepeatable(attributes.get("repeatable")),
         "precision": attributes["identity"].get("precision", "float32"),
-        "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
+        "statistics": "persisted"
+        if store.reduced and store.block_samples
+        else "not persisted: `actstore reduce` does it",
         **({"jobs": "; ".join(_job(store, name) for name in store.groups)} if store.groups else {}),
         "fingerprint": attributes["fingerprint"]["run"][:16],
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",

@@ -21,7 +21,7 @@ from actstore.jobs.blocks import Block
 from actstore.jobs.inference import Inference, Passes
 from actstore.jobs.job import Compute, Report
 from actstore.jobs.out import Out
-from actstore.jobs.ring import CudaStream, Ring, Slot, Stream
+from actstore.jobs.ring import Buffers, CudaStream, Ring, Stream
 from actstore.jobs.statistics import BlockStatistics
 from actstore.networks.arithmetic import arithmetic, torch_threads
 from actstore.networks.model import build_model, weights_digest
@@ -117,7 +117,7 @@ class Engine:
         if stream is None and self.device.type == "cuda":
             stream = CudaStream(self.device)
         self.ring = Ring(job.layout, job.ring_samples, stream)
-        #: Takes slots in the order in which they were filled; several shards of one are written side by side.
+        #: Takes buffers in the order in which they were filled; several shards of one set are written side by side.
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="actstore-writer")
         self._shards = ThreadPoolExecutor(job.writers, thread_name_prefix="actstore-shard") if job.writers > 1 else None
         self._inferring = Lock()
@@ -170,11 +170,11 @@ class Engine:
         writing: list[Future[None]] = []
         with out.shards(job.layout.capture.sharded) as writers:
 
-            def write(slot: Slot, passes: Passes, results: Sequence[Tensor]) -> None:
-                reduced = slot.arrived()
+            def write(buffers: Buffers, passes: Passes, results: Sequence[Tensor]) -> None:
+                reduced = buffers.arrived()
                 inference.read(passes, results)
-                statistics.add(slot, reduced)
-                self._write_shards(writers, slot)
+                statistics.add(buffers, reduced)
+                self._write_shards(writers, buffers)
 
             try:
                 with (
@@ -185,19 +185,19 @@ class Engine:
                 ):
                     for first in range(0, out.samples, job.ring_samples):
                         _raise_any(writing)
-                        slot = self.ring.take()
-                        images, activations = slot.place(first, min(job.ring_samples, out.samples - first))
+                        buffers = self.ring.take()
+                        images, activations = buffers.place(first, min(job.ring_samples, out.samples - first))
                         passes = inference.infer(first, images, activations, forward)
-                        results = slot.send(passes.results)
-                        writing.append(self.writer.submit(write, slot, passes, results))
+                        results = buffers.send(passes.results)
+                        writing.append(self.writer.submit(write, buffers, passes, results))
                         self.ring.give(writing[-1])
             finally:
                 wait(writing)
             _raise_any(writing)
 
-    def _write_shards(self, writers: Sequence[ShardWriter], slot: Slot) -> None:
-        """Write a slot's shards; when this returns or raises, nothing uses the slot any more."""
-        pairs = list(zip(writers, slot.kept, strict=True))
+    def _write_shards(self, writers: Sequence[ShardWriter], buffers: Buffers) -> None:
+        """Write a buffers's shards; when this returns or raises, nothing uses the buffers any more."""
+        pairs = list(zip(writers, buffers.written, strict=True))
         if self._shards is None:
             for writer, buffer in pairs:
                 writer.write(buffer)

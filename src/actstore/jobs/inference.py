@@ -58,8 +58,8 @@ class Inference:
     ) -> Passes:
         """Fill ``images`` (inputs, label) and ``activations`` with samples ``first`` and following.
 
-        Both are views of a ring's slot, as `actstore.jobs.ring.Slot.place` returns them. Nothing waits for the device:
-        `read` takes what the passes return, once it has come to the host.
+        Both are views of a ring's buffers, as `actstore.jobs.ring.Buffers.place` returns them. Nothing waits for the
+        device: `read` takes what the passes return, once it has come to the host.
         """
         image, label, prediction = images
         samples = slice(first, first + len(image))
@@ -70,11 +70,11 @@ class Inference:
         self._blank(activations, samples)
         passes = Passes(first, prediction)
         with torch.inference_mode():
-            for runs in batches(self.applicable[samples], self.batch_sizes):
-                batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in runs])
-                logits = forward(self._to_device(batch), partial(self.record, activations, runs, passes))
+            for segments in batches(self.applicable[samples], self.batch_sizes):
+                batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in segments])
+                logits = forward(self._to_device(batch), partial(self.record, activations, segments, passes))
                 self.forward_passes += 1
-                passes.runs.append(runs)
+                passes.segments.append(segments)
                 passes.results += [logits.isnan().flatten(1).any(1), most_likely(logits)]
         passes.results += passes.largest.values()
         return passes
@@ -93,24 +93,26 @@ class Inference:
             if the network returned NaN, or a layer does not fit float16.
         """
         predicted = _by_condition(passes.prediction, len(self.layout.space))
-        for i, runs in enumerate(passes.runs):
-            self._check_output(results[2 * i], runs, passes.first)
-            self._predict(predicted, runs, passes.first, results[2 * i + 1].numpy())
-        for layer, largest in zip(passes.largest, results[2 * len(passes.runs) :], strict=True):
+        for i, segments in enumerate(passes.segments):
+            self._check_output(results[2 * i], segments, passes.first)
+            self._predict(predicted, segments, passes.first, results[2 * i + 1].numpy())
+        for layer, largest in zip(passes.largest, results[2 * len(passes.segments) :], strict=True):
             self._check_range(layer, float(largest))
 
     def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
         inputs = torch.from_numpy(batch).unsqueeze(1)
         return inputs.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else inputs
 
-    def _predict(self, predicted: NDArray[Any], runs: Sequence[Run], first: int, classes: NDArray[np.uint8]) -> None:
+    def _predict(
+        self, predicted: NDArray[Any], segments: Sequence[Segment], first: int, classes: NDArray[np.uint8]
+    ) -> None:
         chunk = self.layout.prediction.chunk[0]
-        for run in runs:
-            group, within = divmod(run.condition, chunk)
-            found = classes[run.offset : run.offset + run.stop - run.start]
-            predicted[run.start : run.stop, group, within] = found
-            for i, sample in enumerate(range(first + run.start, first + run.stop)):
-                self.confusion[sample, run.condition] = self._confusion(self.label[sample], found[i])
+        for segment in segments:
+            group, within = divmod(segment.condition, chunk)
+            found = classes[segment.offset : segment.offset + segment.stop - segment.start]
+            predicted[segment.start : segment.stop, group, within] = found
+            for i, sample in enumerate(range(first + segment.start, first + segment.stop)):
+                self.confusion[sample, segment.condition] = self._confusion(self.label[sample], found[i])
 
     def _blank(self, activations: Sequence[Tensor], samples: slice) -> None:
         for sample, condition in np.argwhere(~self.applicable[samples]):
@@ -119,11 +121,11 @@ class Inference:
                 destination[sample, condition // chunk, condition % chunk] = torch.nan
 
     def record(
-        self, activations: Sequence[Tensor], runs: Sequence[Run], passes: Passes, layer: int, output: Tensor
+        self, activations: Sequence[Tensor], segments: Sequence[Segment], passes: Passes, layer: int, output: Tensor
     ) -> None:
-        """Copy what one layer returned for the batch of ``runs`` to where it lies in the shard."""
+        """Copy what one layer returned for the batch of ``segments`` to where it lies in the shard."""
         destination = activations[layer]
-        batch = sum(run.stop - run.start for run in runs)
+        batch = sum(segment.stop - segment.start for segment in segments)
         if len(output) != batch:
             found = self.layout.layers[layer]
             raise ModelError(
@@ -137,10 +139,10 @@ class Inference:
             largest = output.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax()
             before = passes.largest.get(layer)
             passes.largest[layer] = largest if before is None else torch.maximum(before, largest)
-        for run in runs:
-            group, within = divmod(run.condition, chunk)
-            part = output[run.offset : run.offset + run.stop - run.start]
-            destination[run.start : run.stop, group, within].copy_(
+        for segment in segments:
+            group, within = divmod(segment.condition, chunk)
+            part = output[segment.offset : segment.offset + segment.stop - segment.start]
+            destination[segment.start : segment.stop, group, within].copy_(
                 part.reshape(len(part), channel_groups, channels, *part.shape[2:])
             )
 
@@ -151,13 +153,13 @@ class Inference:
                 "use store.dtype = 'float32'"
             )
 
-    def _check_output(self, broken: Tensor, runs: Sequence[Run], first: int) -> None:
-        for run in runs:
-            bad = broken[run.offset : run.offset + run.stop - run.start].nonzero()
+    def _check_output(self, broken: Tensor, segments: Sequence[Segment], first: int) -> None:
+        for segment in segments:
+            bad = broken[segment.offset : segment.offset + segment.stop - segment.start].nonzero()
             if len(bad):
                 raise ModelError(
-                    f"the network returns NaN for slice {first + run.start + int(bad[0])} under "
-                    f"{self.conditions[run.condition].name}: correct the network, its weights or data.preprocess"
+                    f"the network returns NaN for slice {first + segment.start + int(bad[0])} under "
+                    f"{self.conditions[segment.condition].name}: correct the network, its weights or data.preprocess"
                 )
 
     def _confusion(self, label: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -202,7 +204,7 @@ def most_likely(logits: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Run:
+class Segment:
     """Consecutive samples of one condition inside one forward batch."""
 
     condition: int
@@ -217,26 +219,26 @@ class Passes:
     """What the forward passes over some samples returned, on the network's device."""
 
     first: int
-    #: Where predictions go: a shard view as `actstore.jobs.ring.Slot.place` returns it.
+    #: Where predictions go: a shard view as `actstore.jobs.ring.Buffers.place` returns it.
     prediction: NDArray[Any]
-    runs: list[list[Run]] = field(default_factory=list)
+    segments: list[list[Segment]] = field(default_factory=list)
     #: Largest magnitude that each layer reached, where float16 has to hold it.
     largest: dict[int, Tensor] = field(default_factory=dict)
     #: For every pass, which inputs gave NaN and the class of each pixel; then the values of ``largest``.
     results: list[Tensor] = field(default_factory=list)
 
 
-def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[list[Run]]:
+def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[list[Segment]]:
     """Cut the applicable (sample, condition) pairs into batches, condition by condition.
 
     A batch holds at most as many pairs as ``sizes`` has for its conditions, which all have the same there.
     """
-    runs: list[Run] = []
+    segments: list[Segment] = []
     filled = 0
     for condition, size in enumerate(sizes):
-        if runs and size != sizes[runs[-1].condition]:
-            yield runs
-            runs, filled = [], 0
+        if segments and size != sizes[segments[-1].condition]:
+            yield segments
+            segments, filled = [], 0
         position = 0
         wanted = np.flatnonzero(applicable[:, condition])
         while position < len(wanted):
@@ -248,14 +250,14 @@ def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[lis
                 and filled + length < size
             ):
                 length += 1
-            runs.append(Run(condition, start, start + length, filled))
+            segments.append(Segment(condition, start, start + length, filled))
             filled += length
             position += length
             if filled == size:
-                yield runs
-                runs, filled = [], 0
-    if runs:
-        yield runs
+                yield segments
+                segments, filled = [], 0
+    if segments:
+        yield segments
 
 
 def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:

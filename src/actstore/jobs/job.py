@@ -32,7 +32,7 @@ class Unit(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class PlainUnit:
     """A unit that is nothing but its place."""
 
     index: int

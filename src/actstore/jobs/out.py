@@ -99,9 +99,9 @@ class Out:
         StoreError
             if a file of it is not there.
         """
-        for part in self.schema.parts:
+        for subgroup in self.schema.subgroups:
             self.check()
-            self.bytes += commits.write_record(self.storage, part.record, self.unit, self.token, fsync=self._fsync)
+            self.bytes += commits.write_record(self.storage, subgroup.record, self.unit, self.token, fsync=self._fsync)
         self.check()
         commits.commit(self.storage, self.schema, self.unit, self.token, fsync=self._fsync)
 

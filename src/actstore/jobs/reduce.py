@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from actstore.errors import DamageError, StoreError
-from actstore.jobs.job import Compute, Part, Report
+from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.runner import Progress, Workers, run
 from actstore.jobs.statistics import BlockStatistics
@@ -28,7 +28,7 @@ class ReduceJob:
 
     storage: Storage
     layout: StoreLayout
-    blocks: tuple[Part, ...]
+    blocks: tuple[PlainUnit, ...]
 
     @property
     def schema(self) -> Schema:
@@ -40,14 +40,14 @@ class ReduceJob:
     def coordinates(self) -> Sequence[Coordinate]:
         return ()
 
-    def units(self) -> Sequence[Part]:
+    def units(self) -> Sequence[PlainUnit]:
         return self.blocks
 
     @contextmanager
     def open(self, device: str) -> Iterator[Compute]:
         yield self._compute
 
-    def _compute(self, block: Part, out: Out) -> Report:
+    def _compute(self, block: PlainUnit, out: Out) -> Report:
         statistics = BlockStatistics(self.layout, block.samples)
         for i, array in enumerate(self.layout.activations):
             statistics.read(self.storage, i, Piece(array.key(block.index), block.samples, 0, block.samples))
@@ -58,7 +58,9 @@ class ReduceJob:
     def of(cls, store: Store) -> Self:
         """For the blocks that ``store`` holds."""
         names = store.attributes["blocks"]
-        return cls(store.storage, store.layout, tuple(Part(b, names[b], samples) for b, samples in store.parts))
+        return cls(
+            store.storage, store.layout, tuple(PlainUnit(b, names[b], samples) for b, samples in store.block_samples)
+        )
 
     @classmethod
     def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:

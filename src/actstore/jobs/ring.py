@@ -23,8 +23,8 @@ from actstore.store.schema import StoreLayout
 from actstore.store.shards import ShardBuffer
 from actstore.units import human_bytes
 
-#: Slots of the ring: one is filled while the other is written.
-SLOTS = 2
+#: Sets of buffers in the ring: one is filled while the other is written.
+RING_BUFFERS = 2
 
 Pair = tuple[Tensor, Tensor]
 
@@ -114,7 +114,7 @@ class ThreadStream:
         return arrived
 
 
-class Slot:
+class Buffers:
     """Buffers for every array of a few samples.
 
     Attributes
@@ -154,7 +154,7 @@ class Slot:
             self._stream.unpin(self._pinned.pop())
 
     @property
-    def kept(self) -> list[ShardBuffer]:
+    def written(self) -> list[ShardBuffer]:
         """Buffers of what is written, in the order of ``layout.capture.sharded``."""
         layers = zip(self.activations, self.layout.layers, strict=True)
         return [*self.images, *(buffer for buffer, layer in layers if layer.kept and buffer is not None)]
@@ -214,28 +214,28 @@ class Slot:
 
 
 class Ring:
-    """Slots that inference fills and one writer thread empties, in order."""
+    """Sets of buffers that inference fills and one writer thread empties, in order."""
 
     def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None = None) -> None:
-        self._slots = [Slot(layout, samples, stream) for _ in range(SLOTS)]
-        self._busy: list[Future[None] | None] = [None] * SLOTS
+        self._buffers = [Buffers(layout, samples, stream) for _ in range(RING_BUFFERS)]
+        self._busy: list[Future[None] | None] = [None] * RING_BUFFERS
         self._turn = 0
 
     def close(self) -> None:
-        """Give up the slots, which nothing may use any more."""
-        for slot in self._slots:
-            slot.close()
+        """Give up the buffers, which nothing may use any more."""
+        for buffers in self._buffers:
+            buffers.close()
 
-    def take(self) -> Slot:
-        """The next slot, once the writer has let go of it; errors surface in the block that owns that write."""
-        self._turn = (self._turn + 1) % SLOTS
+    def take(self) -> Buffers:
+        """The next set, once the writer has let go of it; errors surface in the block that owns that write."""
+        self._turn = (self._turn + 1) % RING_BUFFERS
         busy = self._busy[self._turn]
         if busy is not None:
             wait([busy])
-        return self._slots[self._turn]
+        return self._buffers[self._turn]
 
     def give(self, writing: Future[None]) -> None:
-        """Hand the slot taken last to the writer, until ``writing`` is done."""
+        """Hand the set taken last to the writer, until ``writing`` is done."""
         self._busy[self._turn] = writing
 
 
@@ -254,7 +254,7 @@ class Mirror:
         return self._values[: count * self.layout.sample_stride // self._itemsize]
 
     def view(self, count: int) -> Tensor:
-        """The first ``count`` samples, as `Slot.place` returns them."""
+        """The first ``count`` samples, as `Buffers.place` returns them."""
         layout = self.layout
         stride = layout.chunk_stride // self._itemsize
         strides = (stride * layout.chunks_per_sample, *c_strides(layout.grid, stride), *c_strides(layout.chunk, 1))

@@ -16,7 +16,7 @@ from actstore.store.reductions import reduce_pieces
 from actstore.store.schema import StoreLayout
 
 if TYPE_CHECKING:
-    from actstore.jobs.ring import Slot
+    from actstore.jobs.ring import Buffers
 
 
 class BlockStatistics:
@@ -28,13 +28,13 @@ class BlockStatistics:
         self._channels = [layout.channels_of(layer) for layer in layout.layers]
         self._values = np.full((samples, len(self.names), layout.conditions, layout.channels), np.nan)
 
-    def add(self, slot: Slot, reduced: Sequence[Mapping[str, NDArray[np.float64]]]) -> None:
-        """Take what a device ``reduced`` of each layer of the slot's samples; reduce them here where that is empty."""
-        samples = slice(slot.first, slot.first + slot.count)
+    def add(self, buffers: Buffers, reduced: Sequence[Mapping[str, NDArray[np.float64]]]) -> None:
+        """Take what a device ``reduced`` of each layer of these samples; reduce them here where that is empty."""
+        samples = slice(buffers.first, buffers.first + buffers.count)
         for layer, of_device in enumerate(reduced):
             for name in self.names:
                 self._place(samples, self._channels[layer], name, of_device[name])
-        for layer, buffer in enumerate(slot.activations if not reduced else ()):
+        for layer, buffer in enumerate(buffers.activations if not reduced else ()):
             assert buffer is not None
             channels, first = buffer.layout.chunk[1], self._channels[layer].start
             for group in range(buffer.layout.grid[1]):

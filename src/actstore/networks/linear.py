@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 Function = Callable[..., Any]
 
 #: What leaves a value where it is, whatever else it does to it.
-KEPT = {
+SAME_GRID = {
     *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_", "elu", "elu_", "celu"),
     *("celu_", "selu", "selu_", "gelu", "silu", "silu_", "mish", "hardswish", "hardtanh", "hardtanh_"),
     *("softplus", "softsign", "tanh", "tanh_", "logsigmoid", "threshold", "threshold_", "clamp", "clamp_"),
@@ -82,7 +82,7 @@ class Linear(TorchFunctionMode):
         x = args[0] if args else kwargs.get("input")
         if not isinstance(x, Tensor):
             return func(*args, **kwargs)
-        if name in KEPT:
+        if name in SAME_GRID:
             return x
         if name in (*SCORED, "softmax") and _is_nothing(x):
             others = [value.shape for value in args[1:] if name != "softmax" and isinstance(value, Tensor)]

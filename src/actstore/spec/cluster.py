@@ -10,8 +10,8 @@ from pydantic import AfterValidator, ValidationError, field_validator, model_val
 
 from actstore.errors import ClusterError, SpecError
 from actstore.paths import expanded
-from actstore.spec.fields import LocalPath, Positive, Table, Text, resolved
 from actstore.spec.problems import problems
+from actstore.spec.values import LocalPath, Positive, Table, Text, resolved
 
 KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")

@@ -27,8 +27,8 @@ from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
-from actstore.spec.fields import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.spec.problems import problems
+from actstore.spec.values import LocalPath, Positive, StoreLocation, Strength, Table, Text, resolved
 from actstore.store.files import Location
 
 Normalization = Literal[

@@ -21,7 +21,7 @@ from actstore.store.schema import Schema
 if TYPE_CHECKING:
     import xarray as xr
 
-    from actstore.store.lazy import Parts
+    from actstore.store.lazy import BlockSamples
 
 #: Attribute of a group that a job made.
 JOB = "job"
@@ -98,7 +98,7 @@ def new_group(
     return Group(schema, made_by, identity, group_token(run, identity), tuple(units))
 
 
-def open_group(storage: Storage, group: Group, captured: Parts, sample: xr.Coordinates) -> xr.Dataset:
+def open_group(storage: Storage, group: Group, captured: BlockSamples, sample: xr.Coordinates) -> xr.Dataset:
     """The group's arrays, lazy, of its committed units.
 
     Parameters
@@ -126,11 +126,11 @@ def open_group(storage: Storage, group: Group, captured: Parts, sample: xr.Coord
         units = (
             [(b, n) for b, n in captured if done[b]] if of_samples else [(int(b), size) for b in np.flatnonzero(done)]
         )
-        parts = lazy.Parts(tuple(units))
+        blocks = lazy.BlockSamples(tuple(units))
         if isinstance(array, ArrayLayout):
-            data = lazy.sharded(storage, array, parts)
+            data = lazy.sharded(storage, array, blocks)
         else:
-            data = lazy.small(storage, array, parts)
+            data = lazy.small(storage, array, blocks)
         whole[array.path.removeprefix(f"{group.name}/")] = (array.dims, data)
         if not of_samples:
             there = np.repeat(done, size)

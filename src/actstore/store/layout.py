@@ -117,7 +117,7 @@ class ArrayLayout:
 class SmallLayout:
     """An array of one file a block, which is written and read at once: ``chunk`` is the block's part, dims as ``dims``.
 
-    ``parted`` makes the file a shard with an inner chunk for each index of the second dim, which is then read alone.
+    ``sectioned`` makes the file a shard with an inner chunk for each index of the second dim, which is then read alone.
     """
 
     path: str
@@ -125,25 +125,25 @@ class SmallLayout:
     dtype: str
     blocks: int
     chunk: tuple[int, ...]
-    parted: bool = False
+    sectioned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.blocks * self.chunk[0], *self.chunk[1:])
 
     @property
-    def part(self) -> tuple[int, ...]:
+    def section(self) -> tuple[int, ...]:
         """Shape of what is checked by one checksum."""
-        return (self.chunk[0], 1, *self.chunk[2:]) if self.parted else self.chunk
+        return (self.chunk[0], 1, *self.chunk[2:]) if self.sectioned else self.chunk
 
     @property
-    def parts(self) -> int:
-        return self.chunk[1] if self.parted else 1
+    def sections(self) -> int:
+        return self.chunk[1] if self.sectioned else 1
 
     @property
-    def part_bytes(self) -> int:
+    def section_bytes(self) -> int:
         """Bytes of a part with its checksum."""
-        return math.prod(self.part) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
+        return math.prod(self.section) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
 
     def key(self, block: int) -> str:
         """Where the file of ``block`` lies below the store's root."""
@@ -151,16 +151,16 @@ class SmallLayout:
 
     def file_bytes(self, samples: int = 0) -> int:
         """Size in bytes of a block's file, whose slots are written whether they hold samples or not."""
-        return self.parts * self.part_bytes + len(self.index)
+        return self.sections * self.section_bytes + len(self.index)
 
     @property
     def index(self) -> bytes:
-        """The shard index with its checksum: (offset, length) of every part; empty where nothing is parted."""
-        if not self.parted:
+        """The shard index with its checksum: (offset, length) of every part; empty where nothing is sectioned."""
+        if not self.sectioned:
             return b""
-        entries = np.empty((self.parts, 2), dtype="<u8")
-        entries[:, 0] = np.arange(self.parts, dtype=np.uint64) * np.uint64(self.part_bytes)
-        entries[:, 1] = self.part_bytes
+        entries = np.empty((self.sections, 2), dtype="<u8")
+        entries[:, 0] = np.arange(self.sections, dtype=np.uint64) * np.uint64(self.section_bytes)
+        entries[:, 1] = self.section_bytes
         raw = entries.tobytes()
         return raw + crc32c(raw).to_bytes(CHECKSUM_BYTES, "little")
 

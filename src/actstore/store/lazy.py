@@ -27,27 +27,27 @@ TASK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Parts:
+class BlockSamples:
     """The blocks of a store that are read: (block, samples that it holds), in order.
 
     One object to dask, which would otherwise look at every number again for every array.
     """
 
-    blocks: tuple[tuple[int, int], ...]
+    counts: tuple[tuple[int, int], ...]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.blocks)
+        return iter(self.counts)
 
     def __len__(self) -> int:
-        return len(self.blocks)
+        return len(self.counts)
 
     @cached_property
     def samples(self) -> int:
-        return sum(samples for _, samples in self.blocks)
+        return sum(samples for _, samples in self.counts)
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(repr(self.blocks).encode()).hexdigest()
+        return hashlib.sha256(repr(self.counts).encode()).hexdigest()
 
     def __dask_tokenize__(self) -> str:
         return self._digest
@@ -58,9 +58,9 @@ Chunks = tuple[tuple[int, ...], ...]
 Arguments = Mapping[tuple[int, ...], object]
 
 
-def sharded(storage: Storage, layout: ArrayLayout, parts: Parts) -> da.Array:
+def sharded(storage: Storage, layout: ArrayLayout, blocks: BlockSamples) -> da.Array:
     """The listed blocks' samples of a sharded array, one after another: (sample, \\*sample_shape)."""
-    tasks = cut(layout, parts)
+    tasks = cut(layout, blocks)
     if not tasks:
         empty: da.Array = da.empty((0, *layout.sample_shape), chunks=(0, *layout.sample_shape), dtype=layout.dtype)
         return empty
@@ -70,7 +70,7 @@ def sharded(storage: Storage, layout: ArrayLayout, parts: Parts) -> da.Array:
     arguments: Arguments = {
         (i, g): (task, group) for i, task in enumerate(tasks) for g, group in enumerate(cuts or [None])
     }
-    token = tokenize(storage, layout, parts, TASK_BYTES)
+    token = tokenize(storage, layout, blocks, TASK_BYTES)
     axes = (0, 2) if len(layout.dims) > 2 else (0, 1)
     return _array(
         f"read-{token}", _load_sharded, axes, arguments, tuple(chunks), layout.dtype, storage=storage, layout=layout
@@ -78,7 +78,7 @@ def sharded(storage: Storage, layout: ArrayLayout, parts: Parts) -> da.Array:
 
 
 def statistics(
-    storage: Storage, layout: ArrayLayout, parts: Parts, names: tuple[str, ...]
+    storage: Storage, layout: ArrayLayout, blocks: BlockSamples, names: tuple[str, ...]
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """Per-channel statistics of an activation, reduced while its inner chunks are read: name to dims and float64 array.
 
@@ -87,10 +87,10 @@ def statistics(
     """
     from actstore.store.reductions import reduce_pieces  # compiles
 
-    tasks = cut(layout, parts) or ((),)
+    tasks = cut(layout, blocks) or ((),)
     conditions, channels = layout.sample_shape[:2]
     found: dict[str, tuple[tuple[str, ...], da.Array]] = {}
-    token = tokenize(storage, layout, parts, names, TASK_BYTES)
+    token = tokenize(storage, layout, blocks, names, TASK_BYTES)
     layer = blockwise(
         reduce_pieces,
         f"reduce-{token}",
@@ -126,12 +126,12 @@ def statistics(
     return found
 
 
-def cut(layout: ArrayLayout, parts: Parts) -> tuple[tuple[Piece, ...], ...]:
+def cut(layout: ArrayLayout, blocks: BlockSamples) -> tuple[tuple[Piece, ...], ...]:
     """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
     most = max(1, TASK_BYTES // layout.sample_stride)
     tasks: list[list[Piece]] = []
     filled = most
-    for block, valid in parts:
+    for block, valid in blocks:
         for first in range(0, valid, most):
             count = min(most, valid - first)
             if filled + count > most:
@@ -189,19 +189,21 @@ def _load_sharded(
     return read_pieces(storage, layout, pieces, channels=channels)
 
 
-def small(storage: Storage, layout: SmallLayout, parts: Parts, part: int | None = None) -> da.Array:
+def small(storage: Storage, layout: SmallLayout, blocks: BlockSamples, section: int | None = None) -> da.Array:
     """The listed blocks' samples of an array of small files: (sample, …), one task for every `TASK_BYTES`.
 
-    ``part`` is an index of a parted array's second dim, which is then left out.
+    ``section`` is an index of a sectioned array's second dim, which is then left out.
     """
-    rest = layout.chunk[1:] if part is None else layout.chunk[2:]
-    most = max(1, TASK_BYTES // layout.part_bytes)
-    shares = [Parts(parts.blocks[i : i + most]) for i in range(0, len(parts), most)] or [parts]
+    rest = layout.chunk[1:] if section is None else layout.chunk[2:]
+    most = max(1, TASK_BYTES // layout.section_bytes)
+    shares = [BlockSamples(blocks.counts[i : i + most]) for i in range(0, len(blocks), most)] or [blocks]
     chunks = (tuple(share.samples for share in shares), *((n,) for n in rest))
-    name = f"small-{tokenize(storage, layout, parts, part)}"
+    name = f"small-{tokenize(storage, layout, blocks, section)}"
     arguments: Arguments = {(i,): share for i, share in enumerate(shares)}
-    return _array(name, _load_small, (0,), arguments, chunks, layout.dtype, storage=storage, layout=layout, part=part)
+    return _array(
+        name, _load_small, (0,), arguments, chunks, layout.dtype, storage=storage, layout=layout, section=section
+    )
 
 
-def _load_small(blocks: Parts, *, storage: Storage, layout: SmallLayout, part: int | None) -> NDArray[Any]:
-    return read_smalls(storage, layout, blocks, part)
+def _load_small(blocks: BlockSamples, *, storage: Storage, layout: SmallLayout, section: int | None) -> NDArray[Any]:
+    return read_smalls(storage, layout, blocks, section)

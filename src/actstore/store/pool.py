@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 #: Sizes are rounded up to a multiple of this, so that shards of one layer share buffers.
 GRAIN = 2**20
 #: Free memory kept at most, in bytes.
-KEPT = 512 * 2**20
+MOST_FREE = 512 * 2**20
 
 _free: dict[int, deque[mmap.mmap]] = {}
 
@@ -39,11 +39,11 @@ def take(size: int) -> NDArray[np.uint8]:
 
 def _give(memory: mmap.mmap, size: int) -> None:
     """Runs wherever the last view dies, even inside `take`, so it holds no lock: deque operations are atomic."""
-    if kept_bytes() + size <= KEPT:
+    if free_bytes() + size <= MOST_FREE:
         _free.setdefault(size, deque()).append(memory)
 
 
-def kept_bytes() -> int:
+def free_bytes() -> int:
     """Free memory held for the next read, in bytes."""
     return sum(size * len(memories) for size, memories in list(_free.items()))
 

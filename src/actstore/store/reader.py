@@ -42,22 +42,24 @@ def read_small(storage: Storage, layout: SmallLayout, block: int) -> NDArray[Any
     size = storage.fill(layout.key(block), content)
     if size is None:
         return None
-    index = memoryview(content)[layout.parts * layout.part_bytes :]
+    index = memoryview(content)[layout.sections * layout.section_bytes :]
     if size != len(content) or index != layout.index:
         raise _damaged(storage, layout, block)
-    parts = [_checked(storage, layout, block, content, i * layout.part_bytes) for i in range(layout.parts)]
-    return np.concatenate(parts, axis=1) if layout.parted else parts[0]
+    sections = [_checked(storage, layout, block, content, i * layout.section_bytes) for i in range(layout.sections)]
+    return np.concatenate(sections, axis=1) if layout.sectioned else sections[0]
 
 
-def read_part(storage: Storage, layout: SmallLayout, block: int, part: int) -> NDArray[Any] | None:
-    """One part of a parted array's file, as ``layout.chunk`` without its second dim. Errors as `read_small`."""
-    content = bytearray(layout.part_bytes)
+def read_section(storage: Storage, layout: SmallLayout, block: int, section: int) -> NDArray[Any] | None:
+    """One section of a sectioned array's file, as ``layout.chunk`` without its second dim. Errors as `read_small`."""
+    content = bytearray(layout.section_bytes)
     try:
         file = storage.open(layout.key(block))
     except FileNotFoundError:
         return None
     try:
-        if file.size != layout.file_bytes() or file.read_into(memoryview(content), part * len(content)) != len(content):
+        if file.size != layout.file_bytes() or file.read_into(memoryview(content), section * len(content)) != len(
+            content
+        ):
             raise _damaged(storage, layout, block)
     finally:
         file.close()
@@ -65,11 +67,11 @@ def read_part(storage: Storage, layout: SmallLayout, block: int, part: int) -> N
 
 
 def _checked(storage: Storage, layout: SmallLayout, block: int, content: bytearray, start: int) -> NDArray[Any]:
-    """The part whose bytes begin at ``start``."""
-    view = memoryview(content)[start : start + layout.part_bytes]
+    """The section whose bytes begin at ``start``."""
+    view = memoryview(content)[start : start + layout.section_bytes]
     if crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
         raise _damaged(storage, layout, block)
-    return np.frombuffer(view, layout.dtype, math.prod(layout.part)).reshape(layout.part)
+    return np.frombuffer(view, layout.dtype, math.prod(layout.section)).reshape(layout.section)
 
 
 def _damaged(storage: Storage, layout: SmallLayout, block: int) -> DamageError:
@@ -77,48 +79,50 @@ def _damaged(storage: Storage, layout: SmallLayout, block: int) -> DamageError:
 
 
 def read_smalls(
-    storage: Storage, layout: SmallLayout, parts: Iterable[tuple[int, int]], part: int | None = None
+    storage: Storage, layout: SmallLayout, blocks: Iterable[tuple[int, int]], section: int | None = None
 ) -> NDArray[Any]:
     """The used samples of the listed (block, samples), one after another: (sample, …) as ``layout.dims``.
 
     Parameters
     ----------
-    part
-        of a parted array, whose second dim is then left out.
+    section
+        of a sectioned array, whose second dim is then left out.
 
     Raises
     ------
     DamageError
         naming a file that is missing, or whose length or checksum is wrong.
     """
-    parts = list(parts)
-    shape = layout.chunk[1:] if part is None else layout.chunk[2:]
-    found = np.empty((sum(samples for _, samples in parts), *shape), dtype=layout.dtype)
+    blocks = list(blocks)
+    shape = layout.chunk[1:] if section is None else layout.chunk[2:]
+    found = np.empty((sum(samples for _, samples in blocks), *shape), dtype=layout.dtype)
 
     def read(blocks: Sequence[tuple[int, int]], position: int) -> None:
         for block, samples in blocks:
-            content = read_small(storage, layout, block) if part is None else read_part(storage, layout, block, part)
+            content = (
+                read_small(storage, layout, block) if section is None else read_section(storage, layout, block, section)
+            )
             if content is None:
                 raise DamageError(f"{storage.at(layout.key(block))} is missing from a committed block: {MEND}")
             found[position : position + samples] = content[:samples]
             position += samples
 
-    each(storage, read, parts)
+    each(storage, read, blocks)
     return found
 
 
 def each(
-    storage: Storage, read: Callable[[Sequence[tuple[int, int]], int], None], parts: Sequence[tuple[int, int]]
+    storage: Storage, read: Callable[[Sequence[tuple[int, int]], int], None], blocks: Sequence[tuple[int, int]]
 ) -> None:
-    """Call ``read`` for shares of ``parts``, with the samples before each, in the storage's number of threads."""
+    """Call ``read`` for shares of ``blocks``, with the samples before each, in the storage's number of threads."""
     if storage.threads == 1:
-        read(parts, 0)
+        read(blocks, 0)
         return
     shares = []
-    position, share = 0, -(-len(parts) // storage.threads) or 1
-    for start in range(0, len(parts), share):
-        shares.append((parts[start : start + share], position))
-        position += sum(samples for _, samples in parts[start : start + share])
+    position, share = 0, -(-len(blocks) // storage.threads) or 1
+    for start in range(0, len(blocks), share):
+        shares.append((blocks[start : start + share], position))
+        position += sum(samples for _, samples in blocks[start : start + share])
     with ThreadPoolExecutor(storage.threads) as threads:
         for done in [threads.submit(read, *arguments) for arguments in shares]:
             done.result()

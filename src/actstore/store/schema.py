@@ -77,7 +77,7 @@ class Schema:
     #: Names of what `Coordinate` holds along the arrays' dims.
     coordinates: tuple[str, ...] = ()
     #: Groups that the same block fills and commits before this one.
-    parts: tuple[Schema, ...] = ()
+    subgroups: tuple[Schema, ...] = ()
     #: Whether the rest of the store suffices to compute the group again.
     derived: bool = False
 
@@ -87,8 +87,8 @@ class Schema:
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
-        """Parts in the order in which they are committed, then this one."""
-        return (*self.parts, self)
+        """Subgroups in the order in which they are committed, then this one."""
+        return (*self.subgroups, self)
 
     @property
     def needed(self) -> tuple[Schema, ...]:
@@ -131,7 +131,7 @@ class Schema:
         return sum(1 for _ in self.layouts)
 
     def as_json(self) -> dict[str, Any]:
-        """As a group's attributes hold it; without `parts`, which only the capture has."""
+        """As a group's attributes hold it; without `subgroups`, which only the capture has."""
         return {
             "arrays": [{"kind": _KINDS[type(array)], **_listed(asdict(array))} for array in self.arrays],
             "blocks": self.blocks,
@@ -279,7 +279,7 @@ class StoreLayout:
         """
         dims = ("sample", "statistic", "condition", "layer_channel")
         chunk = (self.slots, len(self.statistic_names), self.conditions, self.channels)
-        return SmallLayout("statistics/value", dims, "float64", self.blocks, chunk, parted=True)
+        return SmallLayout("statistics/value", dims, "float64", self.blocks, chunk, sectioned=True)
 
     def older_statistic(self, layer: Layer, name: str) -> SmallLayout:
         """The array of a layer's statistic in schemas 2 and 3."""
@@ -301,7 +301,7 @@ class StoreLayout:
         """Everything that a capture writes: the root's arrays, with the statistics as a part."""
         small = (self.source, self.applicable, self.confusion)
         kept = tuple(self.activation(layer) for layer in self.layers if layer.kept)
-        return Schema("", record_of("", self.blocks), (*small, *self.images, *kept), parts=(self.statistics,))
+        return Schema("", record_of("", self.blocks), (*small, *self.images, *kept), subgroups=(self.statistics,))
 
     def statistic_coordinates(self) -> tuple[Coordinate, ...]:
         """What lies along the axes of `statistic`."""

@@ -132,7 +132,7 @@ def write_small(
     Each part is raw bytes and a crc32c.
     """
     raw = bytearray()
-    for part in np.split(content, layout.parts, axis=1) if layout.parted else [content]:
+    for part in np.split(content, layout.sections, axis=1) if layout.sectioned else [content]:
         values = np.ascontiguousarray(part, dtype=layout.dtype).tobytes()
         raw += values
         raw += crc32c(values).to_bytes(CHECKSUM_BYTES, "little")

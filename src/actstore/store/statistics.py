@@ -32,12 +32,12 @@ class Statistics:
             self._persisted = bool(done[blocks].all())
         return self._persisted
 
-    def lazily(self, layer: Layer, name: str, parts: lazy.Parts) -> tuple[tuple[str, ...], da.Array]:
+    def lazily(self, layer: Layer, name: str, blocks: lazy.BlockSamples) -> tuple[tuple[str, ...], da.Array]:
         """Dims and values of one statistic of a layer: (sample, condition, channel), or (sample, channel)."""
         if self.layout.version < 4:
             older = self.layout.older_statistic(layer, name)
-            return older.dims, lazy.small(self.storage, older, parts)
-        every = lazy.small(self.storage, self.layout.statistic, parts, self.layout.statistic_names.index(name))
+            return older.dims, lazy.small(self.storage, older, blocks)
+        every = lazy.small(self.storage, self.layout.statistic, blocks, self.layout.statistic_names.index(name))
         values = every[:, :, self.layout.channels_of(layer)]
         if name in PER_CONDITION:
             return ("sample", "condition", "channel"), values

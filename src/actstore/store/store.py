@@ -59,7 +59,9 @@ class Store:
         coordinates = read_coordinates(self.storage, self.layout.version)
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Samples that each committed block holds, in order: (block, samples).
-        self.parts = lazy.Parts(tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed)))
+        self.block_samples = lazy.BlockSamples(
+            tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
+        )
         slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
         self._sample = {name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in _OF_ITS_OWN}
         for i, axis in enumerate("zyx"):
@@ -87,7 +89,7 @@ class Store:
     def layers(self) -> pd.DataFrame:
         """One row a layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
         rows = []
-        samples = self.parts.samples
+        samples = self.block_samples.samples
         for layer in self.layout.layers:
             array = self.layout.activation(layer)
             rows.append(
@@ -221,7 +223,7 @@ class Store:
                 raise IndexError(f"{name} {value} is outside 0..{size - 1}")
         block = int(blocks[sample])
         first = sample - int(np.searchsorted(blocks, block))
-        piece = Piece(array.key(block), dict(self.parts)[block], first, 1)
+        piece = Piece(array.key(block), dict(self.block_samples)[block], first, 1)
         return read_map(self.storage, array, piece, tuple(at.values()))
 
     def _layer(self, name: str) -> Layer:
@@ -242,7 +244,7 @@ class Store:
         return layer
 
     def _read(self, array: ArrayLayout, name: str, layer: Layer | None = None) -> xr.DataArray:
-        data = lazy.sharded(self.storage, array, self.parts)
+        data = lazy.sharded(self.storage, array, self.block_samples)
         return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims, layer), name=name)
 
     def _coords(self, dims: tuple[str, ...], layer: Layer | None = None) -> xr.Coordinates:
@@ -310,7 +312,7 @@ class Store:
         return found
 
     def _small(self, array: SmallLayout, name: str) -> xr.DataArray:
-        data = lazy.small(self.storage, array, self.parts)
+        data = lazy.small(self.storage, array, self.block_samples)
         return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
 
     @property
@@ -358,9 +360,9 @@ class Store:
                 f"was captured with store.keep = {self.attributes['identity'].get('keep')!r}: ask for "
                 f"{', '.join(there)}, or capture to another store with the layer in store.keep"
             )
-        arrays = {name: self._statistics.lazily(found, name, self.parts) for name in read}
+        arrays = {name: self._statistics.lazily(found, name, self.block_samples) for name in read}
         if rest:
-            arrays |= lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.parts, rest)
+            arrays |= lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.block_samples, rest)
         dims = max((dims for dims, _ in arrays.values()), key=len)
         return xr.Dataset({name: arrays[name] for name in names}, coords=self._coords(dims, found))
 
@@ -374,7 +376,7 @@ class Store:
         DamageError
             if a file of it is damaged, or missing.
         """
-        return self._statistics.of_block(name, block, dict(self.parts)[block])
+        return self._statistics.of_block(name, block, dict(self.block_samples)[block])
 
     @cached_property
     def groups(self) -> Mapping[str, Group]:
@@ -389,7 +391,7 @@ class Store:
         KeyError
             naming the groups that there are.
         """
-        return open_group(self.storage, self._group(name), self.parts, self._coords(("sample",)))
+        return open_group(self.storage, self._group(name), self.block_samples, self._coords(("sample",)))
 
     def group_committed(self, name: str) -> NDArray[np.bool_]:
         """Which units of a further job's group are done, bool (unit); a damaged record counts as none."""
@@ -420,13 +422,13 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes of the committed blocks."""
-        return sum(self.layout.capture.block_bytes(n) for _, n in self.parts)
+        return sum(self.layout.capture.block_bytes(n) for _, n in self.block_samples)
 
     def __repr__(self) -> str:
-        samples = self.parts.samples
+        samples = self.block_samples.samples
         missing = len(self.missing)
         return (
-            f"<actstore.Store {self.path}: {counted(len(self.parts), 'block')}"
+            f"<actstore.Store {self.path}: {counted(len(self.block_samples), 'block')}"
             f"{f' ({missing} missing)' if missing else ''}, {counted(samples, 'sample')}, "
             f"{counted(self.layout.conditions, 'condition')}, "
             f"{counted(len(self.layout.layers), 'layer')}>"

@@ -122,7 +122,7 @@ def _fill(root: zarr.Group, schema: Schema, coordinates: Mapping[str, Sequence[C
 def _chunking(array: ArrayLayout | SmallLayout) -> dict[str, Any]:
     if isinstance(array, ArrayLayout):
         return {"chunks": array.chunk_shape, "shards": array.shard_shape}
-    return {"chunks": array.part, "shards": array.chunk} if array.parted else {"chunks": array.chunk}
+    return {"chunks": array.section, "shards": array.chunk} if array.sectioned else {"chunks": array.chunk}
 
 
 def _coordinate(root: zarr.Group, coordinate: Coordinate, group: str = "") -> None:

@@ -214,9 +214,9 @@ class _Checked:
     def _files_of(self, block: int) -> Iterator[tuple[Kind, str, str]]:
         for array in self.schema.arrays:
             yield "content", array.key(block), self._array(array, block)
-        for part in self.schema.parts:
-            yield "statistics", part.record.key(block), self._record(part.record, block)
-            for array in part.arrays:
+        for subgroup in self.schema.subgroups:
+            yield "statistics", subgroup.record.key(block), self._record(subgroup.record, block)
+            for array in subgroup.arrays:
                 yield "statistics", array.key(block), self._array(array, block)
 
     def _array(self, array: ArrayLayout | SmallLayout, block: int) -> str:

@@ -41,7 +41,7 @@ class Reductions:
         over: Literal["present", "all"] = "present",
         resamples: int = RESAMPLES,
     ) -> None:
-        if not store.parts:
+        if not store.block_samples:
             raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
         self.store: Store = store
         self.top: int = top

@@ -68,7 +68,7 @@ def of_store(store: Store) -> tuple[Unchanged, ...]:
 def nowhere(store: Store) -> list[tuple[str, str]]:
     """Conditions that apply to no committed sample of a store, and why; none while no sample is committed."""
     applies = store.applicable.any("sample").values
-    if not store.parts:
+    if not store.block_samples:
         return []
     return [
         (str(name), why_not(store, str(name)))

@@ -21,7 +21,7 @@ from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_siz
 from actstore.jobs.plan.data import scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
-from actstore.jobs.ring import SLOTS
+from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
@@ -134,7 +134,9 @@ class Plan:
 
     @property
     def ring_bytes(self) -> int:
-        return SLOTS * (self.ring_samples * self.layout.sample_bytes + 2 * PAGE * len(self.layout.capture.sharded))
+        return RING_BUFFERS * (
+            self.ring_samples * self.layout.sample_bytes + 2 * PAGE * len(self.layout.capture.sharded)
+        )
 
     @property
     def volume_bytes(self) -> int:

@@ -54,7 +54,7 @@ class ProvenanceTab:
         )
         of_store = {
             "store": store.path,
-            "volumes": f"{len(store.parts)} committed, {len(store.missing)} missing, {layout.blocks} in all",
+            "volumes": f"{len(store.block_samples)} committed, {len(store.missing)} missing, {layout.blocks} in all",
             "samples": f"{len(store.samples)} of {counted(store.samples['patient'].nunique(), 'patient')}",
             "conditions": ", ".join(store.conditions.index),
             "size": f"{human_bytes(store.nbytes)} of volumes and their statistics, "
@@ -63,7 +63,9 @@ class ProvenanceTab:
             "tensors": "of every layer"
             if layout.keeps_all
             else f"of {with_tensors} of {counted(len(layout.layers), 'layer')}",
-            "statistics": "persisted" if store.reduced and store.parts else "not persisted: `actstore reduce` does it",
+            "statistics": "persisted"
+            if store.reduced and store.block_samples
+            else "not persisted: `actstore reduce` does it",
         }
         of_run = {
             "weights": f"sha256 {fingerprint['weights']}",

@@ -30,7 +30,7 @@ class Source(Statistics):
     """A store as the explorer sees it; all pages of a server share one."""
 
     def __init__(self, store: Store) -> None:
-        if not store.parts:
+        if not store.block_samples:
             raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
         super().__init__(store)
         self.conditions: pd.DataFrame = store.conditions

@@ -134,7 +134,7 @@ class Statistics:
         left = MEMORY_BYTES - in_memory
         mad, member = _allocated((n, total), np.float32, left), _allocated((n, total), np.bool_, left)
         applicable = xr.DataArray(self.applicable[:, [0, condition]], dims=("sample", "condition"))
-        blocks = [block for block, _ in self.store.parts]
+        blocks = [block for block, _ in self.store.block_samples]
         share = max(1, SHARE_BYTES // max(1, 16 * total * self.store.layout.slots))
         position = 0
         for i in range(0, len(blocks), share):
