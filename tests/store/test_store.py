@@ -32,7 +32,8 @@ from actstore.store import lazy, reader
 from actstore.store.commits import write_record
 from actstore.store.files import LocalStorage
 from actstore.store.layout import ArrayLayout
-from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.opening import MissingBlocksWarning
+from actstore.store.store import Store
 from conftest import WriteSpec
 from helpers import raise_if_dask_computes
 
