@@ -38,7 +38,7 @@ def patch_listing(coordinates: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
 
 
 def layer_grids(layout: StoreLayout, stored: Sequence[Any] | None) -> dict[str, Grid]:
-    """Where the pixels of each layer lie, from the root attribute ``grid``, which older stores lack or spell otherwise."""
+    """Where the pixels of each layer lie, from the root attribute ``grid``, which older stores may lack."""
     found = stored or [[0.0] * len(layout.space)] * len(layout.layers)
     how: Origin = "measured" if stored else "assumed"
     return {
