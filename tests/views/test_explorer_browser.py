@@ -125,7 +125,7 @@ def expect_numbers(visitor: Visitor, store: Store) -> None:
     confusion = store.confusion.sel(condition=condition)[sample].transpose("true_class", "predicted_class")
     np.testing.assert_array_equal(visitor.confusion, confusion.values)
     both = ["original", condition]
-    images = store.image.sel(condition=both).values[sample]
+    images = store.image.sel(condition=both).isel(input_channel=0).values[sample]
     maps = store[where["layer"]].sel(condition=both).values[sample][:, int(where["channel"])].astype(float)
     expected = [
         limits for values, cmap in ((images, "gray"), (maps, "viridis")) for _, limits in scales(values, cmap, where)
@@ -212,7 +212,7 @@ def test_every_pixel_has_the_colour_of_its_value_at_its_place(
     visitor.turn(**THERE, condition=LV, layer=layer, channel=1, truth="no", prediction="no", scale=scale)
     sample = sample_of(store, visitor.state)
     both = ["original", LV]
-    images = store.image.sel(condition=both).values[sample]
+    images = store.image.sel(condition=both).isel(input_channel=0).values[sample]
     maps = store[layer].sel(condition=both).values[sample][:, 1].astype(float)
     place = place_of(store.grids[layer])
     for row, values, cmap, where in (("input", images, "gray", Place()), ("map", maps, "viridis", place)):
