@@ -13,14 +13,14 @@ from actstore.store.files import Storage
 
 
 def _as_compared(package: str, version: str) -> str:
-    """Of Python only what changes its pickles and packages: 3.12 of 3.12.4."""
+    """Drop Python's patch version, which affects neither pickles nor packages: 3.12.4 becomes 3.12."""
     return version.rpartition(".")[0] if package == "python" else version
 
 
 class SameAsClient(WorkerPlugin):
-    """Refuses a worker that would compute with other packages, or does not see the store.
+    """Refuses a worker that has other package versions or does not see the store.
 
-    Workers that join later are checked as well, and do not start where they differ.
+    Workers that join later are checked as well.
     """
 
     name = "actstore-same-as-client"

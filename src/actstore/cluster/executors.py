@@ -1,4 +1,4 @@
-"""How blocks are given to workers: one after another here, or a few at a time to each worker of a Dask cluster."""
+"""Runs blocks one after another in this process, or a few at a time on each worker of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from actstore.errors import ActstoreError, ClusterError, one_line
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tasks submitted a worker: one infers, the other reads its files or ends its writing; none hoards.
+#: Tasks submitted per worker: one infers while the other reads its files or finishes writing.
 IN_FLIGHT = 2
-#: Times that a block is given again after the worker that held it was lost.
+#: How often a block is submitted again after its worker was lost.
 WORKER_LOSSES = 2
-#: Seconds after which it is looked whether workers joined, where nothing else happens.
+#: Seconds between checks for new workers while no task ends.
 POLL = 2.0
 
 
 class LostWorker(ActstoreError):
-    """A task whose workers died, more often than it is given again."""
+    """The workers of a task died more often than `WORKER_LOSSES` allows."""
 
 
 class Executor(Protocol):
-    """Runs a function over items and yields each item with its result, or the error that took its worker."""
+    """Runs a function over items and yields each item with its result, or with `LostWorker`."""
 
     def run(self, function: Callable[[T], R], next_item: Callable[[], T | None]) -> Iterator[tuple[T, R | LostWorker]]:
-        """Until ``next_item`` has none and all that began has ended. It may have one again after a result."""
+        """Run until all tasks have ended and ``next_item`` returns ``None``; a result may make it return more items."""
         ...
 
 
@@ -41,13 +41,13 @@ class Inline:
 
 
 class Dask:
-    """At most `IN_FLIGHT` tasks a worker on a Dask cluster, whose workers may come and go."""
+    """At most `IN_FLIGHT` tasks per worker on a Dask cluster, whose workers may come and go."""
 
     def __init__(self, client: Any, *, patience: float, keep_up: Callable[[], None] = lambda: None) -> None:
         self.client = client
-        #: Seconds that it may be without any worker.
+        #: Seconds to wait while there is no worker.
         self.patience = patience
-        #: Called now and then: asks for workers in place of lost ones.
+        #: Called now and then to replace lost workers.
         self.keep_up = keep_up
         self._seen = time.monotonic()
 
@@ -57,7 +57,7 @@ class Dask:
         from distributed import wait
 
         held: dict[Any, T] = {}
-        # Items whose workers died, perhaps of another item beside them: each is given once more, alone.
+        # Items whose worker died, perhaps because of the other item it held: run each once more, alone.
         suspects: deque[T] = deque()
         alone = False
         self._seen = time.monotonic()
@@ -88,7 +88,7 @@ class Dask:
                     alone = False
                     yield item, result
         finally:
-            # Whoever stops listening wants no more of it; workers that are alone would go on.
+            # Cancel if the consumer stops iterating; otherwise the workers would go on.
             if held and self.client.status == "running":
                 self.client.cancel(list(held), force=True)
 
@@ -110,12 +110,12 @@ class Dask:
             future.release()
 
     def _workers(self) -> int:
-        """How many workers there are.
+        """Number of workers.
 
         Raises
         ------
         ClusterError
-            if the scheduler does not answer, or no worker was there for longer than ``patience``.
+            if the scheduler does not answer, or there was no worker for longer than ``patience``.
         """
         if self.client.status != "running":
             raise self._lost()

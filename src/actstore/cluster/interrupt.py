@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends at once."""
+"""Ctrl-C and SIGTERM: the first stops the run in good order, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Stop:
-    """Whether an end was asked for."""
+    """Whether the user asked the run to stop."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -18,9 +18,9 @@ class Stop:
 
 @contextmanager
 def stoppable(said: Callable[[], None]) -> Iterator[Stop]:
-    """Take the first SIGINT or SIGTERM as a request, of which ``said`` is told; the second is a ``KeyboardInterrupt``.
+    """On the first SIGINT or SIGTERM call ``said`` and set `Stop`; on the second raise ``KeyboardInterrupt``.
 
-    Only in the main thread, where signals arrive; elsewhere nothing changes.
+    Does nothing outside the main thread, where Python delivers signals.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Starts the workers that a spec asks for, or joins a scheduler that is there."""
+"""Starts the workers that a spec asks for, or connects to an existing scheduler."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from actstore.errors import ActstoreError, ClusterError, needing, one_line
 from actstore.spec.cluster import Cluster
 from actstore.store.files import Storage
 
-#: Workers keep the memory that they free: distributed's own setting gives it back at once, and then every tensor of a
-#: forward pass is made of fresh pages, which doubles its time.
+#: Let workers keep the memory that they free. Distributed's default returns it to the system at once, so that every
+#: tensor of a forward pass needs fresh pages, which doubles its time.
 WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": 2**30,
     "MALLOC_MMAP_THRESHOLD_": 2**30,
@@ -34,15 +34,15 @@ def _inline() -> Iterator[Inline]:
     yield Inline()
 
 
-#: Failures of blocks come back as reports, lost workers as errors of their tasks; what else these log while a cluster
-#: starts and shuts down would read as a failure.
+#: Failed blocks come back as reports and lost workers as task errors. What these loggers print beyond that, while a
+#: cluster starts and shuts down, would look like a failure.
 _QUIET = ("distributed", "distributed.client", "tornado", "tornado.application")
 
 
 @contextmanager
 def _configured(settings: Cluster) -> Iterator[None]:
     import dask
-    import distributed  # noqa: F401  Its import merges defaults, which must outlive these settings.
+    import distributed  # noqa: F401  The import merges defaults, which must outlive these settings.
 
     before = {name: logging.getLogger(name).level for name in _QUIET}
     for name in _QUIET:
@@ -56,7 +56,7 @@ def _configured(settings: Cluster) -> Iterator[None]:
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
                 "distributed.worker.preload": ["actstore.cluster.preload"],
                 "distributed.deploy.lost-worker-timeout": "5s",
-                "logging": dict.fromkeys(_QUIET, "critical"),  # of the processes that are started
+                "logging": dict.fromkeys(_QUIET, "critical"),  # in the started processes
                 "distributed.admin.tick.limit": "60s",
             }
         ):
@@ -81,13 +81,13 @@ def _local(settings: Cluster, workers: int, memory: int) -> Any:
         host=settings.host or LOOPBACK,
         dashboard_address=settings.dashboard,
         silence_logs=logging.ERROR,
-        # Not "auto": a worker takes that as its share of the cores, which with few workers on many cores is too little.
+        # Not "auto": it means the worker's share of the cores, which is too little with few workers on many cores.
         **({"memory_limit": settings.memory} if settings.memory else {}),
     )
 
 
 def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
-    """One single-threaded process a GPU."""
+    """One single-threaded process per GPU."""
     return _library("dask_cuda", "cuda").LocalCUDACluster(
         n_workers=workers,
         threads_per_worker=1,
@@ -99,7 +99,7 @@ def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
 
 
 def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
-    """The manifest's own: what dask-kubernetes makes without one starts a command that distributed has no more."""
+    """The cluster of the manifest: without one, dask-kubernetes starts a command that distributed has removed."""
     chosen = settings.kubernetes
     if chosen.manifest is None or not chosen.manifest.is_file():
         raise ClusterError(
@@ -121,7 +121,7 @@ def _nothing() -> None:
 
 
 def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[], None]]:
-    """A cluster, and what must be called now and then to keep its workers."""
+    """A cluster, and a function to call now and then that replaces lost workers."""
     try:
         if settings.kind != "slurm":
             return _MAKERS[settings.kind](settings, workers, memory), _nothing
@@ -137,7 +137,7 @@ def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[
 
 
 def _why(error: BaseException) -> str:
-    """The first cause, which distributed wraps in words of its own."""
+    """The first cause, without distributed's wrapping."""
     while error.__cause__ is not None:
         error = error.__cause__
     if "failed to start" in str(error):
@@ -196,7 +196,7 @@ def _joined(
     keep_up: Callable[[], None] = _nothing,
     stopped: Callable[[], bool],
 ) -> Iterator[Dask]:
-    """A client whose workers were found to be like this process."""
+    """A client whose workers have the same versions as this process."""
     from distributed import Client
 
     where = settings.kind
@@ -253,18 +253,18 @@ def connect(
     Parameters
     ----------
     workers
-        how many to start; a scheduler that is there has its own.
+        how many to start; ignored by an existing scheduler.
     memory
-        predicted peak of a worker, bytes: what a job or pod is given where the settings do not say.
+        predicted peak of a worker in bytes; the memory of a job or pod unless the settings say otherwise.
     storage
-        the store, which every worker must see.
+        the store, which every worker must be able to read.
     stopped
-        asked while it waits for the first worker: whether to wait no longer.
+        polled while waiting for the first worker; returns True to give up.
 
     Raises
     ------
     ClusterError
-        on entering, if it does not start, no worker comes, or workers differ from this process.
+        on entering, if the cluster does not start, no worker comes, or workers differ from this process.
     """
     if settings.kind == "inline":
         return _inline()

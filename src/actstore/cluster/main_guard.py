@@ -1,4 +1,4 @@
-"""Scripts that start workers when they are imported: each worker process imports the script that started it."""
+"""Detects scripts that start workers on import: each worker process imports the script that started it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 
 from actstore.errors import ClusterError
 
-#: Clusters whose worker processes are started from this one, and import the script that it runs.
+#: Clusters whose workers are child processes of this one and import its script.
 STARTED_HERE = ("local", "cuda")
-#: Names the file by which a worker process says that the script began a capture in it.
+#: Environment variable with the path of a file that a worker creates when the script began a capture in it.
 _REPORT = "ACTSTORE_UNGUARDED"
 _MEND = "put the call behind `if __name__ == \"__main__\":`, or use cluster = 'inline'"
 
 
 def refuse_in_worker(kind: str) -> None:
-    """Begin no capture in a process that is still importing the script that started it.
+    """Refuse to capture in a process that is still importing the script that started it.
 
-    A worker of `guarded_main` ends without a word, which reports it instead. ``kind`` is the cluster's.
+    A worker under `guarded_main` exits silently, and `guarded_main` reports the error. ``kind`` is the cluster's.
 
     Raises
     ------
     ClusterError
-        in a process that something else started.
+        in a worker that `guarded_main` did not start.
     """
     if not getattr(multiprocessing.current_process(), "_inheriting", False):
         return
@@ -40,12 +40,12 @@ def refuse_in_worker(kind: str) -> None:
 
 @contextmanager
 def guarded_main() -> Iterator[None]:
-    """For the time that worker processes of this machine are started from this one.
+    """Report workers that import an unguarded script, while this process starts them.
 
     Raises
     ------
     ClusterError
-        if they cannot import the script, or began the same work over again.
+        if they cannot import the script, or the script begins the same work again.
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)

@@ -1,4 +1,4 @@
-"""Loaded by Dask into every local worker: Ctrl-C is for the process that asked for the work, which ends its workers."""
+"""Dask loads this into every local worker: only the parent process handles Ctrl-C, and it ends its workers."""
 
 from __future__ import annotations
 

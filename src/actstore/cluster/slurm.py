@@ -17,14 +17,14 @@ from distributed.core import Status
 from actstore.errors import ClusterError, one_line
 from actstore.spec.cluster import Cluster, Slurm
 
-#: Seconds between two looks at the queue.
+#: Seconds between two queries of the queue.
 LOOK = 15.0
-#: Jobs that may end before their worker came, for each worker asked for: beyond it, something is wrong with all.
+#: Jobs per requested worker that may end before their worker connects; more means that no job can work.
 LOST_JOBS = 3
 
 
 class Job(SLURMJob):
-    """A job whose closing is complete: without its status, distributed asserts that it cannot be."""
+    """A job that sets its status on close; distributed asserts that status."""
 
     async def close(self) -> None:
         await super().close()  # type: ignore[no-untyped-call]
@@ -32,12 +32,12 @@ class Job(SLURMJob):
 
 
 def arguments(settings: Cluster, memory: int, *, threads: int, environment: Mapping[str, object]) -> dict[str, Any]:
-    """Arguments of ``dask_jobqueue.SLURMCluster``: one worker a job, which ends before the job's wall limit.
+    """Arguments of ``dask_jobqueue.SLURMCluster``: one worker per job, which ends before the job's wall limit.
 
     Raises
     ------
     ClusterError
-        if the spec does not say on which network the scheduler may listen.
+        if the spec does not name the network on which the scheduler may listen.
     """
     slurm = settings.slurm
     if not settings.interface and not settings.host:
@@ -68,7 +68,7 @@ def arguments(settings: Cluster, memory: int, *, threads: int, environment: Mapp
         "job_name": "actstore",
         "death_timeout": 120,
         "worker_extra_args": ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"],
-        # A job that SLURM queues again would come back beside the one in its place. dask-jobqueue quotes no folder.
+        # A requeued job would run beside its replacement. dask-jobqueue does not quote folders.
         "job_extra_directives": [
             "--no-requeue",
             f"-o {shlex.quote(str(logs / 'actstore-%J.out'))}",
@@ -81,7 +81,7 @@ def arguments(settings: Cluster, memory: int, *, threads: int, environment: Mapp
 
 
 class Jobs:
-    """A cluster of jobs, kept at the number that was asked for."""
+    """A cluster of jobs, kept at the requested number."""
 
     def __init__(
         self, settings: Cluster, workers: int, memory: int, *, threads: int, environment: Mapping[str, object]
@@ -92,7 +92,7 @@ class Jobs:
         self._lost = 0
         self._absent: set[Any] = set()
         try:
-            # Awaited, or a refusal by sbatch would be seen by nobody.
+            # Wait for it: otherwise a refusal by sbatch goes unnoticed.
             self.cluster.sync(self._submit)
         except Exception as error:
             self.cluster.close()
@@ -103,12 +103,12 @@ class Jobs:
         await self.cluster
 
     def keep_up(self) -> None:
-        """Submit jobs in place of those that ended.
+        """Replace the jobs that ended.
 
         Raises
         ------
         ClusterError
-            if jobs keep ending before their worker came.
+            if jobs keep ending before their worker connects.
         """
         now = time.monotonic()
         if now - self._looked < LOOK:
@@ -119,7 +119,7 @@ class Jobs:
             return
         gone = [name for name, job in self.cluster.workers.items() if getattr(job, "job_id", None) not in queued]
         known = {str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].values()}
-        # At two looks: a worker that came and ended is listed a little longer than its job.
+        # Absent in two queries: the scheduler lists a worker a little longer than SLURM lists its job.
         absent = {name for name in gone if str(name) not in known}
         never, self._absent = absent & self._absent, absent
         self._lost += len(never)
@@ -135,7 +135,7 @@ class Jobs:
 
 
 def _queued() -> set[str] | None:
-    """Ids of the user's jobs that wait or run; ``None`` where SLURM does not answer."""
+    """Ids of the user's pending and running jobs; ``None`` if SLURM does not answer."""
     try:
         found = subprocess.run(
             ["squeue", "--noheader", "--format=%i", "--me"], capture_output=True, text=True, timeout=30, check=False

@@ -1,4 +1,4 @@
-"""Versions of what computed a store."""
+"""Versions of Python and the packages that computed a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each package that decides stored numbers; packages not installed are left out."""
+    """Version of Python and of each installed package that affects stored numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,1 +1,1 @@
-"""Code that a spec names: imported from beside the spec, and digested as it ran."""
+"""Imports the code that a spec names and records digests of what ran."""

@@ -1,4 +1,4 @@
-"""Code that changed since this process imported it: imported anew where it lies beside the spec, else refused."""
+"""Handles code that changed since this process imported it: reimports it if it lies next to the spec, else refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from actstore.errors import SpecError
 
 
 def refuse_changed(module: Found, digest: str) -> None:
-    """Refuse a module of which this process imported, or may have imported, other code than the file has now."""
+    """Refuse a module whose file may have changed since this process imported it."""
     known = loaded_digest(module.name)
     if known is not None and known != digest:
         raise SpecError(f"{module.file} changed since this process imported it: restart the kernel, or the worker")
@@ -32,7 +32,7 @@ def refuse_changed(module: Found, digest: str) -> None:
 
 
 def refuse_another(folder: Path, module: Found) -> None:
-    """Refuse a module that hides one of its name beside the spec."""
+    """Refuse a module that hides a module of the same name next to the spec."""
     if module.is_namespace or lies_beside(folder, module.name, module.file):
         return
     own = folder.joinpath(*module.name.split("."))
@@ -56,14 +56,14 @@ def _is_compiled(file: Path | None) -> bool:
 
 
 def import_anew(folder: Path, modules: Iterable[Found]) -> None:
-    """Forget what this process has of ``modules`` that lie beside the spec, and all else from there.
+    """Forget the ``modules`` that lie next to the spec, and all other modules from there.
 
-    Their next import runs the files as they are.
+    Their next import runs the current files.
 
     Raises
     ------
     SpecError
-        if a compiled library, which stays, may hold on to one that changed.
+        if a compiled library, which cannot be unloaded, may use a changed module.
     """
     there = loaded_beside(folder)
     compiled = [file for file in there.values() if file is not None and _is_compiled(file)]
@@ -75,15 +75,15 @@ def import_anew(folder: Path, modules: Iterable[Found]) -> None:
                     "loads once: restart the kernel, or the worker"
                 )
     forget({name for name, file in there.items() if not _is_compiled(file)})
-    # Of the same name, from a folder that is no longer on the path.
+    # Also modules of the same name from a folder that is no longer on the path.
     forget({module.name for module in modules if is_reloadable(folder, module)})
 
 
 @cache
 def _process_start() -> float:
-    """Seconds since the epoch when this process began, by the clock that files are dated with.
+    """Start of this process in seconds since the epoch, by the clock of file times.
 
-    By the time since boot, for `psutil` knows the moment of boot to the second only.
+    Computed from the time since boot, because `psutil` knows the boot time only to the second.
     """
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return psutil.Process().create_time()

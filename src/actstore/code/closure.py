@@ -1,4 +1,4 @@
-"""Which modules that are not installed a module imports, read off its source: also inside functions, and in turn."""
+"""Finds in the source which uninstalled modules a module imports, also inside functions, and recursively."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from actstore.code.loading import is_installed, loaded_source, sha256, vars_of
 
 @dataclass(frozen=True)
 class Found:
-    """A module as the path has it now, whatever is loaded."""
+    """A module as found on the path now, whatever is loaded."""
 
     name: str
     spec: ModuleSpec
 
     @property
     def file(self) -> Path | None:
-        """Where its code lies; None for a package without ``__init__``."""
+        """The file of its code; None for a package without ``__init__``."""
         return Path(self.spec.origin) if self.spec.has_location and self.spec.origin else None
 
     @property
@@ -37,7 +37,7 @@ class Found:
         return self.is_package and self.file is None
 
     def read(self) -> bytes:
-        """Bytes of the file, also of one inside an archive."""
+        """Bytes of the file, which may be inside an archive."""
         read = getattr(self.spec.loader, "get_data", None)
         content: bytes = read(self.spec.origin) if read else Path(str(self.spec.origin)).read_bytes()
         return content
@@ -47,21 +47,21 @@ class Found:
 
 
 class Modules:
-    """Looks modules up on the path without importing them; asks for each name once."""
+    """Looks up modules on the path without importing them; caches each name."""
 
     def __init__(self) -> None:
         importlib.invalidate_caches()
         self._known: dict[str, Found | None] = {}
-        #: What `closure` met and did not follow, for it is installed.
+        #: Installed modules that `closure` met and did not follow.
         self.installed: dict[str, Found] = {}
 
     def find(self, name: str) -> Found | None:
-        """The module of that name, if it is there and not installed."""
+        """The module of that name, if it exists and is not installed."""
         found = self.locate(name)
         return None if found is None or is_installed(found.spec) else found
 
     def locate(self, name: str) -> Found | None:
-        """The module of that name, if it is there."""
+        """The module of that name, if it exists."""
         if name not in self._known:
             self._known[name] = self._located(name)
         return self._known[name]
@@ -82,9 +82,9 @@ class Modules:
         return None
 
     def closure(self, roots: Iterable[str], *, loaded: bool = False) -> dict[str, Found]:
-        """``roots`` and all that they import, in turn, which is not installed and has a file.
+        """``roots`` and everything that they import, recursively, that is not installed and has a file.
 
-        ``loaded`` follows the imports of the code that runs in this process, where that is another than the files'.
+        ``loaded`` follows the imports of the loaded code, which may differ from the files.
         """
         seen: dict[str, Found | None] = {}
         waiting = list(roots)
@@ -110,16 +110,16 @@ class Modules:
 
 
 def _folders(package: Found) -> Sequence[str] | None:
-    """Where a package's modules are looked for: it may have added folders when it was imported."""
+    """Folders with a package's modules; the package may have added some when it was imported."""
     own = vars_of(sys.modules.get(package.name)).get("__path__") if package.file else None
     folders = package.spec.submodule_search_locations
     return list(dict.fromkeys([*(folders or ()), *(own if isinstance(own, list) else ())]))
 
 
 def imported_names(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
-    """Dotted names that a module's source may import, wherever in it; some may be names inside of modules.
+    """Dotted names that a module's source may import anywhere; some may be names inside modules.
 
-    ``name`` is the module's own, against which relative imports are resolved.
+    ``name`` is the module's own name, which resolves relative imports.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
-"""The digests of the code that a run imports: what ran is what the store records, on every worker.
+"""Digests of the code that a run imports, so that the store records what ran on every worker.
 
-Modules beside the spec are imported anew where a file changed. Others are refused then: more than
-the run may hold on to them.
+If a file changed, modules next to the spec are imported again. Other changed modules are refused, since other
+code in the process may use them.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ from actstore.errors import SpecError
 class _Planned:
     """The code of the last plan of this process."""
 
-    #: Folder, roots and arguments of the factory: what decides which modules are imported.
+    #: Folder, roots and arguments of the factory; these decide which modules are imported.
     key: tuple[Path, tuple[str, ...], str]
-    #: Digest of each module that the sources name, by the files as they were before they were imported.
+    #: Digest of each module that the sources name, from the files before they were imported.
     files: dict[str, str]
-    #: Digest of each file of code below the folder that was opened since, by its path: of modules, and others.
+    #: Digest of each code file below the folder that was opened since, by its path.
     opened: dict[str, str] = field(default_factory=dict)
-    #: Digest of each module and of each other file, once the run is planned.
+    #: Digest of each module and each other file, once the run is planned.
     code: dict[str, str] | None = None
 
 
 _planned: _Planned | None = None
-#: Digest of each file of code below a spec's folder, as this process last opened it for a run.
+#: Digest of each code file below a spec's folder, as this process last opened it for a run.
 _read: dict[Path, str] = {}
 
 
 def load_code(folder: Path, names: Iterable[str], arguments: Mapping[str, Any]) -> None:
-    """Let the modules of ``names`` be imported as their files are now. `code_digests` then says what was imported.
+    """Let the modules of ``names`` be imported from their current files. `code_digests` returns what was imported.
 
-    Until then, files of code below ``folder`` that this thread opens are noted: what is loaded by its path, or read and
-    executed. Everything beside the spec is forgotten unless it is what this process imported for the same ``names``
-    before.
+    Until then, record code files below ``folder`` that this thread opens, to load them by path or to execute them.
+    Forget all modules next to the spec, unless they are unchanged since this process imported them for the same
+    ``names``.
 
     Raises
     ------
     SpecError
-        if a file that is not beside the spec, or is a compiled library, changed since this process imported it; if
-        another module hides one that lies beside the spec.
+        if a file that is not next to the spec, or is a compiled library, changed since this process imported it; if
+        another module hides one next to the spec.
     """
     global _planned
     add_folder(folder)
@@ -98,7 +98,7 @@ def _noting(folder: Path, planned: _Planned) -> Callable[[str], None]:
 
 
 def _opened(folder: Path, key: str) -> str:
-    """Digest of a file that is about to be opened."""
+    """Digest of a file before it is opened."""
     file = folder.resolve() / key
     digest = sha256(file.read_bytes())
     if file.suffix != ".py" and _read.get(file, digest) != digest:
@@ -110,16 +110,15 @@ def _opened(folder: Path, key: str) -> str:
 def code_digests() -> dict[str, str]:
     """SHA-256 of the source of each module that the planned run imports and that is not installed, by module name.
 
-    Other code below the spec's folder that was opened while the run was planned is there by its path:
-    ``./lib/x.py``.
+    Other code below the spec's folder that was opened during planning is listed by path, as ``./lib/x.py``.
 
-    Such code, beside the spec or on the path, decides stored numbers as the spec does and has no version of its own.
-    What is installed is left out: its versions are in the store's attributes.
+    Such code decides stored numbers as the spec does and has no version number. Installed packages are left out: their
+    versions are in the store's attributes.
 
     Raises
     ------
     SpecError
-        if it cannot be known what the process imported.
+        if it is unknown what the process imported.
     """
     watch.set(None)
     if _planned is None:
@@ -129,7 +128,7 @@ def code_digests() -> dict[str, str]:
         modules = Modules()
         found = modules.closure(roots, loaded=True)
         for name in loaded_names():
-            # Imported by a name that only running shows.
+            # Imported by a name computed at run time.
             module = None if name in found else modules.find(name)
             if module is not None and lies_beside(folder, name, module.file):
                 found |= modules.closure([name], loaded=True)
@@ -142,7 +141,7 @@ def code_digests() -> dict[str, str]:
 
 
 def _still_loaded(folder: Path) -> dict[str, str]:
-    """What an earlier plan opened and this process holds as a module that is not beside the spec, and so stays."""
+    """Files that an earlier plan opened and that stay loaded as modules, since they are not next to the spec."""
     found = {}
     for name in loaded_names():
         file, digest = vars_of(sys.modules.get(name)).get("__file__"), loaded_digest(name)
@@ -160,12 +159,12 @@ def _keys(folder: Path, modules: Iterable[Found]) -> dict[str, str]:
 
 @contextmanager
 def known_code(folder: Path, code: Mapping[str, str]) -> Iterator[None]:
-    """Import or open, in this thread, only the ``code`` that a run was planned with, as `code_digests` returned it.
+    """Let this thread import or open only the ``code`` of the plan, as `code_digests` returned it.
 
     Raises
     ------
     SpecError
-        where code is another; at the end, where the code that imported or opened it caught the error.
+        if other code is imported or opened; on exit, if the importing code caught that error.
     """
     refused: list[SpecError] = []
 
@@ -211,12 +210,12 @@ def known_code(folder: Path, code: Mapping[str, str]) -> Iterator[None]:
 
 
 def require_code(folder: Path, code: Mapping[str, str]) -> None:
-    """See that this process has, or will import, the ``code`` that a run was planned with.
+    """Check that this process has, or will import, the ``code`` that a run was planned with.
 
     Raises
     ------
     SpecError
-        naming the first file that is another.
+        naming the first file that differs.
     """
     add_folder(folder)
     modules = Modules()
@@ -230,7 +229,7 @@ def require_code(folder: Path, code: Mapping[str, str]) -> None:
         if digest != planned:
             raise SpecError(_is_another(str(file), digest, planned))
         if _read.get(file, planned) != planned:
-            # Unknown which module holds what it once read there.
+            # Any module may still hold what it once read there.
             stale += modules.closure(name for name in code if name not in files).values()
     for name, planned in code.items():
         if name in files or loaded_digest(name) == planned:
@@ -268,7 +267,7 @@ def _is_another(file: str, digest: str, planned: str) -> str:
 
 
 def _digest(module: Found) -> str:
-    """Of what was imported, or will be."""
+    """Digest of the code that was or will be imported."""
     known = loaded_digest(module.name)
     if known is not None:
         return known
@@ -279,7 +278,7 @@ def _digest(module: Found) -> str:
 
 
 def _is_stale(folder: Path, modules: Modules, name: str, digest: str) -> bool:
-    """Whether a module beside the spec is not, or would not be imported, as it was planned, or a file is another."""
+    """Whether a loaded or importable module next to the spec, or a file, differs from the plan."""
     if is_file_key(name):
         file = folder.resolve() / name
         return not file.is_file() or sha256(file.read_bytes()) != digest

@@ -1,4 +1,4 @@
-"""Code that a spec names: ``module:callable``. Importing it runs it, so a spec is to be trusted like a program."""
+"""Imports code that a spec names as ``module:callable``. This runs it, so only use specs that you trust."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _importing: ContextVar[bool] = ContextVar("importing", default=False)
 
 
 def add_folder(folder: Path) -> None:
-    """Let modules beside a spec be imported, after everything that is installed.
+    """Make modules next to a spec importable, after all installed ones.
 
-    One spec's folder is there at a time: modules beside another spec are forgotten, for they may have the same names.
+    The path holds one spec's folder at a time. Modules next to another spec are forgotten, since names may collide.
     """
     global _added
     folder = folder.resolve()
@@ -45,7 +45,7 @@ def resolve_callable(name: str, what: str) -> Callable[..., Any]:
     Raises
     ------
     SpecError
-        if the module cannot be imported or holds no such callable, or is not the one that the run was planned with.
+        if the module cannot be imported, has no such callable, or is not the one that the run was planned with.
     """
     module_name, _, attribute = name.partition(":")
     if module_name == "__main__":
@@ -79,12 +79,12 @@ def resolve_callable(name: str, what: str) -> Callable[..., Any]:
 
 
 def is_importing() -> bool:
-    """Whether code that a spec names is being imported right now, by the caller's caller."""
+    """Whether code that a spec names is being imported right now."""
     return _importing.get()
 
 
 def lies_beside(folder: Path, name: str, file: Path | None) -> bool:
-    """Whether the module of that name was, or would be, imported from ``folder`` as an entry of the path."""
+    """Whether the module of that name is imported from ``folder`` as an entry of the path."""
     return (
         file is not None
         and entry_of(name, file).resolve() == folder.resolve()
@@ -93,9 +93,9 @@ def lies_beside(folder: Path, name: str, file: Path | None) -> bool:
 
 
 def loaded_beside(folder: Path) -> dict[str, Path | None]:
-    """File of each module of this process that lies in ``folder``; None for a package without ``__init__``."""
+    """File of each loaded module that lies in ``folder``; None for a package without ``__init__``."""
     found: dict[str, Path | None] = {}
-    # Thousands of modules come from a few entries of the path: each is resolved once.
+    # Thousands of modules come from a few path entries: resolve each entry once.
     is_folder: dict[Path, bool] = {}
     for name, module in sys.modules.copy().items():
         names = vars_of(module)
@@ -120,11 +120,11 @@ def _is_installed(module: object) -> bool:
 
 
 def forget(names: Iterable[str]) -> None:
-    """Take modules out of this process: their next import runs the files as they are then."""
+    """Remove modules from this process, so that their next import runs the current files."""
     for name in names:
         module = sys.modules.pop(name, None)
         parent, _, child = name.rpartition(".")
-        # Of a package that stays: `from package import child` would find the old one there.
+        # If the package stays loaded, `from package import child` would find the old module in it.
         held = vars_of(sys.modules.get(parent))
         if held.get(child) is module and module is not None:
             delattr(sys.modules[parent], child)

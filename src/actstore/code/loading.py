@@ -1,7 +1,7 @@
-"""Loads code that is not installed, and remembers the digest of exactly the bytes that ran.
+"""Loads code that is not installed, and remembers the digest of the exact bytes that ran.
 
-Python's own loader would run cached bytecode wherever a file's time and size look the same: after two edits within a
-second it runs the old code.
+Python's own loader runs cached bytecode if a file's time and size are unchanged, so that after two edits within a
+second it may run the old code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-#: Called with name, file and digest of code before it runs, where only known code may run.
+#: Called with name, file and digest of code before it runs, when only known code may run.
 guard: ContextVar[Callable[[str, str, str], None] | None] = ContextVar("guard", default=None)
 
 
@@ -34,7 +34,7 @@ def sha256(content: bytes) -> str:
 
 
 class Source(SourceFileLoader):
-    """Compiles the source itself, and keeps what it compiled."""
+    """Compiles the source without the bytecode cache, and remembers its digest."""
 
     content: bytes | None = None
 
@@ -61,7 +61,7 @@ class Bytecode(SourcelessFileLoader):
 
 
 class Extension(ExtensionFileLoader):
-    """A compiled library, which a process loads once."""
+    """A compiled library, which a process loads only once."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         _remember(self, spec.name, Path(self.path).read_bytes())
@@ -73,7 +73,7 @@ _LOADERS: Mapping[type, type[Source] | type[Bytecode] | type[Extension]] = {
     SourcelessFileLoader: Bytecode,
     ExtensionFileLoader: Extension,
 }
-#: By module name: the loader of the module that is there, and the digest of what it loaded.
+#: By module name: the module's loader, and the digest of what it loaded.
 _loaded: dict[str, tuple[object, str]] = {}
 
 
@@ -85,7 +85,7 @@ def _remember(loader: Source | Bytecode | Extension, name: str, content: bytes) 
 
 
 class Finder:
-    """Finds what `PathFinder` finds, for code that is not installed."""
+    """Finds what `PathFinder` finds, but only code that is not installed."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -102,15 +102,15 @@ class Finder:
 
 
 def install_finder() -> None:
-    """Import code that is not installed by the loaders above, from now on."""
+    """From now on, import code that is not installed with the loaders above."""
     if Finder not in sys.meta_path:
-        # Before the finder that it stands in for, behind those that have a say in how a module is loaded.
+        # Before the finder that it replaces, after finders that change how modules are loaded.
         place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
         sys.meta_path.insert(place, Finder)
 
 
 def loaded_digest(name: str) -> str | None:
-    """SHA-256 of the code of the module of that name in this process; None where another loader loaded it."""
+    """SHA-256 of the loaded module's code; None if another loader loaded it."""
     known = _loaded.get(name)
     if known is None or name not in sys.modules:
         return None
@@ -120,7 +120,7 @@ def loaded_digest(name: str) -> str | None:
 
 
 def loaded_source(name: str) -> bytes | None:
-    """The source that ran, where it is known."""
+    """The source that ran, if known."""
     if loaded_digest(name) is None:
         return None
     loader = _loaded[name][0]
@@ -133,13 +133,13 @@ def loaded_names() -> list[str]:
 
 
 def vars_of(module: object) -> Mapping[str, Any]:
-    """The module's own names. Not its attributes: modules that load lazily would load."""
+    """The module's ``__dict__``; attribute access would trigger lazy imports."""
     found: Mapping[str, Any] = getattr(module, "__dict__", {})
     return found
 
 
 def entry_of(name: str, file: Path) -> Path:
-    """The folder on the path from which the module of that name and file was imported."""
+    """The path entry from which the module of that name and file was imported."""
     depth = name.count(".") + (file.name.partition(".")[0] == "__init__")
     return file.parents[min(depth, len(file.parents) - 1)]
 
@@ -153,12 +153,12 @@ def is_installed(spec: ModuleSpec) -> bool:
 
 
 def holds_installed(folder: Path, file: Path) -> bool:
-    """Whether a file below ``folder`` belongs to an installed package, by where it lies."""
+    """Whether a file below ``folder`` belongs to an installed package, judged by its location."""
     entries = [entry for entry in file.parents if entry != folder and entry.is_relative_to(folder)] or [file.parent]
     return any(_is_installed(place, entry) for place in {file, file.resolve()} for entry in entries)
 
 
-#: The spec's folder: never taken for a place where packages are installed.
+#: The spec's folder, which never counts as a place for installed packages.
 beside: Path | None = None
 
 
@@ -176,5 +176,5 @@ def _installed() -> tuple[Path, ...]:
 
 @cache
 def _holds_packages(entry: Path) -> bool:
-    """Whether ``pip install --target`` wrote there."""
+    """Whether ``pip install --target`` wrote to ``entry``."""
     return any(entry.glob("*.dist-info"))

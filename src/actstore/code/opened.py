@@ -1,4 +1,4 @@
-"""Sees files of code that are opened: read and executed, or loaded by their path, which no import statement shows."""
+"""Watches for code files that are opened to be executed or loaded by path, which no import statement shows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from actstore.code.loading import holds_installed
 
-#: Called with the path of code before it is opened, in this thread.
+#: Called with the path of a code file before this thread opens it.
 watch: ContextVar[Callable[[str], None] | None] = ContextVar("watch", default=None)
 _installed = False
 
 
 def install_hook() -> None:
-    """Let `watch` be called from now on. A hook stays as long as the process."""
+    """Call `watch` from now on. Python cannot remove an audit hook."""
     global _installed
     if not _installed:
         _installed = True
@@ -39,7 +39,7 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
         is_written = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) == os.O_WRONLY
         if is_written or not name.endswith((".py", ".pyc")):
             return
-    # What is opened in here is no code of the run's.
+    # Files that the watcher itself opens are not the run's code.
     token = watch.set(None)
     try:
         see(name)
@@ -48,9 +48,9 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
 
 
 def key_below(folder: Path, file: str) -> str | None:
-    """Path relative to ``folder``, as ``./lib/x.py``, of code that lies below it and is not installed.
+    """Path relative to ``folder``, as ``./lib/x.py``, of uninstalled code below it.
 
-    No module has such a name.
+    No module can have such a name.
     """
     folder = folder.resolve()
     given = os.path.abspath(file)
@@ -63,14 +63,14 @@ def key_below(folder: Path, file: str) -> str | None:
 
 
 def refuse_bytecode(folder: Path, file: str) -> None:
-    """Let Python's own loader read the source of a file below ``folder``, not the bytecode that it keeps of it.
+    """Make Python's own loader read the source of a file below ``folder`` instead of its cached bytecode.
 
-    That may be of another source of the same size and second.
+    The bytecode may belong to an earlier source of the same size, saved within the same second.
 
     Raises
     ------
     FileNotFoundError
-        for such bytecode: the loader then compiles the source.
+        for such bytecode, so that the loader compiles the source.
     """
     try:
         source = importlib.util.source_from_cache(file)
@@ -81,22 +81,22 @@ def refuse_bytecode(folder: Path, file: str) -> None:
 
 
 def is_file_key(name: str) -> bool:
-    """Whether a name among the digests is `key_below` rather than a module's."""
+    """Whether a key of the digests is a path from `key_below`, not a module name."""
     return name.startswith("./")
 
 
 def is_looked_up() -> bool:
-    """Whether lines of source are being read to show them, or by a function's frame: code that already runs."""
+    """Whether source lines are being read for display or for a function's frame; that code is already running."""
     return "linecache" in _callers()
 
 
 def is_shown() -> bool:
-    """Whether lines of source are being read to show them with a warning or a traceback."""
+    """Whether source lines are being read for a warning or a traceback."""
     return not {"warnings", "traceback", "logging"}.isdisjoint(_callers())
 
 
 def _callers() -> set[str]:
-    """Names of the modules whose functions are running in this thread."""
+    """Names of the modules on this thread's call stack."""
     found, frame = set(), sys._getframe(1)
     while frame is not None:
         found.add(str(frame.f_globals.get("__name__")))

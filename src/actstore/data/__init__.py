@@ -1,4 +1,4 @@
-"""Data sets on a disk: which volumes there are, and one volume in memory."""
+"""Finds the volumes of a data set on disk and reads them."""
 
 from __future__ import annotations
 
@@ -35,15 +35,20 @@ def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
     Raises
     ------
     DataError
-        if the root is missing or holds no volume, if a patient asked for is not there, if an image has no mask, a mask
-        no image, or a volume two files; if a file or folder of a volume cannot be reached, or is one but for a detail
-        of its name; if the phantom cannot be written.
+        if the root is missing or holds no volume, or a requested patient is missing; if an image has no mask, a mask no
+        image, or a volume two files; if a file or folder of a volume cannot be reached or is slightly misnamed; if the
+        phantom cannot be written.
     """
     return discover(data).volumes
 
 
+<<<<<<< HEAD
 def discover(data: toml_tables.Data) -> Discovery:
     """The volumes that ``data`` asks for, as `find_volumes`, and what lies beside them and was left out."""
+=======
+def discover(data: spec.Data) -> Discovery:
+    """The volumes that ``data`` asks for, as `find_volumes`, and other files that were left out."""
+>>>>>>> english
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom
 

@@ -34,7 +34,7 @@ LAYOUT = "patientXXX/patientXXX_frameYY.nii.gz and …_gt.nii.gz, also in folder
 _SPLITS = ("training", "testing")
 _NAME = re.compile(r"(?P<patient>.+)_frame(?P<frame>[0-9]{1,9})(?P<mask>_gt)?", re.DOTALL)
 _GAP = r"[\s_.\-()\[\]]*"
-#: Names that a person reads as a frame or its mask: other case, separators, words for the mask, copies by a browser.
+#: Names that a person reads as a frame or its mask: other case, separators, words for the mask, browser copies.
 _NEARLY = re.compile(
     rf"(?P<patient>.*?){_GAP}frame{_GAP}(?P<frame>[0-9]{{1,9}}){_GAP}"
     rf"(?P<mask>gt|seg|segmentation|masks?|labels?|groundtruth|ground{_GAP}truth)?{_GAP}(copy|nii)?{_GAP}(gz|[0-9])?{_GAP}",
@@ -43,13 +43,13 @@ _NEARLY = re.compile(
 
 
 def find(root: Path, patients: Sequence[str] | None) -> Discovery:
-    """The volumes below ``root``; only those of ``patients`` where it is given.
+    """The volumes below ``root``, of ``patients`` only if given.
 
     Raises
     ------
     DataError
-        if the layout is not ACDC's, files are missing, doubled, in another patient's folder or cannot be reached, or an
-        ``Info.cfg`` cannot be understood.
+        if the layout is not ACDC's; if files are missing, duplicated, in another patient's folder or cannot be reached;
+        if an ``Info.cfg`` cannot be parsed.
     """
     beside, folders = _places(root)
     contents = {folder: _contents(folder) for folder in folders}
@@ -73,14 +73,14 @@ def find(root: Path, patients: Sequence[str] | None) -> Discovery:
 
 
 def _together(folder: Path, strays: list[Stray]) -> list[Stray]:
-    """``strays`` of ``folder``, as one where it is nobody's and holds several."""
+    """Merge the ``strays`` of ``folder`` into one if there are several and the folder belongs to no patient."""
     if len(strays) > 1 and not any(stray.patient for stray in strays):
         return [Stray(folder, note=f"{len(strays)} images")]
     return strays
 
 
 def _places(root: Path) -> tuple[list[Found | Stray], list[Path]]:
-    """What lies where patients' folders are expected, and these folders."""
+    """Files and strays where patients' folders are expected, and these folders."""
     items: list[Found | Stray] = []
     folders: list[Path] = []
     places = [root]
@@ -103,12 +103,12 @@ def _places(root: Path) -> tuple[list[Found | Stray], list[Path]]:
 
 
 def _unreachable(path: Path, problem: str) -> Found:
-    """A folder of a patient, or of several, of which nothing else is known."""
+    """A folder of one or more patients that cannot be reached."""
     return Found(VolumeKey(path.name, 0), "image", path, problem)
 
 
 def _beside(entry: Entry) -> Iterator[Found | Stray]:
-    """What a file, or a link to nothing, beside the patients' folders is."""
+    """Classify a file or dangling link next to the patients' folders."""
     name = entry.name
     if is_companion(name) or is_hidden(name):
         return
@@ -123,7 +123,7 @@ def _beside(entry: Entry) -> Iterator[Found | Stray]:
 
 
 def _file_of_patient(stray: Stray, shapes: set[str], names: set[str]) -> Iterator[Stray]:
-    """``stray``; as a patient where it is called as one, but is an archive, or a link that git wrote as a text."""
+    """``stray``, with a patient if it has a patient's name: an archive, or a link that git wrote as text."""
     name = stray.path.name.partition(".")[0]
     if stray.key is None and shape(name) in shapes and composed(name) not in names:
         problem = f"a file, where the patients are folders; unpack it to a folder {shown(name)}, or move it away"
@@ -133,7 +133,7 @@ def _file_of_patient(stray: Stray, shapes: set[str], names: set[str]) -> Iterato
 
 
 def _contents(folder: Path) -> list[Found | Stray]:
-    """Images and masks of one patient, and what looks like one."""
+    """Images and masks of one patient, and files that look like them."""
     try:
         entries = scan(folder)
     except DataError as error:
@@ -159,7 +159,7 @@ def _contents(folder: Path) -> list[Found | Stray]:
 
 
 def _item(path: Path) -> Found | Stray | None:
-    """What the name of a file in a patient's folder makes of it; ``None`` for a companion."""
+    """Classify a file in a patient's folder by its name; ``None`` for a companion."""
     patient, name = path.parent.name, stem(path.name)
     if name is not None and (match := _NAME.fullmatch(name)):
         misplaced = f"lies in the folder {shown(patient)}; move it to {shown(match['patient'])} or rename it"
@@ -169,7 +169,7 @@ def _item(path: Path) -> Found | Stray | None:
             path,
             "" if composed(match["patient"]) == composed(patient) else misplaced,
         )
-    # The whole series, of which ACDC has the frames as files of their own.
+    # The whole series: ACDC also has its frames as separate files.
     if is_companion(path.name) or (name is not None and folded(name) == folded(f"{patient}_4d")):
         return None
     if is_hidden(path.name):
@@ -183,11 +183,11 @@ def _item(path: Path) -> Found | Stray | None:
 
 
 def _near(path: Path) -> tuple[VolumeKey, Kind] | None:
-    """The frame that the name of a file nearly says, and whether it is of an image or a mask."""
+    """The frame and kind (image or mask) that a file name resembles."""
     match = _NEARLY.fullmatch(folded(split(path.name).stem))
     if match is None:
         return None
-    # As long as it is in the name, the patient is spelled as there.
+    # Spell the patient as in the file name.
     length = len(match["patient"])
     spelled = path.name[:length] if folded(path.name[:length]) == match["patient"] else match["patient"]
     return VolumeKey(spelled, int(match["frame"])), "mask" if match["mask"] else "image"
@@ -205,7 +205,7 @@ def _deep(folder: Path) -> Iterator[Stray]:
 
 
 def _empty_patient(folder: Path, strays: Sequence[Stray], shapes: set[str]) -> str:
-    """Why ``folder``, which has no frame, is a patient's all the same, with the mend; empty where it is none."""
+    """Why ``folder``, which has no frame, still belongs to a patient, and the remedy; empty if it does not."""
     try:
         entries = [entry for entry in scan(folder) if entry.kind != "folder"]
     except DataError:
@@ -223,7 +223,7 @@ def _empty_patient(folder: Path, strays: Sequence[Stray], shapes: set[str]) -> s
 
 
 def _with_infos(discovery: Discovery, root: Path) -> Discovery:
-    """``discovery`` with what every patient's ``Info.cfg`` says, and what is lacking by it."""
+    """Add the content of every patient's ``Info.cfg`` to ``discovery``, and what it names but is missing."""
     folders = sorted({v.image.parent for v in discovery.volumes})
     infos: dict[Path, Info] = {}
     lacking: list[str] = []

@@ -1,4 +1,4 @@
-"""What lies in a folder: files, folders, and what is neither because a link leads nowhere or access is denied."""
+"""Lists a folder: files, folders, and entries that are neither because of a broken link or denied access."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from actstore.data.names import is_system, looks_like_image
 from actstore.errors import DataError
 from actstore.units import shown
 
-#: How many levels of folders below those of the layout are searched for images that were put too deep.
+#: Levels below the layout's folders to search for misplaced images.
 DEPTH = 3
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One name in a folder, links followed."""
+    """One entry of a folder, with links followed."""
 
     path: Path
     kind: Literal["file", "folder", "neither"]
-    #: Of what is neither file nor folder: why, with the mend.
+    #: Why the entry is neither file nor folder, and the remedy.
     problem: str = ""
 
     @property
@@ -32,12 +32,12 @@ class Entry:
 
 
 def scan(folder: Path) -> list[Entry]:
-    """Everything directly in ``folder``, by name.
+    """All entries of ``folder``, sorted by name.
 
     Raises
     ------
     DataError
-        if ``folder`` is missing, no folder, or cannot be listed.
+        if ``folder`` is missing, is not a folder, or cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -66,7 +66,7 @@ def _entry(folder: Path, entry: os.DirEntry[str]) -> Entry:
 
 
 def broken_link(path: Path) -> str:
-    """Why the link ``path`` leads nowhere, with its target and the mend; empty for anything else."""
+    """Why the link ``path`` is broken, with its target and the remedy; empty for anything else."""
     try:
         target = os.readlink(path)
     except OSError:
@@ -89,7 +89,7 @@ def broken_link(path: Path) -> str:
 def images_below(folder: Path, depth: int = DEPTH) -> Iterator[Entry]:
     """Images in ``folder`` and up to ``depth`` levels below, and folders there that cannot be listed.
 
-    Hidden folders and Zarr stores are left alone. A folder that is linked twice is searched once.
+    Skips hidden folders and Zarr stores. Searches a folder that is linked twice only once.
     """
     yield from _images_below(folder, depth, {os.path.realpath(folder)})
 

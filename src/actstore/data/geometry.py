@@ -1,4 +1,4 @@
-"""Image and mask lie on one grid, and slices along its third axis, or the volume is refused."""
+"""Checks that image and mask lie on one grid and that slices lie along its third axis."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from actstore.data.volume import Caveat, VolumeHeader, VolumeKey
 from actstore.errors import DataError
 from actstore.units import shown
 
-#: A slice is a strip where one of its sides has at most this share of the voxels of every other axis.
+#: A slice is a strip if one of its sides has at most this share of the voxels of every other axis.
 STRIP = 0.25
-#: Voxels are longest along one axis where they are so many times as long as along both others.
+#: Voxels are longest along an axis if they are at least this many times as long as along both others.
 LONGEST = 1.5
 IGNORE = 'data.geometry = "ignore"'
 
@@ -25,14 +25,14 @@ T = TypeVar("T")
 def volume_header(
     key: VolumeKey, files: Sequence[tuple[Path, Geometry]], *, geometry: str = "check", sliced: bool = False
 ) -> VolumeHeader:
-    """What the headers of a volume's files, the image first, say together.
+    """Combine the headers of a volume's files, the image first.
 
     Parameters
     ----------
     geometry
-        "check", or "ignore" to take with a caveat what would be refused, shapes that differ aside.
+        "check", or "ignore" to accept everything but different shapes with a caveat.
     sliced
-        Whether a 2D network sees the volume slice by slice: slices then have to lie along the third axis.
+        whether a 2D network sees the volume slice by slice, so that slices must lie along the third axis.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def _by_slice(values: tuple[T, T, T]) -> tuple[T, T, T]:
 
 
 def _remarks(files: Sequence[tuple[Path, Geometry]], sliced: bool) -> Iterator[tuple[str, Remark]]:
-    """What is wrong, after how it begins: with one file's name, or with nothing where it names two."""
+    """Each remark, after the text that precedes it: one file's name, or "" if the remark names both files."""
     for path, geometry in files:
         for remark in geometry.remarks:
             yield f"{shown(path)}: ", remark
@@ -85,7 +85,7 @@ def _against(first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> Ite
         )
         return
     far = apart(a, b)
-    # Of a single slice the thickness says nothing about its pixels.
+    # The thickness of a single slice does not affect its pixels.
     sizes = np.array([a.spacing, b.spacing])[:, : 2 if a.shape[2] == 1 else 3]
     resized = (np.abs(sizes[0] - sizes[1]) > SIZE_TOLERANCE * sizes.min(axis=0)).any()
     if far is None and not resized:
@@ -103,7 +103,7 @@ def _against(first: tuple[Path, Geometry], second: tuple[Path, Geometry]) -> Ite
 
 
 def _slice_axis(image: Geometry) -> Iterator[Remark]:
-    """Whether i or j, which a slice lies in, is what slices are stacked along."""
+    """Remark if slices seem to be stacked along i or j instead of k."""
     shape, spacing = np.array(image.shape), np.array(image.spacing)
     if shape[2] == 1:
         return

@@ -1,7 +1,7 @@
-"""Where a file's voxels lie, as its NIfTI header says it, and what to do where the header contradicts itself.
+"""Reads the position of a file's voxels from its NIfTI header, and resolves contradictions in it.
 
-A header states voxel sizes once in ``pixdim`` and once more in its sform, a matrix, while its qform, a rotation, takes
-them from ``pixdim``. Both have a code, 0 where they say nothing. As in nibabel, the sform counts before the qform.
+A header states voxel sizes in ``pixdim`` and again in its sform, a matrix. Its qform, a rotation, takes them from
+``pixdim``. Both forms have a code, 0 if unset. As in nibabel, the sform takes precedence over the qform.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 
 #: Relative difference of voxel sizes that counts as rounding: headers written with three decimals agree within it.
 SIZE_TOLERANCE = 1e-3
-#: How far a corner of the voxel grid may be displaced, as a share of the smallest voxel size: far less than the half
-#: voxel by which conventions of resampling differ, far more than float32 rounds in an affine (1e-4 of a voxel).
+#: Largest displacement of a corner of the voxel grid, as a share of the smallest voxel size: far less than the half
+#: voxel by which resampling conventions differ, far more than float32 rounding in an affine (1e-4 of a voxel).
 GRID_TOLERANCE = 0.1
-#: A qform keeps three of four components of its quaternion, in float32. Near a rotation by 180°, as in every LPS image,
-#: the fourth is off by up to 6e-4 and the rotation by 1.2e-3 (measured: 1 mm at the far corner of 512 × 512 × 300 mm).
+#: A qform stores three of the four components of its quaternion, in float32. Near a rotation by 180°, as in every LPS
+#: image, the fourth is off by up to 6e-4 and the rotation by 1.2e-3 (measured: 1 mm at the far corner of
+#: 512 × 512 × 300 mm).
 QFORM_ROUNDING = 1.5e-3
-#: Cosine between two axes of the grid beyond which they are not at right angles: 0.6°.
+#: Largest cosine between two axes of the grid that count as perpendicular: 0.6°.
 SHEAR = 1e-2
-#: Volume of the cell of three unit vectors along the axes, below which they lie in one plane.
+#: Smallest volume spanned by unit vectors along the axes; below it they lie in one plane.
 SINGULAR = 1e-3
-#: Voxel sizes in millimetres beyond which a header is doubted.
+#: Range of plausible voxel sizes in millimetres.
 PLAUSIBLE = (1e-3, 100.0)
 #: Length of the spatial unit in mm, by the lowest three bits of ``xyzt_units``: none stated, metre, millimetre,
-#: micrometre. The standard (nifti1.h, NIFTI_UNITS_*) knows no others; files that state none mean mm in practice.
+#: micrometre. The standard (nifti1.h, NIFTI_UNITS_*) defines no others; in practice, files without a unit mean mm.
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _MICROMETRE = 3
 
@@ -40,33 +41,33 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing in a header that is not as it should be."""
+    """One fault in a header."""
 
-    #: The same for all headers with this fault, whatever their values.
+    #: Identifies the fault; independent of the values.
     kind: str
-    #: What is wrong, with its values, and what counts instead.
+    #: What is wrong, with the values, and what is used instead.
     text: str
-    #: How to mend it, where no sound value is left to go by; empty where there is one.
+    #: How to correct it if no valid value remains; else empty.
     mend: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where the voxels of one file lie."""
+    """Position of the voxels of one file."""
 
-    #: Voxels along i, j and k.
+    #: Number of voxels along i, j and k.
     shape: tuple[int, int, int]
-    #: Distance of voxels along i, j and k in millimetres; NaN where nothing sound states it.
+    #: Distance between voxels along i, j and k in millimetres; NaN if the header holds no valid value.
     spacing: tuple[float, float, float]
-    #: Voxel indices to millimetres, float64 (4, 4); ``None`` where the header says nothing sound of it.
+    #: Voxel indices to millimetres, float64 (4, 4); ``None`` if the header holds no valid affine.
     affine: Floats | None
-    #: Where the affine is from: "sform", "qform", or "".
+    #: Source of the affine: "sform", "qform", or "".
     source: str
     remarks: tuple[Remark, ...] = ()
 
     @property
     def orientation(self) -> str:
-        """Where i, j and k lead, for example "LPS": to the left, to the back, up; "unknown" without an affine."""
+        """Directions of i, j and k, for example "LPS": left, posterior, superior; "unknown" without an affine."""
         return "unknown" if self.affine is None else orientation(self.affine)
 
 
@@ -76,9 +77,9 @@ def geometry_of(header: Any, pixdim: NDArray[np.floating], dims: tuple[int, ...]
     Parameters
     ----------
     header
-        nibabel's, after its repairs.
+        nibabel's header, after its repairs.
     pixdim
-        of the file, (8,), as it was before these repairs: they turn 0 into 1.
+        of the file, (8,), before these repairs, which turn 0 into 1.
     dims
         voxels along the file's axes, 2 or 3 of them.
     """
@@ -93,7 +94,7 @@ def _geometry(header: Any, pixdim: Floats, dims: tuple[int, ...]) -> Geometry:
     unit = _unit(header, remarks)
     stated = pixdim[1:4] * unit
     if len(dims) == 2:
-        stated[2] = 1.0  # A 2D image has no thickness: as if 1 mm, so that areas can be had from volumes.
+        stated[2] = 1.0  # A 2D image has no thickness. Use 1 mm, so that volumes equal areas.
     if (stated < 0).any():
         remarks.append(Remark("negative", f"pixdim is negative ({sizes_text(stated)}): its magnitudes are used"))
     sizes = np.where(np.isfinite(stated) & (stated != 0), np.abs(stated), np.nan)
@@ -134,9 +135,9 @@ def orientation(affine: Floats) -> str:
 
 
 def displacement(a: Floats, b: Floats, shape: tuple[int, int, int]) -> tuple[Floats, Floats]:
-    """Of the eight corners of a grid: how far ``a`` and ``b`` place them apart, and how far from voxel (0, 0, 0).
+    """Distances between the corners of a grid under ``a`` and ``b``, and distances of the corners from voxel (0, 0, 0).
 
-    Both float64 (8,), in millimetres.
+    Both are float64 (8,), in millimetres.
     """
     corners = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(shape)[:, None] - 1)
     matrix, offset = (a - b)[:3, :3], (a - b)[:3, 3:]
@@ -144,13 +145,13 @@ def displacement(a: Floats, b: Floats, shape: tuple[int, int, int]) -> tuple[Flo
 
 
 def apart(a: Geometry, b: Geometry) -> tuple[float, float] | None:
-    """The displacement of the worst corner and what is allowed there, in mm.
+    """The largest displacement of a corner and the tolerance there, in mm.
 
-    ``None`` where the two grids are one, as far as there are affines to say.
+    ``None`` if the grids agree, or an affine is missing.
     """
     if a.affine is None or b.affine is None:
         return None
-    # Sizes that differ by rounding alone add up along an axis; whether they differ by more is another question.
+    # Rounded sizes add up along an axis, so that small differences of sizes must not count as displacement.
     ratio = _lengths(a.affine) / _lengths(b.affine)
     same = np.where(np.abs(ratio - 1) <= SIZE_TOLERANCE, ratio, 1.0)
     rescaled = b.affine.copy()
@@ -179,7 +180,7 @@ def _unit(header: Any, remarks: list[Remark]) -> float:
 
 
 def _sound(affine: Floats) -> bool:
-    """Whether all is finite and the three axes span space."""
+    """Whether all values are finite and the three axes span space."""
     lengths = _lengths(affine)
     if not (np.isfinite(affine).all() and np.isfinite(lengths).all() and lengths.min() > 0):
         return False
@@ -191,7 +192,7 @@ def _sform(header: Any, unit: float, shape: tuple[int, ...]) -> Floats | None:
     affine[:3] *= unit
     third = affine[:3, 2]
     if shape[2] == 1 and not (np.isfinite(third).all() and third.any()):
-        # One slice lies where two axes say; writers of 2D images leave the third one empty.
+        # Two axes suffice for one slice; writers of 2D images leave the third axis empty.
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = normal / np.linalg.norm(normal)
     return affine if _sound(affine) else None
@@ -213,7 +214,7 @@ def _qform(header: Any, qfac: float, sizes: Floats, unit: float, remarks: list[R
 
 
 def _check_forms(header: Any, sform: Floats | None, qform: Floats | None, sizes: Floats, remarks: list[Remark]) -> None:
-    """Of the sform and the qform, which are said to be there and cannot be used."""
+    """Add a remark for an sform or qform that is set but unusable."""
     broken = "is no affine (NaN, infinite or singular)"
     if header["sform_code"] and sform is None:
         if qform is None:
@@ -235,7 +236,7 @@ def _reconciled(
     shape: tuple[int, ...],
     remarks: list[Remark],
 ) -> Floats:
-    """The voxel sizes that count, (3,) in mm, of those in pixdim (NaN where not sound) and those of the sform."""
+    """The voxel sizes to use, (3,) in mm, given those in pixdim (NaN if invalid) and in the sform."""
     used = slice(2 if shape[2] == 1 else 3)
     mine, theirs = sizes[used], of_sform[used]
     broken = np.isnan(mine)
@@ -247,7 +248,7 @@ def _reconciled(
             remarks.append(Remark("pixdim", f"{both}: the sform's are used"))
             chosen[used] = theirs
     elif not broken.any() and _is_one(theirs / unit):
-        # ACDC's own headers: a matrix that only says which way the axes run.
+        # In ACDC's headers the matrix only gives the directions of the axes.
         remarks.append(Remark("sizes", f"{both}, which only gives directions: those of pixdim are used"))
     elif not broken.any() and _is_one(mine / unit):
         remarks.append(Remark("default", f"{both}: the sform's are used, since 1 is what pixdim holds by default"))
@@ -272,7 +273,7 @@ def _check_shear(sform: Floats, shape: tuple[int, ...], remarks: list[Remark]) -
 
 
 def _check_both(header: Any, sform: Floats, qform: Floats, shape: tuple[int, int, int], remarks: list[Remark]) -> None:
-    """Sform against qform. With different codes they may lead to different spaces; the axes still run one way."""
+    """Compare sform and qform. With different codes they may describe different spaces, but not different axes."""
     names = orientation(sform), orientation(qform)
     if any(a != b for a, b, n in zip(*names, shape, strict=True) if n > 1):
         text = (

@@ -15,7 +15,7 @@ from actstore.spec.encoding import encoding_of
 from actstore.units import listed, shown
 
 NAME = "Info.cfg"
-#: What ACDC's files say.
+#: Keys of ACDC's files.
 _KEYS = ("ED", "ES", "Group", "Height", "NbFrame", "Weight")
 _LINE = re.compile(
     rf"[\s\"'*\-]*(?P<key>{'|'.join(_KEYS)})[\"']?\s*(?:[:=]|(?<=\s))\s*(?P<value>.*)", re.IGNORECASE | re.DOTALL
@@ -24,20 +24,20 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class Info:
-    """What ``Info.cfg`` says of a patient. ``ed`` and ``es`` are frame numbers."""
+    """The content of a patient's ``Info.cfg``. ``ed`` and ``es`` are frame numbers."""
 
     ed: int | None = None
     es: int | None = None
     group: str = ""
 
     def phase(self, frame: int) -> str:
-        """Of a frame: ``ED``, ``ES``, or empty for any other."""
+        """Phase of a frame: ``ED``, ``ES``, or empty for any other."""
         if frame == self.ed:
             return "ED"
         return "ES" if frame == self.es else ""
 
     def lacks(self, frames: Collection[int]) -> Iterator[str]:
-        """What cannot be said of a patient with these ``frames``."""
+        """What is missing for a patient with these ``frames``."""
         for name, frame in (("ED", self.ed), ("ES", self.es)):
             if frame is None:
                 yield f"says no {name}"
@@ -46,18 +46,18 @@ class Info:
 
 
 def is_info(name: str) -> bool:
-    """Whether a file called so is an ``Info.cfg``, in any case, or nearly one: ``Info.cfg.txt``, ``Info (1).cfg``."""
+    """Whether ``name`` is ``Info.cfg`` in any case, or resembles it: ``Info.cfg.txt``, ``Info (1).cfg``."""
     plain = folded(name)
     return plain in ("info", "info.txt", "info.ini") or (plain.startswith("info") and "cfg" in plain)
 
 
 def info_in(folder: Path) -> Path | None:
-    """The ``Info.cfg`` in ``folder``, in any case; ``None`` where there is none.
+    """The ``Info.cfg`` in ``folder``, in any case, or ``None``.
 
     Raises
     ------
     DataError
-        if there are two, it is a link to nothing, or there is one under a name that only resembles it.
+        if there are two, the file is a broken link, or its name only resembles ``Info.cfg``.
     """
     near = [entry for entry in scan(folder) if is_info(entry.name) and entry.kind != "folder"]
     exact = [entry for entry in near if folded(entry.name) == NAME.lower()]
@@ -71,12 +71,12 @@ def info_in(folder: Path) -> Path | None:
 
 
 def read_info(path: Path) -> Info:
-    """Read an ``Info.cfg`` in UTF-8 or UTF-16, with a byte order mark or without; bytes beyond are Latin-1.
+    """Read an ``Info.cfg`` in UTF-8 or UTF-16, with or without a byte order mark; other bytes are read as Latin-1.
 
     Raises
     ------
     DataError
-        if the file cannot be read or decoded, holds none of the known keys, one of them twice, or ED or ES is no frame
+        if the file cannot be read or decoded; if it holds no known key, or one key twice; if ED or ES is not a frame
         number.
     """
     try:
@@ -109,7 +109,7 @@ def _decoded(content: bytes, path: Path) -> str:
         if encoding != "utf-8":
             raise DataError(f"{shown(path)}: damaged {encoding.upper()} ({error.reason}); save it as UTF-8") from error
         text = content.decode("latin-1")
-    # Marks and joiners that no editor shows; full-width letters and colons; no-break spaces.
+    # Normalise full-width letters and colons and no-break spaces; drop invisible marks and joiners.
     plain = unicodedata.normalize("NFKC", text)
     return "".join(c for c in plain if unicodedata.category(c) != "Cf" and c != "\0")
 

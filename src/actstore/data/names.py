@@ -1,4 +1,4 @@
-"""What the name of a file says: an image, a companion of images, or something that may have been meant as an image."""
+"""Classifies file names: an image, a companion of images, or a name that may have been meant as an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-#: What is read, in any case: nibabel writes ``.nii.gz``, other programs ``.NII.GZ``.
+#: Endings that are read, in any case: nibabel writes ``.nii.gz``, other programs ``.NII.GZ``.
 _READ = re.compile(r"\.nii(\.gz)?", re.IGNORECASE)
 #: Endings of images in any format, alone or followed by more: ``.nii.gz.part``, ``.nii.zst``, ``.hdr~``.
 _IMAGE = re.compile(
@@ -14,18 +14,18 @@ _IMAGE = re.compile(
     re.IGNORECASE,
 )
 _PACKED = re.compile(r"\.(bz2|zst|xz|lzma|lz4|7z|rar|zip|z|tar|tgz)$", re.IGNORECASE)
-#: Files that lie beside images and hold none.
+#: Endings of files that accompany images.
 _CHECKSUM = re.compile(r"md5|sha1|sha256|sha512|json")
 _COMPANION = re.compile(
     rf"{_CHECKSUM.pattern}|txt|md|rst|csv|tsv|xlsx?|ods|xml|ya?ml|toml|ini|cfg|conf|html?|pdf|docx?|log|out|err|py|ipynb|m|r"
     "|sh|bat|bval|bvec|lock|db|sqlite|ds_store"
 )
-#: Folders that file systems and their servers make.
+#: Folders that file systems and their servers create.
 _SYSTEM = frozenset({"lost+found", "$recycle.bin", "system volume information", "@eadir", "#recycle", "__macosx"})
 
 
 class Split(NamedTuple):
-    """A name and its ending, which is empty where there is none."""
+    """A name and its ending, which may be empty."""
 
     stem: str
     ending: str
@@ -42,19 +42,19 @@ def stem(name: str) -> str | None:
 
 
 def split(name: str) -> Split:
-    """``name`` cut before the ending of an image, or else before its last dot."""
+    """``name`` split before the ending of an image, or else before its last dot."""
     found = _IMAGE.search(name, 1)
     cut = found.start() if found else name.rfind(".")
     return Split(name[:cut], name[cut:]) if cut > 0 else Split(name, "")
 
 
 def looks_like_image(name: str) -> bool:
-    """Whether ``name`` holds the ending of an image of any format, in any case, at its end or followed by more."""
+    """Whether ``name`` contains the ending of an image of any format, in any case, at its end or before more text."""
     return _IMAGE.search(name, 1) is not None and not is_companion(name)
 
 
 def is_companion(name: str) -> bool:
-    """Whether files called so lie beside images and hold none: texts, tables, checksums, AppleDouble files (``._``)."""
+    """Whether ``name`` is a file that accompanies images: a text, table, checksum or AppleDouble file (``._``)."""
     if name.startswith("._"):
         return True
     ending = name.rpartition(".")[2].lower()
@@ -66,12 +66,12 @@ def is_hidden(name: str) -> bool:
 
 
 def is_system(name: str) -> bool:
-    """Whether a folder called so is the file system's, or hidden."""
+    """Whether a folder of that name is hidden or belongs to the file system."""
     return is_hidden(name) or name.lower() in _SYSTEM
 
 
 def mend_of(name: str, wanted: str) -> str:
-    """Why a file called ``name`` is not read, and what makes it ``wanted``."""
+    """Why the file ``name`` is not read, and how to turn it into ``wanted``."""
     _, ending = split(name)
     if _READ.fullmatch(ending):
         return f"nearly a name of the layout: rename it to {wanted}, or move it away"
@@ -85,15 +85,15 @@ def mend_of(name: str, wanted: str) -> str:
 
 
 def composed(name: str) -> str:
-    """``name`` in one Unicode form. Some file systems hand out decomposed names: two spellings of one ``é``."""
+    """``name`` in composed Unicode form. Some file systems return decomposed names, another spelling of ``é``."""
     return unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:
-    """``name`` without what a reader or another file system overlooks: case, width of letters, spaces at the ends."""
+    """``name`` without differences that a reader or file system overlooks: case, letter width, spaces at the ends."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).strip().casefold())
 
 
 def shape(name: str) -> str:
-    """``name`` with ``#`` for each number, case aside: ``patient#`` of ``Patient012``."""
+    """``name`` in lower case with ``#`` for each number: ``patient#`` for ``Patient012``."""
     return re.sub(r"[0-9]+", "#", folded(name))

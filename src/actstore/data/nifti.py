@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 files become volumes: read once, digested, checked, labels as class indices."""
+"""Reads NIfTI-1 and NIfTI-2 files as volumes: digests and checks them, and maps labels to class indices."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from actstore.errors import DataError
 from actstore.units import counted, listed, shown
 
 _GZIP_MAGIC = b"\x1f\x8b"
-#: ``sizeof_hdr``, the first field of a file, tells NIfTI-1 from NIfTI-2.
+#: ``sizeof_hdr``, the first field of a file, distinguishes NIfTI-1 from NIfTI-2.
 _HEADERS: Mapping[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _HEADER_BYTES = max(_HEADERS)
-#: How far a label may lie from a whole number. A slope and intercept in the header (scl_slope) move it by some 1e-7 of
-#: its value; interpolation by far more.
+#: Largest distance of a label from a whole number. Slope and intercept in the header (scl_slope) shift it by some 1e-7
+#: of its value, interpolation by far more.
 LABEL_TOLERANCE = 1e-3
 _RESTORE = "restore the file from its source or leave the patient out of data.patients"
 
-# nibabel prints what it repairs in a header to stderr through a logger of its own: a repaired header is no news here.
+# nibabel logs its header repairs to stderr; this logger silences them.
 _silent = logging.Logger("actstore.nifti")
 _silent.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a file's pixels lie and how they are stored."""
+    """Offset, shape and dtype of a file's pixels."""
 
-    #: In the order of the file's axes, two or three.
+    #: In the order of the file's two or three axes.
     shape: tuple[int, ...]
     geometry: Geometry
     dtype: np.dtype[Any]
@@ -62,20 +62,20 @@ class _Layout:
 
 
 def read_header(file: VolumeFile, *, geometry: str = "check", sliced: bool = False) -> VolumeHeader:
-    """Shape (slice, row, column) and spacing (mm) of ``file``'s image, from the two headers alone.
+    """Shape (slice, row, column) and spacing (mm) of ``file``'s image, read from the two headers only.
 
     Parameters
     ----------
     geometry
-        "check", or "ignore" to take with a caveat headers that contradict themselves or one another.
+        "check", or "ignore" to accept contradictory headers with a caveat.
     sliced
-        Whether a 2D network sees the volume slice by slice: slices then have to lie along the third axis.
+        whether a 2D network sees the volume slice by slice, so that slices must lie along the third axis.
 
     Raises
     ------
     DataError
-        if a file is missing or no NIfTI file, is not 2D or 3D, if the mask has another shape than the image or lies on
-        another grid, or if a header contradicts itself.
+        if a file is missing, not NIfTI, or not 2D or 3D; if image and mask differ in shape or grid; if a header
+        contradicts itself.
     """
     layouts = [(path, _layout(_head(path), path).geometry) for path in (file.image, file.label)]
     return volume_header(file.key, layouts, geometry=geometry, sliced=sliced)
@@ -93,8 +93,8 @@ def read_volume(
     Raises
     ------
     DataError
-        if a file is missing, truncated, damaged or no NIfTI file; if the headers are refused as in `read_header`; if
-        the image is constant or holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
+        if a file is missing, truncated, damaged or not NIfTI; if `read_header` would refuse the headers; if the image
+        is constant or holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
     """
     image_bytes = _read(file.image)
     label_bytes = _read(file.label)
@@ -108,7 +108,7 @@ def read_volume(
 
 
 def digest_files(file: VolumeFile) -> bytes:
-    """SHA-256 over the bytes of the image, then of the mask: 32 bytes, the same as ``read_volume``'s, nothing decoded.
+    """SHA-256 over the bytes of the image, then of the mask, as in ``read_volume`` but without decoding: 32 bytes.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _read(path: Path) -> bytes:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of ``path``, unpacked: enough for a header."""
+    """The first bytes of ``path``, decompressed: enough for a header."""
     try:
         with path.open("rb") as raw:
             start = raw.read(len(_GZIP_MAGIC))
@@ -161,7 +161,7 @@ def _unpackable(path: Path, error: Exception) -> DataError:
 
 
 def _layout(content: bytes, path: Path) -> _Layout:
-    """Interpret the header at the start of ``content``, repairing it as nibabel does."""
+    """Interpret the header at the start of ``content``; repair it as nibabel does."""
     size = next((n for n in _HEADERS for order in ("little", "big") if _sizeof_hdr(content, order) == n), None)
     if size is None:
         raise DataError(f"{shown(path)}: not a NIfTI file ({len(content)} bytes read, no NIfTI header); {_RESTORE}")
@@ -195,7 +195,7 @@ def _sizeof_hdr(content: bytes, order: Any) -> int:
 
 
 def _axes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
-    """The two or three axes of a file's ``shape``, without those of length 1 that some writers append."""
+    """The two or three axes of a file's ``shape``, without trailing axes of length 1 that some writers append."""
     what = f"{shown(path)}: {len(shape)}D of shape {shape}"
     if len(shape) < 2 or min(shape) < 1:
         raise DataError(f"{what}; a volume is one 2D or 3D image: {_RESTORE}")
@@ -246,7 +246,7 @@ def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
 
 
 def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
-    """Label values (slice, y, x) to class indices, uint8. Values within `LABEL_TOLERANCE` of a whole number are it."""
+    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`."""
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)
     nearest = np.rint(values)
@@ -280,5 +280,5 @@ def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: 
 
 
 def _counted(values: NDArray[np.floating], counts: NDArray[np.integer]) -> str:
-    """Values with all their digits, and how many pixels have each."""
+    """Values with all digits, and the number of pixels with each."""
     return listed(f"{str(v).removesuffix('.0')} ({counted(n, 'pixel')})" for v, n in zip(values, counts, strict=True))

@@ -23,7 +23,7 @@ _FRAME = re.compile(r"(?P<patient>.+)_frame(?P<frame>[0-9]{1,9})", re.DOTALL)
 
 
 def key_of(case: str) -> VolumeKey:
-    """The key of a case: ``patient001_frame01`` is frame 1 of patient001, any other name is a patient's frame 0.
+    """The key of a case: ``patient001_frame01`` is frame 1 of patient001; any other name is frame 0 of that patient.
 
     >>> key_of("patient001_frame01")
     VolumeKey(patient='patient001', frame=1)
@@ -35,12 +35,12 @@ def key_of(case: str) -> VolumeKey:
 
 
 def find(root: Path, patients: Sequence[str] | None) -> Discovery:
-    """The volumes below ``root``; only those of ``patients`` where it is given.
+    """The volumes below ``root``, of ``patients`` only if given.
 
     Raises
     ------
     DataError
-        if the layout is not nnU-Net's, or files are missing, doubled, cannot be reached or are of a further modality.
+        if the layout is not nnU-Net's; if files are missing, duplicated, unreachable or of a second modality.
     """
     entries = scan(root)
     items = [
@@ -84,7 +84,7 @@ def _in_folder(folder: Path, kind: Kind) -> Iterator[Found | Stray]:
 
 
 def _image(path: Path) -> Found | Stray | None:
-    """What the name of a file in ``imagesTr`` makes of it; ``None`` for a companion."""
+    """Classify a file in ``imagesTr`` by its name; ``None`` for a companion."""
     name = stem(path.name)
     if name is None:
         return _near(path, "image")
@@ -126,7 +126,7 @@ def _deep(folder: Path, kind: Kind) -> Iterator[Stray]:
 
 
 def _beside(entries: Sequence[Entry]) -> Iterator[Stray]:
-    """What lies beside ``imagesTr`` and ``labelsTr``."""
+    """Strays next to ``imagesTr`` and ``labelsTr``."""
     for entry in entries:
         name = entry.name
         if name in (_IMAGES, _LABELS) or is_system(name):
@@ -148,7 +148,7 @@ def _beside(entries: Sequence[Entry]) -> Iterator[Stray]:
 
 
 def _twin(folder: Path, kind: Kind) -> Iterator[Stray]:
-    """Files of a folder that is called as one of the layout's, but for case."""
+    """Files of a folder whose name differs from the layout's only in case."""
     wanted = _IMAGES if kind == "image" else _LABELS
     for entry in images_below(folder):
         case, _ = split(entry.name)
@@ -158,7 +158,7 @@ def _twin(folder: Path, kind: Kind) -> Iterator[Stray]:
 
 
 def _announced(root: Path, images: int) -> Iterator[str]:
-    """What ``dataset.json`` says of the number of cases, where it is not what is there."""
+    """A note if the number of cases in ``dataset.json`` differs from the number of images."""
     try:
         content = json.loads((root / "dataset.json").read_text(encoding="utf-8-sig"))
         announced = content["numTraining"]

@@ -1,4 +1,4 @@
-"""Images and masks found on a disk become volumes: one image and one mask each, or a refusal that names the files."""
+"""Pairs images and masks to volumes, one of each, or raises an error that names the files."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 from actstore.units import listed, shown
 
-#: Control characters, lone surrogates (bytes that are no UTF-8), line and paragraph separators.
+#: Control characters, lone surrogates (bytes that are not UTF-8), line and paragraph separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: Things that were left out which a store names.
+#: How many left-out files a store lists by name.
 _KEPT = 100
 Kind = Literal["image", "mask"]
 
 
 @dataclass(frozen=True)
 class Found:
-    """One NIfTI file that a data set's layout gives a meaning to."""
+    """A NIfTI file that is an image or mask in the data set's layout."""
 
     key: VolumeKey
     kind: Kind
     path: Path
-    #: Why the file cannot be used, with the mend; empty where it can.
+    #: Why the file cannot be used, and the remedy; empty if it can.
     problem: str = ""
 
 
 @dataclass(frozen=True)
 class Stray:
-    """Something that looks like data and that the layout gives no meaning to."""
+    """An entry that looks like data but is not part of the layout."""
 
     path: Path
-    #: The volume that it nearly is part of; ``None`` where its name does not say.
+    #: The volume that it seems to belong to; ``None`` if its name does not say.
     key: VolumeKey | None = None
     kind: Kind = "image"
-    #: Why it is not taken, with the mend; empty where leaving it out can make no volume vanish.
+    #: Why it is not used, and the remedy; empty if no volume can get lost by leaving it out.
     problem: str = ""
-    #: Whether it lies below the folders of the layout: then only an image with a mask can be a volume.
+    #: Whether it lies below the layout's folders, where only an image with a mask can be a volume.
     deep: bool = False
-    #: What a list of files that were left out says of it.
+    #: Note in the list of left-out files.
     note: str = ""
-    #: Whose it is, where ``key`` does not say; empty for what is no patient's.
+    #: Its patient if ``key`` does not say; empty if it belongs to none.
     owner: str = ""
 
     @property
@@ -56,19 +56,19 @@ class Stray:
 
 @dataclass(frozen=True)
 class Discovery:
-    """The volumes of a data set, and what lies beside them."""
+    """The volumes of a data set, and what was left out or is missing."""
 
     #: Sorted by key.
     volumes: tuple[VolumeFile, ...]
-    #: Patients in the data set, those included that ``data.patients`` does not ask for.
+    #: Number of patients in the data set, including those that ``data.patients`` does not select.
     patients: int
-    #: What looks like data and was not taken, relative to the root, printable.
+    #: Entries that look like data but were not used, relative to the root, printable.
     left_out: tuple[str, ...] = ()
-    #: What the data set says of itself and is not there, for example a frame that ``Info.cfg`` calls ES.
+    #: Things that the data set names but lacks, for example a frame that ``Info.cfg`` calls ES.
     lacking: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """For a store's attributes: patients, and how many things were left out or are lacking, the first by name."""
+        """For a store's attributes: number of patients, and number and first names of left-out and missing things."""
         return {
             "patients": self.patients,
             "left_out": {"count": len(self.left_out), "first": list(self.left_out[:_KEPT])},
@@ -79,15 +79,15 @@ class Discovery:
 def pair(
     found: Sequence[Found], strays: Sequence[Stray], *, root: Path, patients: Sequence[str] | None, layout: str
 ) -> Discovery:
-    """One ``VolumeFile`` for each key in ``found`` that ``patients`` asks for; ``strays`` refused or left out.
+    """One ``VolumeFile`` for each key in ``found`` that ``patients`` selects; refuse or leave out ``strays``.
 
-    Files of patients that are not asked for are not looked at, so that a damaged data set can be used in part.
+    Does not check files of other patients, so that a damaged data set can be used in part.
 
     Raises
     ------
     DataError
-        if nothing was found, a patient is missing or badly named, a file cannot be used, an image has no mask, a mask
-        has no image, a volume has two of either, or a stray may be a volume that is not among those found.
+        if nothing was found; if a patient is missing or badly named; if a file cannot be used; if an image has no mask,
+        a mask no image, or a volume two of either; if a stray may be a volume that was not found.
     """
     if not found:
         there = f"; what looks like data there: {listed(_names(strays, root))}" if strays else ""
@@ -114,7 +114,7 @@ def pair(
         raise DataError(
             f"{shown(root)}: {'; '.join(problems)}; add the missing files or leave the patients out of data.patients"
         )
-    # Of a name in several Unicode forms, the first: frames of one patient are one patient's.
+    # Use the first spelling of a name in several Unicode forms, so that all frames have the same patient.
     spelled: dict[str, str] = {}
     for image in images.values():
         spelled.setdefault(composed(image.key.patient), image.key.patient)
@@ -128,7 +128,7 @@ def _of_patients(
 ) -> list[Found]:
     if patients is None:
         return list(found)
-    # Some file systems hand out decomposed names: "é" typed into a spec must match them.
+    # Some file systems return decomposed names; "é" in a spec must match them.
     wanted = {composed(patient): patient for patient in patients}
     chosen = [f for f in found if composed(f.key.patient) in wanted]
     there = {composed(f.key.patient) for f in chosen}
@@ -150,7 +150,7 @@ def _names(strays: Sequence[Stray], root: Path) -> list[str]:
 
 
 def _check_strays(strays: Sequence[Stray], taken: set[VolumeKey]) -> None:
-    """Refuse what may be a volume, or a part of one, that was not taken."""
+    """Refuse strays that may be a volume, or part of one."""
     kinds: defaultdict[VolumeKey, set[str]] = defaultdict(set)
     for stray in strays:
         if stray.key is not None and stray.problem and _folded(stray.key) not in taken:
@@ -168,7 +168,7 @@ def _check_strays(strays: Sequence[Stray], taken: set[VolumeKey]) -> None:
 
 
 def _more(items: Sequence[Found | Stray]) -> str:
-    """Names of all but the first, each of which has a problem too."""
+    """Names of all further items with a problem."""
     return f" (and {len(items) - 1} more: {listed(item.path.name for item in items[1:])})" if len(items) > 1 else ""
 
 
@@ -177,7 +177,7 @@ def _folded(key: VolumeKey) -> VolumeKey:
 
 
 def _check_alike(found: Iterable[Found]) -> None:
-    """Two patients whose names differ in case alone are one patient, spelled twice."""
+    """Refuse patients whose names differ only in case, since they are probably one patient."""
     spelled: defaultdict[str, dict[str, Found]] = defaultdict(dict)
     for item in found:
         spelled[folded(item.key.patient)].setdefault(composed(item.key.patient), item)
@@ -202,7 +202,7 @@ def _check_name(patient: str, root: Path) -> None:
 
 
 def _by_key(found: Iterable[Found], kind: Kind) -> dict[VolumeKey, Found]:
-    """The files of one kind; patients in their keys are composed, so that an image finds its mask."""
+    """The files of one kind by key, with patients in composed Unicode form, so that image and mask match."""
     groups: defaultdict[VolumeKey, list[Found]] = defaultdict(list)
     for item in found:
         if item.kind == kind:

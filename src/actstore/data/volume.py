@@ -1,4 +1,4 @@
-"""What a reader yields: keys, files, headers and volumes."""
+"""Data types of the readers: keys, files, headers and volumes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, order=True)
 class VolumeKey:
-    """Names one volume, the unit of work: one frame of one patient."""
+    """Identifies one volume, the unit of work: one frame of one patient."""
 
     patient: str
-    #: The frame number in the file name, for example 1 for ``frame01``; 0 where file names carry none.
+    #: The frame number in the file name, for example 1 for ``frame01``; 0 if file names have none.
     frame: int
 
     def __str__(self) -> str:
@@ -23,12 +23,12 @@ class VolumeKey:
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """Where one volume's image and mask lie, and what its data set says of it."""
+    """Paths of one volume's image and mask, and its entries in the data set."""
 
     key: VolumeKey
     image: Path
     label: Path
-    #: "ED", "ES", or "" where the data set does not say.
+    #: "ED", "ES", or "" if unknown.
     phase: str = ""
     #: Diagnosis group of the patient (ACDC: NOR, MINF, DCM, HCM, RV), or "".
     group: str = ""
@@ -36,23 +36,23 @@ class VolumeFile:
 
 @dataclass(frozen=True)
 class Caveat:
-    """Something in the headers of a volume that is taken with care."""
+    """A doubtful entry in the headers of a volume."""
 
-    #: The same for all volumes of which the same is to be said, whatever their values.
+    #: Identifies the kind of fault; independent of the values.
     kind: str
-    #: File, values, and what counts.
+    #: File, values, and which value is used.
     text: str
 
 
 @dataclass(frozen=True)
 class VolumeHeader:
-    """What is known of a volume before its pixels are read."""
+    """What the headers say about a volume."""
 
     #: (slice, height, width)
     shape: tuple[int, int, int]
-    #: (slice, row, column) in millimetres; NaN where no header says
+    #: (slice, row, column) in millimetres; NaN if no header says
     spacing: tuple[float, float, float]
-    #: At most one of a kind.
+    #: At most one per kind.
     caveats: tuple[Caveat, ...] = ()
 
 
@@ -61,7 +61,7 @@ class Volume:
     """A volume in memory, as (slice, row, column)."""
 
     key: VolumeKey
-    #: Raw intensities (slice, y, x), float32 or float64 where float32 would round.
+    #: Raw intensities (slice, y, x), float32, or float64 if float32 would round.
     image: NDArray[np.floating]
     #: Class index (slice, y, x), uint8: 0 background, then the classes by rising label value.
     label: NDArray[np.uint8]

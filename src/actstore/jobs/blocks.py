@@ -1,4 +1,4 @@
-"""The blocks of a capture, one a volume, and the coordinates that a store has of them."""
+"""The blocks of a capture, one per volume, and their coordinates in the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Block:
 
     index: int
     file: VolumeFile
-    #: ``None`` where the header could not be read; the block then fails by itself.
+    #: ``None`` if the header could not be read; then this block fails and the others go on.
     header: VolumeHeader | None
     #: Samples it will hold: slices for a 2D network, 1 for a 3D one.
     samples: int
@@ -33,7 +33,7 @@ class Block:
 def root_coordinates(
     layout: StoreLayout, blocks: Sequence[Block], conditions: Sequence[Condition], class_names: Sequence[str]
 ) -> tuple[Coordinate, ...]:
-    """Everything that lies along the axes of a capture's arrays."""
+    """All coordinates of a capture's arrays."""
     sample = sample_coordinates(blocks, layout.slots, layout.space)
     condition = condition_coordinates(conditions)
     indexes = {
@@ -52,7 +52,7 @@ def root_coordinates(
 def sample_coordinates(blocks: Sequence[Block], slots: int, space: Sequence[int]) -> dict[str, NDArray[Any]]:
     """Coordinates along ``sample`` for every slot; unused slots are ``valid = False``.
 
-    A sample is the only patch of its slice or volume, and owns all of it.
+    A sample is the only patch of its slice or volume and owns all of it.
     """
     n = len(blocks) * slots
     used = np.zeros(n, dtype=bool)
@@ -101,6 +101,8 @@ def _patches(
     target, along = np.asarray(space), shape[:, 3 - n :]
     origin, start, stop = np.zeros_like(shape), np.zeros_like(shape), shape.copy()
     origin[:, 3 - n :] = np.where(along > target, (along - target) // 2, -((target - along) // 2))
+    start[:, 3 - n :] = np.maximum(origin[:, 3 - n :], 0)
+    stop[:, 3 - n :] = np.minimum(origin[:, 3 - n :] + target, along)
     if n == 2:
         origin[:, 0] = start[:, 0] = position
         stop[:, 0] = position + 1

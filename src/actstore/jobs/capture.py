@@ -1,4 +1,4 @@
-"""The main job: every block of a run computed, written and committed."""
+"""The main job: computes, writes and commits every block of a run."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from actstore.tables.unchanged import Unchanged
 class Summary:
     """What a capture did."""
 
-    #: Where the store lies: a path, or an ``s3://`` URL.
+    #: Path or ``s3://`` URL of the store.
     store: Location
     done: int
     skipped: int
     failed: tuple[Report, ...]
-    #: Blocks that were not begun, since an end was asked for.
+    #: Blocks that were not begun because the run was stopped.
     left: int
     samples: int
     inferred: int
@@ -47,11 +47,11 @@ class Summary:
     seconds: float
     #: Largest resident set of any worker, bytes.
     peak_memory: int
-    #: `Plan.caveats`: what was taken with care in the volumes' headers.
+    #: `Plan.caveats`: doubtful entries of the volumes' headers.
     caveats: tuple[tuple[str, str], ...] = ()
     #: Conditions that changed nothing in some of ``samples``.
     unchanged: tuple[Unchanged, ...] = ()
-    #: Conditions under which normalisation rescaled what was not perturbed in some of ``samples``.
+    #: Conditions whose normalisation rescaled unperturbed pixels in some of ``samples``.
     rescaled: tuple[Rescaled, ...] = ()
 
     @property
@@ -81,16 +81,16 @@ def capture(
     progress
         called after every block with its report, blocks finished and blocks to do.
     stopping
-        called when Ctrl-C or SIGTERM asked for an end: blocks in flight are still finished and committed.
+        called on the first Ctrl-C or SIGTERM: blocks in flight are still finished and committed.
 
     Returns
     -------
-    what was done; ``failed`` lists blocks that could not be computed, while all others were.
+    what was done; ``failed`` lists the blocks that could not be computed.
 
     Raises
     ------
     ActstoreError
-        if nothing can be computed: spec, data, network, cluster or store cannot be used, or the run cannot fit.
+        if nothing can be computed: the spec, data, network, cluster or store cannot be used, or the run does not fit.
     """
     start = time.perf_counter()
     spec = spec.with_cluster(cluster)
@@ -126,7 +126,7 @@ def capture(
 
 
 def _refuse_nested(spec: Spec) -> None:
-    """Refuse a script that captures whenever it is imported: by a worker, or for code that the spec names."""
+    """Refuse a script that captures on import, by a worker or for code that the spec names."""
     if is_importing():
         raise SpecError(
             f"{spec.model.factory!r} or a transform lies in a module that starts a capture when it is imported: put "
@@ -136,9 +136,9 @@ def _refuse_nested(spec: Spec) -> None:
 
 
 def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
-    """Make the plan's store where it is missing, and list the blocks to compute: for callers with their own workers.
+    """Create the plan's store if it is missing and list the blocks to compute, for callers with their own workers.
 
-    No second capture may run meanwhile.
+    No second capture may run at the same time.
     """
     plan = ensure_store(plan)
     schema = plan.layout.capture
@@ -150,7 +150,7 @@ def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
 
 
 def check_remaining(plan: Plan, done: NDArray[np.bool_]) -> None:
-    """Look at what a store holds before the rest is computed, and bring its coordinates up to date.
+    """Check what a store holds before the rest is computed, and update its coordinates.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def check_remaining(plan: Plan, done: NDArray[np.bool_]) -> None:
 
 
 def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
-    """Refuse to continue where files of a committed block are no longer those it was computed from."""
+    """Refuse to continue if files of a committed block changed since it was computed."""
 
     def changed(block: Block) -> str:
         record = plan.layout.source

@@ -1,4 +1,4 @@
-"""Makes a capture's store, or finds that the one that is there belongs to the same run."""
+"""Creates a capture's store, or checks that the existing one belongs to the same run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from actstore.units import counted
 
 
 def ensure_store(plan: Plan) -> Plan:
-    """Create the plan's store, or check that the one that is there belongs to the same run.
+    """Create the plan's store, or check that the existing one belongs to the same run.
 
     Returns
     -------
-    the plan with the store's own number of slots, its rule of where conditions apply and, where the spec has none, its
-    batch size.
+    the plan with the store's number of slots, its rule of where conditions apply and, if the spec sets none, its batch
+    size.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def ensure_store(plan: Plan) -> Plan:
     if not plan.store.is_empty():
         stored = check_same_run(plan)
         layout = replace(plan.layout, slots=int(stored["slots"]))
-        # Another batch size would change the last bits of what is still to come.
+        # Another batch size would change the last bits of the remaining blocks.
         batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
         return replace(
             plan,
@@ -52,7 +52,7 @@ def ensure_store(plan: Plan) -> Plan:
 
 
 def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
-    """What lies along the axes of the arrays of each group."""
+    """Coordinates of the arrays of each group."""
     spec = plan.spec
     return {
         "": root_coordinates(plan.layout, plan.blocks, spec.conditions, spec.class_names),
@@ -61,13 +61,13 @@ def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
 
 
 def mend_coordinates(plan: Plan) -> None:
-    """Bring all coordinates up to date: files of uncommitted blocks may have been mended, or a chunk damaged."""
+    """Update all coordinates: files of uncommitted blocks may have been replaced, or a chunk damaged."""
     for group, found in coordinates(plan).items():
         update_coordinates(plan.store, coordinate_files(found, group), fsync=plan.spec.store.fsync)
 
 
 def attributes(plan: Plan) -> dict[str, object]:
-    """The store's root attributes: schema, spec, fingerprint, layers, classes, what was found in data and network."""
+    """The store's root attributes: schema, spec, fingerprint, layers, classes, findings about data and network."""
     return {
         "schema": SCHEMA_VERSION,
         "spec": plan.spec.model_dump(mode="json"),
@@ -95,7 +95,7 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        if it is of another run, saying in what it differs, or of an older schema.
+        if it belongs to another run (the message lists the differences), or has an older schema.
     """
     stored = read_attributes(plan.store)
     if stored["schema"] != SCHEMA_VERSION:

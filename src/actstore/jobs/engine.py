@@ -1,4 +1,4 @@
-"""The job of a capture, and what a worker holds of it: the network, its buffers and its writer."""
+"""The capture job, and what a worker keeps for it: the network, its buffers and its writer."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from actstore.tables.rescaled import Rescaling, rescalings
 
 @dataclass(frozen=True)
 class BlockReport(Report):
-    """What became of one block of a capture."""
+    """The outcome of one block of a capture."""
 
     #: (sample, condition) pairs inferred, and model calls made for them.
     inferred: int = 0
     forward_passes: int = 0
-    #: By condition: samples that hold its target or a place for its control, and those of them whose input stayed as
-    #: it was. Empty where nothing was computed.
+    #: By condition: samples that hold its target or a place for its control, and those of them whose input did not
+    #: change. Empty if nothing was computed.
     held: tuple[int, ...] = ()
     unchanged: tuple[int, ...] = ()
-    #: By condition: samples that normalisation rescaled, and by how much at least and at most (`Prepared.stretched`).
+    #: By condition: samples that normalisation rescaled, and the smallest and largest factor (`Prepared.stretched`).
     rescaled: tuple[Rescaling, ...] = ()
 
 
 @dataclass(frozen=True)
 class CaptureJob:
-    """Perturbed inference over every volume of a run; what it computes is the root of the store."""
+    """Perturbed inference over every volume of a run; fills the root of the store."""
 
     spec: Spec
     layout: StoreLayout
@@ -63,10 +63,10 @@ class CaptureJob:
     threads: int
     #: Threads that checksum and write.
     writers: int
-    #: Digest of each module that the run imports and that is not installed, by name.
+    #: Digest of each imported module that is not an installed package, by name.
     code: Mapping[str, str]
     applies: Applies = "changed"
-    #: Not sent to workers, who are given theirs.
+    #: Not pickled: workers receive one block at a time.
     blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,25 +117,25 @@ class Engine:
         if stream is None and self.device.type == "cuda":
             stream = CudaStream(self.device)
         self.ring = Ring(job.layout, job.ring_samples, stream)
-        #: Takes buffers in the order in which they were filled; several shards of one set are written side by side.
+        #: Writes sets of buffers in the order in which they were filled; the shards of one set in parallel.
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="actstore-writer")
         self._shards = ThreadPoolExecutor(job.writers, thread_name_prefix="actstore-shard") if job.writers > 1 else None
         self._inferring = Lock()
 
     def close(self) -> None:
-        """End the engine's threads, when they have written what they were given."""
+        """Finish pending writes and end the engine's threads."""
         self.writer.shutdown()
         if self._shards:
             self._shards.shutdown()
         self.ring.close()
 
     def compute(self, block: Block, out: Out) -> BlockReport:
-        """Infer one block and put out everything of it.
+        """Infer one block and write all its arrays.
 
         Raises
         ------
         ActstoreError, OSError
-            whatever made it fail.
+            if the block fails.
         """
         job, spec = self.job, self.job.spec
         with known_code(spec.folder, job.code):
@@ -196,7 +196,7 @@ class Engine:
             _raise_any(writing)
 
     def _write_shards(self, writers: Sequence[ShardWriter], buffers: Buffers) -> None:
-        """Write a buffers's shards; when this returns or raises, nothing uses the buffers any more."""
+        """Write a buffer set's shards; when this returns or raises, nothing uses the buffers any more."""
         pairs = list(zip(writers, buffers.written, strict=True))
         if self._shards is None:
             for writer, buffer in pairs:

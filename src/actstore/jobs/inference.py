@@ -59,8 +59,8 @@ class Inference:
     ) -> Passes:
         """Fill ``images`` (inputs, label) and ``activations`` with samples ``first`` and following.
 
-        Both are views of a ring's buffers, as `actstore.jobs.ring.Buffers.place` returns them. Nothing waits for the
-        device: `read` takes what the passes return, once it has come to the host.
+        Both are views of a ring's buffers, as `actstore.jobs.ring.Buffers.place` returns them. Does not wait for the
+        device: `read` takes the results once they are on the host.
         """
         image, label, prediction = images
         samples = slice(first, first + len(image))
@@ -81,7 +81,7 @@ class Inference:
         return passes
 
     def read(self, passes: Passes, results: Sequence[Tensor]) -> None:
-        """Check what ``passes`` returned, fill in predictions and count them.
+        """Check the results of ``passes``, fill in predictions and count them.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Inference:
     def record(
         self, activations: Sequence[Tensor], segments: Sequence[Segment], passes: Passes, layer: int, output: Tensor
     ) -> None:
-        """Copy what one layer returned for the batch of ``segments`` to where it lies in the shard."""
+        """Copy a layer's output for the batch of ``segments`` to its place in the shard."""
         destination = activations[layer]
         batch = sum(segment.stop - segment.start for segment in segments)
         if len(output) != batch:
@@ -170,10 +170,10 @@ class Inference:
 
 
 def rounding(bits: int | None) -> Callable[[Tensor], Tensor]:
-    """Rounds float32 to ``bits`` of mantissa, to even; leaves values alone where ``bits`` is ``None``.
+    """A function that rounds float32 to ``bits`` of mantissa, to even; identity if ``bits`` is ``None``.
 
-    As the bit rounding of numcodecs (Klöwer et al. 2021, doi:10.1038/s43588-021-00156-2). What is not finite, or would
-    not stay so, is left alone.
+    As the bit rounding of numcodecs (Klöwer et al. 2021, doi:10.1038/s43588-021-00156-2). Values that are not finite,
+    or would not be after rounding, are left alone.
     """
     if bits is None:
         return lambda values: values
@@ -190,9 +190,9 @@ def rounding(bits: int | None) -> Callable[[Tensor], Tensor]:
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """Index of the largest of (batch, class, \\*space) along class, the first where equal: (batch, \\*space) uint8.
+    """Index of the largest of (batch, class, \\*space) along class, the first of equals: (batch, \\*space) uint8.
 
-    On a CPU ``argmax`` over this axis takes half as long as the network itself; one comparison a class is 20 times
+    On a CPU ``argmax`` over this axis takes half as long as the network itself; one comparison per class is 20 times
     faster.
     """
     best = logits[:, 0].clone()
@@ -211,28 +211,28 @@ class Segment:
     condition: int
     start: int
     stop: int
-    #: Where the run begins in the batch.
+    #: Where the segment begins in the batch.
     offset: int
 
 
 @dataclass
 class Passes:
-    """What the forward passes over some samples returned, on the network's device."""
+    """Results of the forward passes over some samples, on the network's device."""
 
     first: int
-    #: Where predictions go: a shard view as `actstore.jobs.ring.Buffers.place` returns it.
+    #: Destination of predictions: a shard view as `actstore.jobs.ring.Buffers.place` returns it.
     prediction: NDArray[Any]
     segments: list[list[Segment]] = field(default_factory=list)
-    #: Largest magnitude that each layer reached, where float16 has to hold it.
+    #: Largest magnitude of each layer, if it is stored as float16.
     largest: dict[int, Tensor] = field(default_factory=dict)
-    #: For every pass, which inputs gave NaN and the class of each pixel; then the values of ``largest``.
+    #: For every pass: which inputs gave NaN, and the class of each pixel; then the values of ``largest``.
     results: list[Tensor] = field(default_factory=list)
 
 
 def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[list[Segment]]:
     """Cut the applicable (sample, condition) pairs into batches, condition by condition.
 
-    A batch holds at most as many pairs as ``sizes`` has for its conditions, which all have the same there.
+    ``sizes`` gives the largest batch for each condition; a batch mixes only conditions of equal size.
     """
     segments: list[Segment] = []
     filled = 0
@@ -268,6 +268,6 @@ def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:
 
 def _by_condition(view: NDArray[Any], dims: int) -> NDArray[Any]:
     """A shard view of (sample, condition[, input_channel], \\*space) as (sample, condition group, condition in group,
-    \\*space), where ``dims`` axes are of space, which is never split, and there is one input channel."""
+    \\*space). Space has ``dims`` axes and is never split; there is one input channel."""
     n = (view.ndim - 1) // 2
     return view.squeeze(axis=(*range(2, 1 + n), *range(n + 2, view.ndim - dims)))

@@ -1,4 +1,4 @@
-"""What a job is: the arrays of one group as data, units of work, and a function that computes one of them."""
+"""The job protocol: the arrays of one group as data, units of work, and a function that computes one unit."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from actstore.store.schema import Coordinate, Schema
 
 
 class Unit(Protocol):
-    """What is computed, committed and repeated as a whole: a block of the store, or a range of channels."""
+    """The smallest piece of work, computed and committed as a whole: a block of the store, or a range of channels."""
 
     @property
     def index(self) -> int:
-        """Which part of the leading dim of each array it owns."""
+        """Which part of each array's leading dim it owns."""
         ...
 
     @property
     def name(self) -> str:
-        """For people: a volume, a layer."""
+        """A readable name: a volume, a layer."""
         ...
 
     @property
     def samples(self) -> int:
-        """How many entries of the leading dim it fills."""
+        """Number of entries of the leading dim that it fills."""
         ...
 
 
 @dataclass(frozen=True)
 class PlainUnit:
-    """A unit that is nothing but its place."""
+    """A unit without data of its own."""
 
     index: int
     name: str
@@ -42,12 +42,12 @@ class PlainUnit:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one unit. A job may return one with more fields."""
+    """The outcome of one unit. A job may return a subclass with more fields."""
 
     unit: int
     name: str
     error: str = ""
-    #: How often it was tried.
+    #: Number of attempts.
     attempts: int = 1
     samples: int = 0
     bytes: int = 0
@@ -64,7 +64,7 @@ Compute = Callable[[Any, Out], Report]
 
 
 class Job(Protocol):
-    """One kind of computation that fills the arrays of one group. Picklable: it is sent to workers with every unit."""
+    """A computation that fills the arrays of one group. Picklable: it is sent to workers with every unit."""
 
     @property
     def schema(self) -> Schema:
@@ -72,22 +72,22 @@ class Job(Protocol):
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """What decides the numbers, beside the run of the store, as JSON; empty if nothing does."""
+        """The settings that decide the numbers, besides the store's run, as JSON; may be empty."""
         ...
 
     def coordinates(self) -> Sequence[Coordinate]:
-        """Along the dims of the group's arrays; their names are the schema's ``coordinates``."""
+        """Coordinates of the group's arrays; the schema's ``coordinates`` lists their names."""
         ...
 
     def units(self) -> Sequence[Unit]:
-        """All of them, in the order of their indexes."""
+        """All units, in the order of their indexes."""
         ...
 
     def open(self, device: str) -> AbstractContextManager[Compute]:
-        """Load once a process what every unit needs. What is yielded computes a unit and puts its arrays out."""
+        """Load once per process what every unit needs. Yields a function that computes and writes one unit."""
         ...
 
     @classmethod
     def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
-        """The job that made a group of the store in ``storage``, from the identity that the group describes."""
+        """Recreate the job that made a group of the store in ``storage`` from the group's identity."""
         ...

@@ -1,4 +1,4 @@
-"""Where the arrays of one unit go: each file as soon as it is whole, the commit records last."""
+"""Writes the arrays of one unit: each file appears once it is whole, the commit records last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from actstore.store.shards import ShardBuffer, ShardWriter, write_small
 
 
 class Out:
-    """The files of one unit of a group; stands behind a fence that keeps out attempts that were taken for lost."""
+    """The files of one unit of a group, behind a fence that stops attempts that were considered lost."""
 
     def __init__(
         self, storage: Storage, schema: Schema, unit: int, samples: int, token: int, *, fsync: bool = False
@@ -33,19 +33,19 @@ class Out:
         self._arrays = {array.path.removeprefix(prefix): array for group in schema.schemas for array in group.arrays}
 
     def check(self) -> None:
-        """Return where the unit is still this attempt's to write; raise `Superseded` otherwise."""
+        """Raise `Superseded` if another attempt has committed the unit."""
         self._fence.check()
 
     def put(self, name: str, values: NDArray[Any]) -> None:
-        """Write one array of the unit whole.
+        """Write one whole array of the unit.
 
         Parameters
         ----------
         name
             path of the array below the group.
         values
-            as the array's dims, with as many entries along the leading one as the unit has samples; the rest is left
-            at 0, or NaN.
+            with the array's dims, and as many entries along the leading one as the unit has samples; the remaining
+            slots hold 0 or NaN.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Out:
 
     @contextmanager
     def shards(self, arrays: Sequence[ArrayLayout]) -> Iterator[list[ShardWriter]]:
-        """Writers of the unit's shards, which appear under their names when this is left without an error."""
+        """Writers of the unit's shards, which get their names when the context exits without an error."""
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
@@ -92,12 +92,12 @@ class Out:
                 self.bytes += writer.close()
 
     def commit(self) -> None:
-        """Declare the unit done: records of the parts, then its own.
+        """Mark the unit as done: write the records of the subgroups, then its own.
 
         Raises
         ------
         StoreError
-            if a file of it is not there.
+            if one of its files is missing.
         """
         for subgroup in self.schema.subgroups:
             self.check()

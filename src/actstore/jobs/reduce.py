@@ -18,13 +18,13 @@ from actstore.store.reader import Piece, read_small
 from actstore.store.schema import Coordinate, Schema, StoreLayout
 from actstore.store.store import Store
 
-#: Where neither the caller nor the spec says how many.
+#: Default if neither the caller nor the spec sets a number.
 WORKERS = 2
 
 
 @dataclass(frozen=True)
 class ReduceJob:
-    """Statistics of the tensors of every committed block; what it computes is the group ``statistics``."""
+    """Statistics of the tensors of every committed block; fills the group ``statistics``."""
 
     storage: Storage
     layout: StoreLayout
@@ -56,7 +56,7 @@ class ReduceJob:
 
     @classmethod
     def of(cls, store: Store) -> Self:
-        """For the blocks that ``store`` holds."""
+        """The job for the blocks that ``store`` holds."""
         names = store.attributes["blocks"]
         return cls(
             store.storage, store.layout, tuple(PlainUnit(b, names[b], samples) for b, samples in store.block_samples)
@@ -76,27 +76,27 @@ def reduce_store(
 ) -> int:
     """Persist `actstore.measures.names.STATISTICS` of every block: see `Store.statistics`.
 
-    A capture has done so already; this does it again for blocks whose statistics are not there, or damaged.
+    A capture does this already; this repeats it for blocks whose statistics are missing or damaged.
 
     Parameters
     ----------
     workers
-        where; by default in this process.
+        where to compute; by default in this process.
     progress
         called after every block with its report, blocks finished and blocks to do.
 
     Returns
     -------
-    how many blocks were reduced.
+    number of blocks reduced.
 
     Raises
     ------
     StoreError
-        if a chunk of a committed block is damaged or missing, or statistics are that only the network can give again.
+        if a chunk of a committed block is damaged or missing, or statistics are that only a new capture can compute.
     """
     job = ReduceJob.of(store)
     done = commits.committed(store.storage, job.schema, store.token, mending=True)
-    # Without its record a block's statistics are taken again, here or, if they need the network, by capture.
+    # A block without record is reduced again: here or, if the tensors were not kept, by capture.
     lost = [block.index for block in job.blocks if done[block.index] and not _readable(job, block.index)]
     commits.withdraw(store.storage, job.schema, lost)
     done[lost] = False
@@ -121,7 +121,7 @@ def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
     Raises
     ------
     SpecError
-        if these settings do not go with that kind.
+        if these settings do not fit that kind.
     """
     if cluster in (None, "inline"):
         return Workers()
@@ -135,7 +135,7 @@ def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
 
 
 def _readable(job: ReduceJob, block: int) -> bool:
-    """Whether every persisted statistic of ``block`` is there and whole."""
+    """Whether every persisted statistic of ``block`` exists and is undamaged."""
     try:
         return all(read_small(job.storage, array, block) is not None for array in job.schema.small)
     except DamageError:

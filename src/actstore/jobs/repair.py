@@ -1,4 +1,4 @@
-"""Mends what `verify` found, touching nothing else: metadata from their copy, blocks by computing them again."""
+"""Repairs only what `verify` found: restores metadata from the copy and computes damaged blocks again."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def repair(
     progress: Progress | None = None,
     stopping: Callable[[], None] = lambda: None,
 ) -> None:
-    """Mend ``damage`` of the store at ``location``; blocks that were never captured are computed as well.
+    """Repair ``damage`` of the store at ``location``, and compute blocks that were never captured.
 
     Parameters
     ----------
     spec
-        instead of the one in the store: where data or weights were moved. Other options as `actstore.capture`'s.
+        replaces the spec in the store, if data or weights were moved. Other options as in `actstore.capture`.
 
     Raises
     ------
     ActstoreError
-        if blocks must be computed again and cannot be; what was mended stays mended.
+        if blocks must be computed again and cannot be; other repairs remain.
     """
     refuse_in_worker(cluster or "local")
     storage = storage_at(location)
@@ -63,7 +63,7 @@ def repair(
     unreduced = {found.block for found in of_capture if found.kind == "statistics" and found.block is not None}
     computing = bool(lost) or any(found.kind == "coordinate" for found in of_capture)
     if computing:
-        # Before anything is given up: can they be computed at all, and would it be the same run?
+        # Before deleting anything, check that the blocks can be computed and belong to the same run.
         spec = (spec or spec_of(attributes)).with_cluster(cluster)
         check_same_run(make_plan(spec, store=location, workers=workers, device=device, timing=False))
     groups = {group.name: group for group in read_groups(storage)}
@@ -118,12 +118,12 @@ def job_of(storage: Storage, group: Group) -> Job:
 
 
 def spec_of(attributes: dict[str, Any]) -> Spec:
-    """The spec that a store was captured with; its window of normalisation also where that was no choice yet.
+    """The spec that a store was captured with, including the normalisation window of older stores that do not name it.
 
     Raises
     ------
     StoreError
-        if it cannot be used here.
+        if the spec cannot be used here.
     """
     data = attributes["spec"]["data"]
     preprocess = {"window": window_of(attributes["identity"]), **data["preprocess"]}
@@ -135,7 +135,7 @@ def spec_of(attributes: dict[str, Any]) -> Spec:
 
 
 def _restore_metadata(storage: Storage, damage: Sequence[Damage]) -> None:
-    """From the copy; the copy from the files, as the root's consolidated metadata lists them."""
+    """Restore metadata from the copy, and the copy from the files that the root's consolidated metadata lists."""
     wanted = sorted({found.key for found in damage if found.kind == "metadata"})
     lost_copy = any(found.kind == "copy" for found in damage)
     if not wanted and not lost_copy:

@@ -1,8 +1,8 @@
-"""Buffers between the network and the writer: filled while the ones before are copied out and written, in order.
+"""Buffers between the network and the writer: one set is filled while the previous one is copied and written.
 
-Activations are recorded on the device that computes them. On the CPU that is the shard buffer itself; anywhere else a
-mirror of it in device memory, which a stream of its own copies to the host while the next samples are inferred. No
-buffer is filled again before what it held is written, and nothing waits inside a forward pass.
+Activations are recorded on the device that computes them: on the CPU in the shard buffer itself, elsewhere in a mirror
+of it in device memory. A separate stream copies the mirror to the host while the next samples are inferred. A buffer
+is refilled only after its content is written, and a forward pass never waits.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Stream(Protocol):
-    """Copies device memory to the host behind what the device was asked to compute so far."""
+    """Copies device memory to the host after the work that the device has queued so far."""
 
     device: torch.device
 
     def memory(self, size: int, dtype: torch.dtype) -> Tensor:
-        """Uninitialised host memory of ``size`` values that copies to are asynchronous."""
+        """Uninitialised host memory of ``size`` values for asynchronous copies."""
         ...
 
     def pin(self, memory: Tensor) -> None:
@@ -43,16 +43,16 @@ class Stream(Protocol):
         ...
 
     def unpin(self, memory: Tensor) -> None:
-        """Undo `pin`, before the memory is given up."""
+        """Undo `pin`; call it before the memory is freed."""
         ...
 
     def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
-        """Begin to copy each (host, device) pair; what is returned waits until all have arrived."""
+        """Begin to copy each (host, device) pair. Returns a function that waits for all of them."""
         ...
 
 
 class CudaStream:
-    """A side stream of a GPU. Events order it behind the network; the host waits only where it must read."""
+    """A side stream of a GPU. Events order it after the network; the host waits only before it reads."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -86,7 +86,7 @@ class CudaStream:
 
 
 class ThreadStream:
-    """The same order of events on the CPU, where a thread copies: shows what must be waited for."""
+    """The same order of events on the CPU with a copying thread, so that tests detect a missing wait."""
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
@@ -145,17 +145,17 @@ class Buffers:
         self.count = 0
         self._arrived: Callable[[], None] = lambda: None
         self._reduced: list[dict[str, Tensor]] = []
-        #: Device memory that is being copied is not given up before.
+        #: Keeps device memory alive while it is being copied.
         self._pairs: list[Pair] = []
 
     def close(self) -> None:
-        """Give the host memory back to the system as it was."""
+        """Unpin the host memory."""
         while self._stream is not None and self._pinned:
             self._stream.unpin(self._pinned.pop())
 
     @property
     def written(self) -> list[ShardBuffer]:
-        """Buffers of what is written, in the order of ``layout.capture.sharded``."""
+        """Buffers that are written, in the order of ``layout.capture.sharded``."""
         layers = zip(self.activations, self.layout.layers, strict=True)
         return [*self.images, *(buffer for buffer, layer in layers if layer.kept and buffer is not None)]
 
@@ -179,7 +179,7 @@ class Buffers:
         return images, [_by_condition(torch.from_numpy(buffer.view)) for buffer in self.activations if buffer]
 
     def send(self, results: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Begin to bring the samples to the host, what the device reduces of them, and ``results``. Returns at once.
+        """Begin to copy the samples, their statistics from the device, and ``results`` to the host. Returns at once.
 
         Returns
         -------
@@ -208,7 +208,7 @@ class Buffers:
         return host
 
     def arrived(self) -> list[dict[str, NDArray[np.float64]]]:
-        """Wait for what was sent. Returns what the device reduced of each layer; nothing where the CPU computes."""
+        """Wait for what was sent. Returns the device's statistics of each layer; empty if the CPU computes."""
         self._arrived()
         return [{name: values.numpy() for name, values in found.items()} for found in self._reduced]
 
@@ -222,12 +222,12 @@ class Ring:
         self._turn = 0
 
     def close(self) -> None:
-        """Give up the buffers, which nothing may use any more."""
+        """Free the buffers, which nothing may use any more."""
         for buffers in self._buffers:
             buffers.close()
 
     def take(self) -> Buffers:
-        """The next set, once the writer has let go of it; errors surface in the block that owns that write."""
+        """The next set, once the writer has finished with it; errors surface in the block that owns that write."""
         self._turn = (self._turn + 1) % RING_BUFFERS
         busy = self._busy[self._turn]
         if busy is not None:
@@ -240,7 +240,7 @@ class Ring:
 
 
 class Mirror:
-    """A shard buffer's samples in device memory, chunk by chunk with room for each checksum."""
+    """A shard buffer's samples in device memory, chunk by chunk, with space for each checksum."""
 
     def __init__(self, layout: ArrayLayout, samples: int, device: torch.device) -> None:
         self.layout = layout

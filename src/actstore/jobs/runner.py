@@ -42,27 +42,27 @@ Progress = Callable[[Report, int, int], None]
 
 @dataclass(frozen=True)
 class Workers:
-    """Where units are computed, and how: on Dask workers as ``cluster`` says, or in this process without one."""
+    """Where and how units are computed: on Dask workers as ``cluster`` says, or in this process."""
 
     #: Dask workers; ``None`` is this process.
     cluster: Cluster | None = None
     count: int = 1
-    #: Bytes that a worker is predicted to take.
+    #: Predicted peak memory of a worker, bytes.
     memory: int = 2**30
     device: str = "cpu"
-    #: How often a unit that failed is tried again.
+    #: How often a failed unit is tried again.
     retries: int = 0
     fsync: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a job did."""
+    """The result of running a job."""
 
     reports: tuple[Report, ...]
     #: Units that were committed before.
     skipped: int
-    #: Units that were not begun, since an end was asked for.
+    #: Units that were not begun because the run was stopped.
     left: int
 
     @property
@@ -84,22 +84,22 @@ def run(
     Parameters
     ----------
     before
-        called with which units are done, bool (unit), before anything is deleted or computed; may refuse.
+        called with the units that are done, bool (unit), before anything is deleted or computed; may raise.
     progress
         called after every unit with its report, units finished and units to do.
     stopping
-        called when Ctrl-C or SIGTERM asked for an end: units in flight are still finished and committed.
+        called on the first Ctrl-C or SIGTERM: units in flight are still finished and committed.
 
     Raises
     ------
     StoreError
-        if the group belongs to another job, a record is of another run, or another run is writing.
+        if the group belongs to another job, a record belongs to another run, or another run is writing.
     """
     with storage.locked() as lock:
         token = ensure_group(job, storage)
         done = commits.finished(storage, job.schema, token, mending=True)
         before(done)
-        # The largest first: the last to end are then short, and no worker waits long for another.
+        # Largest first: the last units are then short, and no worker waits long for another.
         units = job.units()
         todo = sorted((unit for unit in units if not done[unit.index]), key=lambda unit: -unit.samples)
         reports: list[Report] = []
@@ -117,18 +117,18 @@ def run(
 
 
 def ensure_group(job: Job, storage: Storage) -> int:
-    """Make the job's group where it is missing, and mend its coordinates. Returns the token of its records.
+    """Create the job's group if it is missing, and repair its coordinates. Returns the token of its records.
 
     Raises
     ------
     StoreError
-        if a group of that name is of another job, or of the same one with other settings.
+        if a group of that name belongs to another job, or to this one with other settings.
     """
     attributes, schema = read_attributes(storage), job.schema
     identity = json.loads(json.dumps(dict(job.identity())))
     token = group_token(attributes["fingerprint"]["run"], identity)
     if not identity:
-        return token  # A part of what the capture made.
+        return token  # The capture made this group.
     there = {group.name: group for group in read_groups(storage)}
     wanted = new_group(storage, schema, made_by(job), identity, [unit.name for unit in job.units()])
     found = there.get(schema.group)
@@ -144,7 +144,7 @@ def ensure_group(job: Job, storage: Storage) -> int:
 
 
 def made_by(job: Job) -> str:
-    """The class of a job, as a group names it."""
+    """The class of a job as ``module:Class``."""
     return f"{type(job).__module__}:{type(job).__qualname__}"
 
 
@@ -159,7 +159,7 @@ def _difference(found: Group, wanted: Group) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker needs for any unit of a job; sent with every one."""
+    """What a worker needs for any unit of a job; sent with every unit."""
 
     job: Job
     storage: Storage
@@ -171,7 +171,7 @@ class Task:
 def _computed(
     task: Task, workers: Workers, todo: Sequence[Unit], lock: Lock, stopping: Callable[[], None]
 ) -> Generator[Report]:
-    """The final report of each unit, as they end; fewer where an end was asked for."""
+    """The final report of each unit as it ends; fewer if the run is stopped."""
     waiting = deque(todo)
     attempts: Counter[int] = Counter()
     with (
@@ -207,7 +207,7 @@ def _connected(
 
 
 def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> list[Report]:
-    """Reports, failed where a unit that was reported done is not there whole after all."""
+    """The reports, changed to failed for units that are reported done but have missing files."""
     storage, schema = task.storage, task.job.schema
     done = commits.finished(storage, schema, task.token, mending=True)
     by_index = {unit.index: unit for unit in todo}
@@ -224,7 +224,7 @@ def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> l
 
 
 class _Opened:
-    """A job that was opened in this process, and what closes it."""
+    """A job that is open in this process, and how to close it."""
 
     def __init__(self, task: Task) -> None:
         self.key = (task.job, task.device)
@@ -240,9 +240,9 @@ _opening = ThreadLock()
 
 
 def run_unit(task: Task, unit: Unit) -> Report:
-    """Compute and commit ``unit``; a failure becomes a report. The job is opened once a process.
+    """Compute and commit ``unit``; a failure becomes a report. The job is opened once per process.
 
-    Two units may run in one process at once: one computes while the other reads its files or ends its writing.
+    Two units may run in one process at once: one computes while the other reads its files or finishes writing.
     """
     start = time.perf_counter()
     try:
@@ -259,7 +259,7 @@ def compute_unit(compute: Compute, task: Task, unit: Unit) -> Report:
     Raises
     ------
     ActstoreError, OSError
-        whatever made it fail; nothing of the unit is then committed.
+        if the unit fails; nothing of it is then committed.
     """
     out = Out(task.storage, task.job.schema, unit.index, unit.samples, task.token, fsync=task.fsync)
     try:
@@ -281,7 +281,7 @@ def _open(task: Task) -> Compute:
 
 
 def release() -> None:
-    """Let go of what `run_unit` keeps for this process's next unit."""
+    """Close the job that `run_unit` keeps open for this process's next unit."""
     global _opened
     if _opened is not None:
         _opened.close()
@@ -290,7 +290,7 @@ def release() -> None:
 
 @contextmanager
 def releasing() -> Iterator[None]:
-    """`release` at the end, whatever happens: for units that ran in this process."""
+    """Call `release` on exit, for units that ran in this process."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Per-channel statistics of a block, reduced from shard buffers or from shards, and put out side by side."""
+"""Per-channel statistics of a block, reduced from shard buffers or from shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BlockStatistics:
         self._values = np.full((samples, len(self.names), layout.conditions, layout.channels), np.nan)
 
     def add(self, buffers: Buffers, reduced: Sequence[Mapping[str, NDArray[np.float64]]]) -> None:
-        """Take what a device ``reduced`` of each layer of these samples; reduce them here where that is empty."""
+        """Add the statistics that a device ``reduced`` for each layer; reduce the buffers here if there are none."""
         samples = slice(buffers.first, buffers.first + buffers.count)
         for layer, of_device in enumerate(reduced):
             for name in self.names:
@@ -43,14 +43,14 @@ class BlockStatistics:
                 reduce(self._values[samples, :, :, where].transpose(1, 0, 3, 2))
 
     def read(self, storage: Storage, layer: int, piece: Piece) -> None:
-        """Reduce the samples of one layer that are stored already."""
+        """Reduce stored samples of one layer."""
         array = self.layout.activation(self.layout.layers[layer])
         reduced = reduce_pieces([piece], storage=storage, layout=array, names=self.names)
         for name, found in zip(self.names, reduced, strict=True):
             self._place(slice(piece.first, piece.first + piece.count), self._channels[layer], name, found)
 
     def _place(self, samples: slice, channels: slice, name: str, values: NDArray[Any]) -> None:
-        """Put (sample, condition, channel), or (sample, channel) of the original, where it belongs."""
+        """Put (sample, condition, channel), or (sample, channel) of the original, in its place."""
         number = self.names.index(name)
         if values.ndim == 3:
             self._values[samples, number, :, channels] = values

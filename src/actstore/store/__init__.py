@@ -1,1 +1,1 @@
-"""The format: arrays as data, shards, commits, and the store as it is opened."""
+"""The store format: array layouts, shards, commit records, and reading."""

@@ -1,4 +1,4 @@
-"""A store's root attributes: what it was captured with, and what it therefore holds."""
+"""A store's root attributes: how it was captured, and what it therefore holds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from actstore.store.files import Storage
 from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
 
-#: Root attributes without which a store cannot be read, beside its schema and fingerprint.
+#: Root attributes required to read a store, besides its schema and fingerprint.
 REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
-#: How damage to metadata is mended, at the end of messages about it.
+#: How to repair damaged metadata; ends messages about it.
 REPAIR = "`actstore verify STORE --repair` restores it"
 
 
@@ -25,7 +25,7 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        if there is no actstore store, one of another schema, or one whose metadata is damaged.
+        if there is no actstore store, or it has an unsupported schema or damaged metadata.
     """
     try:
         content = storage.read("zarr.json")
@@ -62,7 +62,7 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
 
 
 def fits_fingerprint(attributes: Mapping[str, Any]) -> bool:
-    """Whether what decides the stored numbers is what the attributes' own digests are of."""
+    """Whether the attributes that decide the stored numbers match the fingerprint stored with them."""
     stored = attributes["fingerprint"]
     try:
         layers = [Layer.from_json(layer) for layer in attributes["layers"]]
@@ -95,23 +95,23 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
 
 
 def window_of(identity: Mapping[str, Any]) -> str:
-    """What each condition's normalisation was taken from: ``data.preprocess.window`` of the run with this identity.
+    """The image that each condition's normalisation was computed from: ``data.preprocess.window`` of this run.
 
-    Runs by the published rule do not name it, and neither did any before there was a choice.
+    Runs by the published rule do not store it, nor do runs from before there was a choice.
     """
     return str(identity["preprocess"].get("window", "perturbed"))
 
 
 def token_of(attributes: Mapping[str, Any]) -> int:
-    """What the commit records of this run hold."""
+    """The value of this run's commit records."""
     return int(attributes["fingerprint"]["run"][:16], 16) or 1
 
 
 def unrepeatable(found: Mapping[str, Any]) -> str:
-    """What the attribute ``repeatable`` holds against the network, in a few words; "" for nothing."""
+    """Why the network is not repeatable according to the attribute ``repeatable``; "" if it is."""
     if names := found["changed"]:
         return f"forward passes change its weights ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-    # Older stores do not say what another input before does.
+    # Older stores do not hold "after_another".
     if not found["again"] or found.get("after_another") is False or found["in_a_batch"] is False:
         largest = found["difference"]
         much = (

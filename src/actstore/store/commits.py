@@ -26,15 +26,15 @@ def block_of(key: str, arrays: Mapping[str, str]) -> int | None:
 
 
 def block_arrays(schema: Schema) -> dict[str, str]:
-    """Paths of the arrays that blocks fill, and how the names of their files end behind the block's number."""
+    """Path of each array that blocks fill, and the end of its file names after the block number."""
     return {key.rpartition("/")[0]: key.rpartition("/c.0")[2] for key in schema.files(0)}
 
 
 def sweep(storage: Storage, schema: Schema, unfinished: Collection[int]) -> None:
-    """Delete what attempts at ``unfinished`` blocks left, and temporary files of any attempt.
+    """Delete the files that attempts at ``unfinished`` blocks left, and all temporary files.
 
-    Records go first, so that no block without its files ever counts as done; and last, since a worker of a run that was
-    killed may still be ending such a block, and commit it meanwhile.
+    Delete records first, so that no block without files ever counts as done. Delete them again at the end, since a
+    worker of a killed run may still finish such a block and commit it in between.
     """
     arrays, unfinished = block_arrays(schema), set(unfinished)
     keys = [key for key, _ in storage.files() if TEMPORARY in key or block_of(key, arrays) in unfinished]
@@ -45,17 +45,17 @@ def sweep(storage: Storage, schema: Schema, unfinished: Collection[int]) -> None
 
 
 def records_of(schema: Schema, block: int) -> list[str]:
-    """Keys of the commit records of ``block``, of the schema itself first."""
+    """Keys of the commit records of ``block``, the schema's own first."""
     return [group.record.key(block) for group in reversed(schema.schemas)]
 
 
 def withdraw(storage: Storage, schema: Schema, blocks: Iterable[int]) -> None:
-    """Delete the commit records of ``blocks``, which then count as not done."""
+    """Delete the commit records of ``blocks``, so that they count as not done."""
     storage.delete([record for block in blocks for record in records_of(schema, block)])
 
 
 def incomplete(storage: Storage, schema: Schema, samples: Mapping[int, int]) -> dict[int, str]:
-    """Blocks of which a file is missing or has another size than it must, and the first such file.
+    """Blocks with a missing file or a file of wrong size, and the first such file.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def incomplete(storage: Storage, schema: Schema, samples: Mapping[int, int]) -> 
 
 
 def commit(storage: Storage, schema: Schema, block: int, token: int, *, fsync: bool = False) -> None:
-    """Declare ``block`` done.
+    """Mark ``block`` as done.
 
     Raises
     ------
     StoreError
-        if a file of it is not there: something else than its worker deleted it meanwhile.
+        if one of its files is missing, because another process deleted it.
     """
     keys = [array.key(block) for group in schema.needed for array in group.arrays]
     if gone := storage.lacking(keys):
@@ -87,7 +87,7 @@ def commit(storage: Storage, schema: Schema, block: int, token: int, *, fsync: b
     write_record(storage, schema.record, block, token, fsync=fsync)
     first = schema.arrays[0].key(block)
     if not storage.exists(first):
-        # Swept between the look and the record, by a run that took this worker for dead.
+        # Another run considered this worker dead and swept the file between the check and the record.
         storage.delete([schema.record.key(block)])
         raise StoreError(f"{storage.at(first)} vanished while its block was committed")
 
@@ -98,7 +98,7 @@ def write_record(storage: Storage, record: SmallLayout, block: int, token: int, 
 
 
 def finished(storage: Storage, schema: Schema, token: int, *, mending: bool = False) -> NDArray[np.bool_]:
-    """Which blocks have all that cannot be had from the rest of the store, bool (block).
+    """Which blocks have everything that cannot be computed from the rest of the store, bool (block).
 
     Arguments and errors as `committed`.
     """
@@ -127,7 +127,7 @@ def committed(storage: Storage, schema: Schema, token: int, *, mending: bool = F
     Parameters
     ----------
     mending
-        a damaged record counts as none: the caller computes its block again.
+        treat a damaged record as missing: the caller computes its block again.
 
     Raises
     ------

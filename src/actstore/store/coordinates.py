@@ -1,4 +1,4 @@
-"""A store's coordinates: their names, by the version of its format, and what they hold."""
+"""A store's coordinates: their names by schema version, and their values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from actstore.errors import StoreError, one_line
 from actstore.store.attributes import REPAIR
 from actstore.store.files import Storage
 
-#: Which patch of a volume a sample is, where its first voxel lies in the volume, negative where the input is padded,
-#: and the box of voxels that it owns, from ``owned_start`` up to ``owned_stop``; all but the first (sample, axis).
+#: Index of a sample's patch in its volume; position of its first voxel in the volume, negative where the input is
+#: padded; the box of voxels that it owns, from ``owned_start`` up to ``owned_stop``. All but the first (sample, axis).
 PATCH_COORDINATES = ("patch", "origin", "owned_start", "owned_stop")
 #: Along ``sample``.
 SAMPLE_COORDINATES = (
@@ -21,14 +21,14 @@ SAMPLE_COORDINATES = (
     *PATCH_COORDINATES,
 )
 CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source", "region")
-#: Along an axis of their own name.
+#: Along the axis of the same name.
 INDEXES = ("condition", "true_class", "predicted_class", "axis", "input_channel")
-#: The first schema with a coordinate, where that is not the oldest.
+#: The first schema that has a coordinate, if it is not the oldest schema.
 _SINCE = {"region": 3, "input_channel": 4, **dict.fromkeys(PATCH_COORDINATES, 4)}
 
 
 def stored(names: tuple[str, ...], schema: int) -> tuple[str, ...]:
-    """Those of ``names`` that a store of that schema has."""
+    """The ``names`` that exist in a store of that schema."""
     return tuple(name for name in names if schema >= _SINCE.get(name, 0))
 
 
@@ -43,7 +43,7 @@ def statistic_coordinates(schema: int) -> tuple[str, ...]:
 
 
 def read_coordinates(storage: Storage, schema: int) -> dict[str, NDArray[Any]]:
-    """Everything along ``sample`` and ``condition`` of a store of that schema, by name.
+    """All coordinates along ``sample`` and ``condition`` of a store of that schema, by name.
 
     Raises
     ------
@@ -68,6 +68,6 @@ def read_coordinates(storage: Storage, schema: int) -> dict[str, NDArray[Any]]:
 
 
 def plain(values: Any) -> NDArray[Any]:
-    """Strings as fixed-width unicode, which every NumPy, pandas and xarray understands; other arrays as they are."""
+    """Convert strings to fixed-width unicode, which every NumPy, pandas and xarray reads; return other arrays as is."""
     array = np.asarray(values)
     return np.asarray(array.tolist(), dtype=str) if array.dtype.kind in "OT" else array

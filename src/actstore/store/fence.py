@@ -1,4 +1,4 @@
-"""Keeps an attempt at a block from writing over another one that has committed it."""
+"""Keeps an attempt at a block from overwriting another attempt that committed it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from actstore.store import commits
 from actstore.store.files import Storage
 from actstore.store.schema import Schema
 
-#: Seconds between two looks: whoever stood still for longer may have been taken for lost.
+#: Seconds between two checks: the scheduler may consider a worker lost that was suspended for longer.
 PATIENCE = 1.0
 
 
 class Superseded(Exception):
-    """The block was committed by a worker that was given it while this one was taken for lost."""
+    """Another worker committed the block while the scheduler considered this one lost."""
 
 
 class Fence:
-    """Stands before every write to a block; looks at its record where time has passed since the last one."""
+    """Called before every write to a block; reads the block's record if `PATIENCE` has passed since the last check."""
 
     def __init__(self, storage: Storage, schema: Schema, block: int, token: int) -> None:
         self._asked = storage, schema, block, token
         self._looked = float("-inf")
 
     def check(self) -> None:
-        """Return where the block is still this attempt's to write.
+        """Raise if another attempt has committed the block.
 
         Raises
         ------
         Superseded
             if it is committed.
         """
-        # The clock goes on while a process is stopped.
+        # The clock continues while the process is suspended.
         if time.monotonic() - self._looked > PATIENCE:
             if commits.is_finished(*self._asked):
                 raise Superseded

@@ -1,4 +1,4 @@
-"""What a run is: weights, spec, layers and volumes, and how two runs differ."""
+"""The fingerprint of a run (weights, spec, layers and volumes), and how two runs differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fingerprint:
     weights: str
     spec: str
     layers: str
-    #: Over the volumes' names in order. The content of each volume is recorded with its block.
+    #: Digest of the volumes' names in order. The digest of each volume's content is stored with its block.
     data: str
     schema: int = SCHEMA_VERSION
 
@@ -40,11 +40,11 @@ class Fingerprint:
 
     @property
     def token(self) -> int:
-        """What a commit record holds: the first 8 bytes of the run's digest, never 0."""
+        """The value of a commit record: the first 8 bytes of the run's digest, never 0."""
         return int(self.run[:16], 16) or 1
 
     def as_json(self) -> dict[str, str]:
-        """The digests; the schema is an attribute of its own."""
+        """The digests without the schema, which is a separate attribute."""
         return {"run": self.run, "weights": self.weights, "spec": self.spec, "layers": self.layers, "data": self.data}
 
 

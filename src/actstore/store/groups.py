@@ -1,4 +1,4 @@
-"""Groups of jobs in a finished store: how each describes itself, and what its records must hold."""
+"""Groups that jobs add to a store: the attributes that describe them, and the value of their records."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
     from actstore.store.lazy import BlockSamples
 
-#: Attribute of a group that a job made.
+#: Attribute of a group that describes the job that made it.
 JOB = "job"
 
 
 @dataclass(frozen=True)
 class Group:
-    """A job's group of a store."""
+    """A job's group in a store."""
 
     schema: Schema
-    #: The class that computes it, as ``module:Class``, and what decides its numbers.
+    #: The class that computes it, as ``module:Class``, and the settings that decide its numbers.
     made_by: str
     identity: Mapping[str, Any]
-    #: What the record of a committed block holds.
+    #: Value of the record of a committed block.
     token: int
-    #: A name for people of each block: a volume, a layer.
+    #: A readable name of each block: a volume, a layer.
     units: tuple[str, ...]
 
     @property
@@ -45,7 +45,7 @@ class Group:
         return self.schema.group
 
     def as_attributes(self) -> dict[str, Any]:
-        """Of the group, for its ``zarr.json``."""
+        """The group's attributes in its ``zarr.json``."""
         return {
             JOB: {
                 "made_by": self.made_by,
@@ -58,7 +58,7 @@ class Group:
 
 
 def group_token(run: str, identity: Mapping[str, Any]) -> int:
-    """Hash of a run's fingerprint and of what decides a job's numbers; the run's own where the job adds nothing."""
+    """Hash of a run's fingerprint and a job's identity; the run's own token if the job's identity is empty."""
     if not identity:
         return int(run[:16], 16) or 1
     text = json.dumps([run, identity], sort_keys=True, ensure_ascii=False)
@@ -71,7 +71,7 @@ def groups_of(root: Mapping[str, Any]) -> Iterator[Group]:
     Raises
     ------
     StoreError
-        if a group does not describe itself.
+        if a group has no valid description.
     """
     entries = root.get("consolidated_metadata", {}).get("metadata", {})
     for name in sorted(entries):
@@ -93,13 +93,13 @@ def read_groups(storage: Storage) -> tuple[Group, ...]:
 def new_group(
     storage: Storage, schema: Schema, made_by: str, identity: Mapping[str, Any], units: Sequence[str]
 ) -> Group:
-    """How the group of a job will describe itself in a store."""
+    """The description of a job's new group."""
     run = read_attributes(storage)["fingerprint"]["run"]
     return Group(schema, made_by, identity, group_token(run, identity), tuple(units))
 
 
 def open_group(storage: Storage, group: Group, captured: BlockSamples, sample: xr.Coordinates) -> xr.Dataset:
-    """The group's arrays, lazy, of its committed units.
+    """The group's arrays, lazy, with committed units only.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Slots, shards and chunks of a store: pure arithmetic, no I/O.
 
-The sample axis is made of slots. Every block (one volume) owns ``slots`` consecutive ones, so that one block is whole
-shards of every array and two blocks never share a file.
+The sample axis consists of slots. Every block (one volume) owns ``slots`` consecutive ones, so that a block consists of
+whole shards of every array and two blocks never share a file.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from functools import cached_property
 import numpy as np
 from crc32c import crc32c
 
-#: Raw bytes that an inner chunk aims at: served both looking (one map) and bulk reading best.
+#: Target size of an inner chunk in raw bytes: the best compromise between reading one map and reading in bulk.
 CHUNK_BYTES = 2 * 2**20
 #: A crc32c follows every inner chunk and the shard index.
 CHECKSUM_BYTES = 4
 #: A shard index entry: offset and length, uint64 each.
 INDEX_ENTRY_BYTES = 16
-#: Between the parts of a chunk's key: an array's files lie in one folder, since making folders for each of them costs
-#: more than writing a small file.
+#: Separates the parts of a chunk's key. All files of an array lie in one folder, since creating a folder costs more
+#: than writing a small file.
 SEPARATOR = "."
 
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """Shape, shards and inner chunks of one array whose leading dim is ``sample``."""
+    """Shape, shards and inner chunks of one array.
+
+    The leading dim is ``sample``, or what the units of another job are ranges of, each entry then a sample.
+    """
 
     path: str
     dims: tuple[str, ...]
@@ -40,7 +43,7 @@ class ArrayLayout:
     chunk: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.dims) != 1 + len(self.sample_shape) or self.dims[0] != "sample":
+        if len(self.dims) != 1 + len(self.sample_shape):
             raise ValueError(f"{self.path}: dims {self.dims} do not fit sample shape {self.sample_shape}")
         if len(self.chunk) != len(self.sample_shape) or any(
             n % c for n, c in zip(self.sample_shape, self.chunk, strict=True)
@@ -92,7 +95,7 @@ class ArrayLayout:
         return samples * self.sample_stride + self.index_bytes
 
     def key(self, block: int) -> str:
-        """Where the shard of ``block`` lies below the store's root."""
+        """Path of the shard of ``block`` below the store's root."""
         return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.sample_shape)))}"
 
     def first_sample(self, block: int) -> int:
@@ -115,9 +118,9 @@ class ArrayLayout:
 
 @dataclass(frozen=True)
 class SmallLayout:
-    """An array of one file a block, which is written and read at once: ``chunk`` is the block's part, dims as ``dims``.
+    """An array with one small file per block, written and read as a whole. ``chunk`` is the shape of a block's part.
 
-    ``sectioned`` makes the file a shard with an inner chunk for each index of the second dim, which is then read alone.
+    ``sectioned`` makes the file a shard with one inner chunk per index of the second dim, which can be read alone.
     """
 
     path: str
@@ -133,7 +136,7 @@ class SmallLayout:
 
     @property
     def section(self) -> tuple[int, ...]:
-        """Shape of what is checked by one checksum."""
+        """Shape of the part that one checksum covers."""
         return (self.chunk[0], 1, *self.chunk[2:]) if self.sectioned else self.chunk
 
     @property
@@ -146,16 +149,16 @@ class SmallLayout:
         return math.prod(self.section) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
 
     def key(self, block: int) -> str:
-        """Where the file of ``block`` lies below the store's root."""
+        """Path of the file of ``block`` below the store's root."""
         return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.chunk[1:])))}"
 
     def file_bytes(self, samples: int = 0) -> int:
-        """Size in bytes of a block's file, whose slots are written whether they hold samples or not."""
+        """Size in bytes of a block's file, which includes empty slots."""
         return self.sections * self.section_bytes + len(self.index)
 
     @property
     def index(self) -> bytes:
-        """The shard index with its checksum: (offset, length) of every part; empty where nothing is sectioned."""
+        """The shard index with its checksum: (offset, length) of every part; empty unless sectioned."""
         if not self.sectioned:
             return b""
         entries = np.empty((self.sections, 2), dtype="<u8")
@@ -166,7 +169,7 @@ class SmallLayout:
 
 
 def largest_divisor(n: int, at_most: int) -> int:
-    """The largest divisor of ``n`` that is not above ``at_most``, at least 1."""
+    """The largest divisor of ``n`` up to ``at_most``, at least 1."""
     return max((d for d in _divisors(n) if d <= at_most), default=1)
 
 
@@ -180,8 +183,8 @@ def _divisors(n: int) -> Iterator[int]:
 def inner_chunk(conditions: int, channels: int, map_bytes: int, target: int = CHUNK_BYTES) -> tuple[int, int]:
     """(conditions, channels) of one inner chunk.
 
-    All conditions and as many channels as fit ``target`` bytes; where one channel of all conditions is larger already,
-    one channel of one condition. Both divide their axis, so that no chunk is padded.
+    All conditions and as many channels as fit ``target`` bytes. If one channel of all conditions is larger, one channel
+    of one condition. Both divide their axis, so that no chunk is padded.
     """
     fitting = target // map_bytes
     if fitting >= conditions:

@@ -1,4 +1,4 @@
-"""Dask arrays over a store: one task for a block of an array, not one for every inner chunk."""
+"""Dask arrays over a store: one task per block of an array, not one per inner chunk."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from actstore.store.files import Storage
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import Piece, read_pieces, read_smalls
 
-#: A dask chunk holds as many samples as fit this, of several blocks where they are small, cut along channels where one
-#: sample is larger: few tasks, each long enough to hide what a scheduler costs.
+#: Largest bytes of a dask chunk. It holds samples of several blocks if these are small, and a range of channels if one
+#: sample is larger. This makes few tasks, each long enough to hide the scheduler's overhead.
 TASK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class BlockSamples:
-    """The blocks of a store that are read: (block, samples that it holds), in order.
+    """The blocks to read from a store: (block, samples that it holds), in order.
 
-    One object to dask, which would otherwise look at every number again for every array.
+    Dask treats this as one object; it would otherwise tokenize every number for every array.
     """
 
     counts: tuple[tuple[int, int], ...]
@@ -62,7 +62,7 @@ class BlockSamples:
 
 
 Chunks = tuple[tuple[int, ...], ...]
-#: Position of a task to what its function gets.
+#: Position of a task to the argument of its function.
 Arguments = Mapping[tuple[int, ...], object]
 
 
@@ -88,10 +88,9 @@ def sharded(storage: Storage, layout: ArrayLayout, blocks: BlockSamples) -> da.A
 def statistics(
     storage: Storage, layout: ArrayLayout, blocks: BlockSamples, names: tuple[str, ...]
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
-    """Per-channel statistics of an activation, reduced while its inner chunks are read: name to dims and float64 array.
+    """Per-channel statistics of an activation, reduced while reading its inner chunks: name to dims and float64 array.
 
-    All of ``names`` come from one pass of one task for every `TASK_BYTES` of samples; no task holds more than a few
-    inner chunks.
+    One pass computes all ``names``, with one task per `TASK_BYTES` of samples. A task holds only a few inner chunks.
     """
     from actstore.store.reductions import reduce_pieces  # compiles
 
@@ -135,7 +134,7 @@ def statistics(
 
 
 def cut(layout: ArrayLayout, blocks: BlockSamples) -> tuple[tuple[Piece, ...], ...]:
-    """What each task reads: pieces of one or more blocks that together hold at most `TASK_BYTES`, or one sample."""
+    """The pieces that each task reads: from one or more blocks, together at most `TASK_BYTES` or one sample."""
     most = max(1, TASK_BYTES // layout.sample_stride)
     tasks: list[list[Piece]] = []
     filled = most
@@ -155,7 +154,7 @@ def _samples(tasks: Sequence[Sequence[Piece]]) -> tuple[int, ...]:
 
 
 def _cut_channels(layout: ArrayLayout) -> tuple[tuple[int, int], ...]:
-    """Ranges of whole inner chunks along ``channel``; none where a sample is small enough."""
+    """Ranges of whole inner chunks along ``channel``; empty if a sample is small enough."""
     if layout.dims[1:3] != ("condition", "channel") or layout.sample_stride <= TASK_BYTES:
         return ()
     step = max(1, TASK_BYTES // (layout.grid[0] * layout.chunk_stride)) * layout.chunk[1]
@@ -172,7 +171,7 @@ def _array(
     dtype: str,
     **common: object,
 ) -> da.Array:
-    """An array whose task at each position along ``axes`` gets its own argument: a graph linear in its tasks."""
+    """An array with one argument per task position along ``axes``, so that the graph is linear in the tasks."""
     index = tuple(range(len(chunks)))
     numblocks = tuple(len(chunks[axis]) for axis in axes)
     others = [axis for axis in index if axis not in axes]
@@ -198,7 +197,7 @@ def _load_sharded(
 
 
 def small(storage: Storage, layout: SmallLayout, blocks: BlockSamples, section: int | None = None) -> da.Array:
-    """The listed blocks' samples of an array of small files: (sample, …), one task for every `TASK_BYTES`.
+    """The listed blocks' samples of an array of small files: (sample, …), one task per `TASK_BYTES`.
 
     ``section`` is an index of a sectioned array's second dim, which is then left out.
     """

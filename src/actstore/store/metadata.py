@@ -1,4 +1,4 @@
-"""A second copy of a store's metadata, with a checksum: `zarr.json` files have none of their own."""
+"""A second copy of a store's metadata, with a checksum, since `zarr.json` files have none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _texts(files: Mapping[str, bytes]) -> bytes:
 
 
 def room(files: Mapping[str, bytes]) -> int:
-    """Bytes that the copy is given: for these files, and what is consolidated of them in the root's."""
+    """Bytes to reserve for the copy of these files and of the root's consolidated metadata."""
     return 4096 + 4 * len(_texts(files))
 
 
@@ -40,7 +40,7 @@ def fits(files: Mapping[str, bytes]) -> bool:
 
 
 def as_copy(files: Mapping[str, bytes]) -> bytes:
-    """The chunk of the array `ARRAY` that holds the metadata among ``files``, the array's own too."""
+    """The chunk of the array `ARRAY`: the metadata among ``files``, including the array's own."""
     (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
     body = _texts(files).ljust(size, b"\0")
     return body + crc32c(body).to_bytes(CHECKSUM_BYTES, "little")
@@ -64,24 +64,24 @@ def read_copy(storage: Storage) -> dict[str, bytes]:
 
 
 def has_checksum(content: bytes) -> bool:
-    """Whether there is content, and its trailing CRC matches."""
+    """Whether ``content`` is not empty and its trailing CRC matches."""
     body, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
     return len(body) > 0 and crc32c(body) == int.from_bytes(stored, "little")
 
 
 def consolidated(root: bytes) -> dict[str, bytes]:
-    """Every ``zarr.json`` as the root's says it is; their spelling may differ from the files'."""
+    """Every ``zarr.json`` according to the root's consolidated metadata; formatting may differ from the files'."""
     entries = json.loads(root).get("consolidated_metadata", {}).get("metadata", {})
     return {f"{path}/zarr.json": _spelled(entry) for path, entry in entries.items()}
 
 
 def _spelled(entry: Mapping[str, Any]) -> bytes:
-    """As in a file of its own, where groups hold no consolidated metadata."""
+    """An entry as in its own file, where groups hold no consolidated metadata."""
     return json.dumps({key: value for key, value in entry.items() if key != "consolidated_metadata"}, indent=2).encode()
 
 
 def same(found: bytes, wanted: bytes) -> bool:
-    """Whether two pieces of metadata say the same."""
+    """Whether two pieces of metadata are equal as JSON."""
     try:
         return bool(json.loads(found) == json.loads(wanted))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reused memory for reads: the first write to fresh pages costs several times the second."""
+"""Reuses memory for reads, since the first write to a fresh page costs several times the second."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 #: Sizes are rounded up to a multiple of this, so that shards of one layer share buffers.
 GRAIN = 2**20
-#: Free memory kept at most, in bytes.
+#: Most free memory to keep, in bytes.
 MOST_FREE = 512 * 2**20
 
 _free: dict[int, deque[mmap.mmap]] = {}
 
 
 def private_memory(size: int) -> mmap.mmap:
-    """Page-aligned memory of this process alone: a forked child gets a copy, not the same pages."""
+    """Page-aligned memory private to this process: a forked child gets a copy, not the same pages."""
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def take(size: int) -> NDArray[np.uint8]:
     """At least ``size`` bytes, uninitialised, as uint8 (byte,).
 
-    The memory is used again once this array and every view of it are gone; nobody has to give it back.
+    The memory returns to the pool once this array and all its views are gone.
     """
     rounded = max(GRAIN, -(-size // GRAIN) * GRAIN)
     try:
@@ -38,16 +38,16 @@ def take(size: int) -> NDArray[np.uint8]:
 
 
 def _give(memory: mmap.mmap, size: int) -> None:
-    """Runs wherever the last view dies, even inside `take`, so it holds no lock: deque operations are atomic."""
+    """Return memory to the pool. May run anywhere, even inside `take`, so it takes no lock: deques are atomic."""
     if free_bytes() + size <= MOST_FREE:
         _free.setdefault(size, deque()).append(memory)
 
 
 def free_bytes() -> int:
-    """Free memory held for the next read, in bytes."""
+    """Free memory in the pool, in bytes."""
     return sum(size * len(memories) for size, memories in list(_free.items()))
 
 
 def clear() -> None:
-    """Let go of all free memory."""
+    """Release all free memory."""
     _free.clear()

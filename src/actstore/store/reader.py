@@ -1,4 +1,4 @@
-"""Reading shards and small chunks back, every checksum checked on the way."""
+"""Reads shards and small files and checks every checksum."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_st
 
 Result = TypeVar("Result")
 
-#: How damage is mended, at the end of every message about it.
+#: How to repair damage; ends every message about it.
 MEND = "`actstore verify STORE --repair` computes its block again"
 
 #: The crc32c of anything followed by its own crc32c, little-endian.
 RESIDUE = 0x48674BC7
 
-#: Bytes read and checked at a time from memory of the machine: what a core's cache holds.
+#: Bytes of local files read and checked at a time: as many as a core's cache holds.
 CACHE_BYTES = 2 * 2**20
 
 
 def read_small(storage: Storage, layout: SmallLayout, block: int) -> NDArray[Any] | None:
-    """The part of ``block``, as ``layout.chunk``, or ``None`` where its file does not exist.
+    """The part of ``block``, of shape ``layout.chunk``, or ``None`` if its file does not exist.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_smalls(
 def each(
     storage: Storage, read: Callable[[Sequence[tuple[int, int]], int], None], blocks: Sequence[tuple[int, int]]
 ) -> None:
-    """Call ``read`` for shares of ``blocks``, with the samples before each, in the storage's number of threads."""
+    """Call ``read`` in ``storage.threads`` threads for shares of ``blocks`` and the number of samples before each."""
     if storage.threads == 1:
         read(blocks, 0)
         return
@@ -129,12 +129,12 @@ def each(
 
 
 class ShardReader:
-    """Reads samples and inner chunks of one shard file, checking every checksum on the way.
+    """Reads samples and inner chunks of one shard file and checks every checksum.
 
     Raises
     ------
     DamageError
-        naming the file and what is wrong, if it is missing, truncated, or a checksum differs.
+        if the file is missing or truncated, or a checksum is wrong.
     """
 
     def __init__(self, storage: Storage, key: str, layout: ArrayLayout, samples: int) -> None:
@@ -176,9 +176,9 @@ class ShardReader:
         return raw[:, :, :-CHECKSUM_BYTES]
 
     def fill(self, raw: NDArray[np.uint8], first: int, start: int) -> None:
-        """Read into ``raw`` (sample, chunk, byte), a chunk's checksum behind it, from sample and chunk on; check all.
+        """Fill ``raw`` (sample, chunk, byte) with chunks and their checksums from sample and chunk on, and check all.
 
-        Each piece is checked right after it is read, while it is in the cache.
+        Checks each piece right after reading it, while it is in the cache.
         """
         samples, chunks, stride = raw.shape
         whole = chunks == self.layout.chunks_per_sample
@@ -191,7 +191,7 @@ class ShardReader:
                     self._check(piece[s, c], first + i + s, start + c)
 
     def check(self) -> None:
-        """Read everything once, checking every checksum."""
+        """Read everything once and check every checksum."""
         chunks, stride = self.layout.chunks_per_sample, self.layout.chunk_stride
         at_once = max(1, min(chunks, self._piece_bytes // stride))
         samples = max(1, self._piece_bytes // self.layout.sample_stride) if at_once == chunks else 1
@@ -220,7 +220,7 @@ class ShardReader:
 
 @lru_cache
 def _index(layout: ArrayLayout, samples: int) -> bytes:
-    """A shard's index and its checksum as they lie in the file."""
+    """A shard's index and its checksum, as in the file."""
     index = layout.index(samples).tobytes()
     return index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little")
 
@@ -279,18 +279,18 @@ def reduce_groups(
     pieces: Iterable[Piece],
     reduction: Callable[[NDArray[Any]], Result],
 ) -> Iterator[tuple[slice, slice, Result]]:
-    """Read samples of activation shards, one after another, a few inner chunks at a time into the same memory.
+    """Read samples of activation shards one after another, a few inner chunks at a time, into the same memory.
 
     Parameters
     ----------
     reduction
-        called with memory for maps (sample, channel, condition, \\*space) before it is filled for the first time.
+        called once with each buffer for maps (sample, channel, condition, \\*space) before it is first filled.
 
     Yields
     ------
     samples, channels, result
-        where the maps belong that the memory holds now, checked, samples counted from the first of ``pieces``; and
-        what ``reduction`` returned for it.
+        position of the checked maps that the buffer holds now, with samples counted from the first of ``pieces``; and
+        what ``reduction`` returned for the buffer.
     """
     conditions, groups = layout.grid[:2]
     step = max(1, CACHE_BYTES // layout.sample_stride) if conditions == groups == 1 else 1
@@ -314,7 +314,7 @@ def reduce_groups(
 
 
 def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:
-    """A channel group (sample, \\*grid, \\*chunk) of an activation, seen as (sample, channel, condition, \\*space)."""
+    """A view of an activation's channel group (sample, \\*grid, \\*chunk) as (sample, channel, condition, \\*space)."""
     n = (chunks.ndim - 1) // 2
     maps = chunks.squeeze(axis=tuple(range(2, 1 + n)))
     if maps.shape[1] == 1:
@@ -349,7 +349,7 @@ def _raw(samples: int, chunks: int, stride: int) -> NDArray[np.uint8]:
 
 
 def read_map(storage: Storage, layout: ArrayLayout, piece: Piece, index: tuple[int, ...]) -> NDArray[Any]:
-    """One map of one sample, reading the one inner chunk that it lies in: (\\*space).
+    """One map of one sample, read from its inner chunk: (\\*space).
 
     Parameters
     ----------

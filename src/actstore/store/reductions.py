@@ -1,4 +1,4 @@
-"""Statistics of stored activations, reduced while their inner chunks are read."""
+"""Statistics of stored activations, reduced while reading their inner chunks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from actstore.store.reader import Piece, reduce_groups
 def reduce_pieces(
     pieces: Sequence[Piece], *, storage: Storage, layout: ArrayLayout, names: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Statistics of samples of several shards, reduced inner chunk by inner chunk while it is in the cache.
+    """Statistics of samples of several shards; reduces each inner chunk while it is in the cache.
 
     Returns
     -------
-    one array for each of ``names``, float64: (sample, condition, channel), those of
-    :data:`actstore.measures.names.ORIGINAL_STATISTICS` (sample, channel).
+    one float64 array for each of ``names``: (sample, condition, channel), or (sample, channel) for
+    :data:`actstore.measures.names.ORIGINAL_STATISTICS`.
     """
     found = np.empty((len(names), sum(piece.count for piece in pieces), *layout.sample_shape[:2]))
     for samples, channels, reduce in reduce_groups(storage, layout, pieces, partial(Reduction, names=names)):

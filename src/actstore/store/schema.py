@@ -1,4 +1,4 @@
-"""What a store holds, as data: the arrays of each group, and those of a capture, by the version of the format."""
+"""The arrays of each group and of a capture, described as data, by schema version."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from actstore.measures.names import PER_CONDITION, STATISTICS
 from actstore.store.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
-#: Raised whenever a reader of the previous schema would misread a store.
+#: Increased whenever a reader of the previous schema would misread a store.
 SCHEMA_VERSION = 4
-#: The oldest schema that is read. Schema 2 has no coordinate ``region``: it holds no controls. Schemas 2 and 3 have no
-#: input channels and no patches, and four small arrays of statistics a layer, which are those of `OLDER_STATISTICS`.
+#: The oldest readable schema. Schema 2 has no controls and therefore no coordinate ``region``. Schemas 2 and 3 have no
+#: input channels and no patches, and one small array per layer for each of the four `OLDER_STATISTICS`.
 OLDEST_SCHEMA = 2
-#: Statistics that stores of schemas 2 and 3 persisted: the mean is of the original alone.
+#: Statistics persisted in schemas 2 and 3; the mean is of the original only.
 OLDER_STATISTICS = ("mad", "mse", "mean", "std")
 
 
@@ -64,21 +64,21 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Schema:
-    """The arrays of one group, of which every block owns one file each, and the record that says that it is done.
+    """The arrays of one group, in each of which every block owns one file, and the record that marks a block as done.
 
-    Everything that creates, writes, commits, sweeps, checks or counts files of blocks goes over this list.
+    All code that creates, writes, commits, sweeps, checks or counts files of blocks iterates over this.
     """
 
     #: Path of the group below the store's root, "" for the root itself.
     group: str
-    #: (block,) uint64: the token of the group's identity where the block is committed, else 0.
+    #: (block,) uint64: the token of the group's identity if the block is committed, else 0.
     record: SmallLayout
     arrays: tuple[ArrayLayout | SmallLayout, ...]
-    #: Names of what `Coordinate` holds along the arrays' dims.
+    #: Names of the coordinates along the arrays' dims.
     coordinates: tuple[str, ...] = ()
     #: Groups that the same block fills and commits before this one.
     subgroups: tuple[Schema, ...] = ()
-    #: Whether the rest of the store suffices to compute the group again.
+    #: Whether the group can be computed again from the rest of the store.
     derived: bool = False
 
     @property
@@ -92,12 +92,12 @@ class Schema:
 
     @property
     def needed(self) -> tuple[Schema, ...]:
-        """Those of `schemas` without which a block is not done."""
+        """The `schemas` that a block needs to count as done."""
         return tuple(schema for schema in self.schemas if schema is self or not schema.derived)
 
     @property
     def layouts(self) -> Iterator[ArrayLayout | SmallLayout]:
-        """Every array of which a block owns a file: the records first, this group's at the very beginning."""
+        """Every array in which a block owns a file: records first, and this group's record before all others."""
         for schema in reversed(self.schemas):
             yield schema.record
         for schema in reversed(self.schemas):
@@ -110,7 +110,7 @@ class Schema:
 
     @cached_property
     def small(self) -> tuple[SmallLayout, ...]:
-        """The group's own arrays of one small file a block."""
+        """The group's own arrays with one small file per block."""
         return tuple(array for array in self.arrays if isinstance(array, SmallLayout))
 
     def files(self, block: int) -> Iterator[str]:
@@ -131,7 +131,7 @@ class Schema:
         return sum(1 for _ in self.layouts)
 
     def as_json(self) -> dict[str, Any]:
-        """As a group's attributes hold it; without `subgroups`, which only the capture has."""
+        """For a group's attributes; without `subgroups`, which only the capture has."""
         return {
             "arrays": [{"kind": _KINDS[type(array)], **_listed(asdict(array))} for array in self.arrays],
             "blocks": self.blocks,
@@ -226,17 +226,17 @@ class StoreLayout:
 
     @property
     def activations(self) -> tuple[ArrayLayout, ...]:
-        """Of every layer, stored or not."""
+        """Activations of every layer, stored or not."""
         return tuple(self.activation(layer) for layer in self.layers)
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample while it is computed: images and the activations of all layers, kept or not."""
+        """Bytes of one sample in memory during a capture: images and the activations of all layers, kept or not."""
         return sum(array.sample_stride for array in (*self.images, *self.activations))
 
     @property
     def keeps_all(self) -> bool:
-        """Whether the tensors of every layer are stored, so that statistics can be taken again."""
+        """Whether the tensors of every layer are stored, so that statistics can be computed again."""
         return all(layer.kept for layer in self.layers)
 
     def _small(self, path: str, dims: tuple[str, ...], dtype: str, chunk: tuple[int, ...]) -> SmallLayout:
@@ -253,7 +253,7 @@ class StoreLayout:
 
     @property
     def source(self) -> SmallLayout:
-        """SHA-256 of the files that a block was computed from."""
+        """SHA-256 of a block's source files."""
         return self._small("source", ("block", "byte"), "uint8", (1, 32))
 
     @property
@@ -262,20 +262,20 @@ class StoreLayout:
         return sum(layer.channels for layer in self.layers)
 
     def channels_of(self, layer: Layer) -> slice:
-        """Where the channels of a layer lie among those of all."""
+        """Range of a layer's channels among the channels of all layers."""
         first = sum(before.channels for before in self.layers[: self.layers.index(layer)])
         return slice(first, first + layer.channels)
 
     @property
     def statistic_names(self) -> tuple[str, ...]:
-        """What is persisted a channel, in the order of the axis ``statistic``."""
+        """Statistics persisted per channel, in the order of the axis ``statistic``."""
         return STATISTICS if self.version > 3 else OLDER_STATISTICS
 
     @property
     def statistic(self) -> SmallLayout:
-        """Statistics of the channels of all layers side by side; NaN where one is of the original alone.
+        """Statistics of the channels of all layers; NaN outside the original for statistics of the original only.
 
-        A part of a block's file holds one statistic of all its samples.
+        Each section of a block's file holds one statistic of all its samples.
         """
         dims = ("sample", "statistic", "condition", "layer_channel")
         chunk = (self.slots, len(self.statistic_names), self.conditions, self.channels)
@@ -298,13 +298,13 @@ class StoreLayout:
 
     @cached_property
     def capture(self) -> Schema:
-        """Everything that a capture writes: the root's arrays, with the statistics as a part."""
+        """Everything that a capture writes: the root's arrays, with the statistics as a subgroup."""
         small = (self.source, self.applicable, self.confusion)
         kept = tuple(self.activation(layer) for layer in self.layers if layer.kept)
         return Schema("", record_of("", self.blocks), (*small, *self.images, *kept), subgroups=(self.statistics,))
 
     def statistic_coordinates(self) -> tuple[Coordinate, ...]:
-        """What lies along the axes of `statistic`."""
+        """Coordinates along the axes of `statistic`."""
         layers = [layer for layer in self.layers for _ in range(layer.channels)]
         channels = np.concatenate([np.arange(layer.channels) for layer in self.layers])
         return (

@@ -1,8 +1,8 @@
-"""Shard files of the Zarr v3 sharding codec, assembled in place and written from where they were assembled.
+"""Shard files of the Zarr v3 sharding codec, assembled in memory and written from there without a copy.
 
-A shard is its inner chunks one after another, raw little-endian bytes and a crc32c each, then an index of
-(offset, length) pairs and its crc32c. A `ShardBuffer` exposes exactly that as a strided array, so that activations are
-copied once, to where they will lie in the file; a `ShardWriter` fills in checksums and writes page-aligned pieces.
+A shard consists of its inner chunks, each as raw little-endian bytes and a crc32c, then an index of (offset, length)
+pairs with its crc32c. A `ShardBuffer` exposes this layout as a strided array, so that activations are copied only once,
+to their place in the file. A `ShardWriter` fills in checksums and writes page-aligned pieces.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from actstore.store.pool import private_memory
 
 
 class ShardBuffer:
-    """Page-aligned memory for up to ``samples`` consecutive samples of one array, laid out as in the shard file.
+    """Page-aligned memory for up to ``samples`` consecutive samples of one array, with the layout of the shard file.
 
-    ``place(first, count)`` aligns it to where sample ``first`` lies in the file, so that whole pages can be written
-    straight from here.
+    ``place(first, count)`` aligns it to the file position of sample ``first``, so that whole pages can be written from
+    it directly.
     """
 
     def __init__(self, layout: ArrayLayout, samples: int) -> None:
@@ -38,7 +38,7 @@ class ShardBuffer:
 
     @property
     def phase(self) -> int:
-        """Where the first sample begins in this buffer: its file offset modulo the page size."""
+        """Offset of the first sample in this buffer: its file offset modulo the page size."""
         return (self.first * self.layout.sample_stride) % PAGE
 
     def place(self, first: int, count: int) -> NDArray[Any]:
@@ -73,7 +73,7 @@ class ShardBuffer:
         )
 
     def fill_checksums(self) -> None:
-        """Compute the crc32c of every inner chunk and put it behind the chunk."""
+        """Compute the crc32c of every inner chunk and put it after the chunk."""
         size, stride = self.layout.chunk_bytes, self.layout.chunk_stride
         view = self.bytes.data
         for start in range(self.phase, self.phase + self.count * self.layout.sample_stride, stride):
@@ -94,7 +94,7 @@ class ShardWriter:
         self._sink = storage.sink(key, layout.file_bytes(samples), fsync=fsync)
 
     def write(self, buffer: ShardBuffer) -> None:
-        """Append the buffer's samples, which must follow those already written. The buffer may be reused afterwards."""
+        """Append the buffer's samples, which must follow those already written. The buffer may then be reused."""
         if buffer.first != self._next or buffer.first + buffer.count > self.samples:
             raise ValueError(
                 f"{self.layout.path}: samples {buffer.first}..{buffer.first + buffer.count} do not follow {self._next}"

@@ -1,4 +1,4 @@
-"""Persisted statistics of a store, in the form of its schema."""
+"""Reads the persisted statistics of a store of any schema."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
+<<<<<<< HEAD
 class PersistedStatistics:
     """What capture or `reduce_store` persisted: all layers side by side; before schema 4 an array a layer and name."""
 
@@ -26,6 +27,15 @@ class PersistedStatistics:
         self.storage, self.layout, self.token = storage, layout, token
         #: Found once: statistics can be added while a store is open, not taken away.
         self._whole = False
+=======
+class Statistics:
+    """Statistics that capture or `reduce_store` persisted: one array; before schema 4 one per layer and name."""
+
+    def __init__(self, storage: Storage, layout: StoreLayout, token: int) -> None:
+        self.storage, self.layout, self.token = storage, layout, token
+        #: Stays True once found: statistics can be added while a store is open, but not removed.
+        self._persisted = False
+>>>>>>> english
 
     def whole(self, blocks: NDArray[np.bool_]) -> bool:
         """Whether all of ``blocks``, bool (block), have their statistics."""
@@ -46,12 +56,12 @@ class PersistedStatistics:
         return ("sample", "channel"), values[:, 0]
 
     def of_block(self, name: str, block: int, samples: int) -> NDArray[np.float64]:
-        """One statistic of all channels of a block of so many samples: (sample, condition, layer_channel).
+        """One statistic of all channels of a block with ``samples`` samples: (sample, condition, layer_channel).
 
         Raises
         ------
         DamageError
-            if a file of it is damaged, or missing.
+            if one of its files is damaged or missing.
         """
         if self.layout.version > 3:
             number = self.layout.statistic_names.index(name)

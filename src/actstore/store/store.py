@@ -1,4 +1,4 @@
-"""Opening a store: lazy, committed blocks only, without torch or the network."""
+"""Opens a store for lazy reading of its committed blocks, without torch or the network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from actstore.case_rules import CaseRules
 
 
-#: Not along ``sample`` alone, or not of samples that are shown.
+#: Not along ``sample`` alone, or only about hidden slots.
 _OF_ITS_OWN = ("valid", "spacing", *PATCH_COORDINATES)
 
 
@@ -53,7 +53,7 @@ class Store:
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
         coordinates = read_coordinates(self.storage, self.layout.version)
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
-        #: Samples that each committed block holds, in order: (block, samples).
+        #: Number of samples in each committed block, in order: (block, samples).
         self.block_samples = lazy.BlockSamples(
             tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
         )
@@ -67,7 +67,7 @@ class Store:
 
     @property
     def path(self) -> Location:
-        """Where the store lies: a path, or an ``s3://`` URL."""
+        """Path or ``s3://`` URL of the store."""
         return self.storage.location
 
     @property
@@ -87,29 +87,29 @@ class Store:
 
     @cached_property
     def grids(self) -> dict[str, Grid]:
-        """Where the pixels of each layer lie on the network's input; as the network had it when the store was made.
+        """Position of each layer's pixels on the network's input, as found when the store was made.
 
-        Older stores hold how far each layer was found to be shifted, to 1/8 of an input pixel, or nothing: then the
-        step between pixels is taken to be the ratio of the sizes.
+        Older stores hold only the shift of each layer, to 1/8 of an input pixel, or nothing; the step between pixels is
+        then the ratio of the sizes.
         """
         return layer_grids(self.layout, self.attributes.get("grid"))
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """One row a sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres."""
+        """One row per sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres."""
         return pd.DataFrame(self._sample).rename_axis("sample")
 
     @cached_property
     def patches(self) -> pd.DataFrame:
-        """The patch of each sample, one row a sample.
+        """One row per sample: its patch.
 
-        Along z, y and x, in voxels: where the patch's first voxel lies in the volume, negative where the input is
+        Along z, y and x, in voxels: position of the patch's first voxel in the volume, negative where the input is
         padded, and the box that the sample owns, from ``owned_start`` up to ``owned_stop``.
 
         Raises
         ------
         StoreError
-            if the store is older than schema 4, which first had patches.
+            if the store is older than schema 4, which introduced patches.
         """
         if not self._patch:
             raise StoreError(
@@ -119,7 +119,7 @@ class Store:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """One row a condition: its name, transform, target class, strength, source, and the region that it changes."""
+        """One row per condition: its name, transform, target class, strength, source, and the changed region."""
         return pd.DataFrame(self._condition).set_index("condition")
 
     def __getitem__(self, layer: str) -> xr.DataArray:
@@ -138,7 +138,7 @@ class Store:
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
         """One channel of one sample in one condition: ([z,] y, x), NaN where not applicable.
 
-        Reads and checks the one inner chunk that it lies in, whatever the size of the layer.
+        Reads and checks only the inner chunk that holds it, whatever the size of the layer.
 
         Raises
         ------
@@ -161,8 +161,8 @@ class Store:
     ) -> NDArray[Any]:
         """One sample's ``image``, ``label`` or ``prediction`` in one condition: ([z,] y, x), as the array of that name.
 
-        Reads and checks the one inner chunk that it lies in. A label is of every condition; an image has several input
-        channels, of which ``input_channel`` is one.
+        Reads and checks only the inner chunk that holds it. A label is the same in every condition; ``input_channel``
+        applies to an image.
 
         Raises
         ------
@@ -265,15 +265,15 @@ class Store:
 
     @property
     def cases(self) -> xr.DataArray:
-        """The kind of failure of each prediction: (sample, condition) str, "" where there is none; lazy."""
+        """The kind of failure of each prediction: (sample, condition) str, "" for none; lazy."""
         found: xr.DataArray = _of_store("cases", self)
         return found
 
     @property
     def rescaling(self) -> xr.DataArray:
-        """By how much normalisation stretched what was not perturbed: (sample, condition) float64; lazy.
+        """Factor by which normalisation stretched unperturbed pixels: (sample, condition) float64; lazy.
 
-        As :func:`actstore.analysis.rescaling`; inputs are read only where the run's normalisation can do so.
+        See :func:`actstore.analysis.rescaling`; reads inputs only if the run's normalisation can stretch them.
         """
         found: xr.DataArray = _of_store("rescaling", self)
         return found
@@ -290,7 +290,7 @@ class Store:
     def statistics(
         self, layer: str, names: Sequence[str] | None = None, *, persisted: bool | None = None
     ) -> xr.Dataset:
-        """Per-channel statistics of a layer, lazy; those not read come from one pass over its shards, all together.
+        """Per-channel statistics of a layer, lazy; one pass over its shards computes all that are not persisted.
 
         Parameters
         ----------
@@ -308,7 +308,7 @@ class Store:
         KeyError
             naming the layers that there are.
         StoreError
-            if a name is unknown, statistics shall be read that are not persisted, or reduced from tensors not kept.
+            if a name is unknown, ``persisted`` is True for statistics that are not, or they need tensors not kept.
         """
         found = self._layer(layer)
         arrays = layer_statistics(self, found, names or self.layout.statistic_names, persisted)
@@ -318,7 +318,7 @@ class Store:
     def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
         """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).
 
-        Only the original's are numbers where the statistic is of the original alone.
+        For a statistic of the original only, all other conditions are NaN.
 
         Raises
         ------
@@ -327,13 +327,13 @@ class Store:
         """
         return self.persisted.of_block(name, block, dict(self.block_samples)[block])
 
-    @cached_property
+    @property
     def groups(self) -> Mapping[str, Group]:
-        """What further jobs added to the store, by the path of their groups."""
+        """Groups that further jobs added to the store, by path."""
         return {group.name: group for group in read_groups(self.storage)}
 
     def group(self, name: str) -> xr.Dataset:
-        """The arrays of a further job's group, lazy, with its coordinates; units that are not committed are left out.
+        """The arrays of a further job's group, lazy, with coordinates; uncommitted units are left out.
 
         Raises
         ------
@@ -343,14 +343,15 @@ class Store:
         return open_group(self.storage, self._group(name), self.block_samples, self._coords(("sample",)))
 
     def group_committed(self, name: str) -> NDArray[np.bool_]:
-        """Which units of a further job's group are done, bool (unit); a damaged record counts as none."""
+        """Which units of a further job's group are done, bool (unit); a damaged record counts as not done."""
         group = self._group(name)
         return commits.committed(self.storage, group.schema, group.token, mending=True)
 
     def _group(self, name: str) -> Group:
-        if name not in self.groups:
-            raise KeyError(f"no group {name!r}: there are {', '.join(self.groups) or 'none'}")
-        return self.groups[name]
+        groups = self.groups
+        if name not in groups:
+            raise KeyError(f"no group {name!r}: there are {', '.join(groups) or 'none'}")
+        return groups[name]
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -385,5 +386,5 @@ class Store:
 
 
 def _of_store(name: str, store: Store) -> Any:
-    """A function of :mod:`actstore.tables.of_store`, which is built upon the store and imported when asked for."""
+    """A function of :mod:`actstore.tables.of_store`, imported on first use because it depends on this module."""
     return getattr(import_module("actstore.tables.of_store"), name)(store)

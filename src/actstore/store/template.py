@@ -1,4 +1,4 @@
-"""Makes groups: all metadata and coordinates at once, by one process. Workers only fill regions afterwards."""
+"""Creates groups: one process writes all metadata and coordinates. Workers then only fill regions."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CODECS: dict[str, Any] = {
 def files_of(
     schema: Schema, coordinates: Mapping[str, Sequence[Coordinate]], attributes: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """Every file of a store without any block, by key: metadata and coordinates.
+    """Every file of a store without blocks, by key: metadata and coordinates.
 
     Parameters
     ----------
     coordinates
-        of the root, "", and of other groups, by their paths.
+        by path of their group; "" for the root.
     """
     root, files = _in_memory()
     root.update_attributes(dict(attributes))
@@ -47,12 +47,12 @@ def files_of(
 def add_group(
     storage: Storage, schema: Schema, coordinates: Sequence[Coordinate], attributes: Mapping[str, Any]
 ) -> None:
-    """Add an empty group to a finished store, whose consolidated metadata and their copy then list it.
+    """Add an empty group to a store, its consolidated metadata and their copy.
 
-    The root's metadata are replaced last: a reader sees the group whole, or not at all. Where this was cut off, the
-    copy is ahead of the root, and `actstore verify --repair` ends it.
+    The root's metadata are replaced last, so that readers see the whole group or nothing. If interrupted, the copy is
+    ahead of the root, and `actstore verify --repair` completes it.
     """
-    # Of an attempt that was cut off, the copy may list the group already.
+    # After an interrupted attempt the copy may already list the group.
     texts = {k: text for k, text in metadata.read_copy(storage).items() if not k.startswith(f"{schema.group}/")}
     root, files = _in_memory(texts)
     for depth in range(schema.group.count("/") + 1):
@@ -79,7 +79,7 @@ def coordinate_files(coordinates: Iterable[Coordinate], group: str = "") -> dict
 
 
 def update_coordinates(storage: Storage, wanted: Mapping[str, bytes], *, fsync: bool = False) -> None:
-    """Bring coordinates up to date: files of uncommitted blocks may have been mended, or a chunk damaged."""
+    """Update coordinates: files of uncommitted blocks may have been replaced, or a chunk damaged."""
     for key, content in wanted.items():
         if storage.read(key) != content:
             storage.write(key, content, fsync=fsync)
@@ -100,14 +100,14 @@ def _in_memory(texts: Mapping[str, bytes] | None = None) -> tuple[zarr.Group, Ca
 
 def _consolidated(root: zarr.Group, files: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
     with warnings.catch_warnings():
-        # Consolidated metadata is an extension that zarr, xarray and tensorstore accept; zarr warns others may not.
+        # zarr, xarray and tensorstore accept consolidated metadata; zarr warns that others may not.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(root.store)
     return files()
 
 
 def _fill(root: zarr.Group, schema: Schema, coordinates: Mapping[str, Sequence[Coordinate]]) -> None:
-    """Coordinates and arrays of the group and its parts."""
+    """Add the coordinates and arrays of the group and its subgroups."""
     for group in schema.schemas:
         found = coordinates.get(group.group, ())
         for coordinate in found:
@@ -133,14 +133,14 @@ def _coordinate(root: zarr.Group, coordinate: Coordinate, group: str = "") -> No
         content: NDArray[Any] = values.astype(object)
     else:
         array, content = _create(root, path, values.shape, dims, values.dtype), values
-    # Also a chunk of fill values alone: a coordinate's missing file then always means damage.
+    # Write even a chunk of fill values, so that a coordinate's missing file always means damage.
     array.with_config({"write_empty_chunks": True})[...] = content
 
 
 def _create(
     root: zarr.Group, path: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: Any, **settings: Any
 ) -> Any:
-    """An array of one chunk, raw and with a crc32c, unless ``settings`` say otherwise."""
+    """Create an array of one raw chunk with a crc32c, unless ``settings`` say otherwise."""
     defaults = {"chunks": shape, "fill_value": None if dtype == "string" else _fill_value(dtype)}
     return root.create_array(path, shape=shape, dtype=dtype, dimension_names=dims, **{**CODECS, **defaults, **settings})
 

@@ -1,4 +1,4 @@
-"""Reads a whole store and says what of it is not as it was written."""
+"""Reads a whole store and lists damaged, missing and stray files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import MEND, ShardReader, read_small
 from actstore.store.schema import Schema
 
-#: Shards read at the same time; reading and checksums run without the interpreter lock.
+#: Shards read in parallel; reading and checksums release the interpreter lock.
 THREADS = 2
 
 Kind = Literal["metadata", "copy", "coordinate", "commit", "content", "statistics", "stray"]
@@ -30,17 +30,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Damage:
-    """One file that is not as it was written."""
+    """One file that differs from what was written."""
 
-    #: What is needed to mend it: metadata from its copy, a copy from the metadata, the capture of a block, …
+    #: Decides the repair: metadata from its copy, a copy from the metadata, the capture of a block, …
     kind: Kind
     key: str
     what: str
     #: The block that owns the file; ``None`` for files of the whole store.
     block: int | None = None
-    #: Its name: of a volume, or of a unit of another job.
+    #: Name of the volume, or of the unit of another job.
     volume: str = ""
-    #: The group of a job; "" for what the capture wrote.
+    #: The group of a job; "" for the capture.
     group: str = ""
 
     def __str__(self) -> str:
@@ -49,13 +49,13 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a look at every byte of a store found."""
+    """The result of `verify`."""
 
     damage: tuple[Damage, ...]
-    #: Blocks that are committed, and all.
+    #: Number of committed blocks, and of all blocks.
     committed: int
     blocks: int
-    #: The same of each group of a job: its name, committed units, all.
+    #: For each group of a job: its name, committed units, all units.
     groups: tuple[tuple[str, int, int], ...]
     files: int
     bytes: int
@@ -63,7 +63,7 @@ class Verification:
 
     @property
     def whole(self) -> bool:
-        """Whether there is something, all of it, and all as it was written."""
+        """Whether the store is complete, undamaged and not empty."""
         return not self.damage and self.committed == self.blocks > 0
 
 
@@ -77,7 +77,7 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
 
     Returns
     -------
-    what was found. A volume without a commit record counts as damage; so do files that belong to nothing.
+    what was found. Volumes without a commit record and files that belong to nothing count as damage.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
     damage += store.coordinates(texts)
     for group in store.groups:
         damage += group.records()
-    # After the records: whatever a run commits meanwhile is not looked at.
+    # List files after the records, so that blocks committed meanwhile are not checked.
     store.look()
     todo = [(group, block) for group in store.groups for block in sorted(group.samples)]
     with ThreadPoolExecutor(max(THREADS, storage.threads)) as pool:
@@ -119,12 +119,12 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
 
 
 def _check_metadata(storage: Storage) -> tuple[list[Damage], dict[str, bytes]]:
-    """Metadata compared with their copy, bit by bit; the copy, empty where it cannot be trusted."""
+    """Compare metadata with their copy byte by byte. Returns the damage, and the copy, empty if it is damaged."""
     try:
         texts = metadata.read_copy(storage)
     except DamageError as error:
         if not storage.exists("zarr.json"):
-            read_attributes(storage)  # says what is there instead
+            read_attributes(storage)  # raises with what is there instead
         return [Damage("copy", metadata.KEY, str(error).partition(": ")[2] or str(error)), *_against_root(storage)], {}
     damage = []
     for key, text in texts.items():
@@ -152,7 +152,7 @@ def _without_copy(storage: Storage) -> dict[str, Any]:
 
 
 def _found(look: Callable[[], str]) -> str:
-    """What ``look`` says, or the damage that it met. A storage that does not answer is an error, not damage."""
+    """What ``look`` returns, or the damage that it raises. A storage that does not answer is an error, not damage."""
     try:
         return look()
     except DamageError as error:
@@ -164,15 +164,15 @@ def _found(look: Callable[[], str]) -> str:
 
 
 class _Checked:
-    """The blocks of one group, looked for."""
+    """Checks the blocks of one group."""
 
     def __init__(self, storage: Storage, schema: Schema, token: int, names: Sequence[str]) -> None:
         self.storage, self.schema, self.token, self.names = storage, schema, token, names
-        #: Samples of each committed block.
+        #: Number of samples in each committed block.
         self.samples: dict[int, int] = {}
 
     def records(self) -> Iterator[Damage]:
-        """Commit records; afterwards it is known which blocks are to be looked at."""
+        """Check commit records, and collect the blocks to check."""
         for block, name in enumerate(self.names):
             if what := self._record(self.schema.record, block):
                 yield Damage("commit", self.schema.record.key(block), what, block, name, self.schema.group)
@@ -180,15 +180,15 @@ class _Checked:
                 self.samples[block] = 0
 
     def count(self, there: Mapping[str, int]) -> None:
-        """Find the samples of each block: most of its shards have the size for that many."""
+        """Infer the number of samples of each block from the size of most of its shards."""
         for block in self.samples:
-            counts = [0]
+            counts = []
             for array in self.schema.sharded:
                 size = there.get(array.key(block), 0) - array.index_bytes
                 samples, rest = divmod(size, array.sample_stride)
                 if not rest and 0 < samples <= array.slots:
                     counts.append(samples)
-            self.samples[block] = max(counts, key=counts.count)
+            self.samples[block] = max(counts, key=counts.count, default=0)
 
     def _record(self, record: SmallLayout, block: int) -> str:
         """What is wrong with a block's entry in ``record``."""
@@ -204,7 +204,7 @@ class _Checked:
         return _found(look).removeprefix(f"{self.storage.at(record.key(block))} ")
 
     def block(self, block: int) -> list[Damage]:
-        """Every file of a committed block."""
+        """Check every file of a committed block."""
         return [
             Damage(kind, key, what, block, self.names[block], self.schema.group)
             for kind, key, what in self._files_of(block)
@@ -231,7 +231,7 @@ class _Checked:
 
 
 class _Expected:
-    """What a store should hold, looked for."""
+    """Checks everything that a store should hold."""
 
     def __init__(self, storage: Storage, attributes: Mapping[str, Any], groups: Sequence[Group]) -> None:
         self.storage = storage
@@ -239,13 +239,13 @@ class _Expected:
         self.capture = _Checked(storage, layout.capture, token_of(attributes), attributes["blocks"])
         jobs = [_Checked(storage, group.schema, group.token, group.units) for group in groups]
         self.groups = (self.capture, *jobs)
-        #: Coordinates, and the group of a job that they belong to, by path.
+        #: Path of each coordinate to the job's group that it belongs to.
         self._coordinates = dict.fromkeys(root_coordinates(layout.version), "")
         self._coordinates |= {f"statistics/{name}": "" for name in statistic_coordinates(layout.version)}
         self._coordinates |= {
             f"{group.name}/{name}": group.name for group in groups for name in group.schema.coordinates
         }
-        #: Files with their sizes.
+        #: Path of each file to its size.
         self.there: dict[str, int] = {}
 
     def coordinates(self, texts: Mapping[str, bytes]) -> Iterator[Damage]:
@@ -264,15 +264,15 @@ class _Expected:
         return keys
 
     def look(self) -> None:
-        """List the files, and find out how many samples each committed block has."""
+        """List the files, and infer how many samples each committed block has."""
         self.there = dict(self.storage.files())
         for group in self.groups:
             group.count(self.there)
 
     def strays(self, texts: Mapping[str, bytes]) -> Iterator[Damage]:
-        """Files of attempts that were killed, and files that belong to nothing.
+        """Files of killed attempts, and files that belong to nothing.
 
-        Not those of a volume that is not committed, which its capture replaces.
+        Files of an uncommitted volume do not count, since its capture replaces them.
         """
         owners = [(commits.block_arrays(group.schema), group.schema.blocks) for group in self.groups]
         known: Collection[str] = {*texts, metadata.KEY, *self._coordinate_keys(texts)}

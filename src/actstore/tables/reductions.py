@@ -19,11 +19,14 @@ from actstore.analysis.strengths import doses
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
-from actstore.measures.names import STATISTICS
 from actstore.tables.catalogue import Need, Unanswerable
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
+
+
+#: Statistics that tables are made of: of the mean the original's, which stores of every schema persist.
+IN_TABLES = ("mad", "mse", "mean", "std")
 
 
 class Reductions:
@@ -79,8 +82,8 @@ class Reductions:
 
     @cached_property
     def layers(self) -> dict[str, xr.Dataset]:
-        """Layer name to its statistics, in memory: what is persisted, and ``metric``."""
-        names = list(dict.fromkeys([*STATISTICS, self.metric]))
+        """Layer name to its statistics, in memory: those that tables are made of, and ``metric``."""
+        names = list(dict.fromkeys([*IN_TABLES, self.metric]))
         return _computed({layer: self.store.statistics(layer, names) for layer in self.store.layers.index})
 
     @cached_property

@@ -1,6 +1,6 @@
 """A synthetic short-axis cardiac cine data set in ACDC's layout, for demos and tests without patients' data.
 
-Every volume is made from ``(seed, patient number)`` alone: a patient is the same however many others are asked for.
+A volume depends only on ``(seed, patient number)``, not on the number of patients.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from actstore.errors import DataError
 from actstore.paths import given
 from actstore.units import counted
 
-#: Raised whenever the same seed would give other images than before.
+#: Increased whenever the same seed gives other images than before.
 VERSION: Final = 1
-#: Written beside the patients: which phantom this is.
+#: File next to the patients that identifies the phantom.
 MARKER: Final = "phantom.json"
 
 _ED_FRAME: Final = 1
@@ -49,7 +49,7 @@ class PhantomFrame:
 
 @dataclass(frozen=True)
 class PhantomPatient:
-    """One patient: what was drawn, and its end-diastolic and end-systolic volume, in this order."""
+    """One patient: its parameters, and its end-diastolic and end-systolic volume, in this order."""
 
     patient: Patient
     frames: tuple[PhantomFrame, PhantomFrame]
@@ -91,8 +91,8 @@ def write_phantom(root: str | Path, *, patients: int, seed: int) -> list[Path]:
 
     The layout is ACDC's: ``patient001/patient001_frame01.nii.gz`` (int16), ``…_gt.nii.gz`` (uint8) for the
     end-diastolic and the end-systolic frame, and ``Info.cfg``. ``root`` appears whole or not at all. A ``root`` that
-    already holds this phantom, with as many patients or more, is left as it is. The images depend on ``seed`` and the
-    patient's number alone; so do the files' bytes, for one version of zlib.
+    already holds this phantom, with at least as many patients, stays unchanged. The images depend only on ``seed`` and
+    the patient's number; so do the files' bytes, for one version of zlib.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def _folders(root: Path, patients: int) -> list[Path]:
 
 
 def check_seed(root: Path, seed: int) -> None:
-    """Refuse a phantom of another seed or version; a folder without a marker is somebody's own data.
+    """Refuse a phantom of another seed or version; accept a folder without a marker as the user's own data.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def check_seed(root: Path, seed: int) -> None:
 
 
 def _is_there(root: Path, patients: int, seed: int) -> bool:
-    """Whether ``root`` holds this phantom already; ``False`` if there is nothing.
+    """Whether ``root`` already holds this phantom; ``False`` if it is empty or missing.
 
     Raises
     ------
     DataError
-        if there is something else, or less.
+        if it holds something else, or fewer patients.
     """
     if root.is_file():
         raise DataError(f"{root}: is a file: name a folder for the phantom")
@@ -183,7 +183,7 @@ def _is_there(root: Path, patients: int, seed: int) -> bool:
 
 
 def _move(scratch: Path, root: Path, patients: int, seed: int) -> None:
-    """Put the finished folder in its place, unless another process was first."""
+    """Move the finished folder to its place, unless another process was faster."""
     try:
         if root.is_dir():
             root.rmdir()
@@ -212,7 +212,7 @@ def _write_patient(folder: Path, made: PhantomPatient) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """The same bytes on every system."""
+    """Write text as the same bytes on every system."""
     path.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -1,4 +1,4 @@
-"""What lies around the phantom's heart: chest wall, lungs, liver, spine, vessels. The same in both phases."""
+"""Paints the surroundings of the phantom's heart, equal in both phases: chest wall, lungs, liver, spine, vessels."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LUNG_VESSELS = 130
 _LIVER_VESSELS = 30
 _BOWEL_LOOPS = 9
 _RIBS = 16
-#: The warp moves little further than this, in mm: three standard deviations near the apex, where it is strongest.
+#: Practical limit of the warp in mm: three standard deviations near the apex, where it is strongest.
 _WARP_REACH = 24.0
 
 
 @dataclass(frozen=True)
 class Body:
-    """Where a patient's organs are, drawn once so that they continue from slice to slice. Lengths in mm."""
+    """Positions of a patient's organs, drawn once so that they continue from slice to slice. Lengths in mm."""
 
     centre: tuple[float, float]
     half_width: float
@@ -77,7 +77,7 @@ def slice_grid(patient: Patient, body: Body, depth: float) -> Grid:
     x = (np.arange(columns)[None, :] + 0.5 - columns / 2) * patient.pixel - patient.offset[1]
     c, s = math.cos(patient.rotation), math.sin(patient.rotation)
     along = depth / 50.0
-    # Bodies differ more in outline than hearts do.
+    # Bodies vary more in outline than hearts.
     strength = np.minimum(0.5 + np.hypot(x, y) / 90.0, 2.5)
     return Grid(
         x=c * x + s * y + strength * (body.warp_x[0] + along * body.warp_x[1]),
@@ -148,7 +148,7 @@ def _paint_vessels(
 def _paint_abdomen(
     patient: Patient, body: Body, grid: Grid, depth: float, image: Field, cavity: Field, fine: Field
 ) -> None:
-    """Liver on the image's right, then bowel and spleen from below, the more the nearer to the apex."""
+    """Liver on the image's right, then bowel and spleen from below, increasing towards the apex."""
     tissue = patient.contrast
     floor = grid.ellipse(0.35 * body.liver_edge, 150.0 - 0.62 * depth, 150.0, 62.0)
     paint(image, cavity * grid.cover(floor), 0.7 * tissue.fat * (1.0 + 0.15 * fine))

@@ -14,9 +14,9 @@ from actstore.data.phantom.shapes import Field, Grid, paint, smooth_field
 
 RV, MYO, LV = 1, 2, 3
 
-#: Everything of the heart lies within this distance of its centre, in mm.
+#: The whole heart lies within this distance of its centre, in mm.
 _HALF_WINDOW: Final = 96.0
-#: Depths within one slice, in units of its thickness, whose mean makes partial volume through the plane.
+#: Depths within a slice, in units of its thickness; averaging over them gives through-plane partial volume.
 _THROUGH_PLANE: Final = (-0.3, 0.0, 0.3)
 #: Cavities thinner than this are not drawn, in mm.
 _THINNEST: Final = 1.5
@@ -28,7 +28,7 @@ _HARMONICS: Final = (2, 3, 4, 5, 7)
 
 @dataclass(frozen=True)
 class Shape:
-    """What is a patient's own about the outline of the heart; the same in both phases."""
+    """A patient's individual outline of the heart, equal in both phases."""
 
     #: (harmonic, 2): cosine and sine amplitude of the endocardium's outline, relative to the radius.
     outline: NDArray[np.float64]
@@ -106,10 +106,10 @@ class _Section:
         self.rv = self._right_ventricle(heart, shape, epicardium, depth)
 
     def _endocardium(self, heart: Heart, epicardium: float, cavity: float) -> Field:
-        # The outline is a function of the angle alone: a table of it costs a tenth of a formula at every pixel.
+        # The outline depends only on the angle; a table costs a tenth of evaluating the formula at every pixel.
         angle = np.linspace(-math.pi, math.pi, _ANGLES)
         radius = np.full(_ANGLES, cavity)
-        # More trabeculae towards the apex make it less smooth.
+        # Towards the apex, trabeculae make it less smooth.
         rough = 0.7 + 0.9 * self.trabeculae
         for harmonic, (cosine, sine) in zip(_HARMONICS, self.shape.outline, strict=True):
             radius += rough * cavity * (cosine * np.cos(harmonic * angle) + sine * np.sin(harmonic * angle))
@@ -129,7 +129,7 @@ class _Section:
         reach = heart.rv_reach * share
         if reach < _THINNEST:
             return None
-        # The crescent is what an ellipse shows beyond the epicardium: from 0.35 of its radius out to ``reach`` past it.
+        # The crescent is the part of an ellipse outside the epicardium: from 0.35 of its radius to ``reach`` beyond it.
         centre, radial = (1.35 * epicardium + reach) / 2.0, (0.65 * epicardium + reach) / 2.0
         tangential = epicardium * (0.55 + (heart.rv_breadth - 0.55) * share)
         x, y = self.cx + centre * math.cos(direction), self.cy + centre * math.sin(direction)

@@ -1,4 +1,4 @@
-"""Who a phantom patient is: size, pose, heart, contrast and scan. Random numbers only, no pixels."""
+"""Draws the parameters of a phantom patient: size, pose, heart, contrast and scan. No pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-#: Diagnosis groups as ACDC names them, dealt out in turn so that five patients in a row cover all.
+#: Diagnosis groups as ACDC names them, assigned in turn so that five consecutive patients cover all.
 GROUPS: Final = ("NOR", "DCM", "HCM", "MINF", "RV")
 
 #: (rows, columns) of the acquired matrix, below and above 256 on either axis.
@@ -44,7 +44,7 @@ class Heart:
     apex: float
     rv_base: float
     rv_end: float
-    #: How far the right ventricle reaches beyond the left one's epicardium.
+    #: Extent of the right ventricle beyond the left one's epicardium.
     rv_reach: float
     #: Half-length of the right ventricle's crescent, as a multiple of the epicardial radius.
     rv_breadth: float
@@ -68,7 +68,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Patient:
-    """Everything that decides one phantom patient save its textures and its noise."""
+    """All parameters of a phantom patient except textures and noise."""
 
     number: int
     group: str
@@ -110,7 +110,7 @@ def patient_name(number: int) -> str:
 def draw_patient(number: int, rng: np.random.Generator) -> Patient:
     """Draw patient ``number`` (from 1) from ``rng``.
 
-    Group sizes follow the inclusion criteria of ACDC in spirit (Bernard et al., IEEE TMI 37(11), 2018, table 1): a
+    Sizes by group follow the idea of ACDC's inclusion criteria (Bernard et al., IEEE TMI 37(11), 2018, table 1): a
     dilated left ventricle for DCM, a thick wall for HCM, a dilated right ventricle for RV, a thin sector for MINF.
     """
     group = GROUPS[(number - 1) % len(GROUPS)]
@@ -155,7 +155,7 @@ def draw_patient(number: int, rng: np.random.Generator) -> Patient:
 
 
 def _draw_hearts(group: str, length: float, size: float, rng: np.random.Generator) -> tuple[Heart, Heart]:
-    """End diastole and end systole; the wall's volume is kept, so that a smaller cavity has a thicker wall."""
+    """End diastole and end systole. The wall's volume stays constant, so that a smaller cavity has a thicker wall."""
     drawn = {name: rng.uniform(*span) for name, span in {**_NORMAL, **_GROUP_RANGES[group]}.items()}
     cavity, wall, reach = drawn["cavity"] * size, drawn["wall"] * size, drawn["rv_reach"] * size
     sector = rng.uniform(-math.pi, math.pi) if group == "MINF" else math.radians(rng.uniform(-65.0, -45.0))

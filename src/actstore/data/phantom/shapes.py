@@ -1,4 +1,4 @@
-"""Soft-edged shapes and smooth random fields: the brushes that the phantom is painted with."""
+"""Soft-edged shapes and smooth random fields for painting the phantom."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Field = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where each pixel lies in the body: ``x`` to the right, ``y`` to the back, (row, column) in mm from the heart."""
+    """Body coordinates of each pixel: ``x`` to the right, ``y`` to the back, (row, column) in mm from the heart."""
 
     x: Field
     y: Field
-    #: Pixel side in mm: the width over which an edge is partial volume.
+    #: Pixel side in mm; edges have partial volume over this width.
     pixel: float
 
     def ellipse(self, cx: float, cy: float, a: float, b: float, angle: float = 0.0) -> Field:
@@ -48,12 +48,12 @@ class Grid:
 
 
 def paint(image: Field, cover: Field, value: float | Field) -> None:
-    """Lay ``value`` over ``image`` in place, as thick as ``cover`` says."""
+    """Blend ``value`` over ``image`` in place with opacity ``cover``."""
     image += cover * (value - image)
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Field:
-    """A smooth random field (row, column) of about unit variance: cubic B-splines over ``cells`` knots an axis."""
+    """A smooth random field (row, column) of about unit variance: cubic B-splines over ``cells`` knots per axis."""
     rows, columns = (_spline_basis(n, cells) for n in shape)
     knots = rng.standard_normal((cells + 3, cells + 3))
     # A cubic B-spline's squared weights sum to 151/315 on average, on either axis.

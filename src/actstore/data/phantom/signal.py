@@ -1,4 +1,4 @@
-"""From tissue signal to a scanner's integers: coil sensitivity, blur, Rician noise, gain."""
+"""Converts tissue signal to a scanner's integers: coil sensitivity, blur, Rician noise, gain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from actstore.data.phantom.patient import Patient
 from actstore.data.phantom.shapes import Field, Grid, smooth_field
 
-#: Standard deviation of the in-plane point spread, in pixels, and how many taps it takes on either side.
+#: Standard deviation of the in-plane point spread in pixels, and number of taps on either side.
 _BLUR: Final = 0.55
 _TAPS: Final = 2
 
@@ -24,7 +24,7 @@ class Coil:
     front: float
     back: float
     depth: float
-    #: (row, column), multiplies.
+    #: (row, column), a factor.
     unevenness: Field
 
 

@@ -1,1 +1,1 @@
-"""What a run will do and cost, known before anything is computed: network, data, budget, identity."""
+"""Predicts what a run will do and cost before it computes anything: network, data, budget, identity."""

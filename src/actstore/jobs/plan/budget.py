@@ -1,4 +1,4 @@
-"""What a run takes of a machine: device, workers, threads, batches and buffers."""
+"""What a run uses of a machine: device, workers, threads, batches and buffers."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from actstore.errors import PlanError
 from actstore.spec.spec import Spec
 from actstore.store.schema import StoreLayout
 
-#: Bytes of one buffer of the ring, as far as whole samples allow: large enough for long writes, small enough for caches
-#: of the page tables. Two of them stand in every worker.
+#: Target bytes of one buffer of the ring, in whole samples: large enough for long writes, small enough for the caches
+#: of page tables. Every worker holds two.
 RING_BYTES = 192 * 2**20
 GPU_RING_BYTES = 1024 * 2**20
 #: Python, torch, MONAI, dask, compiled reductions and their libraries in a worker process, before any data (measured).
-BASE_BYTES = 540 * 2**20
-#: Inputs to one forward pass where the spec does not say: on a CPU more gains nothing (measured from 1 to 16), a GPU is
-#: given as many as a share of its memory takes.
+BASE_BYTES = 470 * 2**20
+#: Default number of inputs to one forward pass. On a CPU more gains nothing (measured from 1 to 16); a GPU gets as many
+#: as fit a share of its memory.
 BATCH_SIZE = 8
 GPU_BATCH_SIZE = 64
 GPU_SHARE = 0.25
 #: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
-#: scratch memory of convolutions (measured). Each thread that infers keeps what it once had.
+#: scratch memory of convolutions (measured). Each inferring thread keeps what it once allocated.
 LIVE_OUTPUTS = 9
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run computes, and how many do so."""
+    """The device, workers and threads of a run."""
 
     device: str
     workers: int
-    #: Torch's threads in a worker.
+    #: Torch's threads per worker.
     threads: int
-    #: Threads of a worker that checksum and write.
+    #: Threads per worker that compute checksums and write.
     writers: int
 
 
@@ -50,7 +50,7 @@ def machine_of(spec: Spec, device: str, workers: int | None) -> Machine:
     Raises
     ------
     PlanError
-        for a device that is not there, or a precision that it does not have.
+        for a device that does not exist, or a precision that it does not support.
     """
     device = choose_device(device)
     if spec.run.precision == "tf32" and not device.startswith("cuda"):
@@ -72,12 +72,12 @@ def cpu_count() -> int:
 
 
 def choose_device(device: str) -> str:
-    """``auto`` decided: the name of a device that is there.
+    """Resolve ``auto``, and check that the device exists.
 
     Raises
     ------
     PlanError
-        for a GPU that is not there, or a device of another name.
+        for a missing GPU or an unknown device name.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,14 +96,14 @@ def default_workers(device: str) -> int:
 
 
 def threads_of(spec: Spec, workers: int) -> int:
-    """Torch's threads in a worker: its share of this machine's cores, or what a job elsewhere was given."""
+    """Torch's threads per worker: its share of this machine's cores, or the threads that a cluster job has."""
     if spec.cluster.is_here:
         return max(1, cpu_count() // workers)
     return spec.cluster.slurm.cores if spec.cluster.kind == "slurm" else 1
 
 
 def default_writers(device: str, workers: int) -> int:
-    """One where the network needs the cores itself; beside a GPU, a worker's share of them up to four."""
+    """One on a CPU, where the network needs the cores; with a GPU, a worker's share of them up to four."""
     return max(1, min(4, cpu_count() // workers)) if device.startswith("cuda") else 1
 
 

@@ -36,7 +36,7 @@ class Scanned:
 
     discovery: Discovery
     blocks: tuple[Block, ...]
-    #: Volumes whose header could not be read, with why; their blocks fail by themselves.
+    #: Volumes whose header could not be read, with the reason; only their blocks fail.
     unreadable: tuple[tuple[str, str], ...]
 
 

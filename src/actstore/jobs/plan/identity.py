@@ -1,4 +1,4 @@
-"""What a run is: everything that decides its stored numbers, and the fingerprint of it."""
+"""The identity of a run: everything that decides its stored numbers, and the fingerprint of that."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ from actstore.store.schema import Layer
 def identify(
     spec: Spec, weights: str, layers: Sequence[Layer], files: Sequence[VolumeFile]
 ) -> tuple[dict[str, Any], Fingerprint]:
-    """`Spec.identity` with digests of the code beside the spec, all of which is loaded; and the run's fingerprint."""
+    """`Spec.identity` with digests of the code next to the spec, which must be loaded; and the run's fingerprint."""
     identity = {**spec.identity(), "code": code_digests()}
     return identity, Fingerprint.of(weights, identity, layers, [str(file.key) for file in files])

@@ -1,4 +1,4 @@
-"""The network of a run: inspected once on zeros, and found to be a function of one input."""
+"""Inspects the network of a run on zeros, and checks that each output depends on its own input alone."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from actstore.store.schema import Layer
 
 @dataclass(frozen=True)
 class Inspected:
-    """A network, and what its first forward pass shows."""
+    """A network, and the findings of its first forward pass."""
 
     model: nn.Module
-    #: `weights_digest` and `weights_checksums` before that pass: it may change them.
+    #: `weights_digest` and `weights_checksums` before that pass, which may change the weights.
     weights: str
     checksums: Mapping[str, int]
     probe: Probe
 
 
 def inspect_model(spec: Spec) -> Inspected:
-    """The spec's network and what a forward pass on zeros shows of it.
+    """Load the spec's network and inspect it with a forward pass on zeros.
 
     Raises
     ------
@@ -65,13 +65,13 @@ def inspect_model(spec: Spec) -> Inspected:
 
 
 def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
-    """Whether the network is a function of one input, as far as a few passes on the CPU show.
+    """Check with a few passes on the CPU whether each output of the network depends on its own input alone.
 
     Raises
     ------
     ModelError
-        if it is none, unless ``model.unrepeatable`` allows that; if it does not take batches where the run has them;
-        if the factory makes other weights at every call.
+        if it does not, unless ``model.unrepeatable`` allows that; if the network does not take batches and the run has
+        them; if the factory makes other weights at every call.
     """
     fresh = build_model(spec)
     if spec.model.weights is None and weights_digest(fresh) != seen.weights:
@@ -93,28 +93,28 @@ def _shape_text(shape: tuple[int, ...] | None) -> str:
 
 @dataclass(frozen=True)
 class Network:
-    """What a run knows of its network."""
+    """What a run knows about its network."""
 
     model: nn.Module
     weights: str
     probe: Probe
-    #: Those recorded, marked whether their tensors are stored.
+    #: Recorded layers; `Layer.kept` marks those whose tensors are stored.
     layers: tuple[Layer, ...]
     #: Where the pixels of each layer lie on the input.
     grids: tuple[Grid, ...]
-    #: Whether the network is a function of one input.
+    #: Whether each output depends on its own input alone.
     repeatable: Repeatability
 
 
 def examine_network(spec: Spec, threads: int) -> Network:
-    """Everything that passes on the CPU show of the spec's network.
+    """Examine the spec's network with passes on the CPU.
 
-    With a worker's ``threads``: several would wait for each other more than they compute, where workers run already.
+    Use a worker's ``threads``: if workers are already running, more threads would mostly wait for each other.
 
     Raises
     ------
     ModelError
-        as `inspect_model`, `check_repeatable` and `keep`.
+        as raised by `inspect_model`, `check_repeatable` and `keep`.
     """
     seen = inspect_model(spec)
     layers = keep(seen.probe.layers, spec.store.keep, seen.model)
@@ -125,7 +125,7 @@ def examine_network(spec: Spec, threads: int) -> Network:
 
 
 def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module) -> tuple[Layer, ...]:
-    """``layers`` with those marked whose tensors are stored.
+    """Mark the ``layers`` whose tensors are stored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a run will do and cost, known before anything is computed; refuses what cannot fit."""
+"""Predicts what a run will do and cost before it computes anything, and refuses a run that does not fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import StoreLayout
 from actstore.units import counted, human_bytes
 
-#: Bytes a voxel that finding a place in a whole volume takes (measured).
+#: Bytes per voxel to find a place in a whole volume (measured).
 PLACEMENT_BYTES = 60
 
 
@@ -43,30 +43,30 @@ class Plan:
     spec: Spec
     store: Storage
     layout: StoreLayout
-    #: What decides the stored numbers: `Spec.identity` and digests of code beside the spec.
+    #: What decides the stored numbers: `Spec.identity` and digests of code next to the spec.
     identity: dict[str, Any]
     fingerprint: Fingerprint
     blocks: tuple[Block, ...]
     device: str
     workers: int
     threads: int
-    #: Threads of a worker that checksum and write.
+    #: Threads per worker that compute checksums and write.
     writers: int
     batch_size: int
     ring_samples: int
-    #: Seconds of the forward pass of one sample in every condition, each in batches of its size, on this machine.
+    #: Seconds on this machine for the forward passes of one sample in every condition, each at its batch size.
     seconds_per_sample: float
     model_bytes: int
     transient_bytes: int
-    #: The volumes, as files, and what lies beside them.
+    #: The files of the volumes, and other files found with them.
     discovery: Discovery
-    #: Volumes whose header could not be read, with why; their blocks fail by themselves.
+    #: Volumes whose header could not be read, with the reason; only their blocks fail.
     unreadable: tuple[tuple[str, str], ...]
     #: Where the pixels of each layer lie on the input.
     grids: tuple[Grid, ...]
-    #: Whether the network is a function of one input.
+    #: Whether each output depends on its own input alone.
     repeatable: Repeatability
-    #: Where conditions apply; another rule in a store that an older version began.
+    #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
     @property
@@ -86,12 +86,12 @@ class Plan:
 
     @property
     def task(self) -> Task:
-        """What its workers are given."""
+        """The task that is sent to workers."""
         return Task(self.job, self.store, self.fingerprint.token, self.device, self.spec.store.fsync)
 
     @property
     def placement(self) -> Workers:
-        """Where its blocks are computed."""
+        """The workers that compute its blocks."""
         return Workers(
             self.spec.cluster,
             self.workers,
@@ -103,7 +103,7 @@ class Plan:
 
     @property
     def caveats(self) -> tuple[tuple[str, str], ...]:
-        """What is taken with care in the volumes' headers, once for each kind: which volumes, and the first one's."""
+        """Doubtful entries of the volumes' headers, one row per kind: which volumes, and the first volume's text."""
         found: dict[str, list[tuple[str, str]]] = {}
         for block in self.blocks:
             for caveat in block.header.caveats if block.header is not None else ():
@@ -124,13 +124,20 @@ class Plan:
 
     @property
     def objects(self) -> int:
-        """Files of the finished store, metadata aside."""
+        """Files of the finished store, without metadata."""
         return self.layout.capture.block_objects * sum(block.header is not None for block in self.blocks)
 
     @property
     def worker_memory(self) -> int:
         """Predicted peak resident bytes of one worker."""
-        return BASE_BYTES + self.model_bytes + self.ring_bytes + 2 * self.volume_bytes + self.transient_bytes
+        computing = self.model_bytes + self.ring_bytes + 2 * self.volume_bytes + self.transient_bytes
+        return BASE_BYTES + computing + self.held_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a block's files that the storage keeps in memory until they are written."""
+        files = self.layout.capture.sharded
+        return sum(min(array.file_bytes(self.layout.slots), self.store.held_bytes) for array in files)
 
     @property
     def ring_bytes(self) -> int:
@@ -140,9 +147,9 @@ class Plan:
 
     @property
     def volume_bytes(self) -> int:
-        """The largest volume: read and decoded, float64 while perturbed and normalised, inputs of all conditions.
+        """Bytes of the largest volume: decoded, float64 while perturbed and normalised, and inputs of all conditions.
 
-        Where there are controls, their regions too, and the transforms by which a place in a whole volume is found.
+        With controls also their regions, and the transforms that find a place in a whole volume.
         """
         largest = max((math.prod(b.header.shape) for b in self.blocks if b.header is not None), default=0)
         inputs = self.layout.slots * math.prod(self.layout.space) * 4 * (self.layout.conditions + 1)
@@ -152,14 +159,14 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time: every condition of every sample, writing included (1.8 times the bare forward pass)."""
+        """Estimated time for every condition of every sample, with writing (1.8 times the bare forward pass)."""
         return 1.8 * self.samples * self.seconds_per_sample / self.workers
 
 
 def make_plan(
     spec: Spec, *, store: Location | None = None, workers: int | None = None, device: str = "auto", timing: bool = True
 ) -> Plan:
-    """Read names, headers and the network; compute what the run will do.
+    """Read names, headers and the network, and predict what the run will do.
 
     Raises
     ------
@@ -213,7 +220,7 @@ def check_resources(plan: Plan, remaining: int) -> None:
     Raises
     ------
     PlanError
-        naming the worst offender, in human units.
+        with the largest array or the workers' memory in human units.
     """
     free = plan.store.free_bytes()
     if free is not None and remaining > free:

@@ -1,4 +1,4 @@
-"""Where a store's files lie: a folder, or a prefix in S3-compatible object storage. Keys are relative to the store."""
+"""Storage of a store's files: a folder, or a prefix in S3-compatible object storage. Keys are relative to the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["File", "Location", "Lock", "Sink", "Storage", "is_url", "storage_at"
 
 
 def storage_at(location: Location) -> Storage:
-    """The storage at a local path or an ``s3://bucket/prefix`` URL; nothing is read or made.
+    """The storage at a local path or an ``s3://bucket/prefix`` URL; neither reads nor creates anything.
 
     Raises
     ------

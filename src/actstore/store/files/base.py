@@ -1,4 +1,4 @@
-"""What every storage can do; the guarantees that blocks and readers rest on."""
+"""The storage protocol, with the guarantees that writers and readers rely on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 #: A path on a local or shared file system, or a URL.
 Location = Path | str
-#: Marks a file that has not got its name yet.
+#: Part of the name of a file that is not complete yet.
 TEMPORARY = ".partial-"
 
 
 class File(Protocol):
-    """A file or object opened for reading at any position."""
+    """A file or object open for reading at any position."""
 
     size: int
 
     def read_into(self, view: memoryview, offset: int) -> int:
-        """Fill ``view`` from ``offset`` on; how many bytes there were."""
+        """Fill ``view`` from ``offset`` on. Returns the number of bytes read."""
         ...
 
     def close(self) -> None: ...
@@ -32,26 +32,26 @@ class Sink(Protocol):
     """A file or object that is written from its beginning and appears whole, under its name, on ``close``."""
 
     def append(self, memory: NDArray[np.uint8], start: int, stop: int, *, last: bool) -> None:
-        """Write ``memory[start:stop]``, which may be used for something else when this returns.
+        """Write ``memory[start:stop]``. The caller may reuse the memory when this returns.
 
-        Memory is page-aligned, ``start`` is the file position modulo the page size; what lies before ``start`` in its
-        page and behind ``stop`` in its page may be overwritten.
+        Memory is page-aligned, and ``start`` is the file position modulo the page size. The call may overwrite bytes
+        before ``start`` and after ``stop`` in their pages.
         """
         ...
 
     def close(self) -> None: ...
 
     def abandon(self) -> None:
-        """Let go of what was not closed; nothing of it is seen by readers."""
+        """Discard an unclosed file; readers never see any of it."""
         ...
 
 
 class Lock(Protocol):
-    """A store's lock while it is held."""
+    """A lock on a store."""
 
     @property
     def held(self) -> bool:
-        """False as soon as another process has it, or may have it."""
+        """False as soon as another process holds the lock, or may hold it."""
         ...
 
 
@@ -62,6 +62,8 @@ class Storage(Protocol):
     threads: int
     #: Bytes read at a time from a large file.
     piece_bytes: int
+    #: Bytes of a file that are held in memory until it is written.
+    held_bytes: int
 
     @property
     def location(self) -> Location: ...
@@ -71,20 +73,20 @@ class Storage(Protocol):
         ...
 
     def read(self, key: str) -> bytes | None:
-        """A whole file, or ``None`` where there is none."""
+        """A whole file, or ``None`` if it does not exist."""
         ...
 
     def fill(self, key: str, content: bytearray) -> int | None:
-        """Read a file whose size is that of ``content`` into it.
+        """Read a file into ``content``, which should have the file's size.
 
         Returns
         -------
-        the file's size, whether it fits or not; ``None`` where there is no file.
+        the file's size, even if it differs; ``None`` if there is no file.
         """
         ...
 
     def open(self, key: str) -> File:
-        """Raises ``FileNotFoundError`` where there is no file."""
+        """Open a file for reading; raises ``FileNotFoundError`` if it does not exist."""
         ...
 
     def write(self, key: str, content: bytes, *, fsync: bool = False) -> None:
@@ -98,14 +100,14 @@ class Storage(Protocol):
     def exists(self, key: str) -> bool: ...
 
     def lacking(self, keys: Iterable[str]) -> str:
-        """The first of ``keys`` just written that is not there any more, "" if all are.
+        """The first of the ``keys`` just written that no longer exists, "" if all exist.
 
-        An object storage answers for what it took, and is not asked: each question would be a request.
+        Object storage guarantees what it acknowledged, so that it needs no check; each would be a request.
         """
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete files; those that are not there are no error."""
+        """Delete files; missing ones are not an error."""
         ...
 
     def files(self) -> Iterator[tuple[str, int]]:
@@ -113,21 +115,21 @@ class Storage(Protocol):
         ...
 
     def is_empty(self) -> bool:
-        """Whether nothing is there that a new store would overwrite."""
+        """Whether a new store would overwrite nothing."""
         ...
 
     def create(self, files: Mapping[str, bytes], *, fsync: bool = False) -> None:
-        """Make a store of ``files``, which appears whole or not at all.
+        """Create a store of ``files``, which appears whole or not at all.
 
         Raises
         ------
         StoreError
-            if it cannot be written, or another one appeared there meanwhile.
+            if it cannot be written, or another store appeared there meanwhile.
         """
         ...
 
     def creating(self) -> AbstractContextManager[object]:
-        """Entered around the question whether there is a store and its `create`."""
+        """Lock held while checking for a store and calling `create`."""
         ...
 
     def locked(self) -> AbstractContextManager[Lock]:
@@ -141,7 +143,7 @@ class Storage(Protocol):
         ...
 
     def free_bytes(self) -> int | None:
-        """Bytes that can still be written; ``None`` where that is not known."""
+        """Bytes that can still be written; ``None`` if unknown."""
         ...
 
     def zarr(self) -> Any:

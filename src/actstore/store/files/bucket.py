@@ -11,8 +11,10 @@ from typing import Any
 
 from actstore.errors import StoreError, needing, one_line
 
-#: Requests that fail are tried again this often.
+#: How often obstore repeats a failed request.
 RETRIES: Any = {"max_retries": 5}
+#: A request takes as long as a part of an upload needs on a slow link; the library's own limit is 30 s.
+CLIENT: Any = {"timeout": "10m"}
 
 
 @cache
@@ -30,7 +32,7 @@ def library() -> Any:
 
 
 def opened(bucket: str, prefix: str = "") -> Any:
-    """obstore's handle of a bucket, one a process: threads below it do not survive a fork."""
+    """obstore's handle of a bucket, one per process: its threads do not survive a fork."""
     return _opened(bucket, prefix, os.getpid())
 
 
@@ -40,20 +42,20 @@ def _opened(bucket: str, prefix: str, _process: int) -> Any:
     from obstore.store import S3Store
 
     try:
-        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES)
+        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES, client_options=CLIENT)
     except Exception as error:
         raise StoreError(f"s3://{bucket} cannot be used: {short(error)}; check the AWS_… environment") from error
 
 
 def short(error: BaseException) -> str:
-    """One line, without the server's page, the debug form of the error with its whole requests, and secrets in URLs."""
+    """One line without the server's page, the error's debug form with whole requests, and secrets in URLs."""
     text = one_line(error).split(" Debug source:")[0].split(": <")[0]
     return re.sub(r"\?\S+", "?…", re.sub(r"://[^/\s]+@", "://…@", text))
 
 
 @contextmanager
 def naming(where: str, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Errors of the object store as one line that names the object; that it is not there may be none of them."""
+    """Turn errors of the object store into one line that names the object; ``may_be_missing`` exempts absence."""
     exceptions = library().exceptions
     try:
         yield

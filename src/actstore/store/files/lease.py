@@ -1,4 +1,4 @@
-"""Keeps a second capture away from a store in a bucket, where no kernel lets go of a lock."""
+"""Keeps a second capture away from a store in a bucket, where no kernel releases the lock of a killed process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from actstore.errors import StoreError
 from actstore.store.files.bucket import library, naming, short
 
-#: Seconds between two renewals of the lease, and without one after which it counts as given up.
+#: Seconds between renewals of the lease, and seconds without renewal after which it expires.
 RENEWAL = 20.0
 EXPIRY = 120.0
 
@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class Lease:
-    """An object beside the store, made only where there is none, and renewed while a capture runs."""
+    """An object next to the store, created only if absent, and renewed while a capture runs."""
 
     def __init__(self, bucket: Any, path: str, url: str) -> None:
         self._bucket = bucket
         self._path = path
-        #: Of the store, for messages.
+        #: URL of the store, for messages.
         self._url = url
         self._etag = ""
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
@@ -36,7 +36,7 @@ class Lease:
         self._released = Event()
         self._thread = Thread(target=self._renew, name="actstore-lease", daemon=True)
         self._lost = False
-        #: When the last renewal that succeeded was begun.
+        #: Start time of the last successful renewal.
         self._renewed = time.monotonic()
 
     def acquire(self) -> None:
@@ -56,7 +56,7 @@ class Lease:
         self._etag, self._renewed = found["e_tag"], began
 
     def _take_over(self) -> None:
-        """Take a lease that was not renewed for `EXPIRY` seconds by the server's clock; refuse otherwise."""
+        """Take a lease that was not renewed for `EXPIRY` seconds by the server's clock; raise otherwise."""
         obstore = library()
         store = self._bucket
         refusal = StoreError(
@@ -83,7 +83,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """False once another capture has the lease, or may have it: it was not renewed for too long."""
+        """False once another capture holds the lease, or may hold it because the last renewal is too old."""
         return not self._lost and time.monotonic() - self._renewed < EXPIRY - RENEWAL
 
     def _renew(self) -> None:
@@ -100,7 +100,7 @@ class Lease:
                 log.warning("%s: the lease could not be renewed: %s", self._url, short(error))
 
     def _is_ours(self) -> bool:
-        """A renewal whose answer was lost, and that was tried again, is refused though the first try succeeded."""
+        """Whether the lease is ours. The server refuses a repeated renewal if only the first one's answer was lost."""
         began = time.monotonic()
         try:
             found = library().get(self._bucket, self._path)
@@ -113,7 +113,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give the lease back; one that another capture may have by now is left alone."""
+        """Release the lease, unless another capture may hold it by now."""
         self._released.set()
         self._thread.join()
         if self.held:

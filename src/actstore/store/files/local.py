@@ -1,4 +1,4 @@
-"""A store in a folder of a local or shared file system, written with direct I/O where the file system takes it."""
+"""A store in a folder of a local or shared file system, written with direct I/O where the file system supports it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class _Flock:
-    """The kernel lets go of it when the process ends, and not before."""
+    """A lock that the kernel releases when the process ends, and not before."""
 
     held = True
 
@@ -39,15 +39,16 @@ class LocalStorage:
     root: Path
     threads = 1
     piece_bytes = 2 * 2**20
+    held_bytes = 0
 
     @classmethod
     def at_path(cls, path: Location) -> LocalStorage:
-        """The storage in the folder ``path``, which need not exist; a leading ``~`` is the home.
+        """The storage in the folder ``path``, which need not exist; a leading ``~`` is the home folder.
 
         Raises
         ------
         StoreError
-            if that home is not known here.
+            if that home folder is unknown.
         """
         return cls(given(path).resolve())
 
@@ -117,7 +118,7 @@ class LocalStorage:
         while folders:
             folder = folders.pop()
             status = os.stat(self.root / folder)
-            # Layers may lie on another disk behind a link, and links may go round in circles.
+            # Layers may lie on another disk behind a link, and links may form a cycle.
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -139,7 +140,7 @@ class LocalStorage:
         path = self.root
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not `tempfile.mkdtemp`, which is private: umask, group and default ACL of the folder above decide.
+            # `tempfile.mkdtemp` would make a private folder; umask, group and default ACL should apply.
             building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.new")
             building.mkdir()
         except OSError as error:
@@ -175,6 +176,8 @@ class LocalStorage:
     def locked(self) -> Iterator[_Flock]:
         folder = os.open(self.root, os.O_RDONLY)
         try:
+            if not os.access(self.root, os.W_OK):
+                raise StoreError(f"{self.root} cannot be written to: see to its permissions, or copy it")
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -215,14 +218,14 @@ class LocalFile:
 
 
 class LocalSink:
-    """A file written in whole pages straight from the caller's memory, past the page cache; renamed once whole."""
+    """A file written in whole pages from the caller's memory, bypassing the page cache, and renamed once complete."""
 
     def __init__(self, path: Path, size: int, *, fsync: bool) -> None:
         self.path = path
         self.size = size
         self._fsync = fsync
         self._partial = _partial(path)
-        #: The part of the last page that is known, written again with what follows.
+        #: Content of the incomplete last page, written again together with what follows.
         self._tail = b""
         self._position = 0
         self._named = False
@@ -269,7 +272,7 @@ class LocalSink:
 
 
 def _open(path: Path) -> tuple[int, bool]:
-    """A new file for writing, and whether it takes direct I/O."""
+    """A new file for writing, and whether it supports direct I/O."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     if _DIRECT:
         try:
@@ -290,5 +293,5 @@ def _sync(path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name of this attempt's own beside ``path``: two attempts at one block never write the same file."""
+    """A unique temporary name next to ``path``, so that two attempts at one block never write the same file."""
     return path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:12]}")

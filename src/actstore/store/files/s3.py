@@ -1,4 +1,4 @@
-"""A store below a prefix of a bucket: objects appear whole, a lease object keeps a second capture away."""
+"""A store below a prefix of a bucket: objects appear whole, and a lease object keeps a second capture away."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from actstore.errors import StoreError
 from actstore.store.files.bucket import library, naming, opened
 from actstore.store.files.lease import Lease
 
-#: Bytes fetched ahead of sequential reads: a request costs some ten milliseconds.
+#: Bytes fetched ahead of sequential reads, since a request costs some ten milliseconds.
 READ_AHEAD = 16 * 2**20
-#: Bytes fetched when an object is opened: its end, where a shard's index lies.
+#: Bytes fetched from an object's end when it is opened: a shard's index lies there.
 TAIL = 64 * 2**10
-#: Bytes of one part of a multipart upload; what is no larger is one request.
+#: Bytes of one part of a multipart upload; smaller objects take one request.
 PART = 64 * 2**20
 
 
@@ -31,11 +31,12 @@ class S3Storage:
     prefix: str
     threads = 16
     piece_bytes = READ_AHEAD
+    held_bytes = PART
 
     @classmethod
     def at_url(cls, url: str) -> S3Storage:
         if "@" in url or "?" in url:
-            # Not shown: a secret may be any part of it.
+            # The message omits the URL, since any part of it may be a secret.
             raise StoreError(
                 "a store URL holds credentials or options ('@', '?'): take them out, use s3://bucket/run.zarr, and set "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -110,7 +111,7 @@ class S3Storage:
                     yield entry["path"][len(self.prefix) + 1 :], entry["size"]
 
     def is_empty(self) -> bool:
-        """Whether there is no root metadata, which is written last."""
+        """Whether the root metadata, which is written last, is missing."""
         return not self.exists("zarr.json")
 
     def create(self, files: Mapping[str, bytes], *, fsync: bool = False) -> None:
@@ -149,7 +150,7 @@ class S3Storage:
 
 
 class S3File:
-    """An object read by ranges, ahead where reads follow each other."""
+    """An object read by ranges, with read-ahead for sequential reads."""
 
     def __init__(self, storage: S3Storage, key: str) -> None:
         self._storage, self._key = storage, key
@@ -184,7 +185,7 @@ class S3File:
 
 
 class S3Sink:
-    """An upload of one request, or of parts, that the server puts together on ``close``."""
+    """An upload in one request, or in parts that the server joins on ``close``."""
 
     def __init__(self, storage: S3Storage, key: str, size: int) -> None:
         self._storage, self._key = storage, key
@@ -200,7 +201,7 @@ class S3Sink:
                 self._writer = library().open_writer(
                     self._storage._store, self._storage._path(self._key), buffer_size=PART
                 )
-            # A copy: the writer keeps what it is given until it has a whole part.
+            # Copy: the writer keeps the bytes until it has a whole part.
             self._writer.write(memory[start:stop].tobytes())
 
     def close(self) -> None:
