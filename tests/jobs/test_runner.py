@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,16 @@ from click.testing import CliRunner
 import actstore
 from actstore.cli.commands import main
 from actstore.errors import StoreError
-from actstore.jobs.job import Report
+from actstore.jobs.job import Compute, PlainUnit, Report
+from actstore.jobs.out import Out
 from actstore.jobs.repair import repair
-from actstore.jobs.runner import Workers, run
+from actstore.jobs.runner import Workers, ensure_group, run
 from actstore.spec.cluster import Cluster
 from actstore.store import metadata
 from actstore.store.files import storage_at
 from actstore.store.groups import group_token, read_groups
+from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.schema import Coordinate, Schema, record_of
 from actstore.store.verify import verify
 from image_means import ImageMeans
 from processes import until
@@ -203,8 +208,6 @@ def test_a_group_that_was_being_added_is_added_by_the_next(cut_off: Path, how: s
 
 
 def test_a_job_cannot_put_what_does_not_fit(means: Path) -> None:
-    from actstore.jobs.out import Out
-
     job = job_of(means)
     out = Out(storage_at(means), job.schema, 0, 11, 1)
     with pytest.raises(ValueError, match=r"features/means has no array 'median': mean"):
@@ -213,3 +216,98 @@ def test_a_job_cannot_put_what_does_not_fit(means: Path) -> None:
         out.put("mean", np.zeros((11, 2)))
     with pytest.raises(ValueError, match=r"complex128 \(11, 3\) does not fit float64"):
         out.put("mean", np.zeros((11, 3), complex))
+    with pytest.raises(ValueError, match="features/means: unit 0 put no mean"):
+        out.commit()
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A job whose units are ranges of channels, the last of them shorter."""
+
+    group: str = "features/ranges"
+    dtype: str = "int8"
+    sizes: tuple[int, ...] = (3, 3, 2)
+    values: tuple[int, ...] = (1, 2, 3)
+
+    @property
+    def schema(self) -> Schema:
+        n = len(self.sizes)
+        small = SmallLayout(f"{self.group}/small", ("layer_channel",), self.dtype, n, (3,))
+        sharded = ArrayLayout(f"{self.group}/image", ("layer_channel", "y", "x"), "float32", n, 3, (4, 5), (2, 5))
+        return Schema(self.group, record_of(self.group, n), (small, sharded), coordinates=("channel",))
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def coordinates(self) -> list[Coordinate]:
+        return [Coordinate("channel", ("layer_channel",), np.arange(9))]
+
+    def units(self) -> list[PlainUnit]:
+        return [PlainUnit(i, f"range {i}", n) for i, n in enumerate(self.sizes)]
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[Compute]:
+        def compute(unit: PlainUnit, out: Out) -> Report:
+            out.put("small", np.full(unit.samples, self.values[unit.index]))
+            out.put("image", np.arange(unit.samples * 20, dtype=np.float64).reshape(-1, 4, 5) + unit.index)
+            return Report(unit.index, unit.name)
+
+        yield compute
+
+    @classmethod
+    def again(cls, storage: Any, identity: Any) -> Ranges:
+        return cls()
+
+
+def test_units_need_not_be_blocks(tiny_copy: Path) -> None:
+    """Ranges of channels, one array of shards, nothing along ``sample``, an identity that is empty."""
+    storage = storage_at(tiny_copy)
+    assert not run(Ranges(), storage, Workers()).failed
+    found = actstore.open(tiny_copy).group("features/ranges").load()
+    assert found["small"].values.tolist() == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert found["channel"].values.tolist() == [*range(8)], "nothing of what the last unit leaves empty"
+    np.testing.assert_array_equal(found["image"][3], np.arange(20).reshape(4, 5) + 1)
+    np.testing.assert_array_equal(found["image"][7], np.arange(20, 40).reshape(4, 5) + 2)
+    assert verify(tiny_copy).whole
+    _flip(tiny_copy / "features/ranges/image/c.2.0.0")
+    (damage,) = verify(tiny_copy).damage
+    assert damage.volume == "range 2"
+    repair(tiny_copy, [damage])
+    assert verify(tiny_copy).whole
+
+
+def test_what_an_array_does_not_hold_fails_the_unit(tiny_copy: Path) -> None:
+    outcome = run(Ranges(values=(1, 300, 3)), storage_at(tiny_copy), Workers())
+    (failed,) = outcome.failed
+    assert (failed.unit, len(outcome.reports)) == (1, 3)
+    assert "features/ranges/small: int8 does not hold 300" in failed.error
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("inputs", "layers/L01/mine", "statistics", "committed", "valid", "metadata", "features/ranges/more"),
+        *("features", "/outside", "../outside", "features/x.partial-1", "a/", "a//b"),
+    ],
+)
+def test_a_group_takes_no_name_of_others(tiny_copy: Path, name: str) -> None:
+    run(Ranges(), storage_at(tiny_copy), Workers())
+    before = files_of(tiny_copy.parent)
+    with pytest.raises(StoreError, match=r"exists already: choose another name|use letters, digits, _ and -"):
+        ensure_group(Ranges(group=name), storage_at(tiny_copy))
+    assert files_of(tiny_copy.parent) == before
+    assert verify(tiny_copy).whole
+
+
+def test_a_job_waits_for_the_capture(tiny_copy: Path) -> None:
+    layout = actstore.open(tiny_copy).layout
+    (tiny_copy / layout.capture.record.key(1)).unlink()
+    with pytest.raises(StoreError, match="lacks 1 volume, and jobs need all: run `actstore capture SPEC` first"):
+        run(Ranges(), storage_at(tiny_copy), Workers())
+
+
+def test_an_open_store_sees_a_group_that_is_added(tiny_copy: Path) -> None:
+    store = actstore.open(tiny_copy)
+    assert not store.groups
+    run(Ranges(), storage_at(tiny_copy), Workers())
+    assert list(store.groups) == ["features/ranges"]

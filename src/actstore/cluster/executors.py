@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
 from actstore.errors import ActstoreError, ClusterError, one_line
@@ -40,6 +41,24 @@ class Inline:
             yield item, function(item)
 
 
+class Threads:
+    """At most ``count`` items at a time in threads of this process: for work that releases the interpreter lock."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def run(self, function: Callable[[T], R], next_item: Callable[[], T | None]) -> Iterator[tuple[T, R | LostWorker]]:
+        held: dict[Future[R], T] = {}
+        with ThreadPoolExecutor(self.count) as pool:
+            while True:
+                while len(held) < self.count and (item := next_item()) is not None:
+                    held[pool.submit(function, item)] = item
+                if not held:
+                    return
+                for future in wait(held, return_when=FIRST_COMPLETED).done:
+                    yield held.pop(future), future.result()
+
+
 class Dask:
     """At most `IN_FLIGHT` tasks per worker on a Dask cluster, whose workers may come and go."""
 
@@ -54,7 +73,7 @@ class Dask:
     def run(self, function: Callable[[T], R], next_item: Callable[[], T | None]) -> Iterator[tuple[T, R | LostWorker]]:
         from concurrent.futures import CancelledError
 
-        from distributed import wait
+        from distributed import wait as wait_for
 
         held: dict[Any, T] = {}
         # Items whose worker died, perhaps because of the other item it held: run each once more, alone.
@@ -74,7 +93,7 @@ class Dask:
                     held[self.client.submit(function, item, pure=False, retries=0)] = item
                 self.keep_up()
                 try:
-                    wait(list(held), timeout=POLL, return_when="FIRST_COMPLETED")
+                    wait_for(list(held), timeout=POLL, return_when="FIRST_COMPLETED")
                 except TimeoutError:
                     continue
                 except CancelledError as error:

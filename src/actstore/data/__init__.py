@@ -42,13 +42,8 @@ def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
     return discover(data).volumes
 
 
-<<<<<<< HEAD
 def discover(data: toml_tables.Data) -> Discovery:
     """The volumes that ``data`` asks for, as `find_volumes`, and what lies beside them and was left out."""
-=======
-def discover(data: spec.Data) -> Discovery:
-    """The volumes that ``data`` asks for, as `find_volumes`, and other files that were left out."""
->>>>>>> english
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom
 

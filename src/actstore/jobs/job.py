@@ -72,7 +72,7 @@ class Job(Protocol):
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """The settings that decide the numbers, besides the store's run, as JSON; may be empty."""
+        """The settings that decide the numbers, besides the store's run, as JSON."""
         ...
 
     def coordinates(self) -> Sequence[Coordinate]:

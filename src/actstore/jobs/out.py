@@ -27,8 +27,9 @@ class Out:
         self.unit, self.samples = unit, samples
         self._fence = Fence(storage, schema, unit, token)
         self._fsync = fsync
-        #: Bytes written so far.
+        #: Bytes written so far, and the paths of the arrays written.
         self.bytes = 0
+        self._written: set[str] = set()
         prefix = f"{schema.group}/" if schema.group else ""
         self._arrays = {array.path.removeprefix(prefix): array for group in schema.schemas for array in group.arrays}
 
@@ -59,14 +60,14 @@ class Out:
             self._put_shard(array, values)
             return
         count = min(self.samples, array.chunk[0]) if array.dims[0] != "block" else 1
-        _require(array, values, (count, *array.chunk[1:]))
         content = np.full(array.chunk, np.nan if np.dtype(array.dtype).kind == "f" else 0, dtype=array.dtype)
-        content[:count] = values
+        content[:count] = _fitted(array, values, (count, *array.chunk[1:]))
         self.check()
         self.bytes += write_small(self.storage, array, self.unit, content, fsync=self._fsync)
+        self._written.add(array.path)
 
     def _put_shard(self, array: ArrayLayout, values: NDArray[Any]) -> None:
-        _require(array, values, (self.samples, *array.sample_shape))
+        values = _fitted(array, values, (self.samples, *array.sample_shape))
         buffer = ShardBuffer(array, self.samples)
         view = buffer.place(0, self.samples)
         n = len(array.grid)
@@ -90,15 +91,20 @@ class Out:
             for writer in writers:
                 self.check()
                 self.bytes += writer.close()
+            self._written |= {array.path for array in arrays}
 
     def commit(self) -> None:
         """Mark the unit as done: write the records of the subgroups, then its own.
 
         Raises
         ------
+        ValueError
+            if the job did not put one of its arrays.
         StoreError
             if one of its files is missing.
         """
+        if lacking := [name for name, array in self._arrays.items() if array.path not in self._written]:
+            raise ValueError(f"{self.schema.group or 'the store'}: unit {self.unit} put no {lacking[0]}")
         for subgroup in self.schema.subgroups:
             self.check()
             self.bytes += commits.write_record(self.storage, subgroup.record, self.unit, self.token, fsync=self._fsync)
@@ -106,6 +112,13 @@ class Out:
         commits.commit(self.storage, self.schema, self.unit, self.token, fsync=self._fsync)
 
 
-def _require(array: ArrayLayout | SmallLayout, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+def _fitted(array: ArrayLayout | SmallLayout, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """``values`` in the array's dtype, which must hold each of them: whole numbers exactly, floats rounded."""
     if values.shape != shape or not np.can_cast(values.dtype, array.dtype, "same_kind"):
         raise ValueError(f"{array.path}: {values.dtype} {values.shape} does not fit {array.dtype} {shape}")
+    with np.errstate(over="ignore"):
+        fitted = values.astype(array.dtype)
+    lost = np.isinf(fitted) & np.isfinite(values) if fitted.dtype.kind == "f" else fitted != values
+    if lost.any():
+        raise ValueError(f"{array.path}: {array.dtype} does not hold {values[lost].flat[0]}")
+    return fitted

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from actstore.errors import DamageError, StoreError
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
@@ -95,24 +98,31 @@ def reduce_store(
         if a chunk of a committed block is damaged or missing, or statistics are that only a new capture can compute.
     """
     job = ReduceJob.of(store)
-    done = commits.committed(store.storage, job.schema, store.token, mending=True)
-    # A block without record is reduced again: here or, if the tensors were not kept, by capture.
-    lost = [block.index for block in job.blocks if done[block.index] and not _readable(job, block.index)]
-    commits.withdraw(store.storage, job.schema, lost)
-    done[lost] = False
-    todo = [block for block in job.blocks if not done[block.index]]
-    if todo and not store.layout.keeps_all:
-        raise StoreError(
-            f"statistics of {todo[0].name} are damaged, and the tensors to take them again from were not kept: "
-            "`actstore capture SPEC` computes the volume again"
-        )
-    if not todo:
-        return 0
-    outcome = run(job, store.storage, workers or Workers(), progress=progress, stopping=stopping)
+    if not _lost(job, commits.committed(store.storage, job.schema, store.token, mending=True)):
+        return 0  # Without a lock: the store may be read-only.
+
+    def withdraw(done: NDArray[np.bool_]) -> None:
+        lost = _lost(job, done)
+        if lost and not store.layout.keeps_all:
+            raise StoreError(
+                f"statistics of {lost[0].name} are damaged, and the tensors to take them again from were not kept: "
+                "`actstore capture SPEC` computes the volume again"
+            )
+        commits.withdraw(store.storage, job.schema, [block.index for block in lost])
+        done[[block.index for block in lost]] = False
+
+    outcome = run(
+        job, store.storage, workers or Workers(count=WORKERS), before=withdraw, progress=progress, stopping=stopping
+    )
     if outcome.failed:
         first = outcome.failed[0]
         raise StoreError(f"{first.name}: {first.error}")
     return len(outcome.reports)
+
+
+def _lost(job: ReduceJob, done: NDArray[np.bool_]) -> list[PlainUnit]:
+    """Blocks without a record of their statistics, or with one although a statistic cannot be read."""
+    return [block for block in job.blocks if not done[block.index] or not _readable(job, block.index)]
 
 
 def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
@@ -124,7 +134,7 @@ def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
         if these settings do not fit that kind.
     """
     if cluster in (None, "inline"):
-        return Workers()
+        return Workers(count=count or WORKERS)
     from actstore.cluster.main_guard import refuse_in_worker
     from actstore.spec.cluster import Cluster, cluster_of_kind
 

@@ -22,6 +22,7 @@ from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes, window_of
 from actstore.store.files import Location, Storage, storage_at
 from actstore.store.groups import Group, read_groups
+from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.store.verify import Damage
 from actstore.units import counted
@@ -62,6 +63,13 @@ def repair(
     lost = {found.block for found in of_capture if found.kind in needs_network and found.block is not None}
     unreduced = {found.block for found in of_capture if found.kind == "statistics" and found.block is not None}
     computing = bool(lost) or any(found.kind == "coordinate" for found in of_capture)
+    if computing and layout.version < SCHEMA_VERSION:
+        if layout.keeps_all and unreduced - lost:
+            reduce_store(Store(location))
+        raise StoreError(
+            f"{storage} has schema {layout.version}, which is read but not continued: capture the damaged volumes to "
+            "another store"
+        )
     if computing:
         # Before deleting anything, check that the blocks can be computed and belong to the same run.
         spec = (spec or spec_of(attributes)).with_cluster(cluster)

@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.cluster.executors import Executor, Inline, LostWorker
+from actstore.cluster.executors import Executor, Inline, LostWorker, Threads
 from actstore.cluster.interrupt import stoppable
 from actstore.errors import BlockError, StoreError, one_line
 from actstore.jobs.job import Compute, Job, Report, Unit
 from actstore.jobs.out import Out
 from actstore.store import commits
-from actstore.store.attributes import read_attributes
+from actstore.store.attributes import layout_of, read_attributes, token_of
 from actstore.store.fence import Superseded
 from actstore.store.files import Lock, Storage
 from actstore.store.fingerprint import differences
-from actstore.store.groups import Group, group_token, new_group, read_groups
+from actstore.store.groups import Group, check_name, group_token, read_groups
 from actstore.store.template import add_group, coordinate_files, update_coordinates
+from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec.cluster import Cluster
@@ -84,7 +85,8 @@ def run(
     Parameters
     ----------
     before
-        called with the units that are done, bool (unit), before anything is deleted or computed; may raise.
+        called with the units that are done, bool (unit), before anything is deleted or computed; may raise, or clear
+        units whose records it withdraws.
     progress
         called after every unit with its report, units finished and units to do.
     stopping
@@ -125,21 +127,30 @@ def ensure_group(job: Job, storage: Storage) -> int:
         if a group of that name belongs to another job, or to this one with other settings.
     """
     attributes, schema = read_attributes(storage), job.schema
+    captured = layout_of(attributes).capture
+    if schema in captured.schemas:
+        return token_of(attributes)
+    units, coordinates = job.units(), job.coordinates()
+    if [unit.index for unit in units] != list(range(schema.blocks)):
+        raise ValueError(f"{schema.group}: units {[unit.index for unit in units]} are not 0 to {schema.blocks - 1}")
+    if along := [coordinate.name for coordinate in coordinates if coordinate.dims[0] == "sample"]:
+        raise ValueError(f"{schema.group}: {along[0]} lies along sample, whose coordinates are the capture's")
+    if missing := int((~commits.finished(storage, captured, token_of(attributes))).sum()):
+        raise StoreError(
+            f"{storage} lacks {counted(missing, 'volume')}, and jobs need all: run `actstore capture SPEC` first"
+        )
     identity = json.loads(json.dumps(dict(job.identity())))
     token = group_token(attributes["fingerprint"]["run"], identity)
-    if not identity:
-        return token  # The capture made this group.
-    there = {group.name: group for group in read_groups(storage)}
-    wanted = new_group(storage, schema, made_by(job), identity, [unit.name for unit in job.units()])
-    found = there.get(schema.group)
+    wanted = Group(schema, made_by(job), identity, token, tuple((unit.name, unit.samples) for unit in units))
+    found = {group.name: group for group in read_groups(storage)}.get(schema.group)
     if found is None:
-        add_group(storage, schema, job.coordinates(), wanted.as_attributes())
+        check_name(schema.group, json.loads(storage.read("zarr.json") or b"{}"))
+        add_group(storage, schema, coordinates, wanted.as_attributes())
     elif found.as_attributes() != wanted.as_attributes():
         raise StoreError(
             f"{storage.at(schema.group)} is of another job ({_difference(found, wanted)}): give it another name"
         )
-    chunks = coordinate_files(job.coordinates(), schema.group)
-    update_coordinates(storage, chunks)
+    update_coordinates(storage, coordinate_files(coordinates, schema.group))
     return token
 
 
@@ -199,7 +210,7 @@ def _connected(
     workers: Workers, storage: Storage, units: int, stopped: Callable[[], bool]
 ) -> AbstractContextManager[Executor]:
     if workers.cluster is None:
-        return nullcontext(Inline())
+        return nullcontext(Inline() if workers.count == 1 else Threads(workers.count))
     from actstore.cluster.launch import connect
 
     count = min(workers.count, units)

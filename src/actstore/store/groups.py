@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from actstore.errors import StoreError
 from actstore.store import commits
-from actstore.store.attributes import read_attributes
 from actstore.store.coordinates import plain
 from actstore.store.files import Storage
 from actstore.store.layout import ArrayLayout
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Attribute of a group that describes the job that made it.
 JOB = "job"
+#: Groups that a capture makes.
+CAPTURED = ("inputs", "outputs", "layers", "statistics")
+NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,12 @@ class Group:
     identity: Mapping[str, Any]
     #: Value of the record of a committed block.
     token: int
-    #: A readable name of each block: a volume, a layer.
-    units: tuple[str, ...]
+    #: Of each unit, a readable name (a volume, a layer) and the number of entries of the leading dim that it fills.
+    units: tuple[tuple[str, int], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.units)
 
     @property
     def name(self) -> str:
@@ -51,18 +58,44 @@ class Group:
                 "made_by": self.made_by,
                 "identity": dict(self.identity),
                 "token": f"{self.token:016x}",
-                "units": list(self.units),
+                "units": [list(unit) for unit in self.units],
                 "schema": self.schema.as_json(),
             }
         }
 
 
 def group_token(run: str, identity: Mapping[str, Any]) -> int:
-    """Hash of a run's fingerprint and a job's identity; the run's own token if the job's identity is empty."""
-    if not identity:
-        return int(run[:16], 16) or 1
+    """Hash of a run's fingerprint and of a job's identity."""
     text = json.dumps([run, identity], sort_keys=True, ensure_ascii=False)
     return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) or 1
+
+
+def check_name(name: str, root: Mapping[str, Any]) -> None:
+    """Refuse a name of a new group that is no path, or that belongs to the capture or to another group.
+
+    Parameters
+    ----------
+    root
+        the root's ``zarr.json``.
+
+    Raises
+    ------
+    StoreError
+        naming what is in the way.
+    """
+    if not NAME.fullmatch(name):
+        raise StoreError(f"group {name!r}: use letters, digits, _ and -, and / between the parts of a path")
+    entries = root.get("consolidated_metadata", {}).get("metadata", {})
+    above = ["/".join(name.split("/")[:depth]) for depth in range(1, name.count("/") + 2)]
+    below = [path for path in entries if path.startswith(f"{name}/")]
+    taken = [path for path in above if path in entries and (path == name or not _holds_groups(path, entries))]
+    if taken or below or above[0] in CAPTURED:
+        raise StoreError(f"group {name}: {(taken or below or above)[0]} exists already: choose another name")
+
+
+def _holds_groups(path: str, entries: Mapping[str, Any]) -> bool:
+    """Whether ``path`` is a group of groups: not an array, and not the group of a job."""
+    return entries[path].get("node_type") == "group" and JOB not in entries[path].get("attributes", {})
 
 
 def groups_of(root: Mapping[str, Any]) -> Iterator[Group]:
@@ -80,7 +113,8 @@ def groups_of(root: Mapping[str, Any]) -> Iterator[Group]:
             continue
         try:
             schema = Schema.from_json(name, job["schema"])
-            yield Group(schema, job["made_by"], job["identity"], int(job["token"], 16), tuple(job["units"]))
+            units = tuple((unit, samples) for unit, samples in job["units"])
+            yield Group(schema, job["made_by"], job["identity"], int(job["token"], 16), units)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"group {name} does not describe itself: `actstore verify STORE --repair`") from error
 
@@ -88,14 +122,6 @@ def groups_of(root: Mapping[str, Any]) -> Iterator[Group]:
 def read_groups(storage: Storage) -> tuple[Group, ...]:
     """The groups of jobs of a store."""
     return tuple(groups_of(json.loads(storage.read("zarr.json") or b"{}")))
-
-
-def new_group(
-    storage: Storage, schema: Schema, made_by: str, identity: Mapping[str, Any], units: Sequence[str]
-) -> Group:
-    """The description of a job's new group."""
-    run = read_attributes(storage)["fingerprint"]["run"]
-    return Group(schema, made_by, identity, group_token(run, identity), tuple(units))
 
 
 def open_group(storage: Storage, group: Group, captured: BlockSamples, sample: xr.Coordinates) -> xr.Dataset:
@@ -116,29 +142,25 @@ def open_group(storage: Storage, group: Group, captured: BlockSamples, sample: x
     schema = group.schema
     done = commits.committed(storage, schema, group.token, mending=True)
     node: Any = zarr.open_group(storage.zarr(), mode="r")[group.name]
-    found: dict[str, Any] = {
-        name: (node[name].metadata.dimension_names, node[name][...]) for name in schema.coordinates
-    }
-    whole: dict[str, Any] = {}
+    stored: dict[str, Any] = {n: (node[n].metadata.dimension_names, plain(node[n][...])) for n in schema.coordinates}
+    own = tuple((int(unit), group.units[unit][1]) for unit in np.flatnonzero(done))
+    of_capture = tuple((block, samples) for block, samples in captured if done[block])
+    arrays: dict[str, Any] = {}
+    coords = dict(stored)
     for array in schema.arrays:
-        of_samples = array.dims[0] == "sample"
-        size = array.slots if isinstance(array, ArrayLayout) else array.chunk[0]
-        units = (
-            [(b, n) for b, n in captured if done[b]] if of_samples else [(int(b), size) for b in np.flatnonzero(done)]
-        )
-        blocks = lazy.BlockSamples(tuple(units))
+        along_samples = array.dims[0] == "sample"
+        blocks = lazy.BlockSamples(of_capture if along_samples else own)
         if isinstance(array, ArrayLayout):
-            data = lazy.sharded(storage, array, blocks)
+            data, size = lazy.sharded(storage, array, blocks), array.slots
         else:
-            data = lazy.small(storage, array, blocks)
-        whole[array.path.removeprefix(f"{group.name}/")] = (array.dims, data)
-        if not of_samples:
-            there = np.repeat(done, size)
-            for name, (dims, values) in found.items():
-                if dims[0] == array.dims[0] and len(values) == len(there):
-                    found[name] = (dims, values[there])
-    coords = {name: (dims, plain(values)) for name, (dims, values) in found.items()}
+            data, size = lazy.small(storage, array, blocks), array.chunk[0]
+        arrays[array.path.removeprefix(f"{group.name}/")] = (array.dims, data)
+        if not along_samples:
+            filled = np.zeros((schema.blocks, size), bool)
+            for unit, count in own:
+                filled[unit, :count] = True
+            coords |= {n: (d, v[filled.reshape(-1)]) for n, (d, v) in stored.items() if d[0] == array.dims[0]}
     if any(array.dims[0] == "sample" for array in schema.arrays):
-        kept = np.concatenate([np.full(n, done[b]) for b, n in captured]) if len(captured) else np.zeros(0, bool)
-        coords |= {str(name): ("sample", values.values[kept]) for name, values in sample.items()}
-    return xr.Dataset(whole, coords=coords)
+        shown = np.concatenate([np.zeros(0, bool), *(np.full(n, done[block]) for block, n in captured)])
+        coords |= {str(name): ("sample", values.values[shown]) for name, values in sample.items()}
+    return xr.Dataset(arrays, coords=coords)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from actstore.store.files import Location
+from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.units import counted
 
@@ -29,10 +30,11 @@ def open_store(path: Location) -> Store:
     store = Store(path)
     if store.missing:
         first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
+        continued = store.layout.version == SCHEMA_VERSION
+        mend = "`actstore capture SPEC` computes them" if continued else "a store of this schema is not continued"
         warnings.warn(
             f"{path}: {len(store.missing)} of {counted(store.layout.blocks, 'block is', 'blocks are')} missing "
-            f"({first}); "
-            "`actstore capture SPEC` computes them",
+            f"({first}); {mend}",
             MissingBlocksWarning,
             stacklevel=2,
         )

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
-<<<<<<< HEAD
 class PersistedStatistics:
     """What capture or `reduce_store` persisted: all layers side by side; before schema 4 an array a layer and name."""
 
@@ -27,15 +26,6 @@ class PersistedStatistics:
         self.storage, self.layout, self.token = storage, layout, token
         #: Found once: statistics can be added while a store is open, not taken away.
         self._whole = False
-=======
-class Statistics:
-    """Statistics that capture or `reduce_store` persisted: one array; before schema 4 one per layer and name."""
-
-    def __init__(self, storage: Storage, layout: StoreLayout, token: int) -> None:
-        self.storage, self.layout, self.token = storage, layout, token
-        #: Stays True once found: statistics can be added while a store is open, but not removed.
-        self._persisted = False
->>>>>>> english
 
     def whole(self, blocks: NDArray[np.bool_]) -> bool:
         """Whether all of ``blocks``, bool (block), have their statistics."""

@@ -237,7 +237,7 @@ class _Expected:
         self.storage = storage
         layout = layout_of(attributes)
         self.capture = _Checked(storage, layout.capture, token_of(attributes), attributes["blocks"])
-        jobs = [_Checked(storage, group.schema, group.token, group.units) for group in groups]
+        jobs = [_Checked(storage, group.schema, group.token, group.names) for group in groups]
         self.groups = (self.capture, *jobs)
         #: Path of each coordinate to the job's group that it belongs to.
         self._coordinates = dict.fromkeys(root_coordinates(layout.version), "")

@@ -13,8 +13,8 @@ from actstore.errors import StoreError, needing, one_line
 
 #: How often obstore repeats a failed request.
 RETRIES: Any = {"max_retries": 5}
-#: A request takes as long as a part of an upload needs on a slow link; the library's own limit is 30 s.
-CLIENT: Any = {"timeout": "10m"}
+#: A part of an upload may take this long on a slow link; the library's own limit is 30 s.
+TIMEOUT = "10m"
 
 
 @cache
@@ -42,9 +42,15 @@ def _opened(bucket: str, prefix: str, _process: int) -> Any:
     from obstore.store import S3Store
 
     try:
-        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES, client_options=CLIENT)
+        return S3Store(bucket, prefix=prefix or None, retry_config=RETRIES, client_options=_client())
     except Exception as error:
         raise StoreError(f"s3://{bucket} cannot be used: {short(error)}; check the AWS_… environment") from error
+
+
+def _client() -> Any:
+    """Options of the HTTP client, which replace what the library reads from the environment."""
+    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
+    return {"timeout": TIMEOUT, "allow_http": plain}
 
 
 def short(error: BaseException) -> str:
