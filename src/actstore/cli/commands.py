@@ -1,4 +1,4 @@
-"""The command line: one thin function a command. Exit 0 done, 1 failed with one line on stderr, 2 usage."""
+"""The command line: one thin function per command. Exit 0 done, 1 failed with one line on stderr, 2 usage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class GivenPath(click.Path):
-    """A path whose leading ``~`` is the home; with ``url``, a URL as it is."""
+    """A path whose leading ``~`` is the home folder; with ``url``, leaves a URL unchanged."""
 
     name = "path"
 
@@ -58,7 +58,7 @@ METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
 
 class Verb(click.Command):
-    """A command that names the extra to install where a library that it needs is missing."""
+    """A command that names the extra to install if a required library is missing."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with needing(str(self.name)):
@@ -200,7 +200,7 @@ def status(store: Location) -> None:
 
 
 def opened(path: Location) -> Store:
-    """Open a store; what is missing is said on stderr, once."""
+    """Open a store; warn once on stderr about missing blocks."""
     from actstore.store.store import open_store
 
     with warnings.catch_warnings(record=True) as caught:
