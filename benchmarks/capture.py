@@ -34,7 +34,7 @@ from actstore.jobs.runner import releasing, run_unit
 from actstore.networks.model import build_model
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
-from actstore.store.store import open_store
+from actstore.store.opening import open_store
 from actstore.store.template import CODECS
 from actstore.tables.build import build_table
 from actstore.units import human_bytes

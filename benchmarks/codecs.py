@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from actstore.jobs.capture import capture
 from actstore.jobs.inference import rounding
 from actstore.measures.kernel import reduce_chunk
-from actstore.store.store import Store, open_store
+from actstore.store.opening import open_store
+from actstore.store.store import Store
 
 Change = Callable[[NDArray[np.float32]], NDArray[Any]]
 CODECS: dict[str, Any] = {

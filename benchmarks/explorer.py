@@ -288,7 +288,7 @@ def alternative(page: Page, url: str, runs: int) -> float:
 
 
 def measure(store: Path, runs: int, number: int) -> None:
-    from actstore.store.store import open_store
+    from actstore.store.opening import open_store
 
     opened = open_store(store)
     layers, channels = len(opened.layers), int(opened.layers["channels"].min())

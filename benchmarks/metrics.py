@@ -19,7 +19,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
 from actstore.measures.names import MEASURES, STATISTICS
-from actstore.store.store import Store, open_store
+from actstore.store.opening import open_store
+from actstore.store.store import Store
 from actstore.units import human_bytes
 
 

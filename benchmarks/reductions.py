@@ -25,7 +25,8 @@ from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
 from actstore.measures.names import STATISTICS
 from actstore.store import pool
-from actstore.store.store import Store, open_store
+from actstore.store.opening import open_store
+from actstore.store.store import Store
 from actstore.store.verify import verify
 from actstore.units import human_bytes
 

@@ -22,7 +22,7 @@ from common import machine, phantom_spec, require_free
 
 from actstore.jobs.capture import capture
 from actstore.jobs.runner import peak_memory
-from actstore.store.store import open_store
+from actstore.store.opening import open_store
 from actstore.tables.build import build_table
 from actstore.units import human_bytes
 

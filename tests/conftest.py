@@ -220,7 +220,7 @@ def volume_store(once: Once, write_spec: WriteSpec) -> Path:
 @pytest.fixture(scope="session")
 def study_report(once: Once, study_store: Path) -> Path:
     """The report of ``study_store``, its data beside it."""
-    from actstore.store.store import open_store
+    from actstore.store.opening import open_store
     from actstore.views.report.write import write_report
 
     folder = once("study_report", lambda folder: write_report(open_store(study_store), folder / "report.html"))

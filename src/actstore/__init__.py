@@ -10,8 +10,8 @@ __all__ = ["Findings", "Store", "capture", "load_spec", "open"]
 if TYPE_CHECKING:
     from actstore.jobs.capture import capture
     from actstore.spec.spec import load_spec
+    from actstore.store.opening import open_store as open
     from actstore.store.store import Store
-    from actstore.store.store import open_store as open
     from actstore.tables.findings import Findings
 
 _HOMES = {
@@ -19,7 +19,7 @@ _HOMES = {
     "Store": ("actstore.store.store", "Store"),
     "capture": ("actstore.jobs.capture", "capture"),
     "load_spec": ("actstore.spec.spec", "load_spec"),
-    "open": ("actstore.store.store", "open_store"),
+    "open": ("actstore.store.opening", "open_store"),
 }
 
 

@@ -30,7 +30,8 @@ from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import normalize, scalings
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.creation import attributes
-from actstore.spec.spec import Normalization, Spec, load_spec
+from actstore.spec.spec import Spec, load_spec
+from actstore.spec.toml_tables import Normalization
 from actstore.store.store import Store
 from actstore.store.verify import verify
 from actstore.tables.findings import Findings
@@ -742,7 +743,7 @@ def older(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::actstore.store.store.MissingBlocksWarning")
+@pytest.mark.filterwarnings("ignore::actstore.store.opening.MissingBlocksWarning")
 class TestOlderStore:
     def test_is_not_continued_by_another_rule(self, older: tuple[Path, Path]) -> None:
         spec, path = older

@@ -23,7 +23,7 @@ from actstore.data import VolumeFile, VolumeKey, digest_files, find_volumes, rea
 from actstore.data.nifti import LABEL_TOLERANCE, _class_indices
 from actstore.data.nnunet import key_of
 from actstore.errors import DataError
-from actstore.spec.spec import Data
+from actstore.spec.toml_tables import Data
 
 CLASSES = {"RV": 1, "MYO": 2, "LV": 3}
 REFERENCE = os.environ.get("ACTSTORE_REFERENCE")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from actstore.data import Discovery, discover
 from actstore.data.info import Info, read_info
 from actstore.errors import DataError
-from actstore.spec.spec import Data
+from actstore.spec.toml_tables import Data
 
 ACDC, NNUNET = "acdc", "nnunet"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from actstore.errors import DataError
 from actstore.geometry import image_window
 from actstore.inputs.preprocess import fit, normalize
-from actstore.spec.spec import Normalization
+from actstore.spec.toml_tables import Normalization
 
 VOLUMES = hnp.arrays(
     np.float32,

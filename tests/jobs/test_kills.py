@@ -19,7 +19,7 @@ import pytest
 import actstore
 from actstore.jobs.capture import Summary, capture
 from actstore.spec.spec import load_spec
-from actstore.store.store import MissingBlocksWarning
+from actstore.store.opening import MissingBlocksWarning
 from conftest import WriteSpec
 from processes import (
     PATIENCE,

@@ -30,7 +30,8 @@ from actstore.jobs.reduce import reduce_store
 from actstore.jobs.repair import repair
 from actstore.spec.spec import load_spec
 from actstore.store.files.local import LocalSink, LocalStorage
-from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.opening import MissingBlocksWarning
+from actstore.store.store import Store
 from actstore.store.verify import verify
 from conftest import WriteSpec
 from damage import DAMAGE

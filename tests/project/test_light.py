@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from actstore.errors import EXTRAS, ActstoreError, MissingError, needing
-from actstore.store.store import open_store
+from actstore.store.opening import open_store
 from actstore.tables.build import build_table, write_table
 from actstore.tables.findings import TABLES
 

@@ -28,8 +28,9 @@ import actstore
 from actstore import views
 from actstore.errors import DamageError, StoreError
 from actstore.jobs.reduce import reduce_store
+from actstore.store.opening import MissingBlocksWarning
 from actstore.store.schema import SCHEMA_VERSION
-from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.store import Store
 from actstore.store.verify import verify
 from actstore.tables.build import write_csv
 from actstore.tables.catalogue import Unanswerable

@@ -86,7 +86,7 @@ def test_fused_statistics_are_those_of_the_values(
     monkeypatch.setattr(lazy, "TASK_BYTES", task_bytes)
     values = write_blocks(tmp_path, layout, [2, 1])
     with raise_if_dask_computes():
-        arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 1))), STATISTICS)
+        arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, 2), (1, 1))), STATISTICS)
     found = dask.compute({name: array for name, (_, array) in arrays.items()}, scheduler="threads")[0]
     for name in STATISTICS:
         assert arrays[name][1].shape == found[name].shape
@@ -139,7 +139,7 @@ def test_no_more_than_a_few_chunks_are_in_memory(tmp_path: Path) -> None:
 def test_graphs_are_linear_in_tasks_also_when_sent(what: str, tmp_path: Path) -> None:
     def size(blocks: int) -> tuple[int, int]:
         layout = layout_of(64, (256, 256), conditions=4, blocks=blocks)
-        parts = lazy.Parts(tuple((b, 5) for b in range(blocks)))
+        parts = lazy.BlockSamples(tuple((b, 5) for b in range(blocks)))
         if what == "activation":
             array = lazy.sharded(LocalStorage(tmp_path), layout, parts)
         else:
@@ -160,7 +160,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[40] ^= 1
     path.write_bytes(content)
-    array = lazy.statistics(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 2))), ("mad",))["mad"][1]
+    array = lazy.statistics(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, 2), (1, 2))), ("mad",))["mad"][1]
     with pytest.raises(StoreError, match="wrong checksum of slot 0, inner chunk 0"):
         array.compute()
 
@@ -175,8 +175,8 @@ def test_conditions_split_into_chunks_of_several_are_refused() -> None:
 def test_statistics_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     layout = layout_of(6, (300, 301))
     values = write_blocks(tmp_path, layout, [2, 1])
-    arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 1))), ("mad", "std"))
-    activation = lazy.sharded(LocalStorage(tmp_path), layout, lazy.Parts(((0, 2), (1, 1))))
+    arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, 2), (1, 1))), ("mad", "std"))
+    activation = lazy.sharded(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, 2), (1, 1))))
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster),

@@ -31,7 +31,7 @@ from actstore.store.files import bucket as bucket_module
 from actstore.store.files import lease as lease_module
 from actstore.store.files import storage_at
 from actstore.store.files.s3 import S3Storage
-from actstore.store.store import MissingBlocksWarning
+from actstore.store.opening import MissingBlocksWarning
 from actstore.store.verify import verify
 from actstore.tables.build import build_table
 from actstore.views.explorer import downloads

@@ -32,7 +32,8 @@ from actstore.store import lazy, reader
 from actstore.store.commits import write_record
 from actstore.store.files import LocalStorage
 from actstore.store.layout import ArrayLayout
-from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.opening import MissingBlocksWarning
+from actstore.store.store import Store
 from conftest import WriteSpec
 from helpers import raise_if_dask_computes
 
@@ -512,7 +513,7 @@ def test_graphs_grow_with_blocks_alone(tmp_path: Path, blocks: int) -> None:
     layout = ArrayLayout(
         "a", ("sample", "condition", "channel", "y", "x"), "float32", blocks, 10, (4, 64, 256, 256), (4, 2, 256, 256)
     )
-    data = lazy.sharded(LocalStorage(tmp_path), layout, lazy.Parts(tuple((b, 10) for b in range(blocks))))
+    data = lazy.sharded(LocalStorage(tmp_path), layout, lazy.BlockSamples(tuple((b, 10) for b in range(blocks))))
     activation = xr.DataArray(data, dims=layout.dims, coords={"condition": ["original", "a", "b", "c"]})
     total = blocks * 10 * layout.sample_stride
     assert data.npartitions <= 2 * total / lazy.TASK_BYTES + 1, "tasks are large, however small an inner chunk is"
@@ -551,7 +552,7 @@ def test_lazy_cuts_cover_every_sample_and_channel(
     values = np.nan_to_num(values)
     for block, content in ((0, values[:valid]), (2, values[valid:])):
         write_shard(tmp_path / layout.key(block), layout, content, [valid])
-    found = lazy.sharded(LocalStorage(tmp_path), layout, lazy.Parts(((0, valid), (2, valid))))
+    found = lazy.sharded(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, valid), (2, valid))))
     assert max(np.prod(chunk) for chunk in zip(*[(max(c),) for c in found.chunks], strict=True)) * 4 <= 20_000 + 1000
     assert np.array_equal(found.compute(), values)
 

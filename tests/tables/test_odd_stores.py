@@ -18,7 +18,7 @@ import actstore
 from actstore import Findings
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
-from actstore.store.store import MissingBlocksWarning
+from actstore.store.opening import MissingBlocksWarning
 from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.views.report.render import rendered
 from actstore.views.report.sections import SECTIONS

@@ -25,7 +25,8 @@ from panel.io.state import set_curdoc
 from actstore import analysis
 from actstore.cli.commands import main
 from actstore.errors import StoreError
-from actstore.store.store import Store, open_store
+from actstore.store.opening import open_store
+from actstore.store.store import Store
 from actstore.views.explorer import server
 from actstore.views.explorer.channel import ChannelTab
 from actstore.views.explorer.cohort import CohortTab

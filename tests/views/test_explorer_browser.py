@@ -21,7 +21,8 @@ import pytest
 from numpy.typing import NDArray
 
 from actstore import analysis
-from actstore.store.store import Store, open_store
+from actstore.store.opening import open_store
+from actstore.store.store import Store
 from actstore.views.figures.pixels import Place, place_of
 from browser import Figure, Served, Visitor, eventually, explorers, number, picture
 from conftest import TESTS, WriteSpec

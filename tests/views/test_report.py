@@ -19,7 +19,8 @@ from actstore.cli.demo import run_demo
 from actstore.errors import ActstoreError, StoreError
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
-from actstore.store.store import MissingBlocksWarning, Store
+from actstore.store.opening import MissingBlocksWarning
+from actstore.store.store import Store
 from actstore.tables.findings import Findings
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.views.html_tables import html_table

@@ -17,7 +17,7 @@ from actstore.tables.catalogue import TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
-    from actstore.spec.spec import Precision
+    from actstore.spec.toml_tables import Precision
     from actstore.store.files import Location
     from actstore.store.store import Store
     from actstore.store.verify import Verification
@@ -201,7 +201,7 @@ def status(store: Location) -> None:
 
 def opened(path: Location) -> Store:
     """Open a store; warn once on stderr about missing blocks."""
-    from actstore.store.store import open_store
+    from actstore.store.opening import open_store
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -10,7 +10,7 @@ from actstore.jobs.capture import capture
 from actstore.jobs.reduce import reduce_store
 from actstore.paths import given
 from actstore.spec.spec import load_spec
-from actstore.store.store import open_store
+from actstore.store.opening import open_store
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.units import counted
 from actstore.views.figures.channels import frequency

@@ -10,7 +10,7 @@ from actstore.data.nifti import digest_files, read_header, read_volume
 from actstore.data.pairing import Discovery
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError
-from actstore.spec import spec
+from actstore.spec import toml_tables
 from actstore.units import shown
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def find_volumes(data: spec.Data) -> tuple[VolumeFile, ...]:
+def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
     """The volumes that ``data`` asks for, sorted by key. Reads names and ``Info.cfg`` only, no image.
 
     The format ``phantom`` generates its data set first where ``data.root`` does not exist.
@@ -42,7 +42,7 @@ def find_volumes(data: spec.Data) -> tuple[VolumeFile, ...]:
     return discover(data).volumes
 
 
-def discover(data: spec.Data) -> Discovery:
+def discover(data: toml_tables.Data) -> Discovery:
     """The volumes that ``data`` asks for, as `find_volumes`, and other files that were left out."""
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom

@@ -14,7 +14,7 @@ from actstore.errors import DataError
 from actstore.geometry import image_part, image_window
 
 if TYPE_CHECKING:
-    from actstore.spec.spec import Normalization
+    from actstore.spec.toml_tables import Normalization
 
 #: Percentiles that ``percentile-…`` clips to.
 PERCENTILES = (1.0, 99.0)

@@ -18,7 +18,8 @@ from actstore.errors import ModelError
 from actstore.geometry import image_window
 from actstore.inputs.prepare import prepare
 from actstore.networks.recording import Forward
-from actstore.spec.spec import MANTISSA_BITS, Spec
+from actstore.spec.spec import Spec
+from actstore.spec.toml_tables import MANTISSA_BITS
 from actstore.store.schema import StoreLayout
 
 #: The largest finite float16.

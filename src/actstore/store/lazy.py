@@ -45,6 +45,14 @@ class BlockSamples:
     def samples(self) -> int:
         return sum(samples for _, samples in self.counts)
 
+    def place_of(self, sample: int) -> tuple[int, int]:
+        """The block that holds a sample, and its number there."""
+        for block, samples in self.counts:
+            if sample < samples:
+                return block, sample
+            sample -= samples
+        raise IndexError(f"there are {self.samples} samples")
+
     @cached_property
     def _digest(self) -> str:
         return hashlib.sha256(repr(self.counts).encode()).hexdigest()

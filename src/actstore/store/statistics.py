@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.names import PER_CONDITION
+from actstore.errors import StoreError
+from actstore.measures.names import MEASURES, PER_CONDITION
 from actstore.store import commits, lazy
-from actstore.store.files import Storage
+from actstore.store.files import Location, Storage
 from actstore.store.reader import read_smalls
 from actstore.store.schema import Layer, StoreLayout
 
@@ -17,20 +19,20 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
-class Statistics:
+class PersistedStatistics:
     """Statistics that capture or `reduce_store` persisted: one array; before schema 4 one per layer and name."""
 
     def __init__(self, storage: Storage, layout: StoreLayout, token: int) -> None:
         self.storage, self.layout, self.token = storage, layout, token
         #: Stays True once found: statistics can be added while a store is open, but not removed.
-        self._persisted = False
+        self._whole = False
 
-    def persisted(self, blocks: NDArray[np.bool_]) -> bool:
+    def whole(self, blocks: NDArray[np.bool_]) -> bool:
         """Whether all of ``blocks``, bool (block), have their statistics."""
-        if not self._persisted:
+        if not self._whole:
             done = commits.committed(self.storage, self.layout.statistics, self.token, mending=True)
-            self._persisted = bool(done[blocks].all())
-        return self._persisted
+            self._whole = bool(done[blocks].all())
+        return self._whole
 
     def lazily(self, layer: Layer, name: str, blocks: lazy.BlockSamples) -> tuple[tuple[str, ...], da.Array]:
         """Dims and values of one statistic of a layer: (sample, condition, channel), or (sample, channel)."""
@@ -59,3 +61,51 @@ class Statistics:
             for layer in self.layout.layers
         ]
         return np.concatenate([v if v.ndim == 3 else v[:, None] for v in values], axis=-1)
+
+
+class Opened(Protocol):
+    """What `layer_statistics` asks of a store."""
+
+    storage: Storage
+    layout: StoreLayout
+    attributes: dict[str, Any]
+    block_samples: lazy.BlockSamples
+    persisted: PersistedStatistics
+
+    @property
+    def path(self) -> Location: ...
+
+    @property
+    def reduced(self) -> bool: ...
+
+    def require_kept(self, layer: Layer) -> Layer: ...
+
+
+def layer_statistics(
+    store: Opened, layer: Layer, names: Iterable[str], persisted: bool | None
+) -> dict[str, tuple[tuple[str, ...], da.Array]]:
+    """Dims and lazy values of statistics of a layer, read where they are persisted and reduced otherwise.
+
+    Arguments and errors as `Store.statistics`.
+    """
+    names = tuple(dict.fromkeys(names))
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
+    if persisted and not store.reduced:
+        raise StoreError(f"{store.path} has blocks without persisted statistics: run `actstore reduce {store.path}`")
+    there = store.layout.statistic_names
+    read = [name for name in names if name in there and (store.reduced if persisted is None else persisted)]
+    rest = tuple(name for name in names if name not in read)
+    if persisted and rest:
+        raise StoreError(f"{rest[0]} is not persisted, only {', '.join(there)}: leave out persisted=True")
+    if not layer.kept and (taken := [name for name in rest if name not in there]):
+        raise StoreError(
+            f"{taken[0]} is taken from tensors, and those of {layer.name} ({layer.label}) are not in {store.path}, "
+            f"which was captured with store.keep = {store.attributes['identity'].get('keep')!r}: ask for "
+            f"{', '.join(there)}, or capture to another store with the layer in store.keep"
+        )
+    arrays = {name: store.persisted.lazily(layer, name, store.block_samples) for name in read}
+    if rest:
+        array = store.layout.activation(store.require_kept(layer))
+        arrays |= lazy.statistics(store.storage, array, store.block_samples, rest)
+    return {name: arrays[name] for name in names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from actstore.errors import StoreError
 from actstore.geometry import Grid
-from actstore.measures.names import MEASURES
 from actstore.store import commits, lazy
 from actstore.store.attributes import layout_of, read_attributes, token_of
 from actstore.store.coordinates import (
@@ -27,9 +25,10 @@ from actstore.store.coordinates import (
 from actstore.store.files import Location, storage_at
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of
 from actstore.store.reader import Piece, read_map
 from actstore.store.schema import Layer
-from actstore.store.statistics import Statistics
+from actstore.store.statistics import PersistedStatistics, layer_statistics
 from actstore.units import counted
 
 if TYPE_CHECKING:
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 
 #: Not along ``sample`` alone, or only about hidden slots.
 _OF_ITS_OWN = ("valid", "spacing", *PATCH_COORDINATES)
-
-
-class MissingBlocksWarning(UserWarning):
-    """The store is incomplete: reductions see only its committed blocks."""
 
 
 class Store:
@@ -67,7 +62,7 @@ class Store:
         for i, axis in enumerate("zyx"):
             self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
         self._patch = {name: coordinates[name][slots] for name in PATCH_COORDINATES if name in coordinates}
-        self._statistics = Statistics(self.storage, self.layout, self.token)
+        self.persisted = PersistedStatistics(self.storage, self.layout, self.token)
         self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
 
     @property
@@ -88,21 +83,7 @@ class Store:
     @cached_property
     def layers(self) -> pd.DataFrame:
         """One row per layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
-        rows = []
-        samples = self.block_samples.samples
-        for layer in self.layout.layers:
-            array = self.layout.activation(layer)
-            rows.append(
-                {
-                    "layer": layer.name,
-                    "module": layer.label,
-                    "type": layer.type,
-                    "channels": layer.channels,
-                    "size": layer.space,
-                    "bytes": samples * array.sample_stride if layer.kept else 0,
-                }
-            )
-        return pd.DataFrame(rows).set_index("layer")
+        return layer_listing(self.layout, self.block_samples.samples)
 
     @cached_property
     def grids(self) -> dict[str, Grid]:
@@ -111,14 +92,7 @@ class Store:
         Older stores hold only the shift of each layer, to 1/8 of an input pixel, or nothing; the step between pixels is
         then the ratio of the sizes.
         """
-        layers, space = self.layout.layers, self.layout.space
-        stored = self.attributes.get("grid", [[0.0] * len(space)] * len(layers))
-        return {
-            layer.name: Grid.from_json(found)
-            if isinstance(found, dict)
-            else Grid.shifted(layer.space, space, found, "measured" if "grid" in self.attributes else "assumed")
-            for layer, found in zip(layers, stored, strict=True)
-        }
+        return layer_grids(self.layout, self.attributes.get("grid"))
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -141,10 +115,7 @@ class Store:
             raise StoreError(
                 f"{self.path} has schema {self.layout.version}, which records no patches: capture it again"
             )
-        columns = {"patch": self._patch["patch"]}
-        for name in PATCH_COORDINATES[1:]:
-            columns |= {f"{name}_{axis}": self._patch[name][:, i] for i, axis in enumerate("zyx")}
-        return pd.DataFrame(columns).rename_axis("sample")
+        return patch_listing(self._patch)
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
@@ -161,7 +132,7 @@ class Store:
         StoreError
             if the layer's tensors were not kept.
         """
-        found = self._kept(layer)
+        found = self.require_kept(self._layer(layer))
         return self._read(self.layout.activation(found), "activation", found)
 
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
@@ -176,7 +147,9 @@ class Store:
         StoreError
             if the chunk is damaged or missing, or the layer's tensors were not kept.
         """
-        return self._one(self.layout.activation(self._kept(layer)), sample, condition=condition, channel=channel)
+        return self._one(
+            self.layout.activation(self.require_kept(self._layer(layer))), sample, condition=condition, channel=channel
+        )
 
     def picture(
         self,
@@ -210,19 +183,12 @@ class Store:
 
     def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
         """One map of one sample, at an ``index`` along the dims before space."""
-        names = list(self._condition["condition"])
-        if isinstance(condition := index.get("condition"), str):
-            if condition not in names:
-                raise KeyError(f"no condition {condition!r}: there are {', '.join(names)}")
-            index["condition"] = names.index(condition)
-        blocks = self._sample["block"]
-        at = {name: int(i) for name, i in index.items()}
-        sizes = (len(blocks), *array.sample_shape)
+        at = position_of(index, list(self._condition["condition"]))
+        sizes = (len(self._sample["block"]), *array.sample_shape)
         for (name, value), size in zip({"sample": sample, **at}.items(), sizes, strict=False):
             if not 0 <= value < size:
                 raise IndexError(f"{name} {value} is outside 0..{size - 1}")
-        block = int(blocks[sample])
-        first = sample - int(np.searchsorted(blocks, block))
+        block, first = self.block_samples.place_of(sample)
         piece = Piece(array.key(block), dict(self.block_samples)[block], first, 1)
         return read_map(self.storage, array, piece, tuple(at.values()))
 
@@ -233,13 +199,14 @@ class Store:
         names = [layer.name for layer in self.layout.layers]
         raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
 
-    def _kept(self, name: str) -> Layer:
-        layer = self._layer(name)
+    def require_kept(self, layer: Layer) -> Layer:
+        """The layer itself; an error that says what to do where its tensors are not stored."""
         if not layer.kept:
             keep = self.attributes["identity"].get("keep")
             raise StoreError(
-                f"the tensors of {name} ({layer.label}) are not in {self.path}, which was captured with store.keep = "
-                f"{keep!r}: use statistics({name!r}), or capture to another store with the layer in store.keep"
+                f"the tensors of {layer.name} ({layer.label}) are not in {self.path}, which was captured with "
+                f"store.keep = {keep!r}: use statistics({layer.name!r}), or capture to another store with the layer in "
+                "store.keep"
             )
         return layer
 
@@ -318,7 +285,7 @@ class Store:
     @property
     def reduced(self) -> bool:
         """Whether the statistics of every committed block are persisted."""
-        return self._statistics.persisted(self.committed)
+        return self.persisted.whole(self.committed)
 
     def statistics(
         self, layer: str, names: Sequence[str] | None = None, *, persisted: bool | None = None
@@ -344,27 +311,9 @@ class Store:
             if a name is unknown, ``persisted`` is True for statistics that are not, or they need tensors not kept.
         """
         found = self._layer(layer)
-        names = tuple(dict.fromkeys(names or self.layout.statistic_names))
-        if unknown := [name for name in names if name not in MEASURES]:
-            raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
-        if persisted and not self.reduced:
-            raise StoreError(f"{self.path} has blocks without persisted statistics: run `actstore reduce {self.path}`")
-        there = self.layout.statistic_names
-        read = [name for name in names if name in there and (self.reduced if persisted is None else persisted)]
-        rest = tuple(name for name in names if name not in read)
-        if persisted and rest:
-            raise StoreError(f"{rest[0]} is not persisted, only {', '.join(there)}: leave out persisted=True")
-        if not found.kept and (taken := [name for name in rest if name not in there]):
-            raise StoreError(
-                f"{taken[0]} is taken from tensors, and those of {layer} ({found.label}) are not in {self.path}, which "
-                f"was captured with store.keep = {self.attributes['identity'].get('keep')!r}: ask for "
-                f"{', '.join(there)}, or capture to another store with the layer in store.keep"
-            )
-        arrays = {name: self._statistics.lazily(found, name, self.block_samples) for name in read}
-        if rest:
-            arrays |= lazy.statistics(self.storage, self.layout.activation(self._kept(layer)), self.block_samples, rest)
+        arrays = layer_statistics(self, found, names or self.layout.statistic_names, persisted)
         dims = max((dims for dims, _ in arrays.values()), key=len)
-        return xr.Dataset({name: arrays[name] for name in names}, coords=self._coords(dims, found))
+        return xr.Dataset(arrays, coords=self._coords(dims, found))
 
     def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
         """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).
@@ -376,7 +325,7 @@ class Store:
         DamageError
             if a file of it is damaged, or missing.
         """
-        return self._statistics.of_block(name, block, dict(self.block_samples)[block])
+        return self.persisted.of_block(name, block, dict(self.block_samples)[block])
 
     @cached_property
     def groups(self) -> Mapping[str, Group]:
@@ -433,32 +382,6 @@ class Store:
             f"{counted(self.layout.conditions, 'condition')}, "
             f"{counted(len(self.layout.layers), 'layer')}>"
         )
-
-
-def open_store(path: Location) -> Store:
-    """Open the store at ``path``, or at an ``s3://`` URL, for reading; reads only metadata and coordinates.
-
-    Warns
-    -----
-    MissingBlocksWarning
-        if blocks are not committed; they are hidden.
-
-    Raises
-    ------
-    StoreError
-        if there is no store, its schema is not supported, or a commit record is damaged.
-    """
-    store = Store(path)
-    if store.missing:
-        first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
-        warnings.warn(
-            f"{path}: {len(store.missing)} of {counted(store.layout.blocks, 'block is', 'blocks are')} missing "
-            f"({first}); "
-            "`actstore capture SPEC` computes them",
-            MissingBlocksWarning,
-            stacklevel=2,
-        )
-    return store
 
 
 def _of_store(name: str, store: Store) -> Any:

@@ -140,7 +140,7 @@ def rendering_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator
 
 def main(task: dict[str, Any]) -> None:
     """Render in the other process."""
-    from actstore.store.store import MissingBlocksWarning, open_store
+    from actstore.store.opening import MissingBlocksWarning, open_store
     from actstore.tables.findings import Findings
     from actstore.views.report.sections import SECTIONS
 

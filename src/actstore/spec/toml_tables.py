@@ -1,0 +1,232 @@
+"""The tables of a run spec, each validated by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
+
+from actstore.conditions import BACKGROUND, IDENTITY_STRENGTH, Condition, without_effect
+from actstore.spec.values import LocalPath, Positive, StoreLocation, Strength, Table, Text
+
+Normalization = Literal[
+    "minmax-slice",
+    "minmax-volume",
+    "zscore-slice",
+    "zscore-volume",
+    "percentile-slice",
+    "percentile-volume",
+    "none",
+]
+DataFormat = Literal["nnunet", "acdc", "phantom"]
+NormalizationWindow = Literal["perturbed", "original"]
+GeometryCheck = Literal["check", "ignore"]
+
+
+class Preprocess(Table):
+    """How raw intensities become the network's input: normalise, then centre-pad or centre-crop."""
+
+    #: Scaling of intensities after a perturbation: to [0, 1], to mean 0 and variance 1, or from the 1st to the 99th
+    #: percentile to [0, 1]; for each slice or for the volume.
+    normalize: Normalization = "minmax-slice"
+    #: Image that defines a condition's origin, scale and clipping limits: "perturbed", as in the published study, or
+    #: "original", so that no other pixel changes but values may leave the range. By default "original" in a run with
+    #: ``controls.region``, else "perturbed".
+    window: NormalizationWindow | None = None
+    #: (y, x) of a 2D network's input or (z, y, x) of a 3D one's, in pixels. Never a resize.
+    size: tuple[Positive, ...] = (256, 256)
+
+    @field_validator("size")
+    @classmethod
+    def _two_or_three(cls, size: tuple[int, ...]) -> tuple[int, ...]:
+        if len(size) not in (2, 3):
+            raise ValueError("must hold 2 numbers (y, x) for a 2D network or 3 (z, y, x) for a 3D one")
+        return size
+
+
+class Phantom(Table):
+    """The synthetic data set that ``format = "phantom"`` generates if its root does not exist yet."""
+
+    #: Number of patients to generate, two volumes each.
+    patients: Positive = 4
+    #: Seed of the patients.
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class Data(Table):
+    """Where the volumes are and what their labels mean."""
+
+    #: Layout of the data set: nnU-Net's raw folders, ACDC's own, or the synthetic one.
+    format: DataFormat
+    #: Folder of the data set, relative to the spec's folder.
+    root: LocalPath
+    #: Names as in the file names; by default all.
+    patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: "check" refuses a volume whose headers are contradictory or whose image and mask do not lie on one grid.
+    #: "ignore" accepts it with a note in `plan`: for headers without information, and arrays that are known to match.
+    geometry: GeometryCheck = "check"
+    #: Conversion of a volume to the network's input.
+    preprocess: Preprocess = Preprocess()
+    #: Class name to label value. Label 0 is the background.
+    classes: dict[Text, Positive] = Field(min_length=1)
+    #: Settings of the synthetic data set.
+    phantom: Phantom = Phantom()
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: dict[str, int]) -> dict[str, int]:
+        if BACKGROUND in classes:
+            raise ValueError(f"{BACKGROUND!r} is label 0 already and cannot be named")
+        for label, count in Counter(classes.values()).items():
+            if count > 1:
+                raise ValueError(f"label {label} is given to {count} classes: give each class a label of its own")
+        if max(classes.values()) > 255:
+            raise ValueError(f"label {max(classes.values())} is too large: labels are 1 to 255")
+        return classes
+
+
+class Model(Table):
+    """The network, its weights and the layers to record."""
+
+    #: A callable ``module:callable`` that returns a `torch.nn.Module`.
+    factory: Text
+    #: Keyword arguments of the factory.
+    arguments: dict[str, Any] = Field(default={})
+    #: safetensors or a torch checkpoint; ``None`` if the factory returns a trained network.
+    weights: LocalPath | None = None
+    #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
+    layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
+    #: "allow" and record it in the store.
+    unrepeatable: Literal["refuse", "allow"] = "refuse"
+
+    @field_validator("factory")
+    @classmethod
+    def _callable(cls, factory: str) -> str:
+        return _module_callable(factory)
+
+
+def _module_callable(name: str) -> str:
+    module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise ValueError("must read 'module:callable', for example 'actstore.models:unet_heart_8_4_4'")
+    return name
+
+
+class Perturbation(Table):
+    """One transform, applied to each target class at each strength."""
+
+    #: A built-in transform, or your own ``module:callable``.
+    transform: Text
+    #: Classes of data.classes to perturb, one at a time.
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: Strengths; each gives a separate condition.
+    strengths: Annotated[tuple[Strength, ...], Field(min_length=1)]
+    #: The class whose mean ``fill`` writes.
+    source: Text | None = None
+
+    @field_validator("transform")
+    @classmethod
+    def _known(cls, transform: str) -> str:
+        if ":" in transform:
+            return _module_callable(transform)
+        if transform not in IDENTITY_STRENGTH:
+            raise ValueError(
+                f"unknown transform: use {', '.join(IDENTITY_STRENGTH)}, or 'module:callable' for one of your own"
+            )
+        return transform
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Perturbation:
+        for strength in self.strengths:
+            if why := without_effect(self.transform, strength):
+                raise ValueError(why)
+        if self.transform == "fill" and self.source is None:
+            raise ValueError("transform 'fill' needs source = \"CLASS\", the class whose mean is written")
+        if self.transform != "fill" and self.transform in IDENTITY_STRENGTH and self.source is not None:
+            raise ValueError(f"transform {self.transform!r} takes no source: only 'fill' does")
+        return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(
+            Condition(self.transform, target, strength, self.source)
+            for target in self.targets
+            for strength in self.strengths
+        )
+
+
+class Controls(Table):
+    """What perturbations are compared with."""
+
+    #: Repeat each perturbation on a region of equal size and shape elsewhere in the body.
+    region: StrictBool = False
+    #: Repeat the original in the run's batches, and one sample at a time.
+    noise: StrictBool = False
+
+
+def _keep(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
+        return tuple(value)
+    if value not in ("all", "statistics"):
+        raise ValueError("must be 'all', 'statistics', or a list of patterns like those of model.layers")
+    return value
+
+
+#: Bits of the mantissa of each dtype.
+MANTISSA_BITS: Mapping[str, int] = {"float32": 23, "float16": 10}
+
+
+class Store(Table):
+    """Where and how activations are stored."""
+
+    #: A path, or ``s3://bucket/run.zarr``.
+    path: StoreLocation
+    #: Dtype of stored activations.
+    dtype: Literal["float32", "float16"] = "float32"
+    #: Bits of the mantissa to keep; the others are rounded away, so that files compress better. By default all.
+    mantissa_bits: Annotated[StrictInt, Field(gt=0)] | None = None
+    #: Layers whose tensors are stored: "all", none with "statistics", or glob patterns and module types as in
+    #: model.layers. Statistics are stored for every layer.
+    keep: Annotated[Literal["all", "statistics"] | tuple[str, ...], BeforeValidator(_keep)] = "all"
+    #: Flush every file to disk before its block is committed: survives power loss but costs time.
+    fsync: bool = False
+
+    @model_validator(mode="after")
+    def _fewer_bits(self) -> Store:
+        most = MANTISSA_BITS[self.dtype]
+        if self.mantissa_bits is not None and self.mantissa_bits >= most:
+            raise ValueError(
+                f"mantissa_bits = {self.mantissa_bits} rounds nothing, {self.dtype} has {most}: use fewer, or none"
+            )
+        return self
+
+
+Precision = Literal["float32", "tf32", "bf16"]
+
+
+class Run(Table):
+    """How to compute. Only seed and precision change stored numbers beyond floating-point rounding."""
+
+    #: Seed of transforms that draw random numbers.
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    #: Arithmetic of the network: exact float32, TF32 in a GPU's products, or bfloat16 by automatic mixed precision.
+    precision: Precision = "float32"
+    #: Inputs in one forward pass; by default chosen by the device's memory or cache.
+    batch_size: Positive | None = None
+    #: Torch's threads, and threads that compute checksums and write, per worker.
+    threads: Positive | None = None
+    writers: Positive | None = None
+    #: Worker processes; by default chosen by cores and memory.
+    workers: Positive | None = None
+    #: How often a failed block is tried again.
+    retries: Annotated[StrictInt, Field(ge=0)] = 1

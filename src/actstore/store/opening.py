@@ -1,0 +1,39 @@
+"""Opening a store, with a word about what is missing."""
+
+from __future__ import annotations
+
+import warnings
+
+from actstore.store.files import Location
+from actstore.store.store import Store
+from actstore.units import counted
+
+
+class MissingBlocksWarning(UserWarning):
+    """The store is incomplete: reductions see only its committed blocks."""
+
+
+def open_store(path: Location) -> Store:
+    """Open the store at ``path``, or at an ``s3://`` URL, for reading; reads only metadata and coordinates.
+
+    Warns
+    -----
+    MissingBlocksWarning
+        if blocks are not committed; they are hidden.
+
+    Raises
+    ------
+    StoreError
+        if there is no store, its schema is not supported, or a commit record is damaged.
+    """
+    store = Store(path)
+    if store.missing:
+        first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
+        warnings.warn(
+            f"{path}: {len(store.missing)} of {counted(store.layout.blocks, 'block is', 'blocks are')} missing "
+            f"({first}); "
+            "`actstore capture SPEC` computes them",
+            MissingBlocksWarning,
+            stacklevel=2,
+        )
+    return store
