@@ -1,4 +1,4 @@
-"""The tables of a run spec, each validated by itself."""
+"""The tables of a run spec, each validated on its own."""
 
 from __future__ import annotations
 

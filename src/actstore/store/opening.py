@@ -1,4 +1,4 @@
-"""Opening a store, with a word about what is missing."""
+"""Opens a store, and warns about missing blocks."""
 
 from __future__ import annotations
 
