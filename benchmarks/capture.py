@@ -1,7 +1,7 @@
-"""Capture against the bare forward pass and against what a careful engineer would write by hand.
+"""Compares capture with the bare forward pass and with careful hand-written code.
 
-UNetHeart 8-4-4 with the weights that ship, phantom volumes, all 21 layers in float32. The candidates run in turn, warm,
-in one process; loading the network and starting workers is not counted. Every written store or folder is deleted.
+UNetHeart 8-4-4 with the shipped weights, phantom volumes, all 21 layers in float32. The candidates run in turn, warm,
+in one process. Times exclude loading the network and starting workers. Every written store or folder is deleted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from actstore.tables.build import build_table
 from actstore.units import human_bytes
 
 BATCHES = (1, 2, 4, 8, 16)
-#: Memory that the hand-written candidates hold while a volume is written: the next one may be inferred meanwhile.
+#: Volumes that the hand-written candidates may hold for writing while they infer the next one.
 WRITING = 1
 
 
@@ -114,7 +114,7 @@ def hooks_and_save(setting: Setting) -> None:
 
 
 def written_by(setting: Setting, make: Callable[[Path], Callable[[int, list[NDArray[np.float32]]], None]]) -> None:
-    """Infer volume after volume while a thread writes the one before."""
+    """Infer each volume while a thread writes the previous one."""
     with setting.folder() as folder, ThreadPoolExecutor(WRITING) as pool:
         write = make(folder)
         pending: Any = None
@@ -131,7 +131,7 @@ def most_inputs(setting: Setting) -> int:
 
 
 def with_tensorstore(setting: Setting) -> None:
-    """One shard a volume and layer, raw and crc32c as in the store, (input, channel, y, x)."""
+    """One shard per volume and layer, raw and crc32c as in the store, (input, channel, y, x)."""
 
     def make(folder: Path) -> Callable[[int, list[NDArray[np.float32]]], None]:
         rows = most_inputs(setting)
@@ -163,7 +163,7 @@ def with_tensorstore(setting: Setting) -> None:
 
 
 def with_zarr(setting: Setting) -> None:
-    """zarr-python with the chunks and the compressor that it chooses itself."""
+    """zarr-python with its default chunks and compressor."""
 
     def make(folder: Path) -> Callable[[int, list[NDArray[np.float32]]], None]:
         rows = most_inputs(setting)
@@ -186,7 +186,7 @@ def with_zarr(setting: Setting) -> None:
 
 
 def captured(setting: Setting, executor: Any) -> None:
-    """The whole of a capture: files read, perturbed, inferred, reduced, checksummed, written, committed."""
+    """A whole capture: read, perturb, infer, reduce, compute checksums, write and commit."""
     blocks = iter(setting.plan.blocks)
     reports = [r for _, r in executor.run(partial(run_unit, setting.plan.task), lambda: next(blocks, None))]
     failed = [report for report in reports if report.failed]
@@ -200,7 +200,7 @@ def fresh_store(setting: Setting) -> None:
 
 
 class Threads:
-    """What one worker does: two blocks at once in one process."""
+    """Like one worker: two blocks at once in one process."""
 
     def run(self, function: Callable[[Any], Any], next_item: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
         items = list(iter(next_item, None))
@@ -209,9 +209,9 @@ class Threads:
 
 
 def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
-    """What people have now: one slice at a time, the original again for each class, MAD by a loop over channels.
+    """The usual notebook: one slice at a time, the original again for each class, MAD by a loop over channels.
 
-    Every feature map of every volume is kept in memory as a NumPy array; nothing is written.
+    Keeps every feature map of every volume in memory as a NumPy array; writes nothing.
     """
     spec, layers = setting.spec, setting.plan.layout.layers
     features: dict[str, NDArray[np.float32]] = {}
@@ -250,7 +250,7 @@ def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
 
 
 def check(setting: Setting, store: Path) -> None:
-    """The notebook's MADs and the captured table agree."""
+    """Check that the notebook's MADs agree with the captured table."""
     mine = build_table(open_store(store), "mad")
     for layer, rows in notebook(setting).items():
         found = np.sort(mine.loc[mine["layer"] == layer, "mad"].to_numpy())

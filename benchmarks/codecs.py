@@ -1,7 +1,7 @@
-"""What compressing or rounding activations would save and cost, on the inner chunks of a store.
+"""Measures savings and costs of compressing or rounding the inner chunks of a store.
 
-First codecs, one thread, bytes in memory: how much smaller, how fast in and out, each with the checksum that every
-stored chunk has. Then what a lossy dtype does to MAD and to the sets of the three channels of highest MAD.
+First codecs, with one thread and in memory: compression and speed in both directions, each with the checksum that
+every stored chunk has. Then the effect of a lossy dtype on MAD and on the sets of the three channels of highest MAD.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ STORED: dict[str, Change] = {
 
 
 def samples_of(store: Store, layer: str, most: int) -> NDArray[np.float32]:
-    """Samples spread over the store, in which every condition applies: (sample, condition, channel, \\*space)."""
+    """Samples spread over the store in which every condition applies: (sample, condition, channel, \\*space)."""
     everywhere = np.flatnonzero(store.applicable.values.all(axis=1))
     chosen = everywhere[np.linspace(0, len(everywhere) - 1, min(most, len(everywhere))).astype(int)]
     found: NDArray[np.float32] = np.stack([store[layer][int(i)].values for i in np.unique(chosen)])

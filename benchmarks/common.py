@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine, a run on the phantom, interleaved timing and printing."""
+"""Shared by all benchmarks: the machine, a run on the phantom, interleaved timing and printing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parser(description: str | None, *, runs: int, patients: int) -> argparse.Arg
 
 
 def phantom_spec(folder: Path, *, patients: int, targets: tuple[str, ...] = ("LV", "RV", "MYO")) -> Spec:
-    """UNetHeart 8-4-4 with the weights that ship, on a phantom generated into ``folder``."""
+    """UNetHeart 8-4-4 with the shipped weights, on a phantom generated into ``folder``."""
     return Spec.from_mapping(
         {
             "data": {
@@ -51,7 +51,7 @@ def phantom_spec(folder: Path, *, patients: int, targets: tuple[str, ...] = ("LV
 
 
 def machine() -> str:
-    """One line about where and with what the figures were taken."""
+    """One line about the machine and versions of a measurement."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -64,7 +64,7 @@ def machine() -> str:
 
 
 def require_free(folder: Path | str, needed: int) -> int:
-    """Bytes free in ``folder``; ends the benchmark where that is less than ``needed``."""
+    """Bytes free in ``folder``; ends the benchmark if that is less than ``needed``."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SystemExit(f"{folder} has {human_bytes(free)} free, {human_bytes(needed)} are needed")
@@ -77,7 +77,7 @@ Step = Callable[[], object]
 def interleave(candidates: Mapping[str, Step | tuple[Step, Step]], *, runs: int) -> dict[str, list[float]]:
     """Seconds of each candidate, run in turn ``runs`` times after one warm-up each.
 
-    A pair is a preparation, not timed, and the candidate.
+    A pair is an untimed preparation and the candidate.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for run in range(runs + 1):

@@ -1,8 +1,8 @@
-"""Where the limit lies on a device: the bare network, the link to the host, the writer, and capture beside them.
+"""Finds the bottleneck on a device: the bare network, the link to the host, the writer, compared with capture.
 
-UNetHeart 8-4-4, phantom volumes, 21 layers in float32, one process. Rates are of activations: what the network computes
-in a second, what the link brings to pinned memory, what the writer checksums and writes to memory and to the disk. Then
-capture, everything stored, and capture of statistics alone. `--device cpu` runs the same code without a GPU.
+UNetHeart 8-4-4, phantom volumes, 21 layers in float32, one process. Rates are bytes of activations per second: computed
+by the network, copied to pinned memory, and written with checksums to memory and to disk. Then a capture that stores
+everything, and one that stores only statistics. `--device cpu` runs the same code without a GPU.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from actstore.store.shards import ShardWriter
 
 
 def median(step: Callable[[], object], runs: int) -> float:
-    """Median seconds of ``runs`` after a warm-up."""
+    """Median seconds of ``runs`` runs after a warm-up."""
     taken = []
     for run in range(runs + 1):
         start = time.perf_counter()
@@ -71,7 +71,7 @@ def full_buffers(plan: Plan, stream: Stream) -> Buffers:
 
 
 def link(buffers: Buffers, runs: int) -> float:
-    """Seconds from the device to the host for a full buffers, what the device reduces of it included."""
+    """Seconds to copy full buffers from the device to the host, including the device's statistics."""
 
     def step() -> None:
         buffers.send()
@@ -81,7 +81,7 @@ def link(buffers: Buffers, runs: int) -> float:
 
 
 def writer(buffers: Buffers, folder: Path, runs: int) -> float:
-    """Seconds to checksum and write a full buffers."""
+    """Seconds to compute checksums of full buffers and write them."""
 
     def step() -> None:
         for buffer in buffers.written:
@@ -94,7 +94,7 @@ def writer(buffers: Buffers, folder: Path, runs: int) -> float:
 
 
 def capture(plan: Plan, runs: int) -> float:
-    """Seconds of a whole capture in this process; making the store is not counted."""
+    """Seconds of a whole capture in this process, without creating the store."""
     taken = []
     with releasing():
         for run in range(runs + 1):

@@ -1,7 +1,7 @@
-"""The explorer in headless Chromium: milliseconds from an action to painted, first paint, and memory of the server.
+"""Measures the explorer in headless Chromium: milliseconds from action to paint, first paint, and server memory.
 
-UNetHeart 8-4-4 on phantom volumes unless STORE is given. Painted is when the canvases have changed for the last time.
-For comparison, the same action on :func:`actstore.views.cube` served by Panel: one picture and sliders.
+UNetHeart 8-4-4 on phantom volumes unless STORE is given. Paint is the last change of the canvases. For comparison, the
+same action on :func:`actstore.views.cube` served by Panel: one picture and sliders.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ server = pn.serve({"/": cube}, port=0, show=False, start=False, verbose=False, w
 print(f"http://127.0.0.1:{server.port}/", flush=True)
 server.run_until_shutdown()
 """
-#: Milliseconds that a target allows, by what is done.
+#: Target in milliseconds by action.
 TARGETS = {"channel": 400, "layer": 400, "tap": 400, "sample": 800}
 FIRST = 4000
 #: Milliseconds without a change after which a page counts as painted.
 QUIET = 500
 PATIENCE = 60_000
-#: Actions between two looks at the server's memory.
+#: Actions between two readings of the server's memory.
 EVERY = 50
 
-#: Notes at every frame when the canvases within each place have changed, and when an action ended.
+#: Records at every frame when the canvases in each place changed, and when an action ended.
 WATCH = """() => {
     const small = Object.assign(document.createElement("canvas"), { width: 40, height: 40 });
     const brush = small.getContext("2d", { willReadFrequently: true });
@@ -89,7 +89,7 @@ WATCH = """() => {
     };
     requestAnimationFrame(look);
 }"""
-#: The place on the screen of a spot of a figure, by the id or class that it lies in and its title.
+#: Screen position of a point in a figure, which is found by the id or class around it and its title.
 SPOT = """([place, title, x, y]) => {
     let found = null;
     const walk = view => {
@@ -124,7 +124,7 @@ def served(code: str, *arguments: str) -> Iterator[tuple[str, psutil.Process]]:
 
 
 class Driver:
-    """The explorer's page, what is done on it, and how long that takes to be painted."""
+    """Acts on the explorer's page and measures the time until it is painted."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -143,13 +143,13 @@ class Driver:
         return found["pictures"], found["page"]
 
     def act(self, do: Callable[[], object]) -> None:
-        """Do something, until the server has shown what comes of it."""
+        """Perform an action and wait until the server has shown its result."""
         before = self.page.evaluate("document.documentElement.dataset.shown")
         do()
         self.page.wait_for_function("before => document.documentElement.dataset.shown !== before", arg=before)
 
     def timed(self, do: Callable[[], object]) -> tuple[float, float]:
-        """Milliseconds from the end of an action to pictures painted, NaN if they were not, and to everything."""
+        """Milliseconds from the end of an action until pictures (NaN if unchanged) and everything are painted."""
         self.quiet()
         self.act(do)
         self.quiet()
@@ -161,24 +161,24 @@ class Driver:
         self.page.keyboard.press(name)
 
     def keys_are_the_pages(self) -> None:
-        """None are a widget's."""
+        """Take the keyboard focus from widgets."""
         self.page.locator("header h1").click()
 
     def other(self, label: str) -> None:
-        """Another option of a menu, at random."""
+        """Choose another option of a menu at random."""
         menu = self.page.get_by_label(label, exact=True)
         now, count = menu.evaluate("menu => [menu.selectedIndex, menu.options.length]")
         if count > 1:
             menu.select_option(index=random.choice([i for i in range(count) if i != now]))
 
     def other_button(self, names: list[str]) -> None:
-        """Another of the buttons that exclude each other."""
+        """Press another button of a radio group."""
         buttons = [self.page.get_by_role("button", name=name, exact=True) for name in names]
         idle = [button for button in buttons if "bk-active" not in (button.get_attribute("class") or "")]
         random.choice(idle).click()
 
     def channel_by_widget(self) -> None:
-        """Step to the next channel, or the one before where there is none."""
+        """Step to the next channel, or the previous one at the end."""
         up = self.page.locator("aside .bk-spin-btn-up")
         field = self.page.locator("aside input[type=text]").first
         at, last = field.evaluate("field => [field.value, field.closest('.bk-input-group').textContent]")
@@ -186,7 +186,7 @@ class Driver:
         (self.page.locator("aside .bk-spin-btn-down") if int(at) >= last else up).click()
 
     def tap(self, layers: int, channels: int) -> None:
-        """Tap on the map of channels, in a layer that is not shown."""
+        """Tap on the map of channels, in a layer that is not displayed."""
         now = self.page.get_by_label("Layer", exact=True).evaluate("menu => menu.selectedIndex")
         row = random.choice([i for i in range(layers) if i != now])
         self.page.mouse.click(*self.spot("navigator", "", random.randrange(channels), row))
@@ -202,7 +202,7 @@ class Driver:
         self.page.mouse.up()
 
     def spot(self, place: str, title: str, x: float | str, y: float | str) -> tuple[float, float]:
-        """Where on the screen (x, y) of a figure is: its axes' numbers, or, as text, shares of these."""
+        """Screen position of (x, y) in a figure: numbers of its axes, or fractions of them as text."""
         found: tuple[float, float] = tuple(self.page.evaluate(SPOT, [place, title, x, y]))
         return found
 
@@ -211,7 +211,7 @@ class Driver:
 
 
 def actions(driver: Driver, layers: int, channels: int, targets: list[str]) -> dict[str, Callable[[], object]]:
-    """What a person does, by name; ``layers`` of at least ``channels`` each."""
+    """User actions by name, for ``layers`` of at least ``channels`` each."""
     step = {"channel": ["ArrowRight", "ArrowLeft"], "slice": ["ArrowUp", "ArrowDown"]}
 
     def key(name: str) -> None:
@@ -230,13 +230,13 @@ def actions(driver: Driver, layers: int, channels: int, targets: list[str]) -> d
 
 
 def median_known(values: NDArray[np.float64]) -> float:
-    """Of those that are numbers; NaN if none is."""
+    """Median of the values that are not NaN; NaN if there are none."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
 
 
 def medians(driver: Driver, what: dict[str, Callable[[], object]], runs: int, tab: str) -> dict[str, float]:
-    """Print medians of every action on a tab, and return those of everything painted."""
+    """Print medians of every action on a tab, and return the medians until everything is painted."""
     found = {}
     for name, do in what.items():
         if "key" in name:
@@ -271,7 +271,7 @@ def memory(driver: Driver, process: psutil.Process, what: dict[str, Callable[[],
 
 
 def alternative(page: Page, url: str, runs: int) -> float:
-    """Median milliseconds to another channel where one image and sliders are served."""
+    """Median milliseconds to show another channel of one image with sliders."""
     driver = Driver(page)
     page.goto(url)
     handle = page.locator(".noUi-handle").last

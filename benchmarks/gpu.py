@@ -1,6 +1,6 @@
-"""Everything that wants a GPU, in one command: the tests marked ``gpu``, then `benchmarks/device.py` in each precision.
+"""Runs all that needs a GPU: the tests marked ``gpu``, then `benchmarks/device.py` in each precision.
 
-Writes what they say into the GPU section of docs/performance.md, between its two marks. Without a GPU it ends with one
+Writes the results into the GPU section of docs/performance.md, between its two marks. Without a GPU it ends with one
 line and status 1.
 """
 
@@ -21,7 +21,7 @@ from common import machine
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- begin: written by `make gpu` -->", "<!-- end: written by `make gpu` -->"
-#: Seconds for all of it; a step that is not done by then is killed and named.
+#: Seconds for all steps; an unfinished step is then killed and named.
 LIMIT = 345
 TESTS = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", "tests/gpu")
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -29,7 +29,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @dataclass(frozen=True)
 class Step:
-    """A command, what it printed to standard output, and what is wrong with it; empty where nothing is."""
+    """A command, its standard output, and what went wrong; empty if nothing did."""
 
     name: str
     output: str
@@ -51,7 +51,7 @@ def run(name: str, arguments: Sequence[str], seconds: float) -> Step:
     """Run Python in the project's root for at most ``seconds``; standard error goes to the terminal."""
     if seconds <= 0:
         return Step(name, "", "no time was left")
-    # A step that is killed leaves its files.
+    # A killed step leaves its files behind.
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
@@ -70,7 +70,7 @@ def run(name: str, arguments: Sequence[str], seconds: float) -> Step:
 
 
 def section(tests: Step, measured: Sequence[Step]) -> str:
-    """What the page shows: how the tests ended, then a table for each precision."""
+    """The page's section: the result of the tests, then a table for each precision."""
     lines = [f"Tests of `tests/gpu` ({machine()}): {tests.last or tests.wrong}."]
     for step in measured:
         lines.append(step.table or f"{step.name}: {step.wrong or 'printed no table'}.")
@@ -78,7 +78,7 @@ def section(tests: Step, measured: Sequence[Step]) -> str:
 
 
 def write(page: Path, content: str) -> None:
-    """Replace what stands between the two marks of ``page``.
+    """Replace the text between the two marks of ``page``.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def main() -> None:
     measured = []
     for left, precision in zip(range(len(PRECISIONS), 0, -1), PRECISIONS, strict=True):
         arguments = ("benchmarks/device.py", "--device", "cuda", "--precision", precision, "--runs", "3")
-        # What is left in equal parts: a slow precision takes nothing from the next.
+        # Share the remaining time equally, so that a slow precision takes nothing from the next.
         measured.append(run(precision, arguments, (end - time.monotonic()) / left))
         print(measured[-1].output)
     write(PAGE, section(tests, measured))

@@ -1,8 +1,8 @@
-"""How often the test of association errs where nothing is the case, and what it finds where something is.
+"""Measures the false positive rate and the power of the test of association.
 
-Made-up studies of two volumes of ten slices a patient: score of 20 channels and loss of Dice run along the stack as
-first-order autoregressive walks. Beside the test of `actstore.analysis.association` stands the one that came before it:
-one rank correlation a patient over all its slices, the larger p of Student's t and of the normal distribution with
+Simulated studies have two volumes of ten slices per patient; scores of 20 channels and the loss of Dice are first-order
+autoregressive walks along the stack. The test of `actstore.analysis.association` is compared with its predecessor: one
+rank correlation per patient over all its slices, with the larger p of Student's t and of the normal distribution with
 variance 1.06/(n - 3).
 """
 
@@ -22,16 +22,16 @@ from actstore.analysis import association
 Floats = NDArray[np.float64]
 
 SLICES, VOLUMES, CHANNELS = 10, 2, 20
-#: Patients of a study, and how many studies of them.
+#: Patients per study to number of studies.
 STUDIES = {6: 2000, 20: 1000, 100: 500}
-#: Studies that are made at once, and that have something planted.
+#: Studies simulated at once, and studies with a planted effect.
 BATCH, WITH_PLANTED = 250, 250
 LEVELS = (0.05, 0.01, 0.001)
 PLANTED = 0
 
 
 def walk(rng: np.random.Generator, patients: int, shape: tuple[int, ...], by: float) -> Floats:
-    """Standard normal values along each volume, those of neighbouring slices correlated ``by``: (sample, *shape)."""
+    """Standard normal values with correlation ``by`` between neighbouring slices of a volume: (sample, *shape)."""
     steps = rng.normal(size=(SLICES, patients * VOLUMES, *shape))
     for i in range(1, SLICES):
         steps[i] = by * steps[i - 1] + np.sqrt(1 - by**2) * steps[i]
@@ -43,8 +43,8 @@ def simulate(
 ) -> tuple[Floats, Floats]:
     """Score (sample, study, channel) and loss (sample, study).
 
-    ``shift`` is what the second volume has more of both, in standard deviations; ``planted`` the correlation of the
-    first channel with the loss within a volume.
+    ``shift`` is added to both in the second volume, in standard deviations; ``planted`` is the correlation of the first
+    channel with the loss within a volume.
     """
     loss = walk(rng, patients, (studies,), by)
     score = walk(rng, patients, (studies, CHANNELS), by)
@@ -54,7 +54,7 @@ def simulate(
 
 
 def now(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
-    """p, q and whether the interval leaves out 0 (study, channel), of the package; each study a family of its own."""
+    """p, q and whether the interval excludes 0 (study, channel), by the package; each study is a separate family."""
     studies = loss.shape[1]
     kinds = ["original", *(f"study{i}" for i in range(studies))]
     coords = {
@@ -64,7 +64,7 @@ def now(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
         "transform": ("condition", kinds),
         "target": ("condition", ["", *["LV"] * studies]),
     }
-    # Any original does: the loss is what is subtracted from it.
+    # Any original will do, since the loss is subtracted from it.
     original = np.random.default_rng(0).normal(size=(len(loss), 1))
     both = np.concatenate([original, original - loss], axis=1)[..., None]
     dice = xr.DataArray(both, dims=("sample", "condition", "class_name"), coords={**coords, "class_name": ["LV"]})
@@ -74,7 +74,7 @@ def now(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
 
 
 def before(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
-    """As :func:`now`, of the test that the package had before, whose interval is that of the same p."""
+    """As :func:`now` for the package's former test, with the interval of the same p."""
     n = SLICES * VOLUMES
     first = stats.rankdata(score.reshape(patients, n, *score.shape[1:]), axis=1) - (n + 1) / 2
     second = stats.rankdata(loss.reshape(patients, n, -1), axis=1)[..., None] - (n + 1) / 2
@@ -88,7 +88,7 @@ def before(score: Floats, loss: Floats, patients: int) -> tuple[Floats, ...]:
 
 
 def tested(seed: tuple[int, ...], patients: int, studies: int, **options: float) -> dict[str, tuple[Floats, ...]]:
-    """p, q and whether the interval leaves out 0 (study, channel) of either test, on the same studies."""
+    """p, q and whether the interval excludes 0 (study, channel) for both tests on the same studies."""
     rng = np.random.default_rng(seed)
     parts: dict[str, list[tuple[Floats, ...]]] = {"before": [], "now": []}
     for _ in range(0, studies, BATCH):

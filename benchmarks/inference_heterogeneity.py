@@ -1,4 +1,4 @@
-"""How often the test of patients that differ errs, and what it finds: simulated studies with smooth stacks of slices.
+"""Measures errors and power of the test for differing patients, on simulated studies with smooth stacks of slices.
 
 Every study has 32 channels and 10 slices a volume. A channel's response is Gaussian, correlated along the stack from
 slice to slice (first-order autoregression), with its own level, a trend along the stack that all patients share, and a
@@ -23,13 +23,13 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Truth:
-    """What is the case in a study; effects in standard deviations of a slice."""
+    """The true effects in a study, in standard deviations of a slice."""
 
     name: str
     every: float = 0.0
     one: float = 0.0
     volumes: int = 2
-    #: Slices of a patient's volumes, the same in all of them: fewest and most.
+    #: Fewest and most slices per volume; all volumes of a patient have the same number.
     sizes: tuple[int, int] = (SLICES, SLICES)
 
 
@@ -84,9 +84,9 @@ def studies(truth: Truth, patients: int, smooth: float, number: int, seed: int) 
 
 
 def cell(truth: Truth, patients: int, smooth: float, number: int, resamples: int) -> str:
-    """Share of tests with p < 0.05, then of q ≤ 0.05: studies with any where nothing is the case, else of what is.
+    """Share of tests with p < 0.05, then with q ≤ 0.05: without an effect, of studies with any; else of true effects.
 
-    Where one patient differs, only that channel counts, and the third number is how often the patient is `highest`.
+    If one patient differs, only that channel counts, and the third number is how often the patient is `highest`.
     """
     member, applicable = studies(truth, patients, smooth, number, seed=patients)
     found = heterogeneity(member, applicable=applicable, resamples=resamples)

@@ -1,6 +1,6 @@
-"""How often 95 % intervals over patients hold the truth, in simulated studies of 6 to 17 samples a patient.
+"""Measures how often 95 % intervals over patients contain the truth, in simulated studies of 6 to 17 samples a patient.
 
-Prints a table: a row for each kind of values, a column for each number of patients.
+Prints a table with a row per kind of values and a column per number of patients.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rare(rng: np.random.Generator, shape: tuple[int, int, int]) -> Values:
     return rng.random(shape) < rng.beta(0.3, 2.7, (shape[0], 1, shape[2]))
 
 
-#: What is drawn (patient, sample, study), and its mean.
+#: Values to draw (patient, sample, study), and their mean.
 KINDS: dict[str, tuple[Draw, float]] = {
     "normal, patients differ": (normal, 0.0),
     "on top in 4 of 10 samples, patients alike": (alike, 0.4),
@@ -57,7 +57,7 @@ KINDS: dict[str, tuple[Draw, float]] = {
 
 
 def coverage(draw: Draw, truth: float, patients: int, studies: int) -> float:
-    """The share of ``studies`` whose interval holds ``truth``."""
+    """The share of ``studies`` whose interval contains ``truth``."""
     rng = np.random.default_rng(patients)
     values = draw(rng, (patients, MOST, studies)).astype(np.float64)
     there = np.arange(MOST)[:, None] < rng.integers(FEWEST, MOST + 1, (patients, 1, studies))

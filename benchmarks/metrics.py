@@ -1,4 +1,4 @@
-"""Every metric of every layer from a stored run, against scikit-image and NumPy over the same maps.
+"""Times all metrics of all layers of a stored run, compared with scikit-image and NumPy over the same maps.
 
 UNetHeart 8-4-4, phantom volumes, 21 layers in float32, the page cache warm; one thread, and two.
 """
@@ -25,7 +25,7 @@ from actstore.units import human_bytes
 
 
 def lazily(store: Store, names: tuple[str, ...], threads: int) -> list[NDArray[np.float64]]:
-    """``names`` of every layer, reduced while shards are read."""
+    """``names`` of every layer, reduced while reading shards."""
     lazy = [store.statistics(layer, names, persisted=False) for layer in store.layers.index]
     with dask.config.set(scheduler="threads", num_workers=threads):
         computed = dask.compute(*lazy)
@@ -33,7 +33,7 @@ def lazily(store: Store, names: tuple[str, ...], threads: int) -> list[NDArray[n
 
 
 def with_scikit_image(store: Store, metric: str) -> list[NDArray[np.float64]]:
-    """The same map by map, as its functions are called; one thread."""
+    """The same with scikit-image, map by map; one thread."""
     results = []
     for layer in store.layers.index:
         values = store[layer].values
@@ -54,7 +54,7 @@ def with_scikit_image(store: Store, metric: str) -> list[NDArray[np.float64]]:
 
 
 def with_numpy(store: Store) -> list[NDArray[np.float64]]:
-    """Cosine similarity by einsum, a layer at a time; one thread."""
+    """Cosine similarity by einsum, one layer at a time; one thread."""
     results = []
     for layer in store.layers.index:
         values = store[layer].values.reshape(*store[layer].shape[:3], -1)

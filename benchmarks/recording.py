@@ -1,4 +1,4 @@
-"""Cost of recording: all layers of UNetHeart 8-4-4 copied into reused shard buffers, nothing written.
+"""Measures the cost of copying all layers of UNetHeart 8-4-4 into reused shard buffers, without writing.
 
 The bare forward pass runs the same inputs in the same batches. Target: at most 1.25 times its time.
 """

@@ -1,4 +1,4 @@
-"""Statistics of every layer from a stored run, against reading the same bytes and against other readers.
+"""Times statistics of all layers of a stored run, compared with reading the same bytes and with other readers.
 
 UNetHeart 8-4-4, phantom volumes, 21 layers in float32, two threads. Then one channel map, looked up at random.
 """
@@ -39,7 +39,7 @@ def shards(store: Store) -> list[Path]:
 
 
 def plain_read(files: list[Path]) -> None:
-    """Every byte, two threads, each into one buffer that it uses again."""
+    """Read every byte with two threads, each into one reused buffer."""
 
     def read(part: list[Path]) -> None:
         buffer = pool.take(max(path.stat().st_size for path in part))
@@ -52,7 +52,7 @@ def plain_read(files: list[Path]) -> None:
 
 
 def fused(store: Store, names: tuple[str, ...]) -> object:
-    """``names`` of every layer, reduced while shards are read; graphs are built anew."""
+    """``names`` of every layer, reduced while reading shards; builds new graphs."""
     return dask.compute(*(store.statistics(layer, names, persisted=False) for layer in store.layers.index))
 
 
@@ -62,13 +62,13 @@ def of_arrays(store: Store) -> object:
 
 
 def read_arrays(store: Store) -> None:
-    """Every file as an array of its own, one thread: what `np.fromfile` does."""
+    """Read every file into a new array with `np.fromfile`; one thread."""
     for path in shards(store):
         np.fromfile(path, np.uint8)
 
 
 def with_tensorstore(store: Store) -> None:
-    """Read only: block after block, all threads that it wants."""
+    """Read only, block after block, with tensorstore's default threads."""
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}})
     for layer in store.layout.layers:
         array = store.layout.activation(layer)
@@ -79,7 +79,7 @@ def with_tensorstore(store: Store) -> None:
 
 
 def with_xarray(store: Store) -> None:
-    """The expressions that anyone would write, over zarr-python, one dask chunk a block."""
+    """The obvious xarray expressions over zarr-python, one dask chunk per block."""
     results: list[Any] = []
     for layer in store.layout.layers:
         array = store.layout.activation(layer)
@@ -90,7 +90,7 @@ def with_xarray(store: Store) -> None:
 
 
 def map_milliseconds(path: Path, looks: int) -> float:
-    """Median of looking at one map of a random layer, sample, condition and channel, the store opened before."""
+    """Median time to read one map of a random layer, sample, condition and channel from an open store."""
     rng = np.random.default_rng(0)
     taken = []
     store = open_store(path)

@@ -1,7 +1,7 @@
-"""Does anything grow with the number of volumes? Time and memory while capturing, then opening and tables.
+"""Measures how time and memory of capture, opening and tables grow with the number of volumes.
 
-UNetHeart 8-4-4, phantom volumes, 21 layers, `store.keep = "statistics"`: hundreds of volumes fit a small disk. Two
-Dask workers. Every capture runs in a process of its own, whose peak is the client's.
+UNetHeart 8-4-4, phantom volumes, 21 layers, `store.keep = "statistics"`, so that hundreds of volumes fit a small disk.
+Two Dask workers. Every capture runs in a separate process, whose peak is the client's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TABLES = ("top-channels", "frequency", "dice", "cases", "mad")
 
 
 def captured(folder: Path, patients: int) -> None:
-    """Capture and print, as JSON, when each block ended and its inputs, the workers' peak and this process's own."""
+    """Capture, and print as JSON when each block ended, its inputs, and the peaks of workers and this process."""
     spec = phantom_spec(folder, patients=patients)
     spec = spec.model_copy(update={"store": spec.store.model_copy(update={"keep": "statistics"})})
     ended: list[tuple[float, int]] = []
@@ -54,7 +54,7 @@ def in_a_process(folder: Path, patients: int) -> dict[str, Any]:
 
 
 def per_input(ended: list[tuple[float, int]]) -> float:
-    """Seconds an input between the first and the last of the blocks."""
+    """Seconds per input between the first and the last block."""
     return (ended[-1][0] - ended[0][0]) / sum(inputs for _, inputs in ended[1:])
 
 
@@ -96,7 +96,7 @@ def main() -> None:
             found = in_a_process(place, patients)
             ended = found["ended"]
             middle = len(ended) // 2
-            # Blocks come back from the largest to the smallest: an input is what can be compared.
+            # Blocks finish from the largest to the smallest, so compare time per input.
             rates = [per_input(part) for part in (ended, ended[: middle + 1], ended[middle:])]
             block = (ended[-1][0] - ended[0][0]) / (len(ended) - 1)
             memory = [human_bytes(found[who]) for who in ("worker", "client")]

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: its server as a process, and what a person does and sees on its page."""
+"""Runs the explorer in a real browser: its server process, and user actions and views of its page."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from PIL import Image
 
 from processes import until
 
-#: Milliseconds that anything on the page may take in a test; none should need a hundredth of it.
+#: Timeout in milliseconds for anything on the page; nothing should need a hundredth of it.
 PATIENCE = 180_000
 
-#: Every figure of the page, once nothing moves: where it lies on the screen, where its axes, what these show, title.
+#: All figures of the page, read only after the layout settles: position, position and ranges of the axes, title.
 _FIGURES = """async () => {
     const found = () => {
         const figures = [];
@@ -55,7 +55,7 @@ _FIGURES = """async () => {
 
 @dataclass(frozen=True)
 class Figure:
-    """Where a figure's axes lie on the screen, and what they show."""
+    """Screen position and ranges of a figure's axes."""
 
     title: str
     frame: tuple[float, float, float, float]
@@ -63,7 +63,7 @@ class Figure:
     y: tuple[float, float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where on the screen a place within the axes is."""
+        """Screen position of a point within the axes."""
         left, top, width, height = self.frame
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
@@ -71,7 +71,7 @@ class Figure:
 
 
 class Visitor:
-    """Somebody who looks at the page."""
+    """A user of the page."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
@@ -79,16 +79,16 @@ class Visitor:
         page.set_default_timeout(PATIENCE)
 
     def open(self, **query: object) -> None:
-        """Load the page with what ``query`` says, until its tab is there too."""
+        """Load the page with ``query``, and wait until its tab is shown."""
         self.page.goto(self.link(**query))
         self.loaded()
 
     def turn(self, **query: object) -> None:
-        """Show what ``query`` says, without loading a page that is there, as by going back to it."""
+        """Show the state of ``query`` without reloading the page, as the browser's back button does."""
         if not self.page.url.startswith(self.url):
             self.open(**query)
             return
-        # Keys are the page's, not those of a widget that was used last.
+        # Take the keyboard focus from the last widget.
         self.page.locator("header h1").click()
         show = "at => { history.replaceState(null, '', at); window.dispatchEvent(new PopStateEvent('popstate')); }"
         self.act(lambda: self.page.evaluate(show, self.link(**query)))
@@ -98,12 +98,12 @@ class Visitor:
         return self.url + ("?" + "&".join(f"{k}={quote(str(v))}" for k, v in query.items()) if query else "")
 
     def loaded(self) -> None:
-        """Wait until all is on the page."""
+        """Wait until the page is complete."""
         self.page.wait_for_function("Number(document.documentElement.dataset.shown) > 1", timeout=PATIENCE)
 
     @property
     def state(self) -> dict[str, str]:
-        """What the address says; asked of the page, since ``page.url`` is only known when something else is."""
+        """The state in the address, read by a script, since ``page.url`` is updated only with other events."""
         return dict(parse_qsl(self.page.evaluate("location.search").removeprefix("?")))
 
     @property
@@ -112,13 +112,13 @@ class Visitor:
         return {name: value for name, value in self.state.items() if name != "theme"}
 
     def act(self, do: Callable[[], object]) -> None:
-        """Do something, until the server has shown what comes of it."""
+        """Perform an action and wait until the server has shown its result."""
         before = self.page.evaluate("document.documentElement.dataset.shown")
         do()
         self.page.wait_for_function("before => document.documentElement.dataset.shown !== before", arg=before)
 
     def choose(self, label: str, option: str | re.Pattern[str]) -> None:
-        """Choose from the menu called ``label``."""
+        """Choose from the menu ``label``."""
         menu = self.page.get_by_label(label, exact=True)
         if isinstance(option, re.Pattern):
             texts = menu.locator("option").all_inner_texts()
@@ -126,7 +126,7 @@ class Visitor:
         self.act(lambda: menu.select_option(label=option))
 
     def press(self, name: str) -> None:
-        """Press a button that changes what is shown."""
+        """Press a button that changes the view."""
         self.act(lambda: self.page.get_by_role("button", name=name, exact=True).click())
 
     def tab(self, name: str) -> None:
@@ -147,7 +147,7 @@ class Visitor:
 
     @property
     def dice(self) -> list[list[float]]:
-        """The table of Dice, a row a class: original, perturbed, change."""
+        """The table of Dice, one row per class: original, perturbed, change."""
         return self._cells(".sample table.dice tr")
 
     @property
@@ -160,7 +160,7 @@ class Visitor:
         return [[number(text) for text in row] for row in texts if row]
 
     def figure(self, place: str, title: str = "", index: int = 0) -> Figure:
-        """A figure within what has the class or id ``place``, by how its title starts or by its number."""
+        """A figure in the element with class or id ``place``, by the start of its title or by its number."""
         for found in self.figures():
             if place in found["outside"] and found["title"].lower().startswith(title):
                 if index == 0:
@@ -169,12 +169,12 @@ class Visitor:
         raise LookupError(f"no figure {title!r} in {place}")
 
     def figures(self) -> list[dict[str, Any]]:
-        """All of them, as the browser knows them."""
+        """All figures, as the browser knows them."""
         found: list[dict[str, Any]] = self.page.evaluate(_FIGURES)
         return found
 
     def pixels(self, figure: Figure) -> NDArray[np.uint8]:
-        """What the screen shows within a figure's axes: (y, x, RGB)."""
+        """Screenshot of a figure within its axes: (y, x, RGB)."""
         left, top, width, height = figure.frame
         clip = {"x": left, "y": top, "width": width, "height": height}
         return picture(self.page.screenshot(clip=clip))
@@ -199,12 +199,12 @@ class Visitor:
         self.act(dragged)
 
     def aside(self) -> None:
-        """Move the mouse to where nothing lies under it."""
+        """Move the mouse to an empty place."""
         self.page.mouse.move(600, 2)
 
 
 def number(text: str) -> float:
-    """A number as it is written on the page, NaN for a dash."""
+    """Parse a number from the page, NaN for a dash."""
     return float("nan") if text in ("", "—") else float(text.replace("−", "-").replace("+", ""))
 
 
@@ -215,7 +215,7 @@ def picture(content: bytes) -> NDArray[np.uint8]:
 
 
 def eventually(check: Callable[[], object], seconds: float = PATIENCE / 1000) -> None:
-    """Wait until ``check`` holds; say at last why it does not."""
+    """Wait until ``check`` holds; on timeout show why it does not."""
     last: list[AssertionError] = []
 
     def holds() -> bool:
@@ -242,7 +242,7 @@ class Served:
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error."""
+        """Its standard error so far."""
         return self.log.read_text(encoding="utf-8")
 
     @property
@@ -254,7 +254,7 @@ class Served:
 
 @contextmanager
 def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
-    """``actstore explore`` of each store, started at the same time; ended as by Ctrl-C."""
+    """``actstore explore`` for each store, all started at once and ended as by Ctrl-C."""
     command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "explore"]
     started: list[Served] = []
     try:

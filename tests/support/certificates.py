@@ -1,4 +1,4 @@
-"""Certificates of an authority of one's own, for TLS between a scheduler, its workers and its clients."""
+"""Certificates of a test authority, for TLS between a scheduler, its workers and its clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ authorityKeyIdentifier = keyid
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files of one member and of the authority that it trusts."""
+    """PEM files of one member and of its authority."""
 
     ca: Path
     cert: Path
@@ -36,12 +36,12 @@ class Certificates:
 
 
 def missing() -> str:
-    """What this machine lacks to make certificates, in one sentence, or nothing."""
+    """What this machine lacks to make certificates, in one sentence, or ""."""
     return "" if shutil.which("openssl") else "no certificates can be made: there is no openssl command"
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """An authority in ``folder``, and one certificate of it, for a day."""
+    """Create an authority in ``folder`` and one certificate, valid for a day."""
     folder.mkdir()
     (folder / "openssl.cnf").write_text(CONFIG)
     new_key = ("-config", "openssl.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")

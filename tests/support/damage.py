@@ -1,4 +1,4 @@
-"""Ways to damage a finished store at a random place, each as an accident would."""
+"""Ways to damage a finished store at a random place, as accidents do."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from actstore.store.schema import SCHEMA_VERSION, StoreLayout
 
 @dataclass(frozen=True)
 class Wound:
-    """The file that was damaged, and what a report must say of it."""
+    """The damaged file, and the text that a report must show."""
 
     key: str
     what: str
     block: int | None = None
     volume: str = ""
-    #: Whether other files are damage because of it.
+    #: Whether other files count as damaged because of it.
     spreads: bool = False
 
 
@@ -47,7 +47,7 @@ class Place:
 
 
 def flip(path: Path, rng: random.Random, start: int = 0, stop: int | None = None) -> None:
-    """Turn one bit of the file's bytes from ``start`` to ``stop``."""
+    """Flip one bit of the file's bytes from ``start`` to ``stop``."""
     content = bytearray(path.read_bytes())
     content[rng.randrange(start, len(content) if stop is None else stop)] ^= 1 << rng.randrange(8)
     path.write_bytes(content)
@@ -111,7 +111,7 @@ def _truncated_shard(root: Path, rng: random.Random) -> Wound:
 
 
 def _missing_inner_chunk(root: Path, rng: random.Random) -> Wound:
-    """The index says that the chunk was never written, as Zarr writes it; its checksum is right."""
+    """An index in which the chunk was never written, as Zarr writes it, with a correct checksum."""
     place = Place(root, rng)
     path = root / place.key
     content = bytearray(path.read_bytes())

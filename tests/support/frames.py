@@ -1,4 +1,4 @@
-"""Tables of a study with made-up numbers, in the columns that findings have: what figures and the report draw."""
+"""Tables of a made-up study with the columns of findings, for figures and the report."""
 
 from __future__ import annotations
 

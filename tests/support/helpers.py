@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Helpers for several test modules."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def raise_if_dask_computes(max_computes: int = 0) -> Iterator[None]:
 
 
 def tasks_of(lazy: xr.DataArray | xr.Dataset) -> int:
-    """How many tasks the graph of ``lazy`` has, before it is optimised."""
+    """Number of tasks in the graph of ``lazy`` before optimisation."""
     return len(dict(lazy.__dask_graph__()))  # type: ignore[no-untyped-call]
 
 
 def chunked(array: xr.DataArray, chunks: dict[str, int]) -> xr.DataArray:
-    """``array`` in dask chunks, its coordinates in memory as a store has them: ``DataArray.chunk`` chunks those too."""
+    """``array`` in dask chunks with coordinates in memory, as in a store; ``DataArray.chunk`` chunks those too."""
     return array.copy(data=array.variable.chunk(chunks).data)
 
 
 def label_coords(
     samples: int, targets: Sequence[str] = ("RV", "MYO", "LV"), per_volume: int = 3, **scalars: Any
 ) -> dict[str, Any]:
-    """Coordinates along sample and condition as a store has them: two frames a patient, one perturbation a target."""
+    """Coordinates along sample and condition as in a store: two frames per patient, one perturbation per target."""
     volume, slices = np.divmod(np.arange(samples), per_volume)
     strengths = [(1 + targets[:i].count(t)) / 10 for i, t in enumerate(targets)]
     perturbations = [f"brightness({t}, {s:g})" for t, s in zip(targets, strengths, strict=True)]
@@ -97,7 +97,7 @@ def make_study(
     seed: int = 0,
     chunks: dict[str, Any] | None = None,
 ) -> xr.Dataset:
-    """A study in which nothing is the case: all layers stacked, every slice and channel an independent draw.
+    """A study without any effect: all layers stacked, every slice and channel an independent draw.
 
     Two frames of ``slices`` a patient. Variables "mad" and "mse" (sample, condition, channel), NaN where not applicable
     and 0 for the original; "mean" and "std" (sample, channel); "applicable" (sample, condition), a share ``missing`` of
@@ -137,7 +137,7 @@ def make_study(
 
 
 def lazy_study(study: xr.Dataset, chunks: dict[str, Any]) -> xr.Dataset:
-    """``study`` with dask-backed variables and, as in a store, NumPy coordinates."""
+    """``study`` with dask-backed variables and NumPy coordinates, as in a store."""
     arrays = {
         name: array.variable.chunk({d: n for d, n in chunks.items() if d in array.dims})
         for name, array in study.data_vars.items()
@@ -154,7 +154,7 @@ def plant(
     *,
     factor: float = 100.0,
 ) -> xr.Dataset:
-    """``study`` with the MAD of one channel ``factor``-fold under perturbations of ``target``, in some patients."""
+    """``study`` with one channel's MAD multiplied by ``factor`` under perturbations of ``target``, in some patients."""
     where = (study["layer"] == layer) & (study["channel"] == channel) & (study["target"] == target)
     if patients is not None:
         where = where & study["patient"].isin(list(patients))

@@ -1,4 +1,4 @@
-"""A job of a few lines: the mean of the network's input over each image."""
+"""A minimal job: the mean of the network's input over each image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Prints the lowest versions that pyproject.toml names, as constraints for pip: ``name==bound``, one a line.
+"""Prints the lowest versions in pyproject.toml as constraints for pip: ``name==bound``, one per line.
 
-Of the dependencies and of every extra but those for development. What they need in turn, pip chooses.
+Covers the dependencies and every extra except those for development. Pip chooses indirect dependencies.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-#: Nothing that runs depends on these.
+#: Extras that are not needed at run time.
 DEVELOPMENT = ("dev", "docs", "test")
 
 

@@ -1,4 +1,4 @@
-"""Captures in processes of their own: the memory that one takes at its peak, and what was predicted."""
+"""Captures in separate processes to compare their peak memory with the prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
 
-#: A process of its own, whose workers are fresh as well; ``ballast`` is what a notebook may hold beside the capture.
+#: Runs in a separate process with fresh workers; ``ballast`` stands for other data of a notebook.
 RUN = """
 import sys
 from actstore.jobs.capture import capture

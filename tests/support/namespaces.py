@@ -1,6 +1,6 @@
 """Hosts of a small network on this machine: Linux network namespaces on one bridge.
 
-The bridge lies in a namespace of its own: firewall rules of this machine, such as Docker's, filter what crosses its own
+The bridge has a separate namespace, since firewall rules of this machine, such as Docker's, filter traffic on its
 bridges. This process reaches every host through a pair of interfaces between that namespace and its own.
 """
 
@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PREFIX = "acts"
-#: Namespaces, then interfaces, all named after the process that made them: a killed run's are known by its absence.
+#: Namespaces and interfaces carry the id of the process that made them, which identifies leftovers of killed runs.
 OWNED = re.compile(rf"\b{PREFIX}(\d+)[nv]\d+\b")
-#: Where a /24 is looked for.
+#: Range in which to search for a free /24.
 NETWORKS = ipaddress.IPv4Network("10.128.0.0/9")
 
 _numbers = itertools.count()
@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 @dataclass
 class Host:
-    """One network namespace: what runs in it sees its own interfaces and the other hosts, nothing else."""
+    """One network namespace: its processes see only its own interfaces and the other hosts."""
 
     name: str
     namespace: str
@@ -50,7 +50,7 @@ class Host:
         return process
 
     def cut(self) -> None:
-        """Pull the cable: packets vanish in both directions, connections stay open until somebody gives up."""
+        """Pull the cable: packets vanish in both directions, and connections stay open until a timeout."""
         _ip("-n", self.switch, "link", "set", self.port, "down")
 
     def heal(self) -> None:
@@ -94,7 +94,7 @@ def hosts(names: Sequence[str]) -> Iterator[list[Host]]:
 
 @functools.cache
 def missing() -> str:
-    """What this machine lacks to make hosts, in one sentence, or nothing."""
+    """What this machine lacks to make hosts, in one sentence, or ""."""
     if shutil.which("ip") is None:
         return "no hosts can be made: there is no ip command (iproute2)"
     if os.geteuid() != 0:
@@ -112,7 +112,7 @@ def _plug(switch: str, port: str) -> None:
 
 
 def _name(kind: str) -> str:
-    """A name of at most 15 characters, which is all that an interface may have."""
+    """A name of at most 15 characters, the limit for interfaces."""
     return f"{PREFIX}{os.getpid()}{kind}{next(_numbers)}"
 
 
@@ -125,7 +125,7 @@ def _ip(*arguments: str) -> str:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One process at a time looks for a free network and takes it."""
+    """Lock: one process at a time searches for a free network and takes it."""
     folder = os.open("/run", os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -147,7 +147,7 @@ def _free_network() -> ipaddress.IPv4Network:
 
 
 def _remove_leftovers() -> None:
-    """Remove what killed processes left."""
+    """Remove leftovers of killed processes."""
     owners = {match[0]: match[1] for match in OWNED.finditer(_ip("netns", "list") + _ip("-brief", "link"))}
     _remove(name for name, owner in owners.items() if not os.path.exists(f"/proc/{owner}"))
 
@@ -156,7 +156,7 @@ def _remove(names: Iterable[str]) -> None:
     """Kill what runs in the namespaces among ``names`` and delete them; delete the interfaces among them."""
     for name in names:
         if not re.search(rf"^{name}\b", _ip("netns", "list"), re.MULTILINE):
-            # Gone with the namespace of its peer, or about to.
+            # It may vanish with the namespace of its peer.
             with contextlib.suppress(RuntimeError):
                 _ip("link", "delete", name)
             continue

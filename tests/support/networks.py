@@ -1,4 +1,4 @@
-"""Very small networks for specs of tests: ``networks:tiny_unet`` and others that fail in one way each."""
+"""Very small networks for test specs: ``networks:tiny_unet``, and others that each have one fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def unseeded() -> nn.Module:
 
 
 def loud(gain: float = 1e6) -> nn.Module:
-    """Its second recorded layer is beyond what float16 can hold."""
+    """Its second recorded layer exceeds the range of float16."""
     network = tiny_unet()
     norm = network.get_submodule("bottom.1")
     norm.register_forward_hook(lambda _module, _arguments, output: output * gain)
@@ -56,7 +56,7 @@ def no_module() -> dict[str, int]:
 
 
 class OddError(Exception):
-    """An error of a kind that nobody expects."""
+    """An error of an unexpected class."""
 
 
 class _Odd(nn.Module):
@@ -94,7 +94,7 @@ def not_a_number() -> nn.Module:
 
 
 class _Moody(TinyUNet):
-    """Runs other modules on images than on zeros."""
+    """Runs different modules on images than on zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.up(self.bottom(self.down(x) if not x.any() else self.down[0](x)))
@@ -116,7 +116,7 @@ def large_only(image: Any, mask: Any, *, strength: float, **_: Any) -> Any:
 
 
 def outside(image: Any, mask: Any, **_: Any) -> Any:
-    """A transform that breaks its promise to stay inside of the mask."""
+    """A transform that changes pixels outside the mask."""
     return image + 1
 
 
@@ -204,5 +204,5 @@ class _Blind(TinyUNet):
 
 
 def blind() -> nn.Module:
-    """Its layers are the same whatever it sees."""
+    """Its layers do not depend on the input."""
     return _seeded(_Blind, 0)

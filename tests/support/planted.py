@@ -1,9 +1,9 @@
-"""A world in which it is known what each channel answers to: a network, and images that it reads its orders from.
+"""A network with known channel responses, and images whose first row controls them.
 
-Of the channels of its only layer, 0 answers to LV alone, 1 to any brightness, 2 to any brightness in one patient only,
-and 3 makes the network lose LV: a pixel of LV is predicted where 3 is silent. The others answer to any brightness, as
-loudly as each slice has it at random. What differs between slices is written into the image's first row, outside of
-the body, as intensities relative to the slice's maximum.
+Of the channels of its only layer, 0 responds only to LV, 1 to any brightness, 2 to any brightness in one patient only,
+and 3 makes the network lose LV: it predicts LV only where 3 is 0. The others respond to any brightness with a random
+gain per slice. The first row of the image, outside the body, holds the parameters of each slice as intensities relative
+to the slice's maximum.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 SIZE, PATIENTS, SLICES = 48, 12, 6
 CLASS, ANY, ONE_PATIENT, CAUSE = range(4)
 CHANNELS = 8
-#: The patient in which channel 2 answers.
+#: The patient in which channel 2 responds.
 ALONE = "patient007"
 LV, RV, TWIN = (14, 14), (34, 16), (24, 34)
-#: Half the width of the square that LV lies in, and nothing else.
+#: Half the width of the square that holds only LV.
 ZONE = 8
-#: Of a slice's maximum: the darkest and the brightest LV, and the range of thresholds below which it is lost.
+#: Fractions of a slice's maximum: darkest and brightest LV, and the range of thresholds below which LV is lost.
 DARK, BRIGHT, LOST = 0.18, 0.6, (0.10, 0.17)
-#: Intensities of the first row reach so far.
+#: Largest intensity in the first row.
 SCALE = 0.2
 
 
@@ -68,10 +68,10 @@ def cavity(centre: tuple[int, int], radius: float) -> NDArray[np.float64]:
 
 
 def slice_of(rng: np.random.Generator, alone: bool) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """One image in shares of its maximum, and its labels.
+    """One image in fractions of its maximum, and its labels.
 
-    The twin of LV, where its control goes, is as bright or brighter, so that a place of LV's own mean is in it. In one
-    slice of four no bright bar holds the maximum: it lies in the twin then.
+    The twin of LV, the place of its control, is at least as bright, so that it contains a place with LV's mean. One
+    slice in four has no bright bar, so that its maximum lies in the twin.
     """
     image = np.where(disc((24, 24), 22), rng.uniform(0.06, 0.08, (SIZE, SIZE)), 0.0)
     image[LV[0] - ZONE : LV[0] + ZONE, LV[1] - ZONE : LV[1] + ZONE] = 0.05
@@ -80,7 +80,7 @@ def slice_of(rng: np.random.Generator, alone: bool) -> tuple[NDArray[np.float64]
     for centre, name, factor in ((LV, 3, 1.0), (TWIN, 0, rng.uniform(1.0, 1.2)), (RV, 1, 1.0)):
         seen = disc(centre, radius)
         image[seen] = np.clip(cavity(centre, radius)[seen] * factor, DARK, None)
-        # The outline is drawn by hand: not quite where the cavity ends.
+        # Imitate an outline drawn by hand, which misses the edge of the cavity slightly.
         label[disc(centre, radius - rng.uniform(0, 1)) & (name > 0)] = name
     if rng.random() < 0.75:
         image[44:46, 20:28] = 1.0

@@ -1,4 +1,4 @@
-"""Real processes in tests: the command line and how it may end, a Dask scheduler with workers on loopback, /proc."""
+"""Real processes in tests: the command line and its ends, a Dask scheduler with workers on loopback, /proc."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from types import MappingProxyType
 from conftest import SUPPORT
 from stores import committed, expect_same, files_of
 
-#: Workers and the command line find `networks` as pytest does.
+#: Lets workers and the command line find `networks` as pytest does.
 PYTHONPATH = os.pathsep.join([str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])
 LOOPBACK = "127.0.0.1"
-#: Seconds that anything may take on a slow and busy machine.
+#: Timeout in seconds for anything on a slow and busy machine.
 PATIENCE = 180
 
 
@@ -29,12 +29,12 @@ def until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) 
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"{seconds} s are over before {what}"
-        # Looking costs something too, and what is waited for may need the same core.
+        # Polling costs time too, and the process may need the same core.
         time.sleep(0.02)
 
 
 def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """The command line, started in a process group of its own. Warnings are errors."""
+    """Start the command line in a separate process group. Warnings are errors."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -47,7 +47,7 @@ def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def captured(spec: Path, cluster: str, *arguments: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """``actstore capture``, of whose processes none is left afterwards."""
+    """``actstore capture``; checks afterwards that no process is left."""
     command = ("capture", spec, "--cluster", cluster, "--device", "cpu", *arguments)
     with actstore(*command, **environment) as process:
         try:
@@ -57,7 +57,7 @@ def captured(spec: Path, cluster: str, *arguments: object, **environment: str) -
 
 
 def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> tuple[str, str]:
-    """What it wrote to standard output and standard error, when it ended by itself."""
+    """Wait for the process to end; return its standard output and standard error."""
     try:
         return process.communicate(timeout=seconds)
     finally:
@@ -65,7 +65,7 @@ def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> tuple[s
 
 
 def hear(process: subprocess.Popen[str], line: str) -> None:
-    """Read standard error until ``line`` is there."""
+    """Read standard error until ``line`` appears."""
     assert process.stderr
     watchdog = Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
     watchdog.start()
@@ -79,12 +79,12 @@ def hear(process: subprocess.Popen[str], line: str) -> None:
 
 
 def said(errors: str) -> list[str]:
-    """Lines of standard error, but for how many blocks are done."""
+    """Lines of standard error without progress of blocks."""
     return [line for line in errors.splitlines() if line.strip() and not re.match(r"\d+/\d+ blocks", line)]
 
 
 def expect_whole(root: Path, expected: Path) -> None:
-    """Every committed block has all its files, as they are in the complete store ``expected``."""
+    """Check that every committed block has the same files as in the complete store ``expected``."""
     done = committed(root)
     mine, theirs = (
         {key: content for key, content in files_of(r).items() if _block(key) in done} for r in (root, expected)
@@ -94,13 +94,13 @@ def expect_whole(root: Path, expected: Path) -> None:
 
 
 def _block(key: str) -> int | None:
-    """The block that owns a chunk; of a coordinate's chunk, its number."""
+    """The block that owns a chunk; for a coordinate's chunk, the chunk's number."""
     found = re.search(r"/c\.(\d+)(\.0)*$", key)
     return int(found[1]) if found else None
 
 
 def expect_end(process: subprocess.Popen[str], root: Path, expected: Path) -> bool:
-    """A capture ends by itself: complete, or with a line for each thing that went wrong; whether it is complete."""
+    """Wait for a capture to end, complete or with one line per failure. Returns whether it is complete."""
     output, errors = finish(process)
     lines = said(errors)
     print(process.returncode, lines)
@@ -116,7 +116,7 @@ def expect_end(process: subprocess.Popen[str], root: Path, expected: Path) -> bo
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill it and all that it started, and wait until they are dead."""
+    """Kill the process and all that it started, and wait until they are dead."""
     if alive(process.pid):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -124,7 +124,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 
 def _stats() -> Iterator[tuple[int, list[str]]]:
-    """Processes that are not yet dead and their fields in /proc from the state on."""
+    """Living processes and their fields in /proc from the state on."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
@@ -140,7 +140,7 @@ def alive(group: int) -> list[int]:
 
 
 def expect_none_left(process: subprocess.Popen[str]) -> None:
-    """What an ended process started has ended too, or does soon."""
+    """Wait until all children of an ended process have ended too."""
     until(lambda: not alive(process.pid), "no process is left")
 
 
@@ -158,7 +158,7 @@ def _command(pid: int) -> bytes:
 
 @dataclass
 class DaskProcess:
-    """``dask scheduler`` or ``dask worker``, and where it logs."""
+    """``dask scheduler`` or ``dask worker``, and its log."""
 
     process: subprocess.Popen[bytes]
     path: Path
@@ -168,7 +168,7 @@ class DaskProcess:
         return self.path.read_text()
 
     def says(self, pattern: str) -> str:
-        """The first match in its log, or nothing; it must be alive."""
+        """The first match in its log, or ""; the process must be alive."""
         found = re.search(pattern, self.log)
         assert found or self.process.poll() is None, self.log
         return found[0] if found else ""

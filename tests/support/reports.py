@@ -1,4 +1,4 @@
-"""Reports whose words, tables and files are looked at, without the drawings that take most of the time of one."""
+"""Writes reports without drawings, which take most of the time, to check their words, tables and files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from actstore.views.report.write import write_report
 
 
 def undrawn_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
-    """`write_report` in this process alone, with a dot for each drawing on paper.
+    """`write_report` in this process only, with a dot for each drawing.
 
-    Whole reports are the fixture ``study_report`` and what ``test_report`` says of the demo; ``test_odd_stores`` draws
-    what few patients and no classes leave.
+    The fixture ``study_report`` and ``test_report`` use whole reports; ``test_odd_stores`` draws those of few patients
+    or no classes.
     """
 
     def dot(_figure: Any, png: Path | None, svg: Path | None = None, **_: Any) -> None:
@@ -26,7 +26,7 @@ def undrawn_report(store: Store, output: Path, findings: Findings | None = None)
             path.write_bytes(b".")
 
     with pytest.MonkeyPatch.context() as patch:
-        # Another process, which the patch would not reach, draws on a second core.
+        # With a second core, another process draws, which the patch would not reach.
         patch.setattr(os, "cpu_count", lambda: 1)
         patch.setattr(render, "save_images", dot)
         return write_report(store, output, findings)

@@ -1,4 +1,4 @@
-"""Shard files of any bits, written as a capture writes them."""
+"""Shard files of random bits, written as a capture writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actstore.store.shards import ShardBuffer, ShardWriter
 
 
 def random_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Any bit pattern at all: NaN payloads, infinities, subnormal numbers, negative zero."""
+    """Random bit patterns, including NaN payloads, infinities, subnormal numbers and negative zero."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     return rng.integers(0, 256, size, dtype=np.uint8).view(dtype).reshape(shape)
 

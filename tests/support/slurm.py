@@ -1,4 +1,4 @@
-"""A SLURM of its own on this machine, for a test: all that it writes is in one folder, nothing of it outlives it."""
+"""Runs a private SLURM on this machine for a test: it writes to one folder, and nothing outlives it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "sinfo", "sque
 START_TIMEOUT = 60
 STOP_TIMEOUT = 15
 
-#: The node is said to have more than the machine has, so that several jobs run at once on a small one.
+#: Declares more resources than the machine has, so that several jobs run at once on a small machine.
 CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -49,7 +49,7 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """A sentence that says what this machine lacks to run SLURM; empty if nothing."""
+    """What this machine lacks to run SLURM, in one sentence, or ""."""
     absent = [name for name in PROGRAMS if _find(name) is None]
     if absent:
         return f"SLURM cannot be started: no {', '.join(absent)} (Debian: munge slurmctld slurmd slurm-client)"
@@ -60,27 +60,27 @@ def missing() -> str:
 
 @contextmanager
 def running_slurm(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
-    """Run a SLURM of one node, which is this machine, with all its files in ``folder``.
+    """Run SLURM with this machine as its only node, and all its files in ``folder``.
 
     Parameters
     ----------
     folder
-        is created. A socket lies in it, so its path has less than 90 characters.
+        is created. Its path must have less than 90 characters, since it holds a socket.
     cpus
-        that the node offers, whatever the machine has.
+        number of CPUs that the node offers, whatever the machine has.
 
     Yields
     ------
-    the variables by which ``sbatch`` and the others find it, to be added to an environment. Every process that was
-    started with them, jobs among them, is killed at the end.
+    environment variables by which ``sbatch`` and other clients find it. Every process started with them, including
+    jobs, is killed at the end.
 
     Raises
     ------
     RuntimeError
-        if the node is not idle in time; says what the daemons said.
+        if the node is not idle in time, with the daemons' output.
     """
     environment = {"SLURM_CONF": str(_write_config(folder, cpus))}
-    # --force: the folders of tests are closed to other users, none of whom needs the socket.
+    # --force, since test folders are closed to other users, who do not need the socket.
     munge = [f"--{what}-file={folder}/munge.{what}" for what in ("key", "pid", "log", "seed")]
     munge += ["--foreground", "--force", f"--socket={folder}/munge.socket"]
     daemons: list[subprocess.Popen[bytes]] = []
@@ -104,7 +104,7 @@ def running_slurm(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
 
 
 def _find(program: str) -> str | None:
-    """Where a program is; daemons are often outside of ``PATH``."""
+    """Path of a program; daemons are often outside ``PATH``."""
     return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
 
 
@@ -131,9 +131,9 @@ def _write_config(folder: Path, cpus: int) -> Path:
 
 
 def _only_loopback() -> str:
-    """The setting by which daemons listen on no other network: they listen where this machine's name leads.
+    """The setting that makes daemons listen only on the address of this machine's name, if that is loopback.
 
-    Elsewhere they listen everywhere, and answer only to credentials made with the key in the folder.
+    Without it they listen everywhere, and accept only credentials made with the key in the folder.
     """
     with suppress(OSError):
         if socket.gethostbyname(socket.gethostname()) == "127.0.0.1":
@@ -163,7 +163,7 @@ def _start(
 
 
 def _ask(environment: dict[str, str], *command: str) -> str:
-    """What a client prints; empty if it fails or takes long."""
+    """Output of a client; empty if it fails or takes long."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=STOP_TIMEOUT, env={**os.environ, **environment}
@@ -179,7 +179,7 @@ def _last_words(folder: Path) -> str:
 
 
 def _stop(folder: Path, environment: dict[str, str], daemons: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End jobs, then daemons, by their own means, so that they can tidy up; then kill whatever is left."""
+    """End jobs, then daemons, with SLURM's commands, so that they can clean up; then kill the rest."""
     _ask(environment, "scancel", "--user=root")
     end = time.monotonic() + STOP_TIMEOUT
     while time.monotonic() < end and _ask(environment, "squeue", "--noheader"):
@@ -198,7 +198,7 @@ def _stop(folder: Path, environment: dict[str, str], daemons: Sequence[subproces
 
 
 def _processes(folder: Path, environment: dict[str, str]) -> list[psutil.Process]:
-    """Jobs and clients, by their environment; daemons and steps of jobs, which overwrite theirs, by their log files."""
+    """Jobs and clients, found by environment; daemons and job steps, which overwrite theirs, by log files."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,4 +1,4 @@
-"""Whole stores in tests: a slow network to disturb, and comparison bit by bit."""
+"""Whole stores in tests: a slow network to interrupt, and bitwise comparison."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from conftest import WriteSpec
 
 BATCH = 8
 
-#: Lies beside the spec, as a researcher's own network would. Slow, so that a fault meets blocks in flight: pauses for
-#: so many seconds a pass, and waits as long as a file is there.
+#: A network file next to the spec, as a researcher's own would be. It pauses for some seconds per pass, and waits while
+#: a file exists, so that a fault hits blocks in flight.
 SLOW_NETWORK = """
 import os
 import time
@@ -55,7 +55,7 @@ def slow():
 
 
 def slow_spec(folder: Path, write_spec: WriteSpec, data_root: Path, **changes: Any) -> Path:
-    """A spec of the slow network at 48 x 48, and the network beside it."""
+    """Write a spec of the slow network at 48 x 48, and the network next to it."""
     folder.mkdir(exist_ok=True)
     (folder / "slow_network.py").write_text(SLOW_NETWORK)
     settings: dict[str, Any] = {
@@ -69,18 +69,18 @@ def slow_spec(folder: Path, write_spec: WriteSpec, data_root: Path, **changes: A
 
 
 def is_chunk(key: str) -> bool:
-    """Whether a file holds numbers: not metadata, which name versions and folders, nor their copy."""
+    """Whether a file holds numbers; metadata and their copy differ by versions and folders."""
     return not key.endswith("zarr.json") and not key.startswith("metadata/")
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Every chunk and shard below ``root``, by its key."""
+    """Every chunk and shard below ``root`` by key."""
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     return {key: path.read_bytes() for key, path in files.items() if is_chunk(key)}
 
 
 def expect_same(found: Path, expected: Path) -> None:
-    """Both stores hold the same files, bit by bit, and the same arrays to Zarr."""
+    """Check that both stores hold identical files, and identical arrays when read by Zarr."""
     mine, theirs = files_of(found), files_of(expected)
     assert mine.keys() == theirs.keys(), "no file is missing, none is left over"
     assert [key for key in mine if mine[key] != theirs[key]] == []
@@ -101,7 +101,7 @@ def committed(root: Path) -> list[int]:
 
 
 def strays(root: Path) -> list[str]:
-    """Files of attempts that have not got their name."""
+    """Temporary files of attempts."""
     return [path.name for path in root.rglob("*.partial*")]
 
 
@@ -113,7 +113,7 @@ def edit_attributes(store: Path, change: Callable[[dict[str, Any]], object]) -> 
 
 @contextmanager
 def worker(plan: Plan, stream: Stream | None = None) -> Iterator[Callable[[Block], Report]]:
-    """Computes and commits blocks of a plan in this process; raises what makes one fail."""
+    """Computes and commits blocks of a plan in this process; raises the error of a failed block."""
     engine = Engine(plan.job, plan.device, stream)
     try:
         yield lambda block: compute_unit(engine.compute, plan.task, block)

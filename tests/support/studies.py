@@ -1,4 +1,4 @@
-"""Studies of made-up numbers, and what of a store the tables, sentences and figures of the report ask of them."""
+"""Studies of made-up numbers with the part of a store's interface that the report uses."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ IDENTITY = 1.0
 
 @dataclass
 class MadeUp:
-    """A study in which nothing is the case but what is asked for: noise for MAD and Dice.
+    """A study of noise for MAD and Dice, with only the requested effects.
 
-    In place of a store for :class:`actstore.Findings` and :class:`actstore.views.report.study.Study`, as far as
-    neither pixels nor tensors are needed.
+    Replaces a store for :class:`actstore.Findings` and :class:`actstore.views.report.study.Study` where neither pixels
+    nor tensors are needed.
     """
 
     patients: int = 6
@@ -34,14 +34,14 @@ class MadeUp:
     targets: Sequence[str] = ("LV", "RV")
     strengths: Sequence[float] = (0.1,)
     controls: bool = False
-    #: Of this class the perturbed prediction holds no pixel.
+    #: The perturbed prediction has no pixel of this class.
     floor: str = ""
-    #: MAD in so many steps, so that channels are often equal; 0 for none.
+    #: Number of steps to round MAD to, so that channels often tie; 0 for no rounding.
     steps: int = 0
     #: Share of (sample, condition) to which a condition does not apply.
     missing: float = 0.1
     frames: Sequence[int] = (1, 12)
-    #: Correlation of neighbouring slices of a volume, of MAD and of Dice.
+    #: Correlation of MAD and Dice between neighbouring slices of a volume.
     smooth: float = 0.0
     seed: int = 0
     path: str = "made-up.zarr"
@@ -131,7 +131,7 @@ class MadeUp:
         values = np.zeros((*hits.shape, n), dtype=np.int64)
         every = np.arange(n)
         values[..., every, every] = hits
-        # What is not hit is background, so that a lost class is not predicted anywhere.
+        # Missed pixels become background, so that a lost class is not predicted anywhere.
         values[..., every, 0] += size - hits
         values[~self.applicable.values] = 0
         dims = ("sample", "condition", "true_class", "predicted_class")

@@ -1,4 +1,4 @@
-"""Commands in the shell lines of pages and scripts, and the words of an HTML page."""
+"""Finds commands in shell lines of pages and scripts, and the words of an HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-#: What stands before a command of ours on a line: an assignment, a shell word, or a program that runs it elsewhere.
+#: Text before an actstore command on a line: an assignment, a shell word, or a program that runs it elsewhere.
 BEFORE = re.compile(
     r"^(?:\w+=\S*|exec|docker compose .*? run --rm capture|kubectl exec \S+ --|\.venv/bin/(?=actstore))\s*",
     re.MULTILINE,
@@ -14,14 +14,14 @@ BEFORE = re.compile(
 
 
 def in_shell(script: str) -> Iterator[list[str]]:
-    """Commands of ours in shell lines, as words."""
+    """The project's commands in shell lines, as words."""
     script = re.sub(r"\\\n\s*", " ", script)
     for line in script.splitlines():
         for part in re.split(r"&&|\||;", line):
             command = part.strip()
             while (shorter := BEFORE.sub("", command)) != command:
                 command = shorter
-            # What follows the script is what it gives to actstore.
+            # The script passes its arguments to actstore.
             command = re.sub(r"^sbatch .*capture\.sbatch", "actstore capture", command)
             if re.match(r"(actstore|dask)\s", command):
                 yield shlex.split(command.replace('"$@"', "SPEC"), comments=True)

@@ -1,4 +1,4 @@
-"""The command line: one thin function a command. Exit 0 done, 1 failed with one line on stderr, 2 usage."""
+"""The command line: one thin function per command. Exit 0 done, 1 failed with one line on stderr, 2 usage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class GivenPath(click.Path):
-    """A path whose leading ``~`` is the home; with ``url``, a URL as it is."""
+    """A path whose leading ``~`` is the home folder; with ``url``, leaves a URL unchanged."""
 
     name = "path"
 
@@ -44,7 +44,7 @@ CLUSTER = click.option(
     "--cluster",
     default=None,
     help="inline, local, cuda, slurm, kubernetes, tcp://HOST:PORT, tls://HOST:PORT or a scheduler's JSON file; "
-    "by default the spec's cluster.kind, which is local unless said.",
+    "by default the spec's cluster.kind, itself local by default.",
 )
 WORKERS = click.option("--workers", type=click.IntRange(1), default=None)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -58,7 +58,7 @@ METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
 
 class Verb(click.Command):
-    """A command that names the extra to install where a library that it needs is missing."""
+    """A command that names the extra to install if a required library is missing."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with needing(str(self.name)):
@@ -200,7 +200,7 @@ def status(store: Location) -> None:
 
 
 def opened(path: Location) -> Store:
-    """Open a store; what is missing is said on stderr, once."""
+    """Open a store; warn once on stderr about missing blocks."""
     from actstore.store.opening import open_store
 
     with warnings.catch_warnings(record=True) as caught:
@@ -213,8 +213,8 @@ def opened(path: Location) -> Store:
 
 @main.command()
 @STORE
-@click.option("--repair", is_flag=True, help="Mend what is found: compute damaged and missing volumes again.")
-@click.option("--spec", type=PATH, default=None, help="Where data or weights were moved.")
+@click.option("--repair", is_flag=True, help="Repair what is found: compute damaged and missing volumes again.")
+@click.option("--spec", type=PATH, default=None, help="Another spec, if data or weights were moved.")
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -252,7 +252,7 @@ def verified(store: Location) -> Verification:
 
 @main.command()
 @STORE
-@click.option("--cluster", default=None, help="As of capture; by default in this process.")
+@click.option("--cluster", default=None, help="As for capture; by default in this process.")
 @WORKERS
 def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
     """Persist per-channel statistics of STORE, so that tables come back at once."""
@@ -273,11 +273,13 @@ def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
 @STORE
 @click.argument("name", type=click.Choice(TABLES), metavar="NAME")
 @click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
-@click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="A row of segmentation or surface.")
-@click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean of Dice counts.")
-@click.option("--metric", type=click.Choice(METRICS), help="What channels are ranked by, MAD unless said.")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Channels a layer that count as top.")
-@click.option("--most", type=click.IntRange(1), default=7, show_default=True, help="Most frequent channels a layer.")
+@click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="Row unit of segmentation or surface.")
+@click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
+@click.option("--metric", type=click.Choice(METRICS), help="Metric that ranks channels, by default MAD.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Top channels per layer.")
+@click.option(
+    "--most", type=click.IntRange(1), default=7, show_default=True, help="Number of most frequent channels per layer."
+)
 @click.option("-o", "--output", type=PATH, default=None, help="A .csv or .parquet file.")
 def table(store: Location, name: str, output: Path | None, **options: Any) -> None:
     """Write a table of STORE as CSV or Parquet; CSV to standard output without -o, always in UTF-8.

@@ -17,7 +17,7 @@ from actstore.views.figures.channels import frequency
 from actstore.views.figures.saving import save_png
 from actstore.views.report.write import write_report
 
-#: The phantom that the shipped weights were never trained on.
+#: The shipped weights were not trained on this phantom.
 SEED = 7
 SPEC = """\
 # Written by `actstore demo`: darken each ventricle, and the myocardium, to 10 %.
@@ -48,7 +48,7 @@ path = "phantom.zarr"
 
 
 def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", workers: int | None = None) -> None:
-    """Run the main job on the phantom in ``folder`` and show what came out. Run again, it continues.
+    """Run the main job on the phantom in ``folder`` and show the results. A second run continues.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Standard output and error as they are found: of any encoding, closed, or a pipe whose reader left."""
+"""Handles standard output and error in any state: any encoding, closed, or a pipe whose reader left."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import IO, BinaryIO
 
 from actstore.errors import StoreError
 
-#: Name of the error handler that `prepare` gives both streams.
+#: Name of the error handler that `prepare` sets for both streams.
 READABLE = "actstore-readable"
 
-#: What stands for characters of actstore's own where an encoding lacks them.
+#: Replacements for actstore's own characters if the encoding lacks them.
 _PLAIN = str.maketrans(
     {"→": "->", "–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "·": "-", "±": "+/-", "≤": "<=", "≥": ">="}
     | {"“": '"', "”": '"', "‘": "'", "’": "'"}
@@ -23,10 +23,10 @@ _PLAIN = str.maketrans(
 
 
 def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The first character that cannot be encoded, in ASCII.
+    """Replace the first character that cannot be encoded with ASCII.
 
-    Characters of names are escaped as Python does it (``\\u0141``): with a question mark, two patients would look the
-    same. What stands for a byte of a file name that was no text becomes that byte again.
+    Escapes characters of names as Python does (``\\u0141``): with question marks, two patients could look the same. A
+    surrogate that stands for an undecodable byte of a file name becomes that byte again.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -41,8 +41,8 @@ codecs.register_error(READABLE, _readable)
 
 
 def prepare() -> None:
-    """Let no character end a command, and keep closed standard streams from becoming files of a store."""
-    # The system gives the lowest free number to the next file that is opened: what a library prints would land in it.
+    """Keep characters from failing a command, and files of a store from taking the place of closed standard streams."""
+    # The next opened file gets the lowest free descriptor, so that a library could print into it.
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(spare, True)
     os.close(spare)
@@ -52,20 +52,20 @@ def prepare() -> None:
 
 
 def held(text: str, stream: IO[str] | None = None) -> str:
-    """``text`` as ``stream``, standard output unless given, will show it, so that columns can be measured."""
+    """``text`` as ``stream`` (default standard output) will show it, to measure columns."""
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, READABLE).decode(encoding, "surrogateescape")
 
 
 def say(message: str, *, error: bool = False) -> None:
-    """A line on standard output or error; nothing where that is closed."""
+    """Print a line on standard output or error; do nothing if that is closed."""
     stream = sys.stderr if error else sys.stdout
     if stream is not None:
         print(message, file=stream)
 
 
 def binary_output() -> BinaryIO:
-    """Standard output as a file of bytes.
+    """Standard output as a binary file.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def binary_output() -> BinaryIO:
 
 
 def reader_left() -> bool:
-    """Whether standard output or error is a pipe that nobody reads any more, as after ``| head -1``."""
+    """Whether standard output or error is a pipe whose reader has left, as after ``| head -1``."""
     return any(_is_broken(stream) for stream in (sys.stdout, sys.stderr))
 
 
@@ -88,17 +88,16 @@ def _is_broken(stream: IO[str] | None) -> bool:
         poll = select.poll()
         poll.register(stream.fileno() if stream else -1, select.POLLOUT)
         return any(event & select.POLLERR for _, event in poll.poll(0))
-    except (OSError, ValueError):  # no file of the system, or closed
+    except (OSError, ValueError):  # not a system file, or closed
         return False
 
 
 def finish(code: int) -> int:
-    """Write out what standard output and error still hold.
+    """Flush standard output and error.
 
     Returns
     -------
-    the exit status: ``code``, or 1 where it was 0 and something could not be written. Of a reader that left nothing is
-    said.
+    the exit status: ``code``, or 1 if it was 0 and something could not be written. A reader that left is not reported.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -108,7 +107,7 @@ def finish(code: int) -> int:
             if error.errno != errno.EPIPE and code == 0 and stream is sys.stdout:
                 say(f"actstore: standard output cannot be written: {error.strerror}", error=True)
             code = code or 1
-            # Python flushes once more as it ends, and would report that.
+            # Python flushes again at exit and would report the error.
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), stream.fileno())
     return code

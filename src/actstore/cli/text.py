@@ -1,4 +1,4 @@
-"""What the command line shows: tables, progress and summaries in plain text."""
+"""Text output of the command line: tables, progress and summaries."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
     from actstore.store.verify import Verification
 
-#: Where output is no terminal, lines are not cut to 80 columns.
+#: Width of output that is not a terminal, so that lines are not cut to 80 columns.
 PIPED_WIDTH = 200
 console = Console(highlight=False, markup=False, width=None if sys.stdout and sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
 class BlockProgress(Protocol):
-    """Called after every block: what it was, blocks finished, blocks to do."""
+    """Called after every block with the block, blocks finished and blocks to do."""
 
     def __call__(self, block: Any, finished: int, total: int) -> None: ...
 
@@ -58,7 +58,7 @@ def block_progress() -> Iterator[BlockProgress]:
         def show(block: Any, finished: int, total: int) -> None:
             nonlocal last, failed, first
             now = time.perf_counter()
-            # The first block waited for workers to start and load the network: it says nothing of the rate.
+            # The first block includes the start of workers and loading the network, so leave it out of the rate.
             first = first or now
             rate = (finished - 1) / (now - first) if finished > 1 else 0.0
             failed += bool(getattr(block, "error", ""))
@@ -77,12 +77,12 @@ def say_stopping() -> None:
 
 
 def say(message: str) -> None:
-    """A line on standard output."""
+    """Print a line on standard output."""
     console.print(message, soft_wrap=True)
 
 
 def show_frame(frame: pd.DataFrame, title: str) -> None:
-    """A data frame as a table, index left out."""
+    """Show a data frame as a table without its index."""
     say(f"\n{title}")
     table = Table()
     for name in frame.columns:
@@ -98,7 +98,7 @@ def _cell(value: Any) -> str:
 
 
 def show_modules(found: Probe, dtype: str, conditions: int) -> None:
-    """The module tree, what matched, shapes and bytes."""
+    """Show the module tree with matches, shapes and bytes."""
     by_module: dict[str, list[str]] = {}
     for layer in found.layers:
         by_module.setdefault(layer.module, []).append(layer.name)
@@ -150,7 +150,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
-    """What of a data set is not among its volumes: nothing to say where all of it is."""
+    """Lines about left-out and missing parts of a data set; empty if there are none."""
     lines = {}
     for name in ("left out", "lacking"):
         found = discovery.get(name.replace(" ", "_"), {"count": 0})
@@ -165,13 +165,13 @@ def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
 
 
 def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
-    """A line about a network that is not a function of its input alone, which the spec allows."""
+    """A line about a network that is not a function of its input alone, if the spec allows that."""
     words = unrepeatable(found) if found else ""  # None in older stores.
     return {"network": f"not a function of its input alone, as the spec allows: {words}"} if words else {}
 
 
 def _normalised(identity: Mapping[str, Any]) -> str:
-    """By which method, and whose origin and scale count."""
+    """The method of normalisation, and the image that defines origin and scale."""
     method = identity["preprocess"]["normalize"]
     whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
     return method if method == "none" else f"{method}, {whose[window_of(identity)]}"
@@ -227,7 +227,7 @@ def show_status(store: Store) -> None:
     show_frame(table, "layers")
 
 
-#: Damaged files that are listed one by one.
+#: Number of damaged files to list one by one.
 LISTED = 100
 
 
@@ -239,7 +239,7 @@ def show_damage(found: Verification) -> None:
 
 
 def show_verification(found: Verification) -> None:
-    """What is damaged, then how much was looked at; how to mend it goes to standard error."""
+    """Show damage, then how much was checked; print how to repair it on standard error."""
     show_damage(found)
     rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
     say(
@@ -276,7 +276,7 @@ def show_summary(summary: Summary) -> None:
 
 
 def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:
-    """What the blocks of this run counted, a line a condition, and where a run that skipped blocks finds ``every``."""
+    """Show this run's counts, one line per condition; if it skipped blocks, say how to see ``every`` count."""
     for count in counts:
         errors.print(f"{what}: {count}", style="yellow", soft_wrap=True)
     if counts and summary.skipped:

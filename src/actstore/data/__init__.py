@@ -43,7 +43,7 @@ def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
 
 
 def discover(data: toml_tables.Data) -> Discovery:
-    """The volumes that ``data`` asks for, as `find_volumes`, and what lies beside them and was left out."""
+    """The volumes that ``data`` asks for, as `find_volumes`, and other files that were left out."""
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom
 

@@ -1,1 +1,1 @@
-"""What the network sees: preprocessing, perturbations and control regions."""
+"""Makes the network's inputs: preprocessing, perturbations and control regions."""

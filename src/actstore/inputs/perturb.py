@@ -1,4 +1,4 @@
-"""Perturbations: raw intensities changed inside the ground-truth mask of one class, and nowhere else."""
+"""Perturbations: change raw intensities only inside the ground-truth mask of one class."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Label = NDArray[np.uint8]
 
 
 class Transform(Protocol):
-    """What perturbs one sample: a slice (y, x) for a 2D network, a volume (z, y, x) for a 3D one.
+    """A function that perturbs one sample: a slice (y, x) for a 2D network, a volume (z, y, x) for a 3D one.
 
-    ``image`` holds raw intensities, ``mask`` is where the target class lies, or for a control the same shape elsewhere,
-    ``label`` the class indices into ``class_names``; all have the same shape and are copies. ``source`` is the class
-    named in the spec, if any. ``rng`` is the only randomness to use: it depends on the run's seed, the sample and the
-    condition alone. The result has the shape of ``image``, finite values, and ``image``'s own values outside of
-    ``mask``.
+    ``image`` holds raw intensities, ``mask`` is the region of the target class, or for a control the same shape
+    elsewhere, and ``label`` holds class indices into ``class_names``. All have the same shape and are copies.
+    ``source`` is the class named in the spec, if any. Use no randomness but ``rng``, which depends only on the run's
+    seed, the sample and the condition. The result must have the shape of ``image``, finite values, and the values of
+    ``image`` outside ``mask``.
     """
 
     def __call__(
@@ -67,13 +67,12 @@ def noise(image: Image, mask: Mask, *, strength: float, rng: np.random.Generator
 def blur(image: Image, mask: Mask, *, strength: float, **_: object) -> Image:
     """Write the image blurred by a Gaussian of sigma = ``strength`` pixels along every axis, edges reflected.
 
-    The blur sees the whole image, so that what lies around the mask bleeds in. The kernel reaches int(4 sigma + 0.5)
-    pixels to each side, so that a sigma below 0.125 changes nothing;
-    below 0.2 it changes no more than rounding, and is refused.
+    The blur sees the whole image, so that the mask's surroundings bleed in. The kernel reaches int(4 sigma + 0.5)
+    pixels to each side. A sigma below 0.125 changes nothing; below 0.2 it changes no more than rounding and is refused.
     """
     from scipy import ndimage
 
-    # The kernel spans 8 sigma: without a limit, a mistyped strength takes all memory.
+    # The kernel spans 8 sigma: without a limit, a mistyped strength would use all memory.
     if strength > max(image.shape):
         raise SpecError(f"strength {strength:g} of 'blur' is wider than the image of {image.shape}; use fewer pixels")
     blurred: Image = ndimage.gaussian_filter(image, sigma=strength, mode="reflect")
@@ -103,8 +102,8 @@ def fill(
 def shuffle(image: Image, mask: Mask, *, strength: float, rng: np.random.Generator, **_: object) -> Image:
     """Move the values of a fraction ``strength`` of the mask's pixels among themselves.
 
-    The chosen pixels form one random cycle, so that each of them gets another's value. Fewer than two chosen pixels
-    change nothing.
+    The chosen pixels form one random cycle, so that each gets the value of another. Fewer than two chosen pixels change
+    nothing.
     """
     values = image[mask]
     chosen = rng.permutation(values.size)[: round(strength * values.size)]
@@ -127,12 +126,12 @@ _LARGEST_STRENGTH: Mapping[str, float] = {"fill": 1.0, "shuffle": 1.0}
 
 
 def resolve(name: str) -> Transform:
-    """The transform of that name: a built-in one, or ``module:callable`` imported.
+    """The transform of that name: a built-in one, or an imported ``module:callable``.
 
     Raises
     ------
     SpecError
-        if there is none, its module cannot be imported, or it is not callable.
+        if the name is unknown, its module cannot be imported, or it is not callable.
     """
     if ":" not in name:
         if name not in TRANSFORMS:
@@ -143,14 +142,14 @@ def resolve(name: str) -> Transform:
 
 
 def check(condition: Condition) -> None:
-    """Refuse a condition that could not be applied to any image, or would change none.
+    """Refuse a condition that cannot be applied to any image or has no effect.
 
-    The original and its repeats always can.
+    The original and its repeats always pass.
 
     Raises
     ------
     SpecError
-        if its transform cannot be resolved, or its strength is beyond what the transform takes or has no effect
+        if its transform cannot be resolved, or its strength is out of range or has no effect
         (:func:`actstore.conditions.without_effect`).
     """
     if condition.is_untouched:
@@ -176,13 +175,13 @@ def apply(
     volumetric: bool = False,
     region: Mask | None = None,
 ) -> Image:
-    """Perturb a volume as ``condition`` says, inside the target class only, or inside ``region`` for a control.
+    """Apply ``condition`` to a volume, only inside the target class, or inside ``region`` for a control.
 
     ``image`` holds raw intensities (slice, y, x) and ``label`` class indices into ``class_names`` (slice, y, x), uint8;
-    neither is changed. Each slice is perturbed on its own, as a 2D network sees it, or the whole volume at once where
-    ``volumetric``. A sample without the target class is left as it is. Randomness depends on seed, volume, slice and
-    condition, not on order or process; a control draws what its perturbation does. ``region``, (slice, y, x) bool, is
-    of :func:`actstore.inputs.placement.control_regions`.
+    neither is changed. Perturbs each slice on its own, as a 2D network sees it, or the whole volume at once if
+    ``volumetric``. A sample without the target class stays unchanged. Randomness depends on seed, volume, slice and
+    condition, not on order or process; a control draws the same numbers as its perturbation. ``region``, (slice, y, x)
+    bool, comes from :func:`actstore.inputs.placement.control_regions`.
 
     Returns
     -------
@@ -192,9 +191,9 @@ def apply(
     ------
     SpecError
         if :func:`check` refuses the condition, or the transform fails or returns another shape, values that are not
-        finite real numbers, or a changed pixel outside of the mask.
+        finite real numbers, or a changed pixel outside the mask.
     DataError
-        if ``fill`` has no pixel of its source class in the volume, or a built-in transform leaves float64's range.
+        if ``fill`` finds no pixel of its source class in the volume, or a built-in transform leaves float64's range.
     ValueError
         for a control without ``region``, or a region without a control.
     """
@@ -238,7 +237,7 @@ def apply(
 
 
 def _inside(image: Image, mask: Mask, values: Image) -> Image:
-    """A copy of ``image`` with ``values``, one a pixel of ``mask``, written there."""
+    """A copy of ``image`` with ``values``, one per pixel of ``mask``, written to the mask."""
     result = image.copy()
     result[mask] = values
     return result
@@ -258,7 +257,7 @@ def _source_mean(
     class_names: tuple[str, ...],
     key: VolumeKey,
 ) -> float:
-    """Mean of the source class in that part of the volume, or in all of it where that part has none."""
+    """Mean of the source class in that part of the volume, or in the whole volume if the part has none."""
     source = _class_index(condition.source, condition, class_names)
     for values in (image[part][label[part] == source], image[label == source]):
         if values.size:
@@ -276,7 +275,7 @@ def _generator(seed: int, key: VolumeKey, index: int | None, condition: Conditio
 
 
 def _checked(changed: object, image: Image, mask: Mask, condition: Condition, where: str) -> Image:
-    """``changed`` as float64, once it keeps the promises of a transform."""
+    """``changed`` as float64, after checking that it fulfils `Transform`."""
     name = f"transform {condition.transform!r}"
     array = np.asarray(changed)
     if array.dtype.kind not in "biuf":

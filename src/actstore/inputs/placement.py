@@ -1,4 +1,4 @@
-"""Where a control goes: a region of the target's size and shape elsewhere in the body."""
+"""Places controls: regions of the target's size and shape elsewhere in the body."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from actstore.geometry import image_window
 
 Mask = NDArray[np.bool_]
 
-#: Differences of a region's mean from the target's are told apart to so many decimals of the image's range.
+#: Differences between the means of region and target are compared to this many decimals of the image's range.
 DECIMALS = 4
-#: Added before rounding, so that a difference half-way between two steps, as whole numbers have it, always rounds up:
-#: far more than the rounding of a Fourier transform, and far less than a step.
+#: Added before rounding, so that a difference half-way between two steps, common with integers, always rounds up. It
+#: is far larger than the rounding of a Fourier transform and far smaller than a step.
 NUDGE = 1e-9
 
 
@@ -31,16 +31,16 @@ def control_regions(
     targets
         class indices.
     size
-        the network's input size in pixels: (y, x), each slice is then a sample, or (z, y, x), then the volume is.
+        the network's input size in pixels: (y, x) if each slice is a sample, (z, y, x) if the volume is.
 
     Returns
     -------
-    for each target, bool (slice, y, x): in each sample, what the network sees of the target moved as it is to another
-    place that it sees; nothing where there is no place for it, see :func:`place`.
+    for each target, bool (slice, y, x): in each sample, the visible part of the target, moved to another visible place;
+    all False if there is no place for it, see :func:`place`.
     """
     targets = tuple(targets)
     body = body_of(image) if targets else np.zeros_like(label, dtype=bool)
-    # Where the network's input lies inside the image is where an image of that size lies inside of one of this.
+    # The input's position in the image equals that of an image of the input's size in one of this size.
     window = image_window(size, image.shape[image.ndim - len(size) :])
     samples: list[Any] = [()] if len(size) == image.ndim else [(i,) for i in range(len(image))]
     regions = {target: np.zeros(label.shape, dtype=bool) for target in targets}
@@ -55,28 +55,27 @@ def control_regions(
 
 
 def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -> Mask | None:
-    """``target`` moved to where a change of it best compares with a change of the target.
+    """``target`` moved to the place where a perturbation compares best with one of the target.
 
-    Of all whole-pixel translations that keep the region wholly inside and off the target, those that cover the fewest
-    pixels of ``others``; of these, the fewest outside of ``body``; of these, those whose mean intensity is closest to
-    the target's, so that the same perturbation takes as much away; of these, the first in raster order.
+    Considers all whole-pixel translations that keep the region wholly inside and off the target. Chooses those that
+    cover the fewest pixels of ``others``; of these, the fewest outside ``body``; of these, those whose mean intensity
+    is closest to the target's, so that the perturbation removes as much; of these, the first in raster order.
 
     Parameters
     ----------
     image, target, others, body
-        what the network sees of one sample, (y, x) or (z, y, x): raw intensities, then bool.
+        the part of one sample that the network sees, (y, x) or (z, y, x): raw intensities, then bool.
 
     Returns
     -------
-    bool of that shape, as many pixels as ``target`` and in its shape; ``None`` where no translation keeps to this, or
-    there is no target.
+    bool of that shape, with the moved ``target``; ``None`` if there is no such translation or no target.
     """
     if not target.any():
         return None
     shape = target[_box(target)]
     pixels = np.count_nonzero(shape)
     total = _summing(shape, target.shape)
-    # One count of both: a pixel of the target weighs more than a region full of others.
+    # Count both at once: one pixel of the target weighs more than a region full of others.
     taken = _count(total(np.where(target, pixels + 1, others)))
     if taken.min() > pixels:
         return None
@@ -92,16 +91,16 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -
     return region
 
 
-#: Smoothing before the body is thresholded, in pixels: noise of the air would else be parted from itself.
+#: Smoothing before the threshold of the body, in pixels; otherwise the threshold would split the noise of air.
 BODY_SIGMA = 2.0
 
 
 def body_of(image: NDArray[np.floating]) -> Mask:
-    """What of an image (slice, y, x) is body: in each slice what is brighter than its air, holes filled.
+    """Mask of the body in an image (slice, y, x): pixels brighter than air, by slice, with holes filled.
 
-    The first threshold of the smoothed slice parts bright tissue, fat and blood, from all that is darker; a second one,
-    of the darker part, parts muscle from air. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979), 62, as scikit-image
-    computes it. Nothing where a slice is constant.
+    A first threshold of the smoothed slice separates bright tissue (fat and blood) from the rest; a second threshold
+    of the rest separates muscle from air. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979), 62, as in scikit-image. Empty
+    for a constant slice.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -121,10 +120,10 @@ def _box(mask: Mask) -> tuple[slice, ...]:
 
 
 def _summing(shape: Mask, size: Sequence[int]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
-    """Sums a field of ``size`` over ``shape`` at every place of it inside of the field, all by one correlation.
+    """A function that sums a field of ``size`` over ``shape`` at every position inside it, with one correlation.
 
-    By transforms of the field's own size, half as long as those of `scipy.signal.fftconvolve`: what they wrap around
-    is not inside.
+    Transforms of the field's own size suffice, half as long as those of `scipy.signal.fftconvolve`, since only
+    positions outside wrap around.
     """
     from scipy import fft
 
@@ -139,13 +138,13 @@ def _summing(shape: Mask, size: Sequence[int]) -> Callable[[NDArray[Any]], NDArr
     return total
 
 
-# A Fourier transform rounds differently from one build of a library to the next: counts become integers again, and
-# differences of means are made coarser than any such error, or places that are equal would be told apart by it.
+# Fourier transforms round differently in each build of a library. Round counts to integers, and differences of means
+# to steps coarser than that error, so that it cannot decide between equal places.
 def _count(sums: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.rint(sums).astype(np.int64)
 
 
 def _least(among: Mask, score: NDArray[Any]) -> Mask:
-    """Where ``score`` is smallest ``among`` the places left."""
+    """The places ``among`` those left where ``score`` is smallest."""
     least: Mask = among & (score == score[among].min())
     return least

@@ -1,4 +1,4 @@
-"""What the network sees of a volume under every condition."""
+"""Prepares the network's inputs of a volume under every condition."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from actstore.spec.spec import Spec
 
 
 class Prepared(NamedTuple):
-    """What the network sees of a volume, and which conditions say something about it."""
+    """The network's inputs of a volume, and the conditions that apply."""
 
     #: (sample, condition, *space) float32, NaN where not applicable.
     inputs: NDArray[np.float32]
     #: (sample, *space) uint8 class index.
     label: NDArray[np.uint8]
-    #: (sample, condition) bool: the original and its repeats everywhere, others where the target class lies in the
-    #: network's input and the perturbation changed that input; controls only where there is a place for them.
+    #: (sample, condition) bool: the original and its repeats always; others if the target class lies in the network's
+    #: input and the perturbation changed that input; controls only if there is a place for them.
     applicable: NDArray[np.bool_]
-    #: (sample, condition) bool: the target, or the control's place, is there, and the input stayed as it was.
+    #: (sample, condition) bool: the target, or the control's place, exists, but the input did not change.
     unchanged: NDArray[np.bool_]
-    #: (sample, condition) float64: by how much normalisation stretched the contrast of pixels that the perturbation did
-    #: not touch, 1 where these stayed as they were, NaN where not applicable or where they show no contrast.
+    #: (sample, condition) float64: factor by which normalisation stretched the contrast of unperturbed pixels; 1 if
+    #: they did not change, NaN where not applicable or without contrast.
     stretched: NDArray[np.float64]
 
 
 def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prepared:
-    """What the network sees of a volume: perturbed, normalised, padded or cropped.
+    """Perturb, normalise, and pad or crop a volume for the network.
 
-    A condition applies where the input "changed" beyond rounding or, with the other ``applies``, wherever its target
-    is "present".
+    A condition applies where the input "changed" beyond rounding, or where its target is "present", as ``applies``
+    says.
     """
     size = spec.data.preprocess.size
     volumetric = len(size) == 3
@@ -82,7 +82,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
         seen = fit(normalize(changed, method, scaled), size)
         seen = seen[None] if volumetric else seen
         if not condition.is_original and applies == "changed":
-            # Only here is known what normalisation, float32 and the image itself leave of a perturbation.
+            # Normalisation, float32 or the image itself may have cancelled the perturbation.
             for sample in np.flatnonzero(applicable[:, c]):
                 unchanged[sample, c] = not differs(seen[sample], inputs[sample, 0])
             applicable[:, c] &= ~unchanged[:, c]
@@ -91,7 +91,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
             stretched[:, c] = 1
             continue
         touched = label == names.index(condition.target) if region is None else fit(region, size).reshape(label.shape)
-        # By slice where both samples and scalings are, else of the whole volume.
+        # By slice if both samples and scalings are by slice, else for the whole volume.
         alike = np.array([a == b for a, b in zip(scaled, original, strict=True)])
         alike = alike if len(alike) == len(label) else np.full(len(label), alike.all())
         stretched[applicable[:, c] & alike, c] = 1

@@ -1,4 +1,4 @@
-"""Raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
+"""Converts raw intensities to the network's input: normalise, then centre-pad or centre-crop."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class Scaling:
-    """What normalisation takes from an image: (clipped value - origin) / scale."""
+    """Parameters of normalisation: (clipped value - origin) / scale."""
 
     origin: float = 0.0
-    #: 0 where there is nothing to scale by: the image is constant, or becomes so when clipped.
+    #: 0 if the image is constant, or becomes so by clipping.
     scale: float = 1.0
     #: Values are clipped to these first.
     low: float = -math.inf
@@ -37,9 +37,9 @@ class Scaling:
 def scalings(volume: NDArray[np.number], method: Normalization) -> tuple[Scaling, ...]:
     """How ``method`` scales raw intensities (slice, y, x): one for each slice, or one for the volume.
 
-    ``minmax`` scales to [0, 1]; ``percentile`` clips to the 1st and 99th percentile, then does the same; ``zscore``
-    subtracts the mean and divides by the population standard deviation; ``none`` only casts. Each works by slice or
-    over the volume. Computed in float64.
+    ``minmax`` scales to [0, 1]; ``percentile`` first clips to the 1st and 99th percentile; ``zscore`` subtracts the
+    mean and divides by the population standard deviation; ``none`` only casts. Each works by slice or over the volume.
+    Computed in float64.
     """
     scheme, _, _ = method.partition("-")
     with np.errstate(all="ignore"):
@@ -51,9 +51,8 @@ def normalize(
 ) -> NDArray[np.float32]:
     """Normalise raw intensities (slice, y, x), computing in float64.
 
-    Each slice, or the volume, is scaled as :func:`scalings` finds it, or as ``of``, found of another volume of that
-    shape: values then leave the range that ``method`` is named for, except where it clips. Where there is nothing to
-    scale by, the result is zeros.
+    Scales each slice, or the volume, with the result of :func:`scalings`, or with ``of``, the scalings of another
+    volume of that shape; values may then leave the range of ``method`` unless it clips. A constant image becomes zeros.
 
     Returns
     -------
@@ -92,7 +91,7 @@ def _scaling(values: NDArray[np.float64], scheme: str) -> Scaling:
         values = np.clip(values, low, high)
     low, high = values.min(), values.max()
     origin, scale = (values.mean(), values.std()) if scheme == "zscore" else (low, high - low)
-    # The mean of equal numbers can miss them by a rounding error, so that std alone does not tell a constant.
+    # The mean of equal numbers can have a rounding error, so that std alone does not detect a constant.
     return Scaling(float(origin), 0.0 if low == high else float(scale), *limits)
 
 
@@ -106,10 +105,10 @@ def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64
 
 
 def fit(volume: NDArray[Scalar], size: Sequence[int], fill: float = 0) -> NDArray[Scalar]:
-    """Centre-pad with ``fill`` or centre-crop the trailing axes of ``volume`` to ``size``; other axes are kept.
+    """Centre-pad with ``fill`` or centre-crop the trailing axes of ``volume`` to ``size``.
 
     ``size`` is (y, x) or (z, y, x) in pixels. An axis of n pixels gets ``(size - n) // 2`` before it, or loses
-    ``(n - size) // 2``. Padding comes after normalisation, so that it is 0 in what the network sees.
+    ``(n - size) // 2``. Padding follows normalisation, so that it is 0 in the network's input.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""What a per-channel statistic is, and the compiled loops that take it."""
+"""Defines per-channel statistics, and the compiled loops that compute them."""

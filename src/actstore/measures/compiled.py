@@ -1,4 +1,4 @@
-"""What compiled loops over activations share: how they are compiled, and maps as one run of values."""
+"""Compilation of loops over activations, and views of maps as flat arrays."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """``function`` in machine code, kept on disk for later processes where a folder for it is writable.
+    """Compile ``function``, with a cache on disk if a writable folder exists.
 
-    Sums may be taken in any order, for which vector registers are used; NaN and infinities are kept.
+    Sums may be reordered so that they vectorise; NaN and infinities are handled correctly.
     """
     return _machine(function, {"reassoc", "nsz", "arcp", "contract"})
 
 
 def as_written(function: Function) -> Function:
-    """As :func:`compiled`, but every operation is rounded as it is written."""
+    """Like :func:`compiled`, but every operation is rounded in the order of the source."""
     return _machine(function, set())
 
 
 def _machine(function: Function, fastmath: set[str]) -> Function:
-    # A division by 0 gives NaN or infinity, as in NumPy: to look for one would take the vector registers away.
+    # Division by 0 gives NaN or infinity, as in NumPy; a check for it would prevent vectorisation.
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         machine = numba.njit(function, cache=True, **options)
@@ -40,7 +40,7 @@ def _machine(function: Function, fastmath: set[str]) -> Function:
 
 
 def run_of(maps: Floats) -> Run:
-    """Maps (sample, channel, condition, pixel), pixels contiguous, as one run of values with shape and strides."""
+    """Maps (sample, channel, condition, pixel) with contiguous pixels, as a flat array with shape and strides."""
     strides = tuple(stride // maps.itemsize for stride in maps.strides[:3])
     last = sum((n - 1) * stride for n, stride in zip(maps.shape, strides, strict=False))
     values = as_strided(maps, (last + maps.shape[-1],), (maps.itemsize,), writeable=False)

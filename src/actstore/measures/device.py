@@ -1,4 +1,4 @@
-"""Per-channel statistics of tensors, on the device where they are."""
+"""Per-channel statistics of tensors, computed on their device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def reduce_on_device(activation: Tensor) -> dict[str, Tensor]:
 
     Returns
     -------
-    name to float64 tensor on the tensor's device, which is not waited for: (sample, condition, channel), "std"
-    (sample, channel). As `actstore.analysis.statistics`, summed in float64.
+    name to float64 tensor on the same device, computed asynchronously: (sample, condition, channel), or (sample,
+    channel) for "std". As `actstore.analysis.statistics`, summed in float64.
     """
     conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
     size = math.prod(conditions.shape[4:])
 
     def maps(condition: int) -> Tensor:
-        """(sample, channel group, channel, pixel) of one condition, in the precision that differences are taken in."""
+        """(sample, channel group, channel, pixel) of one condition, in the precision of differences."""
         return conditions[:, condition].flatten(3).float()
 
     original = maps(0)

@@ -1,4 +1,4 @@
-"""One compiled pass over a chunk of activations; the interpreter's lock is free meanwhile."""
+"""Reduces a chunk of activations in one compiled pass that releases the interpreter lock."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from actstore.measures.similarity import similarities
 
 Bits = NDArray[np.signedinteger]
 
-#: Bytes that are converted at once where a chunk's values cannot be reduced as they lie in memory.
+#: Bytes to convert at a time if a chunk cannot be reduced in place.
 SCRATCH_BYTES = 1024 * 1024
-#: Values summed in the working precision before float64 takes over: float32 sums stay
-#: within 2e-7 up to 512, 1e-6 at 4096.
+#: Number of values to sum in the working precision before adding to float64: the error of float32 sums is within 2e-7
+#: up to 512 values, 1e-6 at 4096.
 SEGMENT = 512
-#: Sums outside this range may have lost float32 terms to overflow or underflow, and are repeated in float64.
+#: Sums outside this range may have lost float32 terms to overflow or underflow; they are repeated in float64.
 SMALLEST, LARGEST = 1e-30, 1e30
 
 
@@ -29,10 +29,9 @@ def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[NDArray[n
     """Statistics ``names`` of ``chunk``, each float64.
 
     ``chunk`` is (sample, channel, condition, …space) with the original as condition 0, of any real dtype and memory
-    layout. Each is (sample, channel, condition), those of :data:`actstore.measures.names.ORIGINAL_STATISTICS` are
-    (sample, channel).
-    float32 and float64 are reduced where they lie if space is contiguous; otherwise temporaries of about
-    :data:`SCRATCH_BYTES`, or of one channel, are used.
+    layout. Each result is (sample, channel, condition), or (sample, channel) for
+    :data:`actstore.measures.names.ORIGINAL_STATISTICS`. float32 and float64 are reduced in place if space is
+    contiguous; otherwise this uses temporaries of about :data:`SCRATCH_BYTES`, or of one channel.
     """
     if not chunk.size:
         return tuple(np.full(chunk.shape[: 2 if name in ORIGINAL_STATISTICS else 3], np.nan) for name in names)
@@ -42,9 +41,9 @@ def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[NDArray[n
 
 
 def by_name(found: NDArray[np.float64], names: tuple[str, ...], condition: int = 2) -> tuple[NDArray[np.float64], ...]:
-    """One array for each of ``names`` from those side by side, without ``condition`` where it is the original's.
+    """Split an array by ``names`` along its first axis, and drop the condition axis of statistics of the original.
 
-    ``condition`` is the axis behind the names' that is left out.
+    ``condition`` is that axis, counted after the axis of names.
     """
     return tuple(
         values.take(0, axis=condition) if name in ORIGINAL_STATISTICS else values
@@ -53,9 +52,9 @@ def by_name(found: NDArray[np.float64], names: tuple[str, ...], condition: int =
 
 
 class Reduction:
-    """Reduces memory that is filled again and again: what can be prepared once is.
+    """Reduces the same memory repeatedly, with all preparation done once.
 
-    ``chunk`` and ``names`` as for :func:`reduce_chunk`, ``chunk`` of at least one value.
+    ``chunk`` and ``names`` are as for :func:`reduce_chunk`; ``chunk`` must not be empty.
     """
 
     def __init__(self, chunk: NDArray[Any], names: tuple[str, ...]) -> None:
@@ -72,9 +71,9 @@ class Reduction:
         self._run = (self._maps, *_runs(self._maps)) if in_place and self._maps is not None else None
 
     def __call__(self, found: Floats) -> None:
-        """Put statistics of what the memory holds now into ``found``: float64 (name, sample, channel, condition).
+        """Write statistics of the memory's current content to ``found``: float64 (name, sample, channel, condition).
 
-        Where a statistic is of the original alone, other conditions become NaN.
+        Statistics of the original only are NaN in other conditions.
         """
         if self._run is not None:
             self._reduce(*self._run, found)
@@ -111,7 +110,7 @@ class Reduction:
 
 
 def _in_order(chunk: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """``chunk`` as ``shape`` (sample, channel, condition, pixel), if it is floating, pixels are contiguous, no copy."""
+    """View ``chunk`` as ``shape`` (sample, channel, condition, pixel) if it is floating with contiguous pixels."""
     if chunk.dtype not in (np.float16, np.float32, np.float64) or not chunk.dtype.isnative:
         return None
     try:
@@ -149,10 +148,10 @@ def _reduce(
     rows: tuple[int, ...],
     found: Floats,
 ) -> None:
-    """Statistics of each map into ``found`` (row, sample, channel, condition), map after map while it is in the cache.
+    """Write statistics to ``found`` (row, sample, channel, condition), map by map while each is in the cache.
 
-    ``bits`` are the same memory as ``values``, as integers. ``rows`` are those of "mad", "mse", "mean", "max" and
-    "std", negative where not wanted.
+    ``bits`` is the memory of ``values`` as integers. ``rows`` holds the rows of "mad", "mse", "mean", "max" and "std",
+    negative if not wanted.
     """
     samples, channels, conditions, size = shape
     sums = np.empty((2, conditions))
@@ -163,7 +162,7 @@ def _reduce(
             if rows[0] >= 0 or rows[1] >= 0:
                 _differences(values, first, strides[2], size, sums)
             total = _total(values, first, size)
-            # A sum that is not finite tells of a value that is not, or of overflow.
+            # A sum that is not finite means that a value is not, or an overflow.
             if not np.isfinite(total) and not np.isfinite(values[first : first + size]).all():
                 sums[:, 0] = np.nan
             for row in range(2):
@@ -186,7 +185,7 @@ def _reduce(
 
 @compiled
 def _differences(values: Floats, first: int, stride: int, size: int, sums: Floats) -> None:
-    """Mean absolute and mean squared difference from the original of a channel's maps: ``sums`` (2, condition)."""
+    """Mean absolute and mean squared differences of a channel's maps from the original: ``sums`` (2, condition)."""
     sums[:] = 0
     for p in range(0, size, SEGMENT):
         count = min(SEGMENT, size - p)
@@ -204,7 +203,7 @@ def _differences(values: Floats, first: int, stride: int, size: int, sums: Float
             sums[1, c] += squared
     for c in range(1, sums.shape[1]):
         mad, mse = sums[0, c], sums[1, c]
-        # The difference of two float32 is 0 only where they are equal. Comparisons with NaN are false.
+        # The difference of two float32 is 0 only if they are equal. Comparisons with NaN are false.
         if mad != 0 and (min(mad, mse) < SMALLEST or max(mad, mse) > LARGEST):
             mad, mse = _exact(values, first, first + c * stride, size)
         sums[0, c] = mad / size
@@ -246,9 +245,9 @@ def _deviation(values: Floats, start: int, size: int, centre: float) -> float:
 
 @compiled
 def _largest(bits: Bits, start: int, size: int) -> int:
-    """Bits of the largest value of a map that holds no NaN: as integers, they are compared in vector registers.
+    """Bits of the largest value of a map without NaN; comparisons of integers vectorise.
 
-    Bits of positive numbers are ordered as the numbers are, those of negative ones the other way round.
+    Bits of positive numbers have the order of the numbers, bits of negative numbers the reverse order.
     """
     part = bits[start : start + size]
     largest: int = part[0]
@@ -264,7 +263,7 @@ def _largest(bits: Bits, start: int, size: int) -> int:
 def _widen(
     half: NDArray[np.uint16], shape: tuple[int, ...], strides: tuple[int, ...], single: NDArray[np.uint32]
 ) -> None:
-    """Bits of float16 maps as those of float32 (sample, channel, condition, pixel); NumPy's cast is slower by far."""
+    """Convert bits of float16 maps to float32 (sample, channel, condition, pixel), far faster than NumPy's cast."""
     samples, channels, conditions, size = shape
     for s in range(samples):
         for k in range(channels):
@@ -276,7 +275,7 @@ def _widen(
                 for i in range(size):
                     target[i] = np.uint32(source[i] & 0x7FFF) << np.uint32(13)
                 for i in range(size):
-                    # Exponents are biased by 15 and by 127; this is exact, also for subnormal numbers.
+                    # Exponent biases are 15 and 127; this is exact, also for subnormal numbers.
                     scaled[i] *= np.float32(2.0**112)
                 for i in range(size):
                     bits = np.uint32(source[i])

@@ -1,4 +1,4 @@
-"""Names of per-channel statistics, their order, and what each is where nothing changed."""
+"""Names of per-channel statistics, their order, and their values for an unchanged map."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-#: Persisted statistics a channel: of every condition, then of the original alone.
+#: Statistics persisted per channel: of every condition, then of the original only.
 PER_CONDITION = ("mad", "mse", "mean", "max")
 ORIGINAL_STATISTICS = ("std",)
 STATISTICS = PER_CONDITION + ORIGINAL_STATISTICS
-#: Which values of a metric mean the most change.
+#: Which values of a metric mean the largest change.
 Order = Literal["largest", "smallest", "magnitude"]
-#: Every metric of a channel between a condition and the original. Those not persisted are reduced from the tensors.
+#: All metrics of a channel between a condition and the original. Those not persisted are reduced from the tensors.
 METRICS: Mapping[str, Order] = {
     "mad": "largest",
     "mse": "largest",
@@ -21,7 +21,7 @@ METRICS: Mapping[str, Order] = {
     "psnr": "smallest",
     "ssim": "smallest",
 }
-#: What each metric is between a map and itself: a channel with this value did not change, and has no rank.
+#: Value of each metric between a map and itself: a channel with this value did not change and has no rank.
 UNCHANGED: Mapping[str, float] = {
     "mad": 0.0,
     "mse": 0.0,
@@ -30,5 +30,5 @@ UNCHANGED: Mapping[str, float] = {
     "psnr": math.inf,
     "ssim": 1.0,
 }
-#: Everything that a channel's maps can be reduced to.
+#: All statistics of a channel's maps.
 MEASURES = (*METRICS, *(name for name in STATISTICS if name not in METRICS))

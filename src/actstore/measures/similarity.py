@@ -1,4 +1,4 @@
-"""How alike two maps are: cosine, PSNR, SSIM and the signed difference, compiled as :mod:`actstore.measures.kernel`."""
+"""Similarity of two maps: cosine, PSNR, SSIM and signed difference, compiled as :mod:`actstore.measures.kernel`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 
 from actstore.measures.compiled import Floats, Run, as_written, compiled, run_of
 
-#: Side of the uniform window, and constants of a data range of 1: Wang et al., IEEE TIP 13 (2004), 600, section III.C;
-#: the window as scikit-image's ``structural_similarity`` has it by default.
+#: Side of the uniform window, and constants for a data range of 1: Wang et al., IEEE TIP 13 (2004), 600, section III.C;
+#: the window is the default of scikit-image's ``structural_similarity``.
 WINDOW = 7
 C1 = 0.01**2
 C2 = 0.03**2
-#: Squared lengths outside this range are taken again of maps scaled to a largest value of 1.
+#: Squared lengths outside this range are recomputed from maps scaled to a largest value of 1.
 SHORTEST, LONGEST = 1e-140, 1e140
 
 
 def similarities(
     maps: Floats, run: Run, space: tuple[int, ...], names: tuple[str, ...], mse: Callable[[], Floats]
 ) -> dict[str, Floats]:
-    """Those of "mean_difference", "cosine", "psnr" and "ssim" in ``names``: float64 (sample, channel, condition).
+    """The "mean_difference", "cosine", "psnr" and "ssim" among ``names``: float64 (sample, channel, condition).
 
-    ``maps`` are (sample, channel, condition, pixel) in float32 or float64 with condition 0 as the original, ``run``
-    the same as `run_of`, ``space`` their shape, and ``mse`` gives what "psnr" is taken of.
+    ``maps`` is (sample, channel, condition, pixel) in float32 or float64 with condition 0 as the original, ``run`` is
+    `run_of` the maps, ``space`` their shape, and ``mse`` returns the errors for "psnr".
     """
     found: dict[str, Floats] = {}
     if "mean_difference" in names or "cosine" in names:
@@ -66,7 +66,7 @@ def _ssim_of(run: Run, space: tuple[int, ...], low: Floats, span: Floats) -> Flo
     ssim = np.full(low.shape, np.nan)
     if len(space) not in (2, 3) or min(space) < WINDOW:
         return ssim
-    # A constant map becomes 0 everywhere; one that is not finite has no range.
+    # A constant map becomes 0 everywhere; a map that is not finite has no range.
     divisor = np.where(span == 0, 1, span)
     divisor[~np.isfinite(span)] = np.nan
     depth, height, width = (1, *space)[-3:]
@@ -79,7 +79,7 @@ def _ssim_of(run: Run, space: tuple[int, ...], low: Floats, span: Floats) -> Flo
 def _products(
     values: Floats, shape: tuple[int, ...], strides: tuple[int, ...], change: Floats, product: Floats, square: Floats
 ) -> None:
-    """Sums in float64 of b - a, of a·b and of b·b, a being condition 0: (sample, channel, condition)."""
+    """Sums in float64 of b - a, a·b and b·b, where a is condition 0: (sample, channel, condition)."""
     samples, channels, conditions, size = shape
     for s in range(samples):
         for k in range(channels):
@@ -112,12 +112,12 @@ def _ssim(
     span: Floats,
     ssim: Floats,
 ) -> None:
-    """Mean structural similarity to condition 0 where the window lies inside the map: (sample, channel, condition).
+    """Mean structural similarity to condition 0 over windows inside the map: (sample, channel, condition).
 
-    ``space`` is (1, y, x) or (z, y, x). Sums of a, a·a and, for every other condition, b, b·b and a·b run along y, for
-    volumes first along z. Means are rounded to the precision of the maps after each axis, and the rest is computed in
-    it, since scikit-image does: variances are small differences of them, and in float32 differ by up to 1e-5 in the
-    result from those of float64.
+    ``space`` is (1, y, x) or (z, y, x). Sums of a, a·a and, for every other condition, b, b·b and a·b slide along y,
+    for volumes first along z. As in scikit-image, means are rounded to the maps' precision after each axis, and the
+    rest is computed in it. Variances are small differences of these means, so that float32 changes the result by up to
+    1e-5.
     """
     samples, channels, conditions, _ = shape
     depth, height, width = space
@@ -170,9 +170,9 @@ def _slide(
     fresh: Floats,
     sums: Floats,
 ) -> None:
-    """Move the window of ``sums`` on to the row, or plane, at ``position`` of every condition's scaled map.
+    """Advance the window of ``sums`` to the row, or plane, at ``position`` of every condition's scaled map.
 
-    ``ring`` holds the rows inside the window; the one that enters takes the place of the one that leaves.
+    ``ring`` holds the rows inside the window; the entering row replaces the leaving one.
     """
     step = sums.shape[1]
     a = fresh[0]
@@ -202,7 +202,7 @@ def _slide(
 
 @as_written
 def _slide_rows(planes: Floats, row: int, sums: Floats) -> None:
-    """Move the window of ``sums`` on to ``row`` of every plane."""
+    """Advance the window of ``sums`` to ``row`` of every plane."""
     width = sums.shape[1]
     for q in range(len(sums)):
         total = sums[q]
@@ -217,7 +217,7 @@ def _slide_rows(planes: Floats, row: int, sums: Floats) -> None:
 
 @as_written
 def _average(sums: Floats, ssim: Floats, values: Floats, means: Floats) -> None:
-    """Means over the window of the conditions that have a map, rounded to the precision of ``values``."""
+    """Means over the window, for conditions that have a map, rounded to the precision of ``values``."""
     kind = values.dtype.type
     for q in range(len(sums)):
         if q < 2 or not np.isnan(ssim[(q + 1) // 3]):
@@ -229,7 +229,7 @@ def _average(sums: Floats, ssim: Floats, values: Floats, means: Floats) -> None:
 
 @as_written
 def _compare(means: Floats, across: Floats, ssim: Floats, size: int) -> None:
-    """Add up, along x, the similarity of each window of ``size`` values, given its ``means`` over the other axes."""
+    """Sum the similarity of all windows along x, given their ``means`` over the other axes."""
     kind = across.dtype.type
     one, two = kind(C1), kind(C2)
     sample = kind(size / (size - 1))
@@ -255,7 +255,7 @@ def _compare(means: Floats, across: Floats, ssim: Floats, size: int) -> None:
 
 @as_written
 def _across(row: Floats, target: Floats) -> None:
-    """Means of :data:`WINDOW` neighbours of ``row``. Slices, since an index that might be below 0 is not vectorised."""
+    """Means of :data:`WINDOW` neighbours of ``row``. Uses slices, since possibly negative indices do not vectorise."""
     r1, r2, r3, r4, r5, r6 = row[1:], row[2:], row[3:], row[4:], row[5:], row[6:]
     for i in range(len(r6)):
         target[i] = (row[i] + r1[i] + r2[i] + r3[i] + r4[i] + r5[i] + r6[i]) * (1 / WINDOW)

@@ -1,1 +1,1 @@
-"""Networks as a run needs them: weights that load without running code, outputs that depend on one input alone."""
+"""Loads and checks networks: weights load without running code, and outputs must depend on one input alone."""

@@ -1,4 +1,4 @@
-"""How torch computes, for as long as a context lasts: threads and precision."""
+"""Context managers that set torch's threads and precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads, and as many as before afterwards."""
+    """Let torch use ``count`` threads, and restore the old number on exit."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -21,7 +21,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Let the network compute in ``precision``: float32 is exact also where a GPU would take TF32 by itself."""
+    """Let the network compute in ``precision``; float32 is exact even on GPUs that default to TF32."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"

@@ -1,4 +1,4 @@
-"""How far the outputs of two passes are apart, and the module where they part."""
+"""Compares the outputs of two passes and finds the module where they begin to differ."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from actstore.networks.recording import forward_hooks, hookable, tensors
 
-#: Differences up to this part of a layer's scale are rounding: in a batch of another size, sums may be
-#: taken in another order. Measured on a CPU in float32: 0 with convolutions, some 1e-6 where matrices are multiplied.
-#: Normalising a map that is constant but for rounding makes up to 300 times as much of it. What is to be found is far
-#: larger: 0.1 for statistics of a batch, 1 for dropout.
+#: Differences up to this fraction of a layer's scale count as rounding: another batch size may change the order of
+#: sums. Measured on a CPU in float32: 0 with convolutions, some 1e-6 with matrix products. Normalising a map that is
+#: constant up to rounding amplifies that by up to 300. Real faults are far larger: 0.1 for batch statistics, 1 for
+#: dropout.
 ROUNDING = 1e-4
-#: A value that more than this part of a tensor's entries share, the same in both passes, is a constant: a channel
-#: without input among hundreds, the mask of an attention. However large, it says nothing of the others' rounding.
+#: A value that more than this fraction of a tensor's entries share in both passes is a constant, such as one channel
+#: without input among hundreds, or an attention mask. Its magnitude says nothing about the rounding of other values.
 CONSTANT = 1e-3
 
 
 def relative_difference(a: Tensor, b: Tensor) -> float:
-    """Largest difference in parts of the largest magnitude in both, constants aside.
+    """Largest difference relative to the largest magnitude in both tensors, ignoring constants.
 
-    Infinite where one is finite and the other not, and where shapes differ.
+    Infinite if only one value is finite, or shapes differ.
     """
     if a.shape != b.shape:
         return float("inf")
@@ -44,11 +44,11 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
 
 
 def _largest(magnitudes: Tensor, most: int) -> float:
-    """The largest of ``magnitudes`` that at most ``most`` entries share, 0 if there is none."""
+    """The largest of ``magnitudes`` that at most ``most`` entries share, or 0."""
     if not magnitudes.numel():
         return 0.0
     largest = magnitudes.max()
-    # Sorting takes 50 times as long as counting one value, and is rarely needed.
+    # Sorting takes 50 times as long as counting one value and is rarely needed.
     if int((magnitudes == largest).sum()) <= most:
         return float(largest)
     values, counts = torch.unique(magnitudes, return_counts=True)
@@ -57,9 +57,9 @@ def _largest(magnitudes: Tensor, most: int) -> float:
 
 
 def origin(model: nn.Module, alone: Tensor, other: nn.Module, batch: Tensor) -> str | None:
-    """The innermost module that returns other numbers for the same input; ``None`` where none did this time.
+    """The innermost module that returns different numbers for the same input; ``None`` if none did this time.
 
-    ``alone`` goes through ``model``, ``batch``, whose last input is the same, through ``other``.
+    Runs ``alone`` through ``model``, and ``batch``, whose last input is the same, through ``other``.
     """
     one, two = _traced(model, alone), _traced(other, batch)
     for call in (call for call in one if call in two):
@@ -70,7 +70,7 @@ def origin(model: nn.Module, alone: Tensor, other: nn.Module, batch: Tensor) -> 
 
 
 def _traced(model: nn.Module, batch: Tensor) -> dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]]:
-    """Some values of what each call of a module gets and returns for the last of ``batch``, in the order they end."""
+    """A sample of each module call's inputs and outputs for the last of ``batch``, in the order in which calls end."""
     calls: Counter[str] = Counter()
     given: dict[str, list[list[Tensor]]] = {}
     seen: dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]] = {}

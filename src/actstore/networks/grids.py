@@ -1,4 +1,4 @@
-"""Where the grid of each layer lies on the network's input, from the network itself."""
+"""Measures the position of each layer's grid on the network's input."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from actstore.store.schema import Layer
 
 Floats = NDArray[np.float64]
 
-#: Relative rounding of what a linear network returns; thousands of times that of float64, for networks of many layers.
+#: Relative rounding of a linear network's output: thousands of times that of float64, to allow for many layers.
 ROUNDING = 1e-9
-#: Centres that differ by no more, in pixels of the input, are one; so near to a fraction, they are that fraction.
+#: Centres count as equal up to this difference in input pixels, and are rounded to a fraction within it.
 NEAR = 1e-8
-#: Pixels after which a pattern of centres may repeat: the strides of all transposed convolutions multiplied.
+#: Longest period of a pattern of centres in pixels: the product of the strides of all transposed convolutions.
 LONGEST = 64
-#: Widest spread (standard deviation) of what a pixel stands for, in pixels of the coarsest layer. Interpolation from
-#: the coarsest layer to the finest has 0.47 at most; more comes from elsewhere.
+#: Largest spread (standard deviation) of a pixel's weights, in pixels of the coarsest layer. Interpolation from the
+#: coarsest layer to the finest gives at most 0.47; larger values have another cause.
 WIDEST = 0.7
 
 
 def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int]) -> list[Grid]:
-    """Where the pixels of each layer lie on an input of ([z,] y, x) = ``size``.
+    """Position of each layer's pixels on an input of ([z,] y, x) = ``size``.
 
-    A copy of the network is made linear (:class:`actstore.networks.linear.Linear`), so that a layer's pixel is a
-    weighted sum of the input's. Shown images of 1, of the pixels' numbers along each axis and of their squares, it
-    returns the sum of these weights, their centre and their spread, for all pixels of all layers at once and to the
-    rounding of float64. Centres that are an affine function of the pixel, or that repeat one as those between the taps
-    of transposed convolutions do, give start and step. Adaptive pooling and interpolation by the nearest pixel place
-    pixels unevenly where sizes do not divide; what rests on them is measured.
+    A linear copy of the network (:class:`actstore.networks.linear.Linear`) makes each layer's pixel a weighted sum of
+    the input's pixels. Images of ones, of pixel indices along each axis and of their squares yield the sum, centre and
+    spread of these weights, for all pixels of all layers at once and to the rounding of float64. Start and step follow
+    if the centres are an affine function of the pixel, or repeat one, as between the taps of transposed convolutions.
+    Adaptive pooling and nearest-neighbour interpolation place pixels unevenly if sizes do not divide; layers that
+    depend on them are detected.
     """
     for lean in (True, False):
         try:
             return _measured(model, layers, size, lean=lean)
-        except Exception:  # whatever a network of the user's raises where it is not run as it was made for
+        except Exception:  # a user's network may raise anything when it runs in linear form
             continue
     return [Grid.between_edges(layer.space, size) for layer in layers]
 
@@ -89,7 +89,7 @@ def _measured(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], *,
 
 
 def _rests(responses: list[Floats], shown: Floats) -> bool:
-    """Whether a layer changes where maps that were resized unevenly are shown; ``responses`` to 0 and 1 come first."""
+    """Whether a layer depends on unevenly resized maps; ``responses`` begin with those to 0 and 1."""
     nothing, one = responses[:2]
     return bool(np.abs(shown - nothing).max() > ROUNDING * np.abs(one - nothing).max())
 
@@ -102,9 +102,9 @@ def _over_channels(tensor: Tensor) -> Floats:
 def _grid(
     responses: list[Floats], shape: Sequence[int], size: Sequence[int], widest: float, uneven: NDArray[np.bool_]
 ) -> Grid:
-    """Of one layer, from its responses to 0, 1, each axis, squares and a falling slope.
+    """The grid of one layer from its responses to 0, 1, each axis, squares and a falling slope.
 
-    ``uneven`` (axis): whether centres are no function of the pixel, which a line through those of the middle may hide.
+    ``uneven`` (axis): whether pixels are placed unevenly, which a line through the middle centres may hide.
     """
     assumed = Grid.between_edges(shape, size)
     if len(responses) != len(size) + 4:
@@ -138,25 +138,25 @@ def _along(values: Floats, axis: int) -> Floats:
 
 
 def _line(total: Floats, moment: Floats, before: int, *, exact: bool) -> tuple[float, float, Origin] | None:
-    """Start and step of centres along one axis, None where there are none."""
+    """Start and step of centres along one axis, or None."""
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = np.where(total > ROUNDING * total.max(), moment / total, np.nan) - 1
     fit = affine(centre) if exact else None
     if fit is not None:
         return _rational(fit[0]), _rational(fit[1]), "geometry"
     if np.isnan(centre).any() or (len(centre) > 1 and np.ptp(centre) <= NEAR):
-        # Pixels that see nothing, or all of them the same, lie nowhere.
+        # Pixels have no position if they see nothing or all see the same.
         return None
     step = before / len(centre)
     return _rational(float((centre - step * np.arange(len(centre))).mean())), step, "measured"
 
 
 def affine(centre: Floats) -> tuple[float, float] | None:
-    """Start and step of an affine function of the pixel's number that ``centre`` is, or that it repeats.
+    """Start and step of the affine function of the pixel index that ``centre`` equals or repeats.
 
-    Centres repeat one where ``centre[i + p] - centre[i]`` is the same for all i. As many pixels as necessary are left
-    out at both ends, where padding and interpolation may move centres, up to a quarter. None where there is no such
-    function, or too few pixels to know.
+    Centres repeat one if ``centre[i + p] - centre[i]`` is the same for all i. Up to a quarter of the pixels at both
+    ends are left out as necessary, since padding and interpolation may shift them. None if there is no such function,
+    or too few pixels to decide.
     """
     n = len(centre)
     trims = [0, *(t for t in (1, 2, 4, 8, 16, 32, 64) if t < n // 4), *([n // 4] if n >= 4 else [])]

@@ -1,4 +1,4 @@
-"""A network as a linear map, of which nothing is left but the geometry."""
+"""Runs a network as a linear map that keeps only its geometry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 Function = Callable[..., Any]
 
-#: What leaves a value where it is, whatever else it does to it.
+#: Functions that keep every value at its position; they become the identity.
 SAME_GRID = {
     *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_", "elu", "elu_", "celu"),
     *("celu_", "selu", "selu_", "gelu", "silu", "silu_", "mish", "hardswish", "hardtanh", "hardtanh_"),
@@ -25,43 +25,43 @@ SAME_GRID = {
     *("local_response_norm", "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"),
     *("feature_dropout", "feature_alpha_dropout"),
 }
-#: What weighs other values: they are let through alike.
+#: Functions that gate other values; the gates are opened.
 GATES = {"sigmoid", "sigmoid_", "hardsigmoid"}
-#: What makes maps larger, and how much less than a skip connection it counts: a shift of a pixel moves nothing.
+#: Functions that enlarge maps. A skip connection outweighs them by so much that a shift of a pixel has no effect.
 ENLARGING = {"interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "pixel_shuffle"}
 FAINT = 2.0**-40
-#: Products of two maps, as attention takes them, and what is done to the result before it weighs anything.
+#: Products of two maps, as in attention, and functions applied to the result before it is used as a weight.
 PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm", "einsum"}
 SCORED = {
     *("add", "add_", "__iadd__", "sub", "sub_", "mul", "mul_", "__imul__", "div", "div_", "true_divide"),
     *("masked_fill", "masked_fill_"),
 }
-#: Interpolation whose centres lie on a line but for the edges, whatever the sizes are.
+#: Interpolation modes whose centres lie on a line except at the edges, for all sizes.
 STRAIGHT = {"linear", "bilinear", "trilinear", "bicubic"}
-#: What takes something from the whole map, as global pooling does.
+#: Reductions of the whole map, as in global pooling.
 WHOLE = {"mean", "amax", "amin", "max", "min", "sum", "var", "std"}
 
 
 class Linear(TorchFunctionMode):
-    """While it is active, networks are linear, and all of their channels equal.
+    """While this mode is active, networks are linear and all their channels are equal.
 
-    Convolutions weigh the middle of their kernel alone, over all channels alike: the centre of what a pixel stands for
-    is that of every even kernel, and no padding cuts it off. Transposed ones interpolate as far as their kernel goes.
-    Maximum pooling takes the mean. Normalisation and activations do nothing, gates are open, and what comes from
-    everywhere at once (attention, global pooling) is 0: a pixel lies where its own past lies. Where a skip connection
-    meets what was upsampled, the skip connection counts, as if all else were 0: it is the finer of the two, and the
-    other is often shifted against it, which training makes good for the output.
+    Convolutions weigh only the middle of their kernel, equally over all channels: this keeps the centre of any uniform
+    kernel, and padding cannot cut it off. Transposed convolutions interpolate as far as their kernel reaches. Maximum
+    pooling takes the mean. Normalisation and activations do nothing, gates are open, and results from the whole map
+    (attention, global pooling) are 0, so that a pixel's position comes from its own path. Where a skip connection joins
+    an upsampled map, only the skip connection counts: it is the finer map, and the other is often shifted against it,
+    which training compensates.
     """
 
     def __init__(self, axes: int, *, lean: bool) -> None:
-        """``axes``: dims of space. ``lean``: channels share their memory, which in-place operations refuse."""
+        """``axes``: spatial dims. ``lean``: channels share memory, which in-place operations do not support."""
         super().__init__()
         self.axes, self.lean = axes, lean
-        #: The fewest pixels, above one, that any convolution returned along each axis.
+        #: Smallest size above one that any convolution returned along each axis.
         self.fewest = [math.inf] * axes
-        #: Whether a resizing, such as adaptive pooling of 48 pixels to 7, is uneven along each axis.
+        #: Whether any resizing, such as adaptive pooling of 48 pixels to 7, is uneven along each axis.
         self.uneven = [False] * axes
-        #: An axis: maps that were resized unevenly along it become 1, so that an image of 0 shows what rests on them.
+        #: Maps resized unevenly along this axis become 1, so that an image of 0 reveals the layers that depend on them.
         self.shown: int | None = None
 
     def __torch_function__(
@@ -115,7 +115,7 @@ class Linear(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _resized(self, func: Function, name: str, x: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-        """What adaptive pooling or interpolation returns; where its centres are uneven is noted."""
+        """Result of adaptive pooling or interpolation; records axes with uneven centres."""
         found: Tensor = func(*args, **kwargs)
         method = args[3] if name == "interpolate" and len(args) > 3 else kwargs.get("mode")
         straight = name == "upsample_bilinear" or (method in STRAIGHT and not kwargs.get("antialias"))
@@ -138,7 +138,7 @@ class Linear(TorchFunctionMode):
         return x.ndim == self.axes + 2
 
     def _takes_all(self, x: Tensor, dim: Any = None, **kwargs: Any) -> bool:
-        """Whether a reduction is over all of space, and not over channels."""
+        """Whether a reduction covers all of space but not channels."""
         dim = kwargs.get("axis", dim)
         dims = {d % x.ndim for d in ([dim] if isinstance(dim, int) else dim if isinstance(dim, Sequence) else [])}
         return dims == set(range(2, x.ndim))
@@ -180,7 +180,7 @@ class Linear(TorchFunctionMode):
 
 
 def _nothing(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Zeros that take no memory: of attention there are as many as pixels squared."""
+    """Zeros that use no memory, since attention needs pixels squared of them."""
     return like.new_zeros(()).expand(tuple(shape))
 
 
@@ -193,10 +193,10 @@ def _each(value: Any, axes: int) -> Sequence[int]:
 
 
 def middle(count: int, stride: int = 1, dilation: int = 1) -> list[float]:
-    """Weights of the taps of a kernel along one axis: those at its middle.
+    """Weights of a kernel's taps along one axis, nonzero at its middle.
 
-    With the ``stride`` of a transposed convolution, those of linear interpolation as far as the kernel holds them; what
-    each pixel of the result gets of a constant is that constant.
+    With the ``stride`` of a transposed convolution, weights of linear interpolation as far as the kernel reaches. They
+    map a constant to the same constant.
     """
     taps = [k * dilation for k in range(count)]
     centre = taps[-1] / 2
@@ -232,10 +232,10 @@ def _same(x: Any, *_: Any, **__: Any) -> Any:
 
 
 def geometry_of(model: nn.Module) -> nn.Module:
-    """A copy of a network, in float64, to be run within :class:`Linear`.
+    """A float64 copy of a network to run within :class:`Linear`.
 
-    Parameters that no convolution or linear layer weighs are even. Modules without parts that are named as
-    normalisation do nothing, also where they compute it by hand.
+    Parameters outside convolutions and linear layers become uniform. Leaf modules named as normalisation become the
+    identity, even if they compute it by hand.
     """
     copied = copy.deepcopy(model).cpu().double().eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A spec's network, made and checked, and the digests of its weights."""
+"""Builds and checks a spec's network, and computes digests of its weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_model(spec: Spec) -> nn.Module:
     Raises
     ------
     ModelError
-        if the factory fails, or returns no network of Python modules with values in all their parameters; if the
+        if the factory fails, or does not return a network of Python modules with values in all parameters; if the
         weights are unreadable, hold code or do not fit.
     """
     add_folder(spec.folder)
@@ -45,7 +45,7 @@ def build_model(spec: Spec) -> nn.Module:
     if spec.model.weights is not None:
         load_weights(model, spec.model.weights)
     try:
-        # Not what these methods return: overridden ones often return nothing.
+        # Ignore the return values: overridden methods often return nothing.
         model.eval()
         model.cpu()
         for parameter in model.parameters():
@@ -59,7 +59,7 @@ def build_model(spec: Spec) -> nn.Module:
 
 
 def _module(made: Any, factory: str) -> nn.Module:
-    """What a factory returned, if it is a network that hooks and weights can be given to."""
+    """Check that a factory returned a network that takes hooks and weights."""
     if not isinstance(made, nn.Module):
         raise ModelError(f"{factory} returned {_what(made)}")
     if isinstance(made, torch.jit.ScriptModule):
@@ -84,7 +84,7 @@ def _module(made: Any, factory: str) -> nn.Module:
 
 
 def _what(made: Any) -> str:
-    """What was returned instead of a network, and the mend."""
+    """What was returned instead of a network, and the remedy."""
     must = "it must return a torch.nn.Module"
     if isinstance(made, type) and issubclass(made, nn.Module):
         return f"the class {made.__name__}, not an instance of it: return {made.__name__}(…)"
@@ -103,13 +103,13 @@ def _what(made: Any) -> str:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """``model`` without wrappers that keep hooks from its modules, or run them out of order.
+    """``model`` without wrappers that bypass hooks on its modules or run them out of order.
 
-    A compiled network has the hooks that it was compiled with; a distributed one waits for other processes.
+    A compiled network calls only the hooks that it was compiled with; a distributed one waits for other processes.
     """
 
     def inner(module: nn.Module) -> nn.Module:
-        # A compiled module by its only child: importing its class takes a second.
+        # Recognise a compiled module by its only child, since importing its class takes a second.
         while "_orig_mod" in module._modules or isinstance(module, DistributedDataParallel):
             module = module.get_submodule("_orig_mod" if "_orig_mod" in module._modules else "module")
         return module
@@ -122,25 +122,25 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     for module in model.modules():
         module._compiled_call_impl = None
         if isinstance(module, DataParallel):
-            # It then calls its network directly, not copies of it side by side on all GPUs.
+            # Makes it call its network directly, not copies of it on all GPUs.
             module.device_ids = []
     return model
 
 
 def foreign_dtypes(model: nn.Module) -> str:
-    """The dtypes of weights that are neither float32 nor whole numbers, "" where there are none."""
+    """The dtypes of weights that are neither float32 nor integers, or ""."""
     values = [value for value in chain(model.parameters(), model.buffers()) if value.is_floating_point()]
     others = Counter(str(value.dtype).removeprefix("torch.") for value in values if value.dtype != torch.float32)
     return ", ".join(f"{count} of {len(values)} {dtype}" for dtype, count in sorted(others.items()))
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of parameters and buffers: the same whatever file they came from.
+    """SHA-256 over names, dtypes, shapes and bytes of parameters and buffers, independent of their file.
 
     Raises
     ------
     ModelError
-        if the state of a module is of a kind that has no bytes of its own.
+        if the state of a module has a type that cannot be digested.
     """
     digest = hashlib.sha256()
     for name, value in _state(model):
@@ -155,7 +155,7 @@ def model_bytes(model: nn.Module) -> int:
 
 
 def weights_checksums(model: nn.Module) -> dict[str, int]:
-    """CRC32C of each entry that `weights_digest` is over: quick, and names what changed."""
+    """CRC32C of each entry that `weights_digest` covers: fast, and shows what changed."""
     checksums = {}
     for name, value in _state(model):
         checksum = 0
@@ -170,7 +170,7 @@ def _state(model: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _parts(name: str, value: Any) -> Iterator[bytes]:
-    """Bytes that are the same in every process for the same ``value``, and others for any other."""
+    """Bytes that identify ``value``, equal in every process."""
     if isinstance(value, Tensor) and value.is_quantized:
         yield from _parts(f"{name} {value.dtype} {value.qscheme()}", value.int_repr())
         if value.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams):

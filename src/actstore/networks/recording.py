@@ -1,4 +1,4 @@
-"""Which modules of a network are recorded, in which order, and the hooks that do it."""
+"""Selects the modules of a network to record, finds their order, and records them with hooks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from actstore.errors import ModelError
 from actstore.store.schema import Layer
 
 TYPE_PREFIX = "type:"
-#: What a recorded layer may return: float32 holds each of their values,
+#: Dtypes that a recorded layer may return: float32 holds all their values exactly,
 EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
-#: and those of these up to `LARGEST_WHOLE`.
+#: and the values of these up to `LARGEST_WHOLE`.
 WHOLE = (torch.int32, torch.int64)
 LARGEST_WHOLE = 2**24
 
@@ -30,31 +30,31 @@ class ModuleRow:
     module: str
     type: str
     calls: int
-    #: Output shape without the batch dim; ``None`` where the module never ran or returns no single tensor.
+    #: Output shape without the batch dim; ``None`` if the module never ran or does not return a single tensor.
     shape: tuple[int, ...] | None
     matched: bool
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What one forward pass on zeros shows."""
+    """Findings of one forward pass on zeros."""
 
     layers: list[Layer]
     modules: list[ModuleRow]
-    #: (class, \\*space); ``None`` where the network returns no single tensor.
+    #: (class, \\*space); ``None`` if the network does not return a single tensor.
     output_shape: tuple[int, ...] | None
     #: Bytes of the largest tensor that any module returns for one sample.
     largest_output_bytes: int
 
 
-#: Takes the layer's index and what it returned; must have copied it on return, since later operations may change it.
+#: Takes a layer's index and output; must copy the output before returning, since later operations may change it.
 Sink = Callable[[int, Tensor], None]
 #: Runs the network on a batch of inputs and hands each recorded output to a sink.
 Forward = Callable[[Tensor, Sink], Any]
 
 
 def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor in a module's output with its position: "" for a bare tensor, else "0", "1", … or a mapping's key."""
+    """Each tensor in a module's output with its position: "" for a single tensor, else "0", "1", … or a key."""
     if isinstance(output, Tensor):
         yield "", output
     elif isinstance(output, Mapping):
@@ -68,7 +68,7 @@ def tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def match_modules(model: nn.Module, patterns: Sequence[str], *, key: str = "model.layers") -> dict[str, set[str]]:
-    """Module paths that each pattern matches; a module that has several is listed by its first, whichever one matched.
+    """Module paths that each pattern matches; a module with several paths is listed by its first.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _matches(path: str, module: nn.Module, pattern: str) -> bool:
 
 
 def hookable(model: nn.Module) -> list[str]:
-    """Paths of all modules below ``model``, but for those of TorchScript, which take no hooks."""
+    """Paths of all modules below ``model`` except TorchScript modules, which take no hooks."""
     return [path for path, module in model.named_modules() if path and not isinstance(module, torch.jit.ScriptModule)]
 
 
@@ -112,7 +112,7 @@ def forward_hooks(
     *,
     before: Callable[[str, Any], None] | None = None,
 ) -> Iterator[None]:
-    """Call ``hook(path, output)`` after each listed module runs; nothing is left behind, whatever happens.
+    """Call ``hook(path, output)`` after each listed module runs; removes all hooks on exit.
 
     ``before(path, [arguments, keyword arguments])`` is called before it runs.
     """
@@ -141,7 +141,7 @@ def forward_hooks(
 
 
 def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str]) -> Probe:
-    """Run the network once on zeros and list what would be recorded, in execution order.
+    """Run the network once on zeros and list the layers to record, in execution order.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def _refuse_script(paths: set[str]) -> None:
 
 
 def _refuse_inexact(tensor: Tensor, what: str) -> None:
-    """Refuse what float32, in which statistics are taken, does not hold."""
+    """Refuse a dtype that float32, used for statistics, cannot hold exactly."""
     _refuse_unordered(tensor, what, "leave it out of model.layers")
     if tensor.dtype not in (*EXACT, *WHOLE):
         mend = "return network.float() from the factory" if tensor.dtype == torch.float64 else "let it return .float()"
@@ -227,7 +227,7 @@ def _refuse_inexact(tensor: Tensor, what: str) -> None:
 
 
 def _refuse_unordered(tensor: Tensor, what: str, otherwise: str = "correct model.factory") -> None:
-    """Refuse what is no dense array of real numbers."""
+    """Refuse anything but a dense array of real numbers."""
     if tensor.is_complex():
         raise ModelError(
             f"{what} returns {_dtype(tensor)}, of which only the real part would be kept: record its magnitude or real "
@@ -239,7 +239,7 @@ def _refuse_unordered(tensor: Tensor, what: str, otherwise: str = "correct model
 
 
 def _as_float(tensor: Tensor, path: str) -> Tensor:
-    """``tensor`` in float32, which has to hold it."""
+    """``tensor`` in float32; raises if that would round it."""
     _refuse_inexact(tensor, f"module {path!r}")
     if tensor.dtype in WHOLE and bool((tensor.abs() > LARGEST_WHOLE).any()):
         raise ModelError(
@@ -255,12 +255,12 @@ def _dtype(tensor: Tensor) -> str:
 
 @contextmanager
 def recording(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Forward]:
-    """Hooks of the recorded layers, and the forward pass that calls its sink from them, inside the pass.
+    """Hook the recorded layers. Yields a forward pass whose hooks call the sink.
 
     Raises
     ------
     ModelError
-        if a forward pass runs other calls than the layer table lists, or returns other shapes.
+        if a forward pass runs calls that the layer table does not list, or returns other shapes.
     """
     index = {(layer.module, layer.call, layer.output): i for i, layer in enumerate(layers)}
     calls: Counter[str] = Counter()

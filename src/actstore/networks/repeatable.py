@@ -1,4 +1,4 @@
-"""Whether a network is a function of one input: the same numbers again, after others, and beside others in a batch."""
+"""Checks that a network's output depends on one input alone: not on repetition, earlier inputs or the batch."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from actstore.networks.recording import forward_hooks, tensors
 from actstore.store.attributes import unrepeatable
 from actstore.store.schema import Layer
 
-#: Values of a layer that are compared; of larger ones as many at even distances.
+#: Number of values of a layer to compare; larger layers are sampled at even distances.
 COMPARED = 2**20
-#: (module path, call, position of the tensor in its output), as the layer table has it; the network's own path is "".
+#: (module path, call, position of the tensor in its output), as in the layer table; the network's own path is "".
 Key = tuple[str, int, str]
 _OUTPUT = ""
 
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What passes over one input, alone, after another and in a batch, show of a network."""
+    """Findings of passes over one input: alone, after another input, and in a batch."""
 
     #: The same input alone gave the same numbers again.
     again: bool
-    #: So did a second network, made by the same factory, that saw another input first.
+    #: A second network from the same factory gave the same numbers after it had seen another input.
     after_another: bool
-    #: So did the same input in a batch with another; ``None`` where no pass of the run has several inputs.
+    #: The same input gave the same numbers in a batch with another; ``None`` if no pass of the run has several inputs.
     in_a_batch: bool | None
-    #: The forward pass draws from the global random numbers of these.
+    #: Libraries from whose global random generators the forward pass draws.
     draws: tuple[str, ...] = ()
     #: Weights and buffers that forward passes changed.
     changed: tuple[str, ...] = ()
-    #: The first recorded layer that differs, in execution order; "the output" where none does but the output.
+    #: The first recorded layer that differs, in execution order; "the output" if only the output does.
     layer: str = ""
-    #: Largest difference in that layer in parts of its largest magnitude; infinite for NaN instead of a number.
+    #: Largest difference in that layer relative to its largest magnitude; infinite if only one value is NaN.
     difference: float = 0.0
-    #: Where it begins, and the usual mend.
+    #: Where the difference begins, and the usual remedy.
     cause: str = ""
 
     @property
     def holds(self) -> bool:
-        """Whether the network is a function of one input, as far as was seen."""
+        """Whether the network passed all checks."""
         same = self.again and self.after_another and self.in_a_batch is not False
         return same and not self.draws and not self.changed
 
@@ -75,7 +75,7 @@ def refuse(found: Repeatability, factory: str) -> None:
     Raises
     ------
     ModelError
-        naming the first layer that differs, by how much, and how to mend or allow it.
+        with the first layer that differs, by how much, and how to correct or allow it.
     """
     if found.holds:
         return
@@ -89,10 +89,10 @@ def refuse(found: Repeatability, factory: str) -> None:
 
 
 def random_inputs(size: Sequence[int], normalize: str) -> Tensor:
-    """(2, 1, \\*size) float32 in the range of inputs normalised so, the same at every call.
+    """(2, 1, \\*size) float32 in the range of inputs with that normalisation, the same at every call.
 
-    Mean, spread, least and largest value of the first all differ from the second's, which has the wider range: what a
-    network keeps of the second shows when it then sees the first.
+    Mean, spread, minimum and maximum of the two differ, and the second has the wider range, so that anything that a
+    network keeps from the second shows when it then sees the first.
     """
     generator = torch.Generator().manual_seed(20)
     if normalize.startswith("zscore"):
@@ -112,16 +112,16 @@ def examine(
     *,
     batched: bool,
 ) -> Repeatability:
-    """Run the first of two ``inputs`` again, alone, and in a second network after and beside the other input.
+    """Run the first of two ``inputs`` twice alone, then in a second network after and together with the other input.
 
-    The global generators of random numbers are left as they were.
+    Restores the global random generators.
 
     Parameters
     ----------
     model
         in evaluation mode, on the CPU.
     fresh
-        as ``model`` was made, before it ran for the first time.
+        a second network from the same factory that has not run yet.
     inputs
         (2, 1, \\*size).
     before
@@ -132,21 +132,20 @@ def examine(
     Raises
     ------
     ModelError
-        if the network does not take a batch of two, or returns another number of tensors for it.
+        if the network does not take a batch of two, or returns a different number of outputs for it.
     """
     first, both = inputs[:1], inputs.flip(0)
     paths = [*dict.fromkeys(layer.module for layer in layers), _OUTPUT]
     names = {(layer.module, layer.call, layer.output): f"{layer.name} ({layer.label})" for layer in layers}
-    # What the first pass adds and later ones leave alone, as cached encodings of positions are, is no change. Whether
-    # it depends on the input of that pass is seen with the fresh network.
+    # State that only the first pass adds, such as cached position encodings, is not a change. The fresh network shows
+    # whether it depends on the input of that pass.
     before = {**weights_checksums(model), **before}
     fresh_before = weights_checksums(fresh)
     beside = ("", 0.0)
     with kept_generators():
         expected = _outputs(model, paths, first)
-        # A pass over a volume may take many seconds, so that few are made: once again is enough, since a random part
-        # that shows in one pass of many is found by the generators that it draws from; and the batch is at the same
-        # time the other input that the fresh network sees first.
+        # A pass over a volume may take many seconds, so run only a few. One repetition is enough, since the generators
+        # reveal rare random behaviour. The batch also serves as the other input that the fresh network sees first.
         drawn = _generators()
         again = _first_difference(expected, _outputs(model, paths, first), names)
         if batched:
@@ -196,7 +195,7 @@ def _in_a_batch(model: nn.Module, paths: Sequence[str], both: Tensor) -> dict[Ke
 
 
 def _outputs(model: nn.Module, paths: Sequence[str], batch: Tensor) -> dict[Key, Tensor]:
-    """What each module returns for the last input of ``batch``, at most `COMPARED` values each, in execution order."""
+    """Each module's output for the last input of ``batch``, at most `COMPARED` values each, in execution order."""
     calls: Counter[str] = Counter()
     seen: dict[Key, Tensor] = {}
 
@@ -216,7 +215,7 @@ def _outputs(model: nn.Module, paths: Sequence[str], batch: Tensor) -> dict[Key,
 
 
 def _thinned(tensor: Tensor) -> Tensor:
-    """A copy of at most `COMPARED` values, since later operations may change the tensor in place."""
+    """Copy at most `COMPARED` values, since later operations may change the tensor in place."""
     values = tensor.detach().reshape(-1)
     step = -(-values.numel() // COMPARED)
     return values[:: step + (step > 1 and step % 2 == 0)].clone() if values.numel() else values.clone()
@@ -225,7 +224,7 @@ def _thinned(tensor: Tensor) -> Tensor:
 def _first_difference(
     expected: Mapping[Key, Tensor], found: Mapping[Key, Tensor], names: Mapping[Key, str]
 ) -> tuple[str, float]:
-    """The first layer that differs beyond rounding and by how much, or "" and the largest difference of any."""
+    """The first layer that differs beyond rounding, and by how much; or "" and the largest difference of all layers."""
     largest = 0.0
     for key in {**expected, **found}:
         both = key in expected and key in found
@@ -238,7 +237,7 @@ def _first_difference(
 
 @contextmanager
 def kept_generators() -> Iterator[None]:
-    """Leave the global random numbers of torch, NumPy and Python as they were."""
+    """Restore the global random state of torch, NumPy and Python on exit."""
     ours, numpys, pythons = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         yield
@@ -257,7 +256,7 @@ def _generators() -> dict[str, Any]:
 
 
 def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: nn.Module, batch: Tensor) -> str:
-    """Where the difference begins, and the usual mend."""
+    """Where the difference begins, and the usual remedy."""
     kept = [
         f"{path!r} ({type(module).__name__})"
         for path, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""Names of weights in a checkpoint, led to a network's own where wrappers or renamings alone part them."""
+"""Maps names of weights in a checkpoint to a network's own names if only wrappers or renamings differ."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-#: What wrappers (DataParallel, Lightning modules and those of people's own) put before every name.
+#: Prefixes that wrappers (DataParallel, Lightning modules, users' own) put before every name.
 WRAPPERS = ("module", "model", "net", "network")
-#: What torch puts into names wherever a module is compiled, sharded or checkpointed; no network has them for its own.
+#: Parts that torch inserts into names of compiled, sharded or checkpointed modules; no network uses them itself.
 _INVISIBLE = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-#: Older MONAI UNets call the bottleneck ``submodule.0``, newer ones ``submodule``.
+#: Older MONAI UNets name the bottleneck ``submodule.0``, newer ones ``submodule``.
 _BOTTLENECK = re.compile(r"(?<![^.])submodule\.(?:0\.)+")
-#: Weight normalisation as a parametrisation, and as it was called before.
+#: Names of weight normalisation as a parametrisation; older torch used others.
 _NORMED = re.compile(r"(?<![^.])parametrizations\.(\w+)\.original([01])$")
 _LEADING = re.compile(rf"(?:(?:{'|'.join(WRAPPERS)})\.)+")
 
-#: Name to what it reads as; equal readings are one weight.
+#: Name to its simplified form; names with equal forms denote the same weight.
 Reading = dict[str, str]
 
 
 def match_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """``state`` under the names of ``own``, a network's state dict.
 
-    Names match where they differ by nothing but wrapper prefixes (`WRAPPERS`, in any order, on either side), the name
-    of the one child of a network that wraps another, what torch inserts for compiled modules, and the old names of
-    MONAI's bottleneck and of weight normalisation. Every way to match all names is tried; where two of them differ,
-    none is taken.
+    Names match if they differ only by wrapper prefixes (`WRAPPERS`, in any order, on either side), the name of the only
+    child of a wrapping network, parts that torch inserts for compiled modules, and the old names of MONAI's bottleneck
+    and of weight normalisation. Tries every way to match all names; if two ways differ, uses neither.
 
     Returns
     -------
-    the renamed state; names that match nothing, or not surely, stay as they are
-    names of ``own`` that several names of ``state`` could stand for, with these
+    the renamed state; names without a unique match stay unchanged
+    names of ``own`` that several names of ``state`` could match, with these
     """
     if state.keys() == own.keys():
         return dict(state), []
@@ -69,7 +68,7 @@ def _as_today(name: str) -> str:
 
 
 def _undressed(name: str) -> str:
-    """Without DataParallel around any module."""
+    """The name without DataParallel around any module."""
     return re.sub(r"(?<![^.])module\.", "", _as_today(name))
 
 
@@ -78,9 +77,9 @@ def _bare(name: str) -> str:
 
 
 def _by_prefix(theirs: Reading, mine: Reading) -> dict[str, str] | None:
-    """Names whose readings differ by one prefix, the same for all: made of wrappers, or of an only child's name.
+    """Pair names that differ by one common prefix, made of wrappers or of an only child's name.
 
-    There is at most one such way, since all names of a side begin alike.
+    At most one such way exists, since all names of a side begin alike.
     """
     if not theirs or not mine:
         return None
@@ -95,14 +94,14 @@ def _by_prefix(theirs: Reading, mine: Reading) -> dict[str, str] | None:
 
 
 def _by_ending(theirs: Reading, mine: Reading) -> dict[str, str] | None:
-    """Names whose readings agree without the wrappers before each."""
+    """Pair names that agree without their wrapper prefixes."""
     return _paired(theirs, mine, _bare, _bare)
 
 
 def _paired(
     theirs: Reading, mine: Reading, bare_theirs: Callable[[str], str], bare_mine: Callable[[str], str]
 ) -> dict[str, str] | None:
-    """Each name of ``theirs`` to one of ``mine``; ``None`` unless that pairs all names, one to one."""
+    """Map each name of ``theirs`` to one of ``mine``; ``None`` unless this pairs all names one to one."""
     ends = {bare_mine(read): name for name, read in mine.items()}
     starts = {bare_theirs(read): name for name, read in theirs.items()}
     if len(ends) < len(mine) or len(starts) < len(theirs) or starts.keys() != ends.keys():
@@ -111,7 +110,7 @@ def _paired(
 
 
 def _common(names: Iterable[str]) -> tuple[str, ...]:
-    """Components that all names begin with, but for their last."""
+    """Leading components that all names share, without the last component."""
     split = [name.split(".")[:-1] for name in names]
     shortest, longest = min(split), max(split)
     same = 0
@@ -125,7 +124,7 @@ def _without(name: str, prefix: tuple[str, ...]) -> str:
 
 
 def _partly(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """As many names as have one match, for messages about the others."""
+    """Match only names with a unique match, for messages about the others."""
     starts: dict[str, list[str]] = defaultdict(list)
     ends: dict[str, list[str]] = defaultdict(list)
     for name in state:

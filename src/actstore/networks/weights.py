@@ -1,4 +1,4 @@
-"""Weights that load without running code, under whatever names wrappers gave them."""
+"""Loads weights without running code, and undoes the renaming by wrappers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from torch import Tensor, nn
 from actstore.errors import ModelError, one_line
 from actstore.networks.weight_names import match_names
 
-#: Where common training loops nest the state dict in a checkpoint.
+#: Keys under which common training loops store the state dict in a checkpoint.
 NESTED_KEYS = ("model_state_dict", "state_dict", "network_weights", "model", "net")
-#: Entries of a state dict that are no tensors: of modules with `get_extra_state`, and of quantised ones.
+#: Entries of a state dict that are not tensors: from modules with `get_extra_state`, and quantised ones.
 _NO_TENSORS = re.compile(r"(^|\.)(_extra_state$|_packed_params\.)")
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors or a torch checkpoint into ``model``, every key matched.
+    """Load safetensors or a torch checkpoint into ``model``; every key must match.
 
-    Nested checkpoints, and names that :func:`actstore.networks.weight_names.match_names` leads to the network's own,
-    are understood.
+    Accepts nested checkpoints, and names that :func:`actstore.networks.weight_names.match_names` can map.
 
     Raises
     ------
     ModelError
-        if the file is missing, unreadable or needs code to load; if keys are missing, unexpected, ambiguous or
-        differently shaped; if values are NaN, or would be rounded to fit the network.
+        if the file is missing, unreadable or needs code to load; if keys are missing, unexpected, ambiguous or have
+        another shape; if values are NaN, or would be rounded to the network's dtype.
     """
     content, own = read_state(path), model.state_dict()
     state, doubtful = match_names(content, own)
-    # One tensor under two names, as tied weights are: safetensors keeps it once.
+    # Tied weights are one tensor under two names; safetensors stores it once.
     shared = _shared(own)
     for key in own.keys() - state.keys():
         twin = next((name for name in shared.get(key, ()) if name in state), None)
@@ -65,7 +64,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             "Name the factory and arguments that these weights were trained with"
         )
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    # A buffer may hold -inf on purpose, as attention masks do.
+    # A buffer may hold -inf on purpose, such as an attention mask.
     parameters = {name for name, _ in model.named_parameters()}
     broken = [
         key
@@ -108,7 +107,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _shared(own: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For each name of a tensor that has others too, those."""
+    """The other names of each tensor that has several names."""
     names: dict[Any, list[str]] = {}
     for key, value in own.items():
         if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized and value.numel():
@@ -118,7 +117,7 @@ def _shared(own: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _kind(value: Any) -> tuple[int, ...] | str:
-    """Shape of a dense tensor, or what else an entry is."""
+    """Shape of a dense tensor, or a description of any other entry."""
     if not isinstance(value, Tensor):
         return "no tensor"
     if value.is_quantized:
@@ -140,14 +139,14 @@ def _dtype(value: Tensor) -> str:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state dict in a safetensors file or torch checkpoint; nothing in the file is run.
+    """The state dict in a safetensors file or torch checkpoint; runs nothing in the file.
 
-    Values are tensors, but for the state of modules that keep something else (`get_extra_state`, quantised ones).
+    Values are tensors, except the state of modules that store something else (`get_extra_state`, quantised ones).
 
     Raises
     ------
     ModelError
-        if the file is missing, unreadable, needs code to load or holds something else than a state dict.
+        if the file is missing, unreadable, needs code to load or does not hold a state dict.
     """
     if not path.is_file():
         raise ModelError(f"weights {path} do not exist: give the path of a safetensors file or torch checkpoint")
@@ -170,7 +169,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _read_checkpoint(path: Path) -> Any:
     save = "save a plain state dict with torch.save(model.state_dict(), …) or as safetensors"
-    # What torch says of a file that it refuses advises to load it with weights_only=False: not passed on.
+    # Hide torch's message about a refused file, since it advises weights_only=False.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

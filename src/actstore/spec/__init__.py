@@ -1,1 +1,1 @@
-"""What is asked for: the tables of a run's TOML file."""
+"""The run spec: the tables of its TOML file."""

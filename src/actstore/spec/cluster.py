@@ -1,4 +1,4 @@
-"""The spec's ``[cluster]`` table: where workers come from. Nothing here changes what is stored."""
+"""The spec's ``[cluster]`` table: where workers come from. It does not affect stored numbers."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ Size = Annotated[Text, AfterValidator(_bytes)]
 
 
 class Slurm(Table):
-    """Jobs that workers run in; each worker is a job."""
+    """SLURM jobs for workers, one job per worker."""
 
     #: Partition of the jobs.
     partition: Text | None = None
-    #: Account that is charged for them.
+    #: Account to charge.
     account: Text | None = None
-    #: Of one job, as SLURM writes it: [days-]hours:minutes:seconds. Workers stop before it ends, one after another, and
-    #: their jobs are replaced.
+    #: Wall time of one job in SLURM's format, [days-]hours:minutes:seconds. Workers stop one after another before it
+    #: ends, and their jobs are replaced.
     walltime: Text = "01:00:00"
-    #: Cores of a job, which is one worker.
+    #: Cores of a job.
     cores: Positive = 1
     #: Further ``#SBATCH`` lines.
     extra: tuple[Text, ...] = ()
-    #: Shell lines before the worker starts.
+    #: Shell lines to run before the worker starts.
     prologue: tuple[Text, ...] = ()
-    #: Where the jobs' output goes.
+    #: Folder for the jobs' logs.
     log_folder: LocalPath | None = None
 
     @field_validator("walltime")
@@ -71,38 +71,38 @@ class Kubernetes(Table):
 
 
 class Cluster(Table):
-    """Where workers come from, and how the scheduler is reached."""
+    """Where workers come from, and how they reach the scheduler."""
 
     #: inline, local, cuda, slurm, kubernetes, ``tcp://host:port``, ``tls://host:port``, or a scheduler's JSON file.
     kind: Text = "local"
-    #: Network interface on which a scheduler that actstore starts listens for workers of other machines.
+    #: Network interface on which a scheduler started by actstore listens for workers on other machines.
     interface: Text | None = None
-    #: Address on which it listens, instead of an interface.
+    #: Address on which that scheduler listens, instead of an interface.
     host: Text | None = None
-    #: Where the dashboard listens: by default a free port of the loopback address.
+    #: Address of the dashboard; by default a free port of the loopback address.
     dashboard: Text = "127.0.0.1:0"
     #: Seconds without a heartbeat after which a worker counts as lost.
     worker_timeout: Positive = 300
-    #: Seconds to wait for the first worker, and for another one when all are gone.
+    #: Seconds to wait for the first worker, and for a new one after all were lost.
     startup_timeout: Positive = 600
     #: Memory limit of a worker.
     memory: Size | None = None
-    #: The authority's certificate (PEM) for a scheduler at ``tls://``.
+    #: Certificate of the authority (PEM) for a scheduler at ``tls://``.
     tls_ca: LocalPath | None = None
     #: Certificate of client and workers (PEM).
     tls_cert: LocalPath | None = None
     #: Its key (PEM).
     tls_key: LocalPath | None = None
-    #: Where kind is slurm.
+    #: Settings for kind "slurm".
     slurm: Slurm = Slurm()
-    #: Where kind is kubernetes.
+    #: Settings for kind "kubernetes".
     kubernetes: Kubernetes = Kubernetes()
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
         if kind in KINDS or kind.endswith(".json") or _ADDRESS.fullmatch(kind):
-            # Only what begins with it: text keeps the ``./`` of ``./~``, and is checked again by `of_kind`.
+            # Expand only a leading ``~``: the text keeps the ``./`` of ``./~`` when `of_kind` validates it again.
             return str(expanded(kind, ClusterError)) if kind.startswith("~") else kind
         raise ValueError(
             f"is unknown: use {', '.join(KINDS)}, an address like tcp://host:8786, or a scheduler file (.json)"
@@ -121,15 +121,15 @@ class Cluster(Table):
 
     @property
     def is_here(self) -> bool:
-        """Whether its workers share this machine's memory."""
+        """Whether the workers share this machine's memory."""
         return self.kind in ("inline", "local", "cuda")
 
     def of_kind(self, kind: str | None) -> Cluster:
-        """These settings for another kind, checked again; the same for ``None``."""
+        """These settings with another kind, validated again; unchanged for ``None``."""
         return self if kind is None else Cluster.model_validate({**self.model_dump(), "kind": kind})
 
     def below(self, folder: Path) -> Cluster:
-        """With paths as seen from ``folder``."""
+        """These settings with paths resolved against ``folder``."""
         paths = {name: getattr(self, name) for name in ("tls_ca", "tls_cert", "tls_key")}
         slurm, kubernetes = self.slurm, self.kubernetes
         if slurm.log_folder:
@@ -147,7 +147,7 @@ def cluster_of_kind(settings: Cluster, kind: str | None) -> Cluster:
     Raises
     ------
     SpecError
-        if there is no such kind, or it needs settings that are not there.
+        if the kind is unknown, or needs settings that are missing.
     """
     try:
         return settings.of_kind(kind)

@@ -1,10 +1,10 @@
-"""Texts that other programs saved: with a byte order mark, in UTF-16, or in the code page of a Windows machine."""
+"""Detects the encoding of text from other programs: with a byte order mark, UTF-16, or a Windows code page."""
 
 from __future__ import annotations
 
 import codecs
 
-#: Longest first: the mark of UTF-16 begins that of UTF-32.
+#: Longest first, since the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -15,11 +15,11 @@ _MARKS = (
 
 
 def encoding_of(content: bytes) -> str:
-    """The Unicode encoding of ``content`` by its byte order mark, or by where its zeros lie; ``utf-8`` for all else."""
+    """The Unicode encoding of ``content`` by its byte order mark or the position of zeros; else ``utf-8``."""
     for mark, name in _MARKS:
         if content.startswith(mark):
             return name
-    # ASCII letters in UTF-16 without a mark: every second byte is 0.
+    # In UTF-16 without a mark, every second byte of ASCII text is 0.
     head = content[: min(len(content), 1024) // 4 * 4]
     if head and len(content) % 2 == 0:
         odd, even = head[1::2].count(0), head[::2].count(0)

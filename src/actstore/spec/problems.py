@@ -1,4 +1,4 @@
-"""What is wrong with a spec, in the words of the TOML file that its user wrote."""
+"""Translates validation errors of a spec into TOML's terms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-#: What TOML calls that which pydantic calls otherwise, by the kind of error.
+#: Messages in TOML's terms, by pydantic's error type.
 _WORDS: Mapping[str, str] = {
     "model_type": "must be a table, [like.this]",
     "dict_type": "must be a table, [like.this]",
@@ -19,7 +19,7 @@ _WORDS: Mapping[str, str] = {
 
 
 def problems(error: ValidationError) -> str:
-    """Each offending key once: what a list or table repeats of a fault inside it is left out."""
+    """One message per offending key, without repeats by the list or table around it."""
     errors = error.errors(include_url=False)
     places = [e["loc"] for e in errors]
     inner = [e for e in errors if not any(len(p) > len(e["loc"]) and p[: len(e["loc"])] == e["loc"] for p in places)]
@@ -39,6 +39,6 @@ def _problem(error: Any) -> str:
     if isinstance(error["input"], dict):
         return f"{where}: {message}"
     if "://" in str(error["input"]):
-        # A URL may hold a secret; the message says what of it matters.
+        # A URL may hold a secret, so show only the message.
         return f"{where}: {message}"
     return f"{where} = {error['input']!r}: {message}"

@@ -41,7 +41,7 @@ from actstore.store.files import Location
 
 
 class Spec(Table):
-    """A validated run spec. ``folder`` is where it was read from; relative paths are resolved against it."""
+    """A validated run spec. Relative paths are resolved against ``folder``, from which it was read."""
 
     data: Data
     model: Model
@@ -51,7 +51,7 @@ class Spec(Table):
     run: Run = Run()
     #: Where to compute. Not stored with the results.
     cluster: Cluster = Field(default=Cluster(), exclude=True)
-    #: Thresholds of the case rules that differ from their defaults, by the names of `CaseRules`.
+    #: Thresholds of the case rules that differ from the defaults, named as in `CaseRules`.
     cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)
 
@@ -84,7 +84,7 @@ class Spec(Table):
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Every condition of the run in order: the original, perturbations, their controls, repeats of the original."""
+        """All conditions of the run in order: the original, perturbations, their controls, repeats of the original."""
         perturbed = [c for p in self.perturb for c in p.conditions]
         controls = [c.control for c in perturbed] if self.controls.region else []
         return (ORIGINAL_CONDITION, *perturbed, *controls, *(REPEATS if self.controls.noise else ()))
@@ -106,7 +106,7 @@ class Spec(Table):
 
     @property
     def window(self) -> NormalizationWindow:
-        """``data.preprocess.window``, resolved: rescaling would disturb a comparison with controls."""
+        """``data.preprocess.window``, with its default resolved: rescaling would disturb a comparison with controls."""
         preprocess = self.data.preprocess
         controlled = self.controls.region and preprocess.normalize != "none"
         return preprocess.window or ("original" if controlled else "perturbed")
@@ -123,14 +123,14 @@ class Spec(Table):
         Raises
         ------
         SpecError
-            if there is no such kind, or it needs settings that the spec does not have.
+            if the kind is unknown, or needs settings that the spec does not have.
         """
         return self.model_copy(update={"cluster": cluster_of_kind(self.cluster, kind)})
 
     def identity(self) -> dict[str, Any]:
-        """What decides the stored numbers, as plain JSON: no locations, nothing of how to compute."""
+        """The settings that decide the stored numbers, as plain JSON: no locations, nothing about how to compute."""
         dump = self.model_dump(mode="json")
-        # Only where they are not the default, so that stores that were made before there was a choice can be continued.
+        # Only values other than the default, so that stores from before these settings existed can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
         unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
         preprocess = dump["data"]["preprocess"]
@@ -155,12 +155,12 @@ class Spec(Table):
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec") -> Spec:
-        """Validate ``content``, resolve its paths against ``folder`` and its window of normalisation.
+        """Validate ``content``, and resolve its paths against ``folder`` and its normalisation window.
 
         Raises
         ------
         SpecError
-            naming each offending key, its value and what would be right.
+            naming each offending key, its value and what is valid.
         """
         if "folder" in content:
             raise SpecError(f"{name}: unknown key 'folder': take it out, paths are relative to the spec's own folder")
@@ -182,7 +182,7 @@ class Spec(Table):
 
 
 def load_spec(path: str | Path) -> Spec:
-    """Read and validate the TOML spec at ``path``, whose leading ``~`` is the home.
+    """Read and validate the TOML spec at ``path``; a leading ``~`` is the home folder.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def _resolve_location(folder: Path, location: Location) -> Location:
 
 
 def _resolve_weights(folder: Path, weights: Path) -> Path:
-    """``package:NAME`` is a file that ships in ``actstore/weights``; anything else is a path."""
+    """Resolve ``package:NAME`` to a file in ``actstore/weights``, and anything else as a path."""
     prefix, _, name = str(weights).partition(":")
     if prefix == "package" and name:
         return Path(str(files("actstore") / "weights" / name))

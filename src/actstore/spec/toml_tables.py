@@ -1,4 +1,4 @@
-"""The tables of a run spec, each validated by itself."""
+"""The tables of a run spec, each validated on its own."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ GeometryCheck = Literal["check", "ignore"]
 
 
 class Preprocess(Table):
-    """How raw intensities become what the network sees: normalise, then centre-pad or centre-crop."""
+    """How raw intensities become the network's input: normalise, then centre-pad or centre-crop."""
 
-    #: Intensities after a perturbation: to [0, 1], to mean 0 and variance 1, or from the 1st to the 99th percentile to
-    #: [0, 1]; of each slice by itself or of the volume.
+    #: Scaling of intensities after a perturbation: to [0, 1], to mean 0 and variance 1, or from the 1st to the 99th
+    #: percentile to [0, 1]; for each slice or for the volume.
     normalize: Normalization = "minmax-slice"
-    #: Whose origin, scale and clipping limits a condition has: "perturbed", those of the perturbed image, as in the
-    #: published study, or "original", those of the image before: no other pixel changes, values may leave the range.
-    #: Where left out, "original" in a run with ``controls.region``, else "perturbed".
+    #: Image that defines a condition's origin, scale and clipping limits: "perturbed", as in the published study, or
+    #: "original", so that no other pixel changes but values may leave the range. By default "original" in a run with
+    #: ``controls.region``, else "perturbed".
     window: NormalizationWindow | None = None
     #: (y, x) of a 2D network's input or (z, y, x) of a 3D one's, in pixels. Never a resize.
     size: tuple[Positive, ...] = (256, 256)
@@ -54,11 +54,11 @@ class Preprocess(Table):
 
 
 class Phantom(Table):
-    """The synthetic data set that ``format = "phantom"`` generates where its root does not exist yet."""
+    """The synthetic data set that ``format = "phantom"`` generates if its root does not exist yet."""
 
-    #: Patients to generate, two volumes each.
+    #: Number of patients to generate, two volumes each.
     patients: Positive = 4
-    #: Another seed gives other patients.
+    #: Seed of the patients.
     seed: Annotated[StrictInt, Field(ge=0)] = 0
 
 
@@ -67,18 +67,18 @@ class Data(Table):
 
     #: Layout of the data set: nnU-Net's raw folders, ACDC's own, or the synthetic one.
     format: DataFormat
-    #: Folder of the data set, relative to the spec's own.
+    #: Folder of the data set, relative to the spec's folder.
     root: LocalPath
-    #: Names as in the file names; all where left out.
+    #: Names as in the file names; by default all.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    #: "check" refuses a volume whose headers contradict themselves or whose image and mask do not lie on one grid.
-    #: "ignore" takes it, with a note in `plan`: for headers that say nothing, and arrays that are known to match.
+    #: "check" refuses a volume whose headers are contradictory or whose image and mask do not lie on one grid.
+    #: "ignore" accepts it with a note in `plan`: for headers without information, and arrays that are known to match.
     geometry: GeometryCheck = "check"
-    #: What the network sees of a volume.
+    #: Conversion of a volume to the network's input.
     preprocess: Preprocess = Preprocess()
     #: Class name to label value. Label 0 is the background.
     classes: dict[Text, Positive] = Field(min_length=1)
-    #: Of the synthetic data set only.
+    #: Settings of the synthetic data set.
     phantom: Phantom = Phantom()
 
     @field_validator("classes")
@@ -101,12 +101,12 @@ class Model(Table):
     factory: Text
     #: Keyword arguments of the factory.
     arguments: dict[str, Any] = Field(default={})
-    #: safetensors or a torch checkpoint; ``None`` where the factory returns a trained network.
+    #: safetensors or a torch checkpoint; ``None`` if the factory returns a trained network.
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
-    #: A network that gives one input other numbers again, or in a batch with others: "refuse", or "allow" and say so in
-    #: the store.
+    #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
+    #: "allow" and record it in the store.
     unrepeatable: Literal["refuse", "allow"] = "refuse"
 
     @field_validator("factory")
@@ -125,11 +125,11 @@ def _module_callable(name: str) -> str:
 class Perturbation(Table):
     """One transform, applied to each target class at each strength."""
 
-    #: A built-in transform, or ``module:callable`` of your own.
+    #: A built-in transform, or your own ``module:callable``.
     transform: Text
-    #: Classes of data.classes that are perturbed, one at a time.
+    #: Classes of data.classes to perturb, one at a time.
     targets: Annotated[tuple[Text, ...], Field(min_length=1)]
-    #: Strengths, each a condition of its own.
+    #: Strengths; each gives a separate condition.
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)]
     #: The class whose mean ``fill`` writes.
     source: Text | None = None
@@ -166,11 +166,11 @@ class Perturbation(Table):
 
 
 class Controls(Table):
-    """What perturbations are held against."""
+    """What perturbations are compared with."""
 
-    #: Each perturbation once more, on a region of equal size and shape elsewhere in the body.
+    #: Repeat each perturbation on a region of equal size and shape elsewhere in the body.
     region: StrictBool = False
-    #: The original once more: in the run's own batches, and one sample at a time.
+    #: Repeat the original in the run's batches, and one sample at a time.
     noise: StrictBool = False
 
 
@@ -182,23 +182,23 @@ def _keep(value: Any) -> Any:
     return value
 
 
-#: Bits of the mantissa of what is stored.
+#: Bits of the mantissa of each dtype.
 MANTISSA_BITS: Mapping[str, int] = {"float32": 23, "float16": 10}
 
 
 class Store(Table):
-    """Where activations go and as what."""
+    """Where and how activations are stored."""
 
     #: A path, or ``s3://bucket/run.zarr``.
     path: StoreLocation
-    #: What activations are stored as.
+    #: Dtype of stored activations.
     dtype: Literal["float32", "float16"] = "float32"
-    #: Bits of the mantissa that are kept, the others rounded away: files compress better, and say less. All by default.
+    #: Bits of the mantissa to keep; the others are rounded away, so that files compress better. By default all.
     mantissa_bits: Annotated[StrictInt, Field(gt=0)] | None = None
     #: Layers whose tensors are stored: "all", none with "statistics", or glob patterns and module types as in
     #: model.layers. Statistics are stored for every layer.
     keep: Annotated[Literal["all", "statistics"] | tuple[str, ...], BeforeValidator(_keep)] = "all"
-    #: Flush every file to the disk before its block is committed: survives power loss, costs time.
+    #: Flush every file to disk before its block is committed: survives power loss but costs time.
     fsync: bool = False
 
     @model_validator(mode="after")
@@ -215,18 +215,18 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 
 class Run(Table):
-    """How to compute. Nothing here but seed and precision changes what is stored beyond floating-point rounding."""
+    """How to compute. Only seed and precision change stored numbers beyond floating-point rounding."""
 
-    #: Of the transforms that draw random numbers.
+    #: Seed of transforms that draw random numbers.
     seed: Annotated[StrictInt, Field(ge=0)] = 0
     #: Arithmetic of the network: exact float32, TF32 in a GPU's products, or bfloat16 by automatic mixed precision.
     precision: Precision = "float32"
-    #: Inputs in one forward pass; chosen by what the device's memory or cache holds.
+    #: Inputs in one forward pass; by default chosen by the device's memory or cache.
     batch_size: Positive | None = None
-    #: Torch's threads, and threads that checksum and write, in every worker.
+    #: Torch's threads, and threads that compute checksums and write, per worker.
     threads: Positive | None = None
     writers: Positive | None = None
-    #: Worker processes; chosen by cores and memory.
+    #: Worker processes; by default chosen by cores and memory.
     workers: Positive | None = None
-    #: Times that a block which failed by itself is tried again.
+    #: How often a failed block is tried again.
     retries: Annotated[StrictInt, Field(ge=0)] = 1

@@ -1,4 +1,4 @@
-"""Kinds of values that a spec's tables share."""
+"""Types of values that the spec's tables share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _usable_location(value: Any) -> Any:
 
 
 class Table(BaseModel):
-    """A table of a spec: frozen, without keys that are not known."""
+    """A table of a spec: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,5 +55,5 @@ Strength = Annotated[StrictFloat, Field(ge=0), AfterValidator(_finite)]
 
 
 def resolved(folder: Path, path: Path) -> Path:
-    """``path`` as seen from ``folder``."""
+    """``path`` resolved against ``folder``."""
     return (folder / path).resolve()

@@ -1,4 +1,4 @@
-"""What a store holds, listed: layers, their grids, patches."""
+"""Tables of a store's layers, their grids, and patches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actstore.store.schema import StoreLayout
 
 
 def layer_listing(layout: StoreLayout, samples: int) -> pd.DataFrame:
-    """One row a layer in network order: module, type, channels, size, bytes of the tensors of so many samples."""
+    """One row per layer in network order: module, type, channels, size, bytes of the tensors of ``samples`` samples."""
     rows = [
         {
             "layer": layer.name,
@@ -30,7 +30,7 @@ def layer_listing(layout: StoreLayout, samples: int) -> pd.DataFrame:
 
 
 def patch_listing(coordinates: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
-    """One row a sample: its patch, and the patch's origin and owned box along each axis."""
+    """One row per sample: its patch, and the patch's origin and owned box along each axis."""
     columns = {"patch": coordinates["patch"]}
     for name in PATCH_COORDINATES[1:]:
         columns |= {f"{name}_{axis}": coordinates[name][:, i] for i, axis in enumerate("zyx")}
@@ -38,7 +38,7 @@ def patch_listing(coordinates: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
 
 
 def layer_grids(layout: StoreLayout, stored: Sequence[Any] | None) -> dict[str, Grid]:
-    """Where the pixels of each layer lie, from the root attribute ``grid``, which older stores may lack."""
+    """Position of each layer's pixels, from the root attribute ``grid``, which older stores may lack."""
     found = stored or [[0.0] * len(layout.space)] * len(layout.layers)
     how: Origin = "measured" if stored else "assumed"
     return {
@@ -50,12 +50,12 @@ def layer_grids(layout: StoreLayout, stored: Sequence[Any] | None) -> dict[str, 
 
 
 def position_of(index: Mapping[str, int | str], conditions: Sequence[str]) -> dict[str, int]:
-    """Numbers along the dims of ``index``, where a condition may be given by its name.
+    """Positions along the dims of ``index``, with a condition's name replaced by its position.
 
     Raises
     ------
     KeyError
-        naming the conditions that there are.
+        naming the existing conditions.
     """
     condition = index.get("condition")
     if isinstance(condition, str):

@@ -1,4 +1,4 @@
-"""Opening a store, with a word about what is missing."""
+"""Opens a store, and warns about missing blocks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from actstore.units import counted
 
 
 class MissingBlocksWarning(UserWarning):
-    """The store is not complete: reductions see its committed blocks only."""
+    """The store is incomplete: reductions see only its committed blocks."""
 
 
 def open_store(path: Location) -> Store:
-    """Open the store at ``path``, or at an ``s3://`` URL, for reading; nothing but metadata and coordinates is read.
+    """Open the store at ``path``, or at an ``s3://`` URL, for reading; reads only metadata and coordinates.
 
     Warns
     -----
@@ -25,7 +25,7 @@ def open_store(path: Location) -> Store:
     Raises
     ------
     StoreError
-        if there is no store, one of a schema that is not read, or one with a damaged commit record.
+        if there is no store, its schema is not supported, or a commit record is damaged.
     """
     store = Store(path)
     if store.missing:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class PersistedStatistics:
-    """What capture or `reduce_store` persisted: all layers side by side; before schema 4 an array a layer and name."""
+    """Statistics that capture or `reduce_store` persisted: one array; before schema 4 one per layer and name."""
 
     def __init__(self, storage: Storage, layout: StoreLayout, token: int) -> None:
         self.storage, self.layout, self.token = storage, layout, token
-        #: Found once: statistics can be added while a store is open, not taken away.
+        #: Stays True once found: statistics can be added while a store is open, but not removed.
         self._whole = False
 
     def whole(self, blocks: NDArray[np.bool_]) -> bool:

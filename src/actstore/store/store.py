@@ -82,7 +82,7 @@ class Store:
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """One row a layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
+        """One row per layer in network order: module, type, channels, size, bytes of its tensors stored so far."""
         return layer_listing(self.layout, self.block_samples.samples)
 
     @cached_property

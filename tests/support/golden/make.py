@@ -1,4 +1,4 @@
-"""The golden stores of older schemas: small stores that old code wrote, packed with what code read from them.
+"""The golden stores of older schemas: small stores written by old code, packed with the values read from them.
 
 ==============  =================  ========================================================
 archive         written by commit  which is
@@ -35,9 +35,9 @@ from torch import Tensor, nn
 import actstore
 from actstore.data.phantom import write_phantom
 
-#: Every so many-th pixel along both axes: a heart fits 24 x 24.
+#: Step of the pixels along both axes, so that a heart fits 24 x 24.
 STEP = 4
-#: Volumes a patient, slices a volume, and what of the spec is each store's own.
+#: Volumes per patient, slices per volume, and each store's part of the spec.
 SPECS = {
     "schema2": (
         (2, 2, 2),
@@ -84,7 +84,7 @@ class Strided(nn.Module):
 
 
 def network() -> nn.Module:
-    """Always the same weights; dark pixels are background, grey ones muscle, bright ones blood."""
+    """Fixed weights: dark pixels are background, grey ones muscle, bright ones blood."""
     made, rng = Strided(), np.random.default_rng(5)
     with torch.no_grad():
         for weights in made.parameters():
@@ -95,7 +95,7 @@ def network() -> nn.Module:
 
 
 def write_data(root: Path, volumes: tuple[int, ...], slices: int) -> None:
-    """A phantom of few and coarse slices; ``volumes`` of each patient."""
+    """A phantom of few coarse slices; ``volumes`` of each patient."""
     write_phantom(root, patients=len(volumes), seed=0)
     for folder, kept in zip(sorted(root.glob("patient*")), volumes, strict=True):
         for i, path in enumerate(sorted(folder.glob("*.nii.gz"))):
@@ -118,7 +118,7 @@ def write_spec(name: str, folder: Path) -> Path:
 
 
 def capture(name: str, folder: Path) -> None:
-    """Write the store ``name`` below ``folder``; of one of schema 2 the last volume is taken out again."""
+    """Write the store ``name`` below ``folder``; for schema 2 remove the last volume again."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = actstore.capture(actstore.load_spec(write_spec(name, folder)), cluster="inline", device="cpu")
     assert summary.complete, summary.failed
@@ -128,7 +128,7 @@ def capture(name: str, folder: Path) -> None:
 
 
 def facts(store: actstore.Store) -> dict[str, Any]:
-    """What a store says about itself, and the dims and SHA-256 of its arrays, as plain JSON."""
+    """A store's tables, and the dims and SHA-256 of its arrays, as plain JSON."""
     arrays: dict[str, Any] = {
         name: getattr(store, name) for name in ("image", "label", "prediction", "applicable", "confusion")
     }
@@ -139,7 +139,7 @@ def facts(store: actstore.Store) -> dict[str, Any]:
         "schema": store.attributes["schema"],
         "missing": store.missing,
         "classes": store.classes,
-        # Not the bytes, which depend on how tensors are laid out.
+        # Without bytes, which depend on the layout of tensors.
         "layers": _plain(store.layers.drop(columns="bytes")),
         "samples": _plain(store.samples),
         "conditions": _plain(store.conditions),
@@ -157,7 +157,7 @@ def _digest(array: Any) -> dict[str, Any]:
     values = array.values
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), values.dtype.type(np.nan), values)
-    # Without axes of length 1: a schema may give images an axis for their one channel.
+    # Without axes of length 1, since a schema may give images an axis for their single channel.
     sizes = [[dim, n] for dim, n in array.sizes.items() if n != 1]
     return {"dtype": str(values.dtype), "sizes": sizes, "sha256": hashlib.sha256(values.tobytes()).hexdigest()}
 
