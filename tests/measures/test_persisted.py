@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,7 @@ from actstore.analysis import statistics
 from actstore.jobs.ring import Mirror
 from actstore.measures.device import reduce_on_device
 from actstore.measures.kernel import Reduction, reduce_chunk
-from actstore.measures.names import ORIGINAL_STATISTICS, PER_CONDITION, STATISTICS
+from actstore.measures.names import MEASURES, ORIGINAL_STATISTICS, PER_CONDITION, STATISTICS
 from actstore.store.layout import activation_layout
 from helpers import make_activation
 
@@ -136,3 +140,29 @@ def test_one_memory_is_reduced_again_and_again_into_any_view() -> None:
 
 def test_names() -> None:
     assert (*PER_CONDITION, *ORIGINAL_STATISTICS) == STATISTICS == ("mad", "mse", "mean", "max", "std")
+
+
+DIGEST = """
+import hashlib, sys
+import numpy as np
+from actstore.measures.kernel import reduce_chunk
+from actstore.measures.names import MEASURES
+for dtype in ("float32", "float16", "float64"):
+    chunk = np.random.default_rng(5).normal(1, 3, (2, 3, 3, 37, 41)).astype(dtype)
+    for name, values in zip(MEASURES, reduce_chunk(chunk, MEASURES)):
+        print(dtype, name, hashlib.sha256(values.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.process
+def test_what_was_compiled_before_gives_the_same_bits(tmp_path: Path) -> None:
+    """The first process compiles and fills the cache, the second loads machine code from it."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert list(tmp_path.rglob("*.nbi")), "the cache is used"
+    first, second = (run.stdout.splitlines() for run in runs)
+    assert first == second
+    assert len(first) == 3 * len(MEASURES)

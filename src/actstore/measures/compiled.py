@@ -24,6 +24,15 @@ def compiled(function: Function) -> Function:
     return _machine(function, {"reassoc", "nsz", "arcp", "contract"})
 
 
+def inlined(function: Function) -> Function:
+    """Compile ``function`` as a part of each :func:`compiled` one that calls it, and not by itself.
+
+    As a function of its own it would be vectorised in another way than its copy in the caller, and a process that
+    compiles would use the one, a process that loads from the cache the other: sums would differ in their last bits.
+    """
+    return cast(Function, numba.njit(function, inline="always"))
+
+
 def as_written(function: Function) -> Function:
     """Like :func:`compiled`, but every operation is rounded in the order of the source."""
     return _machine(function, set())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.compiled import Floats, Run, compiled, run_of
+from actstore.measures.compiled import Floats, Run, compiled, inlined, run_of
 from actstore.measures.names import ORIGINAL_STATISTICS, STATISTICS
 from actstore.measures.similarity import similarities
 
@@ -183,7 +183,7 @@ def _reduce(
                     found[rows[4], s, k, c] = _deviation(values, start, size, total / size) if c == 0 else np.nan
 
 
-@compiled
+@inlined
 def _differences(values: Floats, first: int, stride: int, size: int, sums: Floats) -> None:
     """Mean absolute and mean squared differences of a channel's maps from the original: ``sums`` (2, condition)."""
     sums[:] = 0
@@ -210,7 +210,7 @@ def _differences(values: Floats, first: int, stride: int, size: int, sums: Float
         sums[1, c] = mse / size
 
 
-@compiled
+@inlined
 def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float, float]:
     """Sums of absolute and squared differences of two maps in float64."""
     absolute = 0.0
@@ -222,7 +222,7 @@ def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float,
     return absolute, squared
 
 
-@compiled
+@inlined
 def _total(values: Floats, start: int, size: int) -> float:
     """Sum of a map in float64."""
     part = values[start : start + size]
@@ -232,7 +232,7 @@ def _total(values: Floats, start: int, size: int) -> float:
     return total
 
 
-@compiled
+@inlined
 def _deviation(values: Floats, start: int, size: int, centre: float) -> float:
     """Standard deviation of a map in float64, divided by the number of pixels."""
     part = values[start : start + size]
@@ -243,7 +243,7 @@ def _deviation(values: Floats, start: int, size: int, centre: float) -> float:
     return math.sqrt(squares / size)
 
 
-@compiled
+@inlined
 def _largest(bits: Bits, start: int, size: int) -> int:
     """Bits of the largest value of a map without NaN; comparisons of integers vectorise.
 

@@ -144,23 +144,23 @@ def open_group(storage: Storage, group: Group, captured: BlockSamples, sample: x
     node: Any = zarr.open_group(storage.zarr(), mode="r")[group.name]
     stored: dict[str, Any] = {n: (node[n].metadata.dimension_names, plain(node[n][...])) for n in schema.coordinates}
     own = tuple((int(unit), group.units[unit][1]) for unit in np.flatnonzero(done))
-    of_capture = tuple((block, samples) for block, samples in captured if done[block])
+    along_samples = {array.path for array in schema.arrays if array.dims[0] == "sample"}
+    of_capture = tuple((block, samples) for block, samples in captured if along_samples and done[block])
     arrays: dict[str, Any] = {}
     coords = dict(stored)
     for array in schema.arrays:
-        along_samples = array.dims[0] == "sample"
-        blocks = lazy.BlockSamples(of_capture if along_samples else own)
+        blocks = lazy.BlockSamples(of_capture if array.path in along_samples else own)
         if isinstance(array, ArrayLayout):
             data, size = lazy.sharded(storage, array, blocks), array.slots
         else:
             data, size = lazy.small(storage, array, blocks), array.chunk[0]
         arrays[array.path.removeprefix(f"{group.name}/")] = (array.dims, data)
-        if not along_samples:
+        if array.path not in along_samples:
             filled = np.zeros((schema.blocks, size), bool)
             for unit, count in own:
                 filled[unit, :count] = True
             coords |= {n: (d, v[filled.reshape(-1)]) for n, (d, v) in stored.items() if d[0] == array.dims[0]}
-    if any(array.dims[0] == "sample" for array in schema.arrays):
+    if along_samples:
         shown = np.concatenate([np.zeros(0, bool), *(np.full(n, done[block]) for block, n in captured)])
         coords |= {str(name): ("sample", values.values[shown]) for name, values in sample.items()}
     return xr.Dataset(arrays, coords=coords)
