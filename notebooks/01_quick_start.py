@@ -68,7 +68,7 @@ middle = int(np.flatnonzero((store.samples["patient"] == "patient001") & (store.
 names = ["RV", "MYO", "LV"]
 colours = dict(zip(names, ["#0072b2", "#e69f00", "#cc79a7"], strict=True))
 
-image, prediction = store.image[middle].compute(), store.prediction[middle].compute()
+image, prediction = store.image[middle].isel(input_channel=0).compute(), store.prediction[middle].compute()
 truth = store.label[middle].compute()
 
 fig, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained")
