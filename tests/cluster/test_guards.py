@@ -116,7 +116,7 @@ def test_a_block_that_lost_a_file_after_its_commit_is_no_success(
         patch.setattr(commits, "commit", commit)
         summary = capture(spec, cluster="inline", device="cpu")
     (failed,) = summary.failed
-    assert "was lost after it was written: run capture again" in failed.error
+    assert "was lost after it was written: run again" in failed.error
     assert committed(Path(str(summary.store))) == [0]
     assert capture(spec, cluster="inline", device="cpu").done == 1
     assert verify(summary.store).whole

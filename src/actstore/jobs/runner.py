@@ -227,7 +227,7 @@ def _confirmed(task: Task, todo: Sequence[Unit], reports: Sequence[Report]) -> l
     lacking |= {unit: schema.record.key(unit) for unit in samples if not done[unit]}
     storage.delete(schema.record.key(unit) for unit in lacking)
     return [
-        replace(report, error=f"{storage.at(lacking[report.unit])} was lost after it was written: run capture again")
+        replace(report, error=f"{storage.at(lacking[report.unit])} was lost after it was written: run again")
         if report.unit in lacking
         else report
         for report in reports
@@ -326,5 +326,5 @@ def _reason(error: Exception) -> str:
         return error.message
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}: mend that and run capture again"
+        return f"{error.strerror}{where}: fix that and run again"
     return one_line(error)
