@@ -35,6 +35,7 @@ from actstore.errors import (
     StoreError,
     one_line,
 )
+from actstore.jobs import creation
 from actstore.jobs.capture import Summary, capture
 from actstore.jobs.plan import plan as planning
 from actstore.networks.model import weights_digest
@@ -249,8 +250,8 @@ class TestOneBadVolume:
         assert (second.done, second.skipped) == (1, 3)
         after = files(first.store)
         assert {name for name in before if after[name] != before[name]} <= {
-            f"{name}/c.0" + (".0" if name == "spacing" else "")
-            for name in ("valid", "depth", "height", "width", "spacing")
+            *(f"{name}/c.0" for name in ("valid", "depth", "height", "width")),
+            *(f"{name}/c.0.0" for name in ("spacing", "origin", "owned_start", "owned_stop")),
         }
         slices = int(nibabel.load(image_of(phantom_root)).shape[2])  # type: ignore[attr-defined]
         samples = actstore.open(first.store).samples
@@ -338,8 +339,8 @@ class TestOneBadVolume:
                 rewrite(path, lambda pixels: pixels[..., :3])
             return create(*arguments, **more)
 
-        create = capturing.files_of
-        monkeypatch.setattr(capturing, "files_of", spoil)
+        create = creation.files_of
+        monkeypatch.setattr(creation, "files_of", spoil)
         (failed,) = run(spec).failed
         assert "has 3 slices, 11 when the run was planned: run capture again" in failed.error
         assert run(spec).complete
@@ -658,7 +659,7 @@ class TestStorePath:
     def test_newer_schema(self, write_spec: WriteSpec, tmp_path: Path, tiny_copy: Path) -> None:
         edit_attributes(tiny_copy, lambda attributes: attributes.update(schema=99))
         before = files(tiny_copy)
-        words = f"{tiny_copy} has schema 99, this actstore reads 2 to 3: install a newer actstore"
+        words = f"{tiny_copy} has schema 99, this actstore reads 2 to 4: install a newer actstore"
         refused(write_spec(tmp_path), StoreError, words)
         with pytest.raises(StoreError, match=re.escape(words)):
             actstore.open(tiny_copy)

@@ -169,7 +169,7 @@ def test_the_record_is_the_last_file_of_a_block(
 def test_a_block_that_lost_a_file_meanwhile_is_not_committed(undisturbed: tuple[Path, Summary], tmp_path: Path) -> None:
     layout = actstore.open(undisturbed[0]).layout
     with pytest.raises(StoreError, match=r"vanished before its block was committed: run one capture at a time"):
-        commits.commit(LocalStorage(tmp_path), layout, 0, 1)
+        commits.commit(LocalStorage(tmp_path), layout.capture, 0, 1)
     assert not (tmp_path / layout.capture.record.key(0)).exists()
 
 
@@ -188,7 +188,7 @@ def test_a_sweep_takes_the_record_first(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", unlink)
-        commits.sweep(LocalStorage(root), layout, [2])
+        commits.sweep(LocalStorage(root), layout.capture, [2])
     assert {path.relative_to(root).as_posix() for path in gone[:2]} == {
         layout.capture.record.key(2), layout.statistics.record.key(2)
     }  # fmt: skip
@@ -205,5 +205,5 @@ def test_a_sweep_takes_what_killed_attempts_left_and_nothing_else(
         path = root / key
         path.with_name(f"{path.name}{TEMPORARY}0").write_bytes(b"torn")
     assert len(strays(root)) == 3
-    commits.sweep(LocalStorage(root), layout, ())
+    commits.sweep(LocalStorage(root), layout.capture, ())
     assert files_of(root) == before

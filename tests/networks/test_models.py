@@ -237,7 +237,7 @@ def test_recorded_as_the_network_inside(tmp_path: Path, write_spec: WriteSpec, n
     model = build_model(spec)
     convolution = next(module for path, module in model.named_modules() if path.endswith("a"))
     with torch.no_grad():
-        expected = convolution(torch.from_numpy(store.image.values[:2, 0])[:, None]).numpy()
+        expected = convolution(torch.from_numpy(store.image.values[:2, 0])).numpy()
     np.testing.assert_allclose(store["L01"].values[:2, 0], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -297,17 +297,15 @@ def test_layers_that_float32_holds(dtype: torch.dtype) -> None:
     layers = probe(model, (1, 8, 8), ["part"]).layers
     seen: list[Tensor] = []
     image = torch.arange(64.0).reshape(1, 1, 8, 8)
-    with recording(model, layers, lambda _i, tensor: seen.append(tensor.float())) as finish:
-        model(image)
-        finish()
+    with recording(model, layers) as forward:
+        forward(image, lambda _i, tensor: seen.append(tensor.float()))
     assert torch.equal(seen[0], (image * 3).to(dtype).float())
 
 
 def test_whole_numbers_that_float32_does_not_hold() -> None:
     model = Converting(lambda x: x.long() + 2**24)
     layers = probe(model, (1, 8, 8), ["part"]).layers
-    with recording(model, layers, lambda _i, _t: None) as finish:
-        model(torch.zeros(1, 1, 8, 8))
-        finish()
+    with recording(model, layers) as forward:
+        forward(torch.zeros(1, 1, 8, 8), lambda _i, _t: None)
         with pytest.raises(ModelError, match="'part' returns whole numbers beyond 16777216, which float32 would round"):
-            model(torch.ones(1, 1, 8, 8))
+            forward(torch.ones(1, 1, 8, 8), lambda _i, _t: None)

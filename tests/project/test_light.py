@@ -131,6 +131,8 @@ def test_a_cluster_says_which_extra_it_lacks(
     from actstore.spec.spec import load_spec
 
     monkeypatch.setitem(sys.modules, library, None)
+    # Another test may have imported what imports it.
+    monkeypatch.delitem(sys.modules, "actstore.cluster.slurm", raising=False)
     text = tiny_spec.read_text(encoding="utf-8")
     manifest = tmp_path / "cluster.yaml"
     manifest.touch()

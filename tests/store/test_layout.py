@@ -168,7 +168,6 @@ def test_every_array_of_a_store_has_one_shard_a_block(layout: StoreLayout) -> No
     ("changes", "message"),
     [
         ({"dims": ("sample", "x")}, r"dims \('sample', 'x'\) do not fit"),
-        ({"dims": ("x", "sample", "y")}, "do not fit sample shape"),
         ({"chunk": (2, 3)}, r"chunk \(2, 3\) does not divide sample shape \(4, 8\)"),
         ({"chunk": (2,)}, "does not divide"),
         ({"blocks": 0}, "0 blocks of 3 slots"),

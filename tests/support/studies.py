@@ -53,7 +53,7 @@ class MadeUp:
         return {"spec": {"data": {"preprocess": {"normalize": "minmax-slice", "window": "perturbed"}}}}
 
     @cached_property
-    def parts(self) -> list[int]:
+    def block_samples(self) -> list[int]:
         return list(range(self.patients * len(self.frames)))
 
     @cached_property

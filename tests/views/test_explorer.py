@@ -324,7 +324,7 @@ def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
     state, store = page.state, source.store
     sample = source.sample(state)
     for row, maps in {
-        "inputs": [store.image.values[sample, c] for c in (0, source.condition(state.condition))],
+        "inputs": [store.image.values[sample, c, 0] for c in (0, source.condition(state.condition))],
         "activations": [store["L02"].values[sample, c, 1] for c in (0, source.condition(state.condition))],
     }.items():
         np.testing.assert_array_equal(shown(page, 0, row), maps[0])
@@ -445,23 +445,24 @@ def test_damage_is_said_on_the_page(tiny_copy: Path) -> None:
     assert "is damaged" not in page.activations.row.head.object
 
 
-def spoil(path: Path) -> Callable[[], object]:
-    """Change the last byte of a file; what is returned mends it."""
+def spoil(path: Path, at: int = -1) -> Callable[[], object]:
+    """Change a byte of a file, the last unless said; what is returned mends it."""
     content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    spoilt = bytearray(content)
+    spoilt[at] ^= 255
+    path.write_bytes(bytes(spoilt))
     return lambda: path.write_bytes(content)
 
 
-def mad_of(store: Path, layer: str, block: int) -> Path:
-    layout = Store(store).layout
-    found = next(own for own in layout.layers if own.name == layer)
-    return store / layout.statistic(found, "mad").key(block)
+def statistics_of(store: Path, block: int) -> Path:
+    """The file of a block's statistics, of which MAD comes first."""
+    return store / Store(store).layout.statistic.key(block)
 
 
 def test_the_page_opens_where_the_statistics_of_its_sample_are_damaged(tiny_copy: Path) -> None:
     source = Source(open_store(tiny_copy))
     block = int(source.samples["block"].iloc[source.sample(source.first_state())])
-    spoil(mad_of(tiny_copy, "L01", block))
+    spoil(statistics_of(tiny_copy, block), at=8)
     page = Page(Source(open_store(tiny_copy)), LIGHT)
     assert "is damaged" in page.navigator.head.object
     assert np.isfinite(shown(page, 0)).all()
@@ -473,7 +474,7 @@ def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
     source = Source(open_store(tiny_copy))
     first = source.first_state()
     block = int(source.samples["block"].iloc[source.sample(first)])
-    mend = spoil(mad_of(tiny_copy, "L01", (block + 1) % source.store.layout.blocks))
+    mend = spoil(statistics_of(tiny_copy, (block + 1) % source.store.layout.blocks), at=8)
     page = Page(source, LIGHT, "colour=frequency")
     page.go(tab="channel")
     cohort, card = (page._tabs[name] for name in ("cohort", "channel"))

@@ -213,7 +213,7 @@ def test_row_0_lies_on_top_and_pixels_are_square(store: Store, monkeypatch: pyte
     sample = sample_with(store, DARK_LV)
     panel = next(iter(views.inputs(store, sample, DARK_LV)))
     image = panel.get(0)
-    expected = store.image[sample, 0].values[rows, columns]
+    expected = store.image[sample, 0, 0].values[rows, columns]
     assert np.array_equal(image.dimension_values("value", flat=False)[::-1], expected[::-1]) or np.array_equal(
         image.dimension_values("value", flat=False), expected
     )

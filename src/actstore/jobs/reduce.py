@@ -103,13 +103,14 @@ def reduce_store(
 
     def withdraw(done: NDArray[np.bool_]) -> None:
         lost = _lost(job, done)
+        # Without its record a block's statistics are taken again: here or, if they need the network, by capture.
+        commits.withdraw(store.storage, job.schema, [block.index for block in lost])
+        done[[block.index for block in lost]] = False
         if lost and not store.layout.keeps_all:
             raise StoreError(
                 f"statistics of {lost[0].name} are damaged, and the tensors to take them again from were not kept: "
                 "`actstore capture SPEC` computes the volume again"
             )
-        commits.withdraw(store.storage, job.schema, [block.index for block in lost])
-        done[[block.index for block in lost]] = False
 
     outcome = run(
         job, store.storage, workers or Workers(count=WORKERS), before=withdraw, progress=progress, stopping=stopping

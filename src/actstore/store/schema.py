@@ -263,7 +263,8 @@ class StoreLayout:
 
     def channels_of(self, layer: Layer) -> slice:
         """Range of a layer's channels among the channels of all layers."""
-        first = sum(before.channels for before in self.layers[: self.layers.index(layer)])
+        before = [other.name for other in self.layers].index(layer.name)
+        first = sum(other.channels for other in self.layers[:before])
         return slice(first, first + layer.channels)
 
     @property

@@ -101,10 +101,10 @@ class Store:
 
     @cached_property
     def patches(self) -> pd.DataFrame:
-        """One row per sample: its patch.
+        """The patch of each sample, one row a sample.
 
-        Along z, y and x, in voxels: position of the patch's first voxel in the volume, negative where the input is
-        padded, and the box that the sample owns, from ``owned_start`` up to ``owned_stop``.
+        Along z, y and x and in voxels, the origin of the patch in the volume, negative where the input is padded, and
+        the box that the sample owns, from ``owned_start`` up to ``owned_stop``.
 
         Raises
         ------
