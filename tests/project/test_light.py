@@ -130,8 +130,9 @@ def test_a_cluster_says_which_extra_it_lacks(
     from actstore.jobs.capture import capture
     from actstore.spec.spec import load_spec
 
-    monkeypatch.setitem(sys.modules, library, None)
-    # Another test may have imported what imports it.
+    # Another test may have imported its modules, and what imports them.
+    for name in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "actstore.cluster.slurm", raising=False)
     text = tiny_spec.read_text(encoding="utf-8")
     manifest = tmp_path / "cluster.yaml"
