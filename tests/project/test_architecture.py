@@ -55,3 +55,9 @@ def test_modules_that_the_pages_name_are_there() -> None:
         ):
             found = (ROOT if path.startswith("tests/") else PACKAGE) / path
             assert found.exists() or found.with_suffix(".py").exists(), f"{name}: {path}"
+
+
+def test_tests_that_the_makefile_names_are_there() -> None:
+    paths = re.findall(r"\btests/[\w/]+(?:\.py)?", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
