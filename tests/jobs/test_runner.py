@@ -104,19 +104,37 @@ class Other(ImageMeans):
 Other.__module__, Other.__qualname__ = ImageMeans.__module__, ImageMeans.__qualname__
 
 
+#: Runs the job; from the third unit on, nothing is put while a file is there.
+HELD_RUN = """
+import os, sys, time
+from actstore.jobs.out import Out
+from actstore.jobs.runner import Workers, run
+from actstore.store.files import storage_at
+from image_means import ImageMeans
+
+plain = Out.put
+
+
+def put(self, *arguments):
+    while self.unit > 1 and os.path.exists(sys.argv[2]):
+        time.sleep(0.01)
+    plain(self, *arguments)
+
+
+Out.put = put
+storage = storage_at(sys.argv[1])
+run(ImageMeans.again(storage, {}), storage, Workers())
+"""
+
+
 @pytest.mark.process
 def test_a_job_that_was_killed_goes_on(tiny_copy: Path, tmp_path: Path) -> None:
     """Killed by SIGKILL while its third unit is in flight: two are committed, and are not computed again."""
     held = tmp_path / "held"
     held.touch()
-    code = (
-        "import sys; from actstore.jobs.runner import Workers, run; from actstore.store.files import storage_at;"
-        "from image_means import ImageMeans; storage = storage_at(sys.argv[1]);"
-        "run(ImageMeans.again(storage, {}), storage, Workers())"
-    )
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "HUNGRY_INPUTS": str(held), "PYTHONPATH": paths}
-    process = subprocess.Popen([sys.executable, "-c", code, str(tiny_copy)], env=environment)
+    command = [sys.executable, "-c", HELD_RUN, str(tiny_copy), str(held)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
     records = tiny_copy / GROUP / "committed"
     until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 2, "two units are committed")
     process.send_signal(signal.SIGKILL)

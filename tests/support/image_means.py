@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -46,8 +44,6 @@ class ImageMeans:
         store = Store(self.storage.location)
 
         def compute(unit: PlainUnit, out: Out) -> Report:
-            while unit.index > 1 and Path(os.environ.get("HUNGRY_INPUTS", "nowhere")).exists():
-                pass
             image = store.image.isel(sample=np.flatnonzero(store.samples["block"] == unit.index))
             out.put("mean", image.mean(["input_channel", "y", "x"], dtype=np.float64).values)
             return Report(unit.index, unit.name)

@@ -79,7 +79,7 @@ class Spec(Table):
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
         for condition, count in Counter(self.conditions).items():
             if count > 1:
-                raise ValueError(f"condition {condition.name} is asked for {count} times: keep one")
+                raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
         return self
 
     @property

@@ -10,8 +10,8 @@ schema3.tar.xz  474ee7e            the last of schema 3; control regions, repeat
 Commit 474ee7e read the tables and ``facts.json`` of both: the code of schema 2 knew only 5 tables. To add a store of
 the current schema, add its name to `SPECS` and run, from the repository's root::
 
-    PYTHONPATH=src:tests python -m golden.make capture schema4 /tmp/golden
-    PYTHONPATH=src:tests python -m golden.make expect schema4 /tmp/golden tests/golden
+    PYTHONPATH=src:tests/support python -m golden.make capture schema4 FOLDER
+    PYTHONPATH=src:tests/support python -m golden.make expect schema4 FOLDER tests/support/golden
 
 For another schema, ``capture`` runs with the ``src`` of the commit that writes it, ``expect`` with that of the commit
 that reads it.

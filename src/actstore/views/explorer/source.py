@@ -142,7 +142,7 @@ class Source(Statistics):
         return int(np.nanargmax(mad)) if not np.isnan(mad).all() else 0
 
     def nearest(self, patient: str, frame: int | None, number: int | None, condition: str) -> dict[str, Any]:
-        """patient, frame and slice of a patient nearest to what is asked.
+        """The patient, frame and slice nearest to those given.
 
         That is the slice nearest to ``number``, or the middle one of those that ``condition`` applies to.
         """
