@@ -18,7 +18,7 @@ from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec.toml_tables import Precision
-    from actstore.store.files import Location
+    from actstore.store.files.base import Location
     from actstore.store.store import Store
     from actstore.store.verify import Verification
 

@@ -9,7 +9,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from actstore.cluster.versions import versions
 from actstore.errors import ClusterError
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 
 
 def _as_compared(package: str, version: str) -> str:

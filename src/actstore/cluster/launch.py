@@ -15,7 +15,7 @@ from actstore.cluster.main_guard import STARTED_HERE, guarded_main
 from actstore.cluster.versions import versions
 from actstore.errors import ActstoreError, ClusterError, needing, one_line
 from actstore.spec.cluster import Cluster
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 
 #: Let workers keep the memory that they free. Distributed's default returns it to the system at once, so that every
 #: tensor of a forward pass needs fresh pages, which doubles its time.

@@ -22,7 +22,7 @@ from actstore.jobs.plan.plan import Plan, check_resources, make_plan
 from actstore.jobs.runner import Progress, run
 from actstore.spec.spec import Spec
 from actstore.store import commits
-from actstore.store.files import Location
+from actstore.store.files.base import Location
 from actstore.store.reader import read_small
 from actstore.tables import rescaled, unchanged
 from actstore.tables.rescaled import Rescaled

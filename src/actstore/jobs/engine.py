@@ -27,7 +27,7 @@ from actstore.networks.arithmetic import arithmetic, torch_threads
 from actstore.networks.model import build_model, weights_digest
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.schema import Coordinate, Schema, StoreLayout
 from actstore.store.shards import ShardWriter
 from actstore.tables.rescaled import Rescaling, rescalings

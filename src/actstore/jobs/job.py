@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from actstore.jobs.out import Out
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.schema import Coordinate, Schema
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actstore.store import commits
 from actstore.store.fence import Fence
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Schema
 from actstore.store.shards import ShardBuffer, ShardWriter, write_small

@@ -16,7 +16,7 @@ from actstore.jobs.out import Out
 from actstore.jobs.runner import Progress, Workers, run
 from actstore.jobs.statistics import BlockStatistics
 from actstore.store import commits
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.reader import Piece, read_small
 from actstore.store.schema import Coordinate, Schema, StoreLayout
 from actstore.store.store import Store

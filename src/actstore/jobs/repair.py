@@ -20,7 +20,8 @@ from actstore.jobs.runner import Progress, run
 from actstore.spec.spec import Spec
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes, window_of
-from actstore.store.files import Location, Storage, storage_at
+from actstore.store.files import storage_at
+from actstore.store.files.base import Location, Storage
 from actstore.store.groups import Group, read_groups
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store

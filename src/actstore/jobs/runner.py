@@ -27,7 +27,7 @@ from actstore.jobs.out import Out
 from actstore.store import commits
 from actstore.store.attributes import layout_of, read_attributes, token_of
 from actstore.store.fence import Superseded
-from actstore.store.files import Lock, Storage
+from actstore.store.files.base import Lock, Storage
 from actstore.store.fingerprint import differences
 from actstore.store.groups import Group, check_name, group_token, read_groups
 from actstore.store.template import add_group, coordinate_files, update_coordinates

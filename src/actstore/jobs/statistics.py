@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.jobs.out import Out
 from actstore.measures.kernel import Reduction
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.reader import Piece, maps_of
 from actstore.store.reductions import reduce_pieces
 from actstore.store.schema import StoreLayout

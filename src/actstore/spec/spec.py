@@ -37,7 +37,7 @@ from actstore.spec.toml_tables import (
     Store,
 )
 from actstore.spec.values import Table, resolved
-from actstore.store.files import Location
+from actstore.store.files.base import Location
 
 
 class Spec(Table):

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
 from actstore.errors import StoreError
-from actstore.paths import expanded
-from actstore.store.files import is_url, storage_at
+from actstore.paths import expanded, is_url
+from actstore.store.files import storage_at
 
 
 def _finite(value: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from actstore.conditions import REPEATS
 from actstore.errors import StoreError
 from actstore.store import metadata
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
 

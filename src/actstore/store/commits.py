@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.errors import DamageError, StoreError
-from actstore.store.files import Storage
-from actstore.store.files.base import TEMPORARY
+from actstore.store.files.base import TEMPORARY, Storage
 from actstore.store.layout import SmallLayout
 from actstore.store.reader import each, read_small
 from actstore.store.schema import Schema

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from actstore.conditions import TARGET
 from actstore.errors import StoreError, one_line
 from actstore.store.attributes import REPAIR
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 
 #: Index of a sample's patch in its volume; position of its first voxel in the volume, negative where the input is
 #: padded; the box of voxels that it owns, from ``owned_start`` up to ``owned_stop``. All but the first (sample, axis).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from actstore.store import commits
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.schema import Schema
 
 #: Seconds between two checks: the scheduler may consider a worker lost that was suspended for longer.

@@ -14,7 +14,7 @@ import numpy as np
 from actstore.errors import StoreError
 from actstore.store import commits
 from actstore.store.coordinates import plain
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.schema import Schema
 

@@ -17,7 +17,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from actstore.measures.names import ORIGINAL_STATISTICS
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import Piece, read_pieces, read_smalls
 

@@ -10,7 +10,7 @@ from typing import Any
 from crc32c import crc32c
 
 from actstore.errors import DamageError
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import CHECKSUM_BYTES
 
 #: The array (byte,) uint8 whose one chunk holds the copy: compressed JSON of {key: text}, then zeros.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from actstore.store.files import Location
+from actstore.store.files.base import Location
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.units import counted

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from actstore.errors import DamageError
 from actstore.store import pool
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
 
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.measures.kernel import Reduction, by_name
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.reader import Piece, reduce_groups
 

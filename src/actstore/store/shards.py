@@ -14,7 +14,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.files.local import PAGE
 from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
 from actstore.store.pool import private_memory

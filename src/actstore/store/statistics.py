@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.measures.names import MEASURES, PER_CONDITION
 from actstore.store import commits, lazy
-from actstore.store.files import Location, Storage
+from actstore.store.files.base import Location, Storage
 from actstore.store.reader import read_smalls
 from actstore.store.schema import Layer, StoreLayout
 

@@ -22,7 +22,8 @@ from actstore.store.coordinates import (
     SAMPLE_COORDINATES,
     read_coordinates,
 )
-from actstore.store.files import Location, storage_at
+from actstore.store.files import storage_at
+from actstore.store.files.base import Location
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of

@@ -13,7 +13,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from actstore.store import metadata
-from actstore.store.files import Storage
+from actstore.store.files.base import Storage
 from actstore.store.layout import SEPARATOR, ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate, Schema
 

@@ -14,8 +14,8 @@ from actstore.errors import DamageError, StoreError, one_line
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes, token_of
 from actstore.store.coordinates import root_coordinates, statistic_coordinates
-from actstore.store.files import Location, Storage, storage_at
-from actstore.store.files.base import TEMPORARY
+from actstore.store.files import storage_at
+from actstore.store.files.base import TEMPORARY, Location, Storage
 from actstore.store.groups import Group, groups_of, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.reader import MEND, ShardReader, read_small

@@ -26,7 +26,8 @@ from actstore.jobs.runner import Task, Workers
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
-from actstore.store.files import Location, Storage, storage_at
+from actstore.store.files import storage_at
+from actstore.store.files.base import Location, Storage
 from actstore.store.files.local import PAGE
 from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import StoreLayout

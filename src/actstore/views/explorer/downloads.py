@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from actstore.store.files import is_url
+from actstore.paths import is_url
 from actstore.views.arrays import Bools
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source

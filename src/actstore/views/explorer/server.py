@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from actstore.errors import ActstoreError, StoreError
-from actstore.store.files import Location
+from actstore.store.files.base import Location
 from actstore.units import counted, human_bytes
 
 if TYPE_CHECKING:
