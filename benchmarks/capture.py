@@ -25,7 +25,7 @@ from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 
 from actstore.cluster.launch import connect
-from actstore.data import read_volume
+from actstore.data.nifti import read_volume
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import fit, normalize
 from actstore.jobs.capture import prepare_store

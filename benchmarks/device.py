@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from common import machine, phantom_spec, require_free
 
-from actstore.data import read_volume
+from actstore.data.nifti import read_volume
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import prepare_store
 from actstore.jobs.plan.plan import Plan, make_plan

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from common import interleave, phantom_spec, show
 
-from actstore.data import read_volume
+from actstore.data.nifti import read_volume
 from actstore.jobs.engine import Engine
 from actstore.jobs.inference import Inference, batches
 from actstore.jobs.plan.plan import make_plan

@@ -12,7 +12,7 @@ import actstore
 from actstore import Findings, analysis
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
-from actstore.views.report.sections import SECTIONS
+from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Study
 from conftest import WriteSpec
 from planted import ALONE, ANY, CAUSE, CLASS, ONE_PATIENT, SIZE, write_world

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actstore.data import VolumeFile, VolumeKey, digest_files, find_volumes, read_header, read_volume
-from actstore.data.nifti import LABEL_TOLERANCE, _class_indices
+from actstore.data.discovery import find_volumes
+from actstore.data.nifti import LABEL_TOLERANCE, _class_indices, digest_files, read_header, read_volume
 from actstore.data.nnunet import key_of
+from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 from actstore.spec.toml_tables import Data
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actstore.data import Discovery, discover
+from actstore.data.discovery import discover
 from actstore.data.info import Info, read_info
+from actstore.data.pairing import Discovery
 from actstore.errors import DataError
 from actstore.spec.toml_tables import Data
 

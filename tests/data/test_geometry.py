@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.cli.commands import main
-from actstore.data import VolumeFile, VolumeHeader, VolumeKey, read_header, read_volume
 from actstore.data.geometry import volume_header
 from actstore.data.headers import GRID_TOLERANCE, Geometry, geometry_of
+from actstore.data.nifti import read_header, read_volume
+from actstore.data.volume import VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError, SpecError
 from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan

@@ -32,7 +32,7 @@ from actstore.store.store import Store
 from actstore.tables.catalogue import TABLES
 from actstore.tables.findings import Findings
 from actstore.tables.unchanged import Unchanged, nowhere, of_blocks, of_store
-from actstore.views.report.sections import SECTIONS
+from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Study
 from conftest import WriteSpec
 from reports import undrawn_report

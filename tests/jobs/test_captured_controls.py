@@ -467,7 +467,8 @@ class TestStore:
 
 def _regions(store: Store) -> dict[int, Mask]:
     """The control's regions of every sample in the network's input, found again from the data."""
-    from actstore.data import find_volumes, read_volume
+    from actstore.data.discovery import find_volumes
+    from actstore.data.nifti import read_volume
 
     spec = Spec.from_mapping(store.attributes["spec"])
     size = spec.data.preprocess.size

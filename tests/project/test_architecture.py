@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from itertools import pairwise
@@ -61,3 +62,31 @@ def test_tests_that_the_makefile_names_are_there() -> None:
     paths = re.findall(r"\btests/[\w/]+(?:\.py)?", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_no_module_imports_through_a_facade() -> None:
+    """A package's ``__init__`` that only passes on names of its modules serves users, not the package."""
+    facades = {
+        ".".join(init.parent.relative_to(PACKAGE.parent).parts)
+        for init in PACKAGE.rglob("__init__.py")
+        if not _defined(ast.parse(init.read_text(encoding="utf-8")))
+    }
+    assert {"actstore", "actstore.analysis", "actstore.views"} <= facades
+    through = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in facades:
+                folder = PACKAGE.parent.joinpath(*node.module.split("."))
+                through += [
+                    f"{path.relative_to(PACKAGE)}: {node.module}.{alias.name}"
+                    for alias in node.names
+                    if not ((folder / alias.name).is_dir() or (folder / f"{alias.name}.py").exists())
+                    or f"{node.module}.{alias.name}" in facades
+                ]
+    assert [line for line in through if not line.endswith("actstore.__version__")] == []
+
+
+def _defined(module: ast.Module) -> list[str]:
+    """Functions and classes of ``module`` but ``__getattr__`` and ``__dir__``, which pass names on."""
+    defined = [node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [name for name in defined if name not in ("__getattr__", "__dir__")]

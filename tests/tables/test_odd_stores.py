@@ -21,7 +21,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.opening import MissingBlocksWarning
 from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.views.report.render import rendered
-from actstore.views.report.sections import SECTIONS
+from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Study
 from conftest import WriteSpec
 

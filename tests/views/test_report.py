@@ -24,7 +24,7 @@ from actstore.store.store import Store
 from actstore.tables.findings import Findings
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.views.html_tables import html_table
-from actstore.views.report.sections import SECTIONS
+from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actstore import Findings
 from actstore.tables.catalogue import Unanswerable
-from actstore.views.report.sections import SECTIONS
+from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Section, Study
 from actstore.views.wording import NAMES
 from studies import MadeUp

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.maps.equality import differs, stretch
 from actstore.conditions import Applies
-from actstore.data import Volume
+from actstore.data.volume import Volume
 from actstore.geometry import image_window
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions

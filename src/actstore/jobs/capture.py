@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.cluster.main_guard import refuse_in_worker
 from actstore.code.imports import is_importing
-from actstore.data import digest_files
+from actstore.data.nifti import digest_files
 from actstore.errors import DataError, SpecError, StoreError
 from actstore.jobs.blocks import Block
 from actstore.jobs.creation import ensure_store, mend_coordinates

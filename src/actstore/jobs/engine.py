@@ -15,7 +15,7 @@ from torch import Tensor
 
 from actstore.code.digests import known_code, require_code
 from actstore.conditions import Applies
-from actstore.data import read_volume
+from actstore.data.nifti import read_volume
 from actstore.errors import BlockError, ModelError, StoreError
 from actstore.jobs.blocks import Block
 from actstore.jobs.inference import Inference, Passes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.conditions import Applies
-from actstore.data import Volume
+from actstore.data.volume import Volume
 from actstore.errors import ModelError
 from actstore.geometry import image_window
 from actstore.inputs.prepare import prepare

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from actstore.data import Discovery, VolumeFile, VolumeHeader, discover, read_header
+from actstore.data.discovery import discover
+from actstore.data.nifti import read_header
+from actstore.data.pairing import Discovery
+from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import DataError
 from actstore.jobs.blocks import Block
 from actstore.spec.spec import Spec

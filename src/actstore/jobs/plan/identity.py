@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actstore.code.digests import code_digests
-from actstore.data import VolumeFile
+from actstore.data.volume import VolumeFile
 from actstore.spec.spec import Spec
 from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import Layer

@@ -11,7 +11,7 @@ import psutil
 from actstore.cluster.executors import IN_FLIGHT
 from actstore.code.digests import load_code
 from actstore.conditions import Applies
-from actstore.data import Discovery
+from actstore.data.pairing import Discovery
 from actstore.errors import PlanError
 from actstore.geometry import Grid
 from actstore.inputs.perturb import check

@@ -12,9 +12,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
+from actstore.analysis.segmentation.overlap import dice
 from actstore.errors import ActstoreError, StoreError
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.state import State, shown_dice, shown_mad
@@ -49,7 +49,7 @@ class Source(Statistics):
         #: Size of the input, ([z,] y, x).
         self.space: tuple[int, ...] = tuple(store.layout.space)
         self.confusion: xr.DataArray = store.confusion.compute()
-        found = analysis.dice(self.confusion, applicable=store.applicable.compute())
+        found = dice(self.confusion, applicable=store.applicable.compute())
         #: Dice, float64 (sample, condition, class without background).
         self.dice: Floats = found.sel(class_name=self.foreground).transpose("sample", "condition", "class_name").values
         true = self.confusion.isel(condition=0).sum("predicted_class").sel(true_class=self.foreground)

@@ -14,7 +14,7 @@ import xarray as xr
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from actstore import analysis
+from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import pooled_std
 from actstore.errors import StoreError
 from actstore.views.arrays import Bools, Floats
@@ -144,7 +144,7 @@ class Statistics:
             mad[samples] = values[:, 1]
             for channels in self.where.values():
                 score = xr.DataArray(values[..., channels], dims=("sample", "condition", "channel"), name="mad")
-                found = analysis.in_top(score, TOP, applicable=applicable[samples])
+                found = in_top(score, TOP, applicable=applicable[samples])
                 member[samples, channels] = found.values[:, 1]
             position += len(values)
             progress(min(i + share, len(blocks)), len(blocks))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from dask.base import compute
 
-from actstore import analysis
+from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
 from actstore.tables.unchanged import no_sample
@@ -40,7 +40,7 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.
     parts = []
     computed = compute({layer: store.statistics(layer)["mad"] for layer in layers})[0]
     for row, layer in enumerate(layers):
-        member = analysis.in_top(computed[layer].isel(condition=at), top, applicable=applicable.isel(condition=at))
+        member = in_top(computed[layer].isel(condition=at), top, applicable=applicable.isel(condition=at))
         inside = member.transpose("sample", "condition", "channel").values
         used = applicable.isel(condition=at).transpose("sample", "condition").values
         if row == 0:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from dask.base import compute
 
-from actstore import analysis
+from actstore.analysis.channels.ranking import in_top
 from actstore.views.figures import marks
 from actstore.views.figures.theme import (
     DIVERGING,
@@ -143,7 +143,7 @@ def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.Dat
     for (layer, condition), own in table.groupby(["layer", "condition"], sort=False):
         at = [list(store.conditions.index).index(condition)]
         used = applicable.isel(condition=at)
-        member = analysis.in_top(scores[layer].isel(condition=at), top, applicable=used)
+        member = in_top(scores[layer].isel(condition=at), top, applicable=used)
         inside = member.transpose("sample", "condition", "channel").values[used.values[:, 0], 0][:, own["channel"]]
         wide = pd.DataFrame(inside, columns=own["channel"].to_numpy()).groupby(patients[used.values[:, 0]])
         total: Any = wide.sum().stack()

@@ -12,8 +12,9 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from actstore import analysis
+from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import in_units, pooled_std
+from actstore.analysis.layers import stack_layers
 from actstore.errors import StoreError
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
@@ -171,13 +172,13 @@ def _of_samples(store: Store, used: NDArray[np.bool_], condition: int, colour: C
         at = with_control(store.conditions, condition)
         rescaled = store.rescaling.isel(sample=np.flatnonzero(used), condition=at) != 1
         return effect(*compute(score.isel(condition=at), rescaled))
-    found = analysis.in_top(score.isel(condition=[condition]).compute(), TOP)
+    found = in_top(score.isel(condition=[condition]).compute(), TOP)
     shares: NDArray[np.float64] = found.isel(condition=0).mean("sample").values
     return shares
 
 
 def _stacked(store: Store, names: list[str]) -> xr.Dataset:
-    return analysis.stack_layers({layer: store.statistics(layer, names) for layer in store.layers.index})
+    return stack_layers({layer: store.statistics(layer, names) for layer in store.layers.index})
 
 
 def _place(store: Store, sample: int) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore import analysis
+from actstore.analysis.channels.controls import class_sensitivity
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
@@ -69,7 +69,7 @@ def effect(score: xr.DataArray, rescaled: xr.DataArray) -> NDArray[np.float64]:
     StoreError
         if the samples with a control are of too few patients, those left out that were rescaled.
     """
-    tested = analysis.class_sensitivity(score, rescaled=rescaled).isel(condition=0)
+    tested = class_sensitivity(score, rescaled=rescaled).isel(condition=0)
     found: NDArray[np.float64] = tested["effect"].values
     if np.isnan(found).all():
         lost = int(tested["rescaled"])

@@ -11,9 +11,10 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from actstore import analysis
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import Mask
+from actstore.analysis.segmentation.overlap import dice, mean_dice
+from actstore.analysis.segmentation.pooling import slice_position
 from actstore.errors import StoreError
 from actstore.tables.unchanged import why_not
 from actstore.units import counted
@@ -172,7 +173,7 @@ def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
     if len(at) == 0:
         return []
     table = store.conditions.iloc[at]
-    dice = analysis.mean_dice(store.confusion, applicable=store.applicable).compute()
+    dice = mean_dice(store.confusion, applicable=store.applicable).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
     lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(
         ["transform", "target", "perturbation_source"], sort=False
@@ -194,18 +195,18 @@ def paired_dice(store: Store, conditions: Sequence[int] | None = None) -> pd.Dat
     numbers, by default of every perturbation.
     """
     confusion, applicable = compute(store.confusion, store.applicable)
-    dice = analysis.dice(confusion, applicable=applicable).transpose("sample", "condition", "class_name")
+    overlap = dice(confusion, applicable=applicable).transpose("sample", "condition", "class_name")
     present = (confusion.isel(condition=0).sum("predicted_class") > 0).isel(true_class=slice(1, None))
-    values = dice.values
+    values = overlap.values
     chosen = np.zeros(values.shape, bool)
     chosen[:, perturbations(confusion) if conditions is None else list(conditions)] = True
     chosen &= np.isfinite(values) & present.transpose("sample", "true_class").values[:, None, :]
     s, c, k = np.nonzero(chosen)
     frame = pd.DataFrame({name: confusion.coords[name].values[s] for name in ("patient", "frame", "slice")})
-    frame["position"] = analysis.slice_position(confusion).values[s]
+    frame["position"] = slice_position(confusion).values[s]
     frame["condition"] = confusion.coords["condition"].values[c]
     frame["target"] = confusion.coords["target"].values[c]
-    frame["class_name"] = dice.coords["class_name"].values[k]
+    frame["class_name"] = overlap.coords["class_name"].values[k]
     frame["original"] = values[s, 0, k]
     frame["perturbed"] = values[s, c, k]
     return frame.assign(change=frame["perturbed"] - frame["original"])
@@ -220,8 +221,8 @@ def typical_sample(store: Store, condition: str) -> int:
     confusion = store.confusion.isel(condition=[0, c]).compute()
     at = np.flatnonzero(store.applicable.isel(condition=c).values)
     target = target_of(store, condition)
-    dice = analysis.dice(confusion.isel(sample=at))
-    own = dice.sel(class_name=target) if target else dice.mean("class_name")
+    overlap = dice(confusion.isel(sample=at))
+    own = overlap.sel(class_name=target) if target else overlap.mean("class_name")
     change = (own.isel(condition=1) - own.isel(condition=0)).values
     return int(at[np.argsort(change, kind="stable")[len(at) // 2]])
 

@@ -142,7 +142,7 @@ def main(task: dict[str, Any]) -> None:
     """Render in the other process."""
     from actstore.store.opening import MissingBlocksWarning, open_store
     from actstore.tables.findings import Findings
-    from actstore.views.report.sections import SECTIONS
+    from actstore.views.report.sections.order import SECTIONS
 
     with warnings.catch_warnings():
         # The first process has warned already.

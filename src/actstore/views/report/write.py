@@ -18,7 +18,7 @@ from actstore.units import human_bytes
 from actstore.views.html_tables import html_table
 from actstore.views.report.embedding import bokeh_script
 from actstore.views.report.render import Rendered, rendered, rendering_aside
-from actstore.views.report.sections import OF_THE_STORE, SECTIONS
+from actstore.views.report.sections.order import OF_THE_STORE, SECTIONS
 from actstore.views.report.study import ROWS, Study
 
 if TYPE_CHECKING:
