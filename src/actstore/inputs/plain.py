@@ -1,0 +1,59 @@
+"""The steps that a spec asks for itself: normalise, then centre-pad or centre-crop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actstore.data.nifti import read_header, read_volume
+from actstore.data.volume import Volume, VolumeFile, VolumeHeader
+from actstore.inputs.preprocess import Scaling, normalize, scalings
+from actstore.inputs.windows import Windows, centred
+from actstore.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Preprocessing by ``data.preprocess``: every slice, or the volume, is one patch in the middle of the image."""
+
+    spec: Spec
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.spec.input_channels
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        return self.spec.data.preprocess.size
+
+    def grid(self, file: VolumeFile) -> VolumeHeader:
+        return read_header(file, self.spec.data)
+
+    def read(self, file: VolumeFile) -> Volume:
+        return read_volume(file, self.spec.data)
+
+    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.window
+
+    def frame(self, volume: Volume) -> tuple[tuple[Scaling, ...], ...] | None:
+        """The scalings of the original's channels, where conditions share them."""
+        if self.spec.window != "original":
+            return None
+        method = self.spec.data.preprocess.normalize
+        return tuple(scalings(channel, method) for channel in volume.image)
+
+    def image(
+        self, raw: NDArray[np.floating], frame: Sequence[Sequence[Scaling]] | None
+    ) -> NDArray[np.float32]:
+        method = self.spec.data.preprocess.normalize
+        shared = frame or [None] * len(raw)
+        return np.stack([normalize(channel, method, of) for channel, of in zip(raw, shared, strict=True)])
+
+    def label(self, volume: Volume, frame: object) -> NDArray[np.uint8]:
+        return volume.label
+
+    def windows(self, shape: tuple[int, int, int]) -> Windows:
+        return centred(shape, self.window)
