@@ -57,6 +57,15 @@ class Prepared:
                     images[i, condition] = self.windows.cut(volume, sample).reshape(images.shape[2:])
         return images
 
+    def name_of(self, sample: int) -> str:
+        """For messages: which slice of the volume, and which patch of it."""
+        z, *_ = self.windows.origins[sample]
+        patches = self.windows.origins[self.windows.origins[:, 0] == z] if len(self.space) == 2 else self.windows.origins
+        patch = f"patch {int((patches == self.windows.origins[sample]).all(axis=1).argmax())}"
+        if len(self.space) == 2:
+            return f"slice {z}" if len(patches) == 1 else f"slice {z}, {patch}"
+        return "the volume" if len(patches) == 1 else patch
+
     @property
     def inputs(self) -> NDArray[np.float32]:
         """Inputs of all samples, NaN where not applicable."""
@@ -98,10 +107,10 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
             condition,
             volume.image,
             volume.label,
-            spec.labels,
+            spec.class_names,
             seed=spec.run.seed,
             key=volume.key,
-            channels=pipeline.channels,
+            input_channels=pipeline.channels,
             volumetric=volumetric,
             region=region,
         )

@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from actstore.measures.names import PER_CONDITION
+from actstore.measures.names import STATISTICS
 
 
-def reduce_on_device(activation: Tensor) -> dict[str, Tensor]:
+def reduce_on_device(activation: Tensor) -> Tensor:
     """Persisted statistics of (sample, condition group, condition in group, channel group, channel, \\*space).
 
     Returns
     -------
-    name to float64 tensor on the same device, computed asynchronously: (sample, condition, channel), or (sample,
-    channel) for "std". As `actstore.analysis.statistics`, summed in float64.
+    float64 (sample, statistic, condition, channel) on the same device, computed asynchronously; NaN outside the original
+    for statistics of the original only. As `actstore.analysis.statistics`, summed in float64.
     """
     conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
     original, *others = (conditions[:, c].flatten(3) for c in range(conditions.shape[1]))
     reduced = [reduce_maps(original), *(reduce_maps(original, other) for other in others)]
-    found = {name: torch.stack([values[name] for values in reduced], 1).flatten(2) for name in PER_CONDITION}
-    return found | {"std": reduced[0]["std"].flatten(1)}
+    lacking = torch.full_like(reduced[0]["mean"], torch.nan)
+    return torch.stack(
+        [torch.stack([values.get(name, lacking) for name in STATISTICS], 1) for values in reduced], 2
+    ).flatten(3)
 
 
 def reduce_maps(original: Tensor, other: Tensor | None = None) -> dict[str, Tensor]:

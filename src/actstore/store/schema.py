@@ -177,6 +177,8 @@ class StoreLayout:
     #: Names of the input's channels.
     input_channels: tuple[str, ...] = ("image",)
     version: int = SCHEMA_VERSION
+    #: Whether predictions are averaged over overlapping samples, so that a block's are known only at its end.
+    stitched: bool = False
 
     @property
     def space_dims(self) -> tuple[str, ...]:
@@ -223,6 +225,11 @@ class StoreLayout:
     def images(self) -> tuple[ArrayLayout, ...]:
         """Inputs, labels and predictions."""
         return (self.image, self.label, self.prediction)
+
+    @cached_property
+    def streamed(self) -> tuple[ArrayLayout, ...]:
+        """Arrays of samples that a capture writes as soon as a sample is computed."""
+        return tuple(a for a in self.capture.sharded if not (self.stitched and a == self.prediction))
 
     @property
     def activations(self) -> tuple[ArrayLayout, ...]:
