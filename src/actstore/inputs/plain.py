@@ -30,10 +30,11 @@ class Plain:
         return self.spec.data.preprocess.size
 
     def grid(self, file: VolumeFile) -> VolumeHeader:
-        return read_header(file, self.spec.data)
+        return read_header(file, geometry=self.spec.data.geometry, sliced=self.spec.sliced)
 
     def read(self, file: VolumeFile) -> Volume:
-        return read_volume(file, self.spec.data)
+        data = self.spec.data
+        return read_volume(file, self.spec.labels.exclusive, geometry=data.geometry, sliced=self.spec.sliced)
 
     def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.window

@@ -25,7 +25,7 @@ from actstore.jobs.out import Out
 from actstore.jobs.ring import Buffers, CudaStream, Ring, Stream
 from actstore.jobs.statistics import BlockStatistics
 from actstore.networks.arithmetic import arithmetic, torch_threads
-from actstore.networks.heads import head_of
+from actstore.networks.heads import Head
 from actstore.networks.model import build_model, weights_digest
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
@@ -68,6 +68,8 @@ class CaptureJob:
     writers: int
     #: Digest of each imported module that is not an installed package, by name.
     code: Mapping[str, str]
+    #: Which of the network's outputs holds the logits, and how they become classes.
+    head: Head
     applies: Applies = "changed"
     #: Not pickled: workers receive one block at a time.
     blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
@@ -117,7 +119,6 @@ class Engine:
                 f"({job.weights[:12]} → {found[:12]}): restore them or start a new store"
             )
         self.pipeline = pipeline_of(job.spec)
-        self.head = head_of(job.spec)
         self.model.to(self.device)
         if stream is None and self.device.type == "cuda":
             stream = CudaStream(self.device)
@@ -152,7 +153,7 @@ class Engine:
                     f"{block.file.images[0]} has {counted(len(prepared.windows), 'sample')}, {block.samples} when the run "
                     "was planned: run capture again",
                 )
-            inference = Inference(self.device, job.layout, job.batch_size, spec, prepared, self.head)
+            inference = Inference(self.device, job.layout, job.batch_size, spec, prepared, job.head)
             statistics = BlockStatistics(job.layout, block.samples)
             self._infer(inference, statistics, out)
             predictions = inference.predictions.finish()

@@ -25,6 +25,7 @@ from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
@@ -71,6 +72,8 @@ class Plan:
     repeatable: Repeatability
     #: What the network sees of a volume.
     pipeline: Pipeline
+    #: Which of the network's outputs holds the logits, and how they become classes.
+    head: Head
     #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
@@ -85,6 +88,7 @@ class Plan:
             self.threads,
             self.writers,
             self.identity["code"],
+            self.head,
             self.applies,
             self.blocks,
         )
@@ -210,7 +214,7 @@ def make_plan(
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
-    identity, fingerprint = identify(spec, network.weights, layout.layers, data.discovery.volumes)
+    identity, fingerprint = identify(spec, network.weights, network.head, layout.layers, data.discovery.volumes)
     shape = (len(pipeline.channels), *pipeline.window)
     return Plan(
         spec=spec,
@@ -233,6 +237,7 @@ def make_plan(
         grids=network.grids,
         repeatable=network.repeatable,
         pipeline=pipeline,
+        head=network.head,
     )
 
 
