@@ -26,6 +26,7 @@ from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import StoreError
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
+from actstore.inputs.plain import Plain
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import normalize, scalings
 from actstore.jobs.capture import Summary, capture
@@ -178,7 +179,7 @@ def as_arrays(spec: Spec, seen: Prepared, shape: tuple[int, ...]) -> tuple[xr.Da
         "target": ("condition", [c.target for c in spec.conditions]),
         "region": ("condition", [c.region for c in spec.conditions]),
     }
-    image = xr.DataArray(seen.inputs, dims=("sample", "condition", *space), coords=coords)
+    image = xr.DataArray(seen.inputs[:, :, 0], dims=("sample", "condition", *space), coords=coords)
     return image, xr.DataArray(seen.label, dims=("sample", *space))
 
 
@@ -220,7 +221,7 @@ def test_factors_are_ratios_of_scales(write_spec: WriteSpec, tmp_path: Path, met
     perturb = [{"transform": t, "targets": ["LV", "RV"], "strengths": [s]} for t, s in TRANSFORMS[:3]]
     preprocess = {"normalize": method, "size": size, "window": "perturbed"}
     spec = spec_of(write_spec, tmp_path, data__preprocess=preprocess, perturb=perturb)
-    seen = prepare(spec, volume)
+    seen = prepare(spec, Plain(spec), volume)
     crop = (slice(None), slice(None)) if size[0] > 30 else (slice(3, 27), slice(8, 28))
     expected = np.where(seen.applicable, rescaled_by_hand(spec, volume, method, crop), np.nan)
     assert (expected != 1).sum() > 5
@@ -268,7 +269,7 @@ def test_controls_of_hard_images(write_spec: WriteSpec, tmp_path: Path, method: 
     volumetric = method.endswith("volume") and transform == "noise"
     preprocess = {"normalize": method, "size": [4, 32, 40] if volumetric else [32, 40], "window": "perturbed"}
     spec = spec_of(write_spec, tmp_path, data__preprocess=preprocess, perturb=perturb)
-    seen = prepare(spec, volume)
+    seen = prepare(spec, Plain(spec), volume)
     found = analysis.rescaling(*as_arrays(spec, seen, image.shape), NAMES).values
     controls = [c for c, condition in enumerate(spec.conditions) if condition.is_control]
     region = control_regions(volume.image, label, [1], spec.data.preprocess.size)[1]
@@ -308,7 +309,7 @@ def test_what_is_counted_is_found_again_in_the_inputs(
     content["perturb"] = [{"transform": transform[0], "targets": ["LV", "RV"], "strengths": [transform[1]]}]
     spec = Spec.from_mapping(content)
     volume = phantom(seed, kind)
-    seen = prepare(spec, volume)
+    seen = prepare(spec, Plain(spec), volume)
     factor = analysis.rescaling(*as_arrays(spec, seen, volume.label.shape), NAMES).values
     assert np.isnan(factor[~seen.applicable]).all()
     counted = seen.applicable & (seen.stretched != 1)
@@ -445,9 +446,9 @@ def study(write_spec: WriteSpec, folder: Path, bright: str, window: str) -> tupl
     )
     scores, factors = [], []
     for volume in patients(bright):
-        seen = prepare(spec, volume)
+        seen = prepare(spec, Plain(spec), volume)
         assert seen.applicable.all()
-        maps = seen.inputs[:, :, None] * masks
+        maps = seen.inputs * masks
         mad = np.abs(maps - maps[:, :1]).mean(axis=(-2, -1))
         coords = {
             "condition": [c.name for c in spec.conditions],

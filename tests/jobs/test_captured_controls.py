@@ -26,6 +26,7 @@ from actstore.errors import StoreError
 from actstore.inputs import placement
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import DECIMALS, NUDGE, body_of, control_regions, place
+from actstore.inputs.plain import Plain
 from actstore.inputs.prepare import prepare
 from actstore.inputs.preprocess import fit
 from actstore.jobs.capture import Summary, capture
@@ -249,13 +250,19 @@ def spec_of(write_spec: WriteSpec, folder: Path, **changes: Any) -> Spec:
     return load_spec(write_spec(folder, **{"controls": {"region": True, "noise": True}, **changes}))
 
 
+def prepared(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Inputs (sample, condition, \\*space) of the only channel, labels, and where conditions apply."""
+    found = prepare(spec, Plain(spec), volume)
+    return found.inputs[:, :, 0], found.label, found.applicable
+
+
 class TestPrepare:
     """What the network sees, and where a condition applies."""
 
     @pytest.mark.parametrize("size", [[40, 40], [24, 20]], ids=["padded", "cropped"])
     def test_slices(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume, size: list[int]) -> None:
         normalize = {"data__preprocess__normalize": "none", "data__preprocess__size": size}
-        inputs, label, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
+        inputs, label, applicable = prepared(spec_of(write_spec, tmp_path, **normalize), volume)
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1)")].tolist() == [False, True, True, True, True, False]
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1, control)")].tolist() == [
             False,
@@ -278,7 +285,7 @@ class TestPrepare:
     def test_a_target_that_is_seen_in_part(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         size = {"data__preprocess__normalize": "none", "data__preprocess__size": [30, 20]}
         shifted = Volume(KEY, volume.image, np.roll(volume.label, -8, axis=2), b"")
-        inputs, label, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **size), shifted)
+        inputs, label, applicable = prepared(spec_of(write_spec, tmp_path, **size), shifted)
         assert applicable[1:4, 3].all()
         for s in (1, 3):
             changed, target = inputs[s, 3] != inputs[s, 0], label[s] == 3
@@ -290,18 +297,18 @@ class TestPrepare:
         label[1:4, 12:18, 14:20] = 3
         whole = Volume(KEY, volume.image, label, b"")
         sizes = {"data__preprocess__normalize": "none", "data__preprocess__size": [4, 24, 24]}
-        inputs, seen, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
+        inputs, seen, applicable = prepared(spec_of(write_spec, tmp_path, **sizes), whole)
         assert applicable.tolist() == [[True, True, False, True, False, True, True]]
         changed, target = inputs[0, 3] != inputs[0, 0], seen[0] == 3
         assert np.array_equal(changed[_box(changed)], target[_box(target)])
         assert not seen[0][changed].any()
         tall = np.where(label == 0, np.uint8(3), label)
-        applicable = prepare(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b"")).applicable
+        _, _, applicable = prepared(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b""))
         assert applicable[0].tolist() == [True, True, False, False, False, True, True], "no place beside the target"
 
     def test_repeats_exactly(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         spec = spec_of(write_spec, tmp_path)
-        first, second = prepare(spec, volume), prepare(spec, volume)
+        first, second = prepared(spec, volume), prepared(spec, volume)
         assert all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(first, second, strict=True))
 
 

@@ -103,7 +103,7 @@ class TestChoice:
         ],
     )
     def test_fits(self, spec: Spec, output: Any, head: Head) -> None:
-        assert head_of(spec, output) == head
+        assert head_of(spec, spec.data.preprocess.size, output) == head
 
     @pytest.mark.parametrize(
         ("spec", "output", "words"),
@@ -174,7 +174,7 @@ class TestChoice:
     )
     def test_refused(self, spec: Spec, output: Any, words: str) -> None:
         with pytest.raises(ModelError, match=re.escape(words)) as caught:
-            head_of(spec, output)
+            head_of(spec, spec.data.preprocess.size, output)
         assert len(str(caught.value).splitlines()) == 1
 
 

@@ -143,13 +143,15 @@ def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None
 def layers(spec: Path) -> None:
     """Show the module tree of SPEC's network and what its layer patterns match."""
     from actstore.cli import text
+    from actstore.inputs.adapters import pipeline_of
     from actstore.jobs.plan.network import check_repeatable, inspect_model
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec)
-    seen = inspect_model(loaded)
+    pipeline = pipeline_of(loaded)
+    seen = inspect_model(loaded, pipeline)
     text.show_modules(seen.probe, loaded.store.dtype, len(loaded.conditions))
-    check_repeatable(loaded, seen)
+    check_repeatable(loaded, pipeline, seen)
 
 
 @main.command()

@@ -27,10 +27,11 @@ class Transform(Protocol):
     """A function that perturbs one input channel of one sample.
 
     A sample is a slice (y, x) for a 2D network, a volume (z, y, x) for a 3D one. ``image`` holds the channel's raw
-    intensities, ``mask`` is the region of the target class, or for a control the same shape elsewhere, and
-    ``label`` holds class indices into ``class_names``. All have the same shape and are copies. ``source`` is the class named in the spec, if any. Use no randomness but ``rng``, which depends only on the run's
-    seed, the sample, the condition and the channel. The result must have the shape of ``image``, finite values, and
-    the values of ``image`` outside ``mask``.
+    intensities, ``mask`` is the region of the target class, or for a control the same shape elsewhere, and ``label``
+    holds class indices into ``class_names``. All have the same shape and are copies. ``source`` is the class named in
+    the spec, if any. Use no randomness but ``rng``, which depends only on the run's seed, the sample, the condition and
+    the channel. The result must have the shape of ``image``, finite values, and the values of ``image`` outside
+    ``mask``.
     """
 
     def __call__(

@@ -14,10 +14,15 @@ from actstore.inputs.windows import Windows
 class Pipeline(Protocol):
     """Reads volumes and preprocesses them. Perturbations come between the two."""
 
-    #: Names of the input's channels.
-    channels: tuple[str, ...]
-    #: The network's input in voxels: (y, x) or (z, y, x).
-    window: tuple[int, ...]
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the input's channels."""
+        ...
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """The network's input in voxels: (y, x) or (z, y, x)."""
+        ...
 
     def grid(self, file: VolumeFile) -> VolumeHeader:
         """Shape (z, y, x) and spacing (mm) of the preprocessed volume, without preprocessing it."""

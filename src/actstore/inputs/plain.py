@@ -46,11 +46,9 @@ class Plain:
         method = self.spec.data.preprocess.normalize
         return tuple(scalings(channel, method) for channel in volume.image)
 
-    def image(
-        self, raw: NDArray[np.floating], frame: Sequence[Sequence[Scaling]] | None
-    ) -> NDArray[np.float32]:
+    def image(self, raw: NDArray[np.floating], frame: Sequence[Sequence[Scaling]] | None) -> NDArray[np.float32]:
         method = self.spec.data.preprocess.normalize
-        shared = frame or [None] * len(raw)
+        shared = [None] * len(raw) if frame is None else frame
         return np.stack([normalize(channel, method, of) for channel, of in zip(raw, shared, strict=True)])
 
     def label(self, volume: Volume, frame: object) -> NDArray[np.uint8]:

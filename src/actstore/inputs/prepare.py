@@ -47,7 +47,7 @@ class Prepared:
         return np.stack(cuts).reshape(-1, *self.space)
 
     def images(self, samples: slice, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Inputs (sample, condition, channel, \\*space) of ``samples``, NaN where not ``wanted`` (sample, condition)."""
+        """Inputs (sample, condition, channel, \\*space), NaN where not ``wanted`` (sample, condition)."""
         numbers = range(len(self.windows))[samples]
         channels = next(len(volume) for volume in self.volumes if volume is not None)
         images = np.full((len(numbers), len(self.volumes), channels, *self.space), np.nan, np.float32)
@@ -59,9 +59,11 @@ class Prepared:
 
     def name_of(self, sample: int) -> str:
         """For messages: which slice of the volume, and which patch of it."""
-        z, *_ = self.windows.origins[sample]
-        patches = self.windows.origins[self.windows.origins[:, 0] == z] if len(self.space) == 2 else self.windows.origins
-        patch = f"patch {int((patches == self.windows.origins[sample]).all(axis=1).argmax())}"
+        patches, own = self.windows.origins, self.windows.origins[sample]
+        z = own[0]
+        if len(self.space) == 2:
+            patches = patches[patches[:, 0] == z]
+        patch = f"patch {int((patches == own).all(axis=1).argmax())}"
         if len(self.space) == 2:
             return f"slice {z}" if len(patches) == 1 else f"slice {z}, {patch}"
         return "the volume" if len(patches) == 1 else patch
@@ -89,7 +91,7 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
     same = np.ones_like(applicable)
     stretched = np.full(applicable.shape, np.nan)
     volumes: list[NDArray[np.float32] | None] = [None] * len(conditions)
-    controlled = {c.target: members[c.target] for c in conditions if c.is_control}
+    controlled = sorted({spec.class_names.index(c.target) for c in conditions if c.is_control})
     regions = control_regions(volume.image, volume.label, controlled, pipeline.seen(volume.label.shape))
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
@@ -97,7 +99,7 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
             continue
         touched = np.isin(classes, members.get(condition.target, ()))
         applicable[:, c] = condition.is_original or _owners(windows, touched)
-        region = regions[condition.target] if condition.is_control else None
+        region = regions[spec.class_names.index(condition.target)] if condition.is_control else None
         if region is not None:
             touched = pipeline.label(replace(volume, label=region.astype(np.uint8)), frame) > 0
             applicable[:, c] &= _owners(windows, touched)
@@ -122,7 +124,7 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
         assert before is not None
         for sample in range(len(windows)):
             there, _ = windows.visible(sample)
-            pair = before[(..., *there)], seen[(..., *there)]
+            pair = before[:, *there], seen[:, *there]
             same[sample, c] = np.array_equal(*pair)
             if not applicable[sample, c]:
                 continue

@@ -59,9 +59,7 @@ class Windows:
     @property
     def overlap(self) -> bool:
         """Whether a voxel lies in several patches, so that predictions of patches are averaged."""
-        return any(
-            bool((np.diff(np.unique(self.origins[:, axis])) < self.size[axis]).any()) for axis in range(3)
-        )
+        return any(bool((np.diff(np.unique(self.origins[:, axis])) < self.size[axis]).any()) for axis in range(3))
 
     def box(self, patch: int) -> tuple[slice, slice, slice]:
         """The voxels that a patch owns, in the volume."""
@@ -83,7 +81,9 @@ class Windows:
         """A patch of a volume (…, z, y, x): (…, \\*size), a new array with 0 outside of the volume."""
         there, here = self.visible(patch)
         result = np.zeros((*volume.shape[:-3], *self.size), volume.dtype)
-        result[(..., *here)] = volume[(..., *there)]
+        inside: Any = (..., *here)
+        shown: Any = (..., *there)
+        result[inside] = volume[shown]
         return result
 
 

@@ -55,9 +55,7 @@ def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
     """Coordinates of the arrays of each group."""
     spec = plan.spec
     return {
-        "": root_coordinates(
-            plan.layout, plan.blocks, spec.conditions, spec.class_names, plan.pipeline.windows
-        ),
+        "": root_coordinates(plan.layout, plan.blocks, spec.conditions, spec.class_names, plan.pipeline.windows),
         "statistics": plan.layout.statistic_coordinates(),
     }
 

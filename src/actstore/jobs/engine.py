@@ -150,8 +150,8 @@ class Engine:
             if len(prepared.windows) != block.samples:
                 raise BlockError(
                     block.name,
-                    f"{block.file.images[0]} has {counted(len(prepared.windows), 'sample')}, {block.samples} when the run "
-                    "was planned: run capture again",
+                    f"{block.file.images[0]} has {counted(len(prepared.windows), 'sample')}, {block.samples} when "
+                    "the run was planned: run capture again",
                 )
             inference = Inference(self.device, job.layout, job.batch_size, spec, prepared, job.head)
             statistics = BlockStatistics(job.layout, block.samples)

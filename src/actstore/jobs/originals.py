@@ -51,7 +51,7 @@ class Originals:
         self.found.fill_(math.nan)
 
     def reduce(self, condition: int, first: int, maps: Tensor) -> None:
-        """Reduce ``maps`` (sample, channel, \\*space) of consecutive samples from ``first`` on; the original comes first."""
+        """Reduce ``maps`` (sample, channel, \\*space) of consecutive samples from ``first`` on, the original first."""
         samples = slice(first, first + len(maps))
         if condition == 0:
             self._maps[samples].copy_(maps)

@@ -33,7 +33,7 @@ class Predictions(Protocol):
         ...
 
     def finish(self) -> NDArray[np.uint8] | None:
-        """After the last sample: class index (sample, condition, \\*space) of all samples, unless each is known alone."""
+        """After the last sample: class index (sample, condition, \\*space), unless each sample's is known alone."""
         ...
 
 
@@ -80,7 +80,7 @@ class Stitched:
         weights = prepared.windows.weights
         self._weights = np.ones(prepared.windows.size, np.float32) if weights is None else weights
         self._sums: dict[int, NDArray[np.float32]] = {}
-        self._conditions = np.flatnonzero(prepared.applicable.any(axis=0))
+        self._conditions: list[int] = np.flatnonzero(prepared.applicable.any(axis=0)).tolist()
 
     def sent(self, logits: Tensor) -> Tensor:
         return logits.float()

@@ -1,8 +1,9 @@
 """Buffers between the network and the writer: one set is filled while the previous one is copied and written.
 
 Activations are recorded on the device that computes them: on the CPU in the shard buffer itself, elsewhere in a mirror
-of it in device memory. Layers that are not stored are reduced to statistics at once. A separate stream copies the mirror to the host while the next samples are inferred. A buffer
-is refilled only after its content is written, and a forward pass never waits.
+of it in device memory. Layers that are not stored are reduced to statistics at once. A separate stream copies the
+mirror to the host while the next samples are inferred. A buffer is refilled only after its content is written, and a
+forward pass never waits.
 """
 
 from __future__ import annotations
@@ -183,13 +184,13 @@ class Buffers:
             writable views of ``images``, as `ShardBuffer.place`.
         activations
             for each layer that is stored, on the network's device: (sample, condition group, condition in group,
-            channel group, channel in group, \\*space), a view of where it will lie in the shard; for each other one what
-            reduces it.
+            channel group, channel in group, \\*space), a view of where it will lie in the shard; for each other one
+            what reduces it.
         """
         self.first, self.count = first, count
         images = [buffer.place(first, count) for buffer in self.images]
-        for original in filter(None, self.originals):
-            original.place()
+        for reducer in filter(None, self.originals):
+            reducer.place()
         activations: list[Tensor | Originals] = []
         for buffer, mirror, original in zip(self.activations, self._mirrors, self.originals, strict=True):
             if original is not None:

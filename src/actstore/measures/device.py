@@ -13,8 +13,8 @@ def reduce_on_device(activation: Tensor) -> Tensor:
 
     Returns
     -------
-    float64 (sample, statistic, condition, channel) on the same device, computed asynchronously; NaN outside the original
-    for statistics of the original only. As `actstore.analysis.statistics`, summed in float64.
+    float64 (sample, statistic, condition, channel) on the same device, computed asynchronously; NaN outside of the
+    original for statistics of it alone. As `actstore.analysis.statistics`, summed in float64.
     """
     conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
     original, *others = (conditions[:, c].flatten(3) for c in range(conditions.shape[1]))

@@ -23,8 +23,8 @@ RING_BYTES = 192 * 2**20
 GPU_RING_BYTES = 1024 * 2**20
 #: Python, torch, MONAI, dask, compiled reductions and their libraries in a worker process, before any data (measured).
 BASE_BYTES = 470 * 2**20
-#: Largest number of inputs to one forward pass by default. On a CPU more gains nothing (measured from 1 to 16); a GPU gets
-#: as many as fit a share of its memory.
+#: Largest number of inputs to one forward pass by default. On a CPU more gains nothing (measured from 1 to 16); a GPU
+#: gets as many as fit a share of its memory.
 BATCH_SIZE = 8
 GPU_BATCH_SIZE = 64
 GPU_SHARE = 0.25
