@@ -233,9 +233,9 @@ def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
             for target in spec.perturb[0].targets:
                 value = spec.class_names.index(target)
                 slices = [s for s, label in enumerate(volume.label) if (label == value).any()]
-                changed = volume.image.astype(np.float64)
+                changed = volume.image[0].astype(np.float64)
                 changed[volume.label == value] *= spec.perturb[0].strengths[0]
-                original = [run(volume.image[s].astype(np.float64)) for s in slices]
+                original = [run(volume.image[0, s].astype(np.float64)) for s in slices]
                 perturbed = [run(changed[s]) for s in slices]
                 kept += zip(original, perturbed, strict=True)
     finally:

@@ -443,7 +443,7 @@ class TestNothingVanishes:
             assert "\n" not in str(error)
             assert str(root) in str(error) or "files for one" in str(error)
             return
-        taken = {path for file in found.volumes for path in (file.image, file.label)}
+        taken = {path for file in found.volumes for path in (*file.images, file.label)}
         listed = {root / name for name in found.left_out}
         assert taken | listed == there
         assert not taken & listed

@@ -101,7 +101,9 @@ class TestPlace:
             "others": self.nothing,
             "body": ~self.nothing,
         }
-        return place(**(arguments | changes))
+        arguments |= changes
+        arguments["image"] = arguments["image"][None]
+        return place(**arguments)
 
     def corner(self, **changes: Any) -> tuple[int, ...]:
         found = self.place(**changes)
@@ -166,10 +168,20 @@ class TestPlace:
         target = label == 1
         if not target.any():
             return
-        found, expected = (f(image, target, label == 2, body) for f in (place, brute_force))
+        found, expected = place(image[None], target, label == 2, body), brute_force(image, target, label == 2, body)
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             assert np.array_equal(found, expected)
+
+    def test_brightness_counts_in_every_channel(self) -> None:
+        plain, other = self.image.copy(), self.image.copy()
+        plain[self.target] = other[self.target] = 40
+        for image, rows in ((plain, (0, 13)), (other, (13,))):
+            for row in rows:
+                image[row : row + 3, 17:21] = 41
+        found = place(np.stack([plain, 1000 * other]), self.target, self.nothing, ~self.nothing)
+        assert found is not None
+        assert corner(found) == (13, 17)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_places_that_are_equal_stay_so_however_sums_are_rounded(
@@ -230,7 +242,7 @@ def volume() -> Volume:
     label[2, 12, 14] = 0
     label[1:4, 10:12, 14:20] = 2
     label[4, 3:28, 4:32] = 3
-    return Volume(KEY, image, label, b"")
+    return Volume(KEY, image[None], label, b"")
 
 
 def spec_of(write_spec: WriteSpec, folder: Path, **changes: Any) -> Spec:
@@ -298,17 +310,18 @@ def test_a_control_changes_its_region_alone(volume: Volume, transform: str) -> N
     source = "MYO" if transform == "fill" else None
     condition = Condition(transform, "LV", 0.4, source)
     regions = control_regions(volume.image, volume.label, [3], (30, 36))[3]
-    changed = apply(condition.control, volume.image, volume.label, NAMES, seed=0, key=KEY, region=regions)
-    assert np.array_equal(changed[~regions], volume.image[~regions])
-    assert (changed[regions] != volume.image[regions]).mean() > 0.3
+    (image,) = volume.image
+    (changed,) = apply(condition.control, volume.image, volume.label, NAMES, seed=0, key=KEY, region=regions)
+    assert np.array_equal(changed[~regions], image[~regions])
+    assert (changed[regions] != image[regions]).mean() > 0.3
     if transform == "fill":
-        mean = volume.image[1][volume.label[1] == 2].mean(dtype=np.float64)
-        expected = 0.6 * volume.image[1][regions[1]] + 0.4 * mean
+        mean = image[1][volume.label[1] == 2].mean(dtype=np.float64)
+        expected = 0.6 * image[1][regions[1]] + 0.4 * mean
         np.testing.assert_allclose(changed[1][regions[1]], expected, rtol=1e-6)
     if transform == "noise":
-        perturbed = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY)
-        drawn = (changed - volume.image)[1][regions[1]]
-        np.testing.assert_allclose((perturbed - volume.image)[1][volume.label[1] == 3], drawn, rtol=1e-9)
+        (perturbed,) = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY)
+        drawn = (changed - image)[1][regions[1]]
+        np.testing.assert_allclose((perturbed - image)[1][volume.label[1] == 3], drawn, rtol=1e-9)
 
 
 def test_a_control_needs_its_region(volume: Volume) -> None:

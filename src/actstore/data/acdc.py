@@ -224,7 +224,7 @@ def _empty_patient(folder: Path, strays: Sequence[Stray], shapes: set[str]) -> s
 
 def _with_infos(discovery: Discovery, root: Path) -> Discovery:
     """Add the content of every patient's ``Info.cfg`` to ``discovery``, and what it names but is missing."""
-    folders = sorted({v.image.parent for v in discovery.volumes})
+    folders = sorted({v.images[0].parent for v in discovery.volumes})
     infos: dict[Path, Info] = {}
     lacking: list[str] = []
     silent: list[str] = []
@@ -234,13 +234,13 @@ def _with_infos(discovery: Discovery, root: Path) -> Discovery:
         if path is None:
             silent.append(folder.name)
             continue
-        there = {v.key.frame for v in discovery.volumes if v.image.parent == folder}
+        there = {v.key.frame for v in discovery.volumes if v.images[0].parent == folder}
         lacking.extend(f"{shown(path.relative_to(root))} {text}" for text in infos[folder].lacks(there))
     if silent and len(silent) < len(folders):
         lacking.append(f"no Info.cfg of {listed(silent)}: no phase, no group")
     return replace(
         discovery,
-        volumes=tuple(_with_info(v, infos[v.image.parent]) for v in discovery.volumes),
+        volumes=tuple(_with_info(v, infos[v.images[0].parent]) for v in discovery.volumes),
         lacking=tuple(lacking),
     )
 

@@ -77,14 +77,14 @@ def read_header(file: VolumeFile, *, geometry: str = "check", sliced: bool = Fal
         if a file is missing, not NIfTI, or not 2D or 3D; if image and mask differ in shape or grid; if a header
         contradicts itself.
     """
-    layouts = [(path, _layout(_head(path), path).geometry) for path in (file.image, file.label)]
+    layouts = [(path, _layout(_head(path), path).geometry) for path in (*file.images, file.label)]
     return volume_header(file.key, layouts, geometry=geometry, sliced=sliced)
 
 
 def read_volume(
     file: VolumeFile, classes: Mapping[str, int], *, geometry: str = "check", sliced: bool = False
 ) -> Volume:
-    """Read ``file`` into memory: raw intensities and class indices, both (slice, y, x), and the digest of both files.
+    """Read ``file`` into memory: raw intensities (channel, slice, y, x) and class indices (slice, y, x).
 
     Intensities are ``get_fdata().transpose(2, 0, 1)`` of nibabel, float32 where that is exact for the stored dtype and
     float64 elsewhere. ``classes`` maps class name to label value; index 0 is the background, then the classes by rising
@@ -96,27 +96,36 @@ def read_volume(
         if a file is missing, truncated, damaged or not NIfTI; if `read_header` would refuse the headers; if the image
         is constant or holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
     """
-    image_bytes = _read(file.image)
-    label_bytes = _read(file.label)
-    digest = hashlib.sha256(image_bytes)
-    digest.update(label_bytes)
-    image, of_image = _pixels(image_bytes, file.image)
-    label, of_label = _pixels(label_bytes, file.label)
-    volume_header(file.key, [(file.image, of_image), (file.label, of_label)], geometry=geometry, sliced=sliced)
-    _check_intensities(image, file.image)
-    return Volume(file.key, image, _class_indices(label, classes, file.label), digest.digest())
+    digest = hashlib.sha256()
+    images: list[NDArray[np.floating]] = []
+    layouts: list[tuple[Path, Geometry]] = []
+    for path in (*file.images, file.label):
+        content = _read(path)
+        digest.update(content)
+        pixels, of_file = _pixels(content, path)
+        images.append(pixels)
+        layouts.append((path, of_file))
+    label = images.pop()
+    header = volume_header(file.key, layouts, geometry=geometry, sliced=sliced)
+    for image, path in zip(images, file.images, strict=True):
+        _check_intensities(image, path)
+    indices = _class_indices(label, classes, file.label)
+    return Volume(
+        file.key, images[0][None] if len(images) == 1 else np.stack(images), indices, digest.digest(), header.spacing
+    )
 
 
 def digest_files(file: VolumeFile) -> bytes:
-    """SHA-256 over the bytes of the image, then of the mask, as in ``read_volume`` but without decoding: 32 bytes.
+    """SHA-256 over the bytes of the images, then of the mask, as in ``read_volume`` but without decoding: 32 bytes.
 
     Raises
     ------
     DataError
         if a file cannot be read.
     """
-    digest = hashlib.sha256(_read(file.image))
-    digest.update(_read(file.label))
+    digest = hashlib.sha256()
+    for path in (*file.images, file.label):
+        digest.update(_read(path))
     return digest.digest()
 
 

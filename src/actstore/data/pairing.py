@@ -119,7 +119,9 @@ def pair(
     for image in images.values():
         spelled.setdefault(composed(image.key.patient), image.key.patient)
     keys = {key: VolumeKey(spelled[key.patient], key.frame) for key in images}
-    volumes = (VolumeFile(keys[key], images[key].path, masks[key].path) for key in sorted(images, key=keys.__getitem__))
+    volumes = (
+        VolumeFile(keys[key], (images[key].path,), masks[key].path) for key in sorted(images, key=keys.__getitem__)
+    )
     return Discovery(tuple(volumes), len({composed(f.key.patient) for f in found}), tuple(_names(near, root)))
 
 

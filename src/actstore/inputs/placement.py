@@ -27,7 +27,8 @@ def control_regions(
     Parameters
     ----------
     image, label
-        raw intensities and class indices (slice, y, x).
+        raw intensities (channel, slice, y, x) and class indices (slice, y, x). The body is that of the first channel;
+        how bright a place is counts in every channel, in units of that channel's range.
     targets
         class indices.
     size
@@ -39,16 +40,16 @@ def control_regions(
     all False if there is no place for it, see :func:`place`.
     """
     targets = tuple(targets)
-    body = body_of(image) if targets else np.zeros_like(label, dtype=bool)
+    body = body_of(image[0]) if targets else np.zeros_like(label, dtype=bool)
     # The input's position in the image equals that of an image of the input's size in one of this size.
-    window = image_window(size, image.shape[image.ndim - len(size) :])
-    samples: list[Any] = [()] if len(size) == image.ndim else [(i,) for i in range(len(image))]
+    window = image_window(size, label.shape[label.ndim - len(size) :])
+    samples: list[Any] = [()] if len(size) == label.ndim else [(i,) for i in range(len(label))]
     regions = {target: np.zeros(label.shape, dtype=bool) for target in targets}
     for target, region in regions.items():
         for sample in samples:
             seen = (*sample, *window)
             mask = label[seen] == target
-            found = place(image[seen], mask, (label[seen] > 0) & ~mask, body[seen])
+            found = place(image[:, *seen], mask, (label[seen] > 0) & ~mask, body[seen])
             if found is not None:
                 region[seen] = found
     return regions
@@ -59,12 +60,15 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -
 
     Considers all whole-pixel translations that keep the region wholly inside and off the target. Chooses those that
     cover the fewest pixels of ``others``; of these, the fewest outside ``body``; of these, those whose mean intensity
-    is closest to the target's, so that the perturbation removes as much; of these, the first in raster order.
+    is closest to the target's (the mean difference over the channels, each divided by its range), so that the
+    perturbation removes as much; of these, the first in raster order.
 
     Parameters
     ----------
-    image, target, others, body
-        the part of one sample that the network sees, (y, x) or (z, y, x): raw intensities, then bool.
+    image
+        the part of one sample that the network sees: raw intensities, (channel, y, x) or (channel, z, y, x).
+    target, others, body
+        bool, (y, x) or (z, y, x).
 
     Returns
     -------
@@ -82,9 +86,11 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -
     best = _least(np.ones(taken.shape, bool), taken)
     best = _least(best, _count(total(~body)))
     if np.count_nonzero(best) > 1:
-        values = image.astype(np.float64)
-        above = total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0))
-        best = _least(best, np.round(np.abs(above) / pixels + NUDGE, DECIMALS))
+        apart = np.zeros(best.shape)
+        for channel in image:
+            values = channel.astype(np.float64)
+            apart += np.abs(total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0)))
+        best = _least(best, np.round(apart / (len(image) * pixels) + NUDGE, DECIMALS))
     found = np.unravel_index(int(np.argmax(best)), best.shape)
     region = np.zeros_like(target)
     region[tuple(slice(i, i + n) for i, n in zip(found, shape.shape, strict=True))] = shape

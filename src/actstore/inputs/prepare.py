@@ -41,6 +41,8 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
     A condition applies where the input "changed" beyond rounding, or where its target is "present", as ``applies``
     says.
     """
+    if len(volume.image) != 1:
+        raise ValueError(f"{volume.key}: {len(volume.image)} input channels; one is prepared")
     size = spec.data.preprocess.size
     volumetric = len(size) == 3
     names, conditions = spec.class_names, spec.conditions
@@ -52,7 +54,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
     stretched = np.full(applicable.shape, np.nan)
     method = spec.data.preprocess.normalize
     original: Sequence[Scaling] = ()
-    image = image_window(volume.image.shape, size)
+    image = image_window(volume.label.shape, size)
     space = tuple(range(1, label.ndim))
     controlled = sorted({names.index(condition.target) for condition in conditions if condition.is_control})
     regions = control_regions(volume.image, volume.label, controlled, size)
@@ -75,7 +77,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
             key=volume.key,
             volumetric=volumetric,
             region=region,
-        )
+        )[0]
         if condition.is_original:
             original = scalings(changed, method)
         scaled = original if condition.is_original or spec.window == "original" else scalings(changed, method)

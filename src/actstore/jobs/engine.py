@@ -140,11 +140,11 @@ class Engine:
         job, spec = self.job, self.job.spec
         with known_code(spec.folder, job.code):
             volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
-            samples = 1 if len(job.layout.space) == 3 else len(volume.image)
+            samples = 1 if len(job.layout.space) == 3 else volume.image.shape[1]
             if samples != block.samples:
                 raise BlockError(
                     block.name,
-                    f"{block.file.image} has {samples} slices, {block.samples} when the run was planned: "
+                    f"{block.file.images[0]} has {samples} slices, {block.samples} when the run was planned: "
                     "run capture again",
                 )
             inference = Inference(self.device, job.layout, job.batch_size, spec, volume, job.applies)

@@ -44,7 +44,7 @@ class Inference:
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
         prepared = prepare(spec, volume, applies=applies)
         self.inputs, self.label, self.applicable, self.unchanged, self.stretched = prepared
-        self.window = image_window(volume.image.shape, spec.data.preprocess.size)
+        self.window = image_window(volume.label.shape, spec.data.preprocess.size)
         #: (sample, condition, true class, predicted class), inside the image only.
         self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
         self.forward_passes = 0
