@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from actstore import __version__
 from actstore.cli import terminal
-from actstore.errors import ActstoreError, StoreError, needing, one_line
+from actstore.errors import ActstoreError, DataError, StoreError, needing, one_line
 from actstore.paths import given, is_url
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted
@@ -144,10 +145,14 @@ def layers(spec: Path) -> None:
     """Show the module tree of SPEC's network and what its layer patterns match."""
     from actstore.cli import text
     from actstore.inputs.adapters import pipeline_of
+    from actstore.jobs.plan.data import find
     from actstore.jobs.plan.network import check_repeatable, inspect_model
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec)
+    with suppress(DataError):
+        # Without its data set, a network can still be shown.
+        loaded, _ = find(loaded)
     pipeline = pipeline_of(loaded)
     seen = inspect_model(loaded, pipeline)
     text.show_modules(seen.probe, loaded.store.dtype, len(loaded.conditions))

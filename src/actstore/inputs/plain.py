@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,20 @@ class Plain:
         return self.spec.data.preprocess.size
 
     def grid(self, file: VolumeFile) -> VolumeHeader:
-        return read_header(file, geometry=self.spec.data.geometry, sliced=self.spec.sliced)
+        return read_header(file, **self._reading)
 
     def read(self, file: VolumeFile) -> Volume:
-        data = self.spec.data
-        return read_volume(file, self.spec.labels.exclusive, geometry=data.geometry, sliced=self.spec.sliced)
+        return read_volume(file, self.spec.labels.exclusive, **self._reading)
+
+    @property
+    def _reading(self) -> Any:
+        spec = self.spec
+        return {
+            "geometry": spec.data.geometry,
+            "sliced": spec.sliced,
+            "order": spec.axis_order,
+            "channels": len(spec.input_channels),
+        }
 
     def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.window
@@ -44,12 +54,14 @@ class Plain:
         if self.spec.window != "original":
             return None
         method = self.spec.data.preprocess.normalize
-        return tuple(scalings(channel, method) for channel in volume.image)
+        return tuple(scalings(channel, method, slices=self.spec.slice_axis) for channel in volume.image)
 
     def image(self, raw: NDArray[np.floating], frame: Sequence[Sequence[Scaling]] | None) -> NDArray[np.float32]:
-        method = self.spec.data.preprocess.normalize
+        method, slices = self.spec.data.preprocess.normalize, self.spec.slice_axis
         shared = [None] * len(raw) if frame is None else frame
-        return np.stack([normalize(channel, method, of) for channel, of in zip(raw, shared, strict=True)])
+        return np.stack(
+            [normalize(channel, method, of, slices=slices) for channel, of in zip(raw, shared, strict=True)]
+        )
 
     def label(self, volume: Volume, frame: object) -> NDArray[np.uint8]:
         return volume.label

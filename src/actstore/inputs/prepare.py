@@ -92,7 +92,9 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
     stretched = np.full(applicable.shape, np.nan)
     volumes: list[NDArray[np.float32] | None] = [None] * len(conditions)
     controlled = sorted({spec.class_names.index(c.target) for c in conditions if c.is_control})
-    regions = control_regions(volume.image, volume.label, controlled, pipeline.seen(volume.label.shape))
+    regions = control_regions(
+        volume.image, volume.label, controlled, pipeline.seen(volume.label.shape), slices=spec.slice_axis
+    )
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
             volumes[c], applicable[:, c], stretched[:, c] = volumes[0], True, 1

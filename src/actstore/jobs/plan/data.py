@@ -31,7 +31,6 @@ def read_headers(files: Sequence[VolumeFile], pipeline: Pipeline) -> list[tuple[
 class Scanned:
     """The data of a run."""
 
-    discovery: Discovery
     blocks: tuple[Block, ...]
     #: Volumes whose header could not be read, with the reason; only their blocks fail.
     unreadable: tuple[tuple[str, str], ...]
@@ -39,15 +38,26 @@ class Scanned:
     overlap: bool
 
 
-def scan(spec: Spec, pipeline: Pipeline) -> Scanned:
-    """Find the volumes of a spec, and how the network's inputs cover them.
+def find(spec: Spec) -> tuple[Spec, Discovery]:
+    """Find the volumes of a spec. Also returns the spec, with the input channels that the data set has.
 
     Raises
     ------
     DataError
-        if there are none, or none can be read.
+        if there are none, or the channels differ from those of the spec.
     """
     discovery = discover(spec.data)
+    return spec.with_channels(discovery.channels), discovery
+
+
+def scan(spec: Spec, pipeline: Pipeline, discovery: Discovery) -> Scanned:
+    """How the network's inputs cover the volumes that were found.
+
+    Raises
+    ------
+    DataError
+        if none can be read.
+    """
     headers = read_headers(discovery.volumes, pipeline)
     windows = [None if header is None else pipeline.windows(header.shape) for header, _ in headers]
     blocks = tuple(
@@ -59,4 +69,4 @@ def scan(spec: Spec, pipeline: Pipeline) -> Scanned:
     )
     if len(unreadable) == len(blocks):
         raise DataError(f"none of {counted(len(blocks), 'volume')} in {spec.data.root} can be read: {unreadable[0][1]}")
-    return Scanned(discovery, blocks, unreadable, any(covering.overlap for covering in windows if covering is not None))
+    return Scanned(blocks, unreadable, any(covering.overlap for covering in windows if covering is not None))

@@ -20,7 +20,7 @@ from actstore.inputs.pipeline import Pipeline
 from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
 from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_size, machine_of, ring_samples, time_sample
-from actstore.jobs.plan.data import scan
+from actstore.jobs.plan.data import find, scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
 from actstore.jobs.ring import RING_BUFFERS
@@ -198,9 +198,10 @@ def make_plan(
     for condition in spec.conditions:
         check(condition)
     budget = machine_of(spec, device, workers)
+    spec, discovery = find(spec)
     pipeline = pipeline_of(spec)
     network = examine_network(spec, pipeline, budget.threads)
-    data = scan(spec, pipeline)
+    data = scan(spec, pipeline, discovery)
     layout = StoreLayout(
         blocks=len(data.blocks),
         slots=max(block.samples for block in data.blocks),
@@ -214,7 +215,7 @@ def make_plan(
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
-    identity, fingerprint = identify(spec, network.weights, network.head, layout.layers, data.discovery.volumes)
+    identity, fingerprint = identify(spec, network.weights, network.head, layout.layers, discovery.volumes)
     shape = (len(pipeline.channels), *pipeline.window)
     return Plan(
         spec=spec,
@@ -232,7 +233,7 @@ def make_plan(
         seconds_per_sample=time_sample(network.model, spec, shape, batch_size, budget.device) if timing else math.nan,
         model_bytes=model_bytes(network.model),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * largest,
-        discovery=data.discovery,
+        discovery=discovery,
         unreadable=data.unreadable,
         grids=network.grids,
         repeatable=network.repeatable,
