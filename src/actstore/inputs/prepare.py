@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.analysis.maps.equality import differs, stretch
+from actstore.analysis.members import mask_of
 from actstore.conditions import Applies
 from actstore.data.volume import Volume
 from actstore.geometry import image_window
@@ -43,7 +44,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
     """
     size = spec.data.preprocess.size
     volumetric = len(size) == 3
-    names, conditions = spec.class_names, spec.conditions
+    labels, conditions = spec.labels, spec.conditions
     label = fit(volume.label, size)
     label = label[None] if volumetric else label
     inputs = np.full((len(label), len(conditions), *size), np.nan, dtype=np.float32)
@@ -54,14 +55,15 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
     original: Sequence[Scaling] = ()
     image = image_window(volume.image.shape, size)
     space = tuple(range(1, label.ndim))
-    controlled = sorted({names.index(condition.target) for condition in conditions if condition.is_control})
+    controlled = sorted({labels.members[condition.target] for condition in conditions if condition.is_control})
     regions = control_regions(volume.image, volume.label, controlled, size)
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
             inputs[:, c], applicable[:, c], stretched[:, c] = inputs[:, 0], True, 1
             continue
-        applicable[:, c] = condition.is_original or (label == names.index(condition.target)).any(axis=space)
-        region = regions[names.index(condition.target)] if condition.is_control else None
+        target = labels.members.get(condition.target, ())
+        applicable[:, c] = condition.is_original or mask_of(label, target).any(axis=space)
+        region = regions[target] if condition.is_control else None
         if region is not None:
             applicable[:, c] &= region.any(axis=None if volumetric else space)
         if not applicable[:, c].any():
@@ -70,7 +72,8 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
             condition,
             volume.image,
             volume.label,
-            names,
+            labels.names,
+            members=labels.members,
             seed=spec.run.seed,
             key=volume.key,
             volumetric=volumetric,
@@ -90,7 +93,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
         if condition.is_original:
             stretched[:, c] = 1
             continue
-        touched = label == names.index(condition.target) if region is None else fit(region, size).reshape(label.shape)
+        touched = mask_of(label, target) if region is None else fit(region, size).reshape(label.shape)
         # By slice if both samples and scalings are by slice, else for the whole volume.
         alike = np.array([a == b for a, b in zip(scaled, original, strict=True)])
         alike = alike if len(alike) == len(label) else np.full(len(label), alike.all())
