@@ -185,13 +185,13 @@ def as_arrays(spec: Spec, seen: Prepared, shape: tuple[int, ...]) -> tuple[xr.Da
 
 def rescaled_by_hand(spec: Spec, volume: Volume, method: str, crop: tuple[slice, slice]) -> NDArray[np.float64]:
     """Ratio of scales of each slice and condition, 1 where nothing outside of the perturbed region changed."""
-    regions = control_regions(volume.image, volume.label, [1, 3], spec.data.preprocess.size)
+    regions = control_regions(volume.image, volume.label, [(1,), (3,)], spec.data.preprocess.size)
     found = np.ones((len(volume.label), len(spec.conditions)))
     for c, condition in enumerate(spec.conditions):
         if condition.is_untouched:
             continue
         target = NAMES.index(condition.target)
-        region = regions[target] if condition.is_control else None
+        region = regions[target,] if condition.is_control else None
         raw = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY, region=region)[0]
         touched = region if region is not None else volume.label == target
         for s in range(len(raw)):
@@ -272,7 +272,7 @@ def test_controls_of_hard_images(write_spec: WriteSpec, tmp_path: Path, method: 
     seen = prepare(spec, Plain(spec), volume)
     found = analysis.rescaling(*as_arrays(spec, seen, image.shape), NAMES).values
     controls = [c for c, condition in enumerate(spec.conditions) if condition.is_control]
-    region = control_regions(volume.image, label, [1], spec.data.preprocess.size)[1]
+    region = control_regions(volume.image, label, [(1,)], spec.data.preprocess.size)[1,]
     for c in controls:
         raw = apply(
             spec.conditions[c], volume.image, label, NAMES, seed=0, key=KEY, volumetric=volumetric, region=region
@@ -805,6 +805,6 @@ def test_controls_lie_off_their_target() -> None:
     """What :func:`actstore.analysis.rescaling` rests on."""
     for seed in range(3):
         volume = phantom(seed)
-        for target, region in control_regions(volume.image, volume.label, [1, 3], (24, 20)).items():
+        for (target,), region in control_regions(volume.image, volume.label, [(1,), (3,)], (24, 20)).items():
             assert not (region & (volume.label == target)).any()
             assert region.any()

@@ -316,7 +316,7 @@ class TestPrepare:
 def test_a_control_changes_its_region_alone(volume: Volume, transform: str) -> None:
     source = "MYO" if transform == "fill" else None
     condition = Condition(transform, "LV", 0.4, source)
-    regions = control_regions(volume.image, volume.label, [3], (30, 36))[3]
+    regions = control_regions(volume.image, volume.label, [(3,)], (30, 36))[3,]
     (image,) = volume.image
     (changed,) = apply(condition.control, volume.image, volume.label, NAMES, seed=0, key=KEY, region=regions)
     assert np.array_equal(changed[~regions], image[~regions])
@@ -492,12 +492,12 @@ def _regions(store: Store) -> dict[int, Mask]:
 
     spec = Spec.from_mapping(store.attributes["spec"])
     size = spec.data.preprocess.size
-    found: dict[int, list[Mask]] = {1: [], 3: []}
+    found: dict[tuple[int, ...], list[Mask]] = {(1,): [], (3,): []}
     for file in find_volumes(spec.data):
         volume = read_volume(file, spec.data.classes)
         for target, region in control_regions(volume.image, volume.label, found, size).items():
             found[target].append(fit(region, size))
-    return {target: np.concatenate(parts) for target, parts in found.items()}
+    return {target: np.concatenate(parts) for (target,), parts in found.items()}
 
 
 def test_pooled_conditions_are_perturbations() -> None:

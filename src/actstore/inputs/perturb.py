@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.members import mask_of
 from actstore.code.imports import resolve_callable
 from actstore.conditions import TARGET, Condition, without_effect
 from actstore.data.volume import VolumeKey
@@ -174,6 +175,7 @@ def apply(
     *,
     seed: int,
     key: VolumeKey,
+    members: Mapping[str, tuple[int, ...]] | None = None,
     volumetric: bool = False,
     region: Mask | None = None,
     input_channels: Sequence[str] = (),
@@ -181,8 +183,9 @@ def apply(
     """Apply ``condition`` to a volume, only inside the target class, or inside ``region`` for a control.
 
     ``image`` holds raw intensities (channel, slice, y, x) and ``label`` class indices into ``class_names``
-    (slice, y, x), uint8; neither is changed. Perturbs each slice on its own, as a 2D network sees it, or the whole
-    volume at once if ``volumetric``, and each channel on its own: every one that the condition names, by the names in
+    (slice, y, x), uint8; neither is changed. ``members`` gives the class indices of each possible target and source; by
+    default every class is one. Perturbs each slice on its own, as a 2D network sees it, or the whole volume at once if
+    ``volumetric``, and each channel on its own: every one that the condition names, by the names in
     ``input_channels``, or all. A sample without the target class stays unchanged. Randomness depends on seed, volume,
     slice, condition and position of the channel, not on order or process, nor on which channels the condition names; a
     control draws the same numbers as its perturbation. ``region``, (slice, y, x) bool, comes from
@@ -208,8 +211,9 @@ def apply(
     check(condition)
     if condition.is_untouched:
         return result
-    target = _class_index(condition.target, condition, class_names)
-    masks = label == target if region is None else region
+    members = members or {name: (i,) for i, name in enumerate(class_names)}
+    target = _indices(condition.target, condition, members)
+    masks = mask_of(label, target) if region is None else region
     indices: Sequence[int | None] = [None] if volumetric else range(len(label))
     for channel, index in product(_channels(condition, len(image), input_channels), indices):
         part = slice(None) if index is None else index
@@ -218,7 +222,7 @@ def apply(
             continue
         transform = resolve(condition.transform)
         if condition.transform == "fill":
-            value = _source_mean(condition, image[channel], label, part, class_names, key)
+            value = _source_mean(condition, image[channel], label, part, members, key)
             transform = partial(fill, fill_value=value)
         where = f"{key}" if index is None else f"{key} slice {index}"
         if len(image) > 1:
@@ -264,10 +268,10 @@ def _inside(image: Image, mask: Mask, values: Image) -> Image:
     return result
 
 
-def _class_index(name: str | None, condition: Condition, class_names: tuple[str, ...]) -> int:
-    if name not in class_names:
-        raise SpecError(f"{condition.name} names the class {name!r}: there are {', '.join(class_names)}")
-    return class_names.index(name)
+def _indices(name: str | None, condition: Condition, members: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    if name is None or name not in members:
+        raise SpecError(f"{condition.name} names the class {name!r}: there are {', '.join(members)}")
+    return members[name]
 
 
 def _source_mean(
@@ -275,12 +279,12 @@ def _source_mean(
     image: NDArray[np.floating],
     label: NDArray[np.uint8],
     part: slice | int,
-    class_names: tuple[str, ...],
+    members: Mapping[str, tuple[int, ...]],
     key: VolumeKey,
 ) -> float:
     """Mean of the source class in that part of the volume, or in the whole volume if the part has none."""
-    source = _class_index(condition.source, condition, class_names)
-    for values in (image[part][label[part] == source], image[label == source]):
+    source = _indices(condition.source, condition, members)
+    for values in (image[part][mask_of(label[part], source)], image[mask_of(label, source)]):
         if values.size:
             return float(values.mean(dtype=np.float64))
     raise DataError(

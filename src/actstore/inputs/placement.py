@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.members import mask_of
 from actstore.geometry import image_window
 
 Mask = NDArray[np.bool_]
@@ -22,11 +23,11 @@ NUDGE = 1e-9
 def control_regions(
     image: NDArray[np.floating],
     label: NDArray[np.uint8],
-    targets: Iterable[int],
+    targets: Iterable[tuple[int, ...]],
     size: Sequence[int],
     *,
     slices: int = 0,
-) -> dict[int, Mask]:
+) -> dict[tuple[int, ...], Mask]:
     """The control's region of each of ``targets`` in every sample of a volume.
 
     Parameters
@@ -35,7 +36,7 @@ def control_regions(
         raw intensities (channel, slice, y, x) and class indices (slice, y, x). The body is that of the first channel;
         how bright a place is counts in every channel, in units of that channel's range.
     targets
-        class indices.
+        class indices of each target: one, or those of a region.
     size
         the network's input size in pixels: (y, x) if each slice is a sample, (z, y, x) if the volume is.
     slices
@@ -57,7 +58,7 @@ def control_regions(
     for target, region in regions.items():
         for sample in samples:
             seen = (*sample, *window)
-            mask = label[seen] == target
+            mask = mask_of(label[seen], target)
             found = place(image[:, *seen], mask, (label[seen] > 0) & ~mask, body[seen])
             if found is not None:
                 region[seen] = found

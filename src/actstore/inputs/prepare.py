@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.analysis.maps.equality import differs, stretch
+from actstore.analysis.members import mask_of
 from actstore.conditions import Applies
 from actstore.data.volume import Volume
 from actstore.inputs.perturb import apply
@@ -91,17 +92,17 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
     same = np.ones_like(applicable)
     stretched = np.full(applicable.shape, np.nan)
     volumes: list[NDArray[np.float32] | None] = [None] * len(conditions)
-    controlled = sorted({spec.class_names.index(c.target) for c in conditions if c.is_control})
-    regions = control_regions(
-        volume.image, volume.label, controlled, pipeline.seen(volume.label.shape), slices=spec.slice_axis
-    )
+    controlled = sorted({members[condition.target] for condition in conditions if condition.is_control})
+    visible = pipeline.seen(volume.label.shape)
+    regions = control_regions(volume.image, volume.label, controlled, visible, slices=spec.slice_axis)
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
             volumes[c], applicable[:, c], stretched[:, c] = volumes[0], True, 1
             continue
-        touched = np.isin(classes, members.get(condition.target, ()))
+        target = members.get(condition.target, ())
+        touched = mask_of(classes, target)
         applicable[:, c] = condition.is_original or _owners(windows, touched)
-        region = regions[spec.class_names.index(condition.target)] if condition.is_control else None
+        region = regions[target] if condition.is_control else None
         if region is not None:
             touched = pipeline.label(replace(volume, label=region.astype(np.uint8)), frame) > 0
             applicable[:, c] &= _owners(windows, touched)
@@ -111,7 +112,8 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
             condition,
             volume.image,
             volume.label,
-            spec.class_names,
+            spec.labels.names,
+            members=members,
             seed=spec.run.seed,
             key=volume.key,
             input_channels=pipeline.channels,

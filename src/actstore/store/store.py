@@ -81,6 +81,22 @@ class Store:
         """Class name to index in ``label`` and ``prediction``."""
         return {name: i for i, name in enumerate(self.class_names)}
 
+    @property
+    def regions(self) -> dict[str, tuple[int, ...]]:
+        """The regions of the run and the indices of their classes; regions may overlap. Empty where there are none."""
+        return {name: tuple(indices) for name, indices in self.attributes.get("regions", {}).items()}
+
+    @property
+    def members(self) -> dict[str, tuple[int, ...]]:
+        """What results are of, each with the indices of its classes: the classes and regions that the spec lists.
+
+        Without regions, every class but the background. A class that only fills a region up, such as "heart only", is
+        in ``class_names`` and not here.
+        """
+        regions = self.regions
+        names = self.attributes["targets"] if regions else self.class_names[1:]
+        return {name: regions.get(name) or (self.classes[name],) for name in names}
+
     @cached_property
     def layers(self) -> pd.DataFrame:
         """One row per layer in network order: module, type, channels, size, bytes of its tensors stored so far."""

@@ -21,6 +21,7 @@ from actstore.analysis.arrays import (
     require_same_sizes,
 )
 from actstore.analysis.grouping import VOLUME, any_by, grouped
+from actstore.analysis.members import Regions, mask_of, members_of
 from actstore.geometry import image_window
 
 #: Percentile of the Hausdorff distance.
@@ -34,6 +35,7 @@ def surface_distances(
     class_names: Sequence[str],
     *,
     applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
     by: Literal["slice", "volume"] = "slice",
 ) -> xr.Dataset:
     """Distances between the surfaces of predicted and true masks, of every foreground class; lazy.
@@ -51,6 +53,9 @@ def surface_distances(
         Of class 0, the background, and all others.
     applicable
         bool (sample, condition); without it, every condition is applicable to every sample.
+    regions
+        names along class_name, and the indices of the classes that each is made of, as ``store.members`` lists them. By
+        default every class but the background.
     by
         "slice" measures every sample on its own. "volume" puts the slices of one patient and frame together in the
         order of the coordinate ``slice``; where a condition is not applicable to one, its input is the original's, and
@@ -83,6 +88,7 @@ def surface_distances(
     require_same_sizes(("sample", *space), prediction=prediction, label=label)
     if by == "volume" and "z" in space:
         raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
+    members = members_of([str(name) for name in class_names], regions)
     order, volumes, labels = _slices(prediction, by)
     spacing = _spacing(prediction, 3 if by == "volume" else len(space))
     every = np.ones((prediction.sizes["sample"], prediction.sizes["condition"]), bool)
@@ -96,17 +102,17 @@ def surface_distances(
     ]
     axes = "".join(map(str, space))
     values = _of_blocks(
-        partial(_volume if by == "volume" else _measure, classes=len(class_names)),
+        partial(_volume if by == "volume" else _measure, members=tuple(members.values())),
         [array.isel(sample=order).data for array in arrays],
         [f"sc{axes}", f"s{axes}", "sc", "sa", "se"],
         volumes,
-        len(class_names) - 1,
+        len(members),
     )
     coords = {name: ("sample", along) for name, along in labels.items()}
     coords |= {str(name): coord for name, coord in prediction.coords.items() if coord.dims in ((), ("condition",))}
     dims = ("sample", "condition", "class_name")
     found = {name: (dims, values[..., i], {"units": "mm"}) for i, name in enumerate(NAMES)}
-    return xr.Dataset(found, coords={**coords, "class_name": [str(name) for name in class_names[1:]]})
+    return xr.Dataset(found, coords={**coords, "class_name": list(members)})
 
 
 def _slices(prediction: xr.DataArray, by: str) -> tuple[NDArray[np.intp], tuple[int, ...] | None, dict[str, Any]]:
@@ -168,13 +174,13 @@ def _volume(
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
     extent: NDArray[np.int64],
-    classes: int,
+    members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """As `_measure`, of all samples as the slices of one volume."""
     filled = np.where(applicable[..., None, None], prediction, prediction[:, :1])
     valid = any_by(applicable, np.zeros(len(applicable), np.intp))
     whole = np.concatenate([[[len(label)]], extent[:1]], axis=1)
-    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, classes)
+    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, members)
 
 
 def _measure(
@@ -183,15 +189,15 @@ def _measure(
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
     extent: NDArray[np.int64],
-    classes: int,
+    members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
-    found = np.full((*prediction.shape[:2], classes - 1, len(NAMES)), np.nan)
+    found = np.full((*prediction.shape[:2], len(members), len(NAMES)), np.nan)
     for s, c in zip(*np.nonzero(applicable), strict=True):
         image = image_window(extent[s].tolist(), label.shape[1:])
         predicted, true = prediction[s, c][image], label[s][image]
-        for k in range(1, classes):
-            found[s, c, k - 1] = _distances(predicted == k, true == k, spacing[s])
+        for k, indices in enumerate(members):
+            found[s, c, k] = _distances(mask_of(predicted, indices), mask_of(true, indices), spacing[s])
     return found
 
 
