@@ -108,8 +108,8 @@ def read_volume(
     label = images.pop()
     header = volume_header(file.key, layouts, geometry=geometry, sliced=sliced)
     for image, path in zip(images, file.images, strict=True):
-        _check_intensities(image, path)
-    indices = _class_indices(label, classes, file.label)
+        check_intensities(image, path)
+    indices = class_indices(label, classes, file.label)
     return Volume(
         file.key, images[0][None] if len(images) == 1 else np.stack(images), indices, digest.digest(), header.spacing
     )
@@ -238,7 +238,8 @@ def _pixels(content: bytes, path: Path) -> tuple[NDArray[np.floating], Geometry]
     return np.ascontiguousarray(by_slice, dtype=np.float32 if exact else np.float64), layout.geometry
 
 
-def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
+def check_intensities(image: NDArray[np.floating], path: Path) -> None:
+    """Refuse an ``image`` (slice, y, x) that is constant, or holds NaN or infinity."""
     low, high = image.min(), image.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         broken = ~np.isfinite(image)
@@ -254,8 +255,16 @@ def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
         )
 
 
-def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
-    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`."""
+def class_indices(
+    raw: NDArray[np.floating],
+    classes: Mapping[str, int],
+    path: Path,
+    mend: str = "add it to data.classes or correct the mask",
+) -> NDArray[np.uint8]:
+    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`.
+
+    ``mend`` is what to do about a value that ``classes`` lacks.
+    """
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)
     nearest = np.rint(values)
@@ -274,10 +283,7 @@ def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: 
         problems.append(f"label value {_counted(values[~finite], counts[~finite])} is no number; correct the mask")
     if unexpected.any():
         known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
-        problems.append(
-            f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; "
-            "add it to data.classes or correct the mask"
-        )
+        problems.append(f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; {mend}")
     if problems:
         raise DataError(f"{shown(path)}: {'; '.join(problems)}")
     if (values != nearest).any():
