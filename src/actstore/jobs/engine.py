@@ -24,6 +24,7 @@ from actstore.jobs.out import Out
 from actstore.jobs.ring import Buffers, CudaStream, Ring, Stream
 from actstore.jobs.statistics import BlockStatistics
 from actstore.networks.arithmetic import arithmetic, torch_threads
+from actstore.networks.heads import Head
 from actstore.networks.model import build_model, weights_digest
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
@@ -65,6 +66,8 @@ class CaptureJob:
     writers: int
     #: Digest of each imported module that is not an installed package, by name.
     code: Mapping[str, str]
+    #: Which of the network's outputs holds the logits, and how they become classes.
+    head: Head
     applies: Applies = "changed"
     #: Not pickled: workers receive one block at a time.
     blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
@@ -139,7 +142,7 @@ class Engine:
         """
         job, spec = self.job, self.job.spec
         with known_code(spec.folder, job.code):
-            volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
+            volume = read_volume(block.file, spec.labels.exclusive, geometry=spec.data.geometry, sliced=spec.sliced)
             samples = 1 if len(job.layout.space) == 3 else volume.image.shape[1]
             if samples != block.samples:
                 raise BlockError(
@@ -147,7 +150,7 @@ class Engine:
                     f"{block.file.images[0]} has {samples} slices, {block.samples} when the run was planned: "
                     "run capture again",
                 )
-            inference = Inference(self.device, job.layout, job.batch_size, spec, volume, job.applies)
+            inference = Inference(self.device, job.layout, job.batch_size, spec, volume, job.head, job.applies)
             statistics = BlockStatistics(job.layout, samples)
             self._infer(inference, statistics, out)
             out.put("source", np.frombuffer(volume.digest, dtype=np.uint8)[None])

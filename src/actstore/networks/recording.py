@@ -41,8 +41,8 @@ class Probe:
 
     layers: list[Layer]
     modules: list[ModuleRow]
-    #: (class, \\*space); ``None`` if the network does not return a single tensor.
-    output_shape: tuple[int, ...] | None
+    #: What the network returned for a batch of one, with tensors that have a shape and no values.
+    output: Any
     #: Bytes of the largest tensor that any module returns for one sample.
     largest_output_bytes: int
 
@@ -204,8 +204,19 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
     rows = [ModuleRow(path, types[path], calls[path], shapes.get(path), path in matched) for path in paths]
     for _, tensor in tensors(output):
         _refuse_unordered(tensor, f"the network ({type(model).__name__})")
-    output_shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
-    return Probe(layers, rows, output_shape, largest)
+    return Probe(layers, rows, _shapes(output), largest)
+
+
+def _shapes(output: Any) -> Any:
+    """``output`` with tensors that have a shape and no values."""
+    if isinstance(output, Tensor):
+        return torch.empty(output.shape, dtype=output.dtype, device="meta")
+    if isinstance(output, Mapping):
+        return {key: _shapes(value) for key, value in output.items()}
+    if isinstance(output, list | tuple):
+        entries = [_shapes(value) for value in output]
+        return entries if isinstance(output, list) else tuple(entries)
+    return output
 
 
 def _refuse_script(paths: set[str]) -> None:

@@ -20,11 +20,12 @@ from pydantic import (
 )
 
 from actstore.case_rules import CaseRules
-from actstore.conditions import BACKGROUND, ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import ORIGINAL_CONDITION, REPEATS, Condition
 from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
+from actstore.spec.labels import Labels
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
     Controls,
@@ -90,9 +91,14 @@ class Spec(Table):
         return (ORIGINAL_CONDITION, *perturbed, *controls, *(REPEATS if self.controls.noise else ()))
 
     @property
+    def labels(self) -> Labels:
+        """The exclusive classes of masks and predictions, and what each of ``data.classes`` is made of."""
+        return Labels.of(self.data.classes)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """Background, then the classes by rising label value: the network's output channels in order."""
-        return (BACKGROUND, *sorted(self.data.classes, key=self.data.classes.__getitem__))
+        """Background, then the exclusive classes by rising label value: the output channels of a softmax in order."""
+        return self.labels.names
 
     @property
     def sliced(self) -> bool:
@@ -133,6 +139,8 @@ class Spec(Table):
         # Only values other than the default, so that stores from before these settings existed can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
         unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+        given = {"regions_class_order": dump["data"].get("regions_class_order"), "output": dump["model"].get("output")}
+        unusual |= {name: value for name, value in given.items() if value is not None}
         preprocess = dump["data"]["preprocess"]
         del preprocess["window"]
         if self.window == "original" and preprocess["normalize"] != "none":

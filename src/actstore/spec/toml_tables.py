@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
-from actstore.conditions import BACKGROUND, IDENTITY_STRENGTH, Condition, without_effect
-from actstore.spec.values import LocalPath, Positive, StoreLocation, Strength, Table, Text
+from actstore.conditions import IDENTITY_STRENGTH, Condition, without_effect
+from actstore.errors import SpecError
+from actstore.spec.labels import Labels
+from actstore.spec.values import LabelValues, LocalPath, Positive, StoreLocation, Strength, Table, Text, without_none
 
 Normalization = Literal[
     "minmax-slice",
@@ -76,22 +79,35 @@ class Data(Table):
     geometry: GeometryCheck = "check"
     #: Conversion of a volume to the network's input.
     preprocess: Preprocess = Preprocess()
-    #: Class name to label value. Label 0 is the background.
-    classes: dict[Text, Positive] = Field(min_length=1)
+    #: Class name to label value, or to the list of labels of a region. Label 0 is the background.
+    classes: dict[Text, LabelValues] = Field(min_length=1)
+    #: For networks with one sigmoid for each of ``classes``: the label that each writes, later ones over earlier ones,
+    #: as in nnU-Net. By default the smallest label that no later region holds. Empty for exclusive output channels.
+    regions_class_order: tuple[StrictInt, ...] | None = None
     #: Settings of the synthetic data set.
     phantom: Phantom = Phantom()
 
     @field_validator("classes")
     @classmethod
-    def _distinct(cls, classes: dict[str, int]) -> dict[str, int]:
-        if BACKGROUND in classes:
-            raise ValueError(f"{BACKGROUND!r} is label 0 already and cannot be named")
-        for label, count in Counter(classes.values()).items():
-            if count > 1:
-                raise ValueError(f"label {label} is given to {count} classes: give each class a label of its own")
-        if max(classes.values()) > 255:
-            raise ValueError(f"label {max(classes.values())} is too large: labels are 1 to 255")
+    def _distinct(cls, classes: dict[str, int | tuple[int, ...]]) -> dict[str, int | tuple[int, ...]]:
+        try:
+            Labels.of(classes)
+        except SpecError as error:
+            raise ValueError(str(error)) from error
         return classes
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Data:
+        if self.regions_class_order:
+            try:
+                Labels.of(self.classes).order(self.regions_class_order)
+            except SpecError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_none(handler(self), "regions_class_order")
 
 
 class Model(Table):
@@ -105,6 +121,8 @@ class Model(Table):
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: Which entry of what the network returns holds its logits: an index of a tuple or list, or a key of a dict.
+    output: Annotated[StrictInt, Field(ge=0)] | Text | None = None
     #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
     #: "allow" and record it in the store.
     unrepeatable: Literal["refuse", "allow"] = "refuse"
@@ -113,6 +131,10 @@ class Model(Table):
     @classmethod
     def _callable(cls, factory: str) -> str:
         return _module_callable(factory)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_none(handler(self), "output")
 
 
 def _module_callable(name: str) -> str:

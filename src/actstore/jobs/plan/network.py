@@ -11,6 +11,7 @@ from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.geometry import Grid
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.grids import layer_grids
+from actstore.networks.heads import Head, head_of
 from actstore.networks.model import build_model, foreign_dtypes, weights_checksums, weights_digest
 from actstore.networks.recording import Probe, match_modules, probe
 from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
@@ -27,6 +28,8 @@ class Inspected:
     weights: str
     checksums: Mapping[str, int]
     probe: Probe
+    #: Which of its outputs holds the logits, and how they become classes.
+    head: Head
 
 
 def inspect_model(spec: Spec) -> Inspected:
@@ -35,7 +38,7 @@ def inspect_model(spec: Spec) -> Inspected:
     Raises
     ------
     ModelError
-        if the network does not map (batch, 1, \\*size) to (batch, class, \\*size), background first.
+        if what the network returns for (batch, 1, \\*size) fits none of the heads of `head_of`.
     """
     model = build_model(spec)
     weights, checksums = weights_digest(model), weights_checksums(model)
@@ -54,14 +57,7 @@ def inspect_model(spec: Spec) -> Inspected:
                 else "correct data.preprocess.size or model.arguments"
             )
         ) from error
-    expected = (len(spec.class_names), *size)
-    if found.output_shape != expected:
-        raise ModelError(
-            f"{spec.model.factory!r} returns {_shape_text(found.output_shape)} for one sample: expected {expected}, "
-            f"one channel for each of {', '.join(spec.class_names)}, at data.preprocess.size; correct data.classes, "
-            "data.preprocess.size or model.arguments"
-        )
-    return Inspected(model, weights, checksums, found)
+    return Inspected(model, weights, checksums, found, head_of(spec, found.output))
 
 
 def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
@@ -87,10 +83,6 @@ def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
     return found
 
 
-def _shape_text(shape: tuple[int, ...] | None) -> str:
-    return "no single tensor" if shape is None else str(shape)
-
-
 @dataclass(frozen=True)
 class Network:
     """What a run knows about its network."""
@@ -98,6 +90,7 @@ class Network:
     model: nn.Module
     weights: str
     probe: Probe
+    head: Head
     #: Recorded layers; `Layer.kept` marks those whose tensors are stored.
     layers: tuple[Layer, ...]
     #: Where the pixels of each layer lie on the input.
@@ -121,7 +114,7 @@ def examine_network(spec: Spec, threads: int) -> Network:
     with torch_threads(threads):
         repeatable = check_repeatable(spec, seen)
         grids = layer_grids(seen.model, layers, spec.data.preprocess.size)
-    return Network(seen.model, seen.weights, seen.probe, layers, tuple(grids), repeatable)
+    return Network(seen.model, seen.weights, seen.probe, seen.head, layers, tuple(grids), repeatable)
 
 
 def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module) -> tuple[Layer, ...]:

@@ -23,6 +23,7 @@ from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
@@ -67,6 +68,8 @@ class Plan:
     grids: tuple[Grid, ...]
     #: Whether each output depends on its own input alone.
     repeatable: Repeatability
+    #: Which of the network's outputs holds the logits, and how they become classes.
+    head: Head
     #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
@@ -81,6 +84,7 @@ class Plan:
             self.threads,
             self.writers,
             self.identity["code"],
+            self.head,
             self.applies,
             self.blocks,
         )
@@ -191,7 +195,7 @@ def make_plan(
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
-    identity, fingerprint = identify(spec, network.weights, layout.layers, data.discovery.volumes)
+    identity, fingerprint = identify(spec, network.weights, network.head, layout.layers, data.discovery.volumes)
     return Plan(
         spec=spec,
         store=storage_at(store or spec.store.path),
@@ -212,6 +216,7 @@ def make_plan(
         unreadable=data.unreadable,
         grids=network.grids,
         repeatable=network.repeatable,
+        head=network.head,
     )
 
 
