@@ -133,6 +133,8 @@ class Spec(Table):
         # Only values other than the default, so that stores from before these settings existed can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
         unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+        if self.model.channels_last:
+            unusual["channels_last"] = dump["model"]["channels_last"]
         preprocess = dump["data"]["preprocess"]
         del preprocess["window"]
         if self.window == "original" and preprocess["normalize"] != "none":

@@ -105,6 +105,9 @@ class Model(Table):
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: Patterns like those of ``layers``, for recorded modules that return (batch, [z,] y, x, channel) as Swin blocks
+    #: do. The store has their channels first.
+    channels_last: tuple[Text, ...] = ()
     #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
     #: "allow" and record it in the store.
     unrepeatable: Literal["refuse", "allow"] = "refuse"
