@@ -139,8 +139,13 @@ class Spec(Table):
         # Only values other than the default, so that stores from before these settings existed can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
         unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+<<<<<<< HEAD
         given = {"regions_class_order": dump["data"].get("regions_class_order"), "output": dump["model"].get("output")}
         unusual |= {name: value for name, value in given.items() if value is not None}
+=======
+        if self.model.channels_last:
+            unusual["channels_last"] = dump["model"]["channels_last"]
+>>>>>>> net
         preprocess = dump["data"]["preprocess"]
         del preprocess["window"]
         if self.window == "original" and preprocess["normalize"] != "none":

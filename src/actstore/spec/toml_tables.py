@@ -123,6 +123,9 @@ class Model(Table):
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
     #: Which entry of what the network returns holds its logits: an index of a tuple or list, or a key of a dict.
     output: Annotated[StrictInt, Field(ge=0)] | Text | None = None
+    #: Patterns like those of ``layers``, for recorded modules that return (batch, [z,] y, x, channel) as Swin blocks
+    #: do. The store has their channels first.
+    channels_last: tuple[Text, ...] = ()
     #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
     #: "allow" and record it in the store.
     unrepeatable: Literal["refuse", "allow"] = "refuse"

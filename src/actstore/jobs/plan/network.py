@@ -44,7 +44,7 @@ def inspect_model(spec: Spec) -> Inspected:
     weights, checksums = weights_digest(model), weights_checksums(model)
     size = spec.data.preprocess.size
     try:
-        found = probe(model, (1, *size), spec.model.layers)
+        found = probe(model, (1, *size), spec.model.layers, spec.model.channels_last)
     except ActstoreError:
         raise
     except Exception as error:
