@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 from actstore.conditions import BACKGROUND
 from actstore.errors import ModelError, one_line
@@ -25,6 +25,7 @@ NEEDED = {
 class BundleFolder:
     """A folder with ``configs/inference.json``, ``configs/metadata.json`` and ``models/model.pt``. Picklable."""
 
+    kind: ClassVar[str] = "bundle"
     path: Path
     #: The file of the inference configuration.
     config: Path
@@ -88,6 +89,10 @@ class BundleFolder:
             f"{self._metadata}: outputs.channel_def names {', '.join(found)} and no background, so that labels of "
             "these channels are unknown; write a factory for model.factory, with the regions in data.classes"
         )
+
+    @property
+    def regions_class_order(self) -> None:
+        """Channels are classes, not regions."""
 
     @property
     def outputs(self) -> int:

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from actstore.conditions import BACKGROUND
 from actstore.errors import ModelError
@@ -25,6 +25,7 @@ _WHAT = "an nnU-Net v2 result folder"
 class ResultFolder:
     """A folder ``TRAINER__PLANS__CONFIGURATION`` as nnU-Net v2 writes it, with one fold chosen. Picklable."""
 
+    kind: ClassVar[str] = "nnunet"
     path: Path
     #: For example "2d" or "3d_fullres".
     configuration: str

@@ -50,7 +50,7 @@ def inspect_model(spec: Spec) -> Inspected:
     except Exception as error:
         others = foreign_dtypes(model)
         raise ModelError(
-            f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
+            f"{spec.model.source!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
             + (
                 f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
                 if others
@@ -79,7 +79,7 @@ def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
     batched = spec.run.batch_size != 1
     found = examine(seen.model, fresh, seen.probe.layers, inputs, seen.checksums, batched=batched)
     if spec.model.unrepeatable == "refuse":
-        refuse(found, spec.model.factory)
+        refuse(found, spec.model.source)
     return found
 
 
