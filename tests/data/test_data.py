@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.data.discovery import find_volumes
-from actstore.data.nifti import LABEL_TOLERANCE, _class_indices, digest_files, read_header, read_volume
+from actstore.data.nifti import LABEL_TOLERANCE, class_indices, digest_files, read_header, read_volume
 from actstore.data.nnunet import key_of
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
@@ -345,10 +345,10 @@ class TestRead:
         raw = np.array([[[label + off for label, off in labels]]], np.float64 if double else np.float32)
         distance = np.abs(raw - np.rint(raw)).max()
         if distance <= LABEL_TOLERANCE:
-            assert _class_indices(raw, CLASSES, Path("mask.nii")).tolist() == np.rint(raw).astype(int).tolist()
+            assert class_indices(raw, CLASSES, Path("mask.nii")).tolist() == np.rint(raw).astype(int).tolist()
         else:
             with refused("is not a whole number"):
-                _class_indices(raw, CLASSES, Path("mask.nii"))
+                class_indices(raw, CLASSES, Path("mask.nii"))
 
     @pytest.mark.parametrize(
         ("value", "words"),
@@ -364,10 +364,10 @@ class TestRead:
     )
     def test_labels_are_shown_with_all_their_digits(self, value: float, words: str) -> None:
         with refused(words):
-            _class_indices(np.array([[[0.0, 3.0, value]]]), CLASSES, Path("mask.nii"))
+            class_indices(np.array([[[0.0, 3.0, value]]]), CLASSES, Path("mask.nii"))
 
     def test_a_negative_zero_is_background(self) -> None:
-        assert _class_indices(np.array([[[-0.0, -1e-9, 3.0]]]), CLASSES, Path("mask.nii")).tolist() == [[[0, 0, 3]]]
+        assert class_indices(np.array([[[-0.0, -1e-9, 3.0]]]), CLASSES, Path("mask.nii")).tolist() == [[[0, 0, 3]]]
 
     def test_a_repaired_header_prints_nothing(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         def edit(header: Any) -> None:

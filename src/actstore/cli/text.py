@@ -100,8 +100,11 @@ def _cell(value: Any) -> str:
 def show_modules(found: Probe, dtype: str, conditions: int) -> None:
     """Show the module tree with matches, shapes and bytes."""
     by_module: dict[str, list[str]] = {}
+    moved = {}
     for layer in found.layers:
         by_module.setdefault(layer.module, []).append(layer.name)
+        if layer.channels_last:
+            moved[layer.module] = f"{'x'.join(map(str, (layer.channels, *layer.space)))}, channels last"
     itemsize = 2 if dtype == "float16" else 4
     rows = []
     for row in found.modules:
@@ -112,7 +115,7 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
                 "module": row.module,
                 "type": row.type,
                 "calls": row.calls,
-                "output": "x".join(map(str, row.shape)) if row.shape else "",
+                "output": moved.get(row.module) or ("x".join(map(str, row.shape)) if row.shape else ""),
                 "bytes": human_bytes(size) if row.module in by_module else "",
             }
         )

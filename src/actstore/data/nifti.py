@@ -129,8 +129,8 @@ def read_volume(
     header = volume_header(file.key, layouts, geometry=geometry, sliced=sliced, order=order)
     for of_path, path in zip(images, file.images, strict=True):
         for image in of_path:
-            _check_intensities(image, path, order)
-    indices = _class_indices(label, classes, file.label)
+            check_intensities(image, path, order)
+    indices = class_indices(label, classes, file.label)
     image = images[0] if len(images) == 1 else np.concatenate(images)
     return Volume(file.key, image, indices, digest.digest(), header.spacing)
 
@@ -287,7 +287,8 @@ def _pixels(content: bytes, path: Path, components: int, order: Order) -> tuple[
     return np.ascontiguousarray(stored.transpose(3, *order), dtype=np.float32 if exact else np.float64), layout.geometry
 
 
-def _check_intensities(image: NDArray[np.floating], path: Path, order: Order) -> None:
+def check_intensities(image: NDArray[np.floating], path: Path, order: Order = BY_SLICE) -> None:
+    """Refuse an ``image`` (slice, y, x) that is constant, or holds NaN or infinity."""
     low, high = image.min(), image.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         broken = ~np.isfinite(image)
@@ -304,8 +305,16 @@ def _check_intensities(image: NDArray[np.floating], path: Path, order: Order) ->
         )
 
 
-def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
-    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`."""
+def class_indices(
+    raw: NDArray[np.floating],
+    classes: Mapping[str, int],
+    path: Path,
+    mend: str = "add it to data.classes or correct the mask",
+) -> NDArray[np.uint8]:
+    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`.
+
+    ``mend`` is what to do about a value that ``classes`` lacks.
+    """
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)
     nearest = np.rint(values)
@@ -324,10 +333,7 @@ def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: 
         problems.append(f"label value {_counted(values[~finite], counts[~finite])} is no number; correct the mask")
     if unexpected.any():
         known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
-        problems.append(
-            f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; "
-            "add it to data.classes or correct the mask"
-        )
+        problems.append(f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; {mend}")
     if problems:
         raise DataError(f"{shown(path)}: {'; '.join(problems)}")
     if (values != nearest).any():

@@ -24,6 +24,11 @@ class Pipeline(Protocol):
         """The network's input in voxels: (y, x) or (z, y, x)."""
         ...
 
+    @property
+    def slice_axis(self) -> int:
+        """The axis of a raw volume (z, y, x) along which the file has its slices."""
+        ...
+
     def grid(self, file: VolumeFile) -> VolumeHeader:
         """Shape (z, y, x) and spacing (mm) of the preprocessed volume, without preprocessing it."""
         ...

@@ -30,6 +30,10 @@ class Plain:
     def window(self) -> tuple[int, ...]:
         return self.spec.data.preprocess.size
 
+    @property
+    def slice_axis(self) -> int:
+        return self.spec.slice_axis
+
     def grid(self, file: VolumeFile) -> VolumeHeader:
         return read_header(file, **self._reading)
 
@@ -54,10 +58,10 @@ class Plain:
         if self.spec.window != "original":
             return None
         method = self.spec.data.preprocess.normalize
-        return tuple(scalings(channel, method, slices=self.spec.slice_axis) for channel in volume.image)
+        return tuple(scalings(channel, method, slices=self.slice_axis) for channel in volume.image)
 
     def image(self, raw: NDArray[np.floating], frame: Sequence[Sequence[Scaling]] | None) -> NDArray[np.float32]:
-        method, slices = self.spec.data.preprocess.normalize, self.spec.slice_axis
+        method, slices = self.spec.data.preprocess.normalize, self.slice_axis
         shared = [None] * len(raw) if frame is None else frame
         return np.stack(
             [normalize(channel, method, of, slices=slices) for channel, of in zip(raw, shared, strict=True)]

@@ -94,7 +94,7 @@ def prepare(spec: Spec, pipeline: Pipeline, volume: Volume, *, applies: Applies 
     volumes: list[NDArray[np.float32] | None] = [None] * len(conditions)
     controlled = sorted({members[condition.target] for condition in conditions if condition.is_control})
     visible = pipeline.seen(volume.label.shape)
-    regions = control_regions(volume.image, volume.label, controlled, visible, slices=spec.slice_axis)
+    regions = control_regions(volume.image, volume.label, controlled, visible, slices=pipeline.slice_axis)
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
             volumes[c], applicable[:, c], stretched[:, c] = volumes[0], True, 1

@@ -129,7 +129,7 @@ def _refuse_nested(spec: Spec) -> None:
     """Refuse a script that captures on import, by a worker or for code that the spec names."""
     if is_importing():
         raise SpecError(
-            f"{spec.model.factory!r} or a transform lies in a module that starts a capture when it is imported: put "
+            f"{spec.model.source!r} or a transform lies in a module that starts a capture when it is imported: put "
             'that behind `if __name__ == "__main__":`'
         )
     refuse_in_worker(spec.cluster.kind)

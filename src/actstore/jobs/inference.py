@@ -37,7 +37,7 @@ class Inference:
         self.conditions = spec.conditions
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
         self.prepared = prepared
-        self.predictions = predictions_of(prepared, head, layout.classes)
+        self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched)
         #: Inputs that the network has to see: where overlapping patches are averaged, also those that are not recorded.
         self.needed = prepared.applicable | (self.predictions.stitched & ~prepared.same)
         self.forward_passes = 0

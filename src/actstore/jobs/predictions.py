@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.inputs.prepare import Prepared
+from actstore.inputs.windows import Stitched
 from actstore.networks.heads import Head
 
 Found = Mapping[tuple[int, int], NDArray[Any]]
@@ -37,9 +38,9 @@ class Predictions(Protocol):
         ...
 
 
-def predictions_of(prepared: Prepared, head: Head, classes: int) -> Predictions:
-    """Predictions of a volume: stitched if its patches overlap."""
-    return (Stitched if prepared.windows.overlap else Single)(prepared, head, classes)
+def predictions_of(prepared: Prepared, head: Head, classes: int, *, stitched: bool) -> Predictions:
+    """Predictions of a volume, ``stitched`` from its patches or each patch's own."""
+    return (Averaged if stitched else Single)(prepared, head, classes)
 
 
 class Single:
@@ -65,7 +66,7 @@ class Single:
         return None
 
 
-class Stitched:
+class Averaged:
     """Logits of overlapping patches are averaged with the window's weights, in float32 and in the order of the patches.
 
     Counts every sample in every condition that applies to some: what a perturbation does to the prediction reaches
@@ -77,9 +78,7 @@ class Stitched:
     def __init__(self, prepared: Prepared, head: Head, classes: int) -> None:
         self._prepared, self._head = prepared, head
         self.confusion = np.zeros((*prepared.applicable.shape, classes, classes), dtype=np.int64)
-        weights = prepared.windows.weights
-        self._weights = np.ones(prepared.windows.size, np.float32) if weights is None else weights
-        self._sums: dict[int, NDArray[np.float32]] = {}
+        self._sums: dict[int, Stitched] = {}
         self._conditions: list[int] = np.flatnonzero(prepared.applicable.any(axis=0)).tolist()
 
     def sent(self, logits: Tensor) -> Tensor:
@@ -88,26 +87,20 @@ class Stitched:
     def add(self, found: Found) -> None:
         windows = self._prepared.windows
         for sample in sorted({sample for sample, _ in found}):
-            there, here = windows.visible(sample)
             for condition in self._conditions:
                 # Where an input is the original's, so is the prediction.
                 logits = found.get((sample, condition))
                 logits = found[sample, 0] if logits is None else logits
                 logits = logits.reshape(len(logits), *windows.size)
                 if condition not in self._sums:
-                    self._sums[condition] = np.zeros((len(logits), *windows.shape), np.float32)
-                self._sums[condition][(slice(None), *there)] += logits[(slice(None), *here)] * self._weights[here]
+                    self._sums[condition] = Stitched(windows, len(logits))
+                self._sums[condition].add(sample, logits)
 
     def finish(self) -> NDArray[np.uint8]:
         windows, space = self._prepared.windows, self._prepared.space
-        total = np.zeros(windows.shape, np.float32)
-        for sample in range(len(windows)):
-            there, here = windows.visible(sample)
-            total[there] += self._weights[here]
         predictions = np.zeros((*self.confusion.shape[:2], *space), np.uint8)
         for condition in self._conditions:
-            logits = self._sums.pop(condition)
-            logits /= total
+            logits = self._sums.pop(condition).logits
             classes = self._head.classes(torch.from_numpy(logits)[None])[0].numpy()
             for sample in range(len(windows)):
                 box = windows.box(sample)

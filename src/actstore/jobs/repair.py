@@ -138,7 +138,9 @@ def spec_of(attributes: dict[str, Any]) -> Spec:
     preprocess = {"window": window_of(attributes["identity"]), **data["preprocess"]}
     content = {**attributes["spec"], "data": {**data, "preprocess": preprocess}}
     try:
-        return Spec.from_mapping(content, folder=Path(attributes.get("folder", ".")), name="the store's spec")
+        return Spec.from_mapping(
+            content, folder=Path(attributes.get("folder", ".")), name="the store's spec", stored=True
+        )
     except ActstoreError as error:
         raise StoreError(f"{error}; give one that fits with --spec") from error
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actstore.geometry import Grid, Origin
+from actstore.networks.channels import channels_first
 from actstore.networks.linear import Linear, geometry_of
 from actstore.networks.recording import forward_hooks, tensors
 from actstore.store.schema import Layer
@@ -63,6 +64,8 @@ def _measured(
     def keep(path: str, output: Any) -> None:
         for position, tensor in tensors(output):
             i = index.get((path, calls[path], position))
+            if i is not None and layers[i].channels_last:
+                tensor = channels_first(tensor)
             if i is not None and tensor.shape[2:] == layers[i].space:
                 found[i].append(_over_channels(tensor))
         calls[path] += 1

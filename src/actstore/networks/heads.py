@@ -159,7 +159,7 @@ def described(output: Any) -> str:
 
 def _returns(spec: Spec, path: Sequence[int | str]) -> str:
     entry = "".join(f"[{key!r}]" for key in path)
-    return f"{spec.model.factory!r} returns{f' as output {entry}' if entry else ''}"
+    return f"{spec.model.source!r} returns{f' as output {entry}' if entry else ''}"
 
 
 def _unfit(spec: Spec, size: Sequence[int], path: Sequence[int | str], found: Any) -> str:

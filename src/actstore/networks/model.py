@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import ActstoreError, ModelError, one_line
+from actstore.networks.adapters import build_trained
 from actstore.networks.weights import load_weights
 from actstore.spec.spec import Spec
 
@@ -31,17 +32,11 @@ def build_model(spec: Spec) -> nn.Module:
         weights are unreadable, hold code or do not fit.
     """
     add_folder(spec.folder)
-    factory = resolve_callable(spec.model.factory, "model.factory")
-    try:
-        made = factory(**spec.model.arguments)
-    except ActstoreError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            f"model.factory {spec.model.factory!r} failed with {one_line(error)}; "
-            f"correct it or model.arguments, which are {spec.model.arguments}"
-        ) from error
-    model = _unwrapped(_module(made, f"model.factory {spec.model.factory!r}"))
+    if spec.trained is not None:
+        made, what = build_trained(spec.trained), f"model.{spec.trained.kind} {spec.model.source!r}"
+    else:
+        made, what = _made(spec), f"model.factory {spec.model.source!r}"
+    model = _unwrapped(_module(made, what))
     if spec.model.weights is not None:
         load_weights(model, spec.model.weights)
     try:
@@ -52,10 +47,25 @@ def build_model(spec: Spec) -> nn.Module:
             parameter.requires_grad_(False)
     except Exception as error:
         raise ModelError(
-            f"the network of {spec.model.factory!r} does not go into evaluation mode on the CPU: {one_line(error)}; "
+            f"the network of {spec.model.source!r} does not go into evaluation mode on the CPU: {one_line(error)}; "
             "correct its train(), eval() or to()"
         ) from error
     return model
+
+
+def _made(spec: Spec) -> Any:
+    """What the factory returns."""
+    name = str(spec.model.factory)
+    factory = resolve_callable(name, "model.factory")
+    try:
+        return factory(**spec.model.arguments)
+    except ActstoreError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"model.factory {name!r} failed with {one_line(error)}; "
+            f"correct it or model.arguments, which are {spec.model.arguments}"
+        ) from error
 
 
 def _module(made: Any, factory: str) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     Field,
+    SkipValidation,
     StrictFloat,
     StrictInt,
     ValidationError,
@@ -37,6 +38,7 @@ from actstore.spec.toml_tables import (
     Run,
     Store,
 )
+from actstore.spec.trained import Trained, with_trained
 from actstore.spec.values import Table, resolved
 from actstore.store.files.base import Location
 
@@ -63,6 +65,8 @@ class Spec(Table):
     #: Thresholds of the case rules that differ from the defaults, named as in `CaseRules`.
     cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)
+    #: What ``model.nnunet`` or ``model.bundle`` names, as it was read.
+    trained: Annotated[Trained | None, SkipValidation] = Field(default=None, exclude=True, repr=False)
 
     @field_validator("cases")
     @classmethod
@@ -195,6 +199,8 @@ class Spec(Table):
         unusual: dict[str, Any] = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
         given = {"regions_class_order": dump["data"].get("regions_class_order"), "output": dump["model"].get("output")}
         unusual |= {name: value for name, value in given.items() if value is not None}
+        if self.model.channels_last:
+            unusual["channels_last"] = dump["model"]["channels_last"]
         if self.input_channels != ONE_CHANNEL:
             unusual["channels"] = list(self.input_channels)
         if self.axis_order != (2, 0, 1):
@@ -210,8 +216,11 @@ class Spec(Table):
             **unusual,
             "classes": dump["data"]["classes"],
             "preprocess": preprocess,
-            "factory": dump["model"]["factory"],
-            "arguments": dump["model"]["arguments"],
+            **(
+                {"factory": dump["model"]["factory"], "arguments": dump["model"]["arguments"]}
+                if self.trained is None
+                else {self.trained.kind: self.trained.identity}
+            ),
             "layers": dump["model"]["layers"],
             "perturb": dump["perturb"],
             "controls": dump["controls"],
@@ -223,27 +232,39 @@ class Spec(Table):
         }
 
     @classmethod
-    def from_mapping(cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec") -> Spec:
+    def from_mapping(
+        cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec", stored: bool = False
+    ) -> Spec:
         """Validate ``content``, and resolve its paths against ``folder`` and its normalisation window.
+
+        What ``model.nnunet`` or ``model.bundle`` says is read from there. A ``stored`` spec, which holds it already, is
+        read anew.
 
         Raises
         ------
         SpecError
             naming each offending key, its value and what is valid.
+        ModelError
+            if the result folder or bundle is incomplete.
         """
-        if "folder" in content:
-            raise SpecError(f"{name}: unknown key 'folder': take it out, paths are relative to the spec's own folder")
+        for key, why in (("folder", "paths are relative to the spec's own folder"), ("trained", "it is read")):
+            if key in content:
+                raise SpecError(f"{name}: unknown key {key!r}: take it out, {why}")
+        content, trained = with_trained(content, folder, name=name, stored=stored)
         try:
-            spec = cls.model_validate({**content, "folder": folder})
+            spec = cls.model_validate({**content, "folder": folder, "trained": trained})
         except ValidationError as error:
             raise SpecError(f"{name}: {problems(error)}") from error
         weights = spec.model.weights
+        sources = {key: path and resolved(folder, path) for key, path in _sources(spec.model).items()}
         preprocess = spec.data.preprocess.model_copy(update={"window": spec.window})
         data = {"root": resolved(folder, spec.data.root), "preprocess": preprocess}
         return spec.model_copy(
             update={
                 "data": spec.data.model_copy(update=data),
-                "model": spec.model.model_copy(update={"weights": weights and _resolve_weights(folder, weights)}),
+                "model": spec.model.model_copy(
+                    update={**sources, "weights": weights and _resolve_weights(folder, weights)}
+                ),
                 "store": spec.store.model_copy(update={"path": _resolve_location(folder, spec.store.path)}),
                 "cluster": spec.cluster.below(folder),
             }
@@ -283,6 +304,10 @@ def load_spec(path: str | Path) -> Spec:
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}; correct it there") from error
     return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
+
+
+def _sources(model: Model) -> dict[str, Path | None]:
+    return {"nnunet": model.nnunet, "bundle": model.bundle}
 
 
 def _resolve_location(folder: Path, location: Location) -> Location:

@@ -135,8 +135,16 @@ def _without_repeats(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 class Model(Table):
     """The network, its weights and the layers to record."""
 
-    #: A callable ``module:callable`` that returns a `torch.nn.Module`.
-    factory: Text
+    #: A callable ``module:callable`` that returns a `torch.nn.Module`. Either this, ``nnunet`` or ``bundle`` is given.
+    factory: Text | None = None
+    #: An nnU-Net v2 result folder ``TRAINER__PLANS__CONFIGURATION``: network, weights, preprocessing and classes.
+    nnunet: LocalPath | None = None
+    #: The fold of ``nnunet``: a number, or "all". By default 0.
+    fold: Annotated[StrictInt, Field(ge=0)] | Literal["all"] | None = None
+    #: The checkpoint's file in the fold's folder. By default ``checkpoint_final.pth``.
+    checkpoint: Text | None = None
+    #: A MONAI bundle: network, weights, preprocessing and classes. Its configuration runs code, as a factory does.
+    bundle: LocalPath | None = None
     #: Keyword arguments of the factory.
     arguments: dict[str, Any] = Field(default={})
     #: safetensors or a torch checkpoint; ``None`` if the factory returns a trained network.
@@ -145,18 +153,38 @@ class Model(Table):
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
     #: Which entry of what the network returns holds its logits: an index of a tuple or list, or a key of a dict.
     output: Annotated[StrictInt, Field(ge=0)] | Text | None = None
+    #: Patterns like those of ``layers``, for recorded modules that return (batch, [z,] y, x, channel) as Swin blocks
+    #: do. The store has their channels first.
+    channels_last: tuple[Text, ...] = ()
     #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
     #: "allow" and record it in the store.
     unrepeatable: Literal["refuse", "allow"] = "refuse"
 
     @field_validator("factory")
     @classmethod
-    def _callable(cls, factory: str) -> str:
-        return _module_callable(factory)
+    def _callable(cls, factory: str | None) -> str | None:
+        return None if factory is None else _module_callable(factory)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        given = [name for name in ("factory", "nnunet", "bundle") if getattr(self, name) is not None]
+        if not given:
+            raise ValueError("names no network: give one of factory, nnunet and bundle")
+        if len(given) > 1:
+            raise ValueError(f"names several networks ({', '.join(given)}): keep one of them")
+        for name in ("fold", "checkpoint"):
+            if self.nnunet is None and getattr(self, name) is not None:
+                raise ValueError(f"has {name}, which is of nnU-Net's result folders: take it out, or give nnunet")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_none(handler(self), "output")
+        return without_none(handler(self), "output", "factory", "nnunet", "bundle", "fold", "checkpoint")
+
+    @property
+    def source(self) -> str:
+        """What the network comes from, for messages."""
+        return self.factory or str(self.nnunet or self.bundle)
 
 
 def _module_callable(name: str) -> str:

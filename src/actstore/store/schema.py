@@ -39,9 +39,15 @@ class Layer:
     space: tuple[int, ...]
     #: Whether its tensors are stored, not only its statistics.
     kept: bool = True
+    #: Whether the module returns (batch, [z,] y, x, channel). The store has channels first in any case.
+    channels_last: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "space": list(self.space)}
+        content = {**asdict(self), "space": list(self.space)}
+        if not self.channels_last:
+            # As in stores from before this field existed, which runs continue.
+            del content["channels_last"]
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Layer:

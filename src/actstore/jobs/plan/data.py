@@ -10,6 +10,7 @@ from actstore.data.discovery import discover
 from actstore.data.pairing import Discovery
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import DataError
+from actstore.inputs.adapters import check_dataset
 from actstore.inputs.pipeline import Pipeline
 from actstore.jobs.blocks import Block
 from actstore.spec.spec import Spec
@@ -46,6 +47,7 @@ def find(spec: Spec) -> tuple[Spec, Discovery]:
     DataError
         if there are none, or the channels differ from those of the spec.
     """
+    check_dataset(spec)
     discovery = discover(spec.data)
     return spec.with_channels(discovery.channels), discovery
 

@@ -45,13 +45,13 @@ def inspect_model(spec: Spec, pipeline: Pipeline) -> Inspected:
     weights, checksums = weights_digest(model), weights_checksums(model)
     shape = (len(pipeline.channels), *pipeline.window)
     try:
-        found = probe(model, shape, spec.model.layers)
+        found = probe(model, shape, spec.model.layers, spec.model.channels_last)
     except ActstoreError:
         raise
     except Exception as error:
         others = foreign_dtypes(model)
         raise ModelError(
-            f"{spec.model.factory!r} fails on an input of (1, {', '.join(map(str, shape))}): {one_line(error)}; "
+            f"{spec.model.source!r} fails on an input of (1, {', '.join(map(str, shape))}): {one_line(error)}; "
             + (
                 f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
                 if others
@@ -80,7 +80,7 @@ def check_repeatable(spec: Spec, pipeline: Pipeline, seen: Inspected) -> Repeata
     batched = spec.run.batch_size != 1
     found = examine(seen.model, fresh, seen.probe.layers, inputs, seen.checksums, batched=batched)
     if spec.model.unrepeatable == "refuse":
-        refuse(found, spec.model.factory)
+        refuse(found, spec.model.source)
     return found
 
 

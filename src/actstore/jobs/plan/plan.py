@@ -194,7 +194,8 @@ def make_plan(
     DataError, ModelError, SpecError
         if data, network or a perturbation cannot be used.
     """
-    load_code(spec.folder, [spec.model.factory, *(p.transform for p in spec.perturb)], spec.model.arguments)
+    named = [*filter(None, [spec.model.factory]), *(p.transform for p in spec.perturb)]
+    load_code(spec.folder, named, spec.model.arguments)
     for condition in spec.conditions:
         check(condition)
     budget = machine_of(spec, device, workers)
