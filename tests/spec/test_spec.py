@@ -389,11 +389,19 @@ class TestChannels:
             spec.with_channels(("MRI", "PET"))
 
     def test_names_that_are_known(self) -> None:
-        self.of(["T1"], ["T1", "T2"], channels=["T1", "T2"])
-        with pytest.raises(SpecError, match=r"perturb\[1\] names the input channel 'T3': the data set has T1, T2"):
-            self.of(["T1"], ["T3"], channels=["T1", "T2"])
+        self.of(["T1"], channels=["T1", "T2"])
+        with pytest.raises(SpecError, match=r"perturb\[0\] names the input channel 'T3': the data set has T1, T2"):
+            self.of(["T1", "T3"], channels=["T1", "T2"])
         with pytest.raises(SpecError, match="names the input channel 'T1': the data set has image"):
             self.of(["T1"], format="acdc")
+
+    def test_what_differs_in_channels_alone(self) -> None:
+        words = (
+            r"brightness\(LV, 0.1, channels=T1\) and brightness\(LV, 0.1, channels=T2\) differ in input channels "
+            "alone, which one store cannot tell apart in its tables: give each a store of its own"
+        )
+        with pytest.raises(SpecError, match=words):
+            self.of(["T1"], ["T2"], channels=["T1", "T2"])
 
     def test_the_same_twice(self) -> None:
         with pytest.raises(SpecError, match=r"condition brightness\(LV, 0.1, channels=T1\+T2\) is listed 2 times"):

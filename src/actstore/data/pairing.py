@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from actstore.conditions import ONE_CHANNEL
 from actstore.data.names import composed, folded
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
@@ -56,15 +57,11 @@ class Stray:
         return self.owner if self.key is None else self.key.patient
 
 
-#: The name of an input channel that nothing names.
-IMAGE = "image"
-
-
 @dataclass(frozen=True)
 class Channels:
     """The input channels of a data set."""
 
-    names: tuple[str, ...] = (IMAGE,)
+    names: tuple[str, ...] = ONE_CHANNEL
     #: The number of each in file names: 1 for ``CASE_0001``.
     numbers: tuple[int, ...] = (0,)
 
@@ -82,7 +79,7 @@ class Discovery:
     #: Things that the data set names but lacks, for example a frame that ``Info.cfg`` calls ES.
     lacking: tuple[str, ...] = ()
     #: Names of the input channels.
-    channels: tuple[str, ...] = (IMAGE,)
+    channels: tuple[str, ...] = ONE_CHANNEL
 
     def as_json(self) -> dict[str, object]:
         """For a store's attributes: number of patients, and number and first names of left-out and missing things."""

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from actstore.case_rules import CaseRules
-from actstore.conditions import ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import ONE_CHANNEL, ORIGINAL_CONDITION, REPEATS, Condition
 from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
@@ -29,6 +29,7 @@ from actstore.spec.encoding import encoding_of
 from actstore.spec.labels import Labels
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
+    Axes,
     Controls,
     Data,
     Model,
@@ -42,8 +43,6 @@ from actstore.spec.trained import Trained, with_trained
 from actstore.spec.values import Table, resolved
 from actstore.store.files.base import Location
 
-#: Names of the input channels where nothing names them.
-ONE_CHANNEL = ("image",)
 AXES_MISSING = (
     "data.axes is missing, which a 3D network needs: it has to see the axes in the order of its training, and runs in "
     'any other without an error. Set data.axes = "nibabel" or "monai" if it was trained on arrays (i, j, k), as these '
@@ -93,6 +92,15 @@ class Spec(Table):
         for condition, count in Counter(map(_in_order, self.conditions)).items():
             if count > 1:
                 raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
+        # Tables and dose curves tell conditions apart by transform, target, strength and source.
+        alike: dict[Condition, Condition] = {}
+        for condition in self.conditions:
+            other = alike.setdefault(replace(condition, channels=()), condition)
+            if other is not condition:
+                raise ValueError(
+                    f"{other.name} and {condition.name} differ in input channels alone, which one store cannot tell "
+                    "apart in its tables: give each a store of its own"
+                )
         if self.data.channels or self.data.format != "nnunet":
             self._check_channels()
         if self.data.axes is None and not self.sliced:
@@ -129,9 +137,14 @@ class Spec(Table):
         return self.data.channels or ONE_CHANNEL
 
     @property
+    def axes(self) -> Axes:
+        """``data.axes``, with its default for a 2D network."""
+        return self.data.axes or "nibabel"
+
+    @property
     def axis_order(self) -> tuple[int, int, int]:
         """The file's axes (0, 1, 2 for i, j, k) in the order in which arrays have them, (slice, y, x) or (z, y, x)."""
-        if self.data.axes == "simpleitk":
+        if self.axes == "simpleitk":
             return (2, 1, 0)
         return (2, 0, 1) if self.sliced else (0, 1, 2)
 
@@ -204,7 +217,7 @@ class Spec(Table):
         if self.input_channels != ONE_CHANNEL:
             unusual["channels"] = list(self.input_channels)
         if self.axis_order != (2, 0, 1):
-            unusual["axes"] = "simpleitk" if self.data.axes == "simpleitk" else "nibabel"
+            unusual["axes"] = "simpleitk" if self.axes == "simpleitk" else "nibabel"
         for perturbation in dump["perturb"]:
             if perturbation["channels"] is None:
                 del perturbation["channels"]
