@@ -218,6 +218,21 @@ def test_change_inside_a_region(maps: tuple[Any, Any]) -> None:
         assert np.isnan(found["inside"][3, c]).all()
 
 
+def test_rescaling_leaves_a_region_out(maps: tuple[Any, Any]) -> None:
+    label, _ = maps
+    rng = np.random.default_rng(5)
+    original = rng.random((4, 1, 12, 10)).astype(np.float32)
+    values = np.repeat(original, 4, axis=1)
+    for c, region in enumerate(TARGETS, start=1):
+        inside = np.isin(label, REGIONS[region])
+        values[:, c] = np.where(inside, rng.random(inside.shape), original[:, 0] * (1 + 0.25 * c))
+    coords = {**label_coords(4, TARGETS), "region": ("condition", ["", *["target"] * 3])}
+    image = xr.DataArray(values, dims=("sample", "condition", "y", "x"), coords=coords)
+    truth = xr.DataArray(label, dims=("sample", "y", "x"))
+    found = analysis.rescaling(image, truth, NAMES, REGIONS)
+    np.testing.assert_allclose(found, np.tile([1, 1.25, 1.5, 1.75], (4, 1)), rtol=1e-5)
+
+
 def test_targets_are_regions() -> None:
     array = xr.DataArray(np.zeros((1, 4)), dims=("sample", "condition"), coords=label_coords(1, TARGETS))
     assert targets_of(array, NAMES, REGIONS) == ((), (1, 2, 3), (2, 3), (3,))

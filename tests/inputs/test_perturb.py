@@ -19,6 +19,7 @@ from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError, SpecError
 from actstore.inputs import perturb
+from actstore.inputs.placement import control_regions
 
 NAMES = ("background", "RV", "MYO", "LV")
 KEY = VolumeKey("patient001", 1)
@@ -238,6 +239,40 @@ class TestBuiltIns:
     def test_scipy_ndimage_is_loaded_for_blur_alone(self) -> None:
         code = "import sys, actstore.inputs.perturb; sys.exit('scipy.ndimage' in sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("transform", STRENGTHS)
+def test_a_region_is_perturbed_like_one_class_of_its_union(
+    transform: str, image: NDArray[np.float32], label: NDArray[np.uint8]
+) -> None:
+    """Regions may overlap, and the random numbers of a condition follow its name."""
+    members = {"heart": (1, 2, 3), "left": (2, 3), "LV": (3,)}
+    together = np.where(label > 1, 2, label).astype(np.uint8)
+    alone = {"RV": (1,), "left": (2,)}
+    source = "LV" if transform == "fill" else None
+    c = condition(transform, target="left", source=source)
+    found = run(c, image, label, members=members)
+    if transform == "fill":
+        for i in range(3):
+            assert found[i][label[i] > 1] == pytest.approx(image[i][label[i] == 3].mean(dtype=np.float64))
+    else:
+        np.testing.assert_array_equal(found, run(c, image, together, members=alone))
+    np.testing.assert_array_equal(found[label < 2], image[label < 2])
+
+
+def test_fill_takes_the_mean_of_a_region(image: NDArray[np.float32], label: NDArray[np.uint8]) -> None:
+    found = run(condition("fill", target="RV", source="left"), image, label, members={"RV": (1,), "left": (2, 3)})
+    for i in range(2):
+        assert found[i][label[i] == 1] == pytest.approx(image[i][label[i] > 1].mean(dtype=np.float64))
+
+
+def test_a_control_of_a_region_has_the_shape_of_its_union(image: NDArray[np.float32], label: NDArray[np.uint8]) -> None:
+    label[:, :, 12:] = 0  # room for RV and MYO to move to
+    together = np.where(label > 0, 1, label).astype(np.uint8)
+    found = control_regions(image, label, [(1, 2), (1,)], (24, 20))
+    assert found.keys() == {(1, 2), (1,)}
+    np.testing.assert_array_equal(found[1, 2], control_regions(image, together, [(1,)], (24, 20))[1,])
+    assert found[1, 2][0].sum() in (0, (label[0] > 0).sum())
 
 
 class TestUserTransforms:

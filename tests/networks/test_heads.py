@@ -14,6 +14,7 @@ from torch import Tensor
 
 from actstore.errors import ModelError
 from actstore.networks.heads import Head, head_of
+from actstore.spec.labels import Labels
 from actstore.spec.spec import Spec
 
 PLAIN = {"RV": 1, "MYO": 2, "LV": 3}
@@ -205,6 +206,17 @@ def test_a_head_survives_pickle_and_only_a_plain_one_is_plain() -> None:
     assert Head("argmax", 4, 2).is_plain
     assert not Head("argmax", 4, 2, (0,)).is_plain
     assert not Head("sigmoid", 1, 2).is_plain
+
+
+def test_a_head_says_what_it_does() -> None:
+    labels = Labels.of(HEART)
+    assert Head("argmax", 4, 2, (1,)).described_for(labels) == (
+        "of output [1], one channel for each of background, heart only, left only, LV: the largest"
+    )
+    assert Head("sigmoid", 1, 2).described_for(Labels.of({"LV": 3})) == "one sigmoid for LV"
+    assert Head("regions", 3, 2, order=(1, 2, 3)).described_for(labels) == (
+        "one sigmoid for each region, later ones over earlier ones: heart as heart only, left as left only, LV as LV"
+    )
 
 
 @pytest.mark.parametrize(

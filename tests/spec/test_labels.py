@@ -102,6 +102,29 @@ def test_refused_order(write_spec: WriteSpec, tmp_path: Path, order: list[int], 
     _refused(spec, words)
 
 
+@pytest.mark.parametrize("output", [-1, 1.5, True, "", ["out"]])
+def test_refused_output(write_spec: WriteSpec, tmp_path: Path, output: Any) -> None:
+    words = f"model.output = {output!r}: must be the index of an entry of a tuple, from 0, or the key of an entry of a"
+    _refused(write_spec(tmp_path, model__output=output), words)
+
+
+@pytest.mark.parametrize("output", [0, 3, "out"])
+def test_outputs_survive(write_spec: WriteSpec, tmp_path: Path, output: Any) -> None:
+    spec = load_spec(write_spec(tmp_path, model__output=output))
+    assert Spec.from_mapping(json.loads(spec.model_dump_json()), folder=tmp_path).model.output == output
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (1, "data.regions_class_order = 1: must be a list"),
+        (["1"], "data.regions_class_order[0] = '1': input should be a valid integer"),
+    ],
+)
+def test_order_of_another_type(write_spec: WriteSpec, tmp_path: Path, order: Any, words: str) -> None:
+    _refused(write_spec(tmp_path, data__regions_class_order=order), words)
+
+
 def test_a_larger_region_after_a_smaller_one_needs_an_order() -> None:
     labels = Labels.of({"LV": [3], "heart": [1, 2, 3]})
     words = "'heart' holds all labels of 'LV', which stands before it and which it would overwrite: list larger regions"

@@ -139,6 +139,7 @@ def show_plan(plan: Plan) -> None:
         "axes": _axes(plan.spec.axes, plan.spec.sliced),
         **({"channels": ", ".join(layout.input_channels)} if plan.spec.input_channels != ONE_CHANNEL else {}),
         "normalised": _normalised(plan.identity),
+        **_outputs(plan),
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
         "workers": f"{plan.workers} on {plan.device}, {counted(plan.threads, 'thread')} and "
@@ -153,6 +154,11 @@ def show_plan(plan: Plan) -> None:
     _show_caveats(plan.caveats)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _outputs(plan: Plan) -> dict[str, str]:
+    """A line about how outputs become classes, unless it is the largest logit of the only output."""
+    return {} if plan.head.is_plain else {"outputs": plan.head.described_for(plan.spec.labels)}
 
 
 def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from actstore.errors import ModelError, SpecError
+from actstore.spec.labels import Labels
 from actstore.spec.spec import Spec
 
 #: How logits become classes: the largest of one channel a class, one sigmoid for one class, one sigmoid a region.
@@ -46,6 +47,16 @@ class Head:
     def as_json(self) -> dict[str, Any]:
         """The head as part of a run's identity."""
         return {"kind": self.kind, "path": list(self.path), "order": list(self.order)}
+
+    def described_for(self, labels: Labels) -> str:
+        """How the outputs become the classes of ``labels``, for `plan`."""
+        entry = f"of output {''.join(f'[{key!r}]' for key in self.path)}, " if self.path else ""
+        if self.kind == "argmax":
+            return f"{entry}one channel for each of {', '.join(labels.names)}: the largest"
+        if self.kind == "sigmoid":
+            return f"{entry}one sigmoid for {labels.names[1]}"
+        writes = (f"{name} as {labels.names[i]}" for name, i in zip(labels.members, self.order, strict=True))
+        return f"{entry}one sigmoid for each region, later ones over earlier ones: {', '.join(writes)}"
 
     def logits(self, output: Any) -> Tensor:
         """The logits (batch, class or region, \\*space) in what the network returned.

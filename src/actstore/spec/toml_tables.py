@@ -132,6 +132,13 @@ def _without_repeats(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return names
 
 
+def _entry(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value is not None and not number and not (isinstance(value, str) and value):
+        raise ValueError("must be the index of an entry of a tuple, from 0, or the key of an entry of a dict")
+    return value
+
+
 class Model(Table):
     """The network, its weights and the layers to record."""
 
@@ -152,7 +159,7 @@ class Model(Table):
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
     #: Which entry of what the network returns holds its logits: an index of a tuple or list, or a key of a dict.
-    output: Annotated[StrictInt, Field(ge=0)] | Text | None = None
+    output: Annotated[int | str | None, BeforeValidator(_entry)] = None
     #: Patterns like those of ``layers``, for recorded modules that return (batch, [z,] y, x, channel) as Swin blocks
     #: do. The store has their channels first.
     channels_last: tuple[Text, ...] = ()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.geometry import Grid
 from actstore.store import commits, lazy
-from actstore.store.attributes import layout_of, read_attributes, token_of
+from actstore.store.attributes import layout_of, members_of, read_attributes, regions_of, token_of
 from actstore.store.coordinates import (
     CONDITION_COORDINATES,
     PATCH_COORDINATES,
@@ -46,9 +46,14 @@ class Store:
     def __init__(self, location: Location) -> None:
         self.storage = storage_at(location)
         self.attributes = read_attributes(self.storage)
-        classes: list[str] = self.attributes["classes"]
         self.layout = layout_of(self.attributes)
-        self.class_names = tuple(classes)
+        #: The exclusive classes of ``label`` and ``prediction`` in order, background first.
+        self.class_names: tuple[str, ...] = tuple(self.attributes["classes"])
+        #: Regions and the indices of their classes, none in a run without; they may overlap.
+        self.regions: dict[str, tuple[int, ...]] = regions_of(self.attributes)
+        #: What results are of, each with the indices of its classes: the classes and regions that the spec lists. A
+        #: class that only fills a region up, such as "heart only", is in ``class_names`` alone.
+        self.members: dict[str, tuple[int, ...]] = members_of(self.attributes)
         self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
@@ -80,22 +85,6 @@ class Store:
     def classes(self) -> dict[str, int]:
         """Class name to index in ``label`` and ``prediction``."""
         return {name: i for i, name in enumerate(self.class_names)}
-
-    @property
-    def regions(self) -> dict[str, tuple[int, ...]]:
-        """The regions of the run and the indices of their classes; regions may overlap. Empty where there are none."""
-        return {name: tuple(indices) for name, indices in self.attributes.get("regions", {}).items()}
-
-    @property
-    def members(self) -> dict[str, tuple[int, ...]]:
-        """What results are of, each with the indices of its classes: the classes and regions that the spec lists.
-
-        Without regions, every class but the background. A class that only fills a region up, such as "heart only", is
-        in ``class_names`` and not here.
-        """
-        regions = self.regions
-        names = self.attributes["targets"] if regions else self.class_names[1:]
-        return {name: regions.get(name) or (self.classes[name],) for name in names}
 
     @cached_property
     def layers(self) -> pd.DataFrame:
