@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,12 @@ from actstore.spec.nnunet_results import ResultFolder
 from nnunet_folders import NETWORKS, case, needs_reference, own_input, own_logits, results
 
 both = pytest.mark.parametrize("name", NETWORKS)
+
+
+@pytest.fixture(autouse=True)
+def _without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing it fails, as where it is of another build than torch."""
+    monkeypatch.setitem(sys.modules, "torchvision", None)
 
 
 def stitched(folder: ResultFolder, image: np.ndarray, windows: Windows) -> np.ndarray:

@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -145,9 +146,7 @@ def _from_trainer(folder: ResultFolder, plans: Any, configuration: Any, trainer:
     """The network as the trainer builds it that the checkpoint names: nnunetv2 finds the class, and imports it."""
     try:
         with nnunetv2_quiet():
-            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-            build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
+            build = _trainer_class(trainer).build_network_architecture
             sizes = len(folder.channels), folder.outputs
             if "plans_manager" in inspect.signature(build).parameters:
                 return build(plans, configuration, *sizes, enable_deep_supervision=False)  # type: ignore[no-any-return]
@@ -163,3 +162,19 @@ def _from_trainer(folder: ResultFolder, plans: Any, configuration: Any, trainer:
             f"{shown(folder.path)}: its weights are not of the network that its plans describe, and its trainer "
             f"{trainer} cannot be asked for another: {one_line(error)}; install what the trainer needs"
         ) from error
+
+
+def _trainer_class(name: str) -> Any:
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    try:
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+    except ModuleNotFoundError:
+        # Before nnunetv2 2.6, which also looks into folders of one's own.
+        folder = str(Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer")
+        found = recursive_find_python_class(folder, name, "nnunetv2.training.nnUNetTrainer")
+        if found is None:
+            raise LookupError(f"nnunetv2 has no {name}") from None
+        return found
+    return recursive_find_trainer_class_by_name(name)
