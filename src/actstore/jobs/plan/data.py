@@ -11,6 +11,7 @@ from actstore.data.nifti import read_header
 from actstore.data.pairing import Discovery
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import DataError
+from actstore.inputs.adapters import check_dataset
 from actstore.jobs.blocks import Block
 from actstore.spec.spec import Spec
 from actstore.units import counted
@@ -51,6 +52,7 @@ def scan(spec: Spec) -> Scanned:
     DataError
         if there are none, or none can be read.
     """
+    check_dataset(spec)
     discovery = discover(spec.data)
     headers = read_headers(discovery.volumes, spec)
     blocks = tuple(
