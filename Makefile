@@ -67,10 +67,12 @@ gpu: environment
 # On the lowest versions that pyproject.toml names, in an environment of their own. For Linux PyPI has torch with CUDA
 # only, some gigabytes of it.
 LOWEST := .venv-lowest
+# Without what tests pages, whose tools are not among them.
+LOWEST_TESTS := tests --ignore tests/project/test_docs.py --ignore tests/project/test_notebooks.py
 # What old releases warn of, in each other, is past.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' tests
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' $(LOWEST_TESTS)
 
 $(LOWEST)/.installed: pyproject.toml tests/support/lowest.py
 	$(PYTHON) -m venv --clear $(LOWEST)
