@@ -9,6 +9,8 @@ from typing import Literal
 
 #: The class of every pixel that no label names.
 BACKGROUND = "background"
+#: Names of the input channels where nothing names them.
+ONE_CHANNEL = ("image",)
 ORIGINAL = "original"
 #: Where a condition applies: where it changed the network's input, or, in stores begun before that was asked, wherever
 #: its target is present.

@@ -305,6 +305,7 @@ def test_what_is_counted_is_found_again_in_the_inputs(
 ) -> None:
     content = spec_for_any.model_dump(mode="json")
     content["data"]["preprocess"] = {"normalize": method, "size": size, "window": window}
+    content["data"]["axes"] = "simpleitk"
     content["perturb"] = [{"transform": transform[0], "targets": ["LV", "RV"], "strengths": [transform[1]]}]
     spec = Spec.from_mapping(content)
     volume = phantom(seed, kind)

@@ -192,13 +192,14 @@ class TestFind:
             find_volumes(data("acdc", tmp_path))
 
     @pytest.mark.parametrize("keep", [True, False])
-    def test_second_modality(self, tmp_path: Path, keep: bool) -> None:
+    def test_a_channel_without_a_name(self, tmp_path: Path, keep: bool) -> None:
         nnunet_root(tmp_path, "a")
         first = tmp_path / "imagesTr/a_0000.nii.gz"
         write(tmp_path / "imagesTr/a_0001.nii.gz", image_pixels())
         if not keep:
             first.unlink()
-        with refused(r"a_0001\.nii\.gz: a further modality"):
+        words = r'name them all in the order of their numbers, data.channels = \["NAME 0", "NAME 1"\], or move'
+        with refused(rf"a_0001\.nii\.gz: a further input channel, and nothing names the channels: {words}"):
             find_volumes(data("nnunet", tmp_path))
 
     def test_nnunet_image_without_channel_number(self, tmp_path: Path) -> None:

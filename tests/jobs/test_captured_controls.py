@@ -334,6 +334,14 @@ def test_a_control_needs_its_region(volume: Volume) -> None:
         apply(condition, volume.image, volume.label, NAMES, region=volume.label == 1, **arguments)
 
 
+def test_the_body_is_looked_for_in_slices_along_any_axis(volume: Volume) -> None:
+    turned = np.moveaxis(volume.image, 1, 3), np.moveaxis(volume.label, 0, 2)
+    expected = control_regions(volume.image, volume.label, [2], (6, 30, 36))[2]
+    found = control_regions(*turned, [2], (30, 36, 6), slices=2)[2]
+    assert expected.any()
+    assert np.count_nonzero(found) == np.count_nonzero(expected)
+
+
 def test_batches_of_one_hold_one() -> None:
     applicable = np.ones((5, 4), bool)
     applicable[2, 1] = False

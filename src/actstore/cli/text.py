@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from actstore.cli.terminal import held
+from actstore.conditions import ONE_CHANNEL
 from actstore.store.attributes import unrepeatable, window_of
 from actstore.tables.unchanged import nowhere, of_store
 from actstore.units import counted, human_bytes, human_seconds, listed
@@ -135,6 +136,8 @@ def show_plan(plan: Plan) -> None:
         f"at most {layout.slots} a block",
         "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
+        "axes": _axes(plan.spec.axes, plan.spec.sliced),
+        **({"channels": ", ".join(layout.input_channels)} if plan.spec.input_channels != ONE_CHANNEL else {}),
         "normalised": _normalised(plan.identity),
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
@@ -178,6 +181,13 @@ def _normalised(identity: Mapping[str, Any]) -> str:
     method = identity["preprocess"]["normalize"]
     whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
     return method if method == "none" else f"{method}, {whose[window_of(identity)]}"
+
+
+def _axes(axes: str, sliced: bool) -> str:
+    """What the network sees of a file's axes."""
+    if sliced:
+        return f"{axes}: slices ({'j, i' if axes == 'simpleitk' else 'i, j'}) along k"
+    return f"{axes}: volumes ({'k, j, i' if axes == 'simpleitk' else 'i, j, k'})"
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from actstore.data.names import (
     split,
     stem,
 )
-from actstore.data.pairing import Discovery, Found, Kind, Stray, pair
+from actstore.data.pairing import Channels, Discovery, Found, Kind, Stray, pair
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 from actstore.units import listed, shown
@@ -42,8 +42,8 @@ _NEARLY = re.compile(
 )
 
 
-def find(root: Path, patients: Sequence[str] | None) -> Discovery:
-    """The volumes below ``root``, of ``patients`` only if given.
+def find(root: Path, patients: Sequence[str] | None, channels: Sequence[str] | None = None) -> Discovery:
+    """The volumes below ``root``, of ``patients`` only if given. Each image holds all ``channels``.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def find(root: Path, patients: Sequence[str] | None) -> Discovery:
         elif problem := _empty_patient(folder, left, shapes):
             found.append(Found(VolumeKey(folder.name, 0), "image", folder, problem))
         strays.extend(_together(folder, left))
-    discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT)
+    named = Channels(tuple(channels), tuple(range(len(channels)))) if channels else Channels()
+    discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT, channels=named)
     return _with_infos(discovery, root)
 
 

@@ -50,9 +50,9 @@ class Caveat:
 class VolumeHeader:
     """What the headers say about a volume."""
 
-    #: (slice, height, width)
+    #: In the order of the arrays that are read: (slice, y, x) or (z, y, x).
     shape: tuple[int, int, int]
-    #: (slice, row, column) in millimetres; NaN if no header says
+    #: The same in millimetres; NaN if no header says
     spacing: tuple[float, float, float]
     #: At most one per kind.
     caveats: tuple[Caveat, ...] = ()

@@ -20,7 +20,12 @@ NUDGE = 1e-9
 
 
 def control_regions(
-    image: NDArray[np.floating], label: NDArray[np.uint8], targets: Iterable[int], size: Sequence[int]
+    image: NDArray[np.floating],
+    label: NDArray[np.uint8],
+    targets: Iterable[int],
+    size: Sequence[int],
+    *,
+    slices: int = 0,
 ) -> dict[int, Mask]:
     """The control's region of each of ``targets`` in every sample of a volume.
 
@@ -33,6 +38,8 @@ def control_regions(
         class indices.
     size
         the network's input size in pixels: (y, x) if each slice is a sample, (z, y, x) if the volume is.
+    slices
+        the axis of ``label`` along which slices lie, in which the body is looked for.
 
     Returns
     -------
@@ -40,7 +47,9 @@ def control_regions(
     all False if there is no place for it, see :func:`place`.
     """
     targets = tuple(targets)
-    body = body_of(image[0]) if targets else np.zeros_like(label, dtype=bool)
+    body = np.zeros(label.shape, dtype=bool)
+    if targets:
+        body = np.moveaxis(body_of(np.moveaxis(image[0], slices, 0)), 0, slices)
     # The input's position in the image equals that of an image of the input's size in one of this size.
     window = image_window(size, label.shape[label.ndim - len(size) :])
     samples: list[Any] = [()] if len(size) == label.ndim else [(i,) for i in range(len(label))]

@@ -57,7 +57,7 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
     image = image_window(volume.label.shape, size)
     space = tuple(range(1, label.ndim))
     controlled = sorted({names.index(condition.target) for condition in conditions if condition.is_control})
-    regions = control_regions(volume.image, volume.label, controlled, size)
+    regions = control_regions(volume.image, volume.label, controlled, size, slices=spec.slice_axis)
     for c, condition in enumerate(conditions):
         if condition.is_untouched and c:
             inputs[:, c], applicable[:, c], stretched[:, c] = inputs[:, 0], True, 1
@@ -77,11 +77,13 @@ def prepare(spec: Spec, volume: Volume, *, applies: Applies = "changed") -> Prep
             key=volume.key,
             volumetric=volumetric,
             region=region,
+            input_channels=spec.input_channels,
         )[0]
         if condition.is_original:
-            original = scalings(changed, method)
-        scaled = original if condition.is_original or spec.window == "original" else scalings(changed, method)
-        seen = fit(normalize(changed, method, scaled), size)
+            original = scalings(changed, method, slices=spec.slice_axis)
+        kept = condition.is_original or spec.window == "original"
+        scaled = original if kept else scalings(changed, method, slices=spec.slice_axis)
+        seen = fit(normalize(changed, method, scaled, slices=spec.slice_axis), size)
         seen = seen[None] if volumetric else seen
         if not condition.is_original and applies == "changed":
             # Normalisation, float32 or the image itself may have cancelled the perturbation.

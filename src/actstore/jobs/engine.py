@@ -142,7 +142,14 @@ class Engine:
         """
         job, spec = self.job, self.job.spec
         with known_code(spec.folder, job.code):
-            volume = read_volume(block.file, spec.labels.exclusive, geometry=spec.data.geometry, sliced=spec.sliced)
+            volume = read_volume(
+                block.file,
+                spec.labels.exclusive,
+                geometry=spec.data.geometry,
+                sliced=spec.sliced,
+                order=spec.axis_order,
+                channels=len(spec.input_channels),
+            )
             samples = 1 if len(job.layout.space) == 3 else volume.image.shape[1]
             if samples != block.samples:
                 raise BlockError(

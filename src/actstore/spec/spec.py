@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from actstore.case_rules import CaseRules
-from actstore.conditions import ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import ONE_CHANNEL, ORIGINAL_CONDITION, REPEATS, Condition
 from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
@@ -29,6 +29,7 @@ from actstore.spec.encoding import encoding_of
 from actstore.spec.labels import Labels
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
+    Axes,
     Controls,
     Data,
     Model,
@@ -41,6 +42,12 @@ from actstore.spec.toml_tables import (
 from actstore.spec.trained import Trained, with_trained
 from actstore.spec.values import Table, resolved
 from actstore.store.files.base import Location
+
+AXES_MISSING = (
+    "data.axes is missing, which a 3D network needs: it has to see the axes in the order of its training, and runs in "
+    'any other without an error. Set data.axes = "nibabel" or "monai" if it was trained on arrays (i, j, k), as these '
+    'two read a file, or "simpleitk" if on (k, j, i), as SimpleITK and nnU-Net read it'
+)
 
 
 class Spec(Table):
@@ -82,10 +89,30 @@ class Spec(Table):
                     raise ValueError(f"perturb[{i}] names the class {name!r}: data.classes has {known}")
             if perturbation.source in perturbation.targets:
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
-        for condition, count in Counter(self.conditions).items():
+        for condition, count in Counter(map(_in_order, self.conditions)).items():
             if count > 1:
                 raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
+        # Tables and dose curves tell conditions apart by transform, target, strength and source.
+        alike: dict[Condition, Condition] = {}
+        for condition in self.conditions:
+            other = alike.setdefault(replace(condition, channels=()), condition)
+            if other is not condition:
+                raise ValueError(
+                    f"{other.name} and {condition.name} differ in input channels alone, which one store cannot tell "
+                    "apart in its tables: give each a store of its own"
+                )
+        if self.data.channels or self.data.format != "nnunet":
+            self._check_channels()
+        if self.data.axes is None and not self.sliced:
+            raise ValueError(AXES_MISSING)
         return self
+
+    def _check_channels(self) -> None:
+        for i, perturbation in enumerate(self.perturb):
+            for name in perturbation.channels or ():
+                if name not in self.input_channels:
+                    known = ", ".join(self.input_channels)
+                    raise ValueError(f"perturb[{i}] names the input channel {name!r}: the data set has {known}")
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -105,6 +132,28 @@ class Spec(Table):
         return self.labels.names
 
     @property
+    def input_channels(self) -> tuple[str, ...]:
+        """Names of the input channels in the network's order, once `with_channels` has taken those of the data set."""
+        return self.data.channels or ONE_CHANNEL
+
+    @property
+    def axes(self) -> Axes:
+        """``data.axes``, with its default for a 2D network."""
+        return self.data.axes or "nibabel"
+
+    @property
+    def axis_order(self) -> tuple[int, int, int]:
+        """The file's axes (0, 1, 2 for i, j, k) in the order in which arrays have them, (slice, y, x) or (z, y, x)."""
+        if self.axes == "simpleitk":
+            return (2, 1, 0)
+        return (2, 0, 1) if self.sliced else (0, 1, 2)
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis of a volume in memory, (slice, y, x) or (z, y, x), along which the file has its slices (k)."""
+        return self.axis_order.index(2)
+
+    @property
     def sliced(self) -> bool:
         """Whether the network sees slices, not volumes."""
         return len(self.data.preprocess.size) == 2
@@ -120,6 +169,24 @@ class Spec(Table):
         preprocess = self.data.preprocess
         controlled = self.controls.region and preprocess.normalize != "none"
         return preprocess.window or ("original" if controlled else "perturbed")
+
+    def with_channels(self, names: tuple[str, ...]) -> Spec:
+        """This spec with the input channels that its data set was found to have.
+
+        Raises
+        ------
+        SpecError
+            if a perturbation names another channel.
+        """
+        if names == self.input_channels:
+            spec = self
+        else:
+            spec = self.model_copy(update={"data": self.data.model_copy(update={"channels": names})})
+        try:
+            spec._check_channels()
+        except ValueError as error:
+            raise SpecError(str(error)) from error
+        return spec
 
     def with_precision(self, precision: Precision | None) -> Spec:
         """This spec with another ``run.precision``; unchanged for ``None``."""
@@ -142,11 +209,18 @@ class Spec(Table):
         dump = self.model_dump(mode="json")
         # Only values other than the default, so that stores from before these settings existed can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
-        unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+        unusual: dict[str, Any] = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
         given = {"regions_class_order": dump["data"].get("regions_class_order"), "output": dump["model"].get("output")}
         unusual |= {name: value for name, value in given.items() if value is not None}
         if self.model.channels_last:
             unusual["channels_last"] = dump["model"]["channels_last"]
+        if self.input_channels != ONE_CHANNEL:
+            unusual["channels"] = list(self.input_channels)
+        if self.axis_order != (2, 0, 1):
+            unusual["axes"] = "simpleitk" if self.axes == "simpleitk" else "nibabel"
+        for perturbation in dump["perturb"]:
+            if perturbation["channels"] is None:
+                del perturbation["channels"]
         preprocess = dump["data"]["preprocess"]
         del preprocess["window"]
         if self.window == "original" and preprocess["normalize"] != "none":
@@ -208,6 +282,11 @@ class Spec(Table):
                 "cluster": spec.cluster.below(folder),
             }
         )
+
+
+def _in_order(condition: Condition) -> Condition:
+    """``condition`` with its channels in the order of the alphabet, so that two that are the same are equal."""
+    return replace(condition, channels=tuple(sorted(condition.channels)))
 
 
 def load_spec(path: str | Path) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ Normalization = Literal[
 DataFormat = Literal["nnunet", "acdc", "phantom"]
 NormalizationWindow = Literal["perturbed", "original"]
 GeometryCheck = Literal["check", "ignore"]
+Axes = Literal["nibabel", "simpleitk", "monai"]
 
 
 class Preprocess(Table):
@@ -74,6 +76,14 @@ class Data(Table):
     root: LocalPath
     #: Names as in the file names; by default all.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: Names of the input channels in the order of their files (``CASE_0000``, ``CASE_0001``, …) or along the last axis
+    #: of one file. By default those of ``dataset.json`` if there are several, or "image". Names that ``dataset.json``
+    #: has choose channels, in the order in which the network takes them.
+    channels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: Order in which the network's arrays have a file's axes i, j and k. "nibabel" and "monai": slices (i, j) along k
+    #: in 2D, volumes (i, j, k) in 3D. "simpleitk", as nnU-Net has it: slices (j, i) along k, volumes (k, j, i). By
+    #: default "nibabel" for a 2D network; a 3D one needs it.
+    axes: Axes | None = None
     #: "check" refuses a volume whose headers are contradictory or whose image and mask do not lie on one grid.
     #: "ignore" accepts it with a note in `plan`: for headers without information, and arrays that are known to match.
     geometry: GeometryCheck = "check"
@@ -86,6 +96,11 @@ class Data(Table):
     regions_class_order: tuple[StrictInt, ...] | None = None
     #: Settings of the synthetic data set.
     phantom: Phantom = Phantom()
+
+    @field_validator("channels")
+    @classmethod
+    def _named_once(cls, channels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _without_repeats(channels)
 
     @field_validator("classes")
     @classmethod
@@ -108,6 +123,13 @@ class Data(Table):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_none(handler(self), "regions_class_order")
+
+
+def _without_repeats(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name, count in Counter(names or ()).items():
+        if count > 1:
+            raise ValueError(f"names {name!r} {count} times: give each channel a name of its own")
+    return names
 
 
 class Model(Table):
@@ -183,6 +205,13 @@ class Perturbation(Table):
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)]
     #: The class whose mean ``fill`` writes.
     source: Text | None = None
+    #: Names of the input channels to perturb, all at once; by default all of the network's.
+    channels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+
+    @field_validator("channels")
+    @classmethod
+    def _named_once(cls, channels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _without_repeats(channels)
 
     @field_validator("transform")
     @classmethod
@@ -209,7 +238,7 @@ class Perturbation(Table):
     @property
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(
-            Condition(self.transform, target, strength, self.source)
+            Condition(self.transform, target, strength, self.source, channels=self.channels or ())
             for target in self.targets
             for strength in self.strengths
         )

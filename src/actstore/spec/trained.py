@@ -54,6 +54,8 @@ def with_trained(
     tables["data"] |= {
         "classes": trained.classes,
         "preprocess": {"normalize": "none", "size": list(trained.window)},
+        "channels": trained.channels,
+        "axes": trained.axes,
     }
     if trained.regions_class_order is not None:
         tables["data"]["regions_class_order"] = trained.regions_class_order

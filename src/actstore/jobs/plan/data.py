@@ -20,7 +20,14 @@ from actstore.units import counted
 def read_headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHeader | None, str]]:
     def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
         try:
-            return read_header(file, geometry=spec.data.geometry, sliced=spec.sliced), ""
+            header = read_header(
+                file,
+                geometry=spec.data.geometry,
+                sliced=spec.sliced,
+                order=spec.axis_order,
+                channels=len(spec.input_channels),
+            )
+            return header, ""
         except DataError as error:
             return None, str(error)
 
@@ -38,6 +45,8 @@ def samples_of(spec: Spec, header: VolumeHeader | None) -> int:
 class Scanned:
     """The data of a run."""
 
+    #: With the input channels that the data set has.
+    spec: Spec
     discovery: Discovery
     blocks: tuple[Block, ...]
     #: Volumes whose header could not be read, with the reason; only their blocks fail.
@@ -54,6 +63,7 @@ def scan(spec: Spec) -> Scanned:
     """
     check_dataset(spec)
     discovery = discover(spec.data)
+    spec = spec.with_channels(discovery.channels)
     headers = read_headers(discovery.volumes, spec)
     blocks = tuple(
         Block(i, file, header, samples_of(spec, header))
@@ -64,4 +74,4 @@ def scan(spec: Spec) -> Scanned:
     )
     if len(unreadable) == len(blocks):
         raise DataError(f"none of {counted(len(blocks), 'volume')} in {spec.data.root} can be read: {unreadable[0][1]}")
-    return Scanned(discovery, blocks, unreadable)
+    return Scanned(spec, discovery, blocks, unreadable)

@@ -185,6 +185,7 @@ def make_plan(
     budget = machine_of(spec, device, workers)
     network = examine_network(spec, budget.threads)
     data = scan(spec)
+    spec = data.spec
     layout = StoreLayout(
         blocks=len(data.blocks),
         slots=max(block.samples for block in data.blocks),
@@ -193,6 +194,7 @@ def make_plan(
         space=spec.data.preprocess.size,
         dtype=spec.store.dtype,
         layers=network.layers,
+        input_channels=spec.input_channels,
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
