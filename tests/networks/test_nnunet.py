@@ -212,10 +212,12 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
 def test_a_checkpoint_that_would_run_code_is_refused_by_name(tmp_path: Path) -> None:
     folder = ResultFolder.read(made_results(tmp_path))
     torch.save({"network_weights": {}, "own": folder}, folder.weights)
-    with pytest.raises(ModelError, match=r"holds pickled objects \(\S*ResultFolder\) that would run code, and is not"):
+    with pytest.raises(ModelError, match=r"hold pickled objects \(\S*ResultFolder\) that would run code, and are not"):
         build_network(folder)
     folder.weights.write_bytes(b"damaged")
-    with pytest.raises(ModelError, match=r"is damaged, or no checkpoint, and is not loaded; copy it again, or choose"):
+    with pytest.raises(
+        ModelError, match=r"are not a torch checkpoint that loads without running code, or a damaged one"
+    ):
         build_network(folder)
 
 

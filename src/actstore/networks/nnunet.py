@@ -7,7 +7,7 @@ import inspect
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from actstore.errors import ModelError, needing, one_line
-from actstore.networks.nnunet_checkpoints import numpy_scalars, read_checkpoint
+from actstore.networks.checkpoints import read_checkpoint
 from actstore.networks.weights import load_weights
 from actstore.spec.nnunet_results import ResultFolder
 from actstore.units import shown
@@ -88,12 +88,11 @@ def build_network(folder: ResultFolder) -> nn.Module:
     network = network_of_plans(folder)
     if _differs(network, checkpoint.get("network_weights")):
         network = _from_trainer(folder, plans, configuration, str(checkpoint.get("trainer_name")))
-    with numpy_scalars():
-        load_weights(network, folder.weights)
+    load_weights(network, folder.weights)
     return network
 
 
-def _check_configuration(folder: ResultFolder, checkpoint: dict[str, Any]) -> None:
+def _check_configuration(folder: ResultFolder, checkpoint: Mapping[str, Any]) -> None:
     trained = (checkpoint.get("init_args") or {}).get("configuration")
     if trained is not None and trained != folder.configuration:
         raise ModelError(
