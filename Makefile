@@ -2,20 +2,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of everything that tests need, and of what the demo needs alone.
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.installed-demo
 
 .PHONY: demo check test test-numbers test-faults test-cluster test-lowest test-wheel gpu wheel lint environment docs \
 	linkcheck notebooks clean benchmark
 
 environment: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	touch $(DEMO) $@
+
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[capture,views]'
 	touch $@
 
-demo: environment
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+demo: $(DEMO)
 	$(BIN)/actstore demo
 
 # In two processes, a module to one of them.

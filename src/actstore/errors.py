@@ -62,7 +62,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(
         ("bokeh", "cachetools", "holoviews", "jinja2", "markupsafe", "matplotlib", "panel", "param"), "views"
     ),
-    **dict.fromkeys(("acvl_utils", "dynamic_network_architectures", "nnunetv2"), "nnunet"),
+    "nnunetv2": "nnunet",
     "pyarrow": "parquet",
     "obstore": "s3",
     "dask_jobqueue": "slurm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,12 @@ CROP = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image", "
 NONZERO = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True}
 ORIENTATION = {"_target_": "Orientationd", "keys": "image", "axcodes": "LAS"}
 RANGE = {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": 0, "a_max": 500, "b_min": 0, "b_max": 1}
+
+
+@pytest.fixture(autouse=True)
+def _without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing it fails, as where it is of another build than torch."""
+    monkeypatch.setitem(sys.modules, "torchvision", None)
 
 
 @pytest.fixture(scope="module")

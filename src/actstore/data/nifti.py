@@ -288,7 +288,7 @@ def _pixels(content: bytes, path: Path, components: int, order: Order) -> tuple[
 
 
 def check_intensities(image: NDArray[np.floating], path: Path, order: Order = BY_SLICE) -> None:
-    """Refuse an ``image`` (slice, y, x) that is constant, or holds NaN or infinity."""
+    """Refuse an ``image`` with a file's axes in ``order`` that is constant, or holds NaN or infinity."""
     low, high = image.min(), image.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         broken = ~np.isfinite(image)

@@ -256,8 +256,7 @@ class NnUNetPipeline:
 
     def _frame(self, image: NDArray[np.floating], spacing: tuple[float, float, float]) -> Frame:
         import_nnunetv2()
-        from acvl_utils.cropping_and_padding.bounding_boxes import get_bbox_from_mask
-        from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
+        from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask, get_bbox_from_mask
 
         nonzero = create_nonzero_mask(image)
         box = tuple((int(a), int(b)) for a, b in get_bbox_from_mask(nonzero))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ def _module(made: Any, factory: str) -> nn.Module:
     if isinstance(made, torch.jit.ScriptModule):
         raise ModelError(
             f"{factory} returned TorchScript ({made.original_name}), whose modules take no hooks: return the Python "
-            "network that was scripted or traced, with its weights in model.weights"
+            "network that was scripted or traced, with its weights in model.weights, which may be the TorchScript file"
         )
     values = list(chain(made.named_parameters(), made.named_buffers()))
     lazy = [name for name, value in values if is_lazy(value)]
@@ -142,6 +143,15 @@ def foreign_dtypes(model: nn.Module) -> str:
     values = [value for value in chain(model.parameters(), model.buffers()) if value.is_floating_point()]
     others = Counter(str(value.dtype).removeprefix("torch.") for value in values if value.dtype != torch.float32)
     return ", ".join(f"{count} of {len(values)} {dtype}" for dtype, count in sorted(others.items()))
+
+
+def quantised_modules(model: nn.Module) -> list[str]:
+    """Paths and types of modules that take and return quantised tensors, unlike dynamically quantised ones."""
+    return [
+        f"{path} ({type(module).__name__})"
+        for path, module in model.named_modules()
+        if re.search(r"\.quantized\.(?!dynamic)", f"{type(module).__module__}.")
+    ]
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -7,15 +7,16 @@ import inspect
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from actstore.errors import ModelError, needing, one_line
-from actstore.networks.nnunet_checkpoints import numpy_scalars, read_checkpoint
+from actstore.networks.checkpoints import read_checkpoint
 from actstore.networks.weights import load_weights
 from actstore.spec.nnunet_results import ResultFolder
 from actstore.units import shown
@@ -87,12 +88,11 @@ def build_network(folder: ResultFolder) -> nn.Module:
     network = network_of_plans(folder)
     if _differs(network, checkpoint.get("network_weights")):
         network = _from_trainer(folder, plans, configuration, str(checkpoint.get("trainer_name")))
-    with numpy_scalars():
-        load_weights(network, folder.weights)
+    load_weights(network, folder.weights)
     return network
 
 
-def _check_configuration(folder: ResultFolder, checkpoint: dict[str, Any]) -> None:
+def _check_configuration(folder: ResultFolder, checkpoint: Mapping[str, Any]) -> None:
     trained = (checkpoint.get("init_args") or {}).get("configuration")
     if trained is not None and trained != folder.configuration:
         raise ModelError(
@@ -145,9 +145,7 @@ def _from_trainer(folder: ResultFolder, plans: Any, configuration: Any, trainer:
     """The network as the trainer builds it that the checkpoint names: nnunetv2 finds the class, and imports it."""
     try:
         with nnunetv2_quiet():
-            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-            build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
+            build = _trainer_class(trainer).build_network_architecture
             sizes = len(folder.channels), folder.outputs
             if "plans_manager" in inspect.signature(build).parameters:
                 return build(plans, configuration, *sizes, enable_deep_supervision=False)  # type: ignore[no-any-return]
@@ -163,3 +161,19 @@ def _from_trainer(folder: ResultFolder, plans: Any, configuration: Any, trainer:
             f"{shown(folder.path)}: its weights are not of the network that its plans describe, and its trainer "
             f"{trainer} cannot be asked for another: {one_line(error)}; install what the trainer needs"
         ) from error
+
+
+def _trainer_class(name: str) -> Any:
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    try:
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+    except ModuleNotFoundError:
+        # Before nnunetv2 2.6, which also looks into folders of one's own.
+        folder = str(Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer")
+        found = recursive_find_python_class(folder, name, "nnunetv2.training.nnUNetTrainer")
+        if found is None:
+            raise LookupError(f"nnunetv2 has no {name}") from None
+        return found
+    return recursive_find_trainer_class_by_name(name)

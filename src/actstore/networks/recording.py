@@ -267,7 +267,8 @@ def _refuse_unordered(tensor: Tensor, what: str, otherwise: str = "correct model
         )
     kind = "a quantised" if tensor.is_quantized else "a nested" if tensor.is_nested else "a sparse"
     if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
-        raise ModelError(f"{what} returns {kind} tensor ({_dtype(tensor)}): let it return a dense one, or {otherwise}")
+        let = "record the module that dequantises it" if tensor.is_quantized else "let it return a dense one"
+        raise ModelError(f"{what} returns {kind} tensor ({_dtype(tensor)}): {let}, or {otherwise}")
 
 
 def _as_float(tensor: Tensor, path: str) -> Tensor:

@@ -26,6 +26,8 @@ class BundleFolder:
     """A folder with ``configs/inference.json``, ``configs/metadata.json`` and ``models/model.pt``. Picklable."""
 
     kind: ClassVar[str] = "bundle"
+    #: ``data.axes`` of its arrays.
+    axes: ClassVar[str] = "monai"
     path: Path
     #: The file of the inference configuration.
     config: Path

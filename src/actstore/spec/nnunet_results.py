@@ -26,6 +26,8 @@ class ResultFolder:
     """A folder ``TRAINER__PLANS__CONFIGURATION`` as nnU-Net v2 writes it, with one fold chosen. Picklable."""
 
     kind: ClassVar[str] = "nnunet"
+    #: ``data.axes`` of its arrays.
+    axes: ClassVar[str] = "simpleitk"
     path: Path
     #: For example "2d" or "3d_fullres".
     configuration: str

@@ -186,7 +186,8 @@ class Model(Table):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_none(handler(self), "output", "factory", "nnunet", "bundle", "fold", "checkpoint")
+        dump = {name: value for name, value in handler(self).items() if name != "channels_last" or value}
+        return without_none(dump, "output", "factory", "nnunet", "bundle", "fold", "checkpoint")
 
     @property
     def source(self) -> str:

@@ -21,10 +21,6 @@ SUPPLIED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-#: The order in which the readers of a trained network give a file's axes.
-AXES: Mapping[str, str] = {"nnunet": "simpleitk", "bundle": "monai"}
-
-
 def with_trained(
     content: Mapping[str, Any], folder: Path, *, name: str, stored: bool = False
 ) -> tuple[Mapping[str, Any], Trained | None]:
@@ -58,8 +54,8 @@ def with_trained(
     tables["data"] |= {
         "classes": trained.classes,
         "preprocess": {"normalize": "none", "size": list(trained.window)},
-        "channels": list(trained.channels),
-        "axes": AXES[source],
+        "channels": trained.channels,
+        "axes": trained.axes,
     }
     if trained.regions_class_order is not None:
         tables["data"]["regions_class_order"] = trained.regions_class_order

@@ -13,7 +13,7 @@ from actstore.inputs.pipeline import Pipeline
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.grids import layer_grids
 from actstore.networks.heads import Head, head_of
-from actstore.networks.model import build_model, foreign_dtypes, weights_checksums, weights_digest
+from actstore.networks.model import build_model, foreign_dtypes, quantised_modules, weights_checksums, weights_digest
 from actstore.networks.recording import Probe, match_modules, probe
 from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.spec.spec import Spec
@@ -49,16 +49,23 @@ def inspect_model(spec: Spec, pipeline: Pipeline) -> Inspected:
     except ActstoreError:
         raise
     except Exception as error:
-        others = foreign_dtypes(model)
         raise ModelError(
             f"{spec.model.source!r} fails on an input of (1, {', '.join(map(str, shape))}): {one_line(error)}; "
-            + (
-                f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
-                if others
-                else "correct data.preprocess.size or model.arguments"
-            )
+            f"{_mend(model, error)}"
         ) from error
     return Inspected(model, weights, checksums, found, head_of(spec, pipeline.window, found.output))
+
+
+def _mend(model: nn.Module, error: Exception) -> str:
+    """The likely remedy for a network that fails on zeros."""
+    if "quantized::" in str(error) and (quantised := quantised_modules(model)):
+        return (
+            f"modules such as {quantised[0]} take quantised inputs: return the network from before quantisation, or "
+            "put QuantStub and DeQuantStub around them"
+        )
+    if others := foreign_dtypes(model):
+        return f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
+    return "correct data.preprocess.size or model.arguments"
 
 
 def check_repeatable(spec: Spec, pipeline: Pipeline, seen: Inspected) -> Repeatability:
