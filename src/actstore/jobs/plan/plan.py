@@ -21,8 +21,10 @@ from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_siz
 from actstore.jobs.plan.data import scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
+from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
@@ -67,6 +69,8 @@ class Plan:
     grids: tuple[Grid, ...]
     #: Whether each output depends on its own input alone.
     repeatable: Repeatability
+    #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
+    check: Trial | None = None
     #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
@@ -180,6 +184,9 @@ def make_plan(
     budget = machine_of(spec, device, workers)
     network = examine_network(spec, budget.threads)
     data = scan(spec)
+    with torch_threads(budget.threads):
+        files = [block.file for block in data.blocks if block.header is not None]
+        check_of = try_first(spec, network.model, files) if spec.run.check == "warn" else None
     layout = StoreLayout(
         blocks=len(data.blocks),
         slots=max(block.samples for block in data.blocks),
@@ -212,6 +219,7 @@ def make_plan(
         unreadable=data.unreadable,
         grids=network.grids,
         repeatable=network.repeatable,
+        check=check_of,
     )
 
 
