@@ -17,13 +17,14 @@ from actstore.data.volume import Volume, VolumeFile
 from actstore.errors import ActstoreError, DataError
 from actstore.inputs.prepare import prepare
 from actstore.jobs.inference import most_likely
+from actstore.networks.repeatable import kept_generators
 from actstore.spec.spec import Spec
 from actstore.spec.toml_tables import Controls
 
 #: Slices of a volume that a 2D network predicts: enough to tell orders apart, and little beside a capture.
 SLICES = 5
-#: Below this share of the way from chance to 1, other axis orders are tried. An nnU-Net of hearts has a mean Dice of 0.84
-#: to 0.92 in the right order and of 0.18 to 0.47 in the wrong one: a heart in the middle of a slice overlaps itself.
+#: Below this share of the way from chance to 1, other axis orders are tried. An nnU-Net of hearts has a mean Dice of
+#: 0.84 to 0.92 in the right order, of 0.18 to 0.47 in the wrong one: a heart in the middle of a slice overlaps itself.
 LOW = 0.75
 #: Below this share, the result counts as near chance.
 NEAR_CHANCE = 0.25
@@ -114,7 +115,7 @@ def try_first(spec: Spec, model: nn.Module, files: Iterable[VolumeFile]) -> Tria
     members = {name: (index,) for index, name in enumerate(spec.class_names) if index}
 
     def predict(inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
-        with torch.inference_mode():
+        with torch.inference_mode(), kept_generators():
             # One at a time: a batch of volumes may not fit the memory.
             parts = [most_likely(model(torch.from_numpy(one)[None, None])) for one in inputs]
         return torch.cat(parts).numpy()
