@@ -26,6 +26,7 @@ def made(
     classes: dict[str, Any] = PLAIN, *, output: Any = None, order: list[int] | None = None, size: Any = SIZE
 ) -> Spec:
     data = {"format": "phantom", "root": "data", "preprocess": {"size": list(size)}, "classes": classes}
+    data |= {"axes": "simpleitk"} if len(size) == 3 else {}
     data |= {} if order is None else {"regions_class_order": order}
     model = {"factory": "networks:tiny_unet", "layers": ["*"]} | ({} if output is None else {"output": output})
     perturb = [{"transform": "brightness", "targets": [next(iter(classes))], "strengths": [0.1]}]

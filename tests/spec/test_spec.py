@@ -37,6 +37,7 @@ FULL: dict[str, Any] = {
         "arguments": {"seed": 3, "width": 2},
         "weights": "w.pt",
         "layers": ["*.adn.N", "type:InstanceNorm2d"],
+        "channels_last": ["*.norm"],
         "unrepeatable": "allow",
     },
     "perturb": [
@@ -45,7 +46,16 @@ FULL: dict[str, Any] = {
     ],
     "controls": {"region": True, "noise": True},
     "store": {"path": "runs/a.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"], "fsync": True},
-    "run": {"seed": 4, "precision": "bf16", "batch_size": 2, "threads": 1, "writers": 2, "workers": 3, "retries": 2},
+    "run": {
+        "seed": 4,
+        "precision": "bf16",
+        "batch_size": 2,
+        "threads": 1,
+        "writers": 2,
+        "workers": 3,
+        "check": "off",
+        "retries": 2,
+    },
     "cases": {"empty_below": 20},
 }
 

@@ -191,7 +191,9 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
 
     loaded = load_spec(spec).with_precision(precision)
     with text.block_progress() as progress:
-        summary = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
+        summary = run(
+            loaded, store=store, progress=progress, stopping=text.say_stopping, warn=text.show_warning, **where
+        )
     text.show_summary(summary)
     if not summary.complete:
         sys.exit(1)

@@ -148,10 +148,13 @@ def show_plan(plan: Plan) -> None:
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         **_unrepeatable(plan.repeatable.as_json()),
+        **({"check": plan.check.text()} if plan.check else {}),
         "fingerprint": plan.fingerprint.run[:16],
     }
     _show_lines(lines | _beside(plan.discovery.as_json()))
     _show_caveats(plan.caveats)
+    if plan.check and (warning := plan.check.warning()):
+        show_warning(warning)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
 
@@ -174,6 +177,10 @@ def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
 def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
     for volumes, what in caveats:
         errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
+
+
+def show_warning(message: str) -> None:
+    errors.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
 def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:

@@ -87,6 +87,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
         "repeatable": plan.repeatable.as_json(),
+        "check": plan.check and plan.check.as_json(),
         "applies": plan.applies,
         "versions": versions(),
     }

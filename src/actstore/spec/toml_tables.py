@@ -315,5 +315,7 @@ class Run(Table):
     writers: Positive | None = None
     #: Worker processes; by default chosen by cores and memory.
     workers: Positive | None = None
+    #: "warn" predicts one labelled volume first, and warns if that hardly agrees with its label; "off" does not.
+    check: Literal["warn", "off"] = "warn"
     #: How often a failed block is tried again.
     retries: Annotated[StrictInt, Field(ge=0)] = 1

@@ -23,8 +23,10 @@ from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_siz
 from actstore.jobs.plan.data import find, scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
+from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.networks.arithmetic import torch_threads
 from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
@@ -74,6 +76,8 @@ class Plan:
     pipeline: Pipeline
     #: Which of the network's outputs holds the logits, and how they become classes.
     head: Head
+    #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
+    check: Trial | None = None
     #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
@@ -203,6 +207,9 @@ def make_plan(
     pipeline = pipeline_of(spec)
     network = examine_network(spec, pipeline, budget.threads)
     data = scan(spec, pipeline, discovery)
+    with torch_threads(budget.threads):
+        files = [block.file for block in data.blocks if block.header is not None]
+        tried = try_first(spec, pipeline, network, files) if spec.run.check == "warn" else None
     layout = StoreLayout(
         blocks=len(data.blocks),
         slots=max(block.samples for block in data.blocks),
@@ -240,6 +247,7 @@ def make_plan(
         repeatable=network.repeatable,
         pipeline=pipeline,
         head=network.head,
+        check=tried,
     )
 
 
