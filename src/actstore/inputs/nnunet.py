@@ -216,7 +216,7 @@ class NnUNetPipeline:
 
     def _header(self, file: VolumeFile) -> VolumeHeader:
         sliced = len(self.window) == 2 and self._axes[0] == 0
-        return read_header(file, geometry=self.geometry, sliced=sliced)
+        return read_header(file, geometry=self.geometry, sliced=sliced, channels=len(self.channels))
 
     def _images(self, file: VolumeFile) -> tuple[NDArray[np.floating], tuple[float, float, float]]:
         """Raw intensities (channel, z, y, x), float32, and spacing (z, y, x) in mm, both in the network's order."""
