@@ -226,7 +226,7 @@ def _gone(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
     [
         (
             _one_channel,
-            "case has 1 channel, the network was trained with 2 (T1, T2); name the data set",
+            "along its fourth and last axis: add the file of each further channel",
         ),
         (
             _ignored,
