@@ -194,6 +194,15 @@ class ResultFolder:
             "dataset": digest_of(self.dataset),
         }
 
+    @property
+    def description(self) -> str:
+        """One line for `plan`."""
+        size = "×".join(map(str, self.window))
+        return (
+            f"nnU-Net {self.configuration}, fold {self.fold}, {self.checkpoint}: its own preprocessing, patches of "
+            f"{size} without mirroring, which nnU-Net's predictor adds by default"
+        )
+
     def mutable_plans(self) -> dict[str, Any]:
         """A copy of the plans that nnunetv2 may change, as it does with old ones."""
         return deepcopy(dict(self.plans))
