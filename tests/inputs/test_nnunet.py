@@ -241,7 +241,7 @@ def _gone(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
             "label value 9 (429 pixels) is none of background = 0, RV = 1, MYO = 2, LV = 3; the network's",
         ),
         (_constant, "case_0001.nii.gz: constant, every pixel is 0, so there is nothing to perturb; leave the patient"),
-        (_unequal, "case_0001.nii.gz"),
+        (_unequal, "belongs to another image or was resampled; replace it"),
         (_gone, "case_0001.nii.gz: the file is gone; "),
     ],
 )
