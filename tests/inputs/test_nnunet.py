@@ -215,6 +215,10 @@ def _constant(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
     return written(folder, {"0000": image, "0001": 0 * image}, label, (6.0, 1.2, 1.7))
 
 
+def _unequal(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
+    return written(folder, {"0000": image, "0001": image[:-1]}, label, (6.0, 1.2, 1.7))
+
+
 def _gone(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
     file = written(folder, {"0000": image, "0001": image}, label, (6.0, 1.2, 1.7))
     file.images[1].unlink()
@@ -226,7 +230,7 @@ def _gone(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
     [
         (
             _one_channel,
-            "case has 1 channel, the network was trained with 2 (T1, T2); name the data set",
+            "along its fourth and last axis: add the file of each further channel",
         ),
         (
             _ignored,
@@ -237,6 +241,7 @@ def _gone(folder: Path, image: np.ndarray, label: np.ndarray) -> VolumeFile:
             "label value 9 (429 pixels) is none of background = 0, RV = 1, MYO = 2, LV = 3; the network's",
         ),
         (_constant, "case_0001.nii.gz: constant, every pixel is 0, so there is nothing to perturb; leave the patient"),
+        (_unequal, "belongs to another image or was resampled; replace it"),
         (_gone, "case_0001.nii.gz: the file is gone; "),
     ],
 )

@@ -69,6 +69,11 @@ def test_twelve_lines_are_a_spec_of_a_result_folder(nnunet: Path) -> None:
     assert isinstance(pipeline, NnUNetPipeline)
     assert pipeline.window == spec.data.preprocess.size == (8, 32, 48)
     assert pipeline.channels == ("MRI", "CT")
+    assert spec.trained is not None
+    assert spec.trained.description == (
+        "nnU-Net 3d_fullres, fold 0, checkpoint_final.pth: its own preprocessing, patches of 8×32×48 without "
+        "mirroring, which nnU-Net's predictor adds by default"
+    )
 
 
 def test_twelve_lines_are_a_spec_of_a_bundle(bundle: Path) -> None:

@@ -140,6 +140,18 @@ def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None
 
 
 @main.command()
+@click.argument("folder", type=PATH)
+@click.option("--data", type=PATH, default=None, help="Folder of the images, where FOLDER holds a network.")
+@click.option("-o", "--output", type=PATH, default=Path("actstore.toml"), show_default=True)
+def init(folder: Path, data: Path | None, output: Path) -> None:
+    """Write a spec for FOLDER: a result folder of nnU-Net, a MONAI bundle, or a folder of images."""
+    from actstore.cli import text
+    from actstore.cli.drafts import write_draft
+
+    text.say(write_draft(folder, data, output))
+
+
+@main.command()
 @SPEC
 def layers(spec: Path) -> None:
     """Show the module tree of SPEC's network and what its layer patterns match."""

@@ -136,6 +136,7 @@ def show_plan(plan: Plan) -> None:
         f"at most {layout.slots} a block",
         "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
+        **({} if plan.spec.trained is None else {"network": plan.spec.trained.description}),
         "axes": _axes(plan.spec.axes, plan.spec.sliced),
         **({"channels": ", ".join(layout.input_channels)} if plan.spec.input_channels != ONE_CHANNEL else {}),
         "normalised": _normalised(plan.identity),

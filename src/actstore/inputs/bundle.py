@@ -70,9 +70,7 @@ class BundlePipeline:
         DataError
             if the images cannot be read, or are not those of the network.
         """
-        caveats = (
-            read_header(file, geometry=self.geometry, channels=len(self.channels)).caveats if _is_nifti(file) else ()
-        )
+        caveats = self._header(file).caveats if _is_nifti(file) else ()
         image, meta = self._images(file)
         frame = self._frame(image, meta)
         z, y, x = (float(length) for length in np.linalg.norm(frame.affine[:3, :3], axis=0))
@@ -88,7 +86,7 @@ class BundlePipeline:
             not match each other or the network.
         """
         if _is_nifti(file):
-            read_header(file, geometry=self.geometry, channels=len(self.channels))
+            self._header(file)
         image, meta = self._images(file)
         raw = self._loaded(str(file.label), file.label)[0].numpy()
         if raw.shape[1:] != image.shape[1:]:
@@ -205,6 +203,9 @@ class BundlePipeline:
                 "roi_size as a list of three sizes"
             )
         return inferer
+
+    def _header(self, file: VolumeFile) -> VolumeHeader:
+        return read_header(file, geometry=self.geometry, channels=len(self.channels))
 
     def _images(self, file: VolumeFile) -> tuple[NDArray[np.floating], Mapping[str, Any]]:
         paths = [str(path) for path in file.images]

@@ -127,6 +127,12 @@ class BundleFolder:
         }
 
     @property
+    def description(self) -> str:
+        """One line for `plan`."""
+        size = "×".join(map(str, self.window))
+        return f"MONAI bundle {self.path.name}: its own preprocessing, windows of {size}; its configuration runs code"
+
+    @property
     def _metadata(self) -> str:
         return shown(self.path / "configs" / "metadata.json")
 

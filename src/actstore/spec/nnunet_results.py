@@ -134,10 +134,12 @@ class ResultFolder:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the input channels in order."""
+        """Names of the input channels in order, no two alike."""
         # "modality" in data sets that were converted from nnU-Net v1.
         names = self.dataset.get("channel_names") or self.dataset.get("modality") or {}
-        return tuple(str(names[key]) for key in sorted(names, key=int))
+        found = [str(names[key]).strip() for key in sorted(names, key=int)]
+        # nnU-Net chooses a normalisation by this name, so that two channels may share it.
+        return tuple(f"{name}_{i}" if found.count(name) > 1 else name for i, name in enumerate(found))
 
     @property
     def classes(self) -> dict[str, int | list[int]]:
@@ -191,6 +193,15 @@ class ResultFolder:
             "plans": digest_of(self.plans),
             "dataset": digest_of(self.dataset),
         }
+
+    @property
+    def description(self) -> str:
+        """One line for `plan`."""
+        size = "×".join(map(str, self.window))
+        return (
+            f"nnU-Net {self.configuration}, fold {self.fold}, {self.checkpoint}: its own preprocessing, patches of "
+            f"{size} without mirroring, which nnU-Net's predictor adds by default"
+        )
 
     def mutable_plans(self) -> dict[str, Any]:
         """A copy of the plans that nnunetv2 may change, as it does with old ones."""
