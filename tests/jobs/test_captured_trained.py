@@ -1,9 +1,8 @@
-"""Trained networks captured from their own folders: the same input, prediction and activations as they have by themselves."""
+"""Trained networks captured from their own folders: input, prediction and activations are those of their own code."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 import actstore
+import bundles
 from actstore import analysis
+from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
 from actstore.jobs.predictions import counted
@@ -90,23 +91,18 @@ def write(folder: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module", params=["2d", "3d", "bundle"])
-def captured(request: pytest.FixtureRequest, once: Once) -> Iterator[Captured]:
+def captured(request: pytest.FixtureRequest, once: Once) -> Captured:
     name = request.param
     folder = once(f"trained-{name}", lambda made: write(made, name))
     spec = load_spec(folder / "spec.toml")
     pipeline = pipeline_of(spec)
-    from actstore.data.discovery import discover
-
     (file,) = discover(spec.data).volumes
     volume = pipeline.read(file)
     frame = pipeline.frame(volume)
     trained: Any = spec.trained
     if name == "bundle":
-        from bundles import own_input as bundle_input
-        from bundles import own_logits as bundle_logits
-
-        theirs = bundle_input(trained, file)
-        image, logits = theirs.numpy(), bundle_logits(trained, theirs)
+        theirs = bundles.own_input(trained, file)
+        image, logits = theirs.numpy(), bundles.own_logits(trained, theirs)
     else:
         image, _ = own_input(trained, file)
         logits = own_logits(trained, image, exact=True)
@@ -118,17 +114,18 @@ def captured(request: pytest.FixtureRequest, once: Once) -> Iterator[Captured]:
             predicted[logits[region] > 0] = written
     else:
         predicted = logits.argmax(0).astype(np.uint8)
-    yield Captured(name, spec, store, image, pipeline.label(volume, frame), predicted)
+    return Captured(name, spec, store, image, pipeline.label(volume, frame), predicted)
 
 
 def assembled(captured: Captured, values: NDArray[Any]) -> NDArray[Any]:
     """A volume (…, z, y, x) from the boxes that the samples own; ``values`` are (sample, …, \\*space)."""
-    samples, shape = captured.store.samples, captured.label.shape
-    tree = captured.store.tree
-    origin, start, stop = (tree[name].values for name in ("origin", "owned_start", "owned_stop"))
+    patches, shape = captured.store.patches, captured.label.shape
+    origin, start, stop = (
+        patches[[f"{name}_{axis}" for axis in "zyx"]].to_numpy() for name in ("origin", "owned_start", "owned_stop")
+    )
     whole = np.zeros((*values.shape[1 : values.ndim - len(captured.store.layout.space)], *shape), values.dtype)
     filled = np.zeros(shape, int)
-    for i in range(len(samples)):
+    for i in range(len(patches)):
         of_volume = tuple(slice(a, b) for a, b in zip(start[i], stop[i], strict=True))
         of_patch = tuple(slice(a - o, b - o) for a, b, o in zip(start[i], stop[i], origin[i], strict=True))
         patch = values[i] if len(captured.store.layout.space) == 3 else np.expand_dims(values[i], -3)
