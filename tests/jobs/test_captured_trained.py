@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
 from actstore.jobs.predictions import counted
+from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import build_model
 from actstore.networks.recording import forward_hooks
 from actstore.spec.spec import Spec, load_spec
@@ -64,6 +66,12 @@ class Captured:
     predicted: NDArray[np.uint8]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with torch_threads(1):
+        yield
+
+
 def root() -> Path:
     return Path(str(REFERENCE))
 
@@ -86,8 +94,9 @@ def write(folder: Path, name: str) -> None:
     assert len([line for line in text.splitlines() if line]) <= 12
     (folder / "spec.toml").write_text(text, encoding="utf-8")
     spec = load_spec(folder / "spec.toml")
-    # Alone in its batch, an input gives the same bits here and there.
-    capture(spec.model_copy(update={"run": spec.run.model_copy(update={"batch_size": 1})}), cluster="inline")
+    # Alone in its batch and on one thread, an input gives the same bits here and there.
+    run = spec.run.model_copy(update={"batch_size": 1, "threads": 1})
+    capture(spec.model_copy(update={"run": run}), cluster="inline")
 
 
 @pytest.fixture(scope="module", params=["2d", "3d", "bundle"])
