@@ -19,14 +19,13 @@ from actstore.store.attributes import layout_of, read_attributes, token_of
 from actstore.store.coordinates import (
     CONDITION_COORDINATES,
     PATCH_COORDINATES,
-    SAMPLE_COORDINATES,
     read_coordinates,
 )
 from actstore.store.files import storage_at
 from actstore.store.files.base import Location
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
-from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of
+from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of, sample_listing
 from actstore.store.reader import Piece, read_map
 from actstore.store.schema import Layer
 from actstore.store.statistics import PersistedStatistics, layer_statistics
@@ -34,10 +33,6 @@ from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.case_rules import CaseRules
-
-
-#: Not along ``sample`` alone, or only about hidden slots.
-_OF_ITS_OWN = ("valid", "spacing", *PATCH_COORDINATES)
 
 
 class Store:
@@ -59,9 +54,7 @@ class Store:
             tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
         )
         slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
-        self._sample = {name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in _OF_ITS_OWN}
-        for i, axis in enumerate("zyx"):
-            self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
+        self._sample, self._boxes = sample_listing(coordinates, slots)
         self._patch = {name: coordinates[name][slots] for name in PATCH_COORDINATES if name in coordinates}
         self.persisted = PersistedStatistics(self.storage, self.layout, self.token)
         self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
@@ -97,8 +90,16 @@ class Store:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """One row per sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres."""
+        """One row per sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres.
+
+        With ``patch`` after ``slice`` where a slice, or a volume of a 3D network, has several.
+        """
         return pd.DataFrame(self._sample).rename_axis("sample")
+
+    @property
+    def patched(self) -> bool:
+        """Whether a sample is a patch: a slice, or a volume of a 3D network, has several."""
+        return "patch" in self._sample
 
     @cached_property
     def patches(self) -> pd.DataFrame:
@@ -217,7 +218,7 @@ class Store:
 
     def _coords(self, dims: tuple[str, ...], layer: Layer | None = None) -> xr.Coordinates:
         coords: dict[str, Any] = {}
-        for name, values in self._sample.items():
+        for name, values in (self._sample | self._boxes).items():
             coords[name] = ("sample", values)
         if "condition" in dims:
             coords["condition"] = self._condition["condition"]
@@ -257,6 +258,22 @@ class Store:
     def confusion(self) -> xr.DataArray:
         """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image."""
         return self._small(self.layout.confusion, "confusion")
+
+    def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
+        """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch
+        that owns it: (condition, [input_channel or channel,] z, y, x), a label (z, y, x); lazy.
+
+        In voxels of the preprocessed volume; see :func:`actstore.analysis.mosaic`.
+
+        Raises
+        ------
+        KeyError
+            if there is no such volume or layer.
+        StoreError
+            if the layer's tensors were not kept, or the store is older than schema 4, which introduced patches.
+        """
+        found: xr.DataArray = _of_store("mosaic", self, name, patient, frame)
+        return found
 
     @property
     def case_rules(self) -> CaseRules:
@@ -386,6 +403,6 @@ class Store:
         )
 
 
-def _of_store(name: str, store: Store) -> Any:
+def _of_store(name: str, store: Store, *arguments: object) -> Any:
     """A function of :mod:`actstore.tables.of_store`, imported on first use because it depends on this module."""
-    return getattr(import_module("actstore.tables.of_store"), name)(store)
+    return getattr(import_module("actstore.tables.of_store"), name)(store, *arguments)

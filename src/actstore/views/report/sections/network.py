@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.tables.summaries import frequency_summary
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.figures import channels as figures
 from actstore.views.figures import groups
 from actstore.views.figures import images as pictures
@@ -78,7 +78,12 @@ def channels(study: Study) -> Section:
         wide = frequency_summary(store, top=top, most=most)
         wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
         tables.append(
-            Table("frequency-most", f"Up to {most} most frequent channels of each layer: channel ({noun}s)", wide, wide)
+            Table(
+                "frequency-most",
+                f"Up to {most} most frequent channels of each layer: channel ({plural_of(noun)})",
+                wide,
+                wide,
+            )
         )
     return Section(
         "channels",
@@ -236,7 +241,7 @@ def specific(study: Study) -> Section:
                 "general-specific",
                 lambda: groups.general_specific(orders),
                 "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
-                f"of the perturbation, {study.noun}s in brackets. A kind that is most of them correlates by "
+                f"of the perturbation, {plural_of(study.noun)} in brackets. A kind that is most of them correlates by "
                 f"construction. {rests_on(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,

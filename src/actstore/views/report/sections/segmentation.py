@@ -10,7 +10,7 @@ import pandas as pd
 from actstore.conditions import BACKGROUND, ORIGINAL
 from actstore.tables.summaries import case_summary, original_dice
 from actstore.tables.unchanged import nowhere, of_store
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.figures import images as pictures
 from actstore.views.figures import segmentation as figures
 from actstore.views.figures.selection import paired_dice, picture, target_of, typical_sample
@@ -108,7 +108,7 @@ def segmentation(study: Study) -> Section:
                 {
                     "class": means["class_name"],
                     "perturbation": means["condition"],
-                    f"{study.noun}s": means["samples"],
+                    plural_of(study.noun): means["samples"],
                     "original": with_interval(means, "original"),
                     "perturbed": with_interval(means, "perturbed"),
                     "change": with_interval(means, "change"),
@@ -233,7 +233,7 @@ def failures(study: Study) -> Section:
         [
             Table(
                 "cases-slices",
-                f"How many {study.noun}s fall into each kind of failure",
+                f"How many {plural_of(study.noun)} fall into each kind of failure",
                 shares[["condition", "case", "samples", "patients"]].assign(
                     share=[percent(v) for v in shares["share"]]
                 ),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import capital, corrected, listed, number, part, span
 
 #: Share of resamples from which on a finding counts as found again.
@@ -211,4 +211,4 @@ def shown_channels(conditions: int, every: int, resolutions: int, of: int, noun:
 def counts_of(cells: pd.DataFrame, patients: int, noun: str = "slice") -> str:
     """On how many slices a map of frequencies rests."""
     n = span(cells["samples"].min(), cells["samples"].max())
-    return f"n = {n} {noun}s of {counted(patients, 'patient')}."
+    return f"n = {n} {plural_of(noun)} of {counted(patients, 'patient')}."

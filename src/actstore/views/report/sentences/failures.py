@@ -8,7 +8,7 @@ import pandas as pd
 
 from actstore.analysis.segmentation.cases import EMPTY, ERROR, EVERY_CLASS, HEART
 from actstore.case_rules import CaseRules
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import listed, part
 
 
@@ -51,7 +51,7 @@ def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str]) -> li
 def bars(totals: pd.Series[int], patients: int, noun: str = "slice") -> str:
     """The caption of the bars of all kinds; ``totals`` are slices by condition."""
     counts = "; ".join(f"{name}: {counted(int(n), noun)}" for name, n in totals.items())
-    return f"How many {noun}s fall into each kind of failure. {counts}; {counted(patients, 'patient')}."
+    return f"How many {plural_of(noun)} fall into each kind of failure. {counts}; {counted(patients, 'patient')}."
 
 
 def gallery(case: str, condition: str, samples: int, whole: int, shown: int, lines: str, noun: str = "slice") -> str:
