@@ -29,6 +29,7 @@ from actstore.store.listings import layer_grids, layer_listing, patch_listing, p
 from actstore.store.reader import Piece, read_map
 from actstore.store.schema import Layer
 from actstore.store.statistics import PersistedStatistics, layer_statistics
+from actstore.store.tree import tree_of
 from actstore.units import counted
 
 if TYPE_CHECKING:
@@ -374,18 +375,7 @@ class Store:
     @cached_property
     def tree(self) -> xr.DataTree:
         """The whole store as an `xarray.DataTree` in network order, coordinates attached to every group."""
-        nodes: dict[str, xr.Dataset] = {
-            "/": xr.Dataset(
-                {"applicable": self.applicable, "confusion": self.confusion}, attrs={"path": str(self.path)}
-            ),
-            "/inputs": xr.Dataset({"image": self.image, "label": self.label}),
-            "/outputs": xr.Dataset({"prediction": self.prediction}),
-        }
-        for layer in filter(lambda layer: layer.kept, self.layout.layers):
-            nodes[f"/layers/{layer.name}"] = xr.Dataset({"activation": self[layer.name]})
-        for layer in self.layout.layers:
-            nodes[f"/statistics/{layer.name}"] = self.statistics(layer.name)
-        return xr.DataTree.from_dict(nodes)
+        return tree_of(self)
 
     @property
     def nbytes(self) -> int:

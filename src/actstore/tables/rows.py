@@ -64,6 +64,11 @@ def _column(array: xr.DataArray | NDArray[Any], at: Positions, rows: int, take: 
     return take(array.values.ravel(), np.ravel_multi_index(tuple(at[str(d)] for d in array.dims), array.shape))
 
 
+def sample_columns(samples: pd.DataFrame) -> list[str]:
+    """The columns of ``samples`` that name a sample: ``patient, frame, slice`` and, of patches, ``patch``."""
+    return [*SAMPLE_COLUMNS, *([PATCH] if PATCH in samples else [])]
+
+
 def with_patch(columns: Iterable[str], labels: xr.Dataset | xr.DataArray) -> list[str]:
     """``columns``, with ``patch`` after ``slice`` where the samples of ``labels`` are patches."""
     order = list(columns)

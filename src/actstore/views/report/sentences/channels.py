@@ -15,10 +15,10 @@ from actstore.views.wording import capital, corrected, listed, number, part, spa
 SURE = 0.95
 
 
-def responding(top: int) -> str:
+def responding(top: int, noun: str = "slice") -> str:
     """What MAD is, and when a channel counts as responding."""
     return (
-        "MAD is the mean absolute difference of a channel between a perturbed slice and its original, over the "
+        f"MAD is the mean absolute difference of a channel between a perturbed {noun} and its original, over the "
         f"whole map. A channel counts as responding where it is among the {top} of its layer with the highest MAD."
     )
 
@@ -69,7 +69,7 @@ def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, rests: st
     ]
 
 
-def throughout(cells: pd.DataFrame, channels: pd.Series[int], top: int) -> list[str]:
+def throughout(cells: pd.DataFrame, channels: pd.Series[int], top: int, noun: str = "slice") -> list[str]:
     """How many channels respond in at least half of the slices under each perturbation.
 
     ``cells`` has columns ``group, layer, channel, share``: a group for each perturbation.
@@ -82,7 +82,7 @@ def throughout(cells: pd.DataFrame, channels: pd.Series[int], top: int) -> list[
     under = f"each of {groups} perturbations" if groups > 1 else "the only perturbation"
     return [
         f"{part(int((least >= 0.5).sum()), len(least), 'channel')} in layers of at least {2 * top} channels are among "
-        f"the top {top} in at least half of the slices under {under}."
+        f"the top {top} in at least half of the {plural_of(noun)} under {under}."
     ]
 
 
