@@ -146,8 +146,9 @@ class Source(Statistics):
             condition = self.names[at[0] if at else min(1, len(self.names) - 1)]
         if place:
             patient = place.get("patient", self.patients[0])
-            numbers = (place.get("frame"), place.get("slice"), condition, place.get("patch"))
-            shown = self.nearest(patient, *numbers)
+            # The first patch is the default of an address.
+            patch = place.get("patch", 0 if "slice" in place else None)
+            shown = self.nearest(patient, place.get("frame"), place.get("slice"), condition, patch)
         else:
             usable = self.applicable[:, self.condition(condition)].any() and self.target(condition)
             shown = self.at(typical_sample(self.store, condition) if usable else 0)

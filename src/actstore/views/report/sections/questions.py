@@ -179,7 +179,7 @@ def association(study: Study) -> Section:
     return Section(
         "association",
         title,
-        [on.NO_CAUSE, *notes_of(known)],
+        [on.no_cause(study.noun), *notes_of(known)],
         [
             Figure(
                 "association",

@@ -231,7 +231,9 @@ def failures(study: Study) -> Section:
     return Section(
         "failures",
         "Kinds of failure",
-        on_failures.legend(shares, store.case_rules, [name for name in store.class_names if name != BACKGROUND]),
+        on_failures.legend(
+            shares, store.case_rules, [name for name in store.class_names if name != BACKGROUND], study.noun
+        ),
         drawn,
         [
             Table(

@@ -27,7 +27,7 @@ def usual(shares: pd.DataFrame, noun: str = "slice") -> str:
     return f"The most usual outcome is {'; '.join(found)}.".replace(unnamed, f"{unnamed} (none of the named kinds)", 1)
 
 
-def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str]) -> list[str]:
+def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str], noun: str = "slice") -> list[str]:
     """What each kind of failure that occurs means, a line a perturbed class: the rule that decides it.
 
     Parameters
@@ -38,7 +38,7 @@ def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str]) -> li
         names of the foreground classes.
     """
     lines = [
-        "The confusion counts of its prediction alone decide the kind of failure of a perturbed slice. Rules are "
+        f"The confusion counts of its prediction alone decide the kind of failure of a perturbed {noun}. Rules are "
         "tried in order, and the first that holds names the kind."
     ]
     for target, own in shares.groupby("target", sort=False):

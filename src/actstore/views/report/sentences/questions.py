@@ -187,8 +187,9 @@ def untested(own: pd.DataFrame) -> list[str]:
     return sentences
 
 
-#: What an association does not say.
-NO_CAUSE = (
-    "Association is no cause: a channel may change with the loss of Dice because both follow from how much of the "
-    "slice the class takes. The size of the class stands beside every correlation as the baseline."
-)
+def no_cause(noun: str = "slice") -> str:
+    """What an association does not say."""
+    return (
+        "Association is no cause: a channel may change with the loss of Dice because both follow from how much of the "
+        f"{noun} the class takes. The size of the class stands beside every correlation as the baseline."
+    )
