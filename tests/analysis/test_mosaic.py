@@ -175,3 +175,22 @@ def test_shapes_are_those_of_the_volumes(patched: Patched) -> None:
     store, _ = patched
     for i, shape in enumerate(SHAPES):
         assert store.mosaic("label", f"patient{i + 1:03d}", 7).shape == shape
+
+
+def test_a_prediction_is_the_originals_where_a_condition_was_not_inferred(tiny_store: Path) -> None:
+    store = actstore.open(tiny_store)
+    row = store.samples.iloc[0]
+    own = (store.samples["block"] == row["block"]).to_numpy()
+    with raise_if_dask_computes():
+        found = store.mosaic("prediction", row["patient"], int(row["frame"]))
+    assert found.dtype == np.uint8
+    assert found.dims == ("condition", "z", "y", "x")
+    image = store.mosaic("image", row["patient"], int(row["frame"])).isel(input_channel=0)
+    applies = store.applicable.values[own]
+    assert not applies.all()
+    assert applies.any(axis=0).all()
+    for z, c in np.argwhere(~applies):
+        np.testing.assert_array_equal(found[c, z], found[0, z])
+        assert np.isnan(image[c, z]).all()
+    for z, c in np.argwhere(applies):
+        assert np.isfinite(image[c, z]).any()

@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import coordinate, image_extent
-from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.geometry import image_window
 
 #: Number of a sample's patch among those of its slice, or of its volume for a 3D network. A coordinate along sample
@@ -77,28 +76,28 @@ def owned_boxes(array: xr.DataArray, space: Sequence[Hashable]) -> Boxes:
     return ends[:, -len(space) :]
 
 
-def predicted(prediction: xr.DataArray, space: Sequence[Hashable], applicable: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where ``prediction`` holds a map: bool (sample, condition), at least where ``applicable`` is.
+def whole_prediction(prediction: xr.DataArray, applicable: xr.DataArray) -> xr.DataArray:
+    """``prediction`` of one volume's samples, complete under every condition that applies to any of them; lazy.
 
-    Predictions of patches that overlap are averaged over their volume, and are then known for all of its patches once a
-    condition applies to one of them.
+    Where a condition was not inferred for a sample, its input is the original's, and so is its prediction. Predictions
+    of patches that overlap were averaged over the volume, and are complete.
+
+    Parameters
+    ----------
+    prediction
+        (sample, condition, [z,] y, x) class numbers, the original first along condition.
+    applicable
+        bool (sample, condition).
     """
-    if not is_patched(prediction):
-        return applicable
-    code, _ = grouped(prediction, VOLUME)
-    overlap = overlapping(along_axes(prediction, ORIGIN), [prediction.sizes[dim] for dim in space], code)
-    return applicable | (overlap[:, None] & any_by(applicable, code)[code])
+    space = [dim for dim in prediction.dims if dim not in ("sample", "condition")]
+    if is_patched(prediction) and overlap(along_axes(prediction, ORIGIN), [prediction.sizes[dim] for dim in space]):
+        return prediction
+    plain = applicable.reset_coords(drop=True).drop_vars("condition", errors="ignore")
+    lacking = ~plain & plain.any("sample")
+    return prediction.where(~lacking, prediction.isel(condition=0, drop=True)).transpose(*prediction.dims)
 
 
-def overlapping(origin: Boxes, size: Sequence[int], code: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Whether two patches of a sample's volume share a voxel: bool (sample).
-
-    ``code`` numbers the volume of each sample; patches of a volume form a grid of origins.
-    """
+def overlap(origin: Boxes, size: Sequence[int]) -> bool:
+    """Whether two patches of ``size`` ([z,] y, x) of one volume share a voxel; their origins form a grid."""
     lengths = (1, 1, 1, *size)[-3:]
-    found = np.zeros(len(origin), bool)
-    for volume in np.unique(code):
-        own = code == volume
-        steps = [np.diff(np.unique(origin[own, axis])) for axis in range(3)]
-        found[own] = any((step < length).any() for step, length in zip(steps, lengths, strict=True))
-    return found
+    return any(bool((np.diff(np.unique(origin[:, axis])) < length).any()) for axis, length in enumerate(lengths))

@@ -264,7 +264,8 @@ class Store:
         """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch
         that owns it: (condition, [input_channel or channel,] z, y, x), a label (z, y, x); lazy.
 
-        In voxels of the preprocessed volume; see :func:`actstore.analysis.mosaic`.
+        In voxels of the preprocessed volume; see :func:`actstore.analysis.mosaic`. A prediction is the original's where
+        a condition was not inferred for a sample, since its input is, and 0 where it applies to none of the volume.
 
         Raises
         ------

@@ -8,6 +8,7 @@ import numpy as np
 
 from actstore.analysis.maps.mosaic import mosaic as mosaic_of
 from actstore.analysis.maps.rescaling import rescaling as rescaling_of
+from actstore.analysis.patches import whole_prediction
 from actstore.analysis.segmentation.cases import cases as cases_of
 from actstore.case_rules import CaseRules
 from actstore.store.attributes import window_of
@@ -52,4 +53,7 @@ def mosaic(store: Store, name: str, patient: str, frame: int) -> xr.DataArray:
     places = {column: ("sample", values.to_numpy()) for column, values in store.patches.items() if column != "patch"}
     # A block's samples follow each other, and a slice of a lazy array needs no copy.
     own = slice(int(at[0]), int(at[-1]) + 1)
-    return mosaic_of(array.assign_coords(places).isel(sample=own), grid=store.grids.get(name))
+    array = array.assign_coords(places).isel(sample=own)
+    if name == "prediction":
+        array = whole_prediction(array, store.applicable.isel(sample=own))
+    return mosaic_of(array, grid=store.grids.get(name))

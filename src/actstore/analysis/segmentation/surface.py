@@ -22,7 +22,7 @@ from actstore.analysis.arrays import (
 )
 from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.analysis.maps.mosaic import mosaic
-from actstore.analysis.patches import is_patched, owned_boxes, predicted
+from actstore.analysis.patches import is_patched, owned_boxes, whole_prediction
 
 #: Percentile of the Hausdorff distance.
 PERCENTILE = 95
@@ -122,18 +122,16 @@ def _of_mosaics(
 ) -> tuple[Any, dict[str, Any]]:
     """Distances of whole volumes of patches, one task each, and the coordinates of the volumes."""
     code, labels = grouped(prediction, VOLUME)
-    space = [str(d) for d in prediction.dims if d not in ("sample", "condition")]
-    valid = np.asarray(applicable.transpose("sample", "condition").values, bool)
-    own = xr.DataArray(predicted(prediction, space, valid), dims=("sample", "condition"))
-    filled = prediction.where(own, prediction.isel(condition=0, drop=True)).astype(prediction.dtype)
+    valid = xr.DataArray(applicable.transpose("sample", "condition").values.astype(bool), dims=("sample", "condition"))
     places = {
         name: prediction.coords[name] for name in prediction.coords if prediction.coords[name].dims == ("sample",)
     }
     spacing = _spacing(prediction, 3)
     found = []
-    for volume, used in enumerate(any_by(valid, code)):
+    for volume, used in enumerate(any_by(valid.values, code)):
         at = np.flatnonzero(code == volume)
-        maps = mosaic(filled.isel(sample=at)), mosaic(label.assign_coords(places).isel(sample=at))
+        filled = whole_prediction(prediction.isel(sample=at), valid.isel(sample=at))
+        maps = mosaic(filled), mosaic(label.assign_coords(places).isel(sample=at))
         distances = apply_lazily(
             _whole,
             (maps[0].reset_coords(drop=True), ["condition", *"zyx"]),
