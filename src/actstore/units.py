@@ -25,7 +25,11 @@ def counted(n: int, thing: str, plural: str = "") -> str:
 
 
 def plural_of(thing: str) -> str:
-    """Several of a ``thing``: ``slices``, ``patches``."""
+    """Several of a ``thing``.
+
+    >>> plural_of("slice"), plural_of("patch")
+    ('slices', 'patches')
+    """
     return f"{thing}es" if thing.endswith(("ch", "ss")) else f"{thing}s"
 
 
