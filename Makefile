@@ -2,20 +2,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of everything that tests need, and of what the demo needs alone.
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.installed-demo
 
 .PHONY: demo check test test-numbers test-faults test-cluster test-lowest test-wheel gpu wheel lint environment docs \
 	linkcheck notebooks clean benchmark
 
 environment: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	touch $(DEMO) $@
+
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[capture,views]'
 	touch $@
 
-demo: environment
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+demo: $(DEMO)
 	$(BIN)/actstore demo
 
 # In two processes, a module to one of them.
@@ -57,10 +67,12 @@ gpu: environment
 # On the lowest versions that pyproject.toml names, in an environment of their own. For Linux PyPI has torch with CUDA
 # only, some gigabytes of it.
 LOWEST := .venv-lowest
+# Without what tests pages, whose tools are not among them.
+LOWEST_TESTS := tests --ignore tests/project/test_docs.py --ignore tests/project/test_notebooks.py
 # What old releases warn of, in each other, is past.
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' tests
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(OLD) -m '$(QUICK)' $(LOWEST_TESTS)
 
 $(LOWEST)/.installed: pyproject.toml tests/support/lowest.py
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -25,7 +25,6 @@ from common import interleave, parser, phantom_spec, require_free, show
 from numpy.typing import NDArray
 
 from actstore.cluster.launch import connect
-from actstore.data.nifti import read_volume
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import fit, normalize
 from actstore.jobs.capture import prepare_store
@@ -52,17 +51,15 @@ class Setting:
         self.plan: Plan = make_plan(spec, workers=1, timing=False)
         torch.set_num_threads(self.plan.threads)
         self.model = build_model(spec)
-        self.volumes = [read_volume(block.file, spec.data.classes) for block in self.plan.blocks]
-        self.inputs = [self.stack(prepare(spec, volume)) for volume in self.volumes]
+        self.volumes = [self.plan.pipeline.read(block.file) for block in self.plan.blocks]
+        self.inputs = [self.stack(prepare(spec, self.plan.pipeline, volume)) for volume in self.volumes]
         self.batch = min(BATCHES, key=self.seconds)
 
     @staticmethod
     def stack(prepared: Prepared) -> torch.Tensor:
         """Every applicable input of a volume, condition by condition: (input, 1, y, x)."""
         inputs, applicable = prepared.inputs, prepared.applicable
-        return torch.from_numpy(
-            np.concatenate([inputs[applicable[:, c], c] for c in range(inputs.shape[1])])
-        ).unsqueeze(1)
+        return torch.from_numpy(np.concatenate([inputs[applicable[:, c], c] for c in range(inputs.shape[1])]))
 
     def seconds(self, batch: int) -> float:
         stack = torch.cat(self.inputs)[:32]
@@ -233,9 +230,9 @@ def notebook(setting: Setting) -> dict[str, NDArray[np.float64]]:
             for target in spec.perturb[0].targets:
                 value = spec.class_names.index(target)
                 slices = [s for s, label in enumerate(volume.label) if (label == value).any()]
-                changed = volume.image.astype(np.float64)
+                changed = volume.image[0].astype(np.float64)
                 changed[volume.label == value] *= spec.perturb[0].strengths[0]
-                original = [run(volume.image[s].astype(np.float64)) for s in slices]
+                original = [run(volume.image[0, s].astype(np.float64)) for s in slices]
                 perturbed = [run(changed[s]) for s in slices]
                 kept += zip(original, perturbed, strict=True)
     finally:

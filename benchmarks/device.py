@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 from common import machine, phantom_spec, require_free
 
-from actstore.data.nifti import read_volume
 from actstore.inputs.prepare import prepare
 from actstore.jobs.capture import prepare_store
 from actstore.jobs.plan.plan import Plan, make_plan
@@ -49,7 +48,7 @@ def forward(plan: Plan, runs: int) -> float:
     """Seconds of the bare network for one input, at the plan's batch size."""
     device = torch.device(plan.device)
     model = build_model(plan.spec).to(device)
-    batch = torch.rand(plan.batch_size, 1, *plan.spec.data.preprocess.size, device=device)
+    batch = torch.rand(plan.batch_size, len(plan.layout.input_channels), *plan.layout.space, device=device)
     passes = 20
 
     def step() -> None:
@@ -63,9 +62,11 @@ def forward(plan: Plan, runs: int) -> float:
 
 
 def full_buffers(plan: Plan, stream: Stream) -> Buffers:
-    buffers = Buffers(replace(plan.layout, slots=plan.ring_samples), plan.ring_samples, stream)
+    layout = replace(plan.layout, slots=plan.ring_samples)
+    buffers = Buffers(layout, plan.ring_samples, stream, [None] * len(layout.layers))
     _, activations = buffers.place(0, plan.ring_samples)
     for activation in activations:
+        assert isinstance(activation, torch.Tensor)
         activation.fill_(1.0)
     return buffers
 
@@ -113,8 +114,8 @@ def capture(plan: Plan, runs: int) -> float:
 
 def inputs_of(plan: Plan) -> int:
     """Inputs of a capture: every applicable condition of every sample."""
-    volumes = (read_volume(block.file, plan.spec.data.classes) for block in plan.blocks)
-    return sum(int(prepare(plan.spec, volume).applicable.sum()) for volume in volumes)
+    volumes = (plan.pipeline.read(block.file) for block in plan.blocks)
+    return sum(int(prepare(plan.spec, plan.pipeline, volume).applicable.sum()) for volume in volumes)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from common import interleave, phantom_spec, show
 
-from actstore.data.nifti import read_volume
+from actstore.inputs.prepare import prepare
 from actstore.jobs.engine import Engine
 from actstore.jobs.inference import Inference, batches
 from actstore.jobs.plan.plan import make_plan
@@ -31,17 +31,15 @@ def main() -> None:
         plan = make_plan(spec.model_copy(update={"run": run}), workers=1, timing=False)
         engine = Engine(plan.job, plan.device)
         block = plan.blocks[0]
-        volume = read_volume(block.file, spec.data.classes)
-        inference = Inference(engine.device, plan.layout, plan.batch_size, spec, volume)
-        inputs, applicable = inference.inputs, inference.applicable
+        prepared = prepare(spec, plan.pipeline, plan.pipeline.read(block.file))
+        inference = Inference(engine.device, plan.layout, plan.batch_size, spec, prepared, plan.head)
+        inputs, applicable = prepared.inputs, prepared.applicable
         pieces = [
             (first, min(plan.ring_samples, block.samples - first))
             for first in range(0, block.samples, plan.ring_samples)
         ]
         stacked = [
-            torch.cat(
-                [torch.from_numpy(inputs[first + r.start : first + r.stop, r.condition]).unsqueeze(1) for r in runs]
-            )
+            torch.cat([torch.from_numpy(inputs[first + r.start : first + r.stop, r.condition]) for r in runs])
             for first, count in pieces
             for runs in batches(applicable[first : first + count], plan.batch_size)
         ]

@@ -142,6 +142,10 @@ def write_spec(phantom_root: Path) -> WriteSpec:
                 table.pop(key, None)
             else:
                 table[key] = str(value) if isinstance(value, Path) else value
+        size = changes.get("data__preprocess__size", changes.get("data__preprocess", {}).get("size", ()))
+        if len(size) == 3:
+            # Slices lie along the first axis, as in 2D.
+            content["data"].setdefault("axes", "simpleitk")
         path = folder / "spec.toml"
         path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in content.items()), encoding="utf-8")
         return path

@@ -9,6 +9,8 @@ from typing import Literal
 
 #: The class of every pixel that no label names.
 BACKGROUND = "background"
+#: Names of the input channels where nothing names them.
+ONE_CHANNEL = ("image",)
 ORIGINAL = "original"
 #: Where a condition applies: where it changed the network's input, or, in stores begun before that was asked, wherever
 #: its target is present.
@@ -67,6 +69,8 @@ class Condition:
     region: str = TARGET
     #: Inputs to one forward pass, where that is not the run's own.
     batch_size: int | None = None
+    #: Names of the input channels that change; empty for all of them.
+    channels: tuple[str, ...] = ()
 
     @property
     def is_original(self) -> bool:
@@ -88,12 +92,16 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """``original``, ``brightness(LV, 0.1)``, ``fill(LV, 1, source=MYO, control)`` or ``repeat(batch=1)``."""
+        """``original``, ``brightness(LV, 0.1)``, ``fill(LV, 1, source=MYO, control)`` or ``repeat(batch=1)``.
+
+        With chosen input channels ``noise(LV, 0.5, channels=T1+T2)``.
+        """
         if self.is_untouched:
             return self.transform + (f"(batch={self.batch_size})" if self.batch_size else "")
         source = f", source={self.source}" if self.source else ""
+        channels = f", channels={'+'.join(self.channels)}" if self.channels else ""
         control = f", {CONTROL}" if self.is_control else ""
-        return f"{self.transform}({self.target}, {_digits(self.strength)}{source}{control})"
+        return f"{self.transform}({self.target}, {_digits(self.strength)}{source}{channels}{control})"
 
 
 def _digits(strength: float) -> str:

@@ -62,6 +62,7 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(
         ("bokeh", "cachetools", "holoviews", "jinja2", "markupsafe", "matplotlib", "panel", "param"), "views"
     ),
+    "nnunetv2": "nnunet",
     "pyarrow": "parquet",
     "obstore": "s3",
     "dask_jobqueue": "slurm",

@@ -26,6 +26,7 @@ from actstore.data.volume import Volume, VolumeKey
 from actstore.errors import StoreError
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import control_regions
+from actstore.inputs.plain import Plain
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import normalize, scalings
 from actstore.jobs.capture import Summary, capture
@@ -162,7 +163,7 @@ def phantom(seed: int, kind: str = "gamma") -> Volume:
     label[1:5, 10:16, 12:18] = 3
     label[2, 20:25, 20:25] = 1
     label[5, 9, 9] = 3
-    return Volume(KEY, image.astype(np.float32), label, b"")
+    return Volume(KEY, image[None].astype(np.float32), label, b"")
 
 
 TRANSFORMS = [("brightness", 0.1), ("brightness", 1.3), ("brightness", 40.0), ("contrast", 0.2), ("noise", 2.0)]
@@ -178,24 +179,24 @@ def as_arrays(spec: Spec, seen: Prepared, shape: tuple[int, ...]) -> tuple[xr.Da
         "target": ("condition", [c.target for c in spec.conditions]),
         "region": ("condition", [c.region for c in spec.conditions]),
     }
-    image = xr.DataArray(seen.inputs, dims=("sample", "condition", *space), coords=coords)
+    image = xr.DataArray(seen.inputs[:, :, 0], dims=("sample", "condition", *space), coords=coords)
     return image, xr.DataArray(seen.label, dims=("sample", *space))
 
 
 def rescaled_by_hand(spec: Spec, volume: Volume, method: str, crop: tuple[slice, slice]) -> NDArray[np.float64]:
     """Ratio of scales of each slice and condition, 1 where nothing outside of the perturbed region changed."""
-    regions = control_regions(volume.image, volume.label, [1, 3], spec.data.preprocess.size)
-    found = np.ones((len(volume.image), len(spec.conditions)))
+    regions = control_regions(volume.image, volume.label, [(1,), (3,)], spec.data.preprocess.size)
+    found = np.ones((len(volume.label), len(spec.conditions)))
     for c, condition in enumerate(spec.conditions):
         if condition.is_untouched:
             continue
         target = NAMES.index(condition.target)
-        region = regions[target] if condition.is_control else None
-        raw = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY, region=region)
+        region = regions[target,] if condition.is_control else None
+        raw = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY, region=region)[0]
         touched = region if region is not None else volume.label == target
         for s in range(len(raw)):
             part = s if method.endswith("slice") else slice(None)
-            pair = volume.image[part].astype(np.float64), raw[part]
+            pair = volume.image[0][part].astype(np.float64), raw[part]
             ends = [1, 99] if method.startswith("percentile") else [0, 100]
             scales = [x.std() if method.startswith("zscore") else np.ptp(np.percentile(x, ends)) for x in pair]
             both = [by_hand(x, method).astype(np.float32) for x in pair]
@@ -220,12 +221,12 @@ def test_factors_are_ratios_of_scales(write_spec: WriteSpec, tmp_path: Path, met
     perturb = [{"transform": t, "targets": ["LV", "RV"], "strengths": [s]} for t, s in TRANSFORMS[:3]]
     preprocess = {"normalize": method, "size": size, "window": "perturbed"}
     spec = spec_of(write_spec, tmp_path, data__preprocess=preprocess, perturb=perturb)
-    seen = prepare(spec, volume)
+    seen = prepare(spec, Plain(spec), volume)
     crop = (slice(None), slice(None)) if size[0] > 30 else (slice(3, 27), slice(8, 28))
     expected = np.where(seen.applicable, rescaled_by_hand(spec, volume, method, crop), np.nan)
     assert (expected != 1).sum() > 5
     np.testing.assert_allclose(seen.stretched, expected, rtol=1e-5)
-    image, label = as_arrays(spec, seen, volume.image.shape)
+    image, label = as_arrays(spec, seen, volume.label.shape)
     found = analysis.rescaling(image, label, NAMES)
     np.testing.assert_allclose(found.values, expected, rtol=1e-5)
     several = image.expand_dims(input_channel=["T1"], axis=2)
@@ -263,20 +264,20 @@ def test_controls_of_hard_images(write_spec: WriteSpec, tmp_path: Path, method: 
         image[:, :, 26:] = image[:, :3] = image[:, 25:] = 0
     else:
         image = np.round(image / 10)
-    volume = Volume(KEY, image.astype(np.float32), label, b"")
+    volume = Volume(KEY, image[None].astype(np.float32), label, b"")
     perturb = [{"transform": transform, "targets": ["RV"], "strengths": [2.0]}]
     volumetric = method.endswith("volume") and transform == "noise"
     preprocess = {"normalize": method, "size": [4, 32, 40] if volumetric else [32, 40], "window": "perturbed"}
     spec = spec_of(write_spec, tmp_path, data__preprocess=preprocess, perturb=perturb)
-    seen = prepare(spec, volume)
+    seen = prepare(spec, Plain(spec), volume)
     found = analysis.rescaling(*as_arrays(spec, seen, image.shape), NAMES).values
     controls = [c for c, condition in enumerate(spec.conditions) if condition.is_control]
-    region = control_regions(volume.image, label, [1], spec.data.preprocess.size)[1]
+    region = control_regions(volume.image, label, [(1,)], spec.data.preprocess.size)[1,]
     for c in controls:
         raw = apply(
             spec.conditions[c], volume.image, label, NAMES, seed=0, key=KEY, volumetric=volumetric, region=region
-        )
-        before, after = scalings(volume.image, method), scalings(raw, method)
+        )[0]
+        before, after = scalings(volume.image[0], method), scalings(raw, method)
         true = np.array([a.scale / b.scale for a, b in zip(before, after, strict=True)])
         true = np.broadcast_to(true, len(found))
         known = np.isfinite(found[:, c])
@@ -305,11 +306,12 @@ def test_what_is_counted_is_found_again_in_the_inputs(
 ) -> None:
     content = spec_for_any.model_dump(mode="json")
     content["data"]["preprocess"] = {"normalize": method, "size": size, "window": window}
+    content["data"]["axes"] = "simpleitk"
     content["perturb"] = [{"transform": transform[0], "targets": ["LV", "RV"], "strengths": [transform[1]]}]
     spec = Spec.from_mapping(content)
     volume = phantom(seed, kind)
-    seen = prepare(spec, volume)
-    factor = analysis.rescaling(*as_arrays(spec, seen, volume.image.shape), NAMES).values
+    seen = prepare(spec, Plain(spec), volume)
+    factor = analysis.rescaling(*as_arrays(spec, seen, volume.label.shape), NAMES).values
     assert np.isnan(factor[~seen.applicable]).all()
     counted = seen.applicable & (seen.stretched != 1)
     np.testing.assert_array_equal(seen.applicable & (factor != 1), counted)
@@ -425,7 +427,7 @@ def patients(bright: str, seed: int = 0) -> list[Volume]:
         image[3:, 44, 4] = rng.uniform(410, 440, 3)
         label = np.zeros(image.shape, np.uint8)
         label[:, own] = 3
-        found.append(Volume(VolumeKey(f"patient{p:03d}", 1), image.astype(np.float32), label, b""))
+        found.append(Volume(VolumeKey(f"patient{p:03d}", 1), image[None].astype(np.float32), label, b""))
     return found
 
 
@@ -445,9 +447,9 @@ def study(write_spec: WriteSpec, folder: Path, bright: str, window: str) -> tupl
     )
     scores, factors = [], []
     for volume in patients(bright):
-        seen = prepare(spec, volume)
+        seen = prepare(spec, Plain(spec), volume)
         assert seen.applicable.all()
-        maps = seen.inputs[:, :, None] * masks
+        maps = seen.inputs * masks
         mad = np.abs(maps - maps[:, :1]).mean(axis=(-2, -1))
         coords = {
             "condition": [c.name for c in spec.conditions],
@@ -459,7 +461,7 @@ def study(write_spec: WriteSpec, folder: Path, bright: str, window: str) -> tupl
             },
         }
         scores.append(xr.DataArray(mad, dims=("sample", "condition", "channel"), coords=coords))
-        factors.append(analysis.rescaling(*as_arrays(spec, seen, volume.image.shape), NAMES))
+        factors.append(analysis.rescaling(*as_arrays(spec, seen, volume.label.shape), NAMES))
     return xr.concat(scores, "sample"), xr.concat(factors, "sample")
 
 
@@ -803,6 +805,6 @@ def test_controls_lie_off_their_target() -> None:
     """What :func:`actstore.analysis.rescaling` rests on."""
     for seed in range(3):
         volume = phantom(seed)
-        for target, region in control_regions(volume.image, volume.label, [1, 3], (24, 20)).items():
+        for (target,), region in control_regions(volume.image, volume.label, [(1,), (3,)], (24, 20)).items():
             assert not (region & (volume.label == target)).any()
             assert region.any()

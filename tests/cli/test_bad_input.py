@@ -408,7 +408,8 @@ class TestModel:
             ({"factory": "networks:odd"}, "'networks:odd' fails on an input of (1, 1, 64, 64): OddError: not today; "),
             (
                 {"factory": "networks:pair"},
-                "'networks:pair' returns no single tensor for one sample: expected (4, 64, 64)",
+                "'networks:pair' returns a tuple of 0: (4, 64, 64), 1: (1, 64, 64): name the one of its logits in "
+                "model.output",
             ),
             (
                 {"arguments": {"depth": 3}},

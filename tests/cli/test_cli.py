@@ -200,6 +200,8 @@ class TestShow:
         assert "3: original, brightness(LV, 0.1), brightness(RV, 0.1)" in result.stdout
         assert "patients     2\n" in result.stdout
         assert "left out" not in result.stdout
+        assert "axes         nibabel: slices (i, j) along k\n" in result.stdout
+        assert "channels " not in result.stdout
 
     def test_what_was_left_out(self, write_spec: WriteSpec, tmp_path: Path, phantom_copy: Path) -> None:
         (phantom_copy / "patient001" / "mean.nii.gz").touch()

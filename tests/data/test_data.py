@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actstore.data.discovery import find_volumes
-from actstore.data.nifti import LABEL_TOLERANCE, _class_indices, digest_files, read_header, read_volume
+from actstore.data.nifti import LABEL_TOLERANCE, class_indices, digest_files, read_header, read_volume
 from actstore.data.nnunet import key_of
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
@@ -58,7 +58,7 @@ def volume_file(
 ) -> VolumeFile:
     return VolumeFile(
         VolumeKey("p", 1),
-        write(folder / "image.nii.gz", image_pixels() if image is None else image, edit),
+        (write(folder / "image.nii.gz", image_pixels() if image is None else image, edit),),
         write(folder / "mask.nii.gz", mask_pixels() if mask is None else mask),
     )
 
@@ -92,7 +92,7 @@ class TestFind:
         (tmp_path / "imagesTr" / "readme.txt").write_text("text")
         found = find_volumes(data("nnunet", tmp_path))
         assert [str(f.key) for f in found] == ["la_007", "patient002 frame 01", "patient002 frame 12"]
-        assert found[0].image.name == "la_007_0000.nii.gz"
+        assert found[0].images[0].name == "la_007_0000.nii.gz"
         assert found[0].label.name == "la_007.nii.gz"
         assert (found[1].phase, found[1].group) == ("", "")
 
@@ -192,13 +192,14 @@ class TestFind:
             find_volumes(data("acdc", tmp_path))
 
     @pytest.mark.parametrize("keep", [True, False])
-    def test_second_modality(self, tmp_path: Path, keep: bool) -> None:
+    def test_a_channel_without_a_name(self, tmp_path: Path, keep: bool) -> None:
         nnunet_root(tmp_path, "a")
         first = tmp_path / "imagesTr/a_0000.nii.gz"
         write(tmp_path / "imagesTr/a_0001.nii.gz", image_pixels())
         if not keep:
             first.unlink()
-        with refused(r"a_0001\.nii\.gz: a further modality"):
+        words = r'name them all in the order of their numbers, data.channels = \["NAME 0", "NAME 1"\], or move'
+        with refused(rf"a_0001\.nii\.gz: a further input channel, and nothing names the channels: {words}"):
             find_volumes(data("nnunet", tmp_path))
 
     def test_nnunet_image_without_channel_number(self, tmp_path: Path) -> None:
@@ -266,7 +267,7 @@ class TestRead:
         file = volume_file(tmp_path, image_pixels(dtype=dtype))
         volume = read_volume(file, CLASSES)
         nifti: Any = nibabel
-        np.testing.assert_array_equal(volume.image, nifti.load(file.image).get_fdata().transpose(2, 0, 1))
+        np.testing.assert_array_equal(volume.image[0], nifti.load(file.images[0]).get_fdata().transpose(2, 0, 1))
         assert volume.image.dtype == expected
         assert volume.image.flags.c_contiguous
         np.testing.assert_array_equal(volume.label, mask_pixels().transpose(2, 0, 1))
@@ -281,7 +282,7 @@ class TestRead:
         file = volume_file(tmp_path, edit=edit)
         volume = read_volume(file, CLASSES)
         nifti: Any = nibabel
-        np.testing.assert_array_equal(volume.image, nifti.load(file.image).get_fdata().transpose(2, 0, 1))
+        np.testing.assert_array_equal(volume.image[0], nifti.load(file.images[0]).get_fdata().transpose(2, 0, 1))
         assert volume.image.dtype == ("float64" if slope in (0.1, 2.0, 1.0) else "float32")
 
     def test_header(self, tmp_path: Path) -> None:
@@ -304,19 +305,19 @@ class TestRead:
     def test_two_axes_are_one_slice(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path, image_pixels((5, 6)), mask_pixels((5, 6)))
         assert read_header(file).shape == (1, 5, 6)
-        np.testing.assert_array_equal(read_volume(file, CLASSES).image, image_pixels((5, 6))[np.newaxis])
+        np.testing.assert_array_equal(read_volume(file, CLASSES).image[0], image_pixels((5, 6))[np.newaxis])
 
     def test_nifti2_and_plain(self, tmp_path: Path) -> None:
         nifti: Any = nibabel
         image = tmp_path / "image.nii"
         image.write_bytes(nifti.Nifti2Image(image_pixels(), np.diag([1.5, 2.5, 10, 1]), dtype="int16").to_bytes())
-        file = VolumeFile(VolumeKey("p", 0), image, write(tmp_path / "mask.nii", mask_pixels()))
+        file = VolumeFile(VolumeKey("p", 0), (image,), write(tmp_path / "mask.nii", mask_pixels()))
         assert read_header(file).shape == (3, 5, 6)
-        np.testing.assert_array_equal(read_volume(file, CLASSES).image, image_pixels().transpose(2, 0, 1))
+        np.testing.assert_array_equal(read_volume(file, CLASSES).image[0], image_pixels().transpose(2, 0, 1))
 
     def test_digest(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path)
-        expected = hashlib.sha256(file.image.read_bytes() + file.label.read_bytes()).digest()
+        expected = hashlib.sha256(file.images[0].read_bytes() + file.label.read_bytes()).digest()
         assert read_volume(file, CLASSES).digest == digest_files(file) == expected
 
     def test_labels_become_indices_by_rising_value(self, tmp_path: Path) -> None:
@@ -344,10 +345,10 @@ class TestRead:
         raw = np.array([[[label + off for label, off in labels]]], np.float64 if double else np.float32)
         distance = np.abs(raw - np.rint(raw)).max()
         if distance <= LABEL_TOLERANCE:
-            assert _class_indices(raw, CLASSES, Path("mask.nii")).tolist() == np.rint(raw).astype(int).tolist()
+            assert class_indices(raw, CLASSES, Path("mask.nii")).tolist() == np.rint(raw).astype(int).tolist()
         else:
             with refused("is not a whole number"):
-                _class_indices(raw, CLASSES, Path("mask.nii"))
+                class_indices(raw, CLASSES, Path("mask.nii"))
 
     @pytest.mark.parametrize(
         ("value", "words"),
@@ -363,10 +364,10 @@ class TestRead:
     )
     def test_labels_are_shown_with_all_their_digits(self, value: float, words: str) -> None:
         with refused(words):
-            _class_indices(np.array([[[0.0, 3.0, value]]]), CLASSES, Path("mask.nii"))
+            class_indices(np.array([[[0.0, 3.0, value]]]), CLASSES, Path("mask.nii"))
 
     def test_a_negative_zero_is_background(self) -> None:
-        assert _class_indices(np.array([[[-0.0, -1e-9, 3.0]]]), CLASSES, Path("mask.nii")).tolist() == [[[0, 0, 3]]]
+        assert class_indices(np.array([[[-0.0, -1e-9, 3.0]]]), CLASSES, Path("mask.nii")).tolist() == [[[0, 0, 3]]]
 
     def test_a_repaired_header_prints_nothing(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         def edit(header: Any) -> None:
@@ -422,33 +423,33 @@ class TestRefuse:
     def test_constant_slice_is_no_reason(self, tmp_path: Path) -> None:
         image = image_pixels()
         image[:, :, 1] = 7
-        assert np.ptp(read_volume(volume_file(tmp_path, image), CLASSES).image[1]) == 0
+        assert np.ptp(read_volume(volume_file(tmp_path, image), CLASSES).image[0, 1]) == 0
 
     def test_truncated_gzip(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 9999, (50, 60, 3)).astype("int16")
         file = volume_file(tmp_path, noise, mask_pixels((50, 60, 3)))
-        file.image.write_bytes(file.image.read_bytes()[:-500])
+        file.images[0].write_bytes(file.images[0].read_bytes()[:-500])
         self.volume(file, r"image\.nii\.gz: truncated, the compressed data end early; restore")
-        file.image.write_bytes(file.image.read_bytes()[:20])
+        file.images[0].write_bytes(file.images[0].read_bytes()[:20])
         self.both(file, r"image\.nii\.gz: truncated")
 
     def test_truncated_plain(self, tmp_path: Path) -> None:
         image = write(tmp_path / "image.nii", image_pixels())
         image.write_bytes(image.read_bytes()[:-10])
-        file = VolumeFile(VolumeKey("p", 1), image, write(tmp_path / "mask.nii", mask_pixels()))
+        file = VolumeFile(VolumeKey("p", 1), (image,), write(tmp_path / "mask.nii", mask_pixels()))
         self.volume(file, r"truncated, 170 of 180 bytes of pixels")
 
     def test_flipped_bit(self, tmp_path: Path) -> None:
         file = volume_file(tmp_path)
-        content = bytearray(file.image.read_bytes())
+        content = bytearray(file.images[0].read_bytes())
         content[-6] ^= 1
-        file.image.write_bytes(content)
+        file.images[0].write_bytes(content)
         self.volume(file, r"damaged, cannot be unpacked \(CRC check failed")
 
     @pytest.mark.parametrize("content", [b"", b"P5", b"x" * 1000, gzip.compress(b"x" * 1000, mtime=0)])
     def test_other_files(self, tmp_path: Path, content: bytes) -> None:
         file = volume_file(tmp_path)
-        file.image.write_bytes(content)
+        file.images[0].write_bytes(content)
         self.both(file, r"image\.nii\.gz: not a NIfTI file")
 
     def test_pair_of_files(self, tmp_path: Path) -> None:
@@ -465,7 +466,7 @@ class TestRefuse:
             digest_files(file)
 
     def test_folder_in_place_of_a_file(self, tmp_path: Path) -> None:
-        file = VolumeFile(VolumeKey("p", 1), tmp_path, write(tmp_path / "mask.nii", mask_pixels()))
+        file = VolumeFile(VolumeKey("p", 1), (tmp_path,), write(tmp_path / "mask.nii", mask_pixels()))
         with refused("Is a directory"):
             read_volume(file, CLASSES)
 
@@ -480,7 +481,7 @@ class TestRefuse:
         for _ in range(draw.draw(st.integers(1, 4))):
             content[draw.draw(st.integers(0, 351))] = draw.draw(st.integers(0, 255))
         image.write_bytes(content)
-        file = VolumeFile(VolumeKey("p", 1), image, write(folder / "mask.nii", mask_pixels()))
+        file = VolumeFile(VolumeKey("p", 1), (image,), write(folder / "mask.nii", mask_pixels()))
         for read in (lambda: read_header(file), lambda: read_volume(file, CLASSES)):
             try:
                 read()
@@ -502,8 +503,8 @@ def test_real_volumes(format: str, expected: list[str]) -> None:
     nifti: Any = nibabel
     for file in files:
         volume = read_volume(file, CLASSES)
-        assert volume.image.shape == volume.label.shape == read_header(file).shape
+        assert volume.image.shape[1:] == volume.label.shape == read_header(file).shape
         assert volume.image.dtype == np.float32
         assert np.unique(volume.label).tolist() == [0, 1, 2, 3]
-        np.testing.assert_array_equal(volume.image, nifti.load(file.image).get_fdata().transpose(2, 0, 1))
+        np.testing.assert_array_equal(volume.image[0], nifti.load(file.images[0]).get_fdata().transpose(2, 0, 1))
         np.testing.assert_array_equal(volume.label, nifti.load(file.label).get_fdata().transpose(2, 0, 1))

@@ -351,8 +351,8 @@ class TestNearNNUNet:
             "imagesTs/z_0000.nii.gz",
             "imagesTs/y_0000.nii.gz",
             "labelsTs/z.nii.gz",
-            "dataset.json",
         )
+        (tmp_path / "dataset.json").write_text("{}")
         touch(tmp_path, "imagesTr/a_0000.nrrd", "imagesTr/.a_0000.nii.gz.x7", "imagesTr/._a_0000.nii.gz", "code/a.py")
         assert look(NNUNET, tmp_path).left_out == (
             "imagesTr/.a_0000.nii.gz.x7",
@@ -443,7 +443,7 @@ class TestNothingVanishes:
             assert "\n" not in str(error)
             assert str(root) in str(error) or "files for one" in str(error)
             return
-        taken = {path for file in found.volumes for path in (file.image, file.label)}
+        taken = {path for file in found.volumes for path in (*file.images, file.label)}
         listed = {root / name for name in found.left_out}
         assert taken | listed == there
         assert not taken & listed

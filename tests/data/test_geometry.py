@@ -448,8 +448,8 @@ def test_trailing_axes_of_one_are_dropped(tmp_path: Path) -> None:
     mask = (pixels % 4).astype(np.uint8)
     expected = None
     for extra in ((), (1,), (1, 1), (1, 1, 1, 1)):
-        file = VolumeFile(KEY, tmp_path / f"{len(extra)}.nii.gz", tmp_path / f"{len(extra)}_gt.nii")
-        for path, array in ((file.image, pixels), (file.label, mask)):
+        file = VolumeFile(KEY, (tmp_path / f"{len(extra)}.nii.gz",), tmp_path / f"{len(extra)}_gt.nii")
+        for path, array in ((file.images[0], pixels), (file.label, mask)):
             nifti.save(nifti.Nifti1Image(array.reshape(5, 6, 3, *extra), np.diag([-1, -2, 3, 1])), path)
         assert read_header(file) == VolumeHeader((3, 5, 6), (3, 1, 2))
         volume = read_volume(file, {"RV": 1, "MYO": 2, "LV": 3})
@@ -468,8 +468,8 @@ def test_trailing_axes_of_one_are_dropped(tmp_path: Path) -> None:
     ],
 )
 def test_series_are_refused(tmp_path: Path, shape: tuple[int, ...], words: str) -> None:
-    file = VolumeFile(KEY, tmp_path / "image.nii", tmp_path / "image.nii")
-    nifti.save(nifti.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), file.image)
+    file = VolumeFile(KEY, (tmp_path / "image.nii",), tmp_path / "image.nii")
+    nifti.save(nifti.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), file.images[0])
     with refused(words):
         read_header(file)
 
@@ -547,7 +547,7 @@ def test_real_headers_are_taken(images: str, kind: list[str]) -> None:
         ]
     assert len(pairs) == 4
     for image, label in pairs:
-        taken = read_header(VolumeFile(KEY, image, label), sliced=True)
+        taken = read_header(VolumeFile(KEY, (image,), label), sliced=True)
         assert kinds(taken) == kind
         assert taken.spacing[0] >= 8.5
         assert 1.3 < taken.spacing[1] == taken.spacing[2] < 1.7
@@ -559,5 +559,5 @@ def test_real_channels_lie_on_one_grid() -> None:
     for second in folder.glob("imagesTr/*_0001.nii.gz"):
         first = second.with_name(second.name.replace("_0001", "_0000"))
         label = folder / "labelsTr" / second.name.replace("_0001", "")
-        read_header(VolumeFile(KEY, first, label))
-        read_header(VolumeFile(KEY, first, second))
+        read_header(VolumeFile(KEY, (first,), label))
+        read_header(VolumeFile(KEY, (first,), second))

@@ -13,12 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from actstore.data import phantom
+from actstore.data.discovery import discover
+from actstore.data.nifti import read_volume
 from actstore.data.phantom import MARKER, PhantomPatient, generate, write_phantom
+from actstore.data.phantom.channels import CHANNELS, write_channels
 from actstore.data.phantom.patient import GROUPS, draw_patient
 from actstore.errors import DataError
 from actstore.inputs.preprocess import fit, normalize
 from actstore.models import unet_heart_8_4_4
 from actstore.networks.weights import load_weights
+from actstore.spec.toml_tables import Data
 
 pytestmark = pytest.mark.slow
 
@@ -252,3 +256,21 @@ def test_the_shipped_weights_segment_the_phantom(patients: list[PhantomPatient])
     assert np.mean(scores[LV]) > 0.88
     assert np.mean(scores[RV]) > 0.80
     assert np.mean(scores[MYO]) > 0.78
+
+
+def test_two_channels(tmp_path: Path) -> None:
+    root = tmp_path / "two"
+    write_channels(root, patients=1, seed=7)
+    found = discover(Data.model_validate({"format": "nnunet", "root": root, "classes": {"RV": 1, "MYO": 2, "LV": 3}}))
+    assert found.channels == CHANNELS
+    assert (found.left_out, found.lacking) == ((), ())
+    made = generate(1, seed=7)
+    for file, frame in zip(found.volumes, made.frames, strict=True):
+        volume = read_volume(file, {"RV": 1, "MYO": 2, "LV": 3}, sliced=True, channels=2)
+        np.testing.assert_array_equal(volume.image[0], frame.image)
+        np.testing.assert_array_equal(volume.label, frame.label)
+        means = [[channel[volume.label == label].mean() for label in (RV, MYO, LV)] for channel in volume.image]
+        assert means[1][0] - means[1][1] > 60, "RV is brighter than the wall"
+        assert np.corrcoef(*volume.image.reshape(2, -1))[0, 1] < 0.98
+    with pytest.raises(DataError, match="is there already; name a new folder"):
+        write_channels(root, patients=1, seed=7)

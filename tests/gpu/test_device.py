@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import pytest
 import torch
 
 import actstore
+from actstore.jobs.originals import Originals
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.ring import RING_BUFFERS, Buffers, CudaStream, Ring, Stream, ThreadStream
 from actstore.measures.kernel import reduce_chunk
+from actstore.measures.names import STATISTICS
 from actstore.spec.spec import load_spec
 from actstore.store.schema import StoreLayout
 from conftest import WriteSpec
@@ -125,7 +128,9 @@ def overwritten(ring: Ring, ahead: int) -> list[int]:
         buffers.arrived()
         assert filled[min(turn + ahead, TURNS - 1)].wait(PATIENCE)
         reduced = buffers.arrived()
-        values = [buffer.view for buffer in buffers.written] + [found["mean"] for found in reduced]
+        means = [found[:, STATISTICS.index("mean")] for found in reduced if found is not None]
+        assert len(means) == len(buffers.activations)
+        values = [buffer.view for buffer in buffers.written] + means
         if not all((found == turn).all() for found in values):
             wrong.append(turn)
         for buffer in buffers.written:
@@ -139,6 +144,7 @@ def overwritten(ring: Ring, ahead: int) -> list[int]:
             for image in images:
                 image[...] = turn
             for activation in activations:
+                assert isinstance(activation, torch.Tensor)
                 activation.fill_(turn)
             buffers.send()
             filled[turn].set()
@@ -174,20 +180,47 @@ def test_statistics_of_the_device_are_those_of_the_cpu(stream: Stream, layout: S
     _, activations = buffers.place(0, SAMPLES)
     rng = np.random.default_rng(5)
     for activation in activations:
+        assert isinstance(activation, torch.Tensor)
         values = rng.normal(2, 3, tuple(activation.shape)).astype(np.float32)
         values[-1, :, -1].flat[3] = np.nan
         activation.copy_(torch.from_numpy(values))
     buffers.send()
     names = ("mad", "mse", "mean", "std")
     for activation, found in zip(activations, buffers.arrived(), strict=True):
+        assert isinstance(activation, torch.Tensor)
+        assert found is not None
         host = activation.cpu().numpy()
         # Condition and channel groups beside what they hold, as one axis each.
         values = host.reshape(SAMPLES, math.prod(host.shape[1:3]), math.prod(host.shape[3:5]), *host.shape[5:])
         expected = reduce_chunk(values.swapaxes(1, 2), names)
         for name, of_cpu in zip(names, expected, strict=True):
             reference = of_cpu.swapaxes(1, 2) if of_cpu.ndim == 3 else of_cpu
-            np.testing.assert_allclose(found[name], reference, rtol=1e-6, atol=1e-12)
+            of_device = found[:, STATISTICS.index(name)]
+            of_device = of_device if of_cpu.ndim == 3 else of_device[:, 0]
+            np.testing.assert_allclose(of_device, reference, rtol=1e-6, atol=1e-12)
     ring.close()
+
+
+def test_layers_that_are_not_stored_are_reduced_as_those_that_are(stream: Stream, layout: StoreLayout) -> None:
+    bare = replace(layout, layers=tuple(replace(layer, kept=False) for layer in layout.layers))
+    stored, reduced = Ring(layout, SAMPLES, stream), Ring(bare, SAMPLES, stream)
+    sets = [ring.take() for ring in (stored, reduced)]
+    (_, activations), (_, originals) = (buffers.place(0, SAMPLES) for buffers in sets)
+    rng = np.random.default_rng(5)
+    for layer, activation, original in zip(layout.layers, activations, originals, strict=True):
+        assert isinstance(activation, torch.Tensor)
+        assert isinstance(original, Originals)
+        shape = (SAMPLES, layout.conditions, layer.channels, *layer.space)
+        values = torch.from_numpy(rng.normal(2, 3, shape).astype(np.float32)).to(stream.device)
+        activation.copy_(values.reshape(activation.shape))
+        for condition in range(layout.conditions):
+            original.reduce(condition, 0, values[:, condition])
+    for buffers in sets:
+        buffers.send()
+    for of_stored, of_reduced in zip(*(buffers.arrived() for buffers in sets), strict=True):
+        np.testing.assert_allclose(of_reduced, of_stored, rtol=1e-6, atol=1e-12)
+    for ring in (stored, reduced):
+        ring.close()
 
 
 # Captures

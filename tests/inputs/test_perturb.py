@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from actstore.conditions import IDENTITY_STRENGTH, ORIGINAL_CONDITION, Condition
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError, SpecError
 from actstore.inputs import perturb
+from actstore.inputs.placement import control_regions
 
 NAMES = ("background", "RV", "MYO", "LV")
 KEY = VolumeKey("patient001", 1)
@@ -48,7 +50,7 @@ def condition(
 
 
 def run(c: Condition, image: NDArray[Any], label: NDArray[np.uint8], **more: Any) -> NDArray[np.float64]:
-    return perturb.apply(c, image, label, NAMES, **{"seed": 0, "key": KEY, **more})
+    return perturb.apply(c, image[None], label, NAMES, **{"seed": 0, "key": KEY, **more})[0]
 
 
 def test_registry_is_what_specs_know() -> None:
@@ -139,11 +141,11 @@ class TestRandomness:
             "import numpy as np, hashlib; from actstore.inputs import perturb;"
             "from actstore.conditions import Condition;"
             "from actstore.data.volume import VolumeKey;"
-            "i = np.arange(64.0).reshape(1, 8, 8); m = np.ones((1, 8, 8), np.uint8);"
+            "i = np.arange(64.0).reshape(1, 1, 8, 8); m = np.ones((1, 8, 8), np.uint8);"
             f"r = perturb.apply(Condition({transform!r}, 'A', 0.5), i, m, ('background', 'A'), seed=3,"
             "key=VolumeKey('é', 2)); print(hashlib.sha256(r.tobytes()).hexdigest())"
         )
-        image, label = np.arange(64.0).reshape(1, 8, 8), np.ones((1, 8, 8), np.uint8)
+        image, label = np.arange(64.0).reshape(1, 1, 8, 8), np.ones((1, 8, 8), np.uint8)
         c = Condition(transform, "A", 0.5)
         here = perturb.apply(c, image, label, ("background", "A"), seed=3, key=VolumeKey("é", 2))
         there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -237,6 +239,40 @@ class TestBuiltIns:
     def test_scipy_ndimage_is_loaded_for_blur_alone(self) -> None:
         code = "import sys, actstore.inputs.perturb; sys.exit('scipy.ndimage' in sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("transform", STRENGTHS)
+def test_a_region_is_perturbed_like_one_class_of_its_union(
+    transform: str, image: NDArray[np.float32], label: NDArray[np.uint8]
+) -> None:
+    """Regions may overlap, and the random numbers of a condition follow its name."""
+    members = {"heart": (1, 2, 3), "left": (2, 3), "LV": (3,)}
+    together = np.where(label > 1, 2, label).astype(np.uint8)
+    alone = {"RV": (1,), "left": (2,)}
+    source = "LV" if transform == "fill" else None
+    c = condition(transform, target="left", source=source)
+    found = run(c, image, label, members=members)
+    if transform == "fill":
+        for i in range(3):
+            assert found[i][label[i] > 1] == pytest.approx(image[i][label[i] == 3].mean(dtype=np.float64))
+    else:
+        np.testing.assert_array_equal(found, run(c, image, together, members=alone))
+    np.testing.assert_array_equal(found[label < 2], image[label < 2])
+
+
+def test_fill_takes_the_mean_of_a_region(image: NDArray[np.float32], label: NDArray[np.uint8]) -> None:
+    found = run(condition("fill", target="RV", source="left"), image, label, members={"RV": (1,), "left": (2, 3)})
+    for i in range(2):
+        assert found[i][label[i] == 1] == pytest.approx(image[i][label[i] > 1].mean(dtype=np.float64))
+
+
+def test_a_control_of_a_region_has_the_shape_of_its_union(image: NDArray[np.float32], label: NDArray[np.uint8]) -> None:
+    label[:, :, 12:] = 0  # room for RV and MYO to move to
+    together = np.where(label > 0, 1, label).astype(np.uint8)
+    found = control_regions(image, label, [(1, 2), (1,)], (24, 20))
+    assert found.keys() == {(1, 2), (1,)}
+    np.testing.assert_array_equal(found[1, 2], control_regions(image, together, [(1,)], (24, 20))[1,])
+    assert found[1, 2][0].sum() in (0, (label[0] > 0).sum())
 
 
 class TestUserTransforms:
@@ -334,3 +370,57 @@ class TestUserTransforms:
             perturb.check(condition("fill", 1.01))
         with pytest.raises(SpecError, match="cannot import"):
             perturb.check(Condition("no_such_module:f", "LV", 1.0))
+
+
+class TestChannels:
+    """Three input channels; the first is the image of every other test."""
+
+    names = ("T1", "T1ce", "FLAIR")
+
+    @pytest.fixture
+    def channels(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        rng = np.random.default_rng(7)
+        return np.stack([image, *rng.gamma(2.0, 90.0, (2, *image.shape)).astype(np.float32)])
+
+    @pytest.mark.parametrize("volumetric", [False, True])
+    @pytest.mark.parametrize("transform", ["brightness", "contrast", "blur", "fill"])
+    def test_each_is_perturbed_by_its_own_values(
+        self, channels: NDArray[np.float32], label: NDArray[np.uint8], transform: str, volumetric: bool
+    ) -> None:
+        c = condition(transform)
+        result = perturb.apply(c, channels, label, NAMES, seed=0, key=KEY, volumetric=volumetric)
+        for before, after in zip(channels, result, strict=True):
+            np.testing.assert_array_equal(after, run(c, before, label, volumetric=volumetric))
+
+    @pytest.mark.parametrize("transform", ["noise", "shuffle"])
+    def test_the_first_draws_as_a_single_one_and_others_draw_their_own(
+        self, image: NDArray[np.float32], label: NDArray[np.uint8], transform: str
+    ) -> None:
+        c = condition(transform)
+        result = perturb.apply(c, np.stack([image] * 3), label, NAMES, seed=0, key=KEY)
+        np.testing.assert_array_equal(result[0], run(c, image, label))
+        assert len({channel.tobytes() for channel in result}) == 3
+
+    @pytest.mark.parametrize("transform", STRENGTHS)
+    def test_a_chosen_one_changes_as_among_all(
+        self, channels: NDArray[np.float32], label: NDArray[np.uint8], transform: str
+    ) -> None:
+        c = condition(transform)
+        every = perturb.apply(c, channels, label, NAMES, seed=0, key=KEY, input_channels=self.names)
+        chosen = replace(c, channels=("FLAIR", "T1"))
+        result = perturb.apply(chosen, channels, label, NAMES, seed=0, key=KEY, input_channels=self.names)
+        np.testing.assert_array_equal(result[[0, 2]], every[[0, 2]])
+        np.testing.assert_array_equal(result[1], channels[1])
+
+    def test_errors_name_the_channel(self, channels: NDArray[np.float32], label: NDArray[np.uint8]) -> None:
+        arguments: dict[str, Any] = {"seed": 0, "key": KEY, "input_channels": self.names}
+        with pytest.raises(SpecError, match=r"channels=T2\) names the channel 'T2': there are T1, T1ce, FLAIR"):
+            perturb.apply(replace(condition("brightness"), channels=("T2",)), channels, label, NAMES, **arguments)
+        large = condition("brightness", 1e308)
+        with pytest.raises(DataError, match="on patient001 frame 01 slice 0 channel T1ce, brightness"):
+            perturb.apply(replace(large, channels=("T1ce",)), channels, label, NAMES, **arguments)
+
+    def test_names_of_conditions(self) -> None:
+        c = Condition("fill", "LV", 1.0, "MYO", channels=("T1", "FLAIR"))
+        assert c.name == "fill(LV, 1, source=MYO, channels=T1+FLAIR)"
+        assert c.control.name == "fill(LV, 1, source=MYO, channels=T1+FLAIR, control)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from actstore.errors import DataError
 from actstore.geometry import image_window
-from actstore.inputs.preprocess import fit, normalize
+from actstore.inputs.preprocess import fit, normalize, scalings
 from actstore.spec.toml_tables import Normalization
 
 VOLUMES = hnp.arrays(
@@ -142,3 +142,15 @@ def test_odd_remainders() -> None:
 def test_size_with_more_axes_than_the_volume() -> None:
     with pytest.raises(ValueError, match=r"size \(8, 8, 8\) has more axes than the shape \(4, 4\)"):
         fit(np.zeros((4, 4)), (8, 8, 8))
+
+
+@pytest.mark.parametrize("method", ["minmax-slice", "zscore-slice", "percentile-slice", "minmax-volume", "none"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_slices_may_lie_along_another_axis(method: Any, axis: int) -> None:
+    values = np.random.default_rng(0).gamma(2.0, 50.0, (4, 5, 6))
+    turned = np.moveaxis(values, 0, axis)
+    found = scalings(turned, method, slices=axis)
+    assert found == scalings(values, method)
+    seen = normalize(turned, method, slices=axis)
+    np.testing.assert_array_equal(np.moveaxis(seen, axis, 0), normalize(values, method))
+    np.testing.assert_array_equal(seen, normalize(turned, method, found, slices=axis))

@@ -26,6 +26,7 @@ from actstore.errors import StoreError
 from actstore.inputs import placement
 from actstore.inputs.perturb import apply
 from actstore.inputs.placement import DECIMALS, NUDGE, body_of, control_regions, place
+from actstore.inputs.plain import Plain
 from actstore.inputs.prepare import prepare
 from actstore.inputs.preprocess import fit
 from actstore.jobs.capture import Summary, capture
@@ -101,7 +102,9 @@ class TestPlace:
             "others": self.nothing,
             "body": ~self.nothing,
         }
-        return place(**(arguments | changes))
+        arguments |= changes
+        arguments["image"] = arguments["image"][None]
+        return place(**arguments)
 
     def corner(self, **changes: Any) -> tuple[int, ...]:
         found = self.place(**changes)
@@ -166,10 +169,20 @@ class TestPlace:
         target = label == 1
         if not target.any():
             return
-        found, expected = (f(image, target, label == 2, body) for f in (place, brute_force))
+        found, expected = place(image[None], target, label == 2, body), brute_force(image, target, label == 2, body)
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             assert np.array_equal(found, expected)
+
+    def test_brightness_counts_in_every_channel(self) -> None:
+        plain, other = self.image.copy(), self.image.copy()
+        plain[self.target] = other[self.target] = 40
+        for image, rows in ((plain, (0, 13)), (other, (13,))):
+            for row in rows:
+                image[row : row + 3, 17:21] = 41
+        found = place(np.stack([plain, 1000 * other]), self.target, self.nothing, ~self.nothing)
+        assert found is not None
+        assert corner(found) == (13, 17)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_places_that_are_equal_stay_so_however_sums_are_rounded(
@@ -230,11 +243,17 @@ def volume() -> Volume:
     label[2, 12, 14] = 0
     label[1:4, 10:12, 14:20] = 2
     label[4, 3:28, 4:32] = 3
-    return Volume(KEY, image, label, b"")
+    return Volume(KEY, image[None], label, b"")
 
 
 def spec_of(write_spec: WriteSpec, folder: Path, **changes: Any) -> Spec:
     return load_spec(write_spec(folder, **{"controls": {"region": True, "noise": True}, **changes}))
+
+
+def prepared(spec: Spec, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Inputs (sample, condition, \\*space) of the only channel, labels, and where conditions apply."""
+    found = prepare(spec, Plain(spec), volume)
+    return found.inputs[:, :, 0], found.label, found.applicable
 
 
 class TestPrepare:
@@ -243,7 +262,7 @@ class TestPrepare:
     @pytest.mark.parametrize("size", [[40, 40], [24, 20]], ids=["padded", "cropped"])
     def test_slices(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume, size: list[int]) -> None:
         normalize = {"data__preprocess__normalize": "none", "data__preprocess__size": size}
-        inputs, label, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **normalize), volume)
+        inputs, label, applicable = prepared(spec_of(write_spec, tmp_path, **normalize), volume)
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1)")].tolist() == [False, True, True, True, True, False]
         assert applicable[:, CONDITIONS.index("brightness(LV, 0.1, control)")].tolist() == [
             False,
@@ -266,7 +285,7 @@ class TestPrepare:
     def test_a_target_that_is_seen_in_part(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         size = {"data__preprocess__normalize": "none", "data__preprocess__size": [30, 20]}
         shifted = Volume(KEY, volume.image, np.roll(volume.label, -8, axis=2), b"")
-        inputs, label, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **size), shifted)
+        inputs, label, applicable = prepared(spec_of(write_spec, tmp_path, **size), shifted)
         assert applicable[1:4, 3].all()
         for s in (1, 3):
             changed, target = inputs[s, 3] != inputs[s, 0], label[s] == 3
@@ -278,18 +297,18 @@ class TestPrepare:
         label[1:4, 12:18, 14:20] = 3
         whole = Volume(KEY, volume.image, label, b"")
         sizes = {"data__preprocess__normalize": "none", "data__preprocess__size": [4, 24, 24]}
-        inputs, seen, applicable, *_ = prepare(spec_of(write_spec, tmp_path, **sizes), whole)
+        inputs, seen, applicable = prepared(spec_of(write_spec, tmp_path, **sizes), whole)
         assert applicable.tolist() == [[True, True, False, True, False, True, True]]
         changed, target = inputs[0, 3] != inputs[0, 0], seen[0] == 3
         assert np.array_equal(changed[_box(changed)], target[_box(target)])
         assert not seen[0][changed].any()
         tall = np.where(label == 0, np.uint8(3), label)
-        applicable = prepare(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b"")).applicable
+        _, _, applicable = prepared(spec_of(write_spec, tmp_path, **sizes), Volume(KEY, volume.image, tall, b""))
         assert applicable[0].tolist() == [True, True, False, False, False, True, True], "no place beside the target"
 
     def test_repeats_exactly(self, write_spec: WriteSpec, tmp_path: Path, volume: Volume) -> None:
         spec = spec_of(write_spec, tmp_path)
-        first, second = prepare(spec, volume), prepare(spec, volume)
+        first, second = prepared(spec, volume), prepared(spec, volume)
         assert all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(first, second, strict=True))
 
 
@@ -297,18 +316,19 @@ class TestPrepare:
 def test_a_control_changes_its_region_alone(volume: Volume, transform: str) -> None:
     source = "MYO" if transform == "fill" else None
     condition = Condition(transform, "LV", 0.4, source)
-    regions = control_regions(volume.image, volume.label, [3], (30, 36))[3]
-    changed = apply(condition.control, volume.image, volume.label, NAMES, seed=0, key=KEY, region=regions)
-    assert np.array_equal(changed[~regions], volume.image[~regions])
-    assert (changed[regions] != volume.image[regions]).mean() > 0.3
+    regions = control_regions(volume.image, volume.label, [(3,)], (30, 36))[3,]
+    (image,) = volume.image
+    (changed,) = apply(condition.control, volume.image, volume.label, NAMES, seed=0, key=KEY, region=regions)
+    assert np.array_equal(changed[~regions], image[~regions])
+    assert (changed[regions] != image[regions]).mean() > 0.3
     if transform == "fill":
-        mean = volume.image[1][volume.label[1] == 2].mean(dtype=np.float64)
-        expected = 0.6 * volume.image[1][regions[1]] + 0.4 * mean
+        mean = image[1][volume.label[1] == 2].mean(dtype=np.float64)
+        expected = 0.6 * image[1][regions[1]] + 0.4 * mean
         np.testing.assert_allclose(changed[1][regions[1]], expected, rtol=1e-6)
     if transform == "noise":
-        perturbed = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY)
-        drawn = (changed - volume.image)[1][regions[1]]
-        np.testing.assert_allclose((perturbed - volume.image)[1][volume.label[1] == 3], drawn, rtol=1e-9)
+        (perturbed,) = apply(condition, volume.image, volume.label, NAMES, seed=0, key=KEY)
+        drawn = (changed - image)[1][regions[1]]
+        np.testing.assert_allclose((perturbed - image)[1][volume.label[1] == 3], drawn, rtol=1e-9)
 
 
 def test_a_control_needs_its_region(volume: Volume) -> None:
@@ -319,6 +339,14 @@ def test_a_control_needs_its_region(volume: Volume) -> None:
         apply(condition.control, volume.image, volume.label, NAMES, **arguments)
     with pytest.raises(ValueError, match=r"brightness\(LV, 0.1\): a control has a region"):
         apply(condition, volume.image, volume.label, NAMES, region=volume.label == 1, **arguments)
+
+
+def test_the_body_is_looked_for_in_slices_along_any_axis(volume: Volume) -> None:
+    turned = np.moveaxis(volume.image, 1, 3), np.moveaxis(volume.label, 0, 2)
+    expected = control_regions(volume.image, volume.label, [2], (6, 30, 36))[2]
+    found = control_regions(*turned, [2], (30, 36, 6), slices=2)[2]
+    assert expected.any()
+    assert np.count_nonzero(found) == np.count_nonzero(expected)
 
 
 def test_batches_of_one_hold_one() -> None:
@@ -472,12 +500,12 @@ def _regions(store: Store) -> dict[int, Mask]:
 
     spec = Spec.from_mapping(store.attributes["spec"])
     size = spec.data.preprocess.size
-    found: dict[int, list[Mask]] = {1: [], 3: []}
+    found: dict[tuple[int, ...], list[Mask]] = {(1,): [], (3,): []}
     for file in find_volumes(spec.data):
         volume = read_volume(file, spec.data.classes)
         for target, region in control_regions(volume.image, volume.label, found, size).items():
             found[target].append(fit(region, size))
-    return {target: np.concatenate(parts) for target, parts in found.items()}
+    return {target: np.concatenate(parts) for (target,), parts in found.items()}
 
 
 def test_pooled_conditions_are_perturbations() -> None:

@@ -54,7 +54,8 @@ def on_device(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     )  # fmt: skip
     view = Mirror(layout, samples, torch.device("cpu")).view(samples)
     view[...] = torch.from_numpy(values).reshape(view.shape)
-    return {name: found.numpy() for name, found in reduce_on_device(view).items()}
+    found = reduce_on_device(view).numpy().swapaxes(0, 1)
+    return {name: v[:, 0] if name in ORIGINAL_STATISTICS else v for name, v in zip(STATISTICS, found, strict=True)}
 
 
 def lazily(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:

@@ -106,6 +106,30 @@ def quantised() -> nn.Module:
     return quietly(quantize, model, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-any-return]
 
 
+class Fixed(Net):
+    """Quantised throughout, with or without modules that convert inputs and outputs."""
+
+    def __init__(self, converts: bool) -> None:
+        super().__init__()
+        self.q = torch.ao.quantization.QuantStub() if converts else nn.Identity()
+        self.d = torch.ao.quantization.DeQuantStub() if converts else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.d(super().forward(self.q(x)))
+        return result
+
+
+def fixed(converts: bool) -> nn.Module:
+    quantization: Any = torch.ao.quantization
+    engine = next(name for name in ("x86", "fbgemm", "qnnpack") if name in torch.backends.quantized.supported_engines)
+    torch.backends.quantized.engine = engine
+    model: Any = Fixed(converts).eval()
+    model.qconfig = quantization.get_default_qconfig(engine)
+    prepared = quietly(quantization.prepare, model)
+    prepared(torch.rand(1, 1, 64, 64))
+    return quietly(quantization.convert, prepared)  # type: ignore[no-any-return]
+
+
 def stop() -> None:
     raise SystemExit(2)
 
@@ -114,6 +138,12 @@ def inplace_compiled() -> nn.Module:
     model = Net()
     model.compile(backend="eager")
     return model
+
+
+class CompiledForward(Net):
+    @torch.compile(backend="eager")
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
 
 
 def normed() -> nn.Module:
@@ -142,10 +172,13 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "spectral": Spectral,
     "complex": lambda: nn.Sequential(Net(), Spectrum()),
     "quantised": quantised,
+    "fixed": lambda: fixed(converts=True),
+    "fixed inside": lambda: fixed(converts=False),
     "state of its own": State,
     "compiled": lambda: torch.compile(Net(), backend="eager"),
     "compiled part": lambda: Net(torch.compile(nn.ReLU(), backend="eager")),  # type: ignore[arg-type]
     "compiled in place": inplace_compiled,
+    "compiled forward": CompiledForward,
     "parallel": lambda: nn.DataParallel(Net()),
     "normed": normed,
 }
@@ -203,6 +236,16 @@ F = "model.factory 'test_models:made'"
             "*",
         ),
         (
+            "fixed",
+            "module 'a' (Conv2d) returns a quantised tensor (quint8): record the module that dequantises it",
+            "a",
+        ),
+        (
+            "fixed inside",
+            "modules such as a (Conv2d) take quantised inputs: return the network from before quantisation, or put Qua",
+            "a",
+        ),
+        (
             "complex",
             "the network (Sequential) returns complex64, of which only the real part would be kept: record",
             "0.a",
@@ -225,7 +268,7 @@ def test_refused_in_one_line(tmp_path: Path, write_spec: WriteSpec, name: str, w
     "name",
     [
         *("scripted part", "silent", "spectral", "state of its own"),
-        *("compiled", "compiled part", "compiled in place", "parallel", "normed"),
+        *("compiled", "compiled part", "compiled in place", "compiled forward", "parallel", "normed"),
     ],
 )
 def test_recorded_as_the_network_inside(tmp_path: Path, write_spec: WriteSpec, name: str) -> None:
@@ -278,7 +321,7 @@ class Part(nn.Module):
         (lambda x: x.to_sparse(), "returns a sparse tensor (float32): let it return a dense one, or leave it out"),
         (
             lambda x: quietly(torch.quantize_per_tensor, x, 0.1, 0, torch.qint8),
-            "returns a quantised tensor (qint8): let it return a dense one, or leave it out of model.layers",
+            "returns a quantised tensor (qint8): record the module that dequantises it, or leave it out of model.",
         ),
     ],
 )

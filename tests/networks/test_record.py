@@ -492,7 +492,7 @@ def test_a_probe_lists_every_module_and_the_network_in_order() -> None:
     model = NETWORKS["UNet"][0]().eval()
     found = probe(model, (1, 32, 32), ["*.adn.N"])
     assert [layer.name for layer in found.layers] == [f"L{i + 1:02d}" for i in range(len(found.layers))]
-    assert found.output_shape == (4, 32, 32)
+    assert found.output.shape == (1, 4, 32, 32)
     assert {row.module for row in found.modules} == {path for path, _ in model.named_modules() if path}
     assert {row.module for row in found.modules if row.matched} == {layer.module for layer in found.layers}
     assert found.layers[0] == Layer("L01", "model.0.conv.unit0.adn.N", "InstanceNorm2d", 0, "", 4, (16, 16))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
+import zipfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from actstore.errors import ModelError
+from actstore.networks.checkpoints import read_checkpoint
 from actstore.networks.model import weights_digest
 from actstore.networks.weight_names import match_names
-from actstore.networks.weights import load_weights
+from actstore.networks.weights import load_weights, read_state
 
 WRAPPERS = ("module", "model", "net", "network", "_orig_mod")
 #: Children that a network may have, among them those that are called as wrappers are.
@@ -239,3 +245,162 @@ def test_a_digest_does_not_depend_on_the_order_of_a_state() -> None:
     two.load_state_dict(one.state_dict())
     two[0].state = {"b": 2, "a": 1}
     assert weights_digest(one) == weights_digest(two)
+
+
+def nnunet_checkpoint(model: nn.Module) -> dict[str, Any]:
+    """Entries as nnU-Net v2 saves them: NumPy's scalars in the log and the optimiser."""
+    return {
+        "network_weights": model.state_dict(),
+        "optimizer_state": {"state": {}, "param_groups": [{"lr": np.float64(0.01), "nesterov": np.bool_(True)}]},
+        "logging": {"mean_fg_dice": [np.float32(0.5), np.float64(0.75)], "epoch": np.int64(3), "name": np.str_("a")},
+        "_best_ema": np.float64(0.6),
+        "init_args": {"configuration": "2d", "fold": 0},
+        "trainer_name": "nnUNetTrainer",
+        "inference_allowed_mirroring_axes": (0, 1),
+    }
+
+
+def rename_in_pickle(path: Path, old: bytes, new: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert any(old in content for name, content in files.items() if name.endswith("data.pkl"))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content.replace(old, new) if name.endswith("data.pkl") else content)
+
+
+@pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
+def test_checkpoints_of_nnunet(tmp_path: Path, module: str) -> None:
+    trained, path = unet(1), tmp_path / "checkpoint_final.pth"
+    torch.save(nnunet_checkpoint(trained), path)
+    written = next(
+        name for name in ("numpy._core.multiarray", "numpy.core.multiarray") if name.encode() in path.read_bytes()
+    )
+    rename_in_pickle(path, written.encode(), module.encode())
+    before = torch.serialization.get_safe_globals()
+    found = read_checkpoint(path)
+    assert found["inference_allowed_mirroring_axes"] == (0, 1)
+    assert found["trainer_name"] == "nnUNetTrainer"
+    assert found["_best_ema"] == 0.6
+    assert found["logging"]["mean_fg_dice"] == [np.float32(0.5), 0.75]
+    assert set(torch.serialization.get_safe_globals()) == set(before), "nothing is allowed for other files"
+    loaded = unet(0)
+    load_weights(loaded, path)
+    assert weights_digest(loaded) == weights_digest(trained)
+
+
+class Runs:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.parts = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.parts
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (lambda path: Runs(os.system, f"touch {path}"), f"{os.system.__module__}.system"),
+        (lambda path: Runs(Path.touch, path), "getattr"),
+        (lambda path: np.arange(3), "multiarray._reconstruct"),
+        (lambda path: Namespace(lr=0.1), "argparse.Namespace"),
+        (lambda path: np.dtype(object), "numpy.dtypes.ObjectDType"),
+        (lambda path: np.random.default_rng, "default_rng"),
+    ],
+    ids=["system", "touch", "array", "namespace", "objects", "function"],
+)
+def test_any_other_global_is_refused_by_name(tmp_path: Path, content: Any, named: str) -> None:
+    path, seen = tmp_path / "checkpoint.pth", tmp_path / "seen"
+    torch.save(nnunet_checkpoint(unet()) | {"logging": content(seen)}, path)
+    for read in (read_checkpoint, lambda path: load_weights(unet(), path)):
+        with pytest.raises(ModelError) as caught:
+            read(path)
+        assert f"{named}) that would run code, and are not loaded: save a plain state dict" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not seen.exists()
+
+
+def test_a_checkpoint_is_a_dict(tmp_path: Path) -> None:
+    torch.save([torch.ones(1)], tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="hold a list instead of a dict of entries: save a plain state dict"):
+        read_checkpoint(tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="do not exist: give the path of"):
+        read_checkpoint(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "net.", "network.", "model.module.", "model._orig_mod."])
+def test_checkpoints_of_lightning(tmp_path: Path, prefix: str) -> None:
+    trained, path = unet(1), tmp_path / "epoch=3.ckpt"
+    content = {
+        "epoch": 3,
+        "global_step": 12,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {prefix + name: value for name, value in trained.state_dict().items()},
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 4}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.5)}},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"lr": 0.1, "features": (4, 8)},
+    }
+    torch.save(content, path)
+    loaded = unet(0)
+    load_weights(loaded, path)
+    assert weights_digest(loaded) == weights_digest(trained)
+    content["state_dict"]["criterion.weight"] = torch.ones(4)  # type: ignore[index]
+    torch.save(content, path)
+    with pytest.raises(ModelError, match=r"1 unexpected: criterion\.weight"):
+        load_weights(unet(0), path)
+
+
+@pytest.mark.parametrize("name", ["model.ts", "model.pt"])
+def test_weights_in_torchscript(tmp_path: Path, name: str) -> None:
+    trained = unet(1).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(trained, torch.zeros(1, 1, 32, 32))
+        torch.jit.save(script, tmp_path / name)
+        torch.jit.save(torch.jit.freeze(script), tmp_path / "frozen.ts")
+    loaded = unet(0)
+    load_weights(loaded, tmp_path / name)
+    assert weights_digest(loaded) == weights_digest(trained)
+    assert not any(isinstance(module, torch.jit.ScriptModule) for module in loaded.modules())
+    with pytest.raises(ModelError, match=r"frozen.ts are TorchScript without named weights, as torch.jit.freeze"):
+        load_weights(loaded, tmp_path / "frozen.ts")
+    (tmp_path / "damaged.ts").write_bytes((tmp_path / name).read_bytes()[:2000])
+    with pytest.raises(
+        ModelError, match=r"damaged.ts are not readable TorchScript \(RuntimeError: .*\): fetch the file"
+    ):
+        load_weights(loaded, tmp_path / "damaged.ts")
+    with pytest.raises(ModelError, match=r"do not fit Tied: 2 missing: a.weight, b.weight; 26 unexpected: "):
+        load_weights(Tied(), tmp_path / name)
+
+
+def test_weights_of_a_quantised_network(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(network(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[attr-defined]
+    torch.save(quantised.state_dict(), tmp_path / "quantised.pt")
+    with pytest.raises(ModelError) as caught:
+        load_weights(network(), tmp_path / "quantised.pt")
+    assert "are those of a quantised network (0._packed_params.dtype" in str(caught.value)
+    assert "Sequential is none: name the checkpoint from before quantisation" in str(caught.value)
+
+
+@pytest.mark.skipif("ACTSTORE_REFERENCE" not in os.environ, reason="ACTSTORE_REFERENCE names no folder with real data")
+def test_real_checkpoints() -> None:
+    reference = Path(os.environ["ACTSTORE_REFERENCE"])
+    found = sorted((reference / "nnunet_v2" / "results").glob("*/*/fold_*/checkpoint_final.pth"))
+    assert len(found) == 2
+    for path in found:
+        assert {"network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"} <= {
+            *read_checkpoint(path)
+        }
+        assert all(isinstance(value, Tensor) for value in read_state(path).values())
+    models = reference / "bundle" / "models"
+    plain, script = read_state(models / "model.pt"), read_state(models / "model.ts")
+    assert plain.keys() == script.keys()
+    assert all(torch.equal(plain[name], script[name]) for name in plain)

@@ -59,7 +59,7 @@ def test_the_wheel_says_what_each_extra_needs(built: tuple[Path, Path]) -> None:
         metadata = Parser().parsestr(wheel.read(name).decode())
     extras = set(metadata.get_all("Provides-Extra", []))
     assert extras == {
-        *("capture", "views", "parquet", "s3", "slurm", "kubernetes", "cuda", "all"),
+        *("capture", "nnunet", "views", "parquet", "s3", "slurm", "kubernetes", "cuda", "all"),
         *("dev", "docs", "test"),
     }
     plain = [needed for needed in metadata.get_all("Requires-Dist", []) if "extra ==" not in needed]

@@ -25,6 +25,8 @@ FULL: dict[str, Any] = {
         "format": "nnunet",
         "root": "data",
         "patients": ["patient001", "patient002"],
+        "channels": ["T1", "T2"],
+        "axes": "simpleitk",
         "geometry": "ignore",
         "preprocess": {"normalize": "zscore-volume", "size": [96, 80]},
         "classes": {"LV": 3, "RV": 1},
@@ -35,15 +37,25 @@ FULL: dict[str, Any] = {
         "arguments": {"seed": 3, "width": 2},
         "weights": "w.pt",
         "layers": ["*.adn.N", "type:InstanceNorm2d"],
+        "channels_last": ["*.norm"],
         "unrepeatable": "allow",
     },
     "perturb": [
         {"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5]},
-        {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV"},
+        {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV", "channels": ["T2"]},
     ],
     "controls": {"region": True, "noise": True},
     "store": {"path": "runs/a.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"], "fsync": True},
-    "run": {"seed": 4, "precision": "bf16", "batch_size": 2, "threads": 1, "writers": 2, "workers": 3, "retries": 2},
+    "run": {
+        "seed": 4,
+        "precision": "bf16",
+        "batch_size": 2,
+        "threads": 1,
+        "writers": 2,
+        "workers": 3,
+        "check": "off",
+        "retries": 2,
+    },
     "cases": {"empty_below": 20},
 }
 
@@ -59,7 +71,7 @@ def test_every_key_survives_json(tmp_path: Path) -> None:
     assert dumped["run"] == FULL["run"]
     assert dumped["controls"] == FULL["controls"]
     assert dumped["cases"] == FULL["cases"]
-    assert dumped["perturb"] == [{"source": None, **p} for p in FULL["perturb"]]
+    assert dumped["perturb"] == [{"source": None, "channels": None, **p} for p in FULL["perturb"]]
 
 
 def test_defaults_survive_json_wherever_it_is_read(write_spec: WriteSpec, tmp_path: Path) -> None:
@@ -114,7 +126,7 @@ def test_conditions_and_classes_in_order(tmp_path: Path) -> None:
         "brightness(LV, 0.5)",
         "brightness(RV, 0.1)",
         "brightness(RV, 0.5)",
-        "fill(LV, 1, source=RV)",
+        "fill(LV, 1, source=RV, channels=T2)",
     ]
     controls = [f"{name[:-1]}, control)" for name in perturbations]
     names = ["original", *perturbations, *controls, "repeat", "repeat(batch=1)"]
@@ -200,6 +212,9 @@ def test_location_and_how_to_compute_are_no_identity(tmp_path: Path) -> None:
         ({"data__patients": "patient001"}, "data.patients = 'patient001': must be a list"),
         ({"data__patients": []}, "data.patients = []: must not be empty"),
         ({"data__patients": [1]}, "data.patients[0] = 1: must be text, in quotes"),
+        ({"data__axes": "itk"}, "data.axes = 'itk': input should be 'nibabel', 'simpleitk' or 'monai'"),
+        ({"data__channels": []}, "data.channels = []: must not be empty"),
+        ({"data__channels": ["T1", "T1"]}, "names 'T1' 2 times: give each channel a name of its own"),
         ({"data__preprocess__size": [256]}, "data.preprocess.size = [256]: must hold 2 numbers (y, x)"),
         ({"data__preprocess__size": [0, 64]}, "data.preprocess.size[0] = 0: input should be greater than 0"),
         ({"data__preprocess__size": [64.0, 64]}, "data.preprocess.size[0] = 64.0: input should be a valid integer"),
@@ -330,3 +345,74 @@ def test_not_toml(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SpecError, match=r"spec\.toml: not valid TOML: .*; correct it there"):
         load_spec(path)
+
+
+BRIGHTNESS = {"transform": "brightness", "targets": ["LV"], "strengths": [0.1]}
+
+
+class TestAxes:
+    def test_a_3d_network_needs_them(self) -> None:
+        data = {**FULL["data"], "axes": None, "preprocess": {"size": [8, 96, 80]}}
+        words = (
+            "spec: data.axes is missing, which a 3D network needs: it has to see the axes in the order of its "
+            'training, and runs in any other without an error. Set data.axes = "nibabel" or "monai" if it was trained '
+            'on arrays (i, j, k), as these two read a file, or "simpleitk" if on (k, j, i), as SimpleITK and nnU-Net '
+            "read it"
+        )
+        with pytest.raises(SpecError) as caught:
+            Spec.from_mapping({**FULL, "data": data})
+        assert str(caught.value) == words
+
+    @pytest.mark.parametrize(
+        ("axes", "size", "order", "slices", "named"),
+        [
+            (None, [96, 80], (2, 0, 1), 0, None),
+            ("nibabel", [96, 80], (2, 0, 1), 0, None),
+            ("monai", [96, 80], (2, 0, 1), 0, None),
+            ("simpleitk", [96, 80], (2, 1, 0), 0, "simpleitk"),
+            ("nibabel", [96, 80, 8], (0, 1, 2), 2, "nibabel"),
+            ("monai", [96, 80, 8], (0, 1, 2), 2, "nibabel"),
+            ("simpleitk", [8, 80, 96], (2, 1, 0), 0, "simpleitk"),
+        ],
+    )
+    def test_order(self, axes: str | None, size: list[int], order: Any, slices: int, named: str | None) -> None:
+        data = {**FULL["data"], "axes": axes, "preprocess": {"size": size}}
+        spec = Spec.from_mapping({**FULL, "data": data})
+        assert (spec.axis_order, spec.slice_axis) == (order, slices)
+        assert spec.identity().get("axes") == named, "what is read otherwise is another run, and nothing else"
+
+
+class TestChannels:
+    def of(self, *perturbed: list[str], **data: Any) -> Spec:
+        perturb = [{**BRIGHTNESS, "channels": names} for names in perturbed] or [BRIGHTNESS]
+        return Spec.from_mapping({**FULL, "data": {**FULL["data"], "channels": None, **data}, "perturb": perturb})
+
+    def test_names_of_the_data_set(self) -> None:
+        spec = self.of(["CT"])
+        assert spec.input_channels == ("image",)
+        assert "channels" not in str(self.of().identity()), "as in stores from before there were several"
+        found = spec.with_channels(("MRI", "CT"))
+        assert found.input_channels == ("MRI", "CT")
+        assert found.identity()["channels"] == ["MRI", "CT"]
+        assert [c.name for c in found.conditions[1:2]] == ["brightness(LV, 0.1, channels=CT)"]
+        with pytest.raises(SpecError, match=r"perturb\[0\] names the input channel 'CT': the data set has MRI, PET"):
+            spec.with_channels(("MRI", "PET"))
+
+    def test_names_that_are_known(self) -> None:
+        self.of(["T1"], channels=["T1", "T2"])
+        with pytest.raises(SpecError, match=r"perturb\[0\] names the input channel 'T3': the data set has T1, T2"):
+            self.of(["T1", "T3"], channels=["T1", "T2"])
+        with pytest.raises(SpecError, match="names the input channel 'T1': the data set has image"):
+            self.of(["T1"], format="acdc")
+
+    def test_what_differs_in_channels_alone(self) -> None:
+        words = (
+            r"brightness\(LV, 0.1, channels=T1\) and brightness\(LV, 0.1, channels=T2\) differ in input channels "
+            "alone, which one store cannot tell apart in its tables: give each a store of its own"
+        )
+        with pytest.raises(SpecError, match=words):
+            self.of(["T1"], ["T2"], channels=["T1", "T2"])
+
+    def test_the_same_twice(self) -> None:
+        with pytest.raises(SpecError, match=r"condition brightness\(LV, 0.1, channels=T1\+T2\) is listed 2 times"):
+            self.of(["T1", "T2"], ["T2", "T1"], channels=["T1", "T2"])

@@ -16,10 +16,11 @@ import actstore
 from actstore.cli.commands import main
 from actstore.errors import ActstoreError, StoreError
 from actstore.jobs.capture import capture
-from actstore.jobs.repair import repair
+from actstore.jobs.repair import repair, spec_of
 from actstore.spec.spec import load_spec
 from actstore.store import commits, metadata
-from actstore.store.files import LocalStorage
+from actstore.store.attributes import read_attributes
+from actstore.store.files import LocalStorage, storage_at
 from actstore.store.files.local import LocalFile
 from actstore.store.verify import verify
 from conftest import WriteSpec
@@ -256,3 +257,12 @@ def test_a_sector_that_cannot_be_read_is_damage(
     assert len(found.damage) == 4
     repair(tiny_copy, found.damage, cluster="inline", device="cpu")
     expect_same(tiny_copy, tiny_store)
+
+
+def test_a_volume_store_from_before_axes_were_named_is_not_continued(volume_store: Path) -> None:
+    attributes = read_attributes(storage_at(volume_store))
+    assert spec_of(attributes).axes == "simpleitk"
+    del attributes["spec"]["data"]["axes"]
+    words = r"the store's spec has no data.axes: its volumes were read as \(k, i, j\), .* It opens as before and is not"
+    with pytest.raises(StoreError, match=words):
+        spec_of(attributes)

@@ -198,6 +198,29 @@ def unpadded() -> nn.Module:
     return _seeded(Unpadded, 0)
 
 
+class _Regional(TinyUNet):
+    """One sigmoid for each of three regions, by deep supervision: in full and in half size."""
+
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        return [logits, nn.functional.avg_pool2d(logits, 2)]
+
+
+def regional() -> nn.Module:
+    return _seeded(_Regional, 0, classes=3)
+
+
+class _OneSigmoid(TinyUNet):
+    """One sigmoid, beside the image, in a dict."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"logits": super().forward(x), "image": x}
+
+
+def one_sigmoid() -> nn.Module:
+    return _seeded(_OneSigmoid, 0, classes=1)
+
+
 class _Blind(TinyUNet):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.zeros_like(x))

@@ -131,6 +131,7 @@ def patched_store(folder: Path, space: tuple[int, ...] = (16, 16), *, seed: int 
     owns, in every condition that applies to some patch of its volume.
     """
     rng = np.random.default_rng(seed)
+    axes = {"axes": "simpleitk"} if len(space) == 3 else {}
     spec = Spec.from_mapping(
         {
             "data": {
@@ -138,6 +139,7 @@ def patched_store(folder: Path, space: tuple[int, ...] = (16, 16), *, seed: int 
                 "root": "data",
                 "preprocess": {"size": list(space)},
                 "classes": {"RV": 1, "MYO": 2, "LV": 3},
+                **axes,
             },
             "model": {"factory": "networks:tiny_unet", "layers": ["*"]},
             "perturb": [{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1]}],

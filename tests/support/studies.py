@@ -55,6 +55,10 @@ class MadeUp:
         return {"spec": {"data": {"preprocess": {"normalize": "minmax-slice", "window": "perturbed"}}}}
 
     @cached_property
+    def members(self) -> dict[str, tuple[int, ...]]:
+        return {name: (i,) for i, name in enumerate(self.class_names) if i}
+
+    @cached_property
     def block_samples(self) -> list[int]:
         return list(range(self.patients * len(self.frames)))
 

@@ -185,7 +185,8 @@ class TestFailures:
         )
 
     def test_the_legend_is_the_rules(self) -> None:
-        lines = failures.legend(self.shares, CaseRules(others_from=12, empty_below=1), ["RV", "MYO", "LV"])
+        names, members = ["background", "RV", "MYO", "LV"], {"RV": (1,), "MYO": (2,), "LV": (3,)}
+        lines = failures.legend(self.shares, CaseRules(others_from=12, empty_below=1), names, members)
         assert lines[1] == (
             "LV perturbed: “only RV”: fewer than 10 pixels of LV, at most 20 of MYO and more than 100 of RV are "
             "predicted; “error”: LV and MYO are both predicted, and neither of the rules for that holds; or no rule "
@@ -201,17 +202,19 @@ class TestFailures:
     def test_every_case_that_there_can_be_has_its_rule(self) -> None:
         """Of random confusion matrices, no kind lacks a line of the legend."""
         rng = np.random.default_rng(0)
-        for classes in (("RV", "MYO", "LV"), ("A", "B")):
-            n = len(classes) + 1
+        regions: dict[str, tuple[int, ...]] = {"A": (1,), "AB": (1, 2), "all": (1, 2, 3)}
+        heart, two = {"RV": (1,), "MYO": (2,), "LV": (3,)}, {"A": (1,), "B": (2,)}
+        for members, known in ((heart, list(heart)), (two, list(two)), (regions, ["A", "B", "C"])):
+            classes, names = list(members), ["background", *known]
+            n = len(names)
             sizes = rng.integers(0, 300, (4000, len(classes), n, n)) * (rng.random((4000, len(classes), n, n)) < 0.3)
-            names = ["background", *classes]
             confusion = analysis_confusion(sizes, classes, names)
-            found = analysis.cases(confusion)
+            found = analysis.cases(confusion, regions=members)
             pairs = {(t, c) for t, column in zip(classes, found.values.T, strict=True) for c in column} - {
                 (t, "") for t in classes
             }
             shares = pd.DataFrame(sorted(pairs), columns=["target", "case"])
-            lines = " ".join(failures.legend(shares, CaseRules(), classes))
+            lines = " ".join(failures.legend(shares, CaseRules(), names, members))
             assert all(f"“{case}”:" in lines for case in shares["case"])
             assert lines.count("”:") == len(shares)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actstore.analysis.rounding import significant
     from actstore.analysis.segmentation.cases import cases
     from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
+    from actstore.analysis.segmentation.merging import merged
     from actstore.analysis.segmentation.overlap import (
         class_size,
         dice,
@@ -91,6 +92,7 @@ _NAMES = {
     "actstore.analysis.rounding": "significant",
     "actstore.analysis.segmentation.cases": "cases",
     "actstore.analysis.segmentation.dose": "case_changes dice_curve half_loss",
+    "actstore.analysis.segmentation.merging": "merged",
     "actstore.analysis.segmentation.overlap": (
         "class_size dice dice_change dice_over jaccard mean_dice precision relative_volume_difference "
         "segmentation_metrics sensitivity specificity volume_difference"
@@ -122,14 +124,13 @@ __all__ = [
     "dose_channels_table", "dose_half_table", "dose_table", "doses", "frequency_certainty", "frequency_table",
     "general_and_specific", "general_specific_table", "half_loss", "heterogeneity", "heterogeneity_table", "in_top",
     "jaccard", "layer_mean", "layers_table", "leave_one_out", "leave_one_out_table", "mad", "mad_response",
-    "mad_table", "mean_dice", "mean_difference", "mean_regions", "mosaic", "most_frequent", "mse", "network_rank",
-    "noise_floor", "noise_ratio", "noise_table", "paired_change", "pooled", "pooled_std", "precision", "psnr",
-    "regional_mad", "regions_table", "relative_table", "relative_volume_difference", "rescaling", "rescaling_table",
-    "sample_rank",
-    "segmentation_metrics", "segmentation_table", "sensitivity", "sensitivity_table", "sensitivity_to_k",
-    "set_stability", "shared_channels", "significant", "slice_position", "specificity", "ssim", "stability_table",
-    "stack_layers", "standardised", "statistics", "surface_distances", "surface_table", "thirds", "top_channels",
-    "top_channels_table", "volume_difference",
+    "mad_table", "mean_dice", "mean_difference", "mean_regions", "merged", "mosaic", "most_frequent", "mse",
+    "network_rank", "noise_floor", "noise_ratio", "noise_table", "paired_change", "pooled", "pooled_std", "precision",
+    "psnr", "regional_mad", "regions_table", "relative_table", "relative_volume_difference", "rescaling",
+    "rescaling_table", "sample_rank", "segmentation_metrics", "segmentation_table", "sensitivity", "sensitivity_table",
+    "sensitivity_to_k", "set_stability", "shared_channels", "significant", "slice_position", "specificity", "ssim",
+    "stability_table", "stack_layers", "standardised", "statistics", "surface_distances", "surface_table", "thirds",
+    "top_channels", "top_channels_table", "volume_difference",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, coordinate, require_dims
+from actstore.analysis.members import Regions, members_of
 from actstore.conditions import CONTROL
 from actstore.units import counted
 
@@ -80,8 +81,12 @@ def perturbations(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
     return np.flatnonzero(changed)
 
 
-def targets_of(array: xr.DataArray | xr.Dataset, class_names: Sequence[str]) -> tuple[int, ...]:
-    """The class index of every condition's target, 0 for the original and its repeats.
+def targets_of(
+    array: xr.DataArray | xr.Dataset, class_names: Sequence[str], regions: Regions | None = None
+) -> tuple[tuple[int, ...], ...]:
+    """The class indices of every condition's target, none for the original and its repeats.
+
+    A target is one of ``regions``, by default a class other than the background.
 
     Raises
     ------
@@ -89,12 +94,12 @@ def targets_of(array: xr.DataArray | xr.Dataset, class_names: Sequence[str]) -> 
         if there is no coordinate ``target`` along condition, or a target is no foreground class.
     """
     perturbations(array)
-    names = list(class_names)
+    members = members_of(class_names, regions)
     found = [str(target) for target in array.coords["target"].values]
     for target in found:
-        if target and target not in names[1:]:
-            raise AnalysisError(f"target {target!r} is no foreground class: class_names has {', '.join(names[1:])}")
-    return tuple(names.index(target) if target else 0 for target in found)
+        if target and target not in members:
+            raise AnalysisError(f"target {target!r} is no foreground class: class_names has {', '.join(members)}")
+    return tuple(members[target] if target else () for target in found)
 
 
 def families(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:

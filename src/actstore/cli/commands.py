@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from actstore import __version__
 from actstore.cli import terminal
-from actstore.errors import ActstoreError, StoreError, needing, one_line
+from actstore.errors import ActstoreError, DataError, StoreError, needing, one_line
 from actstore.paths import given, is_url
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted
@@ -139,17 +140,35 @@ def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None
 
 
 @main.command()
+@click.argument("folder", type=PATH)
+@click.option("--data", type=PATH, default=None, help="Folder of the images, where FOLDER holds a network.")
+@click.option("-o", "--output", type=PATH, default=Path("actstore.toml"), show_default=True)
+def init(folder: Path, data: Path | None, output: Path) -> None:
+    """Write a spec for FOLDER: a result folder of nnU-Net, a MONAI bundle, or a folder of images."""
+    from actstore.cli import text
+    from actstore.cli.drafts import write_draft
+
+    text.say(write_draft(folder, data, output))
+
+
+@main.command()
 @SPEC
 def layers(spec: Path) -> None:
     """Show the module tree of SPEC's network and what its layer patterns match."""
     from actstore.cli import text
+    from actstore.inputs.adapters import pipeline_of
+    from actstore.jobs.plan.data import find
     from actstore.jobs.plan.network import check_repeatable, inspect_model
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec)
-    seen = inspect_model(loaded)
+    with suppress(DataError):
+        # Without its data set, a network can still be shown.
+        loaded, _ = find(loaded)
+    pipeline = pipeline_of(loaded)
+    seen = inspect_model(loaded, pipeline)
     text.show_modules(seen.probe, loaded.store.dtype, len(loaded.conditions))
-    check_repeatable(loaded, seen)
+    check_repeatable(loaded, pipeline, seen)
 
 
 @main.command()
@@ -184,7 +203,9 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
 
     loaded = load_spec(spec).with_precision(precision)
     with text.block_progress() as progress:
-        summary = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
+        summary = run(
+            loaded, store=store, progress=progress, stopping=text.say_stopping, warn=text.show_warning, **where
+        )
     text.show_summary(summary)
     if not summary.complete:
         sys.exit(1)

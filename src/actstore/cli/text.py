@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from actstore.cli.terminal import held
+from actstore.conditions import ONE_CHANNEL
 from actstore.store.attributes import unrepeatable, window_of
 from actstore.tables.unchanged import nowhere, of_store
 from actstore.units import counted, human_bytes, human_seconds, listed
@@ -100,8 +101,11 @@ def _cell(value: Any) -> str:
 def show_modules(found: Probe, dtype: str, conditions: int) -> None:
     """Show the module tree with matches, shapes and bytes."""
     by_module: dict[str, list[str]] = {}
+    moved = {}
     for layer in found.layers:
         by_module.setdefault(layer.module, []).append(layer.name)
+        if layer.channels_last:
+            moved[layer.module] = f"{'x'.join(map(str, (layer.channels, *layer.space)))}, channels last"
     itemsize = 2 if dtype == "float16" else 4
     rows = []
     for row in found.modules:
@@ -112,7 +116,7 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
                 "module": row.module,
                 "type": row.type,
                 "calls": row.calls,
-                "output": "x".join(map(str, row.shape)) if row.shape else "",
+                "output": moved.get(row.module) or ("x".join(map(str, row.shape)) if row.shape else ""),
                 "bytes": human_bytes(size) if row.module in by_module else "",
             }
         )
@@ -132,7 +136,11 @@ def show_plan(plan: Plan) -> None:
         f"at most {layout.slots} a block",
         "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
+        **({} if plan.spec.trained is None else {"network": plan.spec.trained.description}),
+        "axes": _axes(plan.spec.axes, plan.spec.sliced),
+        **({"channels": ", ".join(layout.input_channels)} if plan.spec.input_channels != ONE_CHANNEL else {}),
         "normalised": _normalised(plan.identity),
+        **_outputs(plan),
         "layers": f"{_layers(layout, plan.identity)}",
         "bytes": f"{human_bytes(plan.bytes)} in {counted(plan.objects, 'object')} at {plan.store}",
         "workers": f"{plan.workers} on {plan.device}, {counted(plan.threads, 'thread')} and "
@@ -141,12 +149,20 @@ def show_plan(plan: Plan) -> None:
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         **_unrepeatable(plan.repeatable.as_json()),
+        **({"check": plan.check.text()} if plan.check else {}),
         "fingerprint": plan.fingerprint.run[:16],
     }
     _show_lines(lines | _beside(plan.discovery.as_json()))
     _show_caveats(plan.caveats)
+    if plan.check and (warning := plan.check.warning()):
+        show_warning(warning)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _outputs(plan: Plan) -> dict[str, str]:
+    """A line about how outputs become classes, unless it is the largest logit of the only output."""
+    return {} if plan.head.is_plain else {"outputs": plan.head.described_for(plan.spec.labels)}
 
 
 def _beside(discovery: Mapping[str, Any]) -> dict[str, str]:
@@ -164,6 +180,10 @@ def _show_caveats(caveats: Iterable[tuple[str, str]]) -> None:
         errors.print(f"taken with care: {volumes}: {what}", style="yellow", soft_wrap=True)
 
 
+def show_warning(message: str) -> None:
+    errors.print(f"warning: {message}", style="yellow", soft_wrap=True)
+
+
 def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
     """A line about a network that is not a function of its input alone, if the spec allows that."""
     words = unrepeatable(found) if found else ""  # None in older stores.
@@ -175,6 +195,13 @@ def _normalised(identity: Mapping[str, Any]) -> str:
     method = identity["preprocess"]["normalize"]
     whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
     return method if method == "none" else f"{method}, {whose[window_of(identity)]}"
+
+
+def _axes(axes: str, sliced: bool) -> str:
+    """What the network sees of a file's axes."""
+    if sliced:
+        return f"{axes}: slices ({'j, i' if axes == 'simpleitk' else 'i, j'}) along k"
+    return f"{axes}: volumes ({'k, j, i' if axes == 'simpleitk' else 'i, j, k'})"
 
 
 def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:

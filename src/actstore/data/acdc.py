@@ -24,7 +24,7 @@ from actstore.data.names import (
     split,
     stem,
 )
-from actstore.data.pairing import Discovery, Found, Kind, Stray, pair
+from actstore.data.pairing import Channels, Discovery, Found, Kind, Stray, pair
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 from actstore.units import listed, shown
@@ -42,8 +42,8 @@ _NEARLY = re.compile(
 )
 
 
-def find(root: Path, patients: Sequence[str] | None) -> Discovery:
-    """The volumes below ``root``, of ``patients`` only if given.
+def find(root: Path, patients: Sequence[str] | None, channels: Sequence[str] | None = None) -> Discovery:
+    """The volumes below ``root``, of ``patients`` only if given. Each image holds all ``channels``.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def find(root: Path, patients: Sequence[str] | None) -> Discovery:
         elif problem := _empty_patient(folder, left, shapes):
             found.append(Found(VolumeKey(folder.name, 0), "image", folder, problem))
         strays.extend(_together(folder, left))
-    discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT)
+    named = Channels(tuple(channels), tuple(range(len(channels)))) if channels else Channels()
+    discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT, channels=named)
     return _with_infos(discovery, root)
 
 
@@ -224,7 +225,7 @@ def _empty_patient(folder: Path, strays: Sequence[Stray], shapes: set[str]) -> s
 
 def _with_infos(discovery: Discovery, root: Path) -> Discovery:
     """Add the content of every patient's ``Info.cfg`` to ``discovery``, and what it names but is missing."""
-    folders = sorted({v.image.parent for v in discovery.volumes})
+    folders = sorted({v.images[0].parent for v in discovery.volumes})
     infos: dict[Path, Info] = {}
     lacking: list[str] = []
     silent: list[str] = []
@@ -234,13 +235,13 @@ def _with_infos(discovery: Discovery, root: Path) -> Discovery:
         if path is None:
             silent.append(folder.name)
             continue
-        there = {v.key.frame for v in discovery.volumes if v.image.parent == folder}
+        there = {v.key.frame for v in discovery.volumes if v.images[0].parent == folder}
         lacking.extend(f"{shown(path.relative_to(root))} {text}" for text in infos[folder].lacks(there))
     if silent and len(silent) < len(folders):
         lacking.append(f"no Info.cfg of {listed(silent)}: no phase, no group")
     return replace(
         discovery,
-        volumes=tuple(_with_info(v, infos[v.image.parent]) for v in discovery.volumes),
+        volumes=tuple(_with_info(v, infos[v.images[0].parent]) for v in discovery.volumes),
         lacking=tuple(lacking),
     )
 

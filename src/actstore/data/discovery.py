@@ -14,7 +14,7 @@ from actstore.units import shown
 
 
 def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
-    """The volumes that ``data`` asks for, sorted by key. Reads names and ``Info.cfg`` only, no image.
+    """The volumes that ``data`` asks for, sorted by key. Reads names, ``Info.cfg`` and ``dataset.json``, no image.
 
     The format ``phantom`` generates its data set first where ``data.root`` does not exist.
 
@@ -29,7 +29,10 @@ def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
 
 
 def discover(data: toml_tables.Data) -> Discovery:
-    """The volumes that ``data`` asks for, as `find_volumes`, and other files that were left out."""
+    """The volumes that ``data`` asks for, as `find_volumes`, other files that were left out, and the input channels.
+
+    Channels are named by ``data.channels``, or else by ``dataset.json`` of nnU-Net's layout if there are several.
+    """
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom
 
@@ -42,4 +45,4 @@ def discover(data: toml_tables.Data) -> Discovery:
         why = broken_link(data.root) or "no such folder, or none that can be reached; correct data.root"
         raise DataError(f"{shown(data.root)}: {why}")
     find = nnunet.find if data.format == "nnunet" else acdc.find
-    return find(data.root, data.patients)
+    return find(data.root, data.patients, data.channels)

@@ -19,13 +19,23 @@ STRIP = 0.25
 LONGEST = 1.5
 IGNORE = 'data.geometry = "ignore"'
 
+#: The file's axes (0, 1, 2 for i, j, k) in the order in which an array has them.
+Order = tuple[int, int, int]
+#: (slice, row, column)
+BY_SLICE: Order = (2, 0, 1)
+
 T = TypeVar("T")
 
 
 def volume_header(
-    key: VolumeKey, files: Sequence[tuple[Path, Geometry]], *, geometry: str = "check", sliced: bool = False
+    key: VolumeKey,
+    files: Sequence[tuple[Path, Geometry]],
+    *,
+    geometry: str = "check",
+    sliced: bool = False,
+    order: Order = BY_SLICE,
 ) -> VolumeHeader:
-    """Combine the headers of a volume's files, the image first.
+    """Combine the headers of a volume's files, the first image first.
 
     Parameters
     ----------
@@ -33,6 +43,8 @@ def volume_header(
         "check", or "ignore" to accept everything but different shapes with a caveat.
     sliced
         whether a 2D network sees the volume slice by slice, so that slices must lie along the third axis.
+    order
+        the file's axes in the order of the arrays that are read, and of the header's values.
 
     Raises
     ------
@@ -43,7 +55,7 @@ def volume_header(
     for path, other in others:
         if other.shape != image.shape:
             raise DataError(
-                f"{shown(key)}: the image is {_by_slice(image.shape)} and {shown(path.name)} {_by_slice(other.shape)} "
+                f"{shown(key)}: the image is {ordered(image.shape)} and {shown(path.name)} {ordered(other.shape)} "
                 f"(slice, row, column) in shape: {shown(path)} belongs to another image or was resampled; replace it"
             )
     caveats: dict[str, Caveat] = {}
@@ -51,12 +63,12 @@ def volume_header(
         if remark.mend and geometry == "check":
             raise DataError(f"{subject}{remark.text}; {remark.mend}, or accept it as it is with {IGNORE}")
         caveats.setdefault(remark.kind, Caveat(remark.kind, f"{subject}{remark.text}"))
-    return VolumeHeader(_by_slice(image.shape), _by_slice(image.spacing), tuple(caveats.values()))
+    return VolumeHeader(ordered(image.shape, order), ordered(image.spacing, order), tuple(caveats.values()))
 
 
-def _by_slice(values: tuple[T, T, T]) -> tuple[T, T, T]:
-    """(i, j, k), which is (row, column, slice), as (slice, row, column)."""
-    return values[2], values[0], values[1]
+def ordered(values: tuple[T, T, T], order: Order = BY_SLICE) -> tuple[T, T, T]:
+    """Values along (i, j, k), which is (row, column, slice), along the axes of ``order``."""
+    return values[order[0]], values[order[1]], values[order[2]]
 
 
 def _remarks(files: Sequence[tuple[Path, Geometry]], sliced: bool) -> Iterator[tuple[str, Remark]]:

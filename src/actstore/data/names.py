@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 #: Endings that are read, in any case: nibabel writes ``.nii.gz``, other programs ``.NII.GZ``.
 _READ = re.compile(r"\.nii(\.gz)?", re.IGNORECASE)
+NIFTI = (".nii.gz", ".nii")
 #: Endings of images in any format, alone or followed by more: ``.nii.gz.part``, ``.nii.zst``, ``.hdr~``.
 _IMAGE = re.compile(
     r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|mnc|gipl|dcm|ima|tiff?|png|bmp|jpe?g|np[yz]|b2nd)(?![a-z0-9])",
@@ -31,11 +32,14 @@ class Split(NamedTuple):
     ending: str
 
 
-def stem(name: str) -> str | None:
-    """``name`` without ``.nii`` or ``.nii.gz`` in any case; ``None`` for hidden files and files of another kind."""
+def stem(name: str, ending: str = "") -> str | None:
+    """``name`` without its ending in any case; ``None`` for hidden files and files of another kind.
+
+    ``ending`` is that of the data set's files, if it is not ``.nii`` or ``.nii.gz``.
+    """
     if name.startswith("."):
         return None
-    for suffix in (".nii.gz", ".nii"):
+    for suffix in (ending.lower(),) if ending else NIFTI:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return None
@@ -51,6 +55,11 @@ def split(name: str) -> Split:
 def looks_like_image(name: str) -> bool:
     """Whether ``name`` contains the ending of an image of any format, in any case, at its end or before more text."""
     return _IMAGE.search(name, 1) is not None and not is_companion(name)
+
+
+def is_nifti(name: str) -> bool:
+    """Whether ``name`` ends as a NIfTI file, or in a way that no image does."""
+    return not looks_like_image(name) or name.lower().endswith(NIFTI)
 
 
 def is_companion(name: str) -> bool:
@@ -70,11 +79,13 @@ def is_system(name: str) -> bool:
     return is_hidden(name) or name.lower() in _SYSTEM
 
 
-def mend_of(name: str, wanted: str) -> str:
-    """Why the file ``name`` is not read, and how to turn it into ``wanted``."""
+def mend_of(name: str, wanted: str, read: str = "") -> str:
+    """Why the file ``name`` is not read, and how to turn it into ``wanted``. ``read`` is the ending as in `stem`."""
     _, ending = split(name)
-    if _READ.fullmatch(ending):
+    if ending.lower() == read.lower() if read else _READ.fullmatch(ending):
         return f"nearly a name of the layout: rename it to {wanted}, or move it away"
+    if read and _IMAGE.match(ending):
+        return f"this data set's files end in {read} (dataset.json): convert it to {wanted}, or move it away"
     if _PACKED.search(ending):
         return f"packed in another way than .gz: unpack it to {wanted}, or move it away"
     if re.match(r"\.nii(?![a-z0-9])", ending, re.IGNORECASE):

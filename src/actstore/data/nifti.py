@@ -20,8 +20,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from actstore.conditions import BACKGROUND
-from actstore.data.geometry import volume_header
+from actstore.data.geometry import BY_SLICE, Order, ordered, volume_header
 from actstore.data.headers import Geometry, geometry_of
+from actstore.data.names import is_nifti
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
 from actstore.units import counted, listed, shown
@@ -46,6 +47,8 @@ class _Layout:
 
     #: In the order of the file's two or three axes.
     shape: tuple[int, ...]
+    #: Numbers a voxel: the input channels that the file holds along its last axis.
+    components: int
     geometry: Geometry
     dtype: np.dtype[Any]
     offset: int
@@ -58,11 +61,18 @@ class _Layout:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.components * self.dtype.itemsize
 
 
-def read_header(file: VolumeFile, *, geometry: str = "check", sliced: bool = False) -> VolumeHeader:
-    """Shape (slice, row, column) and spacing (mm) of ``file``'s image, read from the two headers only.
+def read_header(
+    file: VolumeFile,
+    *,
+    geometry: str = "check",
+    sliced: bool = False,
+    order: Order = BY_SLICE,
+    channels: int = 1,
+) -> VolumeHeader:
+    """Shape and spacing (mm) of ``file``'s image along the axes of ``order``, read from the headers only.
 
     Parameters
     ----------
@@ -70,25 +80,35 @@ def read_header(file: VolumeFile, *, geometry: str = "check", sliced: bool = Fal
         "check", or "ignore" to accept contradictory headers with a caveat.
     sliced
         whether a 2D network sees the volume slice by slice, so that slices must lie along the third axis.
+    order
+        the file's axes in the order of the values returned, by default (slice, row, column).
+    channels
+        how many input channels there are: as many images, or one with a fourth axis of that length.
 
     Raises
     ------
     DataError
-        if a file is missing, not NIfTI, or not 2D or 3D; if image and mask differ in shape or grid; if a header
-        contradicts itself.
+        if a file is missing, not NIfTI, not 2D or 3D, or has not that many channels; if images and mask differ in shape
+        or grid; if a header contradicts itself.
     """
-    layouts = [(path, _layout(_head(path), path).geometry) for path in (file.image, file.label)]
-    return volume_header(file.key, layouts, geometry=geometry, sliced=sliced)
+    layouts = [(path, _layout(_head(path), path, n).geometry) for path, n in _parts(file, channels)]
+    return volume_header(file.key, layouts, geometry=geometry, sliced=sliced, order=order)
 
 
 def read_volume(
-    file: VolumeFile, classes: Mapping[str, int], *, geometry: str = "check", sliced: bool = False
+    file: VolumeFile,
+    classes: Mapping[str, int],
+    *,
+    geometry: str = "check",
+    sliced: bool = False,
+    order: Order = BY_SLICE,
+    channels: int = 1,
 ) -> Volume:
-    """Read ``file`` into memory: raw intensities and class indices, both (slice, y, x), and the digest of both files.
+    """Read ``file`` into memory: raw intensities (channel, slice, y, x) and class indices (slice, y, x).
 
-    Intensities are ``get_fdata().transpose(2, 0, 1)`` of nibabel, float32 where that is exact for the stored dtype and
+    Intensities are ``get_fdata().transpose(order)`` of nibabel, float32 where that is exact for the stored dtype and
     float64 elsewhere. ``classes`` maps class name to label value; index 0 is the background, then the classes by rising
-    label value. ``geometry`` and ``sliced`` are those of `read_header`.
+    label value. ``geometry``, ``sliced``, ``order`` and ``channels`` are those of `read_header`.
 
     Raises
     ------
@@ -96,27 +116,50 @@ def read_volume(
         if a file is missing, truncated, damaged or not NIfTI; if `read_header` would refuse the headers; if the image
         is constant or holds NaN or infinity; if the mask holds a value that is neither 0 nor in ``classes``.
     """
-    image_bytes = _read(file.image)
-    label_bytes = _read(file.label)
-    digest = hashlib.sha256(image_bytes)
-    digest.update(label_bytes)
-    image, of_image = _pixels(image_bytes, file.image)
-    label, of_label = _pixels(label_bytes, file.label)
-    volume_header(file.key, [(file.image, of_image), (file.label, of_label)], geometry=geometry, sliced=sliced)
-    _check_intensities(image, file.image)
-    return Volume(file.key, image, _class_indices(label, classes, file.label), digest.digest())
+    digest = hashlib.sha256()
+    images: list[NDArray[np.floating]] = []
+    layouts: list[tuple[Path, Geometry]] = []
+    for path, components in _parts(file, channels):
+        content = _read(path)
+        digest.update(content)
+        pixels, of_file = _pixels(content, path, components, order)
+        images.append(pixels)
+        layouts.append((path, of_file))
+    (label,) = images.pop()
+    header = volume_header(file.key, layouts, geometry=geometry, sliced=sliced, order=order)
+    for of_path, path in zip(images, file.images, strict=True):
+        for image in of_path:
+            check_intensities(image, path, order)
+    indices = class_indices(label, classes, file.label)
+    image = images[0] if len(images) == 1 else np.concatenate(images)
+    return Volume(file.key, image, indices, digest.digest(), header.spacing)
+
+
+def _parts(file: VolumeFile, channels: int) -> list[tuple[Path, int]]:
+    """The files of a volume, the mask last, and how many channels each holds."""
+    for path in (*file.images, file.label):
+        if not is_nifti(path.name):
+            raise DataError(
+                f"{shown(path)}: only .nii and .nii.gz are read without the trained network's own reader: name an "
+                "nnU-Net in model.nnunet, or convert the data set to .nii.gz"
+            )
+    single = len(file.images) == 1
+    if not single and len(file.images) != channels:
+        raise DataError(f"{shown(file.key)}: {len(file.images)} images for {counted(channels, 'input channel')}")
+    return [*((path, channels if single else 1) for path in file.images), (file.label, 1)]
 
 
 def digest_files(file: VolumeFile) -> bytes:
-    """SHA-256 over the bytes of the image, then of the mask, as in ``read_volume`` but without decoding: 32 bytes.
+    """SHA-256 over the bytes of the images, then of the mask, as in ``read_volume`` but without decoding: 32 bytes.
 
     Raises
     ------
     DataError
         if a file cannot be read.
     """
-    digest = hashlib.sha256(_read(file.image))
-    digest.update(_read(file.label))
+    digest = hashlib.sha256()
+    for path in (*file.images, file.label):
+        digest.update(_read(path))
     return digest.digest()
 
 
@@ -160,7 +203,7 @@ def _unpackable(path: Path, error: Exception) -> DataError:
     return DataError(f"{shown(path)}: damaged, cannot be unpacked ({error}); {_RESTORE}")
 
 
-def _layout(content: bytes, path: Path) -> _Layout:
+def _layout(content: bytes, path: Path, components: int) -> _Layout:
     """Interpret the header at the start of ``content``; repair it as nibabel does."""
     size = next((n for n in _HEADERS for order in ("little", "big") if _sizeof_hdr(content, order) == n), None)
     if size is None:
@@ -174,9 +217,10 @@ def _layout(content: bytes, path: Path) -> _Layout:
         pixdim = header["pixdim"].copy()
         header.check_fix(logger=_silent, error_level=40)
         slope, inter = header.get_slope_inter()
-        shape = _axes(tuple(int(n) for n in header.get_data_shape()), path)
+        shape = _axes(tuple(int(n) for n in header.get_data_shape()), path, components)
         layout = _Layout(
             shape=shape,
+            components=components,
             geometry=geometry_of(header, pixdim, shape),
             dtype=header.get_data_dtype(),
             offset=header.get_data_offset() or header.single_vox_offset,
@@ -194,46 +238,62 @@ def _sizeof_hdr(content: bytes, order: Any) -> int:
     return int.from_bytes(content[:4], order)
 
 
-def _axes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
-    """The two or three axes of a file's ``shape``, without trailing axes of length 1 that some writers append."""
+def _axes(shape: tuple[int, ...], path: Path, components: int) -> tuple[int, ...]:
+    """The two or three axes of a file's ``shape``, without trailing axes of length 1 that some writers append.
+
+    A file of several ``components`` has them along its last axis, the fourth or a later one.
+    """
     what = f"{shown(path)}: {len(shape)}D of shape {shape}"
     if len(shape) < 2 or min(shape) < 1:
         raise DataError(f"{what}; a volume is one 2D or 3D image: {_RESTORE}")
     further = [axis for axis, length in enumerate(shape) if axis > 2 and length > 1]
+    if components > 1:
+        if further and further[0] == len(shape) - 1 and shape[-1] == components:
+            return shape[:3]
+        raise DataError(
+            f"{what}; one file of {components} input channels has them along its fourth and last axis: add the file of "
+            "each further channel (_0001, …), or correct the names in data.channels"
+        )
     if not further:
         return shape[:3]
     if len(further) > 1 or shape[2] > 1:
-        raise DataError(f"{what}; a volume is one 2D or 3D image: split a series into one file a frame")
+        raise DataError(
+            f"{what}; a volume is one 2D or 3D image: split a series into one file a frame, or, if the last axis holds "
+            "input channels, name them in data.channels"
+        )
     raise DataError(
         f"{what}; slices are the third axis, which has length 1 here: if axis {further[0] + 1} holds slices, make it "
         "the third one; if it holds frames, split the series into one file a frame"
     )
 
 
-def _pixels(content: bytes, path: Path) -> tuple[NDArray[np.floating], Geometry]:
-    """Decode a file: pixels (slice, y, x), float32 where exact, else float64, C order."""
+def _pixels(content: bytes, path: Path, components: int, order: Order) -> tuple[NDArray[np.floating], Geometry]:
+    """Decode a file: pixels (component, slice, y, x), float32 where exact, else float64, C order."""
     unpacked = _unpack(content, path)
-    layout = _layout(unpacked, path)
+    layout = _layout(unpacked, path, components)
     if len(unpacked) < layout.offset + layout.nbytes:
         raise DataError(
             f"{shown(path)}: truncated, {max(len(unpacked) - layout.offset, 0)} of {layout.nbytes} bytes of pixels; "
             f"{_RESTORE}"
         )
     proxy: Any = ArrayProxy(
-        io.BytesIO(unpacked), (layout.shape, layout.dtype, layout.offset, layout.slope, layout.inter), mmap=False
+        io.BytesIO(unpacked),
+        ((*(*layout.shape, 1)[:3], components), layout.dtype, layout.offset, layout.slope, layout.inter),
+        mmap=False,
     )  # type: ignore[no-untyped-call]
     exact = not layout.scaled and np.can_cast(layout.dtype, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = np.asarray(proxy.get_unscaled() if exact else np.asanyarray(proxy, dtype=np.float64))
-    by_slice = stored.reshape((*layout.shape, 1)[:3]).transpose(2, 0, 1)
-    return np.ascontiguousarray(by_slice, dtype=np.float32 if exact else np.float64), layout.geometry
+    return np.ascontiguousarray(stored.transpose(3, *order), dtype=np.float32 if exact else np.float64), layout.geometry
 
 
-def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
+def check_intensities(image: NDArray[np.floating], path: Path, order: Order = BY_SLICE) -> None:
+    """Refuse an ``image`` with a file's axes in ``order`` that is constant, or holds NaN or infinity."""
     low, high = image.min(), image.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         broken = ~np.isfinite(image)
-        first = tuple(int(i) for i in np.argwhere(broken)[0])
+        at = dict(zip(order, np.argwhere(broken)[0].tolist(), strict=True))
+        first = ordered((at[0], at[1], at[2]))
         raise DataError(
             f"{shown(path)}: {np.count_nonzero(broken)} pixels are NaN or infinite, the first at {first} "
             "(slice, row, column); repair them or leave the patient out of data.patients"
@@ -245,8 +305,16 @@ def _check_intensities(image: NDArray[np.floating], path: Path) -> None:
         )
 
 
-def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: Path) -> NDArray[np.uint8]:
-    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`."""
+def class_indices(
+    raw: NDArray[np.floating],
+    classes: Mapping[str, int],
+    path: Path,
+    mend: str = "add it to data.classes or correct the mask",
+) -> NDArray[np.uint8]:
+    """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`.
+
+    ``mend`` is what to do about a value that ``classes`` lacks.
+    """
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)
     nearest = np.rint(values)
@@ -265,10 +333,7 @@ def _class_indices(raw: NDArray[np.floating], classes: Mapping[str, int], path: 
         problems.append(f"label value {_counted(values[~finite], counts[~finite])} is no number; correct the mask")
     if unexpected.any():
         known = ", ".join(f"{name} = {value}" for name, value in [(BACKGROUND, 0), *ordered])
-        problems.append(
-            f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; "
-            "add it to data.classes or correct the mask"
-        )
+        problems.append(f"label value {_counted(nearest[unexpected], counts[unexpected])} is none of {known}; {mend}")
     if problems:
         raise DataError(f"{shown(path)}: {'; '.join(problems)}")
     if (values != nearest).any():

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from actstore.data.dataset_json import DatasetJson, read_dataset_json
 from actstore.data.folders import Entry, images_below, scan
-from actstore.data.names import folded, is_companion, is_hidden, is_system, looks_like_image, mend_of, split, stem
-from actstore.data.pairing import Discovery, Found, Kind, Stray, pair
+from actstore.data.names import (
+    NIFTI,
+    folded,
+    is_companion,
+    is_hidden,
+    is_system,
+    looks_like_image,
+    mend_of,
+    split,
+    stem,
+)
+from actstore.data.pairing import Channels, Discovery, Found, Kind, Stray, pair
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError
-from actstore.units import shown
+from actstore.units import counted, listed, shown
 
 LAYOUT = "imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz"
 
@@ -34,24 +44,78 @@ def key_of(case: str) -> VolumeKey:
     return VolumeKey(match["patient"], int(match["frame"])) if match else VolumeKey(case, 0)
 
 
-def find(root: Path, patients: Sequence[str] | None) -> Discovery:
+def find(root: Path, patients: Sequence[str] | None, channels: Sequence[str] | None = None) -> Discovery:
     """The volumes below ``root``, of ``patients`` only if given.
+
+    Parameters
+    ----------
+    channels
+        names of all input channels in the order of their numbers, or those of ``dataset.json`` that are wanted, in the
+        order that is wanted; ``None`` for those of ``dataset.json``.
 
     Raises
     ------
     DataError
-        if the layout is not nnU-Net's; if files are missing, duplicated, unreachable or of a second modality.
+        if the layout is not nnU-Net's; if ``dataset.json`` is damaged or contradicts ``channels``; if files are
+        missing, duplicated, unreachable or of a channel without a name.
     """
     entries = scan(root)
+    dataset = read_dataset_json(root)
+    named = _channels(dataset, channels)
+    ending = "" if dataset.file_ending.lower() in NIFTI else dataset.file_ending
     items = [
-        *_in_folder(_searched(root, _IMAGES, entries), "image"),
-        *_in_folder(_searched(root, _LABELS, entries), "mask"),
+        *(
+            _of_channel(item, named, dataset, channels)
+            for item in _in_folder(_searched(root, _IMAGES, entries), "image", ending)
+        ),
+        *_in_folder(_searched(root, _LABELS, entries), "mask", ending),
         *_beside(entries),
     ]
     found = [item for item in items if isinstance(item, Found)]
     strays = [item for item in items if isinstance(item, Stray)]
-    discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT)
-    return replace(discovery, lacking=tuple(_announced(root, len({f.key for f in found if f.kind == "image"}))))
+    layout = LAYOUT.replace(".nii.gz", ending or ".nii.gz")
+    discovery = pair(found, strays, root=root, patients=patients, layout=layout, channels=named)
+    return replace(discovery, lacking=tuple(_announced(dataset, len({f.key for f in found if f.kind == "image"}))))
+
+
+def _channels(dataset: DatasetJson, wanted: Sequence[str] | None) -> Channels:
+    known = dataset.channels
+    if wanted is None:
+        # A single channel is called "image", whatever its modality, as in every store from before channels had names.
+        return Channels(known, tuple(range(len(known)))) if len(known) > 1 else Channels()
+    if {*wanted} <= {*known}:
+        return Channels(tuple(wanted), tuple(known.index(name) for name in wanted))
+    if known and len(known) != len(wanted):
+        raise DataError(
+            f"{shown(dataset.path)}: names {counted(len(known), 'channel')} ({listed(known)}), data.channels "
+            f"{len(wanted)} ({listed(wanted)}): choose from the names there, or give each channel a name"
+        )
+    return Channels(tuple(wanted), tuple(range(len(wanted))))
+
+
+def _of_channel(
+    item: Found | Stray, named: Channels, dataset: DatasetJson, wanted: Sequence[str] | None
+) -> Found | Stray:
+    """``item``, refused if its channel has no name, or left out if it is not wanted."""
+    if isinstance(item, Stray) or item.problem or item.channel in named.numbers:
+        return item
+    if item.channel < len(dataset.channels):
+        note = f"channel {dataset.channels[item.channel]}, not in data.channels"
+        return Stray(item.path, note=note, owner=item.key.patient)
+    if wanted is None and not dataset.channels:
+        example = ", ".join(f'"NAME {number}"' for number in range(item.channel + 1))
+        problem = (
+            f"a further input channel, and nothing names the channels: name them all in the order of their numbers, "
+            f"data.channels = [{example}], or move this file out of imagesTr"
+        )
+    else:
+        names = wanted or dataset.channels
+        who = f"data.channels names {len(names)}" if wanted else f"dataset.json names {len(names)}"
+        problem = (
+            f"input channel number {item.channel}, and {who} ({listed(names)}): name it there, or move this file out "
+            "of imagesTr"
+        )
+    return replace(item, problem=problem)
 
 
 def _searched(root: Path, name: str, entries: Sequence[Entry]) -> Path:
@@ -65,10 +129,10 @@ def _searched(root: Path, name: str, entries: Sequence[Entry]) -> Path:
     return root / name
 
 
-def _in_folder(folder: Path, kind: Kind) -> Iterator[Found | Stray]:
+def _in_folder(folder: Path, kind: Kind, ending: str) -> Iterator[Found | Stray]:
     named = _image if kind == "image" else _mask
     for entry in scan(folder):
-        item = named(entry.path)
+        item = named(entry.path, ending)
         if entry.kind == "folder":
             if item is None or is_hidden(entry.name):
                 yield from () if is_system(entry.name) else _deep(entry.path, kind)
@@ -83,24 +147,23 @@ def _in_folder(folder: Path, kind: Kind) -> Iterator[Found | Stray]:
             yield item
 
 
-def _image(path: Path) -> Found | Stray | None:
+def _image(path: Path, ending: str) -> Found | Stray | None:
     """Classify a file in ``imagesTr`` by its name; ``None`` for a companion."""
-    name = stem(path.name)
+    name = stem(path.name, ending)
     if name is None:
-        return _near(path, "image")
+        return _near(path, "image", ending)
     match = _CHANNEL.fullmatch(name)
     if match is None:
         return Found(key_of(name), "image", path, "the name of an image ends in _0000 and the suffix; rename it")
-    problem = "a further modality; one image (_0000) is read for each case: move this one out of imagesTr"
-    return Found(key_of(match["case"]), "image", path, "" if match["channel"] == "0000" else problem)
+    return Found(key_of(match["case"]), "image", path, channel=int(match["channel"]))
 
 
-def _mask(path: Path) -> Found | Stray | None:
-    name = stem(path.name)
-    return _near(path, "mask") if name is None else Found(key_of(name), "mask", path)
+def _mask(path: Path, ending: str) -> Found | Stray | None:
+    name = stem(path.name, ending)
+    return _near(path, "mask", ending) if name is None else Found(key_of(name), "mask", path)
 
 
-def _near(path: Path, kind: Kind) -> Stray | None:
+def _near(path: Path, kind: Kind, read: str) -> Stray | None:
     if is_companion(path.name):
         return None
     if is_hidden(path.name):
@@ -109,8 +172,9 @@ def _near(path: Path, kind: Kind) -> Stray | None:
     match = _CHANNEL.fullmatch(name) if kind == "image" else None
     if match or looks_like_image(path.name):
         case = match["case"] if match else name
-        wanted = f"{case}_0000.nii.gz" if kind == "image" else f"{case}.nii.gz"
-        return Stray(path, key_of(case), kind, mend_of(path.name, shown(wanted)))
+        number = f"_{match['channel'] if match else '0000'}" if kind == "image" else ""
+        wanted = f"{case}{number}{read or '.nii.gz'}"
+        return Stray(path, key_of(case), kind, mend_of(path.name, shown(wanted), read))
     return Stray(path) if ending else None
 
 
@@ -157,13 +221,7 @@ def _twin(folder: Path, kind: Kind) -> Iterator[Stray]:
         yield Stray(entry.path, key_of(match["case"] if match else case), kind, problem)
 
 
-def _announced(root: Path, images: int) -> Iterator[str]:
-    """A note if the number of cases in ``dataset.json`` differs from the number of images."""
-    try:
-        content = json.loads((root / "dataset.json").read_text(encoding="utf-8-sig"))
-        announced = content["numTraining"]
-    except (OSError, ValueError, KeyError, TypeError):
-        # nothing else of this file is used, and nnU-Net itself checks it
-        return
-    if isinstance(announced, int) and announced > images:
-        yield f"dataset.json names {announced} training cases (numTraining), imagesTr holds {images}"
+def _announced(dataset: DatasetJson, images: int) -> Iterator[str]:
+    """A note if ``dataset.json`` announces more cases than there are images."""
+    if dataset.training is not None and dataset.training > images:
+        yield f"dataset.json names {dataset.training} training cases (numTraining), imagesTr holds {images}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from actstore.conditions import ONE_CHANNEL
 from actstore.data.names import composed, folded
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
@@ -30,6 +31,8 @@ class Found:
     path: Path
     #: Why the file cannot be used, and the remedy; empty if it can.
     problem: str = ""
+    #: The number of its input channel in file names; 0 for a mask.
+    channel: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,15 @@ class Stray:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """The input channels of a data set."""
+
+    names: tuple[str, ...] = ONE_CHANNEL
+    #: The number of each in file names: 1 for ``CASE_0001``.
+    numbers: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
 class Discovery:
     """The volumes of a data set, and what was left out or is missing."""
 
@@ -66,6 +78,8 @@ class Discovery:
     left_out: tuple[str, ...] = ()
     #: Things that the data set names but lacks, for example a frame that ``Info.cfg`` calls ES.
     lacking: tuple[str, ...] = ()
+    #: Names of the input channels.
+    channels: tuple[str, ...] = ONE_CHANNEL
 
     def as_json(self) -> dict[str, object]:
         """For a store's attributes: number of patients, and number and first names of left-out and missing things."""
@@ -77,9 +91,17 @@ class Discovery:
 
 
 def pair(
-    found: Sequence[Found], strays: Sequence[Stray], *, root: Path, patients: Sequence[str] | None, layout: str
+    found: Sequence[Found],
+    strays: Sequence[Stray],
+    *,
+    root: Path,
+    patients: Sequence[str] | None,
+    layout: str,
+    channels: Channels | None = None,
 ) -> Discovery:
     """One ``VolumeFile`` for each key in ``found`` that ``patients`` selects; refuse or leave out ``strays``.
+
+    Its images are one file for each of ``channels``, or a single file if no volume has more: then it holds them all.
 
     Does not check files of other patients, so that a damaged data set can be used in part.
 
@@ -87,7 +109,8 @@ def pair(
     ------
     DataError
         if nothing was found; if a patient is missing or badly named; if a file cannot be used; if an image has no mask,
-        a mask no image, or a volume two of either; if a stray may be a volume that was not found.
+        a mask no image, a volume two of either, or an input channel no file; if a stray may be a volume that was not
+        found.
     """
     if not found:
         there = f"; what looks like data there: {listed(_names(strays, root))}" if strays else ""
@@ -100,8 +123,10 @@ def pair(
     _check_alike(chosen)
     if broken := [item for item in chosen if item.problem]:
         raise DataError(f"{shown(broken[0].path)}: {broken[0].problem}{_more(broken)}")
-    images = _by_key(chosen, "image")
-    masks = _by_key(chosen, "mask")
+    channels = channels or Channels()
+    every = _by_key(chosen, "image")
+    images = {key: of_channel[min(of_channel)] for key, of_channel in every.items()}
+    masks = {key: of_channel[0] for key, of_channel in _by_key(chosen, "mask").items()}
     _check_strays(near, {_folded(key) for key in images.keys() & masks.keys()})
     lone_images = [images[key] for key in sorted(images.keys() - masks.keys())]
     lone_masks = [masks[key] for key in sorted(masks.keys() - images.keys())]
@@ -114,13 +139,40 @@ def pair(
         raise DataError(
             f"{shown(root)}: {'; '.join(problems)}; add the missing files or leave the patients out of data.patients"
         )
+    files = {key: _files(of_channel, channels, every.values(), root) for key, of_channel in sorted(every.items())}
     # Use the first spelling of a name in several Unicode forms, so that all frames have the same patient.
     spelled: dict[str, str] = {}
     for image in images.values():
         spelled.setdefault(composed(image.key.patient), image.key.patient)
     keys = {key: VolumeKey(spelled[key.patient], key.frame) for key in images}
-    volumes = (VolumeFile(keys[key], images[key].path, masks[key].path) for key in sorted(images, key=keys.__getitem__))
-    return Discovery(tuple(volumes), len({composed(f.key.patient) for f in found}), tuple(_names(near, root)))
+    volumes = (VolumeFile(keys[key], files[key], masks[key].path) for key in sorted(images, key=keys.__getitem__))
+    return Discovery(
+        tuple(volumes),
+        len({composed(f.key.patient) for f in found}),
+        tuple(_names(near, root)),
+        channels=channels.names,
+    )
+
+
+def _files(
+    of_channel: Mapping[int, Found], channels: Channels, every: Collection[Mapping[int, Found]], root: Path
+) -> tuple[Path, ...]:
+    """The files of one volume in the order of ``channels``, or its single file."""
+    first = of_channel[min(of_channel)]
+    if len(channels.numbers) > 1 and all({*other} == {0} for other in every):
+        if list(channels.numbers) != list(range(len(channels.numbers))):
+            raise DataError(
+                f"{shown(first.path)}: one file for all input channels, of which data.channels chooses "
+                f"{listed(channels.names)}: write one file a channel, or name all channels in the file's order"
+            )
+        return (first.path,)
+    if missing := [i for i, number in enumerate(channels.numbers) if number not in of_channel]:
+        lacking = listed(f"{channels.names[i]} (_{channels.numbers[i]:04d})" for i in missing)
+        raise DataError(
+            f"{shown(first.key)}: no file of the input channel {lacking} beside {shown(first.path.relative_to(root))}; "
+            "add it, or leave the patient out of data.patients"
+        )
+    return tuple(of_channel[number].path for number in channels.numbers)
 
 
 def _of_patients(
@@ -201,14 +253,16 @@ def _check_name(patient: str, root: Path) -> None:
     raise DataError(f"{shown(root)}: the patient name {patient!r} {why}; rename its files or leave it out")
 
 
-def _by_key(found: Iterable[Found], kind: Kind) -> dict[VolumeKey, Found]:
-    """The files of one kind by key, with patients in composed Unicode form, so that image and mask match."""
-    groups: defaultdict[VolumeKey, list[Found]] = defaultdict(list)
+def _by_key(found: Iterable[Found], kind: Kind) -> dict[VolumeKey, dict[int, Found]]:
+    """The files of one kind by key and channel. Patients are in composed Unicode form, so that image and mask match."""
+    groups: defaultdict[tuple[VolumeKey, int], list[Found]] = defaultdict(list)
     for item in found:
         if item.kind == kind:
-            groups[VolumeKey(composed(item.key.patient), item.key.frame)].append(item)
-    for key, files in sorted(groups.items()):
+            groups[VolumeKey(composed(item.key.patient), item.key.frame), item.channel].append(item)
+    by_key: defaultdict[VolumeKey, dict[int, Found]] = defaultdict(dict)
+    for (key, channel), files in sorted(groups.items()):
         if len(files) > 1:
             paths = listed(file.path for file in files)
             raise DataError(f"{shown(key)}: {len(files)} files for one {kind}: {paths}; keep one of them")
-    return {key: files[0] for key, files in groups.items()}
+        by_key[key][channel] = files[0]
+    return dict(by_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,11 @@ class VolumeKey:
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """Paths of one volume's image and mask, and its entries in the data set."""
+    """Paths of one volume's images and mask, and its entries in the data set."""
 
     key: VolumeKey
-    image: Path
+    #: One file for each input channel in order, or one file that holds all of them along its last axis.
+    images: tuple[Path, ...]
     label: Path
     #: "ED", "ES", or "" if unknown.
     phase: str = ""
@@ -48,9 +50,9 @@ class Caveat:
 class VolumeHeader:
     """What the headers say about a volume."""
 
-    #: (slice, height, width)
+    #: In the order of the arrays that are read: (slice, y, x) or (z, y, x).
     shape: tuple[int, int, int]
-    #: (slice, row, column) in millimetres; NaN if no header says
+    #: The same in millimetres; NaN if no header says
     spacing: tuple[float, float, float]
     #: At most one per kind.
     caveats: tuple[Caveat, ...] = ()
@@ -58,12 +60,14 @@ class VolumeHeader:
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume in memory, as (slice, row, column)."""
+    """A volume in memory. Its axes are in the order in which the network sees them, called (slice, y, x) here."""
 
     key: VolumeKey
-    #: Raw intensities (slice, y, x), float32, or float64 if float32 would round.
+    #: Raw intensities (channel, slice, y, x), float32, or float64 if float32 would round in any channel.
     image: NDArray[np.floating]
     #: Class index (slice, y, x), uint8: 0 background, then the classes by rising label value.
     label: NDArray[np.uint8]
-    #: SHA-256 over both files' bytes, 32 bytes.
+    #: SHA-256 over the bytes of all files, images in the order of channels and then the mask, 32 bytes.
     digest: bytes
+    #: (slice, y, x) in millimetres; NaN if no header says
+    spacing: tuple[float, float, float] = (math.nan, math.nan, math.nan)

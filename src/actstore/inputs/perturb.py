@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.members import mask_of
 from actstore.code.imports import resolve_callable
 from actstore.conditions import TARGET, Condition, without_effect
 from actstore.data.volume import VolumeKey
@@ -23,13 +25,14 @@ Label = NDArray[np.uint8]
 
 
 class Transform(Protocol):
-    """A function that perturbs one sample: a slice (y, x) for a 2D network, a volume (z, y, x) for a 3D one.
+    """A function that perturbs one input channel of one sample.
 
-    ``image`` holds raw intensities, ``mask`` is the region of the target class, or for a control the same shape
-    elsewhere, and ``label`` holds class indices into ``class_names``. All have the same shape and are copies.
-    ``source`` is the class named in the spec, if any. Use no randomness but ``rng``, which depends only on the run's
-    seed, the sample and the condition. The result must have the shape of ``image``, finite values, and the values of
-    ``image`` outside ``mask``.
+    A sample is a slice (y, x) for a 2D network, a volume (z, y, x) for a 3D one. ``image`` holds the channel's raw
+    intensities, ``mask`` is the region of the target class, or for a control the same shape elsewhere, and ``label``
+    holds class indices into ``class_names``. All have the same shape and are copies. ``source`` is the class named in
+    the spec, if any. Use no randomness but ``rng``, which depends only on the run's seed, the sample, the condition and
+    the channel. The result must have the shape of ``image``, finite values, and the values of ``image`` outside
+    ``mask``.
     """
 
     def __call__(
@@ -172,26 +175,31 @@ def apply(
     *,
     seed: int,
     key: VolumeKey,
+    members: Mapping[str, tuple[int, ...]] | None = None,
     volumetric: bool = False,
     region: Mask | None = None,
+    input_channels: Sequence[str] = (),
 ) -> Image:
     """Apply ``condition`` to a volume, only inside the target class, or inside ``region`` for a control.
 
-    ``image`` holds raw intensities (slice, y, x) and ``label`` class indices into ``class_names`` (slice, y, x), uint8;
-    neither is changed. Perturbs each slice on its own, as a 2D network sees it, or the whole volume at once if
-    ``volumetric``. A sample without the target class stays unchanged. Randomness depends on seed, volume, slice and
-    condition, not on order or process; a control draws the same numbers as its perturbation. ``region``, (slice, y, x)
-    bool, comes from :func:`actstore.inputs.placement.control_regions`.
+    ``image`` holds raw intensities (channel, slice, y, x) and ``label`` class indices into ``class_names``
+    (slice, y, x), uint8; neither is changed. ``members`` gives the class indices of each possible target and source; by
+    default every class is one. Perturbs each slice on its own, as a 2D network sees it, or the whole volume at once if
+    ``volumetric``, and each channel on its own: every one that the condition names, by the names in
+    ``input_channels``, or all. A sample without the target class stays unchanged. Randomness depends on seed, volume,
+    slice, condition and position of the channel, not on order or process, nor on which channels the condition names; a
+    control draws the same numbers as its perturbation. ``region``, (slice, y, x) bool, comes from
+    :func:`actstore.inputs.placement.control_regions`.
 
     Returns
     -------
-    (slice, y, x), float64, a new array.
+    (channel, slice, y, x), float64, a new array.
 
     Raises
     ------
     SpecError
-        if :func:`check` refuses the condition, or the transform fails or returns another shape, values that are not
-        finite real numbers, or a changed pixel outside the mask.
+        if :func:`check` refuses the condition, or it names an unknown channel; if the transform fails or returns
+        another shape, values that are not finite real numbers, or a changed pixel outside the mask.
     DataError
         if ``fill`` finds no pixel of its source class in the volume, or a built-in transform leaves float64's range.
     ValueError
@@ -203,27 +211,33 @@ def apply(
     check(condition)
     if condition.is_untouched:
         return result
-    target = _class_index(condition.target, condition, class_names)
-    masks = label == target if region is None else region
-    for index in [None] if volumetric else range(len(result)):
+    members = members or {name: (i,) for i, name in enumerate(class_names)}
+    target = _indices(condition.target, condition, members)
+    masks = mask_of(label, target) if region is None else region
+    indices: Sequence[int | None] = [None] if volumetric else range(len(label))
+    for channel, index in product(_channels(condition, len(image), input_channels), indices):
         part = slice(None) if index is None else index
         mask = masks[part]
         if not mask.any():
             continue
         transform = resolve(condition.transform)
         if condition.transform == "fill":
-            transform = partial(fill, fill_value=_source_mean(condition, image, label, part, class_names, key))
+            value = _source_mean(condition, image[channel], label, part, members, key)
+            transform = partial(fill, fill_value=value)
         where = f"{key}" if index is None else f"{key} slice {index}"
+        if len(image) > 1:
+            where += f" channel {input_channels[channel] if input_channels else channel}"
+        before = result[channel, part]
         with np.errstate(over="ignore", invalid="ignore"):
             try:
                 changed = transform(
-                    result[part].copy(),
+                    before.copy(),
                     mask.copy(),
                     strength=condition.strength,
                     label=label[part].copy(),
                     class_names=class_names,
                     source=condition.source,
-                    rng=_generator(seed, key, index, condition),
+                    rng=_generator(seed, key, index, condition, channel),
                 )
             except ActstoreError:
                 raise
@@ -232,8 +246,19 @@ def apply(
                     f"transform {condition.transform!r} failed on {where}, {condition.name}: "
                     f"{one_line(error)}; correct the transform"
                 ) from error
-        result[part] = _checked(changed, result[part], mask, condition, where)
+        result[channel, part] = _checked(changed, before, mask, condition, where)
     return result
+
+
+def _channels(condition: Condition, count: int, names: Sequence[str]) -> Sequence[int]:
+    """Positions of the channels that ``condition`` changes."""
+    if not condition.channels:
+        return range(count)
+    if unknown := [name for name in condition.channels if name not in names]:
+        raise SpecError(
+            f"{condition.name} names the channel {unknown[0]!r}: there are {', '.join(names) or 'no names'}"
+        )
+    return [i for i, name in enumerate(names) if name in condition.channels]
 
 
 def _inside(image: Image, mask: Mask, values: Image) -> Image:
@@ -243,10 +268,10 @@ def _inside(image: Image, mask: Mask, values: Image) -> Image:
     return result
 
 
-def _class_index(name: str | None, condition: Condition, class_names: tuple[str, ...]) -> int:
-    if name not in class_names:
-        raise SpecError(f"{condition.name} names the class {name!r}: there are {', '.join(class_names)}")
-    return class_names.index(name)
+def _indices(name: str | None, condition: Condition, members: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    if name is None or name not in members:
+        raise SpecError(f"{condition.name} names the class {name!r}: there are {', '.join(members)}")
+    return members[name]
 
 
 def _source_mean(
@@ -254,12 +279,12 @@ def _source_mean(
     image: NDArray[np.floating],
     label: NDArray[np.uint8],
     part: slice | int,
-    class_names: tuple[str, ...],
+    members: Mapping[str, tuple[int, ...]],
     key: VolumeKey,
 ) -> float:
     """Mean of the source class in that part of the volume, or in the whole volume if the part has none."""
-    source = _class_index(condition.source, condition, class_names)
-    for values in (image[part][label[part] == source], image[label == source]):
+    source = _indices(condition.source, condition, members)
+    for values in (image[part][mask_of(label[part], source)], image[mask_of(label, source)]):
         if values.size:
             return float(values.mean(dtype=np.float64))
     raise DataError(
@@ -268,9 +293,11 @@ def _source_mean(
     )
 
 
-def _generator(seed: int, key: VolumeKey, index: int | None, condition: Condition) -> np.random.Generator:
-    same = replace(condition, region=TARGET)
-    identity = json.dumps([seed, key.patient, key.frame, index, same.name]).encode("ascii")
+def _generator(seed: int, key: VolumeKey, index: int | None, condition: Condition, channel: int) -> np.random.Generator:
+    same = replace(condition, region=TARGET, channels=())
+    # The first channel draws what a single channel always drew, so that older stores can be continued.
+    further = [channel] if channel else []
+    identity = json.dumps([seed, key.patient, key.frame, index, same.name, *further]).encode("ascii")
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(identity).digest(), "big")))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.members import mask_of
 from actstore.geometry import image_window
 
 Mask = NDArray[np.bool_]
@@ -20,18 +21,26 @@ NUDGE = 1e-9
 
 
 def control_regions(
-    image: NDArray[np.floating], label: NDArray[np.uint8], targets: Iterable[int], size: Sequence[int]
-) -> dict[int, Mask]:
+    image: NDArray[np.floating],
+    label: NDArray[np.uint8],
+    targets: Iterable[tuple[int, ...]],
+    size: Sequence[int],
+    *,
+    slices: int = 0,
+) -> dict[tuple[int, ...], Mask]:
     """The control's region of each of ``targets`` in every sample of a volume.
 
     Parameters
     ----------
     image, label
-        raw intensities and class indices (slice, y, x).
+        raw intensities (channel, slice, y, x) and class indices (slice, y, x). The body is that of the first channel;
+        how bright a place is counts in every channel, in units of that channel's range.
     targets
-        class indices.
+        class indices of each target: one, or those of a region.
     size
         the network's input size in pixels: (y, x) if each slice is a sample, (z, y, x) if the volume is.
+    slices
+        the axis of ``label`` along which slices lie, in which the body is looked for.
 
     Returns
     -------
@@ -39,16 +48,18 @@ def control_regions(
     all False if there is no place for it, see :func:`place`.
     """
     targets = tuple(targets)
-    body = body_of(image) if targets else np.zeros_like(label, dtype=bool)
+    body = np.zeros(label.shape, dtype=bool)
+    if targets:
+        body = np.moveaxis(body_of(np.moveaxis(image[0], slices, 0)), 0, slices)
     # The input's position in the image equals that of an image of the input's size in one of this size.
-    window = image_window(size, image.shape[image.ndim - len(size) :])
-    samples: list[Any] = [()] if len(size) == image.ndim else [(i,) for i in range(len(image))]
+    window = image_window(size, label.shape[label.ndim - len(size) :])
+    samples: list[Any] = [()] if len(size) == label.ndim else [(i,) for i in range(len(label))]
     regions = {target: np.zeros(label.shape, dtype=bool) for target in targets}
     for target, region in regions.items():
         for sample in samples:
             seen = (*sample, *window)
-            mask = label[seen] == target
-            found = place(image[seen], mask, (label[seen] > 0) & ~mask, body[seen])
+            mask = mask_of(label[seen], target)
+            found = place(image[:, *seen], mask, (label[seen] > 0) & ~mask, body[seen])
             if found is not None:
                 region[seen] = found
     return regions
@@ -59,12 +70,15 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -
 
     Considers all whole-pixel translations that keep the region wholly inside and off the target. Chooses those that
     cover the fewest pixels of ``others``; of these, the fewest outside ``body``; of these, those whose mean intensity
-    is closest to the target's, so that the perturbation removes as much; of these, the first in raster order.
+    is closest to the target's (the mean difference over the channels, each divided by its range), so that the
+    perturbation removes as much; of these, the first in raster order.
 
     Parameters
     ----------
-    image, target, others, body
-        the part of one sample that the network sees, (y, x) or (z, y, x): raw intensities, then bool.
+    image
+        the part of one sample that the network sees: raw intensities, (channel, y, x) or (channel, z, y, x).
+    target, others, body
+        bool, (y, x) or (z, y, x).
 
     Returns
     -------
@@ -82,9 +96,11 @@ def place(image: NDArray[np.floating], target: Mask, others: Mask, body: Mask) -
     best = _least(np.ones(taken.shape, bool), taken)
     best = _least(best, _count(total(~body)))
     if np.count_nonzero(best) > 1:
-        values = image.astype(np.float64)
-        above = total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0))
-        best = _least(best, np.round(np.abs(above) / pixels + NUDGE, DECIMALS))
+        apart = np.zeros(best.shape)
+        for channel in image:
+            values = channel.astype(np.float64)
+            apart += np.abs(total((values - values[target].mean()) / (float(np.ptp(values)) or 1.0)))
+        best = _least(best, np.round(apart / (len(image) * pixels) + NUDGE, DECIMALS))
     found = np.unravel_index(int(np.argmax(best)), best.shape)
     region = np.zeros_like(target)
     region[tuple(slice(i, i + n) for i, n in zip(found, shape.shape, strict=True))] = shape

@@ -34,25 +34,27 @@ class Scaling:
     high: float = math.inf
 
 
-def scalings(volume: NDArray[np.number], method: Normalization) -> tuple[Scaling, ...]:
+def scalings(volume: NDArray[np.number], method: Normalization, *, slices: int = 0) -> tuple[Scaling, ...]:
     """How ``method`` scales raw intensities (slice, y, x): one for each slice, or one for the volume.
 
+    ``slices`` is the axis along which slices lie, if it is not the first.
     ``minmax`` scales to [0, 1]; ``percentile`` first clips to the 1st and 99th percentile; ``zscore`` subtracts the
     mean and divides by the population standard deviation; ``none`` only casts. Each works by slice or over the volume.
     Computed in float64.
     """
     scheme, _, _ = method.partition("-")
     with np.errstate(all="ignore"):
-        return tuple(_scaling(np.asarray(volume[part], np.float64), scheme) for part in _parts(volume, method))
+        return tuple(_scaling(np.asarray(volume[part], np.float64), scheme) for part in _parts(volume, method, slices))
 
 
 def normalize(
-    volume: NDArray[np.number], method: Normalization, of: Sequence[Scaling] | None = None
+    volume: NDArray[np.number], method: Normalization, of: Sequence[Scaling] | None = None, *, slices: int = 0
 ) -> NDArray[np.float32]:
     """Normalise raw intensities (slice, y, x), computing in float64.
 
     Scales each slice, or the volume, with the result of :func:`scalings`, or with ``of``, the scalings of another
     volume of that shape; values may then leave the range of ``method`` unless it clips. A constant image becomes zeros.
+    ``slices`` is the axis along which slices lie, if it is not the first.
 
     Returns
     -------
@@ -63,10 +65,10 @@ def normalize(
     DataError
         if a result is NaN, infinite or beyond float32.
     """
-    found = scalings(volume, method) if of is None else of
+    found = scalings(volume, method, slices=slices) if of is None else of
     result = np.empty(volume.shape, np.float32)
     with np.errstate(all="ignore"):
-        for part, scaling in zip(_parts(volume, method), found, strict=True):
+        for part, scaling in zip(_parts(volume, method, slices), found, strict=True):
             result[part] = _scaled(np.asarray(volume[part], np.float64), scaling)
     if not np.isfinite(result).all():
         low, high = np.min(volume), np.max(volume)
@@ -77,8 +79,10 @@ def normalize(
     return result
 
 
-def _parts(volume: NDArray[np.number], method: Normalization) -> list[slice | int]:
-    return list(range(len(volume))) if method.endswith("-slice") else [slice(None)]
+def _parts(volume: NDArray[np.number], method: Normalization, slices: int) -> list[tuple[slice | int, ...]]:
+    if not method.endswith("-slice"):
+        return [(slice(None),)]
+    return [(*(slice(None),) * slices, i) for i in range(volume.shape[slices])]
 
 
 def _scaling(values: NDArray[np.float64], scheme: str) -> Scaling:

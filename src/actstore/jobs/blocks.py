@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from actstore.conditions import Condition
 from actstore.data.volume import VolumeFile, VolumeHeader
+from actstore.inputs.windows import Windows
 from actstore.store.schema import Coordinate, StoreLayout
 
 
@@ -22,7 +23,7 @@ class Block:
     file: VolumeFile
     #: ``None`` if the header could not be read; then this block fails and the others go on.
     header: VolumeHeader | None
-    #: Samples it will hold: slices for a 2D network, 1 for a 3D one.
+    #: Samples it will hold: patches, of which a slice or volume that the network sees as a whole is one.
     samples: int
 
     @property
@@ -30,11 +31,19 @@ class Block:
         return str(self.file.key)
 
 
+#: How patches cover a preprocessed volume of a shape (z, y, x), as `actstore.inputs.pipeline.Pipeline.windows`.
+Covering = Callable[[tuple[int, int, int]], Windows]
+
+
 def root_coordinates(
-    layout: StoreLayout, blocks: Sequence[Block], conditions: Sequence[Condition], class_names: Sequence[str]
+    layout: StoreLayout,
+    blocks: Sequence[Block],
+    conditions: Sequence[Condition],
+    class_names: Sequence[str],
+    covering: Covering,
 ) -> tuple[Coordinate, ...]:
     """All coordinates of a capture's arrays."""
-    sample = sample_coordinates(blocks, layout.slots, layout.space)
+    sample = sample_coordinates(blocks, layout.slots, len(layout.space), covering)
     condition = condition_coordinates(conditions)
     indexes = {
         "true_class": np.asarray(class_names),
@@ -49,26 +58,33 @@ def root_coordinates(
     )
 
 
-def sample_coordinates(blocks: Sequence[Block], slots: int, space: Sequence[int]) -> dict[str, NDArray[Any]]:
+def sample_coordinates(blocks: Sequence[Block], slots: int, dims: int, covering: Covering) -> dict[str, NDArray[Any]]:
     """Coordinates along ``sample`` for every slot; unused slots are ``valid = False``.
 
-    A sample is the only patch of its slice or volume and owns all of it.
+    ``patch`` numbers the patches of a slice for a network of two ``dims``, of the volume for one of three.
     """
     n = len(blocks) * slots
-    used = np.zeros(n, dtype=bool)
     volume = np.repeat(np.arange(len(blocks)), slots)
-    position = np.tile(np.arange(slots), len(blocks))
+    used = np.zeros(n, dtype=bool)
+    number, patch = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    origin, start, stop = (np.zeros((n, 3), dtype=np.int64) for _ in range(3))
     shape = np.zeros((len(blocks), 3), dtype=np.int64)
     spacing = np.full((len(blocks), 3), np.nan)
+    if dims == 2:
+        number[:] = np.tile(np.arange(slots), len(blocks))
     for block in blocks:
-        if block.header is not None:
-            used[block.index * slots : block.index * slots + block.samples] = True
-            shape[block.index] = block.header.shape
-            spacing[block.index] = block.header.spacing
-    origin, start, stop = _patches(shape[volume], position, space)
-    unused = {"origin": origin, "owned_start": start, "owned_stop": stop}
-    for values in unused.values():
-        values[~used] = 0
+        if block.header is None:
+            continue
+        shape[block.index], spacing[block.index] = block.header.shape, block.header.spacing
+        windows = covering(block.header.shape)
+        own = slice(block.index * slots, block.index * slots + len(windows))
+        used[own] = True
+        origin[own], start[own], stop[own] = windows.origins, windows.owned[:, 0], windows.owned[:, 1]
+        patch[own] = np.arange(len(windows))
+        if dims == 2:
+            number[own] = windows.origins[:, 0]
+            _, first, which = np.unique(number[own], return_index=True, return_inverse=True)
+            patch[own] -= first[which]
 
     def per_block(values: Sequence[Any]) -> NDArray[Any]:
         return np.asarray(values)[volume]
@@ -76,7 +92,7 @@ def sample_coordinates(blocks: Sequence[Block], slots: int, space: Sequence[int]
     return {
         "patient": per_block([b.file.key.patient for b in blocks]),
         "frame": per_block([b.file.key.frame for b in blocks]).astype(np.int64),
-        "slice": position.astype(np.int64),
+        "slice": number,
         "phase": per_block([b.file.phase for b in blocks]),
         "group": per_block([b.file.group for b in blocks]),
         "block": volume.astype(np.int64),
@@ -85,28 +101,11 @@ def sample_coordinates(blocks: Sequence[Block], slots: int, space: Sequence[int]
         "height": shape[volume, 1],
         "width": shape[volume, 2],
         "spacing": spacing[volume],
-        "patch": np.zeros(n, dtype=np.int64),
-        **unused,
+        "patch": patch,
+        "origin": origin,
+        "owned_start": start,
+        "owned_stop": stop,
     }
-
-
-def _patches(
-    shape: NDArray[np.int64], position: NDArray[np.int64], space: Sequence[int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Origin, start and stop of the owned box of each sample in voxels, int64 (sample, axis).
-
-    The input is centred on the image, as `actstore.inputs.preprocess.fit` pads and crops it.
-    """
-    n = len(space)
-    target, along = np.asarray(space), shape[:, 3 - n :]
-    origin, start, stop = np.zeros_like(shape), np.zeros_like(shape), shape.copy()
-    origin[:, 3 - n :] = np.where(along > target, (along - target) // 2, -((target - along) // 2))
-    start[:, 3 - n :] = np.maximum(origin[:, 3 - n :], 0)
-    stop[:, 3 - n :] = np.minimum(origin[:, 3 - n :] + target, along)
-    if n == 2:
-        origin[:, 0] = start[:, 0] = position
-        stop[:, 0] = position + 1
-    return origin, start, stop
 
 
 def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[Any]]:

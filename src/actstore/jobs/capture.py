@@ -68,6 +68,7 @@ def capture(
     device: str = "auto",
     progress: Progress | None = None,
     stopping: Callable[[], None] = lambda: None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Summary:
     """Compute every block of ``spec`` that the store does not hold yet.
 
@@ -82,6 +83,8 @@ def capture(
         called after every block with its report, blocks finished and blocks to do.
     stopping
         called on the first Ctrl-C or SIGTERM: blocks in flight are still finished and committed.
+    warn
+        called before the first block if the prediction of one volume does not fit its label (`Plan.check`).
 
     Returns
     -------
@@ -96,6 +99,8 @@ def capture(
     spec = spec.with_cluster(cluster)
     _refuse_nested(spec)
     plan = make_plan(spec, store=store, workers=workers, device=device, timing=False)
+    if plan.check and (warning := plan.check.warning()):
+        warn(warning)
     with plan.store.creating():
         plan = ensure_store(plan)
     outcome = run(
@@ -129,7 +134,7 @@ def _refuse_nested(spec: Spec) -> None:
     """Refuse a script that captures on import, by a worker or for code that the spec names."""
     if is_importing():
         raise SpecError(
-            f"{spec.model.factory!r} or a transform lies in a module that starts a capture when it is imported: put "
+            f"{spec.model.source!r} or a transform lies in a module that starts a capture when it is imported: put "
             'that behind `if __name__ == "__main__":`'
         )
     refuse_in_worker(spec.cluster.kind)

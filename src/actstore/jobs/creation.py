@@ -11,6 +11,7 @@ from actstore.errors import StoreError
 from actstore.jobs.blocks import root_coordinates
 from actstore.jobs.plan.budget import ring_samples
 from actstore.jobs.plan.plan import Plan, check_resources
+from actstore.spec.labels import Labels
 from actstore.store.attributes import read_attributes, window_of
 from actstore.store.fingerprint import differences
 from actstore.store.schema import SCHEMA_VERSION, Coordinate
@@ -55,7 +56,7 @@ def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
     """Coordinates of the arrays of each group."""
     spec = plan.spec
     return {
-        "": root_coordinates(plan.layout, plan.blocks, spec.conditions, spec.class_names),
+        "": root_coordinates(plan.layout, plan.blocks, spec.conditions, spec.class_names, plan.pipeline.windows),
         "statistics": plan.layout.statistic_coordinates(),
     }
 
@@ -68,6 +69,7 @@ def mend_coordinates(plan: Plan) -> None:
 
 def attributes(plan: Plan) -> dict[str, object]:
     """The store's root attributes: schema, spec, fingerprint, layers, classes, findings about data and network."""
+    labels = plan.spec.labels
     return {
         "schema": SCHEMA_VERSION,
         "spec": plan.spec.model_dump(mode="json"),
@@ -77,16 +79,25 @@ def attributes(plan: Plan) -> dict[str, object]:
         "layers": [layer.as_json() for layer in plan.layout.layers],
         "grid": [grid.as_json() for grid in plan.grids],
         "input_channels": list(plan.layout.input_channels),
-        "classes": list(plan.spec.class_names),
+        "classes": list(labels.names),
+        **_regions(labels),
         "blocks": [block.name for block in plan.blocks],
         "discovery": plan.discovery.as_json(),
         "caveats": [list(caveat) for caveat in plan.caveats],
         "slots": plan.layout.slots,
         "batch_size": plan.batch_size,
         "repeatable": plan.repeatable.as_json(),
+        "check": plan.check and plan.check.as_json(),
         "applies": plan.applies,
         "versions": versions(),
     }
+
+
+def _regions(labels: Labels) -> dict[str, Any]:
+    """Which classes form regions, and what results are of; nothing where every class is one label."""
+    if not labels.regions:
+        return {}
+    return {"regions": {name: list(of) for name, of in labels.regions.items()}, "targets": list(labels.members)}
 
 
 def check_same_run(plan: Plan) -> dict[str, Any]:

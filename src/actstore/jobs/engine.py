@@ -15,8 +15,9 @@ from torch import Tensor
 
 from actstore.code.digests import known_code, require_code
 from actstore.conditions import Applies
-from actstore.data.nifti import read_volume
 from actstore.errors import BlockError, ModelError, StoreError
+from actstore.inputs.adapters import pipeline_of
+from actstore.inputs.prepare import prepare
 from actstore.jobs.blocks import Block
 from actstore.jobs.inference import Inference, Passes
 from actstore.jobs.job import Compute, Report
@@ -24,6 +25,7 @@ from actstore.jobs.out import Out
 from actstore.jobs.ring import Buffers, CudaStream, Ring, Stream
 from actstore.jobs.statistics import BlockStatistics
 from actstore.networks.arithmetic import arithmetic, torch_threads
+from actstore.networks.heads import Head
 from actstore.networks.model import build_model, weights_digest
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
@@ -31,6 +33,7 @@ from actstore.store.files.base import Storage
 from actstore.store.schema import Coordinate, Schema, StoreLayout
 from actstore.store.shards import ShardWriter
 from actstore.tables.rescaled import Rescaling, rescalings
+from actstore.units import counted
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class CaptureJob:
     writers: int
     #: Digest of each imported module that is not an installed package, by name.
     code: Mapping[str, str]
+    #: Which of the network's outputs holds the logits, and how they become classes.
+    head: Head
     applies: Applies = "changed"
     #: Not pickled: workers receive one block at a time.
     blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
@@ -113,10 +118,11 @@ class Engine:
                 f"weights {job.spec.model.weights} changed since the run was planned "
                 f"({job.weights[:12]} → {found[:12]}): restore them or start a new store"
             )
+        self.pipeline = pipeline_of(job.spec)
         self.model.to(self.device)
         if stream is None and self.device.type == "cuda":
             stream = CudaStream(self.device)
-        self.ring = Ring(job.layout, job.ring_samples, stream)
+        self.ring = Ring(job.layout, job.ring_samples, stream, job.threads)
         #: Writes sets of buffers in the order in which they were filled; the shards of one set in parallel.
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="actstore-writer")
         self._shards = ThreadPoolExecutor(job.writers, thread_name_prefix="actstore-shard") if job.writers > 1 else None
@@ -139,36 +145,40 @@ class Engine:
         """
         job, spec = self.job, self.job.spec
         with known_code(spec.folder, job.code):
-            volume = read_volume(block.file, spec.data.classes, geometry=spec.data.geometry, sliced=spec.sliced)
-            samples = 1 if len(job.layout.space) == 3 else len(volume.image)
-            if samples != block.samples:
+            volume = self.pipeline.read(block.file)
+            prepared = prepare(spec, self.pipeline, volume, applies=job.applies)
+            if len(prepared.windows) != block.samples:
                 raise BlockError(
                     block.name,
-                    f"{block.file.image} has {samples} slices, {block.samples} when the run was planned: "
-                    "run capture again",
+                    f"{block.file.images[0]} has {counted(len(prepared.windows), 'sample')}, {block.samples} when "
+                    "the run was planned: run capture again",
                 )
-            inference = Inference(self.device, job.layout, job.batch_size, spec, volume, job.applies)
-            statistics = BlockStatistics(job.layout, samples)
+            inference = Inference(self.device, job.layout, job.batch_size, spec, prepared, job.head)
+            statistics = BlockStatistics(job.layout, block.samples)
             self._infer(inference, statistics, out)
+            predictions = inference.predictions.finish()
+            if predictions is not None:
+                out.put("outputs/prediction", predictions)
             out.put("source", np.frombuffer(volume.digest, dtype=np.uint8)[None])
-            out.put("applicable", inference.applicable)
-            out.put("confusion", inference.confusion)
+            out.put("applicable", prepared.applicable)
+            out.put("confusion", inference.predictions.confusion)
             statistics.put(out, "statistics/")
+        held = prepared.applicable | prepared.unchanged
         return BlockReport(
             block.index,
             block.name,
-            inferred=int(inference.applicable.sum()),
+            inferred=int(inference.needed.sum()),
             forward_passes=inference.forward_passes,
-            held=tuple((inference.applicable | inference.unchanged).sum(axis=0).tolist()),
-            unchanged=tuple(inference.unchanged.sum(axis=0).tolist()),
-            rescaled=rescalings(inference.stretched, inference.applicable),
+            held=tuple(held.sum(axis=0).tolist()),
+            unchanged=tuple(prepared.unchanged.sum(axis=0).tolist()),
+            rescaled=rescalings(prepared.stretched, prepared.applicable),
         )
 
     def _infer(self, inference: Inference, statistics: BlockStatistics, out: Out) -> None:
         """Infer and write everything with pixels."""
         job = self.job
         writing: list[Future[None]] = []
-        with out.shards(job.layout.capture.sharded) as writers:
+        with out.shards(job.layout.streamed) as writers:
 
             def write(buffers: Buffers, passes: Passes, results: Sequence[Tensor]) -> None:
                 reduced = buffers.arrived()

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actstore.conditions import Applies
-from actstore.data.volume import Volume
 from actstore.errors import ModelError
-from actstore.geometry import image_window
-from actstore.inputs.prepare import prepare
+from actstore.inputs.prepare import Prepared
+from actstore.jobs.originals import Originals
+from actstore.jobs.predictions import predictions_of
+from actstore.networks.heads import Head
 from actstore.networks.recording import Forward
 from actstore.spec.spec import Spec
 from actstore.spec.toml_tables import MANTISSA_BITS
@@ -30,53 +30,52 @@ class Inference:
     """Forward passes over one volume, recorded into the slots of a ring."""
 
     def __init__(
-        self,
-        device: torch.device,
-        layout: StoreLayout,
-        batch_size: int,
-        spec: Spec,
-        volume: Volume,
-        applies: Applies = "changed",
+        self, device: torch.device, layout: StoreLayout, batch_size: int, spec: Spec, prepared: Prepared, head: Head
     ) -> None:
         self.device = device
         self.layout = layout
         self.conditions = spec.conditions
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
-        prepared = prepare(spec, volume, applies=applies)
-        self.inputs, self.label, self.applicable, self.unchanged, self.stretched = prepared
-        self.window = image_window(volume.image.shape, spec.data.preprocess.size)
-        #: (sample, condition, true class, predicted class), inside the image only.
-        self.confusion = np.zeros((*self.applicable.shape, layout.classes, layout.classes), dtype=np.int64)
+        self.prepared = prepared
+        self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched)
+        #: Inputs that the network has to see: where overlapping patches are averaged, also those that are not recorded.
+        self.needed = prepared.applicable | (self.predictions.stitched & ~prepared.same)
         self.forward_passes = 0
+        self._head = head
         self._rounding = rounding(spec.store.mantissa_bits)
 
     def infer(
         self,
         first: int,
         images: Sequence[NDArray[Any]],
-        activations: Sequence[Tensor],
+        activations: Sequence[Tensor | Originals],
         forward: Forward,
     ) -> Passes:
-        """Fill ``images`` (inputs, label) and ``activations`` with samples ``first`` and following.
+        """Fill ``images`` (inputs, label and, unless patches are averaged, prediction) and ``activations`` with samples
+        ``first`` and following.
 
         Both are views of a ring's buffers, as `actstore.jobs.ring.Buffers.place` returns them. Does not wait for the
         device: `read` takes the results once they are on the host.
         """
-        image, label, prediction = images
-        samples = slice(first, first + len(image))
-        dims = len(self.layout.space)
-        _by_condition(image, dims)[...] = _grouped(self.inputs[samples], self.layout.image.chunk[0])
-        label[...] = self.label[samples].reshape(label.shape)
-        prediction[...] = 0
-        self._blank(activations, samples)
-        passes = Passes(first, prediction)
+        image, label, *prediction = images
+        count = len(image)
+        samples = slice(first, first + count)
+        inputs = self.prepared.images(samples, self.needed)
+        applicable = self.prepared.applicable[samples]
+        _fill(image, inputs, applicable, len(self.layout.space))
+        label[...] = self.prepared.label[samples].reshape(label.shape)
+        for view in prediction:
+            view[...] = 0
+        self._blank(activations, applicable)
+        passes = Passes(first, prediction[0] if prediction else None)
         with torch.inference_mode():
-            for segments in batches(self.applicable[samples], self.batch_sizes):
-                batch = np.concatenate([self.inputs[first + r.start : first + r.stop, r.condition] for r in segments])
-                logits = forward(self._to_device(batch), partial(self.record, activations, segments, passes))
+            for segments in batches(self.needed[samples], self.batch_sizes, applicable):
+                batch = np.concatenate([inputs[r.start : r.stop, r.condition] for r in segments])
+                output = forward(self._to_device(batch), partial(self.record, activations, segments, passes))
                 self.forward_passes += 1
+                logits = self._head.logits(output)
                 passes.segments.append(segments)
-                passes.results += [logits.isnan().flatten(1).any(1), most_likely(logits)]
+                passes.results += [logits.isnan().flatten(1).any(1), self.predictions.sent(logits)]
         passes.results += passes.largest.values()
         return passes
 
@@ -93,38 +92,41 @@ class Inference:
         ModelError
             if the network returned NaN, or a layer does not fit float16.
         """
-        predicted = _by_condition(passes.prediction, len(self.layout.space))
+        found: dict[tuple[int, int], NDArray[Any]] = {}
         for i, segments in enumerate(passes.segments):
             self._check_output(results[2 * i], segments, passes.first)
-            self._predict(predicted, segments, passes.first, results[2 * i + 1].numpy())
+            values = results[2 * i + 1].numpy()
+            for segment in segments:
+                for at in range(segment.stop - segment.start):
+                    found[passes.first + segment.start + at, segment.condition] = values[segment.offset + at]
+        self.predictions.add(found)
+        if passes.prediction is not None:
+            view = _by_condition(passes.prediction, len(self.layout.space))
+            for (sample, condition), classes in found.items():
+                view[(sample - passes.first, *divmod(condition, view.shape[2]))] = classes
         for layer, largest in zip(passes.largest, results[2 * len(passes.segments) :], strict=True):
             self._check_range(layer, float(largest))
 
     def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
-        inputs = torch.from_numpy(batch).unsqueeze(1)
+        inputs = torch.from_numpy(batch)
         return inputs.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else inputs
 
-    def _predict(
-        self, predicted: NDArray[Any], segments: Sequence[Segment], first: int, classes: NDArray[np.uint8]
-    ) -> None:
-        chunk = self.layout.prediction.chunk[0]
-        for segment in segments:
-            group, within = divmod(segment.condition, chunk)
-            found = classes[segment.offset : segment.offset + segment.stop - segment.start]
-            predicted[segment.start : segment.stop, group, within] = found
-            for i, sample in enumerate(range(first + segment.start, first + segment.stop)):
-                self.confusion[sample, segment.condition] = self._confusion(self.label[sample], found[i])
-
-    def _blank(self, activations: Sequence[Tensor], samples: slice) -> None:
-        for sample, condition in np.argwhere(~self.applicable[samples]):
+    def _blank(self, activations: Sequence[Tensor | Originals], applicable: NDArray[np.bool_]) -> None:
+        for sample, condition in np.argwhere(~applicable):
             for destination in activations:
-                chunk = destination.shape[2]
-                destination[sample, condition // chunk, condition % chunk] = torch.nan
+                if isinstance(destination, Tensor):
+                    chunk = destination.shape[2]
+                    destination[sample, condition // chunk, condition % chunk] = torch.nan
 
     def record(
-        self, activations: Sequence[Tensor], segments: Sequence[Segment], passes: Passes, layer: int, output: Tensor
+        self,
+        activations: Sequence[Tensor | Originals],
+        segments: Sequence[Segment],
+        passes: Passes,
+        layer: int,
+        output: Tensor,
     ) -> None:
-        """Copy a layer's output for the batch of ``segments`` to its place in the shard."""
+        """Copy a layer's output for the batch of ``segments`` to its place in the shard, or reduce it to statistics."""
         destination = activations[layer]
         batch = sum(segment.stop - segment.start for segment in segments)
         if len(output) != batch:
@@ -133,16 +135,20 @@ class Inference:
                 f"layer {found.name} ({found.label}) returns {len(output)} samples for a batch of {batch}: "
                 "leave it out of model.layers, or use run.batch_size = 1"
             )
-        chunk = destination.shape[2]
-        channel_groups, channels = destination.shape[3:5]
         output = self._rounding(output)
-        if destination.dtype == torch.float16:
+        if self.layout.dtype == "float16":
             largest = output.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax()
             before = passes.largest.get(layer)
             passes.largest[layer] = largest if before is None else torch.maximum(before, largest)
         for segment in segments:
-            group, within = divmod(segment.condition, chunk)
+            if not segment.recorded:
+                continue
             part = output[segment.offset : segment.offset + segment.stop - segment.start]
+            if isinstance(destination, Originals):
+                destination.reduce(segment.condition, segment.start, part)
+                continue
+            channel_groups, channels = destination.shape[3:5]
+            group, within = divmod(segment.condition, destination.shape[2])
             destination[segment.start : segment.stop, group, within].copy_(
                 part.reshape(len(part), channel_groups, channels, *part.shape[2:])
             )
@@ -159,14 +165,9 @@ class Inference:
             bad = broken[segment.offset : segment.offset + segment.stop - segment.start].nonzero()
             if len(bad):
                 raise ModelError(
-                    f"the network returns NaN for slice {first + segment.start + int(bad[0])} under "
+                    f"the network returns NaN for {self.prepared.name_of(first + segment.start + int(bad[0]))} under "
                     f"{self.conditions[segment.condition].name}: correct the network, its weights or data.preprocess"
                 )
-
-    def _confusion(self, label: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
-        classes = self.layout.classes
-        pairs = label[self.window].astype(np.intp).ravel() * classes + predicted[self.window].ravel()
-        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def rounding(bits: int | None) -> Callable[[Tensor], Tensor]:
@@ -189,21 +190,6 @@ def rounding(bits: int | None) -> Callable[[Tensor], Tensor]:
     return rounded
 
 
-def most_likely(logits: Tensor) -> Tensor:
-    """Index of the largest of (batch, class, \\*space) along class, the first of equals: (batch, \\*space) uint8.
-
-    On a CPU ``argmax`` over this axis takes half as long as the network itself; one comparison per class is 20 times
-    faster.
-    """
-    best = logits[:, 0].clone()
-    index = torch.zeros_like(best, dtype=torch.uint8)
-    for k in range(1, logits.shape[1]):
-        larger = logits[:, k] > best
-        index.masked_fill_(larger, k)
-        torch.maximum(best, logits[:, k], out=best)
-    return index
-
-
 @dataclass(frozen=True)
 class Segment:
     """Consecutive samples of one condition inside one forward batch."""
@@ -213,6 +199,8 @@ class Segment:
     stop: int
     #: Where the segment begins in the batch.
     offset: int
+    #: Whether its activations are stored; if not, only the prediction is needed.
+    recorded: bool = True
 
 
 @dataclass
@@ -220,20 +208,25 @@ class Passes:
     """Results of the forward passes over some samples, on the network's device."""
 
     first: int
-    #: Destination of predictions: a shard view as `actstore.jobs.ring.Buffers.place` returns it.
-    prediction: NDArray[Any]
+    #: Destination of predictions: a shard view as `actstore.jobs.ring.Buffers.place` returns it. ``None`` where patches
+    #: are averaged, so that predictions are known only at the end.
+    prediction: NDArray[Any] | None
     segments: list[list[Segment]] = field(default_factory=list)
     #: Largest magnitude of each layer, if it is stored as float16.
     largest: dict[int, Tensor] = field(default_factory=dict)
-    #: For every pass: which inputs gave NaN, and the class of each pixel; then the values of ``largest``.
+    #: For every pass: which inputs gave NaN, and what the predictions are made of; then the values of ``largest``.
     results: list[Tensor] = field(default_factory=list)
 
 
-def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[list[Segment]]:
-    """Cut the applicable (sample, condition) pairs into batches, condition by condition.
+def batches(
+    needed: NDArray[np.bool_], sizes: Sequence[int], recorded: NDArray[np.bool_] | None = None
+) -> Iterator[list[Segment]]:
+    """Cut the needed (sample, condition) pairs into batches, condition by condition.
 
-    ``sizes`` gives the largest batch for each condition; a batch mixes only conditions of equal size.
+    ``sizes`` gives the largest batch for each condition; a batch mixes only conditions of equal size. ``recorded`` says
+    which pairs are stored, by default all.
     """
+    recorded = needed if recorded is None else recorded
     segments: list[Segment] = []
     filled = 0
     for condition, size in enumerate(sizes):
@@ -241,17 +234,19 @@ def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[lis
             yield segments
             segments, filled = [], 0
         position = 0
-        wanted = np.flatnonzero(applicable[:, condition])
+        wanted = np.flatnonzero(needed[:, condition])
+        stored = recorded[wanted, condition]
         while position < len(wanted):
             start = int(wanted[position])
             length = 1
             while (
                 position + length < len(wanted)
                 and wanted[position + length] == start + length
+                and stored[position + length] == stored[position]
                 and filled + length < size
             ):
                 length += 1
-            segments.append(Segment(condition, start, start + length, filled))
+            segments.append(Segment(condition, start, start + length, filled, bool(stored[position])))
             filled += length
             position += length
             if filled == size:
@@ -261,13 +256,18 @@ def batches(applicable: NDArray[np.bool_], sizes: Sequence[int]) -> Iterator[lis
         yield segments
 
 
-def _grouped(values: NDArray[Any], chunk: int) -> NDArray[Any]:
-    """(sample, condition, …) as (sample, condition group, condition in group, …)."""
-    return values.reshape(len(values), -1, chunk, *values.shape[2:])
+def _fill(image: NDArray[Any], inputs: NDArray[np.float32], applicable: NDArray[np.bool_], dims: int) -> None:
+    """Write inputs (sample, condition, channel, \\*space) to a shard view, NaN where not applicable."""
+    groups, channels = image.shape[1:3]
+    # Space is one chunk, and so is an input channel: (sample, group of conditions, channel, condition, *space).
+    view = image.squeeze(axis=(*range(3, 3 + dims), 4 + dims))
+    wanted = np.where(applicable.reshape(*applicable.shape, *[1] * (dims + 1)), inputs, np.float32(np.nan))
+    view[...] = wanted.reshape(len(inputs), groups, -1, channels, *inputs.shape[3:]).swapaxes(2, 3)
 
 
 def _by_condition(view: NDArray[Any], dims: int) -> NDArray[Any]:
-    """A shard view of (sample, condition[, input_channel], \\*space) as (sample, condition group, condition in group,
-    \\*space). Space has ``dims`` axes and is never split; there is one input channel."""
-    n = (view.ndim - 1) // 2
-    return view.squeeze(axis=(*range(2, 1 + n), *range(n + 2, view.ndim - dims)))
+    """A shard view of (sample, condition, \\*space) as (sample, condition group, condition in group, \\*space).
+
+    Space has ``dims`` axes and is never split.
+    """
+    return view.squeeze(axis=tuple(range(2, 2 + dims)))

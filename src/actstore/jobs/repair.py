@@ -135,10 +135,17 @@ def spec_of(attributes: dict[str, Any]) -> Spec:
         if the spec cannot be used here.
     """
     data = attributes["spec"]["data"]
+    if len(data["preprocess"]["size"]) == 3 and not data.get("axes"):
+        raise StoreError(
+            "the store's spec has no data.axes: its volumes were read as (k, i, j), as no volume is read any more. It "
+            "opens as before and is not continued: capture the damaged volumes to another store"
+        )
     preprocess = {"window": window_of(attributes["identity"]), **data["preprocess"]}
     content = {**attributes["spec"], "data": {**data, "preprocess": preprocess}}
     try:
-        return Spec.from_mapping(content, folder=Path(attributes.get("folder", ".")), name="the store's spec")
+        return Spec.from_mapping(
+            content, folder=Path(attributes.get("folder", ".")), name="the store's spec", stored=True
+        )
     except ActstoreError as error:
         raise StoreError(f"{error}; give one that fits with --spec") from error
 

@@ -1,8 +1,9 @@
 """Buffers between the network and the writer: one set is filled while the previous one is copied and written.
 
 Activations are recorded on the device that computes them: on the CPU in the shard buffer itself, elsewhere in a mirror
-of it in device memory. A separate stream copies the mirror to the host while the next samples are inferred. A buffer
-is refilled only after its content is written, and a forward pass never waits.
+of it in device memory. Layers that are not stored are reduced to statistics at once. A separate stream copies the
+mirror to the host while the next samples are inferred. A buffer is refilled only after its content is written, and a
+forward pass never waits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.errors import PlanError
+from actstore.jobs.originals import Originals
 from actstore.measures.device import reduce_on_device
 from actstore.store.layout import ArrayLayout, c_strides
 from actstore.store.schema import StoreLayout
@@ -120,31 +122,46 @@ class Buffers:
     Attributes
     ----------
     images
-        shard buffers of inputs, labels and predictions.
+        shard buffers of inputs, labels and, unless they are known only at the end of a block, predictions.
     activations
-        shard buffer of each layer, in host memory; ``None`` where a layer stays on the device that reduces it.
+        shard buffer of each layer, in host memory; ``None`` where only statistics of a layer are stored.
+    originals
+        of each layer that has no buffer, else ``None``.
     """
 
-    def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None) -> None:
+    def __init__(
+        self,
+        layout: StoreLayout,
+        samples: int,
+        stream: Stream | None,
+        maps: Sequence[Tensor | None],
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
         self.layout = layout
-        self.images = [ShardBuffer(array, samples) for array in layout.images]
+        self.images = [ShardBuffer(array, samples) for array in layout.images if array in layout.streamed]
         arrays = layout.activations
         self.activations = [
-            ShardBuffer(array, samples) if stream is None or layer.kept else None
+            ShardBuffer(array, samples) if layer.kept else None
             for array, layer in zip(arrays, layout.layers, strict=True)
         ]
+        self.originals = [
+            None if shared is None else Originals(array, samples, shared, pool)
+            for array, shared in zip(arrays, maps, strict=True)
+        ]
         self._stream = stream
-        self._mirrors: list[Mirror] = []
+        self._mirrors: list[Mirror | None] = [None] * len(arrays)
         self._pinned: list[Tensor] = []
         if stream is not None:
-            self._mirrors = [Mirror(array, samples, stream.device) for array in arrays]
+            self._mirrors = [
+                Mirror(buffer.layout, samples, stream.device) if buffer else None for buffer in self.activations
+            ]
             self._pinned = [torch.from_numpy(buffer.bytes) for buffer in self.activations if buffer]
             for memory in self._pinned:
                 stream.pin(memory)
         self.first = 0
         self.count = 0
         self._arrived: Callable[[], None] = lambda: None
-        self._reduced: list[dict[str, Tensor]] = []
+        self._reduced: list[Any] = []
         #: Keeps device memory alive while it is being copied.
         self._pairs: list[Pair] = []
 
@@ -155,28 +172,33 @@ class Buffers:
 
     @property
     def written(self) -> list[ShardBuffer]:
-        """Buffers that are written, in the order of ``layout.capture.sharded``."""
-        layers = zip(self.activations, self.layout.layers, strict=True)
-        return [*self.images, *(buffer for buffer, layer in layers if layer.kept and buffer is not None)]
+        """Buffers that are written, in the order of ``layout.streamed``."""
+        return [*self.images, *filter(None, self.activations)]
 
-    def place(self, first: int, count: int) -> tuple[list[NDArray[Any]], list[Tensor]]:
+    def place(self, first: int, count: int) -> tuple[list[NDArray[Any]], list[Tensor | Originals]]:
         """Take samples ``first`` … ``first + count - 1``.
 
         Returns
         -------
         images
-            writable views of inputs, labels and predictions, as `ShardBuffer.place`.
+            writable views of ``images``, as `ShardBuffer.place`.
         activations
-            for each layer, on the network's device: (sample, condition group, condition in group, channel group,
-            channel in group, \\*space), a view of where it will lie in the shard.
+            for each layer that is stored, on the network's device: (sample, condition group, condition in group,
+            channel group, channel in group, \\*space), a view of where it will lie in the shard; for each other one
+            what reduces it.
         """
         self.first, self.count = first, count
         images = [buffer.place(first, count) for buffer in self.images]
-        for buffer in filter(None, self.activations):
-            buffer.place(first, count)
-        if self._mirrors:
-            return images, [mirror.view(count) for mirror in self._mirrors]
-        return images, [_by_condition(torch.from_numpy(buffer.view)) for buffer in self.activations if buffer]
+        for reducer in filter(None, self.originals):
+            reducer.place()
+        activations: list[Tensor | Originals] = []
+        for buffer, mirror, original in zip(self.activations, self._mirrors, self.originals, strict=True):
+            if original is not None:
+                activations.append(original)
+            elif buffer is not None:
+                view = buffer.place(first, count)
+                activations.append(_by_condition(torch.from_numpy(view)) if mirror is None else mirror.view(count))
+        return images, activations
 
     def send(self, results: Sequence[Tensor] = ()) -> list[Tensor]:
         """Begin to copy the samples, their statistics from the device, and ``results`` to the host. Returns at once.
@@ -185,16 +207,17 @@ class Buffers:
         -------
         ``results`` in host memory, to be read after `arrived`.
         """
+        self._reduced = [None if original is None else original.found[: self.count] for original in self.originals]
         if self._stream is None:
             return list(results)
         self._pairs = [
             (_host(buffer), mirror.run(self.count))
             for buffer, mirror in zip(self.activations, self._mirrors, strict=True)
-            if buffer is not None
+            if buffer is not None and mirror is not None
         ]
         self._reduced = [
-            {name: self._to_host(values) for name, values in reduce_on_device(mirror.view(self.count)).items()}
-            for mirror in self._mirrors
+            self._to_host(reduce_on_device(mirror.view(self.count)) if mirror is not None else values)
+            for values, mirror in zip(self._reduced, self._mirrors, strict=True)
         ]
         found = [self._to_host(values) for values in results]
         self._arrived = self._stream.copy(self._pairs)
@@ -207,17 +230,30 @@ class Buffers:
         self._pairs.append((host, values))
         return host
 
-    def arrived(self) -> list[dict[str, NDArray[np.float64]]]:
-        """Wait for what was sent. Returns the device's statistics of each layer; empty if the CPU computes."""
+    def arrived(self) -> list[NDArray[np.float64] | None]:
+        """Wait for what was sent.
+
+        Returns
+        -------
+        for each layer its statistics (sample, statistic, condition, channel), ``None`` where its buffer has to be
+        reduced.
+        """
         self._arrived()
-        return [{name: values.numpy() for name, values in found.items()} for found in self._reduced]
+        return [None if values is None else values.numpy() for values in self._reduced]
 
 
 class Ring:
     """Sets of buffers that inference fills and one writer thread empties, in order."""
 
-    def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None = None) -> None:
-        self._buffers = [Buffers(layout, samples, stream) for _ in range(RING_BUFFERS)]
+    def __init__(self, layout: StoreLayout, samples: int, stream: Stream | None = None, threads: int = 1) -> None:
+        device = torch.device("cpu") if stream is None else stream.device
+        # Only a forward pass uses them, and no pass begins before the last one of another set has ended.
+        maps = [
+            None if layer.kept else Originals.memory(array, samples, device)
+            for array, layer in zip(layout.activations, layout.layers, strict=True)
+        ]
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="actstore-reduce") if threads > 1 else None
+        self._buffers = [Buffers(layout, samples, stream, maps, self._pool) for _ in range(RING_BUFFERS)]
         self._busy: list[Future[None] | None] = [None] * RING_BUFFERS
         self._turn = 0
 
@@ -225,6 +261,8 @@ class Ring:
         """Free the buffers, which nothing may use any more."""
         for buffers in self._buffers:
             buffers.close()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def take(self) -> Buffers:
         """The next set, once the writer has finished with it; errors surface in the block that owns that write."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,17 +28,18 @@ class BlockStatistics:
         self._channels = [layout.channels_of(layer) for layer in layout.layers]
         self._values = np.full((samples, len(self.names), layout.conditions, layout.channels), np.nan)
 
-    def add(self, buffers: Buffers, reduced: Sequence[Mapping[str, NDArray[np.float64]]]) -> None:
-        """Add the statistics that a device ``reduced`` for each layer; reduce the buffers here if there are none."""
+    def add(self, buffers: Buffers, reduced: Sequence[NDArray[np.float64] | None]) -> None:
+        """Add the statistics (sample, statistic, condition, channel) of each layer; where there are none, reduce the
+        layer's buffer."""
         samples = slice(buffers.first, buffers.first + buffers.count)
-        for layer, of_device in enumerate(reduced):
-            for name in self.names:
-                self._place(samples, self._channels[layer], name, of_device[name])
-        for layer, buffer in enumerate(buffers.activations if not reduced else ()):
+        for channels, buffer, found in zip(self._channels, buffers.activations, reduced, strict=True):
+            if found is not None:
+                self._values[samples, :, :, channels] = found
+                continue
             assert buffer is not None
-            channels, first = buffer.layout.chunk[1], self._channels[layer].start
+            width = buffer.layout.chunk[1]
             for group in range(buffer.layout.grid[1]):
-                where = slice(first + group * channels, first + (group + 1) * channels)
+                where = slice(channels.start + group * width, channels.start + (group + 1) * width)
                 reduce = Reduction(maps_of(buffer.view[:, :, group : group + 1]), self.names)
                 reduce(self._values[samples, :, :, where].transpose(1, 0, 3, 2))
 

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from actstore.measures.names import STATISTICS
 
-def reduce_on_device(activation: Tensor) -> dict[str, Tensor]:
+
+def reduce_on_device(activation: Tensor) -> Tensor:
     """Persisted statistics of (sample, condition group, condition in group, channel group, channel, \\*space).
 
     Returns
     -------
-    name to float64 tensor on the same device, computed asynchronously: (sample, condition, channel), or (sample,
-    channel) for "std". As `actstore.analysis.statistics`, summed in float64.
+    float64 (sample, statistic, condition, channel) on the same device, computed asynchronously; NaN outside of the
+    original for statistics of it alone. As `actstore.analysis.statistics`, summed in float64.
     """
     conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
-    size = math.prod(conditions.shape[4:])
+    original, *others = (conditions[:, c].flatten(3) for c in range(conditions.shape[1]))
+    reduced = [reduce_maps(original), *(reduce_maps(original, other) for other in others)]
+    lacking = torch.full_like(reduced[0]["mean"], torch.nan)
+    return torch.stack(
+        [torch.stack([values.get(name, lacking) for name in STATISTICS], 1) for values in reduced], 2
+    ).flatten(3)
 
-    def maps(condition: int) -> Tensor:
-        """(sample, channel group, channel, pixel) of one condition, in the precision of differences."""
-        return conditions[:, condition].flatten(3).float()
 
-    original = maps(0)
-    finite = torch.where(original.isfinite().all(-1), 0.0, torch.nan).double()
-    mean, largest = [original.mean(-1, dtype=torch.float64)], [original.amax(-1).double()]
-    std = (original - mean[0][..., None]).square().mean(-1).sqrt()
-    mad, mse = [finite], [finite]
-    for condition in range(1, conditions.shape[1]):
-        other = maps(condition)
-        difference = other - original
-        mad.append(difference.abs().sum(-1, dtype=torch.float64) / size)
-        mse.append(difference.double().square().sum(-1) / size)
-        mean.append(other.mean(-1, dtype=torch.float64))
-        largest.append(other.amax(-1).double())
-    found = {"mad": mad, "mse": mse, "mean": mean, "max": largest}
-    return {name: torch.stack(values, 1).flatten(2) for name, values in found.items()} | {"std": std.flatten(1)}
+def reduce_maps(original: Tensor, other: Tensor | None = None) -> dict[str, Tensor]:
+    """Persisted statistics of one condition's maps (…, pixel) against the original's, or of the original alone.
+
+    Returns
+    -------
+    name to float64 (…) on the same device; "std" of the original only.
+    """
+    before = original.float()
+    if other is None:
+        unchanged = torch.where(before.isfinite().all(-1), 0.0, torch.nan).double()
+        mean = before.mean(-1, dtype=torch.float64)
+        std = (before - mean[..., None]).square().mean(-1).sqrt()
+        return {"mad": unchanged, "mse": unchanged, "mean": mean, "max": before.amax(-1).double(), "std": std}
+    after, size = other.float(), original.shape[-1]
+    difference = after - before
+    return {
+        "mad": difference.abs().sum(-1, dtype=torch.float64) / size,
+        "mse": difference.double().square().sum(-1) / size,
+        "mean": after.mean(-1, dtype=torch.float64),
+        "max": after.amax(-1).double(),
+    }

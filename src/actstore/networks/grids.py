@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actstore.geometry import Grid, Origin
+from actstore.networks.channels import channels_first
 from actstore.networks.linear import Linear, geometry_of
 from actstore.networks.recording import forward_hooks, tensors
 from actstore.store.schema import Layer
@@ -31,8 +32,8 @@ LONGEST = 64
 WIDEST = 0.7
 
 
-def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int]) -> list[Grid]:
-    """Position of each layer's pixels on an input of ([z,] y, x) = ``size``.
+def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], channels: int = 1) -> list[Grid]:
+    """Position of each layer's pixels on an input of ([z,] y, x) = ``size`` with that many ``channels``.
 
     A linear copy of the network (:class:`actstore.networks.linear.Linear`) makes each layer's pixel a weighted sum of
     the input's pixels. Images of ones, of pixel indices along each axis and of their squares yield the sum, centre and
@@ -43,13 +44,15 @@ def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int]) 
     """
     for lean in (True, False):
         try:
-            return _measured(model, layers, size, lean=lean)
+            return _measured(model, layers, size, channels, lean=lean)
         except Exception:  # a user's network may raise anything when it runs in linear form
             continue
     return [Grid.between_edges(layer.space, size) for layer in layers]
 
 
-def _measured(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], *, lean: bool) -> list[Grid]:
+def _measured(
+    model: nn.Module, layers: Sequence[Layer], size: Sequence[int], channels: int, *, lean: bool
+) -> list[Grid]:
     numbers = torch.meshgrid(*(torch.arange(1, n + 1, dtype=torch.float64) for n in size), indexing="ij")
     falling = torch.stack([n + 2 - along for n, along in zip(size, numbers, strict=True)]).sum(0)
     squares = torch.stack([along**2 for along in numbers]).sum(0)
@@ -61,6 +64,8 @@ def _measured(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], *,
     def keep(path: str, output: Any) -> None:
         for position, tensor in tensors(output):
             i = index.get((path, calls[path], position))
+            if i is not None and layers[i].channels_last:
+                tensor = channels_first(tensor)
             if i is not None and tensor.shape[2:] == layers[i].space:
                 found[i].append(_over_channels(tensor))
         calls[path] += 1
@@ -71,13 +76,13 @@ def _measured(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], *,
     with torch.inference_mode(), forward_hooks(copied, paths, keep), mode:
         for image in (torch.zeros_like(ones), ones, *numbers, squares, falling):
             calls.clear()
-            copied(image[None, None])
+            copied(image.expand(1, channels, *size))
         seen = {i: responses[:] for i, responses in found.items()}
         uneven = np.zeros((len(layers), len(size)), dtype=bool)
         for axis in np.flatnonzero(mode.uneven).tolist():
             mode.shown = axis
             calls.clear()
-            copied(torch.zeros_like(ones)[None, None])
+            copied(torch.zeros_like(ones).expand(1, channels, *size))
             for i, before in seen.items():
                 uneven[i, axis] = len(before) > 1 and _rests(before, found[i][-1])
     least = [

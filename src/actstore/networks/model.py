@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import ActstoreError, ModelError, one_line
+from actstore.networks.adapters import build_trained
 from actstore.networks.weights import load_weights
 from actstore.spec.spec import Spec
 
@@ -31,17 +33,11 @@ def build_model(spec: Spec) -> nn.Module:
         weights are unreadable, hold code or do not fit.
     """
     add_folder(spec.folder)
-    factory = resolve_callable(spec.model.factory, "model.factory")
-    try:
-        made = factory(**spec.model.arguments)
-    except ActstoreError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            f"model.factory {spec.model.factory!r} failed with {one_line(error)}; "
-            f"correct it or model.arguments, which are {spec.model.arguments}"
-        ) from error
-    model = _unwrapped(_module(made, f"model.factory {spec.model.factory!r}"))
+    if spec.trained is not None:
+        made, what = build_trained(spec.trained), f"model.{spec.trained.kind} {spec.model.source!r}"
+    else:
+        made, what = _made(spec), f"model.factory {spec.model.source!r}"
+    model = _unwrapped(_module(made, what))
     if spec.model.weights is not None:
         load_weights(model, spec.model.weights)
     try:
@@ -52,10 +48,25 @@ def build_model(spec: Spec) -> nn.Module:
             parameter.requires_grad_(False)
     except Exception as error:
         raise ModelError(
-            f"the network of {spec.model.factory!r} does not go into evaluation mode on the CPU: {one_line(error)}; "
+            f"the network of {spec.model.source!r} does not go into evaluation mode on the CPU: {one_line(error)}; "
             "correct its train(), eval() or to()"
         ) from error
     return model
+
+
+def _made(spec: Spec) -> Any:
+    """What the factory returns."""
+    name = str(spec.model.factory)
+    factory = resolve_callable(name, "model.factory")
+    try:
+        return factory(**spec.model.arguments)
+    except ActstoreError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"model.factory {name!r} failed with {one_line(error)}; "
+            f"correct it or model.arguments, which are {spec.model.arguments}"
+        ) from error
 
 
 def _module(made: Any, factory: str) -> nn.Module:
@@ -65,7 +76,7 @@ def _module(made: Any, factory: str) -> nn.Module:
     if isinstance(made, torch.jit.ScriptModule):
         raise ModelError(
             f"{factory} returned TorchScript ({made.original_name}), whose modules take no hooks: return the Python "
-            "network that was scripted or traced, with its weights in model.weights"
+            "network that was scripted or traced, with its weights in model.weights, which may be the TorchScript file"
         )
     values = list(chain(made.named_parameters(), made.named_buffers()))
     lazy = [name for name, value in values if is_lazy(value)]
@@ -132,6 +143,15 @@ def foreign_dtypes(model: nn.Module) -> str:
     values = [value for value in chain(model.parameters(), model.buffers()) if value.is_floating_point()]
     others = Counter(str(value.dtype).removeprefix("torch.") for value in values if value.dtype != torch.float32)
     return ", ".join(f"{count} of {len(values)} {dtype}" for dtype, count in sorted(others.items()))
+
+
+def quantised_modules(model: nn.Module) -> list[str]:
+    """Paths and types of modules that take and return quantised tensors, unlike dynamically quantised ones."""
+    return [
+        f"{path} ({type(module).__name__})"
+        for path, module in model.named_modules()
+        if re.search(r"\.quantized\.(?!dynamic)", f"{type(module).__module__}.")
+    ]
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from actstore.errors import ModelError
+from actstore.networks.axes import ChannelAxes
+from actstore.networks.channels import Output, channels_first, place_channels
 from actstore.store.schema import Layer
 
 TYPE_PREFIX = "type:"
@@ -41,8 +43,8 @@ class Probe:
 
     layers: list[Layer]
     modules: list[ModuleRow]
-    #: (class, \\*space); ``None`` if the network does not return a single tensor.
-    output_shape: tuple[int, ...] | None
+    #: What the network returned for a batch of one, with tensors that have a shape and no values.
+    output: Any
     #: Bytes of the largest tensor that any module returns for one sample.
     largest_output_bytes: int
 
@@ -140,7 +142,9 @@ def forward_hooks(
             handle.remove()
 
 
-def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str]) -> Probe:
+def probe(
+    model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str], channels_last: Sequence[str] = ()
+) -> Probe:
     """Run the network once on zeros and list the layers to record, in execution order.
 
     Parameters
@@ -151,21 +155,25 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
         (channel, [z,] y, x) of one sample.
     patterns
         globs over module paths, or ``type:ClassName``.
+    channels_last
+        such patterns for modules whose outputs are (batch, \\*space, channel).
 
     Raises
     ------
     ModelError
         if a pattern matches no module, or none that runs and returns a tensor; if a recorded output is not
-        (batch, channel, \\*space) with as many spatial dims as the input, or of a dtype that float32 does not hold.
+        (batch, channel, \\*space) with as many spatial dims as the input, or of a dtype that float32 does not hold; if
+        its channels come last or may do so, unless ``channels_last`` says so.
     """
     matches = match_modules(model, patterns)
     matched = set().union(*matches.values())
+    said = _said(match_modules(model, channels_last, key="model.channels_last"), matched)
     paths, hooked = [path for path, _ in model.named_modules() if path], hookable(model)
     _refuse_script(matched - set(hooked))
     calls: Counter[str] = Counter()
     shapes: dict[str, tuple[int, ...]] = {}
     types = {path: type(module).__name__ for path, module in model.named_modules()}
-    found: list[tuple[str, int, str, tuple[int, ...]]] = []
+    axes, seen = ChannelAxes(model), list[Output]()
     largest = 0
 
     def note(path: str, output: Any) -> None:
@@ -173,18 +181,23 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
         for position, tensor in tensors(output):
             if path in matched:
                 _refuse_inexact(tensor, f"module {path!r} ({types[path]})")
-                found.append((path, calls[path], position, tuple(tensor.shape)))
             if not tensor.is_nested:
                 largest = max(largest, tensor.numel() * tensor.element_size())
+                shape = tuple(tensor.shape)
+                seen.append(Output(path, types[path], calls[path], position, shape, axes.group(tensor)))
         if isinstance(output, Tensor) and not output.is_nested:
             shapes[path] = tuple(output.shape[1:])
         calls[path] += 1
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode(), forward_hooks(model, hooked, note):
-        output = model(torch.zeros(1, *input_shape, device=device))
+        zeros = torch.zeros(1, *input_shape, device=device)
+        axes.group(zeros).add([1])
+        with axes:
+            output = model(zeros)
 
-    recorded = {path for path, *_ in found}
+    found = [output for output in seen if output.module in matched]
+    recorded = {output.module for output in found}
     for pattern, modules in matches.items():
         if not modules & recorded:
             what = "return no tensor" if any(calls[module] for module in modules) else "never run in a forward pass"
@@ -192,20 +205,39 @@ def probe(model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str])
                 f"layer pattern {pattern!r} matches only modules that {what} "
                 f"({', '.join(sorted(modules)[:3])}): choose other modules, `actstore layers SPEC` shows them"
             )
+    spaces = {one.shape[2:] for one in seen if one.evidently_first}
     layers = []
-    for i, (path, call, position, shape) in enumerate(found):
-        if len(shape) != 1 + len(input_shape) or shape[0] != 1:
-            raise ModelError(
-                f"module {path!r} returns {shape} for a batch of one: a recorded output must be "
-                f"(batch, channel, {'z, ' if len(input_shape) == 4 else ''}y, x); leave it out of model.layers"
-            )
+    for i, one in enumerate(found):
         name = f"L{i + 1:0{max(2, len(str(len(found))))}d}"
-        layers.append(Layer(name, path, types[path], call, position, shape[1], shape[2:]))
+        channels, space, last = place_channels(one, name, input_shape[1:], spaces, said.get(one.module))
+        layers.append(Layer(name, one.module, one.type, one.call, one.position, channels, space, channels_last=last))
     rows = [ModuleRow(path, types[path], calls[path], shapes.get(path), path in matched) for path in paths]
     for _, tensor in tensors(output):
         _refuse_unordered(tensor, f"the network ({type(model).__name__})")
-    output_shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
-    return Probe(layers, rows, output_shape, largest)
+    return Probe(layers, rows, _shapes(output), largest)
+
+
+def _shapes(output: Any) -> Any:
+    """``output`` with tensors that have a shape and no values."""
+    if isinstance(output, Tensor):
+        return torch.empty(output.shape, dtype=output.dtype, device="meta")
+    if isinstance(output, Mapping):
+        return {key: _shapes(value) for key, value in output.items()}
+    if isinstance(output, list | tuple):
+        entries = [_shapes(value) for value in output]
+        return entries if isinstance(output, list) else tuple(entries)
+    return output
+
+
+def _said(matches: Mapping[str, set[str]], recorded: set[str]) -> dict[str, str]:
+    """The pattern of ``model.channels_last`` that matches each recorded module."""
+    for pattern, modules in matches.items():
+        if not modules & recorded:
+            raise ModelError(
+                f"model.channels_last pattern {pattern!r} matches no recorded module "
+                f"({', '.join(sorted(modules)[:3])}): add one to model.layers, or take the pattern out"
+            )
+    return {module: pattern for pattern, modules in matches.items() for module in modules & recorded}
 
 
 def _refuse_script(paths: set[str]) -> None:
@@ -235,7 +267,8 @@ def _refuse_unordered(tensor: Tensor, what: str, otherwise: str = "correct model
         )
     kind = "a quantised" if tensor.is_quantized else "a nested" if tensor.is_nested else "a sparse"
     if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
-        raise ModelError(f"{what} returns {kind} tensor ({_dtype(tensor)}): let it return a dense one, or {otherwise}")
+        let = "record the module that dequantises it" if tensor.is_quantized else "let it return a dense one"
+        raise ModelError(f"{what} returns {kind} tensor ({_dtype(tensor)}): {let}, or {otherwise}")
 
 
 def _as_float(tensor: Tensor, path: str) -> Tensor:
@@ -277,6 +310,8 @@ def recording(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Forward]:
                     "does not list: the network's control flow depends on its input, which cannot be recorded"
                 )
             expected = (layers[i].channels, *layers[i].space)
+            if layers[i].channels_last and tensor.ndim == len(expected) + 1:
+                tensor = channels_first(tensor)
             if tensor.shape[1:] != expected:
                 raise ModelError(
                     f"module {path!r} returned (batch, {', '.join(map(str, tensor.shape[1:]))}), (batch, "

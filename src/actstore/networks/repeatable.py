@@ -88,17 +88,17 @@ def refuse(found: Repeatability, factory: str) -> None:
     )
 
 
-def random_inputs(size: Sequence[int], normalize: str) -> Tensor:
-    """(2, 1, \\*size) float32 in the range of inputs with that normalisation, the same at every call.
+def random_inputs(size: Sequence[int], normalize: str, channels: int = 1) -> Tensor:
+    """(2, channel, \\*size) float32 in the range of inputs with that normalisation, the same at every call.
 
     Mean, spread, minimum and maximum of the two differ, and the second has the wider range, so that anything that a
     network keeps from the second shows when it then sees the first.
     """
     generator = torch.Generator().manual_seed(20)
     if normalize.startswith("zscore"):
-        inputs = torch.randn(2, 1, *size, generator=generator)
+        inputs = torch.randn(2, channels, *size, generator=generator)
     else:
-        inputs = torch.rand(2, 1, *size, generator=generator)
+        inputs = torch.rand(2, channels, *size, generator=generator)
     inputs[0] = 0.1 + 0.5 * inputs[0]
     return inputs * (1000 if normalize == "none" else 1)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from actstore.errors import ModelError, one_line
+from actstore.networks.checkpoints import read_file
 from actstore.networks.weight_names import match_names
 
 #: Keys under which common training loops store the state dict in a checkpoint.
@@ -22,7 +21,7 @@ _NO_TENSORS = re.compile(r"(^|\.)(_extra_state$|_packed_params\.)")
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors or a torch checkpoint into ``model``; every key must match.
+    """Load safetensors, a torch checkpoint or the weights in TorchScript into ``model``; every key must match.
 
     Accepts nested checkpoints, and names that :func:`actstore.networks.weight_names.match_names` can map.
 
@@ -33,6 +32,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         another shape; if values are NaN, or would be rounded to the network's dtype.
     """
     content, own = read_state(path), model.state_dict()
+    _refuse_quantised(content, own, f"weights {path}", type(model).__name__)
     state, doubtful = match_names(content, own)
     # Tied weights are one tensor under two names; safetensors stores it once.
     shared = _shared(own)
@@ -106,6 +106,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ) from error
 
 
+def _refuse_quantised(state: Mapping[str, Any], own: Mapping[str, Any], weights: str, network: str) -> None:
+    if _quantised(state) and not _quantised(own):
+        raise ModelError(
+            f"{weights} are those of a quantised network ({_some(_quantised(state), 2)}), and {network} is none: name "
+            "the checkpoint from before quantisation, or a factory that makes the quantised network"
+        )
+
+
+def _quantised(state: Mapping[str, Any]) -> list[str]:
+    return [
+        name
+        for name, value in state.items()
+        if "_packed_params." in name or (isinstance(value, Tensor) and value.is_quantized)
+    ]
+
+
 def _shared(own: Mapping[str, Any]) -> dict[str, list[str]]:
     """The other names of each tensor that has several names."""
     names: dict[Any, list[str]] = {}
@@ -139,7 +155,7 @@ def _dtype(value: Tensor) -> str:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state dict in a safetensors file or torch checkpoint; runs nothing in the file.
+    """The state dict in a safetensors, TorchScript or checkpoint file; runs no Python in the file.
 
     Values are tensors, except the state of modules that store something else (`get_extra_state`, quantised ones).
 
@@ -148,42 +164,7 @@ def read_state(path: Path) -> dict[str, Any]:
     ModelError
         if the file is missing, unreadable, needs code to load or does not hold a state dict.
     """
-    if not path.is_file():
-        raise ModelError(f"weights {path} do not exist: give the path of a safetensors file or torch checkpoint")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ModelError(f"weights {path} cannot be read: {error.strerror}; check file and disk") from error
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _unnest(_read_checkpoint(path), path)
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"weights {path} are not readable safetensors ({error}): fetch the file again") from error
-
-
-def _read_checkpoint(path: Path) -> Any:
-    save = "save a plain state dict with torch.save(model.state_dict(), …) or as safetensors"
-    # Hide torch's message about a refused file, since it advises weights_only=False.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            code = re.search(r"GLOBAL ([\w.]+)", str(error))
-            if isinstance(error, pickle.UnpicklingError) and code:
-                raise ModelError(
-                    f"weights {path} hold pickled objects ({code[1]}) that would run code, and are not loaded: {save}"
-                ) from error
-            raise ModelError(
-                f"weights {path} are not a torch checkpoint that loads without running code, or a damaged one: "
-                f"fetch the file again, or {save}"
-            ) from error
+    return _unnest(read_file(path), path)
 
 
 def _unnest(content: Any, path: Path) -> dict[str, Any]:

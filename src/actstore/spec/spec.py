@@ -5,13 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
     Field,
+    SkipValidation,
     StrictFloat,
     StrictInt,
     ValidationError,
@@ -20,13 +21,15 @@ from pydantic import (
 )
 
 from actstore.case_rules import CaseRules
-from actstore.conditions import BACKGROUND, ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import ONE_CHANNEL, ORIGINAL_CONDITION, REPEATS, Condition
 from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
+from actstore.spec.labels import Labels
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
+    Axes,
     Controls,
     Data,
     Model,
@@ -36,8 +39,15 @@ from actstore.spec.toml_tables import (
     Run,
     Store,
 )
+from actstore.spec.trained import Trained, with_trained
 from actstore.spec.values import Table, resolved
 from actstore.store.files.base import Location
+
+AXES_MISSING = (
+    "data.axes is missing, which a 3D network needs: it has to see the axes in the order of its training, and runs in "
+    'any other without an error. Set data.axes = "nibabel" or "monai" if it was trained on arrays (i, j, k), as these '
+    'two read a file, or "simpleitk" if on (k, j, i), as SimpleITK and nnU-Net read it'
+)
 
 
 class Spec(Table):
@@ -54,6 +64,8 @@ class Spec(Table):
     #: Thresholds of the case rules that differ from the defaults, named as in `CaseRules`.
     cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)
+    #: What ``model.nnunet`` or ``model.bundle`` names, as it was read.
+    trained: Annotated[Trained | None, SkipValidation] = Field(default=None, exclude=True, repr=False)
 
     @field_validator("cases")
     @classmethod
@@ -77,10 +89,30 @@ class Spec(Table):
                     raise ValueError(f"perturb[{i}] names the class {name!r}: data.classes has {known}")
             if perturbation.source in perturbation.targets:
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
-        for condition, count in Counter(self.conditions).items():
+        for condition, count in Counter(map(_in_order, self.conditions)).items():
             if count > 1:
                 raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
+        # Tables and dose curves tell conditions apart by transform, target, strength and source.
+        alike: dict[Condition, Condition] = {}
+        for condition in self.conditions:
+            other = alike.setdefault(replace(condition, channels=()), condition)
+            if other is not condition:
+                raise ValueError(
+                    f"{other.name} and {condition.name} differ in input channels alone, which one store cannot tell "
+                    "apart in its tables: give each a store of its own"
+                )
+        if self.data.channels or self.data.format != "nnunet":
+            self._check_channels()
+        if self.data.axes is None and not self.sliced:
+            raise ValueError(AXES_MISSING)
         return self
+
+    def _check_channels(self) -> None:
+        for i, perturbation in enumerate(self.perturb):
+            for name in perturbation.channels or ():
+                if name not in self.input_channels:
+                    known = ", ".join(self.input_channels)
+                    raise ValueError(f"perturb[{i}] names the input channel {name!r}: the data set has {known}")
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -90,9 +122,36 @@ class Spec(Table):
         return (ORIGINAL_CONDITION, *perturbed, *controls, *(REPEATS if self.controls.noise else ()))
 
     @property
+    def labels(self) -> Labels:
+        """The exclusive classes of masks and predictions, and what each of ``data.classes`` is made of."""
+        return Labels.of(self.data.classes)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """Background, then the classes by rising label value: the network's output channels in order."""
-        return (BACKGROUND, *sorted(self.data.classes, key=self.data.classes.__getitem__))
+        """Background, then the exclusive classes by rising label value: the output channels of a softmax in order."""
+        return self.labels.names
+
+    @property
+    def input_channels(self) -> tuple[str, ...]:
+        """Names of the input channels in the network's order, once `with_channels` has taken those of the data set."""
+        return self.data.channels or ONE_CHANNEL
+
+    @property
+    def axes(self) -> Axes:
+        """``data.axes``, with its default for a 2D network."""
+        return self.data.axes or "nibabel"
+
+    @property
+    def axis_order(self) -> tuple[int, int, int]:
+        """The file's axes (0, 1, 2 for i, j, k) in the order in which arrays have them, (slice, y, x) or (z, y, x)."""
+        if self.axes == "simpleitk":
+            return (2, 1, 0)
+        return (2, 0, 1) if self.sliced else (0, 1, 2)
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis of a volume in memory, (slice, y, x) or (z, y, x), along which the file has its slices (k)."""
+        return self.axis_order.index(2)
 
     @property
     def sliced(self) -> bool:
@@ -110,6 +169,24 @@ class Spec(Table):
         preprocess = self.data.preprocess
         controlled = self.controls.region and preprocess.normalize != "none"
         return preprocess.window or ("original" if controlled else "perturbed")
+
+    def with_channels(self, names: tuple[str, ...]) -> Spec:
+        """This spec with the input channels that its data set was found to have.
+
+        Raises
+        ------
+        SpecError
+            if a perturbation names another channel.
+        """
+        if names == self.input_channels:
+            spec = self
+        else:
+            spec = self.model_copy(update={"data": self.data.model_copy(update={"channels": names})})
+        try:
+            spec._check_channels()
+        except ValueError as error:
+            raise SpecError(str(error)) from error
+        return spec
 
     def with_precision(self, precision: Precision | None) -> Spec:
         """This spec with another ``run.precision``; unchanged for ``None``."""
@@ -132,7 +209,18 @@ class Spec(Table):
         dump = self.model_dump(mode="json")
         # Only values other than the default, so that stores from before these settings existed can be continued.
         chosen = {"geometry": self.data.geometry, "unrepeatable": self.model.unrepeatable}
-        unusual = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+        unusual: dict[str, Any] = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
+        given = {"regions_class_order": dump["data"].get("regions_class_order"), "output": dump["model"].get("output")}
+        unusual |= {name: value for name, value in given.items() if value is not None}
+        if self.model.channels_last:
+            unusual["channels_last"] = dump["model"]["channels_last"]
+        if self.input_channels != ONE_CHANNEL:
+            unusual["channels"] = list(self.input_channels)
+        if self.axis_order != (2, 0, 1):
+            unusual["axes"] = "simpleitk" if self.axes == "simpleitk" else "nibabel"
+        for perturbation in dump["perturb"]:
+            if perturbation["channels"] is None:
+                del perturbation["channels"]
         preprocess = dump["data"]["preprocess"]
         del preprocess["window"]
         if self.window == "original" and preprocess["normalize"] != "none":
@@ -141,8 +229,11 @@ class Spec(Table):
             **unusual,
             "classes": dump["data"]["classes"],
             "preprocess": preprocess,
-            "factory": dump["model"]["factory"],
-            "arguments": dump["model"]["arguments"],
+            **(
+                {"factory": dump["model"]["factory"], "arguments": dump["model"]["arguments"]}
+                if self.trained is None
+                else {self.trained.kind: self.trained.identity}
+            ),
             "layers": dump["model"]["layers"],
             "perturb": dump["perturb"],
             "controls": dump["controls"],
@@ -154,31 +245,48 @@ class Spec(Table):
         }
 
     @classmethod
-    def from_mapping(cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec") -> Spec:
+    def from_mapping(
+        cls, content: Mapping[str, Any], *, folder: Path = Path("."), name: str = "spec", stored: bool = False
+    ) -> Spec:
         """Validate ``content``, and resolve its paths against ``folder`` and its normalisation window.
+
+        What ``model.nnunet`` or ``model.bundle`` says is read from there. A ``stored`` spec, which holds it already, is
+        read anew.
 
         Raises
         ------
         SpecError
             naming each offending key, its value and what is valid.
+        ModelError
+            if the result folder or bundle is incomplete.
         """
-        if "folder" in content:
-            raise SpecError(f"{name}: unknown key 'folder': take it out, paths are relative to the spec's own folder")
+        for key, why in (("folder", "paths are relative to the spec's own folder"), ("trained", "it is read")):
+            if key in content:
+                raise SpecError(f"{name}: unknown key {key!r}: take it out, {why}")
+        content, trained = with_trained(content, folder, name=name, stored=stored)
         try:
-            spec = cls.model_validate({**content, "folder": folder})
+            spec = cls.model_validate({**content, "folder": folder, "trained": trained})
         except ValidationError as error:
             raise SpecError(f"{name}: {problems(error)}") from error
         weights = spec.model.weights
+        sources = {key: path and resolved(folder, path) for key, path in _sources(spec.model).items()}
         preprocess = spec.data.preprocess.model_copy(update={"window": spec.window})
         data = {"root": resolved(folder, spec.data.root), "preprocess": preprocess}
         return spec.model_copy(
             update={
                 "data": spec.data.model_copy(update=data),
-                "model": spec.model.model_copy(update={"weights": weights and _resolve_weights(folder, weights)}),
+                "model": spec.model.model_copy(
+                    update={**sources, "weights": weights and _resolve_weights(folder, weights)}
+                ),
                 "store": spec.store.model_copy(update={"path": _resolve_location(folder, spec.store.path)}),
                 "cluster": spec.cluster.below(folder),
             }
         )
+
+
+def _in_order(condition: Condition) -> Condition:
+    """``condition`` with its channels in the order of the alphabet, so that two that are the same are equal."""
+    return replace(condition, channels=tuple(sorted(condition.channels)))
 
 
 def load_spec(path: str | Path) -> Spec:
@@ -209,6 +317,10 @@ def load_spec(path: str | Path) -> Spec:
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}; correct it there") from error
     return Spec.from_mapping(content, folder=path.resolve().parent, name=str(path))
+
+
+def _sources(model: Model) -> dict[str, Path | None]:
+    return {"nnunet": model.nnunet, "bundle": model.bundle}
 
 
 def _resolve_location(folder: Path, location: Location) -> Location:

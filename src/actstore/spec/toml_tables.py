@@ -9,14 +9,18 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
-from actstore.conditions import BACKGROUND, IDENTITY_STRENGTH, Condition, without_effect
-from actstore.spec.values import LocalPath, Positive, StoreLocation, Strength, Table, Text
+from actstore.conditions import IDENTITY_STRENGTH, Condition, without_effect
+from actstore.errors import SpecError
+from actstore.spec.labels import Labels
+from actstore.spec.values import LabelValues, LocalPath, Positive, StoreLocation, Strength, Table, Text, without_none
 
 Normalization = Literal[
     "minmax-slice",
@@ -30,6 +34,7 @@ Normalization = Literal[
 DataFormat = Literal["nnunet", "acdc", "phantom"]
 NormalizationWindow = Literal["perturbed", "original"]
 GeometryCheck = Literal["check", "ignore"]
+Axes = Literal["nibabel", "simpleitk", "monai"]
 
 
 class Preprocess(Table):
@@ -71,48 +76,123 @@ class Data(Table):
     root: LocalPath
     #: Names as in the file names; by default all.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: Names of the input channels in the order of their files (``CASE_0000``, ``CASE_0001``, …) or along the last axis
+    #: of one file. By default those of ``dataset.json`` if there are several, or "image". Names that ``dataset.json``
+    #: has choose channels, in the order in which the network takes them.
+    channels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: Order in which the network's arrays have a file's axes i, j and k. "nibabel" and "monai": slices (i, j) along k
+    #: in 2D, volumes (i, j, k) in 3D. "simpleitk", as nnU-Net has it: slices (j, i) along k, volumes (k, j, i). By
+    #: default "nibabel" for a 2D network; a 3D one needs it.
+    axes: Axes | None = None
     #: "check" refuses a volume whose headers are contradictory or whose image and mask do not lie on one grid.
     #: "ignore" accepts it with a note in `plan`: for headers without information, and arrays that are known to match.
     geometry: GeometryCheck = "check"
     #: Conversion of a volume to the network's input.
     preprocess: Preprocess = Preprocess()
-    #: Class name to label value. Label 0 is the background.
-    classes: dict[Text, Positive] = Field(min_length=1)
+    #: Class name to label value, or to the list of labels of a region. Label 0 is the background.
+    classes: dict[Text, LabelValues] = Field(min_length=1)
+    #: For networks with one sigmoid for each of ``classes``: the label that each writes, later ones over earlier ones,
+    #: as in nnU-Net. By default the smallest label that no later region holds. Empty for exclusive output channels.
+    regions_class_order: tuple[StrictInt, ...] | None = None
     #: Settings of the synthetic data set.
     phantom: Phantom = Phantom()
 
+    @field_validator("channels")
+    @classmethod
+    def _named_once(cls, channels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _without_repeats(channels)
+
     @field_validator("classes")
     @classmethod
-    def _distinct(cls, classes: dict[str, int]) -> dict[str, int]:
-        if BACKGROUND in classes:
-            raise ValueError(f"{BACKGROUND!r} is label 0 already and cannot be named")
-        for label, count in Counter(classes.values()).items():
-            if count > 1:
-                raise ValueError(f"label {label} is given to {count} classes: give each class a label of its own")
-        if max(classes.values()) > 255:
-            raise ValueError(f"label {max(classes.values())} is too large: labels are 1 to 255")
+    def _distinct(cls, classes: dict[str, int | tuple[int, ...]]) -> dict[str, int | tuple[int, ...]]:
+        try:
+            Labels.of(classes)
+        except SpecError as error:
+            raise ValueError(str(error)) from error
         return classes
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Data:
+        if self.regions_class_order:
+            try:
+                Labels.of(self.classes).order(self.regions_class_order)
+            except SpecError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_none(handler(self), "regions_class_order")
+
+
+def _without_repeats(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name, count in Counter(names or ()).items():
+        if count > 1:
+            raise ValueError(f"names {name!r} {count} times: give each channel a name of its own")
+    return names
+
+
+def _entry(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value is not None and not number and not (isinstance(value, str) and value):
+        raise ValueError("must be the index of an entry of a tuple, from 0, or the key of an entry of a dict")
+    return value
 
 
 class Model(Table):
     """The network, its weights and the layers to record."""
 
-    #: A callable ``module:callable`` that returns a `torch.nn.Module`.
-    factory: Text
+    #: A callable ``module:callable`` that returns a `torch.nn.Module`. Either this, ``nnunet`` or ``bundle`` is given.
+    factory: Text | None = None
+    #: An nnU-Net v2 result folder ``TRAINER__PLANS__CONFIGURATION``: network, weights, preprocessing and classes.
+    nnunet: LocalPath | None = None
+    #: The fold of ``nnunet``: a number, or "all". By default 0.
+    fold: Annotated[StrictInt, Field(ge=0)] | Literal["all"] | None = None
+    #: The checkpoint's file in the fold's folder. By default ``checkpoint_final.pth``.
+    checkpoint: Text | None = None
+    #: A MONAI bundle: network, weights, preprocessing and classes. Its configuration runs code, as a factory does.
+    bundle: LocalPath | None = None
     #: Keyword arguments of the factory.
     arguments: dict[str, Any] = Field(default={})
     #: safetensors or a torch checkpoint; ``None`` if the factory returns a trained network.
     weights: LocalPath | None = None
     #: Glob patterns over module paths (``*.adn.N``) or module types (``type:InstanceNorm2d``).
     layers: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: Which entry of what the network returns holds its logits: an index of a tuple or list, or a key of a dict.
+    output: Annotated[int | str | None, BeforeValidator(_entry)] = None
+    #: Patterns like those of ``layers``, for recorded modules that return (batch, [z,] y, x, channel) as Swin blocks
+    #: do. The store has their channels first.
+    channels_last: tuple[Text, ...] = ()
     #: What to do with a network whose output for an input changes with repetition or with the batch: "refuse", or
     #: "allow" and record it in the store.
     unrepeatable: Literal["refuse", "allow"] = "refuse"
 
     @field_validator("factory")
     @classmethod
-    def _callable(cls, factory: str) -> str:
-        return _module_callable(factory)
+    def _callable(cls, factory: str | None) -> str | None:
+        return None if factory is None else _module_callable(factory)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        given = [name for name in ("factory", "nnunet", "bundle") if getattr(self, name) is not None]
+        if not given:
+            raise ValueError("names no network: give one of factory, nnunet and bundle")
+        if len(given) > 1:
+            raise ValueError(f"names several networks ({', '.join(given)}): keep one of them")
+        for name in ("fold", "checkpoint"):
+            if self.nnunet is None and getattr(self, name) is not None:
+                raise ValueError(f"has {name}, which is of nnU-Net's result folders: take it out, or give nnunet")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dump = {name: value for name, value in handler(self).items() if name != "channels_last" or value}
+        return without_none(dump, "output", "factory", "nnunet", "bundle", "fold", "checkpoint")
+
+    @property
+    def source(self) -> str:
+        """What the network comes from, for messages."""
+        return self.factory or str(self.nnunet or self.bundle)
 
 
 def _module_callable(name: str) -> str:
@@ -133,6 +213,13 @@ class Perturbation(Table):
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)]
     #: The class whose mean ``fill`` writes.
     source: Text | None = None
+    #: Names of the input channels to perturb, all at once; by default all of the network's.
+    channels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+
+    @field_validator("channels")
+    @classmethod
+    def _named_once(cls, channels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _without_repeats(channels)
 
     @field_validator("transform")
     @classmethod
@@ -159,7 +246,7 @@ class Perturbation(Table):
     @property
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(
-            Condition(self.transform, target, strength, self.source)
+            Condition(self.transform, target, strength, self.source, channels=self.channels or ())
             for target in self.targets
             for strength in self.strengths
         )
@@ -228,5 +315,7 @@ class Run(Table):
     writers: Positive | None = None
     #: Worker processes; by default chosen by cores and memory.
     workers: Positive | None = None
+    #: "warn" predicts one labelled volume first, and warns if that hardly agrees with its label; "off" does not.
+    check: Literal["warn", "off"] = "warn"
     #: How often a failed block is tried again.
     retries: Annotated[StrictInt, Field(ge=0)] = 1

@@ -6,7 +6,19 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+from pydantic_core import PydanticCustomError
 
 from actstore.errors import StoreError
 from actstore.paths import expanded, is_url
@@ -41,6 +53,24 @@ def _usable_location(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+def _label_values(value: Any) -> int | tuple[int, ...]:
+    """A label, or the labels of a region; which sets of labels are possible, `Labels` checks."""
+    for label in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(label, int) or isinstance(label, bool):
+            raise PydanticCustomError("int_type", "Input should be a valid integer")
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    if value < 1:
+        raise PydanticCustomError("greater_than", "Input should be greater than 0")
+    number: int = value
+    return number
+
+
+def without_none(dump: dict[str, Any], *names: str) -> dict[str, Any]:
+    """``dump`` without those of ``names`` that are not set: stores from before these keys existed have none either."""
+    return {name: value for name, value in dump.items() if name not in names or value is not None}
+
+
 class Table(BaseModel):
     """A table of a spec: frozen, without unknown keys."""
 
@@ -51,6 +81,11 @@ LocalPath = Annotated[Path, BeforeValidator(_usable_path)]
 StoreLocation = Annotated[Path | str, BeforeValidator(_usable_location)]
 Text = Annotated[StrictStr, Field(min_length=1)]
 Positive = Annotated[StrictInt, Field(gt=0)]
+LabelValues = Annotated[
+    int | tuple[int, ...],
+    PlainValidator(_label_values),
+    PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value, return_type=Any),
+]
 Strength = Annotated[StrictFloat, Field(ge=0), AfterValidator(_finite)]
 
 

@@ -94,6 +94,18 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
     )
 
 
+def regions_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The regions of a run and the indices of their classes; none where every class is one label."""
+    return {name: tuple(indices) for name, indices in attributes.get("regions", {}).items()}
+
+
+def members_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """What results of a run are of, each with the indices of its classes; without regions, all foreground classes."""
+    regions, classes = regions_of(attributes), attributes["classes"]
+    names = attributes["targets"] if regions else classes[1:]
+    return {name: regions.get(name) or (classes.index(name),) for name in names}
+
+
 def window_of(identity: Mapping[str, Any]) -> str:
     """The image that each condition's normalisation was computed from: ``data.preprocess.window`` of this run.
 

@@ -39,9 +39,15 @@ class Layer:
     space: tuple[int, ...]
     #: Whether its tensors are stored, not only its statistics.
     kept: bool = True
+    #: Whether the module returns (batch, [z,] y, x, channel). The store has channels first in any case.
+    channels_last: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "space": list(self.space)}
+        content = {**asdict(self), "space": list(self.space)}
+        if not self.channels_last:
+            # As in stores from before this field existed, which runs continue.
+            del content["channels_last"]
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Layer:
@@ -177,6 +183,8 @@ class StoreLayout:
     #: Names of the input's channels.
     input_channels: tuple[str, ...] = ("image",)
     version: int = SCHEMA_VERSION
+    #: Whether predictions are averaged over overlapping samples, so that a block's are known only at its end.
+    stitched: bool = False
 
     @property
     def space_dims(self) -> tuple[str, ...]:
@@ -223,6 +231,11 @@ class StoreLayout:
     def images(self) -> tuple[ArrayLayout, ...]:
         """Inputs, labels and predictions."""
         return (self.image, self.label, self.prediction)
+
+    @cached_property
+    def streamed(self) -> tuple[ArrayLayout, ...]:
+        """Arrays of samples that a capture writes as soon as a sample is computed."""
+        return tuple(a for a in self.capture.sharded if not (self.stitched and a == self.prediction))
 
     @property
     def activations(self) -> tuple[ArrayLayout, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.geometry import Grid
 from actstore.store import commits, lazy
-from actstore.store.attributes import layout_of, read_attributes, token_of
+from actstore.store.attributes import layout_of, members_of, read_attributes, regions_of, token_of
 from actstore.store.coordinates import (
     CONDITION_COORDINATES,
     PATCH_COORDINATES,
@@ -42,9 +42,14 @@ class Store:
     def __init__(self, location: Location) -> None:
         self.storage = storage_at(location)
         self.attributes = read_attributes(self.storage)
-        classes: list[str] = self.attributes["classes"]
         self.layout = layout_of(self.attributes)
-        self.class_names = tuple(classes)
+        #: The exclusive classes of ``label`` and ``prediction`` in order, background first.
+        self.class_names: tuple[str, ...] = tuple(self.attributes["classes"])
+        #: Regions and the indices of their classes, none in a run without; they may overlap.
+        self.regions: dict[str, tuple[int, ...]] = regions_of(self.attributes)
+        #: What results are of, each with the indices of its classes: the classes and regions that the spec lists. A
+        #: class that only fills a region up, such as "heart only", is in ``class_names`` alone.
+        self.members: dict[str, tuple[int, ...]] = members_of(self.attributes)
         self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
@@ -91,10 +96,8 @@ class Store:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """One row per sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres.
-
-        With ``patch`` after ``slice`` where a slice, or a volume of a 3D network, has several.
-        """
+        """One row per sample: patient, frame, slice (and patch where :attr:`patched`), phase, group, block, size in
+        pixels, spacing in millimetres."""
         return pd.DataFrame(self._sample).rename_axis("sample")
 
     @property
@@ -269,10 +272,8 @@ class Store:
 
         Raises
         ------
-        KeyError
-            if there is no such volume or layer.
-        StoreError
-            if the layer's tensors were not kept, or the store is older than schema 4, which introduced patches.
+        KeyError, StoreError
+            if there is no such volume or layer; its tensors were not kept, or the store is older than schema 4.
         """
         found: xr.DataArray = _of_store("mosaic", self, name, patient, frame)
         return found

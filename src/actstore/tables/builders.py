@@ -14,14 +14,15 @@ from actstore.tables.reductions import Reductions
 
 
 def dice(f: Reductions) -> pd.DataFrame:
-    return segmentation.dice_table(f.confusion, applicable=f.applicable)
+    return segmentation.dice_table(f.confusion, applicable=f.applicable, regions=f.store.members)
 
 
 def overlap_and_volumes(f: Reductions) -> pd.DataFrame:
     if f.per == "slice":
-        return segmentation.segmentation_table(f.confusion, applicable=f.applicable)
+        return segmentation.segmentation_table(f.confusion, applicable=f.applicable, regions=f.store.members)
     by = ("patient", "frame") if f.per == "volume" else ("patient",)
-    return segmentation.segmentation_table(pooled(f.confusion, by, applicable=f.applicable))
+    whole = pooled(f.confusion, by, applicable=f.applicable)
+    return segmentation.segmentation_table(whole, regions=f.store.members)
 
 
 def surface(f: Reductions) -> pd.DataFrame:
@@ -29,16 +30,19 @@ def surface(f: Reductions) -> pd.DataFrame:
         raise Unanswerable("surface distances are of a slice or a volume: a patient has several volumes")
     store = f.store
     return segmentation.surface_table(
-        store.prediction, store.label, store.class_names, applicable=f.applicable, by=f.per
+        store.prediction, store.label, store.class_names, applicable=f.applicable, regions=store.members, by=f.per
     )
 
 
 def dice_mean(f: Reductions) -> pd.DataFrame:
-    return segmentation.dice_mean_table(f.confusion, over=f.over, applicable=f.applicable, resamples=f.resamples)
+    return segmentation.dice_mean_table(
+        f.confusion, over=f.over, applicable=f.applicable, regions=f.store.members, resamples=f.resamples
+    )
 
 
 def cases(f: Reductions) -> pd.DataFrame:
-    return segmentation.cases_table(f.confusion, f.store.case_rules, applicable=f.applicable)
+    rules, regions = f.store.case_rules, f.store.members
+    return segmentation.cases_table(f.confusion, rules, applicable=f.applicable, regions=regions)
 
 
 def mad(f: Reductions) -> pd.DataFrame:
@@ -122,7 +126,7 @@ def noise(f: Reductions) -> pd.DataFrame:
 
 
 def association(f: Reductions) -> pd.DataFrame:
-    size = class_size(f.confusion)
+    size = class_size(f.confusion, regions=f.store.members)
     return controls.association_table(f.network["mad"], f.dice, f.member, size=size, applicable=f.applicable)
 
 

@@ -26,7 +26,7 @@ def case_rules(store: Store) -> CaseRules:
 
 def cases(store: Store) -> xr.DataArray:
     """The kind of failure of each prediction: str (sample, condition), "" where there is none; lazy."""
-    return cases_of(store.confusion, case_rules(store), applicable=store.applicable)
+    return cases_of(store.confusion, case_rules(store), applicable=store.applicable, regions=store.members)
 
 
 def rescaling(store: Store) -> xr.DataArray:
@@ -37,7 +37,7 @@ def rescaling(store: Store) -> xr.DataArray:
     identity = store.attributes["identity"]
     if identity["preprocess"]["normalize"] == "none" or window_of(identity) == "original":
         return store.applicable.where(store.applicable).astype(np.float64).rename("factor")
-    return rescaling_of(store.image, store.label, store.class_names)
+    return rescaling_of(store.image, store.label, store.class_names, store.members)
 
 
 def mosaic(store: Store, name: str, patient: str, frame: int) -> xr.DataArray:

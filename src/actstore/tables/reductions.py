@@ -68,17 +68,19 @@ class Reductions:
     @cached_property
     def dice(self) -> xr.DataArray:
         """Dice: float64 (sample, condition, class_name), in memory."""
-        return dice(self.confusion, applicable=self.applicable)
+        return dice(self.confusion, applicable=self.applicable, regions=self.store.members)
 
     @cached_property
     def averaged_dice(self) -> xr.DataArray:
         """Dice of the samples that means count, NaN of others: float64 (sample, condition, class_name), in memory."""
-        return dice_over(self.confusion, over=self.over, applicable=self.applicable)
+        members = self.store.members
+        return dice_over(self.confusion, over=self.over, applicable=self.applicable, regions=members)
 
     @cached_property
     def cases(self) -> xr.DataArray:
         """The kind of failure of each prediction: str (sample, condition), in memory."""
-        return cases(self.confusion, self.store.case_rules, applicable=self.applicable)
+        rules, regions = self.store.case_rules, self.store.members
+        return cases(self.confusion, rules, applicable=self.applicable, regions=regions)
 
     @cached_property
     def layers(self) -> dict[str, xr.Dataset]:
@@ -118,7 +120,13 @@ class Reductions:
         store = self.store
         lazy = {
             layer: mean_regions(
-                regional_mad(store[layer], store.label, class_names=store.class_names, grid=store.grids[layer])
+                regional_mad(
+                    store[layer],
+                    store.label,
+                    class_names=store.class_names,
+                    regions=store.members,
+                    grid=store.grids[layer],
+                )
             )
             for layer in store.layers.index
         }

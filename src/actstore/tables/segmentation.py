@@ -11,6 +11,7 @@ import xarray as xr
 
 from actstore.analysis.arrays import coordinate
 from actstore.analysis.grouping import VOLUME, any_by, grouped
+from actstore.analysis.members import Regions
 from actstore.analysis.segmentation.cases import NO_CASE, cases
 from actstore.analysis.segmentation.overlap import Over, counted, dice, dice_change, segmentation_metrics
 from actstore.analysis.segmentation.pooling import slice_position
@@ -34,7 +35,9 @@ DICE_MEAN_COLUMNS = (
 )
 
 
-def segmentation_table(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
+def segmentation_table(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> pd.DataFrame:
     """Every overlap, rate and volume of a segmentation, in columns :data:`SEGMENTATION_COLUMNS`.
 
     Volumes are in millilitres, ``position`` runs from 0 at the base to 1 at the apex
@@ -46,7 +49,7 @@ def segmentation_table(confusion: xr.DataArray, *, applicable: xr.DataArray | No
     """
     order = _present(SEGMENTATION_COLUMNS, confusion)
     valid = counted(confusion) if applicable is None else applicable
-    found = segmentation_metrics(confusion, applicable=applicable)
+    found = segmentation_metrics(confusion, applicable=applicable, regions=regions)
     variables = {name: found[name] for name in ("class_name", *METRIC_NAMES)}
     if "position" in order:
         variables["position"] = slice_position(confusion)
@@ -59,6 +62,7 @@ def surface_table(
     class_names: Sequence[str],
     *,
     applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
     by: Literal["slice", "volume"] = "slice",
 ) -> pd.DataFrame:
     """Surface distances in millimetres, in columns :data:`SURFACE_COLUMNS`, without ``slice`` where ``by`` = "volume".
@@ -66,7 +70,7 @@ def surface_table(
     Arguments and errors as in :func:`actstore.analysis.surface_distances`; a missing coordinate is an AnalysisError
     too.
     """
-    found = surface_distances(prediction, label, class_names, applicable=applicable, by=by)
+    found = surface_distances(prediction, label, class_names, applicable=applicable, regions=regions, by=by)
     order = _present(SURFACE_COLUMNS, found)
     dims = ("sample", "condition")
     shape = tuple(prediction.sizes[dim] for dim in dims)
@@ -77,12 +81,14 @@ def surface_table(
     return sample_rows(found, variables, order, xr.DataArray(valid, dims=dims))
 
 
-def dice_table(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> pd.DataFrame:
+def dice_table(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> pd.DataFrame:
     """Dice of every foreground class, in columns :data:`DICE_COLUMNS`; target "" for the original and its repeats.
 
     Arguments and errors as in :func:`actstore.analysis.dice`; a missing coordinate is an AnalysisError too.
     """
-    values = dice(confusion, applicable=applicable)
+    values = dice(confusion, applicable=applicable, regions=regions)
     return sample_rows(confusion, {"class_name": values["class_name"], "dice": values}, DICE_COLUMNS, values.notnull())
 
 
@@ -91,24 +97,29 @@ def dice_mean_table(
     *,
     over: Over = "present",
     applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
     **bootstrap: Unpack[Bootstrap],
 ) -> pd.DataFrame:
     """Mean Dice before and after each perturbation over the same samples, in columns :data:`DICE_MEAN_COLUMNS`.
 
     Arguments, values and errors as for :func:`actstore.analysis.dice_change`.
     """
-    found = dice_change(confusion, over=over, applicable=applicable, **bootstrap)
+    found = dice_change(confusion, over=over, applicable=applicable, regions=regions, **bootstrap)
     return channel_frame(found, DICE_MEAN_COLUMNS)
 
 
 def cases_table(
-    confusion: xr.DataArray, rules: CaseRules | None = None, *, applicable: xr.DataArray | None = None
+    confusion: xr.DataArray,
+    rules: CaseRules | None = None,
+    *,
+    applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
 ) -> pd.DataFrame:
     """The case of every prediction under a perturbation, in columns :data:`CASES_COLUMNS`; controls have none.
 
     Arguments and errors as in :func:`actstore.analysis.cases`; a missing coordinate is an AnalysisError too.
     """
-    found = cases(confusion, rules, applicable=applicable)
+    found = cases(confusion, rules, applicable=applicable, regions=regions)
     return sample_rows(confusion, {"case": found}, CASES_COLUMNS, found != NO_CASE)
 
 

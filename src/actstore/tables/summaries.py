@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.analysis.evidence import perturbations
-from actstore.analysis.segmentation.overlap import dice
-from actstore.conditions import BACKGROUND
+from actstore.analysis.segmentation.overlap import dice, true_pixels
 from actstore.tables.build import build_table
 
 if TYPE_CHECKING:
@@ -29,11 +28,11 @@ def dice_summary(store: Store) -> pd.DataFrame:
 def original_dice(store: Store) -> pd.DataFrame:
     """Mean Dice of each class on untouched images, over slices that contain it: ``class_name, samples, dice``."""
     confusion = store.confusion.isel(condition=[0]).compute()
-    overlaps = dice(confusion).isel(condition=0).compute()
-    present = confusion.isel(condition=0).sum("predicted_class") > 0
+    overlaps = dice(confusion, regions=store.members).isel(condition=0)
+    present = true_pixels(confusion.isel(condition=0), store.members) > 0
     rows = []
-    for name in (c for c in store.class_names if c != BACKGROUND):
-        values = overlaps.sel(class_name=name).values[present.sel(true_class=name).values]
+    for name in store.members:
+        values = overlaps.sel(class_name=name).values[present.sel(class_name=name).values]
         mean = float(values.mean()) if len(values) else np.nan
         rows.append({"class_name": name, "samples": len(values), "dice": mean})
     return pd.DataFrame(rows)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from actstore.analysis.segmentation.overlap import true_pixels
 from actstore.conditions import CONTROL, Condition
 from actstore.units import counted
 
@@ -53,9 +54,9 @@ def of_blocks(
 def of_store(store: Store) -> tuple[Unchanged, ...]:
     """The same for all committed samples of a store, without controls: the store does not say where one has a place."""
     conditions = store.conditions
-    true = store.confusion.isel(condition=0).sum("predicted_class").transpose("sample", "true_class").values
+    true = true_pixels(store.confusion.isel(condition=0), store.members).transpose("sample", "class_name").values
     applicable = store.applicable.transpose("sample", "condition").values
-    names = list(store.class_names)
+    names = list(store.members)
     found = []
     for c, (name, row) in enumerate(conditions.iterrows()):
         if row["target"] and row["region"] != CONTROL:
@@ -81,7 +82,7 @@ def why_not(store: Store, condition: str, sample: int | None = None) -> str:
     """Why a condition does not apply to a sample, or to any."""
     row = store.conditions.loc[condition]
     target = str(row["target"])
-    true = store.confusion.isel(condition=0).sel(true_class=target).sum("predicted_class")
+    true = true_pixels(store.confusion.isel(condition=0), store.members).sel(class_name=target)
     held = bool((true > 0).any()) if sample is None else int(true.isel(sample=sample)) > 0
     subject = "they have" if sample is None else "it has"
     if not held:

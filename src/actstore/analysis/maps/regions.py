@@ -14,6 +14,7 @@ from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims, 
 from actstore.analysis.evidence import perturbations, targets_of
 from actstore.analysis.grouping import samples_and_patients
 from actstore.analysis.maps.masks import around, averaged_within, near, seen
+from actstore.analysis.members import Regions, mask_of
 from actstore.geometry import Grid
 from actstore.measures.kernel import reduce_chunk
 
@@ -30,6 +31,7 @@ def regional_mad(
     label: xr.DataArray,
     *,
     class_names: Sequence[str],
+    regions: Regions | None = None,
     rim: float = RIM,
     grid: Grid | None = None,
 ) -> xr.Dataset:
@@ -49,6 +51,8 @@ def regional_mad(
         ``spacing_x`` along sample, in millimetres; without them, or where one is NaN, a pixel counts as 1 mm.
     class_names
         what the indices of ``label`` mean, background first.
+    regions
+        names and class indices of what targets may be, as ``store.members`` lists them; by default every class.
     rim
         width of the rim in millimetres.
     grid
@@ -88,7 +92,7 @@ def regional_mad(
         output_dims=[["condition", "part"]],
         dtypes=[np.float64],
         output_sizes={"part": 2 * len(REGIONS) + 1},
-        targets=_targets(activation, class_names),
+        targets=_targets(activation, class_names, regions),
         rim=float(rim),
         size=size,
         grid=grid,
@@ -140,10 +144,12 @@ def _space(activation: xr.DataArray, label: xr.DataArray) -> tuple[str, ...]:
     return space
 
 
-def _targets(activation: xr.DataArray, class_names: Sequence[str]) -> tuple[int, ...]:
-    """The class index of every perturbation's target, 0 for all other conditions."""
+def _targets(
+    activation: xr.DataArray, class_names: Sequence[str], regions: Regions | None
+) -> tuple[tuple[int, ...], ...]:
+    """The class indices of every perturbation's target, none for all other conditions."""
     perturbed = set(perturbations(activation).tolist())
-    return tuple(t if c in perturbed else 0 for c, t in enumerate(targets_of(activation, class_names)))
+    return tuple(t if c in perturbed else () for c, t in enumerate(targets_of(activation, class_names, regions)))
 
 
 def _spacing(label: xr.DataArray, space: Sequence[str]) -> xr.DataArray:
@@ -159,7 +165,7 @@ def _parts(
     activation: NDArray[Any],
     label: NDArray[Any],
     spacing: Floats,
-    targets: tuple[int, ...],
+    targets: tuple[tuple[int, ...], ...],
     rim: float,
     size: tuple[int, ...],
     grid: Grid,
@@ -172,8 +178,8 @@ def _parts(
     pixels, every = math.prod(size), slice(None)
     (mad,) = reduce_chunk(activation, ("mad",))
     for s in range(samples):
-        for target in {t for t in targets if t and (label[s] == t).any()}:
-            mask = label[s] == target
+        for target in {t for t in targets if mask_of(label[s], t).any()}:
+            mask = mask_of(label[s], target)
             box = near(mask, rim, spacing[s])
             part, weights = averaged_within([mask, around(mask, rim, spacing[s])], box, size, grid)
             area = weights.reshape(len(weights), -1).sum(axis=1)

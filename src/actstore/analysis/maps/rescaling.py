@@ -17,6 +17,7 @@ from actstore.analysis.arrays import (
 from actstore.analysis.evidence import targets_of
 from actstore.analysis.maps.equality import differing, fitted, never_1, on_line, stretch, three_values, unclipped
 from actstore.analysis.maps.masks import near
+from actstore.analysis.members import Regions, mask_of
 from actstore.analysis.patches import image_boxes
 from actstore.conditions import CONTROL
 
@@ -35,7 +36,9 @@ FITS = 3
 LOOSE = 8.0
 
 
-def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[str]) -> xr.DataArray:
+def rescaling(
+    image: xr.DataArray, label: xr.DataArray, class_names: Sequence[str], regions: Regions | None = None
+) -> xr.DataArray:
     """By how much normalisation stretched the contrast of pixels that were not perturbed; lazy.
 
     Parameters
@@ -49,6 +52,8 @@ def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[st
         (sample, [z,] y, x) class index at the network's input size.
     class_names
         what the indices of ``label`` mean, background first.
+    regions
+        names and class indices of what targets may be, as ``store.members`` lists them; by default every class.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def rescaling(image: xr.DataArray, label: xr.DataArray, class_names: Sequence[st
         (xr.DataArray(image_boxes(image, space), dims=("sample", "axis", "end")), ["axis", "end"]),
         output_dims=[["condition"]],
         dtypes=[np.float64],
-        targets=targets_of(image, class_names),
+        targets=targets_of(image, class_names, regions),
         control=(region == CONTROL).tolist(),
     ).transpose("sample", "condition")
     labels = {str(n): c for n, c in image.coords.items() if {*c.dims} <= {"sample", "condition"}}
@@ -97,7 +102,7 @@ def _factors(
     image: NDArray[np.float32],
     label: NDArray[np.integer],
     boxes: NDArray[np.int64],
-    targets: Sequence[int],
+    targets: Sequence[tuple[int, ...]],
     control: Sequence[bool],
 ) -> NDArray[np.float64]:
     """(sample, condition)."""
@@ -108,7 +113,7 @@ def _factors(
         for c, (target, is_control) in enumerate(zip(targets, control, strict=True)):
             after = image[s, c][:, *inside]
             if not np.isnan(after).any():
-                mask = np.broadcast_to(true == target if target else False, before.shape)
+                mask = np.broadcast_to(mask_of(true, target), before.shape)
                 found[s, c] = _factor(before, after, mask, is_control)
     return found
 

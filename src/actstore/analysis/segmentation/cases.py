@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims
 from actstore.analysis.evidence import perturbations
+from actstore.analysis.members import Regions, members_of
+from actstore.analysis.segmentation.merging import merged_counts
 from actstore.analysis.segmentation.overlap import class_names, counted
 from actstore.case_rules import CaseRules
 
@@ -27,7 +29,11 @@ Counts = NDArray[np.int64]
 
 
 def cases(
-    confusion: xr.DataArray, rules: CaseRules | None = None, *, applicable: xr.DataArray | None = None
+    confusion: xr.DataArray,
+    rules: CaseRules | None = None,
+    *,
+    applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
 ) -> xr.DataArray:
     """The case of every prediction: str (sample, condition), named "case"; lazy where ``confusion`` is.
 
@@ -40,6 +46,10 @@ def cases(
         Thresholds; the published ones by default.
     applicable
         bool (sample, condition). Without it, a matrix of zeros counts as not applicable.
+    regions
+        names and indices of the classes that a target may be made of, as ``store.members`` lists them. Under a
+        perturbation of a region, the classes in it count as one class of that name and all others as they are, so that
+        a pixel that goes from one class of the region to another is right. By default every class but the background.
 
     Returns
     -------
@@ -55,6 +65,7 @@ def cases(
         if a dimension, a class name or the coordinate ``target`` is missing, or a target is no foreground class.
     """
     names = class_names(confusion)
+    members = members_of(names, regions)
     require_dims(confusion, ["condition"])
     if "target" not in confusion.coords:
         raise AnalysisError("confusion has no coordinate 'target': assign the perturbed class of every condition")
@@ -63,11 +74,12 @@ def cases(
     perturbed &= ~is_original(confusion).values
     targets = [str(t) if p else "" for p, t in zip(perturbed, confusion.coords["target"].values, strict=True)]
     for target in targets:
-        if target and target not in names[1:]:
-            raise AnalysisError(f"target {target!r} is no foreground class: the confusion has {', '.join(names[1:])}")
+        if target and target not in members:
+            raise AnalysisError(f"target {target!r} is no foreground class: the confusion has {', '.join(members)}")
     valid = counted(confusion) if applicable is None else applicable.reset_coords(drop=True)
     classes = ["true_class", "predicted_class"]
-    width = max(len(EMPTY), 2 * max(map(len, names)) + len("extreme →"), *(len(n) + len(" + others") for n in names))
+    every = {*names, *targets}
+    width = max(len(EMPTY), 2 * max(map(len, every)) + len("extreme →"), *(len(n) + len(" + others") for n in every))
     labels: xr.DataArray = apply_lazily(
         _label,
         (confusion, ["condition", *classes]),
@@ -76,6 +88,7 @@ def cases(
         dtypes=[f"U{width}"],
         names=names,
         targets=targets,
+        members=members,
         rules=rules or CaseRules(),
         width=width,
     )
@@ -83,16 +96,24 @@ def cases(
 
 
 def _label(
-    confusion: Counts, valid: Mask, names: list[str], targets: list[str], rules: CaseRules, width: int
+    confusion: Counts,
+    valid: Mask,
+    names: list[str],
+    targets: list[str],
+    members: Mapping[str, tuple[int, ...]],
+    rules: CaseRules,
+    width: int,
 ) -> NDArray[np.str_]:
     labels = np.full(confusion.shape[:-2], NO_CASE, dtype=f"U{width}")
     for c, target in enumerate(targets):
         if not target:
             continue
-        counts = _Counts(confusion[..., c, :, :], names, target)
-        if target == "LV" and set(HEART) <= set(names):
+        together, kept = merged_counts(confusion[..., c, :, :], members[target])
+        known = [target if i in members[target] else names[i] for i in kept]
+        counts = _Counts(together, known, target)
+        if target == "LV" and set(HEART) <= set(known):
             found = _lv(counts, rules)
-        elif target == "RV" and set(HEART) <= set(names):
+        elif target == "RV" and set(HEART) <= set(known):
             found = _rv(counts, rules)
         else:
             found = _general(counts, rules)

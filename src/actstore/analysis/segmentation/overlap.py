@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims
 from actstore.analysis.grouping import sample_mean
+from actstore.analysis.members import Regions, members_of
 from actstore.analysis.uncertainty.bootstrap import paired_change
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 
 #: Which samples a mean of Dice counts: those whose true mask holds the class, or all.
 Over = Literal["present", "all"]
 
-_CLASSES = ["true_class", "predicted_class"]
+#: The class dims of confusion counts.
+CLASSES = ["true_class", "predicted_class"]
 
 
 def class_names(confusion: xr.DataArray) -> list[str]:
@@ -28,11 +30,11 @@ def class_names(confusion: xr.DataArray) -> list[str]:
     AnalysisError
         if a dimension or its coordinate is missing, or the two name different classes.
     """
-    require_dims(confusion, _CLASSES)
-    for dim in _CLASSES:
+    require_dims(confusion, CLASSES)
+    for dim in CLASSES:
         if dim not in confusion.coords:
             raise AnalysisError(f"confusion has no class names along {dim!r}: assign them as its coordinate")
-    true, predicted = (confusion.coords[dim].values.tolist() for dim in _CLASSES)
+    true, predicted = (confusion.coords[dim].values.tolist() for dim in CLASSES)
     if true != predicted:
         raise AnalysisError(f"confusion has true classes {true} but predicted classes {predicted}: reindex one")
     return [str(name) for name in true]
@@ -40,11 +42,13 @@ def class_names(confusion: xr.DataArray) -> list[str]:
 
 def counted(confusion: xr.DataArray) -> xr.DataArray:
     """Where a prediction was made: bool (sample, condition), False where a matrix is all zeros; lazy."""
-    require_dims(confusion, _CLASSES)
-    return (confusion != 0).any(_CLASSES)
+    require_dims(confusion, CLASSES)
+    return (confusion != 0).any(CLASSES)
 
 
-def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def dice(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """Dice coefficient 2·|A∩B| / (|A|+|B|) of every foreground class: float64 (sample, condition, class_name), lazy.
 
     Parameters
@@ -53,6 +57,9 @@ def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> 
         (sample, condition, true_class, predicted_class), pixel counts, background first.
     applicable
         bool (sample, condition). Without it, a matrix of zeros counts as not applicable.
+    regions
+        names along class_name, and the indices of the classes that each is made of, as ``store.members`` lists them;
+        they may overlap. By default every class but the background.
 
     Returns
     -------
@@ -64,47 +71,64 @@ def dice(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> 
     AnalysisError
         if ``confusion`` lacks its class dimensions or their names.
     """
-    return _overlap("dice", lambda n: _ratio(2 * n.both, n.true + n.predicted), confusion, applicable)
+    return _overlap("dice", lambda n: _ratio(2 * n.both, n.true + n.predicted), confusion, applicable, regions)
 
 
-def class_size(confusion: xr.DataArray) -> xr.DataArray:
+def class_size(confusion: xr.DataArray, *, regions: Regions | None = None) -> xr.DataArray:
     """True pixels of every foreground class: int64 (sample, class_name), lazy.
 
-    From the original's counts (sample, condition, true_class, predicted_class), which every sample has.
+    From the original's counts (sample, condition, true_class, predicted_class), which every sample has; ``regions`` as
+    in :func:`dice`.
 
     Raises
     ------
     AnalysisError
         if there is no original among the conditions, or as :func:`dice`.
     """
-    names = class_names(confusion)
     original = np.flatnonzero(is_original(confusion).values)
     if not len(original):
         raise AnalysisError("no original among the conditions: it has the true pixels of every sample, keep it")
-    true = confusion.isel(condition=int(original[0]), true_class=slice(1, None)).sum("predicted_class")
+    true = true_pixels(confusion.isel(condition=int(original[0])), regions)
     along = {name: coord for name, coord in confusion.coords.items() if coord.dims == ("sample",)}
-    sizes = true.reset_coords(drop=True).drop_vars("true_class").rename(true_class="class_name")
-    return sizes.assign_coords({**along, "class_name": names[1:]}).transpose("sample", "class_name").rename("size")
+    sizes = true.reset_coords(drop=True).assign_coords(along)
+    return sizes.transpose("sample", "class_name").rename("size")
 
 
-def jaccard(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def true_pixels(confusion: xr.DataArray, regions: Regions | None = None) -> xr.DataArray:
+    """True pixels of every foreground class, or of ``regions``: (…, class_name) for counts (…, true, predicted); lazy.
+
+    Raises
+    ------
+    AnalysisError
+        as :func:`dice`.
+    """
+    return _measured(lambda n: n.true, confusion, regions, np.int64)
+
+
+def jaccard(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """Jaccard index |A∩B| / (|A|+|B|-|A∩B|) of every foreground class: float64 (sample, condition, class_name), lazy.
 
     Arguments, empty masks and errors as in :func:`dice`.
     """
-    return _overlap("jaccard", lambda n: _ratio(n.both, n.true + n.predicted - n.both), confusion, applicable)
+    return _overlap("jaccard", lambda n: _ratio(n.both, n.true + n.predicted - n.both), confusion, applicable, regions)
 
 
-def sensitivity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def sensitivity(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """Share |A∩B| / |B| of the true mask B that is predicted: float64 (sample, condition, class_name), lazy.
 
     NaN where the true mask is empty: there is nothing to find, and means leave such samples out
     (on such edge cases: Reinke et al., Nat. Methods 21 (2024), 182). Otherwise as :func:`dice`.
     """
-    return _overlap("sensitivity", lambda n: _ratio(n.both, n.true, np.nan), confusion, applicable)
+    return _overlap("sensitivity", lambda n: _ratio(n.both, n.true, np.nan), confusion, applicable, regions)
 
 
-def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def specificity(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """Share of the pixels outside the true mask that are not predicted: float64 (sample, condition, class_name), lazy.
 
     NaN where the true mask fills the image. Otherwise as :func:`dice`.
@@ -114,19 +138,24 @@ def specificity(confusion: xr.DataArray, *, applicable: xr.DataArray | None = No
         lambda n: _ratio(n.image - n.true - n.predicted + n.both, n.image - n.true, np.nan),
         confusion,
         applicable,
+        regions,
     )
 
 
-def precision(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def precision(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """Share |A∩B| / |A| of the predicted mask A that is true: float64 (sample, condition, class_name), lazy.
 
     NaN where the predicted mask is empty: there is no claim to check; :func:`sensitivity` shows what was missed.
     Otherwise as :func:`dice`.
     """
-    return _overlap("precision", lambda n: _ratio(n.both, n.predicted, np.nan), confusion, applicable)
+    return _overlap("precision", lambda n: _ratio(n.both, n.predicted, np.nan), confusion, applicable, regions)
 
 
-def volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def volume_difference(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """Predicted minus true volume in millilitres: float64 (sample, condition, class_name), lazy.
 
     ``confusion`` needs the coordinates spacing_z, spacing_y and spacing_x along sample, in millimetres; a slice counts
@@ -138,22 +167,32 @@ def volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | Non
         if a spacing is missing; as :func:`dice`.
     """
     millilitres = voxel_volume(confusion) / 1000
-    excess = _overlap("volume_difference", lambda n: (n.predicted - n.true).astype(np.float64), confusion, applicable)
+    excess = _overlap(
+        "volume_difference", lambda n: (n.predicted - n.true).astype(np.float64), confusion, applicable, regions
+    )
     return (excess * millilitres).rename(excess.name).assign_attrs(units="ml")
 
 
-def relative_volume_difference(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.DataArray:
+def relative_volume_difference(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.DataArray:
     """(|A| - |B|) / |B| of predicted mask A and true mask B: float64 (sample, condition, class_name), lazy.
 
     0 is equal, -1 nothing predicted; NaN where the true mask is empty, since no volume is a share of nothing. Otherwise
     as :func:`dice`.
     """
     return _overlap(
-        "relative_volume_difference", lambda n: _ratio(n.predicted - n.true, n.true, np.nan), confusion, applicable
+        "relative_volume_difference",
+        lambda n: _ratio(n.predicted - n.true, n.true, np.nan),
+        confusion,
+        applicable,
+        regions,
     )
 
 
-def segmentation_metrics(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
+def segmentation_metrics(
+    confusion: xr.DataArray, *, applicable: xr.DataArray | None = None, regions: Regions | None = None
+) -> xr.Dataset:
     """Every measure that follows from confusion counts: variables float64 (sample, condition, class_name), lazy.
 
     Returns
@@ -167,7 +206,8 @@ def segmentation_metrics(confusion: xr.DataArray, *, applicable: xr.DataArray | 
     AnalysisError
         as :func:`volume_difference`.
     """
-    return xr.Dataset({measure.__name__: measure(confusion, applicable=applicable) for measure in _MEASURES})
+    options: Any = {"applicable": applicable, "regions": regions}
+    return xr.Dataset({measure.__name__: measure(confusion, **options) for measure in _MEASURES})
 
 
 def voxel_volume(confusion: xr.DataArray) -> xr.DataArray:
@@ -191,7 +231,11 @@ def voxel_volume(confusion: xr.DataArray) -> xr.DataArray:
 
 
 def dice_over(
-    confusion: xr.DataArray, *, over: Over = "present", applicable: xr.DataArray | None = None
+    confusion: xr.DataArray,
+    *,
+    over: Over = "present",
+    applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
 ) -> xr.DataArray:
     """Dice of the samples that a mean counts: float64 (sample, condition, class_name), NaN elsewhere; lazy.
 
@@ -207,21 +251,24 @@ def dice_over(
     """
     if over not in get_args(Over):
         raise AnalysisError(f"over = {over!r}: give {' or '.join(map(repr, get_args(Over)))}")
-    values = dice(confusion, applicable=applicable)
+    values = dice(confusion, applicable=applicable, regions=regions)
     if over == "all":
         return values
-    true = confusion.sum("predicted_class").isel(true_class=slice(1, None)).rename(true_class="class_name")
-    return values.where(true > 0)
+    return values.where(true_pixels(confusion, regions) > 0)
 
 
 def mean_dice(
-    confusion: xr.DataArray, *, over: Over = "present", applicable: xr.DataArray | None = None
+    confusion: xr.DataArray,
+    *,
+    over: Over = "present",
+    applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
 ) -> xr.DataArray:
     """Mean Dice over samples: float64 (condition, class_name), lazy; NaN where there is no sample to average.
 
     Arguments and errors as in :func:`dice_over`.
     """
-    return sample_mean(dice_over(confusion, over=over, applicable=applicable)).rename("mean_dice")
+    return sample_mean(dice_over(confusion, over=over, applicable=applicable, regions=regions)).rename("mean_dice")
 
 
 def dice_change(
@@ -229,16 +276,17 @@ def dice_change(
     *,
     over: Over = "present",
     applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:
     """Mean Dice before and after, over the same samples; lazy.
 
-    As :func:`actstore.analysis.paired_change`, over (condition, class_name); ``confusion``, ``over`` and ``applicable``
-    as for :func:`dice_over`, with the coordinate ``patient``.
+    As :func:`actstore.analysis.paired_change`, over (condition, class_name); ``confusion``, ``over``, ``applicable``
+    and ``regions`` as for :func:`dice_over`, with the coordinate ``patient``.
     """
-    values = dice_over(confusion, over=over, applicable=applicable)
+    values = dice_over(confusion, over=over, applicable=applicable, regions=regions)
     return paired_change(values, resamples=resamples, confidence=confidence, seed=seed)
 
 
@@ -247,21 +295,28 @@ def _overlap(
     measure: Callable[[_Pixels], NDArray[np.float64]],
     confusion: xr.DataArray,
     applicable: xr.DataArray | None,
+    regions: Regions | None,
 ) -> xr.DataArray:
-    names = class_names(confusion)
-    values: xr.DataArray = apply_lazily(
-        lambda counts: measure(_pixels(counts)),
-        (confusion, _CLASSES),
-        output_dims=[["class_name"]],
-        dtypes=[np.float64],
-        output_sizes={"class_name": len(names) - 1},
-    )
-    values = values.assign_coords(class_name=names[1:])
+    values = _measured(measure, confusion, regions, np.float64)
     return values.where(counted(confusion) if applicable is None else applicable).rename(name)
 
 
+def _measured(
+    measure: Callable[[_Pixels], NDArray[Any]], confusion: xr.DataArray, regions: Regions | None, dtype: Any
+) -> xr.DataArray:
+    members = members_of(class_names(confusion), regions)
+    values: xr.DataArray = apply_lazily(
+        lambda counts: measure(_pixels(counts, list(members.values()))),
+        (confusion, CLASSES),
+        output_dims=[["class_name"]],
+        dtypes=[dtype],
+        output_sizes={"class_name": len(members)},
+    )
+    return values.assign_coords(class_name=list(members))
+
+
 class _Pixels(NamedTuple):
-    """Pixels of the intersection, of both masks and of the image, of every foreground class: (…, class_name)."""
+    """Pixels of the intersection, of both masks and of the image, of every class or region: (…, class_name)."""
 
     both: NDArray[np.integer]
     true: NDArray[np.integer]
@@ -269,10 +324,12 @@ class _Pixels(NamedTuple):
     image: NDArray[np.integer]
 
 
-def _pixels(confusion: NDArray[np.integer]) -> _Pixels:
-    both = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    return _Pixels(both[..., 1:], true[..., 1:], predicted[..., 1:], confusion.sum(axis=(-2, -1))[..., None])
+def _pixels(confusion: NDArray[np.integer], members: Sequence[tuple[int, ...]]) -> _Pixels:
+    rows, columns = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    both = [confusion[..., np.array(m)[:, None], np.array(m)].sum(axis=(-2, -1)) for m in members]
+    true, predicted = ([sums[..., list(m)].sum(axis=-1) for m in members] for sums in (rows, columns))
+    image = rows.sum(axis=-1)[..., None]
+    return _Pixels(np.stack(both, -1), np.stack(true, -1), np.stack(predicted, -1), image)
 
 
 def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer], empty: float = 1.0) -> NDArray[np.float64]:

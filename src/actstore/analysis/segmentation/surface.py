@@ -22,6 +22,7 @@ from actstore.analysis.arrays import (
 )
 from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.analysis.maps.mosaic import mosaic
+from actstore.analysis.members import Regions, mask_of, members_of
 from actstore.analysis.patches import is_patched, owned_boxes, whole_prediction
 
 #: Percentile of the Hausdorff distance.
@@ -35,6 +36,7 @@ def surface_distances(
     class_names: Sequence[str],
     *,
     applicable: xr.DataArray | None = None,
+    regions: Regions | None = None,
     by: Literal["slice", "volume"] = "slice",
 ) -> xr.Dataset:
     """Distances between the surfaces of predicted and true masks, of every foreground class; lazy.
@@ -52,6 +54,9 @@ def surface_distances(
         Of class 0, the background, and all others.
     applicable
         bool (sample, condition); without it, every condition is applicable to every sample.
+    regions
+        names along class_name, and the indices of the classes that each is made of, as ``store.members`` lists them. By
+        default every class but the background.
     by
         "slice" measures every sample on its own; of a patch, the box of voxels that it owns. "volume" puts the slices
         of one patient and frame together in the order of the coordinate ``slice``, or patches as
@@ -85,8 +90,9 @@ def surface_distances(
     require_same_sizes(("sample", *space), prediction=prediction, label=label)
     every = np.ones((prediction.sizes["sample"], prediction.sizes["condition"]), bool)
     valid = xr.DataArray(every, dims=("sample", "condition")) if applicable is None else applicable
+    members = members_of([str(name) for name in class_names], regions)
     if by == "volume" and is_patched(prediction):
-        return _result(*_of_mosaics(prediction, label, valid, class_names), prediction, class_names)
+        return _result(*_of_mosaics(prediction, label, valid, members), prediction, members)
     if by == "volume" and "z" in space:
         raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
     order, volumes, labels = _slices(prediction, by)
@@ -100,25 +106,27 @@ def surface_distances(
     ]
     axes = "".join(map(str, space))
     values = _of_blocks(
-        partial(_volume if by == "volume" else _measure, classes=len(class_names)),
+        partial(_volume if by == "volume" else _measure, members=tuple(members.values())),
         [array.isel(sample=order).data for array in arrays],
         [f"sc{axes}", f"s{axes}", "sc", "sa", "seb"],
         volumes,
-        len(class_names) - 1,
+        len(members),
     )
-    return _result(values, labels, prediction, class_names)
+    return _result(values, labels, prediction, members)
 
 
-def _result(values: Any, labels: Mapping[str, Any], prediction: xr.DataArray, class_names: Sequence[str]) -> xr.Dataset:
+def _result(
+    values: Any, labels: Mapping[str, Any], prediction: xr.DataArray, members: Mapping[str, tuple[int, ...]]
+) -> xr.Dataset:
     coords: dict[str, Any] = {name: ("sample", along) for name, along in labels.items()}
     coords |= {str(name): coord for name, coord in prediction.coords.items() if coord.dims in ((), ("condition",))}
     dims = ("sample", "condition", "class_name")
     found = {name: (dims, values[..., i], {"units": "mm"}) for i, name in enumerate(NAMES)}
-    return xr.Dataset(found, coords={**coords, "class_name": [str(name) for name in class_names[1:]]})
+    return xr.Dataset(found, coords={**coords, "class_name": list(members)})
 
 
 def _of_mosaics(
-    prediction: xr.DataArray, label: xr.DataArray, applicable: xr.DataArray, class_names: Sequence[str]
+    prediction: xr.DataArray, label: xr.DataArray, applicable: xr.DataArray, members: Mapping[str, tuple[int, ...]]
 ) -> tuple[Any, dict[str, Any]]:
     """Distances of whole volumes of patches, one task each, and the coordinates of the volumes."""
     code, labels = grouped(prediction, VOLUME)
@@ -138,10 +146,10 @@ def _of_mosaics(
             (maps[1].reset_coords(drop=True), [*"zyx"]),
             output_dims=[["condition", "class_name", "name"]],
             dtypes=[np.float64],
-            output_sizes={"class_name": len(class_names) - 1, "name": len(NAMES)},
+            output_sizes={"class_name": len(members), "name": len(NAMES)},
             applicable=used,
             spacing=spacing[at[0]],
-            classes=len(class_names),
+            members=tuple(members.values()),
         )
         found.append(distances.drop_vars(list(distances.coords)))
     return xr.concat(found, "sample").data, labels
@@ -152,12 +160,12 @@ def _whole(
     label: NDArray[np.integer],
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
-    classes: int,
+    members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """As `_measure`, of one volume that has no padding."""
     box = np.stack([np.zeros(3, np.int64), label.shape], axis=-1)
     found: NDArray[np.float64] = _measure(
-        prediction[None], label[None], applicable[None], spacing[None], box[None], classes
+        prediction[None], label[None], applicable[None], spacing[None], box[None], members
     )[0]
     return found
 
@@ -221,13 +229,13 @@ def _volume(
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
     boxes: NDArray[np.int64],
-    classes: int,
+    members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """As `_measure`, of all samples as the slices of one volume."""
     filled = np.where(applicable[..., None, None], prediction, prediction[:, :1])
     valid = any_by(applicable, np.zeros(len(applicable), np.intp))
     whole = np.concatenate([[[[0, len(label)]]], boxes[:1]], axis=1)
-    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, classes)
+    return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, members)
 
 
 def _measure(
@@ -236,15 +244,15 @@ def _measure(
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
     boxes: NDArray[np.int64],
-    classes: int,
+    members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
-    found = np.full((*prediction.shape[:2], classes - 1, len(NAMES)), np.nan)
+    found = np.full((*prediction.shape[:2], len(members), len(NAMES)), np.nan)
     for s, c in zip(*np.nonzero(applicable), strict=True):
         image = tuple(slice(*ends) for ends in boxes[s].tolist())
         predicted, true = prediction[s, c][image], label[s][image]
-        for k in range(1, classes):
-            found[s, c, k - 1] = _distances(predicted == k, true == k, spacing[s])
+        for k, indices in enumerate(members):
+            found[s, c, k] = _distances(mask_of(predicted, indices), mask_of(true, indices), spacing[s])
     return found
 
 

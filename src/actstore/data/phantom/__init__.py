@@ -198,8 +198,8 @@ def _write_patient(folder: Path, made: PhantomPatient) -> None:
     patient = made.patient
     for frame in made.frames:
         stem = f"{patient.name}_frame{frame.frame:02d}"
-        _write_nifti(folder / f"{stem}.nii.gz", frame.image, patient)
-        _write_nifti(folder / f"{stem}_gt.nii.gz", frame.label, patient)
+        write_nifti(folder / f"{stem}.nii.gz", frame.image, patient)
+        write_nifti(folder / f"{stem}_gt.nii.gz", frame.label, patient)
     info = {
         "ED": made.frames[0].frame,
         "ES": made.frames[1].frame,
@@ -216,7 +216,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _write_nifti(path: Path, volume: NDArray[np.int16] | NDArray[np.uint8], patient: Patient) -> None:
+def write_nifti(path: Path, volume: NDArray[np.int16] | NDArray[np.uint8], patient: Patient) -> None:
     """Write a (slice, row, column) volume as NIfTI (row, column, slice) with the zooms in mm; no time stamp inside."""
     array = np.ascontiguousarray(volume.transpose(1, 2, 0))
     zooms = (patient.pixel, patient.pixel, patient.spacing)

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,11 +23,13 @@ RING_BYTES = 192 * 2**20
 GPU_RING_BYTES = 1024 * 2**20
 #: Python, torch, MONAI, dask, compiled reductions and their libraries in a worker process, before any data (measured).
 BASE_BYTES = 470 * 2**20
-#: Default number of inputs to one forward pass. On a CPU more gains nothing (measured from 1 to 16); a GPU gets as many
-#: as fit a share of its memory.
+#: Largest number of inputs to one forward pass by default. On a CPU more gains nothing (measured from 1 to 16); a GPU
+#: gets as many as fit a share of its memory.
 BATCH_SIZE = 8
 GPU_BATCH_SIZE = 64
 GPU_SHARE = 0.25
+#: Memory of a forward pass on a CPU, if a batch of one does not need more.
+PASS_BYTES = 2**30
 #: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
 #: scratch memory of convolutions (measured). Each inferring thread keeps what it once allocated.
 LIVE_OUTPUTS = 9
@@ -110,19 +113,20 @@ def default_writers(device: str, workers: int) -> int:
 def choose_batch_size(device: str, largest_output_bytes: int) -> int:
     """Inputs to one forward pass. The same on every machine with the same kind of device."""
     if not device.startswith("cuda"):
-        return BATCH_SIZE
+        return max(1, min(BATCH_SIZE, PASS_BYTES // (LIVE_OUTPUTS * largest_output_bytes)))
     memory = torch.cuda.get_device_properties(device).total_memory
     return max(1, min(GPU_BATCH_SIZE, int(GPU_SHARE * memory / (LIVE_OUTPUTS * largest_output_bytes))))
 
 
-def time_sample(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:
+def time_sample(model: nn.Module, spec: Spec, shape: Sequence[int], batch_size: int, device: str) -> float:
+    """Seconds for one input of ``shape`` (channel, \\*space) in every condition."""
     sizes = Counter(condition.batch_size or batch_size for condition in spec.conditions)
-    return sum(count * _time_forward(model, spec, size, device) for size, count in sizes.items())
+    return sum(count * _time_forward(model, shape, size, device) for size, count in sizes.items())
 
 
-def _time_forward(model: nn.Module, spec: Spec, batch_size: int, device: str) -> float:
+def _time_forward(model: nn.Module, shape: Sequence[int], batch_size: int, device: str) -> float:
     model.to(device)
-    batch = torch.zeros(batch_size, 1, *spec.data.preprocess.size, device=device)
+    batch = torch.zeros(batch_size, *shape, device=device)
     best = math.inf
     with torch.inference_mode():
         for _ in range(3):

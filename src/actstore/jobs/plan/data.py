@@ -7,19 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from actstore.data.discovery import discover
-from actstore.data.nifti import read_header
 from actstore.data.pairing import Discovery
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import DataError
+from actstore.inputs.adapters import check_dataset
+from actstore.inputs.pipeline import Pipeline
 from actstore.jobs.blocks import Block
 from actstore.spec.spec import Spec
 from actstore.units import counted
 
 
-def read_headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHeader | None, str]]:
+def read_headers(files: Sequence[VolumeFile], pipeline: Pipeline) -> list[tuple[VolumeHeader | None, str]]:
     def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
         try:
-            return read_header(file, geometry=spec.data.geometry, sliced=spec.sliced), ""
+            return pipeline.grid(file), ""
         except DataError as error:
             return None, str(error)
 
@@ -27,39 +28,47 @@ def read_headers(files: Sequence[VolumeFile], spec: Spec) -> list[tuple[VolumeHe
         return list(pool.map(read, files))
 
 
-def samples_of(spec: Spec, header: VolumeHeader | None) -> int:
-    if header is None:
-        return 0
-    return header.shape[0] if spec.sliced else 1
-
-
 @dataclass(frozen=True)
 class Scanned:
     """The data of a run."""
 
-    discovery: Discovery
     blocks: tuple[Block, ...]
     #: Volumes whose header could not be read, with the reason; only their blocks fail.
     unreadable: tuple[tuple[str, str], ...]
+    #: Whether patches of a volume overlap.
+    overlap: bool
 
 
-def scan(spec: Spec) -> Scanned:
-    """Find the volumes of a spec and read their headers.
+def find(spec: Spec) -> tuple[Spec, Discovery]:
+    """Find the volumes of a spec. Also returns the spec, with the input channels that the data set has.
 
     Raises
     ------
     DataError
-        if there are none, or none can be read.
+        if there are none, or the channels differ from those of the spec.
     """
+    check_dataset(spec)
     discovery = discover(spec.data)
-    headers = read_headers(discovery.volumes, spec)
+    return spec.with_channels(discovery.channels), discovery
+
+
+def scan(spec: Spec, pipeline: Pipeline, discovery: Discovery) -> Scanned:
+    """How the network's inputs cover the volumes that were found.
+
+    Raises
+    ------
+    DataError
+        if none can be read.
+    """
+    headers = read_headers(discovery.volumes, pipeline)
+    windows = [None if header is None else pipeline.windows(header.shape) for header, _ in headers]
     blocks = tuple(
-        Block(i, file, header, samples_of(spec, header))
-        for i, (file, (header, _)) in enumerate(zip(discovery.volumes, headers, strict=True))
+        Block(i, file, header, 0 if covering is None else len(covering))
+        for i, (file, (header, _), covering) in enumerate(zip(discovery.volumes, headers, windows, strict=True))
     )
     unreadable = tuple(
         (block.name, why) for block, (_, why) in zip(blocks, headers, strict=True) if block.header is None
     )
     if len(unreadable) == len(blocks):
         raise DataError(f"none of {counted(len(blocks), 'volume')} in {spec.data.root} can be read: {unreadable[0][1]}")
-    return Scanned(discovery, blocks, unreadable)
+    return Scanned(blocks, unreadable, any(covering.overlap for covering in windows if covering is not None))

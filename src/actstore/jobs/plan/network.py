@@ -9,9 +9,11 @@ from torch import nn
 
 from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.geometry import Grid
+from actstore.inputs.pipeline import Pipeline
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.grids import layer_grids
-from actstore.networks.model import build_model, foreign_dtypes, weights_checksums, weights_digest
+from actstore.networks.heads import Head, head_of
+from actstore.networks.model import build_model, foreign_dtypes, quantised_modules, weights_checksums, weights_digest
 from actstore.networks.recording import Probe, match_modules, probe
 from actstore.networks.repeatable import Repeatability, examine, random_inputs, refuse
 from actstore.spec.spec import Spec
@@ -27,44 +29,46 @@ class Inspected:
     weights: str
     checksums: Mapping[str, int]
     probe: Probe
+    #: Which of its outputs holds the logits, and how they become classes.
+    head: Head
 
 
-def inspect_model(spec: Spec) -> Inspected:
+def inspect_model(spec: Spec, pipeline: Pipeline) -> Inspected:
     """Load the spec's network and inspect it with a forward pass on zeros.
 
     Raises
     ------
     ModelError
-        if the network does not map (batch, 1, \\*size) to (batch, class, \\*size), background first.
+        if what the network returns for (batch, 1, \\*size) fits none of the heads of `head_of`.
     """
     model = build_model(spec)
     weights, checksums = weights_digest(model), weights_checksums(model)
-    size = spec.data.preprocess.size
+    shape = (len(pipeline.channels), *pipeline.window)
     try:
-        found = probe(model, (1, *size), spec.model.layers)
+        found = probe(model, shape, spec.model.layers, spec.model.channels_last)
     except ActstoreError:
         raise
     except Exception as error:
-        others = foreign_dtypes(model)
         raise ModelError(
-            f"{spec.model.factory!r} fails on an input of (1, 1, {', '.join(map(str, size))}): {one_line(error)}; "
-            + (
-                f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
-                if others
-                else "correct data.preprocess.size or model.arguments"
-            )
+            f"{spec.model.source!r} fails on an input of (1, {', '.join(map(str, shape))}): {one_line(error)}; "
+            f"{_mend(model, error)}"
         ) from error
-    expected = (len(spec.class_names), *size)
-    if found.output_shape != expected:
-        raise ModelError(
-            f"{spec.model.factory!r} returns {_shape_text(found.output_shape)} for one sample: expected {expected}, "
-            f"one channel for each of {', '.join(spec.class_names)}, at data.preprocess.size; correct data.classes, "
-            "data.preprocess.size or model.arguments"
+    return Inspected(model, weights, checksums, found, head_of(spec, pipeline.window, found.output))
+
+
+def _mend(model: nn.Module, error: Exception) -> str:
+    """The likely remedy for a network that fails on zeros."""
+    if "quantized::" in str(error) and (quantised := quantised_modules(model)):
+        return (
+            f"modules such as {quantised[0]} take quantised inputs: return the network from before quantisation, or "
+            "put QuantStub and DeQuantStub around them"
         )
-    return Inspected(model, weights, checksums, found)
+    if others := foreign_dtypes(model):
+        return f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
+    return "correct data.preprocess.size or model.arguments"
 
 
-def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
+def check_repeatable(spec: Spec, pipeline: Pipeline, seen: Inspected) -> Repeatability:
     """Check with a few passes on the CPU whether each output of the network depends on its own input alone.
 
     Raises
@@ -79,16 +83,12 @@ def check_repeatable(spec: Spec, seen: Inspected) -> Repeatability:
             f"model.factory {spec.model.factory!r} makes other weights at every call, so that no two workers would run "
             "the same network: give model.weights, or let the factory fix its seed"
         )
-    inputs = random_inputs(spec.data.preprocess.size, spec.data.preprocess.normalize)
+    inputs = random_inputs(pipeline.window, spec.data.preprocess.normalize, len(pipeline.channels))
     batched = spec.run.batch_size != 1
     found = examine(seen.model, fresh, seen.probe.layers, inputs, seen.checksums, batched=batched)
     if spec.model.unrepeatable == "refuse":
-        refuse(found, spec.model.factory)
+        refuse(found, spec.model.source)
     return found
-
-
-def _shape_text(shape: tuple[int, ...] | None) -> str:
-    return "no single tensor" if shape is None else str(shape)
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Network:
     model: nn.Module
     weights: str
     probe: Probe
+    head: Head
     #: Recorded layers; `Layer.kept` marks those whose tensors are stored.
     layers: tuple[Layer, ...]
     #: Where the pixels of each layer lie on the input.
@@ -106,7 +107,7 @@ class Network:
     repeatable: Repeatability
 
 
-def examine_network(spec: Spec, threads: int) -> Network:
+def examine_network(spec: Spec, pipeline: Pipeline, threads: int) -> Network:
     """Examine the spec's network with passes on the CPU.
 
     Use a worker's ``threads``: if workers are already running, more threads would mostly wait for each other.
@@ -116,12 +117,12 @@ def examine_network(spec: Spec, threads: int) -> Network:
     ModelError
         as raised by `inspect_model`, `check_repeatable` and `keep`.
     """
-    seen = inspect_model(spec)
+    seen = inspect_model(spec, pipeline)
     layers = keep(seen.probe.layers, spec.store.keep, seen.model)
     with torch_threads(threads):
-        repeatable = check_repeatable(spec, seen)
-        grids = layer_grids(seen.model, layers, spec.data.preprocess.size)
-    return Network(seen.model, seen.weights, seen.probe, layers, tuple(grids), repeatable)
+        repeatable = check_repeatable(spec, pipeline, seen)
+        grids = layer_grids(seen.model, layers, pipeline.window, len(pipeline.channels))
+    return Network(seen.model, seen.weights, seen.probe, seen.head, layers, tuple(grids), repeatable)
 
 
 def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module) -> tuple[Layer, ...]:

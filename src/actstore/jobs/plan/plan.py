@@ -14,15 +14,20 @@ from actstore.conditions import Applies
 from actstore.data.pairing import Discovery
 from actstore.errors import PlanError
 from actstore.geometry import Grid
+from actstore.inputs.adapters import pipeline_of
 from actstore.inputs.perturb import check
+from actstore.inputs.pipeline import Pipeline
 from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
 from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_size, machine_of, ring_samples, time_sample
-from actstore.jobs.plan.data import scan
+from actstore.jobs.plan.data import find, scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
+from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.networks.arithmetic import torch_threads
+from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
@@ -67,6 +72,12 @@ class Plan:
     grids: tuple[Grid, ...]
     #: Whether each output depends on its own input alone.
     repeatable: Repeatability
+    #: What the network sees of a volume.
+    pipeline: Pipeline
+    #: Which of the network's outputs holds the logits, and how they become classes.
+    head: Head
+    #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
+    check: Trial | None = None
     #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
@@ -81,6 +92,7 @@ class Plan:
             self.threads,
             self.writers,
             self.identity["code"],
+            self.head,
             self.applies,
             self.blocks,
         )
@@ -142,21 +154,33 @@ class Plan:
 
     @property
     def ring_bytes(self) -> int:
-        return RING_BUFFERS * (
-            self.ring_samples * self.layout.sample_bytes + 2 * PAGE * len(self.layout.capture.sharded)
+        layout, samples = self.layout, self.ring_samples
+        buffers = samples * sum(a.sample_stride for a in layout.streamed) + 2 * PAGE * len(layout.streamed)
+        original = sum(
+            array.sample_stride // layout.conditions
+            for array, layer in zip(layout.activations, layout.layers, strict=True)
+            if not layer.kept
         )
+        return RING_BUFFERS * buffers + samples * original
 
     @property
     def volume_bytes(self) -> int:
-        """Bytes of the largest volume: decoded, float64 while perturbed and normalised, and inputs of all conditions.
+        """Bytes of the largest volume: decoded, float64 while perturbed and normalised, and preprocessed in all
+        conditions; of the inputs of a buffer set; and of what averages predictions.
 
         With controls also their regions, and the transforms that find a place in a whole volume.
         """
+        layout = self.layout
+        channels, dims = len(layout.input_channels), len(layout.space)
         largest = max((math.prod(b.header.shape) for b in self.blocks if b.header is not None), default=0)
-        inputs = self.layout.slots * math.prod(self.layout.space) * 4 * (self.layout.conditions + 1)
         regions = len({c.target for c in self.spec.conditions if c.is_control})
-        searched = PLACEMENT_BYTES if regions and len(self.layout.space) == 3 else 0
-        return largest * (8 + 8 + 3 * 8 + 1 + regions + searched) + inputs
+        searched = PLACEMENT_BYTES if regions and dims == 3 else 0
+        voxel = channels * (8 + 8 + 3 * 8 + 4 * layout.conditions) + 2 + regions + searched
+        voxel += 4 * layout.classes * (layout.conditions + 1) if layout.stitched else 0
+        pixels = math.prod(layout.space)
+        inputs = self.ring_samples * pixels * 4 * channels * (layout.conditions + 2)
+        predictions = layout.slots * pixels * (1 + (2 * layout.conditions if layout.stitched else 0))
+        return largest * voxel + inputs + predictions
 
     @property
     def seconds(self) -> float:
@@ -174,24 +198,33 @@ def make_plan(
     DataError, ModelError, SpecError
         if data, network or a perturbation cannot be used.
     """
-    load_code(spec.folder, [spec.model.factory, *(p.transform for p in spec.perturb)], spec.model.arguments)
+    named = [*filter(None, [spec.model.factory]), *(p.transform for p in spec.perturb)]
+    load_code(spec.folder, named, spec.model.arguments)
     for condition in spec.conditions:
         check(condition)
     budget = machine_of(spec, device, workers)
-    network = examine_network(spec, budget.threads)
-    data = scan(spec)
+    spec, discovery = find(spec)
+    pipeline = pipeline_of(spec)
+    network = examine_network(spec, pipeline, budget.threads)
+    data = scan(spec, pipeline, discovery)
+    with torch_threads(budget.threads):
+        files = [block.file for block in data.blocks if block.header is not None]
+        tried = try_first(spec, pipeline, network, files) if spec.run.check == "warn" else None
     layout = StoreLayout(
         blocks=len(data.blocks),
         slots=max(block.samples for block in data.blocks),
         conditions=len(spec.conditions),
         classes=len(spec.class_names),
-        space=spec.data.preprocess.size,
+        space=pipeline.window,
         dtype=spec.store.dtype,
         layers=network.layers,
+        input_channels=pipeline.channels,
+        stitched=data.overlap,
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
-    identity, fingerprint = identify(spec, network.weights, layout.layers, data.discovery.volumes)
+    identity, fingerprint = identify(spec, network.weights, network.head, layout.layers, discovery.volumes)
+    shape = (len(pipeline.channels), *pipeline.window)
     return Plan(
         spec=spec,
         store=storage_at(store or spec.store.path),
@@ -205,13 +238,16 @@ def make_plan(
         writers=budget.writers,
         batch_size=batch_size,
         ring_samples=ring_samples(layout, budget.device),
-        seconds_per_sample=time_sample(network.model, spec, batch_size, budget.device) if timing else math.nan,
+        seconds_per_sample=time_sample(network.model, spec, shape, batch_size, budget.device) if timing else math.nan,
         model_bytes=model_bytes(network.model),
         transient_bytes=IN_FLIGHT * LIVE_OUTPUTS * batch_size * largest,
-        discovery=data.discovery,
+        discovery=discovery,
         unreadable=data.unreadable,
         grids=network.grids,
         repeatable=network.repeatable,
+        pipeline=pipeline,
+        head=network.head,
+        check=tried,
     )
 
 

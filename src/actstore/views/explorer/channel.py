@@ -25,7 +25,7 @@ from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, Thumbna
 from actstore.views.figures.network_colours import TOP
 from actstore.views.figures.spread import PatientColumns
 from actstore.views.figures.sweeps import DoseCurve, Sweep, sweep_of, with_unchanged
-from actstore.views.figures.theme import class_colours
+from actstore.views.figures.theme import colours_of
 
 READING = "reading statistics …"
 _FACTS = """
@@ -40,7 +40,7 @@ class ChannelTab:
     def __init__(self, session: Session) -> None:
         self._session = session
         source, theme = session.source, session.theme
-        self._colours = class_colours(source.store.class_names)
+        self._colours = colours_of(source.store)
         #: Layer and conditions whose MAD was read last, and that MAD: (sample, strength, channel).
         self._sweep_mad: tuple[Hashable, Floats] = (None, np.empty((0, 0, 0)))
         #: What is being read.

@@ -17,7 +17,7 @@ from actstore.views.explorer.cohort_table import SampleTable
 from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.state import DiceBox, MadRange, shown_dice, shown_mad
 from actstore.views.figures.spread import spread
-from actstore.views.figures.theme import class_colours
+from actstore.views.figures.theme import colours_of
 
 
 class CohortTab:
@@ -26,7 +26,7 @@ class CohortTab:
     def __init__(self, session: Session) -> None:
         self._session, self._source = session, session.source
         source, theme = session.source, session.theme
-        self._colours = class_colours(source.store.class_names)
+        self._colours = colours_of(source.store)
         names = {"patient": source.patients, "case": source.case_names}
         given = {"patient": source.samples["patient"], "case": source.cases}
         #: What dots show of their samples, names as their numbers: (sample) or, of the case, (sample, condition).

@@ -113,7 +113,7 @@ def code(source: Source, state: State) -> str:
         'shown = (samples["patient"] == patient) & (samples["frame"] == frame) & (samples["slice"] == slice_)',
         *(['shown &= samples["patch"] == patch'] if source.patched else []),
         "sample = int(samples.index[shown][0])",
-        *_narrowing(state),
+        *_narrowing(source, state),
         "",
     ]
     if not source.applicable[source.sample(state), source.condition(state.condition)]:
@@ -128,7 +128,7 @@ def code(source: Source, state: State) -> str:
     return "\n".join([*lines, "view", ""])
 
 
-def _narrowing(state: State) -> list[str]:
+def _narrowing(source: Source, state: State) -> list[str]:
     """Code that keeps the samples of the subset."""
     lines = ["", "subset = store.applicable.sel(condition=condition).values"]
     if state.case:
@@ -136,11 +136,12 @@ def _narrowing(state: State) -> list[str]:
     if state.dice:
         name, *ends = state.dice
         left, right, low, high = shown_dice(ends).tolist()
-        dice = f"analysis.dice(store.confusion, applicable=store.applicable).sel(class_name={name!r})"
+        regions = ", regions=store.members" if source.store.regions else ""
+        dice = f"analysis.dice(store.confusion, applicable=store.applicable{regions}).sel(class_name={name!r})"
         lines += [
             f"dice = {dice}.round({DICE_DECIMALS})  # as the page shows it",
             "original, perturbed = dice.isel(condition=0).values, dice.sel(condition=condition).values",
-            f"true = store.confusion.isel(condition=0).sel(true_class={name!r}).sum('predicted_class').values",
+            f"true = analysis.class_size(store.confusion{regions}).sel(class_name={name!r}).values",
             "subset &= true > 0  # Dice of an absent class is 0 or 1, whatever else changes",
             f"subset &= (original >= {left!r}) & (original <= {right!r})",
             f"subset &= (perturbed >= {low!r}) & (perturbed <= {high!r})",

@@ -11,6 +11,7 @@ from bokeh.plotting import figure
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from actstore.analysis.members import mask_of
 from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
 from actstore.views.arrays import Floats
@@ -22,7 +23,7 @@ from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure
 from actstore.views.figures.images import CHANGE
 from actstore.views.figures.pixels import ON_INPUT, Place, border_paths
 from actstore.views.figures.scales import Limits, ink, of_inputs, of_maps
-from actstore.views.figures.theme import GREY, class_colours, tint
+from actstore.views.figures.theme import GREY, colours_of, tint
 
 Paths = list[dict[str, Any]]
 
@@ -128,10 +129,10 @@ class Inputs:
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
         store = self.session.source.store
-        colours = class_colours(store.class_names)
+        colours = colours_of(store)
         return border_paths(
             [
-                (label == store.classes[name], tint(colour, 0.45) if light else colour)
+                (mask_of(label, store.members[name]), tint(colour, 0.45) if light else colour)
                 for name, colour in colours.items()
             ]
         )

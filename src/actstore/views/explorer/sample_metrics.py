@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from actstore.views.explorer.html import html_pane
 from actstore.views.explorer.protocols import Session
-from actstore.views.figures.theme import class_colours
+from actstore.views.figures.theme import colours_of
 
 
 class SampleMetrics:
@@ -30,7 +30,7 @@ class SampleMetrics:
         if (sample, state.slice, c) == self._shown:
             return
         self._shown = (sample, state.slice, c)
-        colours = class_colours(source.store.class_names)
+        colours = colours_of(source.store)
         rows = Markup("")
         for i, name in enumerate(source.foreground):
             before, after = source.dice[sample, [0, c], i]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
-from actstore.analysis.segmentation.overlap import dice
+from actstore.analysis.members import mask_of
+from actstore.analysis.segmentation.overlap import dice, true_pixels
 from actstore.errors import ActstoreError, StoreError
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
@@ -38,7 +39,7 @@ class Source(Statistics):
         self.names: list[str] = list(store.conditions.index)
         #: Every condition but the original, in the store's order.
         self.perturbed: list[str] = self.names[1:]
-        self.foreground: list[str] = list(store.class_names[1:])
+        self.foreground: list[str] = list(store.members)
         self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
         #: Whether the store holds a layer's tensors.
         self.has_tensors: dict[str, bool] = {layer.name: layer.kept for layer in store.layout.layers}
@@ -52,12 +53,12 @@ class Source(Statistics):
         #: Size of the input, ([z,] y, x).
         self.space: tuple[int, ...] = tuple(store.layout.space)
         self.confusion: xr.DataArray = store.confusion.compute()
-        found = dice(self.confusion, applicable=store.applicable.compute())
+        found = dice(self.confusion, applicable=store.applicable.compute(), regions=store.members)
         #: Dice, float64 (sample, condition, class without background).
         self.dice: Floats = found.sel(class_name=self.foreground).transpose("sample", "condition", "class_name").values
-        true = self.confusion.isel(condition=0).sum("predicted_class").sel(true_class=self.foreground)
+        true = true_pixels(self.confusion.isel(condition=0), store.members)
         #: Whether the truth holds a class, bool (sample, class without background).
-        self.present: Bools = (true.transpose("sample", "true_class") > 0).values
+        self.present: Bools = (true.transpose("sample", "class_name") > 0).values
         #: :attr:`dice`, NaN where the sample does not contain the class: there Dice is 0 or 1, whatever else changes.
         self.present_dice: Floats = np.where(self.present[:, None], self.dice, np.nan)
         self.cases: NDArray[np.str_] = store.cases.compute().transpose("sample", "condition").values.astype(str)
@@ -213,7 +214,7 @@ class Source(Statistics):
 
         def read() -> Floats:
             label = self.recent(("label", sample, 0, 0), lambda: self.store.picture("label", sample))
-            mask: Bools = label == self.store.classes[class_name]
+            mask = mask_of(label, self.store.members[class_name])
             return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
         found = self.recent(("cover", layer, sample, class_name), read)

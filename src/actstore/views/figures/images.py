@@ -96,7 +96,7 @@ def inputs(
         panel(
             [
                 pixels.image(image, cmap, limits, place=place, colorbar=cmap != GREY),
-                *outlines(store.classes, label if truth else None, *(dashed if prediction else ())),
+                *outlines(store, label if truth else None, *(dashed if prediction else ())),
             ],
             (size, size),
             title=title,
@@ -149,7 +149,7 @@ def gallery(
             panel(
                 [
                     pixels.image(image, GREY, extremes(image), place=Place(offset=(rows.start, columns.start))),
-                    *outlines(store.classes, label, prediction),
+                    *outlines(store, label, prediction),
                 ],
                 (size, size),
                 title=f"{place_label(store, s, ' · ')}{suffix}",

@@ -21,7 +21,7 @@ from actstore.views.figures.channels import layer_map
 from actstore.views.figures.network_colours import TOP, Colour, effect, limits_of, top_cells, with_control
 from actstore.views.figures.selection import Sample, chosen, of_original, samples_of, target_of
 from actstore.views.figures.spread import spread
-from actstore.views.figures.theme import INK, WIDTH, class_colours, panel, styled, ticks
+from actstore.views.figures.theme import INK, WIDTH, colours_of, panel, styled, ticks
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -121,7 +121,7 @@ def mad_by_layer(store: Store, sample: Sample | None = None, condition: str | No
     mad = np.stack([layer.values for layer in compute(*lazy)], axis=1)
     quartiles = spread(mad[used])
     name = str(store.conditions.index[c])
-    colour = class_colours(store.class_names).get(target_of(store, name), INK)
+    colour = colours_of(store).get(target_of(store, name), INK)
     x = np.arange(len(layers))
     hover = pd.DataFrame(
         {

@@ -19,7 +19,7 @@ from actstore.views.figures.scales import around_zero, ink
 from actstore.views.figures.selection import chosen, numbers, place_label, samples_of, target_of
 from actstore.views.figures.spread import HALF, PatientColumns, patient_ticks
 from actstore.views.figures.sweeps import DoseCurve, sweep_of, with_unchanged
-from actstore.views.figures.theme import DIVERGING, INK, WIDTH, class_colours, grid, panel, styled
+from actstore.views.figures.theme import DIVERGING, INK, WIDTH, colours_of, grid, panel, styled
 from actstore.views.wording import number
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def mad_by_patient(store: Store, layer: str, channel: int, condition: str | None
     used = np.flatnonzero(samples_of(store, c))
     samples = store.samples.iloc[used]
     columns = PatientColumns(used, samples["patient"].to_numpy(), mad[used])
-    colour = class_colours(store.class_names).get(target_of(store, name), INK)
+    colour = colours_of(store).get(target_of(store, name), INK)
     middle = np.arange(len(columns.patients), dtype=float)
     low, median, high = columns.quartiles
     if columns.many:
@@ -174,7 +174,7 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
     hover = pd.DataFrame({"strength": sweep.strengths, **quartiles}).round(5)
     x, (low, median, high) = curve.whole
     along, up = curve.limits
-    colour = class_colours(store.class_names).get(target_of(store, name), INK)
+    colour = colours_of(store).get(target_of(store, name), INK)
     return panel(
         [
             marks.band(x, low, high, colour),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import holoviews as hv
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.analysis.members import mask_of
 from actstore.geometry import Grid
-from actstore.views.figures.theme import class_colours, styled, tint
+from actstore.views.figures.theme import colours_of, styled, tint
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
 
 #: Options of a plot that shows an image.
 BARE: dict[str, Any] = {"xaxis": None, "yaxis": None, "invert_yaxis": True, "show_grid": False}
@@ -61,16 +65,14 @@ def image(
     )
 
 
-def outlines(
-    classes: Mapping[str, int], label: NDArray[Any] | None, prediction: NDArray[Any] | None = None
-) -> list[hv.Contours]:
-    """Borders of every class but the background: of the truth ``label`` (y, x) solid, of a ``prediction`` dashed."""
-    colours = {classes[name]: colour for name, colour in class_colours(list(classes)).items()}
+def outlines(store: Store, label: NDArray[Any] | None, prediction: NDArray[Any] | None = None) -> list[hv.Contours]:
+    """Borders of every class and region: of the truth ``label`` (y, x) solid, of a ``prediction`` dashed."""
+    colours = [(store.members[name], colour) for name, colour in colours_of(store).items()]
     found = []
     if label is not None:
-        found += border([(label == number, colour) for number, colour in colours.items()], width=2.2)
+        found += border([(mask_of(label, of), colour) for of, colour in colours], width=2.2)
     if prediction is not None:
-        light = [(prediction == number, tint(colour, 0.45)) for number, colour in colours.items()]
+        light = [(mask_of(prediction, of), tint(colour, 0.45)) for of, colour in colours]
         found += border(light, width=1.7, dashed=True)
     return found
 

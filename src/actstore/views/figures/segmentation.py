@@ -14,7 +14,7 @@ from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary
 from actstore.views.figures import marks
 from actstore.views.figures.selection import chosen, paired_dice, shown_conditions
-from actstore.views.figures.theme import INK, class_colours, grid, panel, plot_size, shades
+from actstore.views.figures.theme import INK, colours_of, grid, panel, plot_size, shades
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -41,7 +41,7 @@ def dice(store: Store, conditions: list[str] | None = None) -> hv.Layout:
         if no perturbation applies to any slice.
     """
     table, shown = _paired(store, conditions)
-    colours = class_colours(store.class_names)
+    colours = colours_of(store)
     size = plot_size(len(shown), 260)
     panels = []
     for condition in shown:
@@ -189,7 +189,7 @@ def dice_paired(store: Store, condition: str | None = None) -> hv.Layout:
     """
     _, c = chosen(store, None, condition)
     table = paired_dice(store, [c])
-    colours = class_colours(store.class_names)
+    colours = colours_of(store)
     side = {1: 360, 2: 320}.get(len(colours), 250)
     size = (side, side)
     panels = []
@@ -249,7 +249,7 @@ def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:
         raise StoreError(f"{store.path} has no prediction under a perturbation: no slice contains a perturbed class")
     table = table[table["condition"].isin(shown)]
     names = list(table.groupby("case", sort=False)["samples"].sum().sort_values(ascending=False, kind="stable").index)
-    colours = class_colours(store.class_names)
+    colours = colours_of(store)
     size = ({1: 600, 2: 330}.get(len(shown), 225), 24 * len(names) + 10)
     panels = []
     for i, condition in enumerate(shown):
@@ -292,7 +292,7 @@ def _of_targets(
 ) -> hv.Layout:
     """One plot a perturbation: ``draw`` gets the rows of the perturbed class, its name and its colour."""
     table, shown = _paired(store, conditions)
-    colours = class_colours(store.class_names)
+    colours = colours_of(store)
     size = plot_size(len(shown), height)
     panels = []
     for condition in shown:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import Mask
-from actstore.analysis.segmentation.overlap import dice, mean_dice
+from actstore.analysis.members import mask_of
+from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.errors import StoreError
 from actstore.tables.rows import sample_columns
@@ -186,7 +187,7 @@ def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
     if len(at) == 0:
         return []
     table = store.conditions.iloc[at]
-    dice = mean_dice(store.confusion, applicable=store.applicable).compute()
+    dice = mean_dice(store.confusion, applicable=store.applicable, regions=store.members).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
     lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(
         ["transform", "target", "perturbation_source"], sort=False
@@ -208,12 +209,14 @@ def paired_dice(store: Store, conditions: Sequence[int] | None = None) -> pd.Dat
     apex. ``conditions`` are numbers, by default of every perturbation.
     """
     confusion, applicable = compute(store.confusion, store.applicable)
-    overlap = dice(confusion, applicable=applicable).transpose("sample", "condition", "class_name")
-    present = (confusion.isel(condition=0).sum("predicted_class") > 0).isel(true_class=slice(1, None))
+    overlap = dice(confusion, applicable=applicable, regions=store.members).transpose(
+        "sample", "condition", "class_name"
+    )
+    present = true_pixels(confusion.isel(condition=0), store.members) > 0
     values = overlap.values
     chosen = np.zeros(values.shape, bool)
     chosen[:, perturbations(confusion) if conditions is None else list(conditions)] = True
-    chosen &= np.isfinite(values) & present.transpose("sample", "true_class").values[:, None, :]
+    chosen &= np.isfinite(values) & present.transpose("sample", "class_name").values[:, None, :]
     s, c, k = np.nonzero(chosen)
     frame = pd.DataFrame({name: confusion.coords[name].values[s] for name in sample_columns(store.samples)})
     frame["position"] = slice_position(confusion).values[s]
@@ -234,7 +237,7 @@ def typical_sample(store: Store, condition: str) -> int:
     confusion = store.confusion.isel(condition=[0, c]).compute()
     at = np.flatnonzero(store.applicable.isel(condition=c).values)
     target = target_of(store, condition)
-    overlap = dice(confusion.isel(sample=at))
+    overlap = dice(confusion.isel(sample=at), regions=store.members)
     own = overlap.sel(class_name=target) if target else overlap.mean("class_name")
     change = (own.isel(condition=1) - own.isel(condition=0)).values
     return int(at[np.argsort(change, kind="stable")[len(at) // 2]])
@@ -309,7 +312,7 @@ def perturbed_masks(store: Store, label: NDArray[Any], condition: int) -> list[M
     classes."""
     targets = store.conditions["target"]
     names = dict.fromkeys([targets.iloc[condition]] if targets.iloc[condition] else targets[targets != ""])
-    return [np.equal(label, store.classes[str(name)]) for name in names]
+    return [mask_of(label, store.members[str(name)]) for name in names]
 
 
 def window(masks: NDArray[Any], margin: float = 0.35) -> tuple[slice, slice]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
 import holoviews.plotting.mpl  # registers the backend that options are for, without making it current
 import pandas as pd
 
 import holoviews.plotting.bokeh  # noqa: F401  # isort: skip  # after matplotlib, which stays the default
+
+from actstore.conditions import BACKGROUND
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
 
 #: Evenly stepped in lightness, readable in grey and by colour-blind people.
 SEQUENTIAL = "viridis"
@@ -52,6 +57,11 @@ _FONTS = {
 def class_colours(names: Sequence[str]) -> dict[str, str]:
     """One fixed colour of :data:`PALETTE` to each foreground class, by its number; background (the first) has none."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names[1:])}
+
+
+def colours_of(store: Store) -> dict[str, str]:
+    """One fixed colour to each class and region that results of ``store`` are of."""
+    return class_colours((BACKGROUND, *store.members))
 
 
 def tint(colour: str, share: float = 0.55) -> str:

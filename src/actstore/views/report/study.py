@@ -14,7 +14,7 @@ from actstore.tables.catalogue import Unanswerable
 from actstore.tables.findings import Findings
 from actstore.tables.unchanged import no_sample, noun_of
 from actstore.views.figures.selection import shown_conditions
-from actstore.views.figures.theme import class_colours
+from actstore.views.figures.theme import colours_of
 from actstore.views.report.sentences.segmentation import action
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Study:
     @cached_property
     def colours(self) -> dict[str, str]:
         """Class name to colour."""
-        return class_colours(self.store.class_names)
+        return colours_of(self.store)
 
     @cached_property
     def conditions(self) -> list[str]:

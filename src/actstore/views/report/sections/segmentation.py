@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.conditions import BACKGROUND, ORIGINAL
+from actstore.conditions import ORIGINAL
 from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary, original_dice
 from actstore.tables.unchanged import nowhere, of_store
@@ -231,9 +231,7 @@ def failures(study: Study) -> Section:
     return Section(
         "failures",
         "Kinds of failure",
-        on_failures.legend(
-            shares, store.case_rules, [name for name in store.class_names if name != BACKGROUND], study.noun
-        ),
+        on_failures.legend(shares, store.case_rules, store.class_names, store.members, study.noun),
         drawn,
         [
             Table(

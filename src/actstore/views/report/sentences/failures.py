@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -27,7 +27,13 @@ def usual(shares: pd.DataFrame, noun: str = "slice") -> str:
     return f"The most usual outcome is {'; '.join(found)}.".replace(unnamed, f"{unnamed} (none of the named kinds)", 1)
 
 
-def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str], noun: str = "slice") -> list[str]:
+def legend(
+    shares: pd.DataFrame,
+    rules: CaseRules,
+    classes: Sequence[str],
+    members: Mapping[str, Sequence[int]],
+    noun: str = "slice",
+) -> list[str]:
     """What each kind of failure that occurs means, a line a perturbed class: the rule that decides it.
 
     Parameters
@@ -35,7 +41,9 @@ def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str], noun:
     shares
         columns ``target, case``.
     classes
-        names of the foreground classes.
+        names of the exclusive classes, background first.
+    members
+        indices of the classes that each target is made of.
     """
     lines = [
         f"The confusion counts of its prediction alone decide the kind of failure of a perturbed {noun}. Rules are "
@@ -43,7 +51,8 @@ def legend(shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str], noun:
     ]
     for target, own in shares.groupby("target", sort=False):
         occurring = set(own["case"])
-        known = [(name, text) for name, text in _rules(str(target), rules, classes) if name in occurring]
+        others = [name for i, name in enumerate(classes) if i and i not in members[str(target)]]
+        known = [(name, text) for name, text in _rules(str(target), rules, others) if name in occurring]
         lines.append(f"{target} perturbed: {'; '.join(f'“{name}”: {text}' for name, text in known)}.")
     return lines
 
@@ -60,9 +69,9 @@ def gallery(case: str, condition: str, samples: int, whole: int, shown: int, lin
     return f"“{case}” under {condition}: {part(samples, whole, noun)}. Shown: {which}. {lines}."
 
 
-def _rules(target: str, rules: CaseRules, classes: Sequence[str]) -> list[tuple[str, str]]:
+def _rules(target: str, rules: CaseRules, others: Sequence[str]) -> list[tuple[str, str]]:
     """Name and meaning of each rule for a target, in the order in which they are tried."""
-    heart = set(HEART) <= set(classes)
+    heart = set(HEART) <= {target, *others}
     alone = (f"only {target}", f"{target} is predicted and no other class")
     some = (
         f"{target} + others",
@@ -80,7 +89,6 @@ def _rules(target: str, rules: CaseRules, classes: Sequence[str]) -> list[tuple[
             _flow("extreme RV→LV", rules.extreme_share, "RV", "LV"),
         ]
     else:
-        others = [name for name in classes if name != target]
         most = ", the class that most of it went to"
         own = [
             alone,

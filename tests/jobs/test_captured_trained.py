@@ -1,0 +1,186 @@
+"""Trained networks captured from their own folders: input, prediction and activations are those of their own code."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import actstore
+import bundles
+from actstore import analysis
+from actstore.data.discovery import discover
+from actstore.inputs.adapters import pipeline_of
+from actstore.jobs.capture import capture
+from actstore.jobs.predictions import counted
+from actstore.networks.model import build_model
+from actstore.networks.recording import forward_hooks
+from actstore.spec.spec import Spec, load_spec
+from actstore.store.store import Store
+from actstore.tables.catalogue import TABLES
+from actstore.tables.findings import Findings
+from conftest import Once
+from nnunet_folders import NETWORKS, REFERENCE, own_input, own_logits
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(REFERENCE is None, reason="ACTSTORE_REFERENCE names no folder with trained networks"),
+]
+
+CASE = "patient002_frame01"
+#: Of the networks that nnU-Net's folders hold: target of the perturbation.
+SPEC = """\
+[data]
+format = "nnunet"
+root = "raw"
+[model]
+{model}
+layers = [{layers}]
+[[perturb]]
+transform = "brightness"
+targets = ["LV"]
+strengths = [0.1]
+[store]
+path = "run.zarr"
+"""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured volume of a trained network, and what that network makes of it by itself."""
+
+    name: str
+    spec: Spec
+    store: Store
+    #: The preprocessed original (channel, z, y, x), its class indices (z, y, x), and the stitched class map.
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+
+def root() -> Path:
+    return Path(str(REFERENCE))
+
+
+def write(folder: Path, name: str) -> None:
+    """A data set of one volume, and the spec of a network in twelve lines."""
+    if name == "bundle":
+        data, model, layers = "Dataset001_Heart", f'bundle = "{root() / "bundle"}"', '"*.adn.N"'
+    else:
+        data, results = NETWORKS[name]
+        model = f'nnunet = "{root() / "nnunet_v2" / "results" / data / results}"'
+        layers = '"encoder.stages.*.norm"'
+    raw = root() / "nnunet_v2" / "raw" / data
+    for part in ("imagesTr", "labelsTr"):
+        (folder / "raw" / part).mkdir(parents=True)
+        for file in (raw / part).glob(f"{CASE}*"):
+            shutil.copy(file, folder / "raw" / part)
+    shutil.copy(raw / "dataset.json", folder / "raw")
+    text = SPEC.format(model=model, layers=layers)
+    assert len([line for line in text.splitlines() if line]) <= 12
+    (folder / "spec.toml").write_text(text, encoding="utf-8")
+    spec = load_spec(folder / "spec.toml")
+    # Alone in its batch, an input gives the same bits here and there.
+    capture(spec.model_copy(update={"run": spec.run.model_copy(update={"batch_size": 1})}), cluster="inline")
+
+
+@pytest.fixture(scope="module", params=["2d", "3d", "bundle"])
+def captured(request: pytest.FixtureRequest, once: Once) -> Captured:
+    name = request.param
+    folder = once(f"trained-{name}", lambda made: write(made, name))
+    spec = load_spec(folder / "spec.toml")
+    pipeline = pipeline_of(spec)
+    (file,) = discover(spec.data).volumes
+    volume = pipeline.read(file)
+    frame = pipeline.frame(volume)
+    trained: Any = spec.trained
+    if name == "bundle":
+        theirs = bundles.own_input(trained, file)
+        image, logits = theirs.numpy(), bundles.own_logits(trained, theirs)
+    else:
+        image, _ = own_input(trained, file)
+        logits = own_logits(trained, image, exact=True)
+    store = actstore.open(folder / "run.zarr")
+    head = store.attributes["identity"].get("head")
+    if head and head["kind"] == "regions":
+        predicted = np.zeros(logits.shape[1:], np.uint8)
+        for region, written in enumerate(head["order"]):
+            predicted[logits[region] > 0] = written
+    else:
+        predicted = logits.argmax(0).astype(np.uint8)
+    return Captured(name, spec, store, image, pipeline.label(volume, frame), predicted)
+
+
+def assembled(captured: Captured, values: NDArray[Any]) -> NDArray[Any]:
+    """A volume (…, z, y, x) from the boxes that the samples own; ``values`` are (sample, …, \\*space)."""
+    patches, shape = captured.store.patches, captured.label.shape
+    origin, start, stop = (
+        patches[[f"{name}_{axis}" for axis in "zyx"]].to_numpy() for name in ("origin", "owned_start", "owned_stop")
+    )
+    whole = np.zeros((*values.shape[1 : values.ndim - len(captured.store.layout.space)], *shape), values.dtype)
+    filled = np.zeros(shape, int)
+    for i in range(len(patches)):
+        of_volume = tuple(slice(a, b) for a, b in zip(start[i], stop[i], strict=True))
+        of_patch = tuple(slice(a - o, b - o) for a, b, o in zip(start[i], stop[i], origin[i], strict=True))
+        patch = values[i] if len(captured.store.layout.space) == 3 else np.expand_dims(values[i], -3)
+        whole[(..., *of_volume)] = patch[(..., *of_patch)]
+        filled[of_volume] += 1
+    assert (filled == 1).all(), "the boxes partition the volume"
+    return whole
+
+
+def test_the_network_sees_what_it_saw_in_training(captured: Captured) -> None:
+    images = captured.store.tree["inputs/image"].isel(condition=0).values
+    np.testing.assert_array_equal(assembled(captured, images), captured.image)
+    labels = captured.store.tree["inputs/label"].values
+    np.testing.assert_array_equal(assembled(captured, labels), captured.label)
+
+
+def test_the_prediction_is_its_own(captured: Captured) -> None:
+    found = assembled(captured, captured.store.tree["outputs/prediction"].isel(condition=0).values)
+    np.testing.assert_array_equal(found, captured.predicted)
+
+
+def test_confusion_counts_add_up_to_those_of_the_volume(captured: Captured) -> None:
+    store = captured.store
+    for condition in range(2):
+        found = assembled(captured, store.tree["outputs/prediction"].isel(condition=condition).values)
+        expected = counted(captured.label, found, store.layout.classes)
+        np.testing.assert_array_equal(store.confusion.isel(condition=condition).sum("sample").values, expected)
+
+
+def test_activations_are_those_of_a_hooked_pass(captured: Captured) -> None:
+    store, model = captured.store, build_model(captured.spec)
+    applicable = store.applicable.compute()
+    sample = int(np.flatnonzero(applicable.values[:, 1])[0])
+    images = store.tree["inputs/image"].isel(sample=sample).values
+    for layer in store.layers.index[[0, -1]]:
+        maps: list[NDArray[np.float32]] = []
+
+        def keep(_path: str, output: Any, maps: list[NDArray[np.float32]] = maps) -> None:
+            maps.append(output[0].numpy().copy())
+
+        with torch.inference_mode(), forward_hooks(model, [store.layers.loc[layer, "module"]], keep):
+            for image in images:
+                model(torch.from_numpy(image)[None])
+        stored = store[layer].isel(sample=sample).values
+        np.testing.assert_array_equal(stored, np.stack(maps))
+        space = tuple(range(1, maps[0].ndim))
+        expected = np.abs(maps[1] - maps[0]).mean(axis=space, dtype=np.float64)
+        mad = store.statistics(layer, ("mad",))["mad"].isel(sample=sample, condition=1).values
+        np.testing.assert_allclose(mad, expected, rtol=1e-5)
+        top = analysis.top_channels(store.statistics(layer, ("mad",))["mad"].compute(), k=3)
+        first = top["channel"].isel(sample=sample, condition=1).values
+        np.testing.assert_array_equal(first, np.argsort(-expected, kind="stable")[:3])
+
+
+def test_every_table_can_be_made(captured: Captured) -> None:
+    findings = Findings(captured.store)
+    for name in TABLES:
+        findings.table(name)
