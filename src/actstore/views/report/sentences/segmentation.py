@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import capital, interval, number
 
 LINES = "Solid lines are the true outlines, dashed ones the prediction"
@@ -79,7 +79,7 @@ def untouched(original: pd.DataFrame, noun: str = "slice") -> list[str]:
         return []
     columns = zip(known["class_name"], known["dice"], known["samples"], strict=True)
     means = ", ".join(f"{name} {dice:.3f} ({counted(int(n), noun)})" for name, dice, n in columns)
-    return [f"On untouched images the mean Dice over the {noun}s that contain the class is {means}."]
+    return [f"On untouched images the mean Dice over the {plural_of(noun)} that contain the class is {means}."]
 
 
 def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame, noun: str = "slice") -> str:
