@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.geometry import Grid
 from actstore.store import commits, lazy
-from actstore.store.attributes import layout_of, members_of, read_attributes, regions_of, token_of
+from actstore.store.attributes import layout_of, members_of, names_channels, read_attributes, regions_of, token_of
 from actstore.store.coordinates import (
-    CONDITION_COORDINATES,
     PATCH_COORDINATES,
+    condition_coordinates,
     read_coordinates,
 )
 from actstore.store.files import storage_at
@@ -53,7 +53,8 @@ class Store:
         self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
-        coordinates = read_coordinates(self.storage, self.layout.version)
+        channels = names_channels(self.attributes)
+        coordinates = read_coordinates(self.storage, self.layout.version, channels=channels)
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Number of samples in each committed block, in order: (block, samples).
         self.block_samples = lazy.BlockSamples(
@@ -63,7 +64,7 @@ class Store:
         self._sample, self._boxes = sample_listing(coordinates, slots)
         self._patch = {name: coordinates[name][slots] for name in PATCH_COORDINATES if name in coordinates}
         self.persisted = PersistedStatistics(self.storage, self.layout, self.token)
-        self._condition = {name: coordinates[name] for name in ("condition", *CONDITION_COORDINATES)}
+        self._condition = {name: coordinates[name] for name in ("condition", *condition_coordinates(channels))}
 
     @property
     def path(self) -> Location:
@@ -125,7 +126,10 @@ class Store:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """One row per condition: its name, transform, target class, strength, source, and the changed region."""
+        """One row per condition: its name, transform, target class, strength, source, and the changed region.
+
+        In a run with chosen input channels, ``channels`` too: their names joined by "+", "" for all of them.
+        """
         return pd.DataFrame(self._condition).set_index("condition")
 
     def __getitem__(self, layer: str) -> xr.DataArray:
@@ -225,8 +229,7 @@ class Store:
         for name, values in (self._sample | self._boxes).items():
             coords[name] = ("sample", values)
         if "condition" in dims:
-            coords["condition"] = self._condition["condition"]
-            coords |= {name: ("condition", self._condition[name]) for name in CONDITION_COORDINATES}
+            coords |= {name: ("condition", values) for name, values in self._condition.items()}
         if "true_class" in dims:
             coords |= {"true_class": list(self.class_names), "predicted_class": list(self.class_names)}
         if layer is not None:

@@ -31,6 +31,7 @@ from actstore.tables.rows import (
     coordinate_columns,
     take,
     take_categories,
+    with_channels,
     with_patch,
 )
 
@@ -138,7 +139,7 @@ def frequency_table(
     extra = [key for key in keys if not isinstance(key, str) or key not in ("condition", "target")]
     names = [str(key if isinstance(key, str) else key.name) for key in extra]
     columns = ["layer", "condition", "target", *names, "channel", "count", "rank"]
-    if taken := {"layer", "module", "channels", "channel", "count", "rank"} & {*names}:
+    if taken := {"layer", "module", "channel", "channel_count", "count", "rank"} & {*names}:
         raise AnalysisError(f"by = {min(taken)!r} groups nothing: give a coordinate along sample or condition")
     extra = [key if isinstance(key, str) else key.compute() for key in extra]
     applicable = applicable.compute() if applicable is not None else None
@@ -279,6 +280,6 @@ def _layer_rows(
     columns: dict[str, Any] = {name: np.concatenate([own[name] for _, _, own in parts]) for name in parts[0][2]}
     columns |= {"layer": xr.DataArray(list(layers), dims="layer"), "module": xr.DataArray(modules, dims="layer")}
     first = next(iter(layers.values()))
-    order = with_patch(order, first)
+    order = with_channels(with_patch(order, first), first)
     columns |= coordinate_columns(first, order)
     return build_rows({name: columns[name] for name in order}, at, take=take)

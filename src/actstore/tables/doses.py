@@ -39,7 +39,8 @@ def dose_table(
 
     ``dice`` is (sample, condition, class_name), ``applicable`` as in :func:`actstore.analysis.by_strength`; other
     arguments and errors as in :func:`actstore.analysis.dice_curve`. Of every transform and target in
-    :func:`actstore.analysis.doses`, here and in the tables below; a source is named with the transform.
+    :func:`actstore.analysis.doses`, here and in the tables below; a source is named with the transform,
+    and input channels where any is chosen in a column ``channels``.
 
     Raises
     ------
@@ -109,6 +110,6 @@ def _dose_rows(
 
 
 def _labelled(array: xr.DataArray, dose: Dose, applicable: xr.DataArray | None) -> xr.DataArray:
-    curve = by_strength(array, dose.transform, dose.target, source=dose.source, applicable=applicable)
+    curve = by_strength(array, **dose._asdict(), applicable=applicable)
     label = f"{dose.transform}, source={dose.source}" if dose.source else dose.transform
     return curve.assign_coords(transform=label)

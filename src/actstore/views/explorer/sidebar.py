@@ -24,9 +24,11 @@ def sorts(conditions: pd.DataFrame) -> pd.DataFrame:
     """``sort``, ``target`` and ``strength`` as the menus offer them, of each condition but the original, by name."""
     rows = conditions.iloc[1:]
     source = np.where(rows["perturbation_source"] != "", " from " + rows["perturbation_source"], "")
+    channels = rows["channels"] if "channels" in rows else pd.Series("", index=rows.index)
+    inside = np.where(channels != "", " in " + channels, "")
     where = np.where(rows["region"] == CONTROL, ", control region", "")
     plain = rows["target"] == ""
-    sort = np.where(plain, rows.index, rows["transform"] + source + where)
+    sort = np.where(plain, rows.index, rows["transform"] + source + inside + where)
     strength = np.where(plain, "", rows["strength"].map("{:g}".format))
     target = np.where(plain, "", rows["target"])
     return pd.DataFrame({"sort": sort, "target": target, "strength": strength}, index=rows.index)

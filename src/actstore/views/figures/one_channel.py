@@ -18,7 +18,7 @@ from actstore.views.figures.pixels import border, place_of
 from actstore.views.figures.scales import around_zero, ink
 from actstore.views.figures.selection import chosen, numbers, place_label, samples_of, target_of
 from actstore.views.figures.spread import HALF, PatientColumns, patient_ticks
-from actstore.views.figures.sweeps import DoseCurve, sweep_of, with_unchanged
+from actstore.views.figures.sweeps import DoseCurve, sweep_of, sweep_title, with_unchanged
 from actstore.views.figures.theme import DIVERGING, INK, WIDTH, colours_of, grid, panel, styled
 from actstore.views.wording import number
 
@@ -174,7 +174,9 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
     hover = pd.DataFrame({"strength": sweep.strengths, **quartiles}).round(5)
     x, (low, median, high) = curve.whole
     along, up = curve.limits
-    colour = colours_of(store).get(target_of(store, name), INK)
+    target = target_of(store, name)
+    colour = colours_of(store).get(target, INK)
+    what = sweep_title(sweep.transform, target, sweep.channels)
     return panel(
         [
             marks.band(x, low, high, colour),
@@ -183,7 +185,7 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
             marks.rule(x=here),
         ],
         (480, 260),
-        title=f"{layer}, channel {channel} · {sweep.transform}({target_of(store, name)}) · n = {curve.samples}",
+        title=f"{layer}, channel {channel} · {what} · n = {curve.samples}",
         xlim=along,
         ylim=up,
         xlabel=f"strength of {sweep.transform}",

@@ -178,7 +178,8 @@ def place_label(store: Store, number: int, separator: str = ", ", *, short: bool
 
 
 def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
-    """Perturbations to show one by one: for each transform, class and source, the strength of lowest Dice.
+    """Perturbations to show one by one: for each transform, class, source and choice of input channels, the strength of
+    lowest Dice.
 
     A sweep of strengths would otherwise fill pages with maps that differ little. At most ``most``, in the store's
     order.
@@ -189,9 +190,8 @@ def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
     table = store.conditions.iloc[at]
     dice = mean_dice(store.confusion, applicable=store.applicable, regions=store.members).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
-    lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(
-        ["transform", "target", "perturbation_source"], sort=False
-    )["dice"]
+    families = [name for name in ("transform", "target", "perturbation_source", "channels") if name in table]
+    lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(families, sort=False)["dice"]
     chosen = set(lowest.idxmin())
     return [name for name in table.index if name in chosen][:most]
 

@@ -85,16 +85,18 @@ def half_lost(table: pd.DataFrame, doses: pd.DataFrame, noun: str = "slice") -> 
     table
         ``dose-half``.
     doses
-        ``dose``: columns ``transform, target, class_name, strength``.
+        ``dose``: columns ``transform, target, class_name, strength`` and, where any are chosen, ``channels``.
     """
     parts = []
+    sweep = [name for name in ("transform", "target", "channels") if name in table]
     own: Any = table[(table["class_name"] == table["target"]) & (table["samples"] > 0)]
     for row in own.itertuples():
-        run = doses[(doses["transform"] == row.transform) & (doses["target"] == row.target)]["strength"].unique()
+        run = doses[(doses[sweep] == [getattr(row, name) for name in sweep]).all(axis=1)]["strength"].unique()
         ends = [_between(float(end), run) for end in (row.half_below, row.half_above) if np.isfinite(end)]
         lost = " and ".join(ends) if ends else "at no strength that was run"
         rests = f"{counted(row.samples, noun)} of {counted(row.patients, 'patient')}"
-        parts.append(f"{row.target} {lost} ({row.transform}; {rests})")
+        channels = getattr(row, "channels", "")
+        parts.append(f"{row.target} {lost} ({row.transform}{f' in {channels}' if channels else ''}; {rests})")
     if not parts:
         return []
     return [f"Strength at which half of the Dice is lost, on straight lines between strengths: {', '.join(parts)}."]
