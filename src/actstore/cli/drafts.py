@@ -46,7 +46,8 @@ def write_draft(folder: Path, data: Path | None, output: Path) -> str:
     """
     if output.exists():
         raise SpecError(f"{shown(output)}: is there already; give another --output, or move it away")
-    content = _draft(folder.resolve(), data and data.resolve())
+    # As it was named: a link may lead to where the data set does not lie beside the results.
+    content = _draft(Path(os.path.abspath(folder)), data and Path(os.path.abspath(data)))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(content, encoding="utf-8")
     try:

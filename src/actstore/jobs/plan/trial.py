@@ -94,8 +94,8 @@ class Trial:
         silence = 'run.check = "off" silences this'
         if self.trained:
             return (
-                f"{unfit}. Axes and preprocessing are those of the network's training: look at whether these images are "
-                f"of its kind (modality, order of channels, voxel sizes in the headers), and masks have its label "
+                f"{unfit}. Axes and preprocessing are those of the network's training: look at whether these images "
+                "are of its kind (modality, order of channels, voxel sizes in the headers), and masks have its label "
                 f"values. {silence}"
             )
         tried = ", ".join(f"{dice:.2f} with {order!r}" for order, dice in self.others.items())

@@ -62,8 +62,8 @@ def perturbations(
 def _normalisation(normalize: str, window: str, trained: str) -> str:
     if trained:
         return (
-            f"Each image is preprocessed afterwards as {trained} does it, by itself: where that normalises by the image's "
-            "own intensities, the rest of the image changes too. What it is cropped to is the original's."
+            f"Each image is preprocessed afterwards as {trained} does it, by itself: where that normalises by the "
+            "image's own intensities, the rest of the image changes too. What it is cropped to is the original's."
         )
     scheme, _, scope = normalize.partition("-")
     if scheme == "none":
