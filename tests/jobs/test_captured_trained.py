@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import actstore
 import bundles
 from actstore import analysis
+from actstore.cli import text
 from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
@@ -188,6 +189,17 @@ def test_activations_are_those_of_a_hooked_pass(captured: Captured) -> None:
         top = analysis.top_channels(store.statistics(layer, ("mad",))["mad"].compute(), k=3)
         first = top["channel"].isel(sample=sample, condition=1).values
         np.testing.assert_array_equal(first, np.argsort(-expected, kind="stable")[:3])
+
+
+def test_what_normalisation_spread_is_known(captured: Captured, capsys: pytest.CaptureFixture[str]) -> None:
+    """All three normalise by the image's own intensities, though the spec has no method of its own."""
+    store = captured.store
+    factor, applies = store.rescaling.values[:, 1], store.applicable.values[:, 1]
+    assert applies.any()
+    assert (factor[applies] != 1).all()
+    text.show_status(store)
+    by = "the bundle" if captured.name == "bundle" else "nnU-Net"
+    assert f"as {by} does it, each condition by itself" in capsys.readouterr().out
 
 
 def test_every_table_can_be_made(captured: Captured) -> None:

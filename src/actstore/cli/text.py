@@ -16,7 +16,7 @@ from rich.table import Table
 
 from actstore.cli.terminal import held
 from actstore.conditions import ONE_CHANNEL
-from actstore.store.attributes import unrepeatable, window_of
+from actstore.store.attributes import trained_of, unrepeatable, window_of
 from actstore.tables.unchanged import nowhere, of_store
 from actstore.units import counted, human_bytes, human_seconds, listed
 
@@ -192,6 +192,8 @@ def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _normalised(identity: Mapping[str, Any]) -> str:
     """The method of normalisation, and the image that defines origin and scale."""
+    if trained := trained_of(identity):
+        return f"as {trained} does it, each condition by itself"
     method = identity["preprocess"]["normalize"]
     whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
     return method if method == "none" else f"{method}, {whose[window_of(identity)]}"

@@ -11,7 +11,7 @@ from actstore.analysis.maps.rescaling import rescaling as rescaling_of
 from actstore.analysis.patches import whole_prediction
 from actstore.analysis.segmentation.cases import cases as cases_of
 from actstore.case_rules import CaseRules
-from actstore.store.attributes import window_of
+from actstore.store.attributes import trained_of, window_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +35,8 @@ def rescaling(store: Store) -> xr.DataArray:
     As :func:`actstore.analysis.rescaling`; inputs are read only where the run's normalisation can rescale them.
     """
     identity = store.attributes["identity"]
-    if identity["preprocess"]["normalize"] == "none" or window_of(identity) == "original":
+    as_it_is = identity["preprocess"]["normalize"] == "none" or window_of(identity) == "original"
+    if as_it_is and not trained_of(identity):
         return store.applicable.where(store.applicable).astype(np.float64).rename("factor")
     return rescaling_of(store.image, store.label, store.class_names, store.members)
 

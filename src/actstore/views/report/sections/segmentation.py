@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.conditions import ORIGINAL
+from actstore.store.attributes import trained_of
 from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary, original_dice
 from actstore.tables.unchanged import nowhere, of_store
@@ -41,7 +42,11 @@ def images(study: Study) -> Section:
         )
     preprocess = store.attributes["spec"]["data"]["preprocess"]
     words = on.perturbations(
-        study.conditions, study.every, preprocess["normalize"], preprocess.get("window", "perturbed")
+        study.conditions,
+        study.every,
+        preprocess["normalize"],
+        preprocess.get("window", "perturbed"),
+        trained_of(store.attributes["identity"]),
     )
     words += [f"{found}." for found in of_store(store)]
     words += [f"{name} applies to no {study.noun}: {why}." for name, why in nowhere(store)]
