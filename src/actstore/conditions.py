@@ -11,6 +11,8 @@ from typing import Literal
 BACKGROUND = "background"
 #: Names of the input channels where nothing names them.
 ONE_CHANNEL = ("image",)
+#: Between the names of the input channels that a condition changes.
+CHANNEL_SEPARATOR = "+"
 ORIGINAL = "original"
 #: Where a condition applies: where it changed the network's input, or, in stores begun before that was asked, wherever
 #: its target is present.
@@ -99,7 +101,7 @@ class Condition:
         if self.is_untouched:
             return self.transform + (f"(batch={self.batch_size})" if self.batch_size else "")
         source = f", source={self.source}" if self.source else ""
-        channels = f", channels={'+'.join(self.channels)}" if self.channels else ""
+        channels = f", channels={CHANNEL_SEPARATOR.join(self.channels)}" if self.channels else ""
         control = f", {CONTROL}" if self.is_control else ""
         return f"{self.transform}({self.target}, {_digits(self.strength)}{source}{channels}{control})"
 

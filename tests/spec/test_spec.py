@@ -390,7 +390,7 @@ class TestChannels:
     def test_names_of_the_data_set(self) -> None:
         spec = self.of(["CT"])
         assert spec.input_channels == ("image",)
-        assert "channels" not in str(self.of().identity()), "as in stores from before there were several"
+        assert "'channels'" not in str(self.of().identity()), "as in stores from before there were several"
         found = spec.with_channels(("MRI", "CT"))
         assert found.input_channels == ("MRI", "CT")
         assert found.identity()["channels"] == ["MRI", "CT"]
@@ -406,13 +406,29 @@ class TestChannels:
             self.of(["T1"], format="acdc")
 
     def test_what_differs_in_channels_alone(self) -> None:
-        words = (
-            r"brightness\(LV, 0.1, channels=T1\) and brightness\(LV, 0.1, channels=T2\) differ in input channels "
-            "alone, which one store cannot tell apart in its tables: give each a store of its own"
-        )
-        with pytest.raises(SpecError, match=words):
-            self.of(["T1"], ["T2"], channels=["T1", "T2"])
+        spec = self.of(["T1"], ["T2"], channels=["T1", "T2"])
+        assert [c.name for c in spec.conditions if c.region == "target"] == [
+            "brightness(LV, 0.1, channels=T1)",
+            "brightness(LV, 0.1, channels=T2)",
+        ]
 
     def test_the_same_twice(self) -> None:
         with pytest.raises(SpecError, match=r"condition brightness\(LV, 0.1, channels=T1\+T2\) is listed 2 times"):
             self.of(["T1", "T2"], ["T2", "T1"], channels=["T1", "T2"])
+
+    def test_all_channels_by_name_and_by_default(self) -> None:
+        every = {"channels": None, **BRIGHTNESS}
+        content = {**FULL, "perturb": [every, {**every, "channels": ["T2", "T1"]}]}
+        words = r"brightness\(LV, 0.1\) and brightness\(LV, 0.1, channels=T2\+T1\) change the same input channels"
+        with pytest.raises(SpecError, match=rf"{words}, which are all that the data set has: keep one"):
+            Spec.from_mapping(content)
+        content["data"] = {**FULL["data"], "channels": ["T1", "T2", "T3"]}
+        Spec.from_mapping(content)
+
+    def test_names_that_look_like_two(self) -> None:
+        words = (
+            r"two perturbations name other input channels, and both are called 'T1\+C' in a store: give 'T1\+C' a name"
+        )
+        with pytest.raises(SpecError, match=rf"{words} without '\+' in data.channels"):
+            self.of(["T1+C"], ["C", "T1"], channels=["T1", "T1+C", "C"])
+        self.of(["T1+C"], ["T1"], channels=["T1", "T1+C"])

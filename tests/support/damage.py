@@ -84,7 +84,7 @@ def _bit_in_the_copy(root: Path, rng: random.Random) -> Wound:
 
 
 def _bit_in_a_coordinate(root: Path, rng: random.Random) -> Wound:
-    (path,) = (root / rng.choice(root_coordinates(SCHEMA_VERSION))).glob("c.*")
+    (path,) = (root / rng.choice(root_coordinates(SCHEMA_VERSION, channels=False))).glob("c.*")
     flip(path, rng)
     return Wound(path.relative_to(root).as_posix(), "is damaged")
 

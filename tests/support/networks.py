@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 
 class TinyUNet(nn.Module):
-    """(batch, 1, y, x) to (batch, class, y, x), by two recorded normalisations at full and half size."""
+    """(batch, input, y, x) to (batch, class, y, x), by two recorded normalisations at full and half size."""
 
-    def __init__(self, classes: int = 4, width: int = 2) -> None:
+    def __init__(self, classes: int = 4, width: int = 2, inputs: int = 1) -> None:
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.InstanceNorm2d(width), nn.ReLU(inplace=True))
+        self.down = nn.Sequential(
+            nn.Conv2d(inputs, width, 3, padding=1), nn.InstanceNorm2d(width), nn.ReLU(inplace=True)
+        )
         self.bottom = nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * width))
         self.up = nn.ConvTranspose2d(2 * width, classes, 2, stride=2)
         self.unused = nn.Identity()
@@ -29,9 +31,9 @@ def _seeded(network: type[nn.Module], seed: int, **arguments: Any) -> nn.Module:
         return network(**arguments)
 
 
-def tiny_unet(seed: int = 0, classes: int = 4, width: int = 2) -> nn.Module:
+def tiny_unet(seed: int = 0, classes: int = 4, width: int = 2, inputs: int = 1) -> nn.Module:
     """The same random weights for the same ``seed``."""
-    return _seeded(TinyUNet, seed, classes=classes, width=width)
+    return _seeded(TinyUNet, seed, classes=classes, width=width, inputs=inputs)
 
 
 def unseeded() -> nn.Module:

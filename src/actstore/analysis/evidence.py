@@ -17,7 +17,7 @@ from actstore.units import counted
 #: With fewer patients there is neither an interval nor a test over patients: the number has a note instead.
 FEWEST_PATIENTS = 5
 #: Coordinates along condition by which families of tests differ.
-_FAMILY = ("transform", "target", "perturbation_source", "region")
+_FAMILY = ("transform", "target", "perturbation_source", "channels", "region")
 
 
 def patients_of(array: xr.DataArray | xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
@@ -105,8 +105,9 @@ def targets_of(
 def families(array: xr.DataArray | xr.Dataset) -> NDArray[np.intp]:
     """The number of the family of tests that each condition belongs to: int (condition).
 
-    Conditions of one transform, target and source form a family, whatever their strength; controls form their own. A
-    new class or transform in a run therefore leaves the q-values of other families as they are.
+    Conditions of one transform, target, source and choice of input channels form a family, whatever their strength;
+    controls form their own. A new class or transform in a run therefore leaves the q-values of other families as they
+    are.
 
     Raises
     ------

@@ -19,11 +19,13 @@ SIDES = ("below", "above")
 
 
 class Dose(NamedTuple):
-    """A transform of a target class (and its source) that is applied at several strengths."""
+    """A transform of a target class (its source, its input channels) that is applied at several strengths."""
 
     transform: str
     target: str
     source: str = ""
+    #: Their names joined by "+", "" for all.
+    channels: str = ""
 
 
 def doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
@@ -47,6 +49,7 @@ def by_strength(
     target: str,
     *,
     source: str = "",
+    channels: str = "",
     identity: float | None = None,
     applicable: xr.DataArray | None = None,
 ) -> xr.DataArray:
@@ -56,8 +59,8 @@ def by_strength(
     ----------
     array
         (sample, condition, …): a Dice, a score or the cases.
-    transform, target, source
-        Which conditions; controls are none of them.
+    transform, target, source, channels
+        Which conditions, ``channels`` as in :attr:`actstore.store.store.Store.conditions`; controls are none of them.
     identity
         Strength at which the transform changes nothing; known for the built-in ones. The original stands there, also
         in place of a condition of that strength.
@@ -70,8 +73,8 @@ def by_strength(
     -------
     xarray.DataArray
         (sample, strength, …) with the coordinate ``strength`` rising and the scalar coordinates ``transform``,
-        ``target``, ``perturbation_source`` and ``identity``. Empty (NaN, 0, "") at every strength for a sample without
-        the target, which is one where every perturbation is empty.
+        ``target``, ``perturbation_source``, where conditions have it ``channels``, and ``identity``. Empty (NaN, 0, "")
+        at every strength for a sample without the target, which is one where every perturbation is empty.
 
     Raises
     ------
@@ -79,14 +82,14 @@ def by_strength(
         if there is no such condition or no original, no identity is known, or a dimension or coordinate is missing.
     """
     require_dims(array, ["sample", "condition"])
-    dose = Dose(transform, target, source)
+    dose = Dose(transform, target, source, channels)
     identity = IDENTITY_STRENGTH.get(transform) if identity is None else identity
     if identity is None:
         raise AnalysisError(f"at which strength {transform!r} changes nothing is not known: give identity=")
     at, original = _positions(array, dose, identity), np.flatnonzero(is_original(array).values)
     if not len(at):
-        known = ", ".join(dict.fromkeys(f"{d.transform}({d.target})" for d in _doses(array))) or "none"
-        raise AnalysisError(f"no condition {transform}({target}) that changes something: there are {known}")
+        known = ", ".join(dict.fromkeys(map(_named, _doses(array)))) or "none"
+        raise AnalysisError(f"no condition {_named(dose)} that changes something: there are {known}")
     if not len(original):
         raise AnalysisError("no original among the conditions: a curve starts there, keep it in the selection")
     strengths = np.r_[array.coords["strength"].values[at], identity]
@@ -104,7 +107,14 @@ def by_strength(
     first = first.where(present, blank).astype(bare.dtype)
     curve = xr.concat([changed, first], "strength").transpose(*bare.dims)
     curve = curve.assign_coords(strength=strengths).isel(strength=np.argsort(strengths, kind="stable"))
-    return curve.assign_coords(transform=transform, target=target, perturbation_source=source, identity=float(identity))
+    curve = curve.assign_coords(
+        transform=transform, target=target, perturbation_source=source, identity=float(identity)
+    )
+    return curve.assign_coords(channels=channels) if "channels" in array.coords else curve
+
+
+def _named(dose: Dose) -> str:
+    return f"{dose.transform}({dose.target}{f', channels={dose.channels}' if dose.channels else ''})"
 
 
 def _doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
@@ -112,9 +122,10 @@ def _doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
     at = perturbations(array)
     for name in ("transform", "strength"):
         coordinate(array, name, "condition", "take the conditions of an opened store")
-    columns = [array.coords[name].values[at].tolist() for name in ("transform", "target")]
-    if "perturbation_source" in array.coords:
-        columns.append(array.coords["perturbation_source"].values[at].tolist())
+    columns = [
+        array.coords[name].values[at].tolist() if name in array.coords else [""] * len(at)
+        for name in ("transform", "target", "perturbation_source", "channels")
+    ]
     return [Dose(*map(str, row)) for row in zip(*columns, strict=True)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.conditions import Condition
+from actstore.conditions import CHANNEL_SEPARATOR, Condition
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.inputs.windows import Windows
 from actstore.store.schema import Coordinate, StoreLayout
@@ -44,7 +44,7 @@ def root_coordinates(
 ) -> tuple[Coordinate, ...]:
     """All coordinates of a capture's arrays."""
     sample = sample_coordinates(blocks, layout.slots, len(layout.space), covering)
-    condition = condition_coordinates(conditions)
+    condition = condition_coordinates(conditions, layout.input_channels)
     indexes = {
         "true_class": np.asarray(class_names),
         "predicted_class": np.asarray(class_names),
@@ -108,8 +108,17 @@ def sample_coordinates(blocks: Sequence[Block], slots: int, dims: int, covering:
     }
 
 
-def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[Any]]:
-    """The index and the parts of every condition, along ``condition``."""
+def condition_coordinates(conditions: Sequence[Condition], input_channels: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The index and the parts of every condition, along ``condition``.
+
+    ``channels`` is among them only if a condition names input channels, so that other stores stay as they always were.
+    """
+    chosen = {}
+    if any(c.channels for c in conditions):
+        # In the network's order: however a spec lists them, the same channels are the same perturbation.
+        order = list(input_channels).index
+        names = [CHANNEL_SEPARATOR.join(sorted(c.channels, key=order)) for c in conditions]
+        chosen = {"channels": np.asarray(names)}
     return {
         "condition": np.asarray([c.name for c in conditions]),
         "transform": np.asarray([c.transform for c in conditions]),
@@ -117,4 +126,5 @@ def condition_coordinates(conditions: Sequence[Condition]) -> dict[str, NDArray[
         "strength": np.asarray([c.strength for c in conditions], dtype=np.float64),
         "perturbation_source": np.asarray([c.source or "" for c in conditions]),
         "region": np.asarray([c.region for c in conditions]),
+        **chosen,
     }

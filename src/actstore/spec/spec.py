@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from actstore.case_rules import CaseRules
-from actstore.conditions import ONE_CHANNEL, ORIGINAL_CONDITION, REPEATS, Condition
+from actstore.conditions import CHANNEL_SEPARATOR, ONE_CHANNEL, ORIGINAL_CONDITION, REPEATS, Condition
 from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
@@ -92,15 +92,6 @@ class Spec(Table):
         for condition, count in Counter(map(_in_order, self.conditions)).items():
             if count > 1:
                 raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
-        # Tables and dose curves tell conditions apart by transform, target, strength and source.
-        alike: dict[Condition, Condition] = {}
-        for condition in self.conditions:
-            other = alike.setdefault(replace(condition, channels=()), condition)
-            if other is not condition:
-                raise ValueError(
-                    f"{other.name} and {condition.name} differ in input channels alone, which one store cannot tell "
-                    "apart in its tables: give each a store of its own"
-                )
         if self.data.channels or self.data.format != "nnunet":
             self._check_channels()
         if self.data.axes is None and not self.sliced:
@@ -113,6 +104,25 @@ class Spec(Table):
                 if name not in self.input_channels:
                     known = ", ".join(self.input_channels)
                     raise ValueError(f"perturb[{i}] names the input channel {name!r}: the data set has {known}")
+        joined: dict[str, set[str]] = {}
+        for chosen in (set(p.channels or ()) for p in self.perturb):
+            text = CHANNEL_SEPARATOR.join(name for name in self.input_channels if name in chosen)
+            if joined.setdefault(text, chosen) != chosen:
+                ambiguous = next(name for name in sorted(chosen | joined[text]) if CHANNEL_SEPARATOR in name)
+                raise ValueError(
+                    f"two perturbations name other input channels, and both are called {text!r} in a store: give "
+                    f"{ambiguous!r} a name without {CHANNEL_SEPARATOR!r} in data.channels"
+                )
+        every = set(self.input_channels)
+        alike: dict[Condition, Condition] = {}
+        for condition in self.conditions:
+            changed = () if set(condition.channels) == every else condition.channels
+            other = alike.setdefault(_in_order(replace(condition, channels=changed)), condition)
+            if other is not condition:
+                raise ValueError(
+                    f"{other.name} and {condition.name} change the same input channels, which are all that the data "
+                    "set has: keep one"
+                )
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

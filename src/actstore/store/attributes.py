@@ -106,6 +106,11 @@ def members_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: regions.get(name) or (classes.index(name),) for name in names}
 
 
+def names_channels(attributes: Mapping[str, Any]) -> bool:
+    """Whether a condition of a run changes chosen input channels only: it then has the coordinate ``channels``."""
+    return any(perturbation.get("channels") for perturbation in attributes["identity"]["perturb"])
+
+
 def window_of(identity: Mapping[str, Any]) -> str:
     """The image that each condition's normalisation was computed from: ``data.preprocess.window`` of this run.
 

@@ -21,6 +21,8 @@ SAMPLE_COORDINATES = (
     *PATCH_COORDINATES,
 )
 CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source", "region")
+#: Along ``condition`` where a condition changes chosen input channels only: their names, "" for all channels.
+CHANNELS = "channels"
 #: Along the axis of the same name.
 INDEXES = ("condition", "true_class", "predicted_class", "axis", "input_channel")
 #: The first schema that has a coordinate, if it is not the oldest schema.
@@ -32,9 +34,14 @@ def stored(names: tuple[str, ...], schema: int) -> tuple[str, ...]:
     return tuple(name for name in names if schema >= _SINCE.get(name, 0))
 
 
-def root_coordinates(schema: int) -> tuple[str, ...]:
-    """Every coordinate in the root of a store of that schema."""
-    return stored((*SAMPLE_COORDINATES, *CONDITION_COORDINATES, *INDEXES), schema)
+def condition_coordinates(channels: bool) -> tuple[str, ...]:
+    """What describes a condition: every store's, and ``channels`` where there are chosen ones."""
+    return (*CONDITION_COORDINATES, CHANNELS) if channels else CONDITION_COORDINATES
+
+
+def root_coordinates(schema: int, *, channels: bool) -> tuple[str, ...]:
+    """Every coordinate in the root of a store of that schema; ``channels`` as in :func:`condition_coordinates`."""
+    return stored((*SAMPLE_COORDINATES, *condition_coordinates(channels), *INDEXES), schema)
 
 
 def statistic_coordinates(schema: int) -> tuple[str, ...]:
@@ -42,8 +49,10 @@ def statistic_coordinates(schema: int) -> tuple[str, ...]:
     return ("statistic", "layer", "channel") if schema > 3 else ()
 
 
-def read_coordinates(storage: Storage, schema: int) -> dict[str, NDArray[Any]]:
+def read_coordinates(storage: Storage, schema: int, *, channels: bool) -> dict[str, NDArray[Any]]:
     """All coordinates along ``sample`` and ``condition`` of a store of that schema, by name.
+
+    ``channels`` as in :func:`condition_coordinates`.
 
     Raises
     ------
@@ -54,7 +63,7 @@ def read_coordinates(storage: Storage, schema: int) -> dict[str, NDArray[Any]]:
 
     try:
         root: Any = zarr.open_group(storage.zarr(), mode="r")
-        names = stored((*SAMPLE_COORDINATES, "condition", *CONDITION_COORDINATES), schema)
+        names = stored((*SAMPLE_COORDINATES, "condition", *condition_coordinates(channels)), schema)
         arrays = {name: root[name] for name in names}
         if gone := [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]:
             raise FileNotFoundError(f"no chunk of {', '.join(gone)}")

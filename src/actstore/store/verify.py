@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from actstore.errors import DamageError, StoreError, one_line
 from actstore.store import commits, metadata
-from actstore.store.attributes import layout_of, read_attributes, token_of
+from actstore.store.attributes import layout_of, names_channels, read_attributes, token_of
 from actstore.store.coordinates import root_coordinates, statistic_coordinates
 from actstore.store.files import storage_at
 from actstore.store.files.base import TEMPORARY, Location, Storage
@@ -240,7 +240,7 @@ class _Expected:
         jobs = [_Checked(storage, group.schema, group.token, group.names) for group in groups]
         self.groups = (self.capture, *jobs)
         #: Path of each coordinate to the job's group that it belongs to.
-        self._coordinates = dict.fromkeys(root_coordinates(layout.version), "")
+        self._coordinates = dict.fromkeys(root_coordinates(layout.version, channels=names_channels(attributes)), "")
         self._coordinates |= {f"statistics/{name}": "" for name in statistic_coordinates(layout.version)}
         self._coordinates |= {
             f"{group.name}/{name}": group.name for group in groups for name in group.schema.coordinates

@@ -31,6 +31,8 @@ from actstore.tables.rows import (
     coordinate_columns,
     take,
     take_categories,
+    with_channels,
+    with_patch,
 )
 
 _DIMS = ("sample", "condition", "channel")
@@ -137,7 +139,7 @@ def frequency_table(
     extra = [key for key in keys if not isinstance(key, str) or key not in ("condition", "target")]
     names = [str(key if isinstance(key, str) else key.name) for key in extra]
     columns = ["layer", "condition", "target", *names, "channel", "count", "rank"]
-    if taken := {"layer", "module", "channels", "channel", "count", "rank"} & {*names}:
+    if taken := {"layer", "module", "channel", "channel_count", "count", "rank"} & {*names}:
         raise AnalysisError(f"by = {min(taken)!r} groups nothing: give a coordinate along sample or condition")
     extra = [key if isinstance(key, str) else key.compute() for key in extra]
     applicable = applicable.compute() if applicable is not None else None
@@ -253,7 +255,7 @@ def _computed(statistics: Mapping[str, xr.Dataset], names: tuple[str, ...] = ("m
     layers = dict(zip(statistics, compute(*chosen), strict=True))
     first, *others = layers or [""]
     for layer in others:
-        for dim, names_along in (("sample", SAMPLE_COLUMNS), ("condition", ("condition",))):
+        for dim, names_along in (("sample", with_patch(SAMPLE_COLUMNS, layers[first])), ("condition", ["condition"])):
             one, two = ([coordinate(layers[of], name, dim).values for name in names_along] for of in (layer, first))
             if not all(map(np.array_equal, one, two)):
                 raise AnalysisError(f"layers {first} and {layer} differ along {dim}: make a table of each")
@@ -277,5 +279,7 @@ def _layer_rows(
     modules = [str(data.coords["module"].values) for data in layers.values()]
     columns: dict[str, Any] = {name: np.concatenate([own[name] for _, _, own in parts]) for name in parts[0][2]}
     columns |= {"layer": xr.DataArray(list(layers), dims="layer"), "module": xr.DataArray(modules, dims="layer")}
-    columns |= coordinate_columns(next(iter(layers.values())), order)
+    first = next(iter(layers.values()))
+    order = with_channels(with_patch(order, first), first)
+    columns |= coordinate_columns(first, order)
     return build_rows({name: columns[name] for name in order}, at, take=take)

@@ -15,7 +15,7 @@ from actstore.analysis.channels.dose import mad_response
 from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
 from actstore.analysis.strengths import FEWEST_STRENGTHS, SIDES, Dose, by_strength, doses, identity_of, outward
 from actstore.analysis.uncertainty.bootstrap import Bootstrap
-from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, SAMPLE_COLUMNS, channel_frame
+from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, SAMPLE_COLUMNS, channel_frame, with_patch
 
 _ENDS = ("", "_low", "_high", "_error")
 DOSE_COLUMNS = ("transform", "target", "class_name", "strength", *RESTS_ON, "dice", "low", "high", "error", "note")
@@ -39,7 +39,8 @@ def dose_table(
 
     ``dice`` is (sample, condition, class_name), ``applicable`` as in :func:`actstore.analysis.by_strength`; other
     arguments and errors as in :func:`actstore.analysis.dice_curve`. Of every transform and target in
-    :func:`actstore.analysis.doses`, here and in the tables below; a source is named with the transform.
+    :func:`actstore.analysis.doses`, here and in the tables below; a source is named with the transform,
+    and input channels where any is chosen in a column ``channels``.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def _dose_rows(
     frames = []
     for dose in doses(array):
         found = reduce(_labelled(array, dose, applicable))
-        frames.append(channel_frame(found, columns, keep=found.get("changed"), dims=("sample",)))
+        frames.append(channel_frame(found, with_patch(columns, found), keep=found.get("changed"), dims=("sample",)))
     if not frames:
         raise AnalysisError(
             f"no transform and target has {FEWEST_STRENGTHS} strengths that change something: "
@@ -109,6 +110,6 @@ def _dose_rows(
 
 
 def _labelled(array: xr.DataArray, dose: Dose, applicable: xr.DataArray | None) -> xr.DataArray:
-    curve = by_strength(array, dose.transform, dose.target, source=dose.source, applicable=applicable)
+    curve = by_strength(array, **dose._asdict(), applicable=applicable)
     label = f"{dose.transform}, source={dose.source}" if dose.source else dose.transform
     return curve.assign_coords(transform=label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -74,12 +74,12 @@ def of_blocks(conditions: Sequence[Condition], rescaled: Iterable[Sequence[Resca
     A block without counts, because nothing was computed, is left out.
     """
     blocks = [block for block in rescaled if block]
-    compared = {(c.transform, c.target, c.strength, c.source) for c in conditions if c.is_control}
+    compared = {replace(c, region="") for c in conditions if c.is_control}
     found = []
     for condition, parts in zip(conditions if blocks else (), zip(*blocks, strict=True), strict=True):
         if n := sum(part.samples for part in parts):
             low, high = min(part.low for part in parts), max(part.high for part in parts)
-            key = (condition.transform, condition.target, condition.strength, condition.source)
+            is_compared = replace(condition, region="") in compared
             factors = (low, high) if low <= high else (math.nan, math.nan)
-            found.append(Rescaled(condition.name, key in compared, n, sum(p.applicable for p in parts), *factors))
+            found.append(Rescaled(condition.name, is_compared, n, sum(p.applicable for p in parts), *factors))
     return tuple(found)

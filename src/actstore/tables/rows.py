@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, coordinate
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import layer_slices
+from actstore.analysis.patches import PATCH, is_patched
 
 SAMPLE_COLUMNS = ("patient", "frame", "slice")
 CONDITION_COLUMNS = ("condition", "transform", "target", "strength")
 LAYER_COLUMNS = ("layer", "module")
 #: A row of each layer, or of each channel of a layer, and perturbation.
 PERTURBATION_COLUMNS = (*LAYER_COLUMNS, "condition", "target")
+#: The input channels that a condition changes, in a store where any is chosen.
+CHANNELS = "channels"
 #: On how many a number rests.
 RESTS_ON = ("samples", "patients")
 
@@ -63,10 +66,35 @@ def _column(array: xr.DataArray | NDArray[Any], at: Positions, rows: int, take: 
     return take(array.values.ravel(), np.ravel_multi_index(tuple(at[str(d)] for d in array.dims), array.shape))
 
 
+def sample_columns(samples: pd.DataFrame) -> list[str]:
+    """The columns of ``samples`` that name a sample: ``patient, frame, slice`` and, of patches, ``patch``."""
+    return [*SAMPLE_COLUMNS, *([PATCH] if PATCH in samples else [])]
+
+
+def with_patch(columns: Iterable[str], labels: xr.Dataset | xr.DataArray) -> list[str]:
+    """``columns``, with ``patch`` after ``slice`` where the samples of ``labels`` are patches."""
+    order = list(columns)
+    if is_patched(labels) and "slice" in order:
+        order.insert(order.index("slice") + 1, PATCH)
+    return order
+
+
+def with_channels(columns: Iterable[str], labels: xr.Dataset | xr.DataArray) -> list[str]:
+    """``columns`` and, where the conditions of ``labels`` change chosen input channels, ``channels``.
+
+    It follows the strength or, in a table without strengths, the target.
+    """
+    names = list(columns)
+    after = next((name for name in ("strength", "target") if name in names), None)
+    if CHANNELS in labels.coords and CHANNELS not in names and after is not None:
+        names.insert(names.index(after) + 1, CHANNELS)
+    return names
+
+
 def coordinate_columns(labels: xr.Dataset | xr.DataArray, names: Iterable[str]) -> dict[str, xr.DataArray]:
     """Those of ``names`` that describe a sample or a condition, from the coordinates of ``labels``."""
-    sample = dict.fromkeys(SAMPLE_COLUMNS, "sample")
-    dims = sample | dict.fromkeys((*CONDITION_COLUMNS, "region"), "condition")
+    sample = dict.fromkeys((*SAMPLE_COLUMNS, PATCH), "sample")
+    dims = sample | dict.fromkeys((*CONDITION_COLUMNS, "region", CHANNELS), "condition")
     return {name: coordinate(labels, name, dims[name]) for name in names if name in dims}
 
 
@@ -78,8 +106,10 @@ def sample_rows(
 ) -> pd.DataFrame:
     """Rows by sample and condition: ``columns`` of ``variables``, and of the coordinates of ``labels``.
 
-    ``keep`` is bool (sample, condition, …): which cells get a row.
+    Columns as of :func:`with_channels`; samples that are patches get the column ``patch``. ``keep`` is bool
+    (sample, condition, …): which cells get a row.
     """
+    columns = with_channels(with_patch(columns, labels), labels)
     arrays = coordinate_columns(labels, columns) | dict(variables)
     dataset = xr.Dataset({name: array.variable for name, array in arrays.items()})
     every = np.arange(dataset.sizes["condition"])
@@ -103,7 +133,7 @@ def channel_frame(
         ``layer``, ``module`` and ``channel`` of :func:`actstore.analysis.stack_layers`, or (layer, condition, most).
     columns
         Names of variables or coordinates. Each is repeated along the dimensions that it lacks; a dimension without
-        coordinate counts from 0.
+        coordinate counts from 0. With ``channels`` beside them, as :func:`with_channels`.
     keep
         bool over any of the dimensions: the cells that get a row; all by default.
     conditions
@@ -122,6 +152,7 @@ def channel_frame(
     AnalysisError
         for a column that is neither a variable nor a coordinate.
     """
+    columns = with_channels(columns, dataset)
     arrays = {name: _array(dataset, name) for name in columns}
     if keep is not None:
         arrays[""] = keep.reset_coords(drop=True)

@@ -129,7 +129,13 @@ def notes_of(table: pd.DataFrame, of: Sequence[str] = ("condition",)) -> list[st
 def families(table: pd.DataFrame) -> str:
     """ "528 tests of each transform, class and source": what q is corrected over, by ``q`` and ``tests``."""
     tests = table.loc[table["q"].notna(), "tests"]
-    return f"{span(tests.min(), tests.max())} tests of each transform, class and source"
+    return f"{span(tests.min(), tests.max())} tests of each {family(table)}"
+
+
+def family(table: pd.DataFrame) -> str:
+    """ "transform, class and source", and what else tells sweeps apart: input channels, where any are chosen."""
+    more = ", source and choice of input channels" if "channels" in table else " and source"
+    return f"transform, class{more}"
 
 
 def corrected(table: pd.DataFrame) -> str:

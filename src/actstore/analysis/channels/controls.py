@@ -18,7 +18,7 @@ from actstore.units import counted
 
 _DIMS = ("sample", "condition", "channel")
 #: The coordinates that a perturbation shares with its control.
-_SAME = ("transform", "target", "strength", "perturbation_source")
+_SAME = ("transform", "target", "strength", "perturbation_source", "channels")
 _RESCALED = 'rescaled by normalisation: set data.preprocess.window = "original"'
 _NOTE = "U192"
 _NUMBERS = ("mad", "control", "difference", "effect", "effect_low", "effect_high", "p")

@@ -16,7 +16,7 @@ from actstore.analysis.evidence import patients_of, perturbations
 from actstore.analysis.grouping import Bools, Counts, Floats, Numbers, count_by
 from actstore.analysis.layers import layer_slices
 
-_DESCRIBE_CONDITION = ("transform", "target", "strength", "source", "region")
+_DESCRIBE_CONDITION = ("transform", "target", "strength", "perturbation_source", "channels", "region")
 #: Keys along condition by which controls and repeats are groups of their own.
 _TELLS_APART = ("condition", "region")
 
@@ -53,10 +53,10 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     AnalysisError
         if ``top`` is not of :func:`top_channels` or a key is unknown.
     """
-    if not {"channel", "applicable"} <= {*top} or "channels" not in top.coords:
+    if not {"channel", "applicable"} <= {*top} or "channel_count" not in top.coords:
         raise AnalysisError("top has no channel ranks: give the result of top_channels")
     keys = [by] if isinstance(by, str | xr.DataArray) else list(by or [])
-    ranks, channels = top["channel"], int(top.coords["channels"])
+    ranks, channels = top["channel"], int(top.coords["channel_count"])
     over = [d for d in ("sample", "condition") if d in ranks.dims]
     labels = [_labels(ranks, key) for key in keys]
     if "condition" in over and all(array.dims != ("condition",) for array in labels):

@@ -47,7 +47,7 @@ def top_channels(
     -------
     xarray.Dataset
         ``channel`` int64 and the score under its own name (``score`` if it has none) as float, both (sample,
-        condition, rank), rank from 1 to at most the layer's channel count, which is the scalar coordinate ``channels``;
+        condition, rank), rank from 1 to at most the layer's channel count, the scalar coordinate ``channel_count``;
         ``applicable`` bool (sample, condition), False for the original. Equal scores of channels that changed rank by
         lower channel. Channel -1 and score NaN in ranks beyond the channels that changed, and in all where the
         condition is not applicable.
@@ -79,7 +79,7 @@ def top_channels(
         unchanged=UNCHANGED.get(name, np.nan if by == "smallest" else 0.0),
     )
     ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value, "applicable": counted})
-    return ranked.assign_coords(rank=np.arange(1, k + 1), channels=count)
+    return ranked.assign_coords(rank=np.arange(1, k + 1), channel_count=count)
 
 
 def in_top(
@@ -103,7 +103,7 @@ def in_top(
             output_sizes={"channel": part.sizes["channel"]},
             channels=part.sizes["channel"],
         )
-        parts.append(found.drop_vars("channels", errors="ignore"))
+        parts.append(found.drop_vars("channel_count", errors="ignore"))
     joined = xr.concat(parts, "channel", coords="minimal", compat="override", join="override")
     along = {name: coord for name, coord in score.coords.items() if coord.dims == ("channel",)}
     return joined.assign_coords(along).transpose(*score.dims).rename("in_top")

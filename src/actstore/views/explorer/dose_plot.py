@@ -50,6 +50,7 @@ class DosePlot(ChannelPlot):
         figure.put("median", x=x, y=median)
         figure.put("dots", strength=np.array(sweep.strengths), median=curve.quartiles[1])
         figure.put("shown", x=[sweep.strengths[sweep.names.index(condition)]] * 2, y=list(up))
-        figure.plot.xaxis[0].axis_label = f"strength of {sweep.transform}"
+        where = f" in {sweep.channels}" if sweep.channels else ""
+        figure.plot.xaxis[0].axis_label = f"strength of {sweep.transform}{where}"
         self.set_limits(along, up)
         self.show_below(f"dose–response · n = {counted(curve.samples, 'sample')}")

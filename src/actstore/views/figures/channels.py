@@ -15,7 +15,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
 from actstore.tables.unchanged import no_sample
 from actstore.views.figures import marks
-from actstore.views.figures.theme import PALETTE, WIDTH, grid, panel, ticks
+from actstore.views.figures.theme import PALETTE, WIDTH, grid, line_colours, panel, ticks
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -197,7 +197,8 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
     Parameters
     ----------
     table
-        columns ``layer, condition, target, mad, low, high, standardised, mean_network_rank``; one line a condition.
+        columns ``layer, condition, target, mad, low, high, standardised, mean_network_rank``; one line a condition,
+        paler for other input channels where there is a column ``channels``.
     colours
         class name to colour; by default those of the order of appearance.
     """
@@ -209,13 +210,14 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
         ("mean_network_rank", "mean rank in the network", "rank (0 lowest, 1 highest)"),
     ]
     size = (255, 260)
+    of_lines = line_colours(table, colours)
     panels = []
     for value, label, title in drawn:
         if value not in table or table[value].isna().all():
             continue
         elements: list[Any] = []
         for i, (condition, own) in enumerate(table.groupby("condition", sort=False)):
-            colour = colours[str(own["target"].iloc[0])]
+            colour = of_lines[str(condition)]
             x = own["layer"].map(names.index).to_numpy() + (i - 1) * 0.15
             if value == "mad":
                 shown = own.assign(x=x)

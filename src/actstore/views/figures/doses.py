@@ -12,6 +12,7 @@ import pandas as pd
 from actstore.units import counted
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
+from actstore.views.figures.sweeps import sweep_title
 from actstore.views.figures.theme import MOST_CONDITIONS, grid, panel, plot_size
 
 
@@ -28,11 +29,12 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
     half
         columns ``transform, target, class_name, half_below, half_above``.
     """
-    groups = list(table.groupby(["transform", "target"], sort=False))[:MOST_CONDITIONS]
+    groups = list(table.groupby(_sweeps(table), sort=False))[:MOST_CONDITIONS]
     size = plot_size(len(groups), 240)
     strengths = (float(table["strength"].min()), float(table["strength"].max()))
     panels = []
-    for i, ((transform, target), own) in enumerate(groups):
+    for i, (sweep, own) in enumerate(groups):
+        transform, target, *_ = sweep
         elements: list[Any] = []
         for name, of_class in own.groupby("class_name", sort=False):
             ordered = of_class.sort_values("strength")
@@ -44,7 +46,8 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
             run = pd.DataFrame({"strength": x, "dice": y.round(4), "class": str(name)})
             elements.append(marks.dots(run, "strength", "dice", colour, size=6 if name == target else 4))
         if half is not None:
-            at = half[(half["transform"] == transform) & (half["target"] == target) & (half["class_name"] == target)]
+            of_sweep = (half[_sweeps(half)] == list(sweep)).all(axis=1)
+            at = half[of_sweep & (half["class_name"] == target)]
             lost = at[["half_below", "half_above"]].to_numpy(float).ravel()
             elements += [marks.rule(x=float(x)) for x in lost[np.isfinite(lost)]]
         last = i == len(groups) - 1
@@ -52,7 +55,7 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
             panel(
                 elements,
                 size,
-                title=f"{transform}({target})",
+                title=sweep_title(*sweep),
                 xlim=strengths,
                 ylim=(-0.03, 1.03),
                 xlabel=f"strength of {transform}",
@@ -75,13 +78,13 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
     """
     panels = []
     sides = [s for s in ("slope_below", "slope_above") if s in table and table[s].notna().any()]
-    groups = list(table.groupby(["transform", "target"], sort=False))[:MOST_CONDITIONS]
+    groups = list(table.groupby(_sweeps(table), sort=False))[:MOST_CONDITIONS]
     size = (250, max(14 * len(layers), 90))
     slopes = np.abs(table[sides].to_numpy(float))
     slopes = slopes[~np.isnan(slopes)]
     steepest = (float(np.quantile(slopes, 0.99)) if slopes.size else 0.0) or 1.0
     for side in sides:
-        for i, ((transform, target), own) in enumerate(groups):
+        for i, (sweep, own) in enumerate(groups):
             shown = own.assign(row=own["layer"].map(list(layers).index), slope=own[side].abs().round(5))
             panels.append(
                 layer_map(
@@ -89,7 +92,7 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
                     layers,
                     "slope",
                     size,
-                    title=f"{transform}({target}), {side.removeprefix('slope_')} 1",
+                    title=f"{sweep_title(*sweep)}, {side.removeprefix('slope_')} 1",
                     clim=(0.0, steepest),
                     colorbar=i == len(groups) - 1,
                     first=i % 3 == 0,
@@ -104,9 +107,9 @@ def changes_of_case(table: pd.DataFrame) -> pd.DataFrame:
     """How many slices change their kind of failure between two neighbouring strengths.
 
     Takes columns ``patient, transform, target, strength, previous_strength``, a row a change, and returns
-    ``transform, target, previous_strength, strength, slices, patients``.
+    ``transform, target, previous_strength, strength, slices, patients``; with ``channels`` where the table has them.
     """
-    groups = table.groupby(["transform", "target", "previous_strength", "strength"], sort=False)
+    groups = table.groupby([*_sweeps(table), "previous_strength", "strength"], sort=False)
     return groups.agg(slices=("patient", "size"), patients=("patient", "nunique")).reset_index()
 
 
@@ -119,12 +122,13 @@ def dose_cases(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
         columns ``patient, transform, target, strength, previous_strength``, a row a change.
     """
     counts = changes_of_case(table)
-    groups = list(counts.groupby(["transform", "target"], sort=False))[:MOST_CONDITIONS]
+    groups = list(counts.groupby(_sweeps(counts), sort=False))[:MOST_CONDITIONS]
     size = plot_size(len(groups), 180)
     ends = counts[["previous_strength", "strength"]]
     limits = (float(ends.min().min()), float(ends.max().max()))
     panels = []
-    for i, ((transform, target), own) in enumerate(groups):
+    for i, (sweep, own) in enumerate(groups):
+        transform, target, *_ = sweep
         edges = own[["previous_strength", "strength"]].to_numpy(float)
         bars = pd.DataFrame(
             {
@@ -141,7 +145,7 @@ def dose_cases(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
             panel(
                 [marks.blocks(bars, colours[str(target)])],
                 size,
-                title=f"{transform}({target}) · {counted(int(own['slices'].sum()), 'change')}",
+                title=f"{sweep_title(*sweep)} · {counted(int(own['slices'].sum()), 'change')}",
                 xlim=limits,
                 ylim=(0, float(own["slices"].max()) * 1.08),
                 xlabel=f"strength of {transform}",
@@ -155,6 +159,11 @@ def with_half_lost(table: pd.DataFrame, half: pd.DataFrame | None) -> pd.DataFra
     """The table of doses with ``half_below`` and ``half_above``, the dashed lines, on rows of the perturbed class."""
     if half is None:
         return table
-    keys = ["transform", "target", "class_name"]
+    keys = [*_sweeps(table), "class_name"]
     own = half.loc[half["class_name"] == half["target"], [*keys, "half_below", "half_above"]]
     return table.merge(own, on=keys, how="left", validate="many_to_one")
+
+
+def _sweeps(table: pd.DataFrame) -> list[str]:
+    """The columns that tell the sweeps of a table apart: ``channels`` is one where input channels are chosen."""
+    return [name for name in ("transform", "target", "channels") if name in table]

@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from actstore.views.figures import marks
-from actstore.views.figures.theme import INK, MOST_CONDITIONS, NEUTRAL, PALETTE, by_condition, panel, ticks
+from actstore.views.figures.theme import (
+    INK,
+    MOST_CONDITIONS,
+    NEUTRAL,
+    PALETTE,
+    by_condition,
+    line_colours,
+    panel,
+    ticks,
+)
 from actstore.views.wording import SIGNIFICANT
 
 
@@ -186,12 +195,13 @@ def noise(
     colours = colours or ({} if layers is None else _in_order(layers))
     elements: list[Any] = []
     repeats = set(table["condition"])
+    of_lines = {} if layers is None else line_colours(layers, colours)
     for i, (condition, own) in enumerate(noise_curves(table, layers).groupby("condition", sort=False)):
         x, y = own["layer"].map(names.index).to_numpy(), np.log10(own["mad"].clip(lower=floor).to_numpy())
         if condition in repeats:
             elements.append(marks.line(x, y, INK, label=f"{condition}, largest", dashed=i > 0))
         else:
-            elements.append(marks.line(x, y, colours[str(own["target"].iloc[0])], label=str(condition)))
+            elements.append(marks.line(x, y, of_lines[str(condition)], label=str(condition)))
     # Logarithms on a linear axis: matplotlib's logarithmic axes do not keep an aspect.
     lowest, highest = np.log10(floor), np.log10(max([*above, float(table["largest"].max()), floor * 10]))
     return panel(

@@ -32,8 +32,9 @@ def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
     if own["region"] == CONTROL:
         return []
     same = conditions["region"] == CONTROL
-    for name in ("transform", "target", "strength", "perturbation_source"):
-        same &= conditions[name] == own[name]
+    for name in ("transform", "target", "strength", "perturbation_source", "channels"):
+        if name in conditions:
+            same &= conditions[name] == own[name]
     return [int(c) for c in np.flatnonzero(same)]
 
 

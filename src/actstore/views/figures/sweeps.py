@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,18 +14,25 @@ from actstore.tables.catalogue import Unanswerable
 from actstore.units import counted
 from actstore.views.arrays import Bools, Floats
 
-#: Columns in which the conditions of one sweep agree.
-_ALIKE = ["transform", "target", "perturbation_source", "region"]
+#: Columns in which the conditions of one sweep agree; a store has ``channels`` only where input channels are chosen.
+_ALIKE = ("transform", "target", "perturbation_source", "channels", "region")
 
 
 class Sweep(NamedTuple):
-    """The conditions of one transform and target, by rising strength."""
+    """The conditions of one transform, target and choice of input channels, by rising strength."""
 
     transform: str
     #: Numbers of the conditions in the store, their names and strengths.
     conditions: tuple[int, ...]
     names: tuple[str, ...]
     strengths: tuple[float, ...]
+    #: Names of the input channels joined by "+", "" for all.
+    channels: str = ""
+
+
+def sweep_title(transform: Hashable, target: Hashable, channels: Hashable = "") -> str:
+    """``brightness(LV)``, with chosen input channels ``brightness(LV, channels=T1)``."""
+    return f"{transform}({target}{f', channels={channels}' if channels else ''})"
 
 
 def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
@@ -39,15 +47,18 @@ def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
     if not row["target"]:
         raise Unanswerable(f"no dose–response: {condition} has no strength")
     strengths = conditions["strength"].to_numpy(float)
-    at = np.flatnonzero((conditions[_ALIKE] == row[_ALIKE]).all(axis=1))
+    alike = [name for name in _ALIKE if name in conditions]
+    at = np.flatnonzero((conditions[alike] == row[alike]).all(axis=1))
     at = at[np.argsort(strengths[at], kind="stable")]
+    channels = str(row.get("channels", ""))
     if len(at) < FEWEST_STRENGTHS:
+        where = f" in {channels}" if channels else ""
         raise Unanswerable(
-            f"no dose–response: {row['transform']} of {row['target']} has {counted(len(at), 'strength')}; "
+            f"no dose–response: {row['transform']} of {row['target']}{where} has {counted(len(at), 'strength')}; "
             f"give `strengths` below [[perturb]] in the spec {FEWEST_STRENGTHS} or more values"
         )
     names = tuple(str(name) for name in conditions.index[at])
-    return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])))
+    return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])), channels)
 
 
 def with_unchanged(mad: Floats, applies: Bools) -> Floats:

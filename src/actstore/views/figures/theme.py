@@ -70,6 +70,19 @@ def tint(colour: str, share: float = 0.55) -> str:
     return "#" + "".join(f"{round(c + (255 - c) * share):02x}" for c in channels)
 
 
+def line_colours(table: pd.DataFrame, colours: Mapping[str, str]) -> dict[str, str]:
+    """The colour of each condition of ``table`` among ``colours`` of its target, paler for other input channels.
+
+    Without a column ``channels``, conditions of one target have one colour.
+    """
+    first = table.drop_duplicates("condition")
+    channels = first["channels"] if "channels" in first else pd.Series("", index=first.index)
+    choices = list(dict.fromkeys(channels))
+    shares = {name: 0.6 * i / max(len(choices) - 1, 1) for i, name in enumerate(choices)}
+    rows = zip(first["condition"], first["target"], channels, strict=True)
+    return {str(name): tint(colours[str(target)], shares[of]) for name, target, of in rows if target}
+
+
 def shades(number: int) -> list[str]:
     """``number`` colours for things that are no classes, such as patients: hues around the wheel, one lightness."""
     found = []

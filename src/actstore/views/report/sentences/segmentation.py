@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.units import counted
-from actstore.views.wording import capital, interval, number
+from actstore.units import counted, plural_of
+from actstore.views.wording import capital, family, interval, number
 
 LINES = "Solid lines are the true outlines, dashed ones the prediction"
 
 
 def action(condition: str, conditions: pd.DataFrame) -> str:
-    """What a condition does, in words: "darkening LV to 10 %".
+    """What a condition does, in words: "darkening LV to 10 %", with chosen input channels "… to 10 % in T1".
 
-    ``conditions`` has columns ``transform, target, strength``, indexed by condition.
+    ``conditions`` has columns ``transform, target, strength`` and, where any are chosen, ``channels``, indexed by
+    condition.
     """
     row: Any = conditions.loc[condition]
     strength = float(row["strength"])
     if row["transform"] == "brightness" and strength != 1:
-        return f"{'darkening' if strength < 1 else 'brightening'} {row['target']} to {strength * 100:g} %"
+        where = f" in {row['channels']}" if row.get("channels") else ""
+        return f"{'darkening' if strength < 1 else 'brightening'} {row['target']} to {strength * 100:g} %{where}"
     return f"perturbing {row['target']} by {condition}"
 
 
@@ -36,7 +38,7 @@ def perturbations(
     shown
         conditions that figures show.
     every
-        columns ``transform, target, strength``, indexed by condition: all perturbations that apply to a sample.
+        as for :func:`action`: all perturbations that apply to a sample.
     normalize, window
         of the preprocessing.
     """
@@ -47,14 +49,13 @@ def perturbations(
         "Each perturbation changes raw intensities inside the true outline of one class and nothing else. "
         f"{_normalisation(normalize, window, trained)} Shown one by one: {actions}."
     ]
-    families = [name for name in ("transform", "target", "perturbation_source") if name in every]
+    families = [name for name in ("transform", "target", "perturbation_source", "channels") if name in every]
     pairs = len(every[families].drop_duplicates())
     if len(every) > len(shown):
         first = f", the first {len(shown)} of {pairs} pairs" if pairs > len(shown) else ""
         sentences.append(
-            f"The figures show {len(shown)} of {len(every)} perturbations: of each transform, class and "
-            f"source{first}, the strength under which the Dice of the class is lowest. The tables of the store hold "
-            f"all."
+            f"The figures show {len(shown)} of {len(every)} perturbations: of each {family(every)}{first}, the "
+            "strength under which the Dice of the class is lowest. The tables of the store hold all."
         )
     return sentences
 
@@ -86,7 +87,7 @@ def untouched(original: pd.DataFrame, noun: str = "slice") -> list[str]:
         return []
     columns = zip(known["class_name"], known["dice"], known["samples"], strict=True)
     means = ", ".join(f"{name} {dice:.3f} ({counted(int(n), noun)})" for name, dice, n in columns)
-    return [f"On untouched images the mean Dice over the {noun}s that contain the class is {means}."]
+    return [f"On untouched images the mean Dice over the {plural_of(noun)} that contain the class is {means}."]
 
 
 def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame, noun: str = "slice") -> str:
