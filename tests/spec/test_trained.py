@@ -151,6 +151,23 @@ def test_one_source_is_named(model: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_of_two_sources_neither_is_asked_for_its_classes() -> None:
+    content = {**PLAIN, "data": {"format": "nnunet", "root": "."}, "model": {"nnunet": "a", "bundle": "b"}}
+    with pytest.raises(SpecError) as caught:
+        Spec.from_mapping(content)
+    assert str(caught.value) == "spec: model: names several networks (nnunet, bundle): keep one of them"
+
+
+def test_a_folder_without_plans_is_no_result_folder(tmp_path: Path) -> None:
+    for key, words in (
+        ("nnunet", "is not an nnU-Net v2 result folder, which holds plans.json, dataset.json and fold_…"),
+        ("bundle", "is not a MONAI bundle, which holds configs/inference.json"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            Spec.from_mapping({**PLAIN, "data": {"format": "nnunet", "root": "."}, "model": {key: str(tmp_path)}})
+        assert str(caught.value) == f"{tmp_path}: {words}; correct model.{key}"
+
+
 def test_what_is_read_cannot_be_given() -> None:
     with pytest.raises(SpecError, match="unknown key 'trained': take it out, it is read"):
         Spec.from_mapping({**PLAIN, "trained": {}})

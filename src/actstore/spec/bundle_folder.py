@@ -49,7 +49,7 @@ class BundleFolder:
         files = [path / "configs" / f"inference.{ending}" for ending in ("json", "yaml", "yml")]
         config = next((file for file in files if file.exists()), None)
         if config is None:
-            raise ModelError(f"{shown(path)}: no {_WHAT}, which holds configs/inference.json; correct model.bundle")
+            raise ModelError(f"{shown(path)}: is not {_WHAT}, which holds configs/inference.json; correct model.bundle")
         inference = read_json(config, _WHAT) if config.suffix == ".json" else _read_yaml(config)
         folder = cls(path, config, inference, read_json(path / "configs" / "metadata.json", _WHAT))
         folder._check()

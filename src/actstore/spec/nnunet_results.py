@@ -235,5 +235,7 @@ def _no_results(path: Path) -> str:
         return f"{shown(path)}: a fold; name the folder above it in model.nnunet, and the fold in model.fold"
     if inside:
         names = ", ".join(map(str, inside[:3])) + (", …" if len(inside) > 3 else "")
-        return f"{shown(path)}: no {_WHAT}, which holds plans.json; there is {names} in it: name that in model.nnunet"
-    return f"{shown(path)}: no {_WHAT}, which holds plans.json, dataset.json and fold_…; correct model.nnunet"
+        return (
+            f"{shown(path)}: is not {_WHAT}, which holds plans.json; there is {names} in it: name that in model.nnunet"
+        )
+    return f"{shown(path)}: is not {_WHAT}, which holds plans.json, dataset.json and fold_…; correct model.nnunet"

@@ -31,7 +31,7 @@ def with_trained(
     Raises
     ------
     SpecError
-        if ``content`` has a key that the network supplies; a ``stored`` spec has them all.
+        if ``content`` names two networks, or has a key that the network supplies; a ``stored`` spec has them all.
     ModelError
         if the result folder or bundle is incomplete.
     """
@@ -39,7 +39,9 @@ def with_trained(
     if not isinstance(model, Mapping) or not isinstance(data, Mapping):
         return content, None
     given = [key for key in ("nnunet", "bundle") if isinstance(model.get(key), str | Path) and model[key]]
-    if len(given) != 1:
+    if len(given) > 1:
+        raise SpecError(f"{name}: model: names several networks ({', '.join(given)}): keep one of them")
+    if not given:
         return content, None
     source = given[0]
     tables = {"model": dict(model), "data": dict(data)}
