@@ -16,12 +16,21 @@ def human_bytes(n: float) -> str:
 
 
 def counted(n: int, thing: str, plural: str = "") -> str:
-    """``1 volume``, ``2 volumes``: ``plural`` where an ``s`` does not make it.
+    """``1 volume``, ``2 volumes``: ``plural`` where :func:`plural_of` does not make it.
 
-    >>> counted(1, "patient"), counted(0, "slice"), counted(2, "class", "classes")
-    ('1 patient', '0 slices', '2 classes')
+    >>> counted(1, "patient"), counted(0, "slice"), counted(2, "child", "children")
+    ('1 patient', '0 slices', '2 children')
     """
-    return f"{n} {thing if n == 1 else plural or thing + 's'}"
+    return f"{n} {thing if n == 1 else plural or plural_of(thing)}"
+
+
+def plural_of(thing: str) -> str:
+    """Several of a ``thing``.
+
+    >>> plural_of("slice"), plural_of("patch")
+    ('slices', 'patches')
+    """
+    return f"{thing}es" if thing.endswith(("ch", "ss")) else f"{thing}s"
 
 
 def human_seconds(seconds: float) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from actstore.cli.drafts import write_draft
+from actstore.data.phantom.channels import write_channels
 from actstore.errors import ActstoreError
+from actstore.jobs.plan.plan import make_plan
 from actstore.spec.bundle_folder import BundleFolder
 from actstore.spec.spec import load_spec
 from bundles import made_bundle, save_weights
@@ -76,6 +78,15 @@ def test_for_a_data_set(tmp_path: Path, described: bool) -> None:
     spec = load_spec(written)
     assert spec.data.root == data
     assert list(spec.data.classes) == (["whole tumour", "core"] if described else ["RV", "MYO", "LV"])
+
+
+def test_for_a_data_set_of_several_channels_the_example_takes_one(tmp_path: Path) -> None:
+    write_channels(tmp_path / "two", patients=1, seed=7)
+    written = tmp_path / "mine.toml"
+    write_draft(tmp_path / "two", None, written)
+    assert 'channels = ["MRI"]    # of MRI, CT\n\n' in written.read_text(encoding="utf-8")
+    plan = make_plan(load_spec(written), device="cpu", timing=False)
+    assert plan.spec.input_channels == ("MRI",)
 
 
 def test_for_acdc(tmp_path: Path, phantom_root: Path) -> None:

@@ -114,6 +114,16 @@ def test_an_order_that_does_not_fit_is_left_out() -> None:
     assert 'axis order first: data.axes is "nibabel"; then at' in str(trial.warning())
 
 
+def test_a_trained_network_is_not_told_what_its_spec_cannot_say() -> None:
+    trial = try_volume("v", sampled(volume()), lambda x: np.zeros((len(x), *x.shape[2:]), np.uint8), MEMBERS, "monai")
+    assert trial is not None
+    warning = str(replace(trial, trained=True).warning())
+    assert "look at whether these images are of its kind (modality, order of channels, voxel sizes" in warning
+    assert "data.axes" not in warning
+    assert "data.preprocess" not in warning
+    assert warning.endswith('run.check = "off" silences this')
+
+
 def test_random_labels_give_what_is_called_chance() -> None:
     label = np.random.default_rng(0).choice(3, size=(5, 200, 200), p=[0.7, 0.2, 0.1]).astype(np.uint8)
     other = np.random.default_rng(1).permutation(label.ravel()).reshape(label.shape)

@@ -45,6 +45,8 @@ class MadeUp:
     smooth: float = 0.0
     seed: int = 0
     path: str = "made-up.zarr"
+    #: Samples are slices.
+    patched: bool = False
     class_names: tuple[str, ...] = CLASSES
     case_rules: CaseRules = field(default_factory=CaseRules)
 

@@ -302,6 +302,9 @@ class TestSegmentation:
             shown, CONDITIONS, "minmax-slice", "original"
         )[0]  # fmt: skip
         assert len(segmentation.perturbations(list(CONDITIONS.index), CONDITIONS, "none", "perturbed")) == 1
+        said = segmentation.perturbations(shown, CONDITIONS, "none", "perturbed", "nnU-Net")[0]
+        assert "preprocessed afterwards as nnU-Net does it, by itself" in said
+        assert "as they are" not in said
         assert segmentation.perturbations([], CONDITIONS, "none", "perturbed") == []
         [_, some] = segmentation.perturbations(shown[:1], CONDITIONS, "none", "perturbed")
         assert "the first 1 of 2 pairs" in some

@@ -257,14 +257,13 @@ def test_samples_are_named_by_numbers_places_and_masks(store: Store) -> None:
 
 @pytest.mark.parametrize(("channels", "shown"), [(["T1", "T2"], " · T1"), (["T1"], "")])
 def test_pictures_name_their_input_channel_where_there_are_several(channels: list[str], shown: str) -> None:
-    image = xr.DataArray(np.zeros((1, len(channels), 2, 2)), dims=("sample", "input_channel", "y", "x"))
-    made_up: Any = SimpleNamespace(image=image.assign_coords(input_channel=channels))
+    made_up: Any = SimpleNamespace(layout=SimpleNamespace(input_channels=channels))
     assert channel_suffix(made_up) == shown
 
 
 def test_pictures_of_a_store_without_input_channels_name_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert channel_suffix(store) == ""
-    monkeypatch.setattr("actstore.views.figures.images.channel_suffix", lambda _: " · T1")
+    monkeypatch.setattr("actstore.views.figures.images.channel_suffix", lambda *_: " · T1")
     assert title_of(next(iter(views.inputs(store)))) == "original · T1"
 
 

@@ -20,13 +20,16 @@ Numbers = NDArray[np.intp]
 
 #: The coordinates that slices of one volume share.
 VOLUME = ("patient", "frame")
+#: Those that say which part of a volume a sample is.
+PARTS = ("slice", "patch", "origin_", "owned_")
 
 
 def grouped(array: xr.DataArray | xr.Dataset, by: str | Sequence[str]) -> tuple[Numbers, dict[str, Any]]:
     """The number of each sample's group, in order of appearance, and the coordinates of the groups.
 
-    Those are the coordinates along sample that are constant within every group, and ``samples``. ``slice`` is one only
-    where ``by`` names it, even if every group is a single slice. A spacing is always kept, as NaN for the groups in
+    Those are the coordinates along sample that are constant within every group, and ``samples``. What says which part
+    of a volume a sample is, as ``slice`` and ``patch`` do, is one only where ``by`` names it, even if every group is a
+    single slice. A spacing is always kept, as NaN for the groups in
     which it differs, so that the others keep their volumes.
 
     Raises
@@ -53,7 +56,7 @@ def grouped(array: xr.DataArray | xr.Dataset, by: str | Sequence[str]) -> tuple[
         same = missing | (values == expected)
         if name.startswith("spacing_"):
             labels[name] = np.where(any_by(~same, code), np.nan, values[first])
-        elif same.all() and (name != "slice" or name in names):
+        elif same.all() and (not name.startswith(PARTS) or name in names):
             labels[name] = values[first]
     return code, {**labels, "samples": np.bincount(code, minlength=len(first))}
 

@@ -46,7 +46,8 @@ def write_draft(folder: Path, data: Path | None, output: Path) -> str:
     """
     if output.exists():
         raise SpecError(f"{shown(output)}: is there already; give another --output, or move it away")
-    content = _draft(folder.resolve(), data and data.resolve())
+    # As it was named: a link may lead to where the data set does not lie beside the results.
+    content = _draft(Path(os.path.abspath(folder)), data and Path(os.path.abspath(data)))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(content, encoding="utf-8")
     try:
@@ -91,7 +92,7 @@ def _of_results(folder: Path, data: Path | None) -> str:
         _DATA.format(format="nnunet", root=json.dumps(str(root))),
         "[model]",
         f"nnunet = {json.dumps(str(folder))}",
-        f"fold = {fold if fold.isdecimal() else json.dumps(fold)}" + (f"{' ' * 21}# of {', '.join(folds)}"),
+        f"fold = {fold if fold.isdecimal() else json.dumps(fold)}" + f"{' ' * 21}# trained: {', '.join(folds)}",
         *([f'checkpoint = "{checkpoint}"'] if checkpoint != DEFAULT_CHECKPOINT else []),
         f'layers = ["{layers}"]    # `actstore layers` shows all modules',
         "",
@@ -136,11 +137,14 @@ def _of_bundle(folder: Path, data: Path | None) -> str:
 
 
 def _of_data(folder: Path, format_: str) -> str:
-    classes = dict(read_dataset_json(folder).classes) if (folder / "dataset.json").exists() else {}
-    classes = classes or {"RV": 1, "MYO": 2, "LV": 3}
+    described = read_dataset_json(folder) if (folder / "dataset.json").exists() else None
+    classes = dict(described.classes) if described and described.classes else {"RV": 1, "MYO": 2, "LV": 3}
+    channels = described.channels if described else ()
     lines = [
         f"# {folder.name}: put your own network into [model]; until then, an example that was trained on a phantom.",
-        _DATA.format(format=format_, root=json.dumps(str(folder))),
+        _DATA.format(format=format_, root=json.dumps(str(folder)))
+        # The example's network has one input channel.
+        + (f"channels = {json.dumps(list(channels[:1]))}    # of {', '.join(channels)}\n" if channels[1:] else ""),
         "[data.preprocess]",
         'normalize = "minmax-slice"   # as in the network\'s training',
         "size = [256, 256]            # of its input; three numbers for a 3D network",

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from actstore.cli.terminal import held
 from actstore.conditions import ONE_CHANNEL
-from actstore.store.attributes import unrepeatable, window_of
+from actstore.store.attributes import trained_of, unrepeatable, window_of
 from actstore.tables.unchanged import nowhere, of_store
 from actstore.units import counted, human_bytes, human_seconds, listed
 
@@ -192,6 +192,8 @@ def _unrepeatable(found: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _normalised(identity: Mapping[str, Any]) -> str:
     """The method of normalisation, and the image that defines origin and scale."""
+    if trained := trained_of(identity):
+        return f"as {trained} does it, each condition by itself"
     method = identity["preprocess"]["normalize"]
     whose = {"perturbed": "each condition by itself", "original": "every condition as its original"}
     return method if method == "none" else f"{method}, {whose[window_of(identity)]}"
@@ -213,6 +215,23 @@ def _layers(layout: StoreLayout, identity: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _samples(store: Store) -> str:
+    """How many, and where a sample is a patch, of how many slices or volumes."""
+    count = str(len(store.samples))
+    if not store.patched:
+        return count
+    whole = "slice" if len(store.layout.space) == 2 else "volume"
+    names = ["patient", "frame", *(["slice"] if whole == "slice" else [])]
+    each = store.samples.groupby(names, sort=False).size()
+    most = int(each.max()) if len(each) else 0
+    return f"{count}, the patches of {counted(len(each), whole)}, at most {most} each"
+
+
+def _input_channels(names: Sequence[str]) -> dict[str, str]:
+    """A line about the channels of the input, where there are several."""
+    return {"input": f"{len(names)} channels: {', '.join(names)}"} if len(names) > 1 else {}
+
+
 def _job(store: Store, name: str) -> str:
     done = store.group_committed(name)
     return f"{name}: {int(done.sum())} of {counted(len(done), 'unit')}"
@@ -224,7 +243,8 @@ def show_status(store: Store) -> None:
     lines = {
         "store": str(store.path),
         "blocks": f"{len(store.block_samples)} committed, {len(missing)} missing, {layout.blocks} in all",
-        "samples": f"{len(store.samples)}",
+        "samples": _samples(store),
+        **_input_channels(layout.input_channels),
         "conditions": ", ".join(store.conditions.index),
         "normalised": _normalised(attributes["identity"]),
         "layers": f"{_layers(layout, attributes['identity'])}, {human_bytes(store.nbytes)}",

@@ -119,6 +119,15 @@ def window_of(identity: Mapping[str, Any]) -> str:
     return str(identity["preprocess"].get("window", "perturbed"))
 
 
+#: Names of what brings its own preprocessing, by its key in the identity of a run.
+_TRAINED = {"nnunet": "nnU-Net", "bundle": "the bundle"}
+
+
+def trained_of(identity: Mapping[str, Any]) -> str:
+    """What brought the preprocessing of a run, for messages; "" if that was the spec's ``data.preprocess``."""
+    return next((name for key, name in _TRAINED.items() if key in identity), "")
+
+
 def token_of(attributes: Mapping[str, Any]) -> int:
     """The value of this run's commit records."""
     return int(attributes["fingerprint"]["run"][:16], 16) or 1

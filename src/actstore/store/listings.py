@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from actstore.geometry import Grid, Origin
-from actstore.store.coordinates import PATCH_COORDINATES
+from actstore.store.coordinates import PATCH_COORDINATES, SAMPLE_COORDINATES
 from actstore.store.schema import StoreLayout
+
+_BOXES = PATCH_COORDINATES[1:]
+#: Not along ``sample`` alone, about hidden slots, or only of stores with patches.
+_OF_THEIR_OWN = ("valid", "spacing", *PATCH_COORDINATES)
 
 
 def layer_listing(layout: StoreLayout, samples: int) -> pd.DataFrame:
@@ -29,10 +34,30 @@ def layer_listing(layout: StoreLayout, samples: int) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("layer")
 
 
+def sample_listing(
+    coordinates: Mapping[str, NDArray[Any]], slots: NDArray[np.intp]
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Columns of the samples in ``slots``, and further coordinates that their arrays have.
+
+    Where a slice or volume has several patches, the former have ``patch``, and the latter the patch's origin and owned
+    box along each axis.
+    """
+    patched = bool("patch" in coordinates and coordinates["patch"][coordinates["valid"]].any())
+    columns: dict[str, NDArray[Any]] = {}
+    for name in SAMPLE_COORDINATES:
+        if name not in _OF_THEIR_OWN:
+            columns[name] = coordinates[name][slots]
+        if name == "slice" and patched:
+            columns["patch"] = coordinates["patch"][slots]
+    columns |= {f"spacing_{axis}": coordinates["spacing"][slots, i] for i, axis in enumerate("zyx")}
+    boxes = [(name, i, axis) for name in _BOXES for i, axis in enumerate("zyx") if patched]
+    return columns, {f"{name}_{axis}": coordinates[name][slots, i] for name, i, axis in boxes}
+
+
 def patch_listing(coordinates: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
     """One row per sample: its patch, and the patch's origin and owned box along each axis."""
     columns = {"patch": coordinates["patch"]}
-    for name in PATCH_COORDINATES[1:]:
+    for name in _BOXES:
         columns |= {f"{name}_{axis}": coordinates[name][:, i] for i, axis in enumerate("zyx")}
     return pd.DataFrame(columns).rename_axis("sample")
 

@@ -18,7 +18,6 @@ from actstore.store import commits, lazy
 from actstore.store.attributes import layout_of, members_of, names_channels, read_attributes, regions_of, token_of
 from actstore.store.coordinates import (
     PATCH_COORDINATES,
-    SAMPLE_COORDINATES,
     condition_coordinates,
     read_coordinates,
 )
@@ -26,18 +25,15 @@ from actstore.store.files import storage_at
 from actstore.store.files.base import Location
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
-from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of
+from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of, sample_listing
 from actstore.store.reader import Piece, read_map
 from actstore.store.schema import Layer
 from actstore.store.statistics import PersistedStatistics, layer_statistics
+from actstore.store.tree import tree_of
 from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.case_rules import CaseRules
-
-
-#: Not along ``sample`` alone, or only about hidden slots.
-_OF_ITS_OWN = ("valid", "spacing", *PATCH_COORDINATES)
 
 
 class Store:
@@ -65,9 +61,7 @@ class Store:
             tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
         )
         slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
-        self._sample = {name: coordinates[name][slots] for name in SAMPLE_COORDINATES if name not in _OF_ITS_OWN}
-        for i, axis in enumerate("zyx"):
-            self._sample[f"spacing_{axis}"] = coordinates["spacing"][slots, i]
+        self._sample, self._boxes = sample_listing(coordinates, slots)
         self._patch = {name: coordinates[name][slots] for name in PATCH_COORDINATES if name in coordinates}
         self.persisted = PersistedStatistics(self.storage, self.layout, self.token)
         self._condition = {name: coordinates[name] for name in ("condition", *condition_coordinates(channels))}
@@ -103,8 +97,14 @@ class Store:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """One row per sample: patient, frame, slice, phase, group, block, size in pixels, spacing in millimetres."""
+        """One row per sample: patient, frame, slice (and patch where :attr:`patched`), phase, group, block, size in
+        pixels, spacing in millimetres."""
         return pd.DataFrame(self._sample).rename_axis("sample")
+
+    @property
+    def patched(self) -> bool:
+        """Whether a sample is a patch: a slice, or a volume of a 3D network, has several."""
+        return "patch" in self._sample
 
     @cached_property
     def patches(self) -> pd.DataFrame:
@@ -226,7 +226,7 @@ class Store:
 
     def _coords(self, dims: tuple[str, ...], layer: Layer | None = None) -> xr.Coordinates:
         coords: dict[str, Any] = {}
-        for name, values in self._sample.items():
+        for name, values in (self._sample | self._boxes).items():
             coords[name] = ("sample", values)
         if "condition" in dims:
             coords |= {name: ("condition", values) for name, values in self._condition.items()}
@@ -265,6 +265,21 @@ class Store:
     def confusion(self) -> xr.DataArray:
         """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image."""
         return self._small(self.layout.confusion, "confusion")
+
+    def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
+        """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch
+        that owns it: (condition, [input_channel or channel,] z, y, x), a label (z, y, x); lazy.
+
+        In voxels of the preprocessed volume; see :func:`actstore.analysis.mosaic`. A prediction is the original's where
+        a condition was not inferred for a sample, since its input is, and 0 where it applies to none of the volume.
+
+        Raises
+        ------
+        KeyError, StoreError
+            if there is no such volume or layer; its tensors were not kept, or the store is older than schema 4.
+        """
+        found: xr.DataArray = _of_store("mosaic", self, name, patient, frame)
+        return found
 
     @property
     def case_rules(self) -> CaseRules:
@@ -365,18 +380,7 @@ class Store:
     @cached_property
     def tree(self) -> xr.DataTree:
         """The whole store as an `xarray.DataTree` in network order, coordinates attached to every group."""
-        nodes: dict[str, xr.Dataset] = {
-            "/": xr.Dataset(
-                {"applicable": self.applicable, "confusion": self.confusion}, attrs={"path": str(self.path)}
-            ),
-            "/inputs": xr.Dataset({"image": self.image, "label": self.label}),
-            "/outputs": xr.Dataset({"prediction": self.prediction}),
-        }
-        for layer in filter(lambda layer: layer.kept, self.layout.layers):
-            nodes[f"/layers/{layer.name}"] = xr.Dataset({"activation": self[layer.name]})
-        for layer in self.layout.layers:
-            nodes[f"/statistics/{layer.name}"] = self.statistics(layer.name)
-        return xr.DataTree.from_dict(nodes)
+        return tree_of(self)
 
     @property
     def nbytes(self) -> int:
@@ -394,6 +398,6 @@ class Store:
         )
 
 
-def _of_store(name: str, store: Store) -> Any:
+def _of_store(name: str, store: Store, *arguments: object) -> Any:
     """A function of :mod:`actstore.tables.of_store`, imported on first use because it depends on this module."""
-    return getattr(import_module("actstore.tables.of_store"), name)(store)
+    return getattr(import_module("actstore.tables.of_store"), name)(store, *arguments)

@@ -32,6 +32,7 @@ from actstore.tables.rows import (
     take,
     take_categories,
     with_channels,
+    with_patch,
 )
 
 _DIMS = ("sample", "condition", "channel")
@@ -254,7 +255,7 @@ def _computed(statistics: Mapping[str, xr.Dataset], names: tuple[str, ...] = ("m
     layers = dict(zip(statistics, compute(*chosen), strict=True))
     first, *others = layers or [""]
     for layer in others:
-        for dim, names_along in (("sample", SAMPLE_COLUMNS), ("condition", ("condition",))):
+        for dim, names_along in (("sample", with_patch(SAMPLE_COLUMNS, layers[first])), ("condition", ["condition"])):
             one, two = ([coordinate(layers[of], name, dim).values for name in names_along] for of in (layer, first))
             if not all(map(np.array_equal, one, two)):
                 raise AnalysisError(f"layers {first} and {layer} differ along {dim}: make a table of each")
@@ -278,7 +279,7 @@ def _layer_rows(
     modules = [str(data.coords["module"].values) for data in layers.values()]
     columns: dict[str, Any] = {name: np.concatenate([own[name] for _, _, own in parts]) for name in parts[0][2]}
     columns |= {"layer": xr.DataArray(list(layers), dims="layer"), "module": xr.DataArray(modules, dims="layer")}
-    labels = next(iter(layers.values()))
-    order = with_channels(order, labels)
-    columns |= coordinate_columns(labels, order)
+    first = next(iter(layers.values()))
+    order = with_channels(with_patch(order, first), first)
+    columns |= coordinate_columns(first, order)
     return build_rows({name: columns[name] for name in order}, at, take=take)

@@ -15,7 +15,7 @@ from actstore.analysis.channels.dose import mad_response
 from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
 from actstore.analysis.strengths import FEWEST_STRENGTHS, SIDES, Dose, by_strength, doses, identity_of, outward
 from actstore.analysis.uncertainty.bootstrap import Bootstrap
-from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, SAMPLE_COLUMNS, channel_frame
+from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, SAMPLE_COLUMNS, channel_frame, with_patch
 
 _ENDS = ("", "_low", "_high", "_error")
 DOSE_COLUMNS = ("transform", "target", "class_name", "strength", *RESTS_ON, "dice", "low", "high", "error", "note")
@@ -100,7 +100,7 @@ def _dose_rows(
     frames = []
     for dose in doses(array):
         found = reduce(_labelled(array, dose, applicable))
-        frames.append(channel_frame(found, columns, keep=found.get("changed"), dims=("sample",)))
+        frames.append(channel_frame(found, with_patch(columns, found), keep=found.get("changed"), dims=("sample",)))
     if not frames:
         raise AnalysisError(
             f"no transform and target has {FEWEST_STRENGTHS} strengths that change something: "

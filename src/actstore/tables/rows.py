@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, coordinate
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import layer_slices
+from actstore.analysis.patches import PATCH, is_patched
 
 SAMPLE_COLUMNS = ("patient", "frame", "slice")
 CONDITION_COLUMNS = ("condition", "transform", "target", "strength")
@@ -65,6 +66,19 @@ def _column(array: xr.DataArray | NDArray[Any], at: Positions, rows: int, take: 
     return take(array.values.ravel(), np.ravel_multi_index(tuple(at[str(d)] for d in array.dims), array.shape))
 
 
+def sample_columns(samples: pd.DataFrame) -> list[str]:
+    """The columns of ``samples`` that name a sample: ``patient, frame, slice`` and, of patches, ``patch``."""
+    return [*SAMPLE_COLUMNS, *([PATCH] if PATCH in samples else [])]
+
+
+def with_patch(columns: Iterable[str], labels: xr.Dataset | xr.DataArray) -> list[str]:
+    """``columns``, with ``patch`` after ``slice`` where the samples of ``labels`` are patches."""
+    order = list(columns)
+    if is_patched(labels) and "slice" in order:
+        order.insert(order.index("slice") + 1, PATCH)
+    return order
+
+
 def with_channels(columns: Iterable[str], labels: xr.Dataset | xr.DataArray) -> list[str]:
     """``columns`` and, where the conditions of ``labels`` change chosen input channels, ``channels``.
 
@@ -79,7 +93,7 @@ def with_channels(columns: Iterable[str], labels: xr.Dataset | xr.DataArray) -> 
 
 def coordinate_columns(labels: xr.Dataset | xr.DataArray, names: Iterable[str]) -> dict[str, xr.DataArray]:
     """Those of ``names`` that describe a sample or a condition, from the coordinates of ``labels``."""
-    sample = dict.fromkeys(SAMPLE_COLUMNS, "sample")
+    sample = dict.fromkeys((*SAMPLE_COLUMNS, PATCH), "sample")
     dims = sample | dict.fromkeys((*CONDITION_COLUMNS, "region", CHANNELS), "condition")
     return {name: coordinate(labels, name, dims[name]) for name in names if name in dims}
 
@@ -92,9 +106,10 @@ def sample_rows(
 ) -> pd.DataFrame:
     """Rows by sample and condition: ``columns`` of ``variables``, and of the coordinates of ``labels``.
 
-    Columns as of :func:`with_channels`. ``keep`` is bool (sample, condition, …): which cells get a row.
+    Columns as of :func:`with_channels`; samples that are patches get the column ``patch``. ``keep`` is bool
+    (sample, condition, …): which cells get a row.
     """
-    columns = with_channels(columns, labels)
+    columns = with_channels(with_patch(columns, labels), labels)
     arrays = coordinate_columns(labels, columns) | dict(variables)
     dataset = xr.Dataset({name: array.variable for name, array in arrays.items()})
     every = np.arange(dataset.sizes["condition"])

@@ -92,8 +92,15 @@ def why_not(store: Store, condition: str, sample: int | None = None) -> str:
     return f"the perturbation changed no pixel{' of any' if sample is None else ''}"
 
 
+def noun_of(store: Store) -> str:
+    """What a sample of a store is: a slice, a volume, or a patch of one."""
+    if store.patched:
+        return "patch"
+    return "volume" if len(store.layout.space) == 3 else "slice"
+
+
 def no_sample(store: Store) -> str:
     """Why no perturbation applies to any sample of a store."""
     if of_store(store):
-        return "No perturbation changed what the network sees of a slice with its class."
-    return "No slice contains a perturbed class."
+        return f"No perturbation changed what the network sees of a {noun_of(store)} with its class."
+    return f"No {noun_of(store)} contains a perturbed class."

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import (
     apply_lazily,
-    image_extent,
     require_dims,
     require_original_first,
     require_same_sizes,
@@ -19,8 +18,8 @@ from actstore.analysis.evidence import targets_of
 from actstore.analysis.maps.equality import differing, fitted, never_1, on_line, stretch, three_values, unclipped
 from actstore.analysis.maps.masks import near
 from actstore.analysis.members import Regions, mask_of
+from actstore.analysis.patches import image_boxes
 from actstore.conditions import CONTROL
-from actstore.geometry import image_window
 
 #: The dim of the modalities of an input; without it there is one.
 INPUT_CHANNEL = "input_channel"
@@ -89,7 +88,7 @@ def rescaling(
         _factors,
         (image.drop_vars(image.coords), ["condition", INPUT_CHANNEL, *space]),
         (label.drop_vars(label.coords), space),
-        (xr.DataArray(image_extent(image, space), dims=("sample", "axis")), ["axis"]),
+        (xr.DataArray(image_boxes(image, space), dims=("sample", "axis", "end")), ["axis", "end"]),
         output_dims=[["condition"]],
         dtypes=[np.float64],
         targets=targets_of(image, class_names, regions),
@@ -102,14 +101,14 @@ def rescaling(
 def _factors(
     image: NDArray[np.float32],
     label: NDArray[np.integer],
-    extent: NDArray[np.int64],
+    boxes: NDArray[np.int64],
     targets: Sequence[tuple[int, ...]],
     control: Sequence[bool],
 ) -> NDArray[np.float64]:
     """(sample, condition)."""
     found = np.full(image.shape[:2], np.nan)
     for s in range(len(image)):
-        inside = image_window(extent[s].tolist(), label.shape[1:])
+        inside = tuple(slice(*ends) for ends in boxes[s].tolist())
         before, true = image[s, 0][:, *inside], label[s][inside]
         for c, (target, is_control) in enumerate(zip(targets, control, strict=True)):
             after = image[s, c][:, *inside]

@@ -18,12 +18,13 @@ from actstore.analysis.arrays import (
 from actstore.analysis.channels.frequency import applicable_samples
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations, volumes_of
 from actstore.analysis.layers import layer_slices
+from actstore.analysis.patches import is_patched
 from actstore.analysis.patients.dice_floors import Floors, find_floors
 from actstore.analysis.uncertainty.bootstrap import require_confidence
 from actstore.analysis.uncertainty.corrections import corrected_p
 from actstore.analysis.uncertainty.rank_correlation import FEWEST_SAMPLES, Strata, Within, correlate_within
 from actstore.analysis.uncertainty.sign_flips import sign_flip_p, smallest_p
-from actstore.units import counted
+from actstore.units import counted, plural_of
 
 #: A note warns where the number of patients keeps p above this.
 _REACHABLE = 0.05
@@ -112,7 +113,7 @@ def association(
         dtypes=[*[np.float64] * len(_NUMBERS), *[np.int64] * len(_COUNTS), text, np.float64],
         patient=patient,
         strata=strata,
-        noun="slice" if any(len(samples) > 1 for samples in strata.samples) else "sample",
+        noun=_noun(score, strata),
         confidence=require_confidence(confidence),
         text=text,
     )
@@ -254,6 +255,12 @@ def _of_one(
     )
 
 
+def _noun(score: xr.DataArray, strata: Strata) -> str:
+    if is_patched(score):
+        return "patch"
+    return "slice" if any(len(samples) > 1 for samples in strata.samples) else "sample"
+
+
 def _notes(within: Within, floors: Floors, noun: str) -> NDArray[np.str_]:
     """Why a row has no number or no test, or rests on fewer patients than there are, or can reach no small p."""
     if floors.refused:
@@ -271,7 +278,7 @@ def _note(patients: int, few: int, unvaried: int, *, there: int, floor: str, nou
     parts = [
         f"{counted(patients, 'patient')}: too few for a test" if patients < FEWEST_PATIENTS else "",
         floor,
-        f"{few} of {every} with fewer than {FEWEST_SAMPLES} {noun}s in each volume" if few else "",
+        f"{few} of {every} with fewer than {FEWEST_SAMPLES} {plural_of(noun)} in each volume" if few else "",
         f"{unvaried} of {every} without variation of score or loss" if unvaried else "",
     ]
     if patients >= FEWEST_PATIENTS and smallest_p(patients) > _REACHABLE:

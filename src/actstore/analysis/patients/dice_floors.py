@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.analysis.uncertainty.rank_correlation import FEWEST_SAMPLES
-from actstore.units import counted
+from actstore.units import counted, plural_of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -69,7 +69,7 @@ def find_floors(
     if not floor:
         return Floors(there, at_floor, refused=False, text="")
     what = f"{' or '.join(sides)} Dice of {name} is {' or '.join(sorted(kinds))}"
-    most = "" if kinds <= {_CONSTANT, _NEARLY} else f"most {noun}s of "
+    most = "" if kinds <= {_CONSTANT, _NEARLY} else f"most {plural_of(noun)} of "
     them = f"{floor} of {counted(every, 'patient')}"
     # Samples are counted where one Dice is at an end, and patients where that would say too little.
     countable = len(sides) == 1 and not kinds & {_CONSTANT, _NEARLY}

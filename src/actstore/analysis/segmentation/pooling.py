@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, require_original_first
 from actstore.analysis.grouping import VOLUME, any_by, grouped, sum_by
+from actstore.analysis.patches import PATCH, is_patched
 from actstore.analysis.segmentation.overlap import class_names, counted
 
 BASAL, MID, APICAL = "basal", "mid", "apical"
@@ -36,7 +37,8 @@ def pooled(
         appearance, with the coordinates that are constant within every group, the spacings, NaN where they are not,
         and ``samples``, how many each holds.
         Where a condition is not applicable to a sample, its input is the original's: it counts with the original's
-        prediction. Zeros where it is applicable to no sample of the group.
+        prediction. Patches that overlap have counts of their own there, since the perturbation of one reaches into the
+        prediction of its neighbours. Zeros where a condition is applicable to no sample of the group.
 
     Raises
     ------
@@ -47,11 +49,13 @@ def pooled(
     require_original_first(confusion)
     code, labels = grouped(confusion, by)
     valid = (counted(confusion) if applicable is None else applicable).reset_coords(drop=True)
+    own = counted(confusion).reset_coords(drop=True) if is_patched(confusion) else valid
     plain = confusion.drop_vars([name for name, coord in confusion.coords.items() if "sample" in coord.dims])
     result: xr.DataArray = apply_lazily(
         _pool,
         (plain, ["sample", "condition", "true_class", "predicted_class"]),
         (valid, ["sample", "condition"]),
+        (own, ["sample", "condition"]),
         output_dims=[["sample", "condition", "true_class", "predicted_class"]],
         dtypes=[np.int64],
         output_sizes={"sample": len(labels["samples"])},
@@ -61,8 +65,10 @@ def pooled(
     return result.assign_coords({name: ("sample", values) for name, values in labels.items()}).rename("confusion")
 
 
-def _pool(confusion: NDArray[np.int64], applicable: NDArray[np.bool_], code: NDArray[np.intp]) -> NDArray[np.int64]:
-    filled = np.where(applicable[..., None, None], confusion, confusion[:, :1])
+def _pool(
+    confusion: NDArray[np.int64], applicable: NDArray[np.bool_], own: NDArray[np.bool_], code: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    filled = np.where((applicable | own)[..., None, None], confusion, confusion[:, :1])
     return sum_by(filled.astype(np.int64), code).astype(np.int64) * any_by(applicable, code)[..., None, None]
 
 
@@ -70,8 +76,9 @@ def slice_position(confusion: xr.DataArray) -> xr.DataArray:
     """Where along the heart's long axis a slice lies: float64 (sample), 0 most basal, 1 most apical; lazy.
 
     Of the slices of one volume, by the coordinates patient and frame, those with any true foreground count, in the
-    order of ``slice``; NaN for the others. The heart is wider at its base: of the two halves of the labelled slices,
-    the middle one left out, the half with more labelled pixels is the basal one; where both have as many, the first.
+    order of ``slice``; NaN for the others. Patches of one slice lie where it does. The heart is wider at its base: of
+    the two halves of the labelled slices, the middle one left out, the half with more labelled pixels is the basal one;
+    where both have as many, the first.
     The only labelled slice of a volume lies at 0.
 
     Raises
@@ -80,9 +87,13 @@ def slice_position(confusion: xr.DataArray) -> xr.DataArray:
         if the coordinate patient, frame or slice is missing, or as :func:`actstore.analysis.dice`.
     """
     class_names(confusion)
-    code, _ = grouped(confusion, [*VOLUME, "slice"])
-    if len(np.unique(code)) < len(code):
-        raise AnalysisError("two samples have one patient, frame and slice: select one store's samples once")
+    own, _ = grouped(confusion, [*VOLUME, "slice"])
+    parts = grouped(confusion, [*VOLUME, "slice", PATCH])[0] if is_patched(confusion) else own
+    if len(np.unique(parts)) < len(parts):
+        what = ("frame", "slice", "patch") if is_patched(confusion) else ("frame", "slice")
+        raise AnalysisError(
+            f"two samples have one patient, {', '.join(what[:-1])} and {what[-1]}: select one store's samples once"
+        )
     code, _ = grouped(confusion, VOLUME)
     # The truth is the same in every condition; the original has been counted in every sample.
     true = confusion.isel(condition=0) if "condition" in confusion.dims else confusion
@@ -93,6 +104,7 @@ def slice_position(confusion: xr.DataArray) -> xr.DataArray:
         output_dims=[["sample"]],
         dtypes=[np.float64],
         code=code,
+        own=own,
         number=np.asarray(confusion.coords["slice"].values),
     )
     along = {name: coord for name, coord in confusion.coords.items() if coord.dims == ("sample",)}
@@ -100,6 +112,14 @@ def slice_position(confusion: xr.DataArray) -> xr.DataArray:
 
 
 def _positions(
+    labelled: NDArray[np.integer], code: NDArray[np.intp], own: NDArray[np.intp], number: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """``own`` numbers the slice of each sample, in order of appearance."""
+    first = np.unique(own, return_index=True)[1]
+    return _slice_positions(sum_by(labelled, own), code[first], number[first])[own]
+
+
+def _slice_positions(
     labelled: NDArray[np.integer], code: NDArray[np.intp], number: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     found = np.full(labelled.shape, np.nan)

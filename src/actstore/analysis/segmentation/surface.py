@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import (
     AnalysisError,
+    apply_lazily,
     coordinate,
-    image_extent,
     one_chunk,
     require_dims,
     require_original_first,
     require_same_sizes,
 )
 from actstore.analysis.grouping import VOLUME, any_by, grouped
+from actstore.analysis.maps.mosaic import mosaic
 from actstore.analysis.members import Regions, mask_of, members_of
-from actstore.geometry import image_window
+from actstore.analysis.patches import is_patched, owned_boxes, whole_prediction
 
 #: Percentile of the Hausdorff distance.
 PERCENTILE = 95
@@ -57,9 +58,10 @@ def surface_distances(
         names along class_name, and the indices of the classes that each is made of, as ``store.members`` lists them. By
         default every class but the background.
     by
-        "slice" measures every sample on its own. "volume" puts the slices of one patient and frame together in the
-        order of the coordinate ``slice``; where a condition is not applicable to one, its input is the original's, and
-        so is its prediction.
+        "slice" measures every sample on its own; of a patch, the box of voxels that it owns. "volume" puts the slices
+        of one patient and frame together in the order of the coordinate ``slice``, or patches as
+        :func:`actstore.analysis.mosaic` does; where a condition is not applicable to one, its input is the original's,
+        and so is its prediction.
 
     Returns
     -------
@@ -86,33 +88,86 @@ def surface_distances(
     require_dims(prediction, ["sample"])
     require_dims(label, ["sample", *space])
     require_same_sizes(("sample", *space), prediction=prediction, label=label)
-    if by == "volume" and "z" in space:
-        raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
-    members = members_of([str(name) for name in class_names], regions)
-    order, volumes, labels = _slices(prediction, by)
-    spacing = _spacing(prediction, 3 if by == "volume" else len(space))
     every = np.ones((prediction.sizes["sample"], prediction.sizes["condition"]), bool)
     valid = xr.DataArray(every, dims=("sample", "condition")) if applicable is None else applicable
+    members = members_of([str(name) for name in class_names], regions)
+    if by == "volume" and is_patched(prediction):
+        return _result(*_of_mosaics(prediction, label, valid, members), prediction, members)
+    if by == "volume" and "z" in space:
+        raise AnalysisError("by = 'volume', but every sample is a volume already: leave 'volume' out")
+    order, volumes, labels = _slices(prediction, by)
+    spacing = _spacing(prediction, 3 if by == "volume" else len(space))
     arrays = [
         one_chunk(prediction.transpose("sample", "condition", *space), ["condition", *space]),
         one_chunk(label.transpose("sample", *space), space),
         one_chunk(valid.transpose("sample", "condition"), ["condition"]),
         xr.DataArray(spacing, dims=("sample", "axis")),
-        xr.DataArray(image_extent(prediction, space), dims=("sample", "size")),
+        xr.DataArray(owned_boxes(prediction, space), dims=("sample", "size", "end")),
     ]
     axes = "".join(map(str, space))
     values = _of_blocks(
         partial(_volume if by == "volume" else _measure, members=tuple(members.values())),
         [array.isel(sample=order).data for array in arrays],
-        [f"sc{axes}", f"s{axes}", "sc", "sa", "se"],
+        [f"sc{axes}", f"s{axes}", "sc", "sa", "seb"],
         volumes,
         len(members),
     )
-    coords = {name: ("sample", along) for name, along in labels.items()}
+    return _result(values, labels, prediction, members)
+
+
+def _result(
+    values: Any, labels: Mapping[str, Any], prediction: xr.DataArray, members: Mapping[str, tuple[int, ...]]
+) -> xr.Dataset:
+    coords: dict[str, Any] = {name: ("sample", along) for name, along in labels.items()}
     coords |= {str(name): coord for name, coord in prediction.coords.items() if coord.dims in ((), ("condition",))}
     dims = ("sample", "condition", "class_name")
     found = {name: (dims, values[..., i], {"units": "mm"}) for i, name in enumerate(NAMES)}
     return xr.Dataset(found, coords={**coords, "class_name": list(members)})
+
+
+def _of_mosaics(
+    prediction: xr.DataArray, label: xr.DataArray, applicable: xr.DataArray, members: Mapping[str, tuple[int, ...]]
+) -> tuple[Any, dict[str, Any]]:
+    """Distances of whole volumes of patches, one task each, and the coordinates of the volumes."""
+    code, labels = grouped(prediction, VOLUME)
+    valid = xr.DataArray(applicable.transpose("sample", "condition").values.astype(bool), dims=("sample", "condition"))
+    places = {
+        name: prediction.coords[name] for name in prediction.coords if prediction.coords[name].dims == ("sample",)
+    }
+    spacing = _spacing(prediction, 3)
+    found = []
+    for volume, used in enumerate(any_by(valid.values, code)):
+        at = np.flatnonzero(code == volume)
+        filled = whole_prediction(prediction.isel(sample=at), valid.isel(sample=at))
+        maps = mosaic(filled), mosaic(label.assign_coords(places).isel(sample=at))
+        distances = apply_lazily(
+            _whole,
+            (maps[0].reset_coords(drop=True), ["condition", *"zyx"]),
+            (maps[1].reset_coords(drop=True), [*"zyx"]),
+            output_dims=[["condition", "class_name", "name"]],
+            dtypes=[np.float64],
+            output_sizes={"class_name": len(members), "name": len(NAMES)},
+            applicable=used,
+            spacing=spacing[at[0]],
+            members=tuple(members.values()),
+        )
+        found.append(distances.drop_vars(list(distances.coords)))
+    return xr.concat(found, "sample").data, labels
+
+
+def _whole(
+    prediction: NDArray[np.integer],
+    label: NDArray[np.integer],
+    applicable: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    members: Sequence[tuple[int, ...]],
+) -> NDArray[np.float64]:
+    """As `_measure`, of one volume that has no padding."""
+    box = np.stack([np.zeros(3, np.int64), label.shape], axis=-1)
+    found: NDArray[np.float64] = _measure(
+        prediction[None], label[None], applicable[None], spacing[None], box[None], members
+    )[0]
+    return found
 
 
 def _slices(prediction: xr.DataArray, by: str) -> tuple[NDArray[np.intp], tuple[int, ...] | None, dict[str, Any]]:
@@ -173,13 +228,13 @@ def _volume(
     label: NDArray[np.integer],
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
-    extent: NDArray[np.int64],
+    boxes: NDArray[np.int64],
     members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """As `_measure`, of all samples as the slices of one volume."""
     filled = np.where(applicable[..., None, None], prediction, prediction[:, :1])
     valid = any_by(applicable, np.zeros(len(applicable), np.intp))
-    whole = np.concatenate([[[len(label)]], extent[:1]], axis=1)
+    whole = np.concatenate([[[[0, len(label)]]], boxes[:1]], axis=1)
     return _measure(filled.swapaxes(0, 1)[None], label[None], valid, spacing[:1], whole, members)
 
 
@@ -188,13 +243,13 @@ def _measure(
     label: NDArray[np.integer],
     applicable: NDArray[np.bool_],
     spacing: NDArray[np.float64],
-    extent: NDArray[np.int64],
+    boxes: NDArray[np.int64],
     members: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
     found = np.full((*prediction.shape[:2], len(members), len(NAMES)), np.nan)
     for s, c in zip(*np.nonzero(applicable), strict=True):
-        image = image_window(extent[s].tolist(), label.shape[1:])
+        image = tuple(slice(*ends) for ends in boxes[s].tolist())
         predicted, true = prediction[s, c][image], label[s][image]
         for k, indices in enumerate(members):
             found[s, c, k] = _distances(mask_of(predicted, indices), mask_of(true, indices), spacing[s])

@@ -61,6 +61,8 @@ class Trial:
     others: Mapping[str, float] = field(default_factory=dict)
     #: Why nothing could be predicted, or "".
     problem: str = ""
+    #: Whether a trained network brought axes and preprocessing, which the spec then does not choose.
+    trained: bool = False
 
     @property
     def mean(self) -> float:
@@ -88,15 +90,22 @@ class Trial:
         """What to look at, on one line, or ``None`` if the prediction agrees well enough."""
         if not self.suspicious:
             return None
+        unfit = f"the prediction does not fit the labels: {self.text()}"
+        silence = 'run.check = "off" silences this'
+        if self.trained:
+            return (
+                f"{unfit}. Axes and preprocessing are those of the network's training: look at whether these images "
+                "are of its kind (modality, order of channels, voxel sizes in the headers), and masks have its label "
+                f"values. {silence}"
+            )
         tried = ", ".join(f"{dice:.2f} with {order!r}" for order, dice in self.others.items())
         if self.best is not None:
             mend = f"set data.axes = {_quoted(self.best)} ({tried})"
         else:
             mend = f"data.axes is {_quoted(self.axes)}" + (f" ({tried})" if tried else "")
         return (
-            f"the prediction does not fit the labels: {self.text()}. Look at axis order first: {mend}; then at "
-            "data.preprocess.normalize and at the label values in data.classes. "
-            'run.check = "off" silences this'
+            f"{unfit}. Look at axis order first: {mend}; then at data.preprocess.normalize and at the label values in "
+            f"data.classes. {silence}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -140,7 +149,7 @@ def try_first(spec: Spec, pipeline: Pipeline, network: Network, files: Iterable[
         except Exception as error:  # a user's network may raise anything
             return Trial(str(file.key), 0, spec.axes, {}, 0.0, problem=one_line(error))
         if found is not None:
-            return found
+            return replace(found, trained=spec.trained is not None)
     return None
 
 

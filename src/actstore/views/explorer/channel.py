@@ -45,10 +45,14 @@ class ChannelTab:
         self._sweep_mad: tuple[Hashable, Floats] = (None, np.empty((0, 0, 0)))
         #: What is being read.
         self._reading: set[Hashable] = set()
-        #: Patient, frame and slice of each sample: to look each up in a data frame takes longer than to draw it.
-        self._about: NDArray[Any] = source.samples[["patient", "frame", "slice"]].to_numpy(object)
+        #: Patient, frame, slice and, of patches, patch of each sample: to look each up in a data frame takes longer
+        #: than to draw it.
+        self._about: NDArray[Any] = source.samples[source.named_by].to_numpy(object)
         self._sweeps: dict[str, Sweep] = {}
-        names = [f"{patient} · f{frame} · s{slice_}" for patient, frame, slice_ in self._about]
+        names = [
+            " · ".join([patient, *(f"{name[0]}{n}" for name, n in zip(source.named_by[1:], numbers, strict=True))])
+            for patient, *numbers in self._about
+        ]
         self.facts = html_pane(stylesheets=[style_sheet(), _FACTS])
         self.strongest = ThumbnailPlot(theme, source.space, lambda sample: session.go(sample=sample))
         self.patients = PatientPlot(theme, np.array(names, object), lambda sample: session.go(sample=sample))
@@ -155,9 +159,10 @@ class ChannelTab:
             for i in (0, source.condition(state.condition))
         )
         cover = source.cover(state.layer, sample, target, state.slice) if target else None
-        patient, frame, slice_ = self._about[sample]
+        patient, frame, slice_, *patch = self._about[sample]
         shown = state.slice if source.is_3d else slice_
-        return Thumbnail(sample, patient, frame, shown, mad, perturbed - original, cover)
+        part = f"{shown} p{patch[0]}" if patch else shown
+        return Thumbnail(sample, patient, frame, part, mad, perturbed - original, cover)
 
     def _show_patients(self, chosen: NDArray[np.intp], mad: Floats) -> None:
         drawn = chosen[np.isfinite(mad[chosen])]

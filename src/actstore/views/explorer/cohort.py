@@ -31,15 +31,15 @@ class CohortTab:
         given = {"patient": source.samples["patient"], "case": source.cases}
         #: What dots show of their samples, names as their numbers: (sample) or, of the case, (sample, condition).
         self._hover = {
-            **{name: source.samples[name].to_numpy(np.int32) for name in ("frame", "slice")},
+            **{name: source.samples[name].to_numpy(np.int32) for name in source.named_by[1:]},
             **{name: _numbered(values, names[name]) for name, values in given.items()},
         }
-        self._dice, self._cases = DiceFigure(self._colours, names, theme), CaseFigure(theme)
+        self._dice, self._cases = DiceFigure(self._colours, names, theme, source.named_by), CaseFigure(theme)
         self._mad = MadFigure(list(source.channels), theme)
         listen(self._dice.figure.plot, self._tap_dice, self._box_dice)
         listen(self._cases.figure.plot, self._tap_case)
         listen(self._mad.figure.plot, self._tap_mad, self._box_mad)
-        self._table = SampleTable(theme, lambda sample: session.go(sample=sample))
+        self._table = SampleTable(theme, lambda sample: session.go(sample=sample), patched=source.patched)
         self._words = pn.pane.HTML("", margin=(0, 10), align="center", styles={"color": theme.ink})
         self._clear = pn.widgets.Button(label="clear", height=28, margin=(0, 4), align="center")
         self._clear.on_click(lambda _: session.go(case="", dice=None, mad=None))

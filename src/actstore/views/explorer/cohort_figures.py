@@ -41,9 +41,17 @@ class DiceFigure:
         class to colour.
     names
         of ``patient`` and ``case``, which :meth:`show` gets as numbers.
+    named_by
+        columns that name a sample.
     """
 
-    def __init__(self, colours: Mapping[str, str], names: Mapping[str, Sequence[str]], theme: PageTheme) -> None:
+    def __init__(
+        self,
+        colours: Mapping[str, str],
+        names: Mapping[str, Sequence[str]],
+        theme: PageTheme,
+        named_by: Sequence[str],
+    ) -> None:
         self._classes = list(colours)
         self._left = np.arange(len(colours)) * PITCH
         x, y = (-0.05, self._left[-1] + 1.05), (-0.05, 1.2)
@@ -68,7 +76,7 @@ class DiceFigure:
         style: dict[str, Any] = {"size": "size", "fill_color": fill, "fill_alpha": "alpha", "line_color": None}
         dots = plot.scatter("x", "y", **style, source=nothing())
         plot.scatter([], [], size=11, fill_color=None, line_color=theme.ink, line_width=2)
-        plot.add_tools(_dice_hover(names, dots))
+        plot.add_tools(_dice_hover(names, named_by, dots))
         names_of_glyphs = ("squares", "titles", "diagonals", "box", "dots", "shown")
         self.figure = StreamedFigure(plot, names_of_glyphs, sizing_mode=None, margin=_MARGIN)
 
@@ -80,7 +88,7 @@ class DiceFigure:
         Parameters
         ----------
         hover
-            what else a dot shows when pointed at, ``patient, frame, slice, case``: (sample).
+            what else a dot shows when pointed at, ``patient, frame, slice[, patch], case``: (sample).
         original, perturbed
             Dice: float (sample, class), NaN where there is no dot.
         chosen
@@ -244,9 +252,9 @@ def listen(
         plot.on_event("selectiongeometry", lambda event: box(*(event.geometry[name] for name in _ENDS)))
 
 
-def _dice_hover(names: Mapping[str, Sequence[str]], dots: Any) -> HoverTool:
+def _dice_hover(names: Mapping[str, Sequence[str]], named_by: Sequence[str], dots: Any) -> HoverTool:
     """Patient and case as names: the browser gets the names once and then only numbers, which travel faster."""
-    tips = [("patient", "@patient{custom}"), ("frame", "@frame"), ("slice", "@slice"), ("case", "@case{custom}")]
+    tips = [("patient", "@patient{custom}"), *((name, f"@{name}") for name in named_by[1:]), ("case", "@case{custom}")]
     tips += [("Dice original", "@original{0.000}"), ("Dice perturbed", "@y{0.000}")]
     read: dict[str, Any] = {
         f"@{name}": CustomJSHover(args={"names": list(known)}, code="return names[value] ?? ''")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from actstore.tables.rows import sample_columns
 from actstore.units import counted
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.source import Source
@@ -50,7 +51,10 @@ def case_counts(cases: NDArray[np.str_], chosen: Bools) -> pd.DataFrame:
 
 
 def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Floats, perturbed: Floats) -> pd.DataFrame:
-    """A row a sample, by its number: ``patient, frame, slice, case, original, perturbed, change``, the worst first."""
+    """A row a sample, by its number: ``patient, frame, slice[, patch], case, original, perturbed, change``.
+
+    The worst first.
+    """
     values: Mapping[str, Any] = {
         "case": case,
         # -0.0 + 0.0 is 0.0.
@@ -58,7 +62,7 @@ def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Float
         "perturbed": shown_dice(perturbed),
         "change": shown_dice(perturbed - original) + 0.0,
     }
-    return samples[["patient", "frame", "slice"]].assign(**values).sort_values("change", kind="stable")
+    return samples[sample_columns(samples)].assign(**values).sort_values("change", kind="stable")
 
 
 def in_words(source: Source, state: State, subset: Bools) -> str:

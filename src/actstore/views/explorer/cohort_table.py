@@ -15,18 +15,28 @@ from actstore.views.explorer.cohort_figures import HEIGHT
 from actstore.views.explorer.page_theme import PageTheme
 
 #: Column to its width in pixels.
-_WIDTHS = {"patient": 90, "frame": 56, "slice": 50, "case": 150, "original": 76, "perturbed": 82, "change": 70}
+_WIDTHS = {
+    "patient": 90,
+    "frame": 56,
+    "slice": 50,
+    "patch": 50,
+    "case": 150,
+    "original": 76,
+    "perturbed": 82,
+    "change": 70,
+}
 
 
 class SampleTable:
     """Samples in rows, the shown one marked; ``clicked`` is called with the number of another."""
 
-    def __init__(self, theme: PageTheme, clicked: Callable[[int], None]) -> None:
+    def __init__(self, theme: PageTheme, clicked: Callable[[int], None], *, patched: bool = False) -> None:
         self._clicked, self._sample = clicked, -1
-        self._columns = {name: TableColumn(field=name, title=name, width=width) for name, width in _WIDTHS.items()}
+        widths = {name: width for name, width in _WIDTHS.items() if patched or name != "patch"}
+        self._columns = {name: TableColumn(field=name, title=name, width=width) for name, width in widths.items()}
         for name in ("original", "perturbed", "change"):
             self._columns[name].formatter = NumberFormatter(format="0.000", text_align="right", nan_format="—")
-        self.source = ColumnDataSource({name: [] for name in ("sample", *_WIDTHS)})
+        self.source = ColumnDataSource({name: [] for name in ("sample", *self._columns)})
         self.source.selected.on_change("indices", self._chosen)
         table = DataTable(
             source=self.source,
@@ -50,7 +60,7 @@ class SampleTable:
         self._sample = -1
         self._columns["original"].title = original
         self.source.selected.indices = []
-        self.source.data = {"sample": rows.index.to_numpy(), **{name: rows[name].to_numpy() for name in _WIDTHS}}
+        self.source.data = {"sample": rows.index.to_numpy(), **{name: rows[name].to_numpy() for name in self._columns}}
 
     def mark(self, sample: int) -> None:
         """Select the row of ``sample`` and scroll to it."""

@@ -37,7 +37,7 @@ def png(source: Source, state: State) -> bytes:
     """
     store, sample = source.store, source.sample(state)
     plane = state.slice if source.is_3d else None
-    shown, drawn = _drawn(state)
+    shown, drawn = _drawn(source, state)
     panels = list(inputs(store, sample, state.condition, z=plane, **shown))
     if source.has_tensors[state.layer]:
         panels += list(activation(store, state.layer, state.channel, sample, state.condition, z=plane, **drawn))
@@ -49,17 +49,18 @@ def png(source: Source, state: State) -> bytes:
         return saving.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()
 
 
-def _drawn(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+def _drawn(source: Source, state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of :func:`actstore.views.inputs` and :func:`actstore.views.activation` that draw as the page does."""
-    return (
-        {"truth": state.truth, "prediction": state.prediction, "crop": False, "scale": state.scale},
-        {"scale": state.scale, "outline": state.truth},
-    )
+    shown: dict[str, Any] = {"truth": state.truth, "prediction": state.prediction, "crop": False, "scale": state.scale}
+    if len(source.input_channels) > 1:
+        shown["input_channel"] = source.input_channels[state.input_channel]
+    return shown, {"scale": state.scale, "outline": state.truth}
 
 
 def _caption(source: Source, state: State) -> str:
     name = str(source.store.path).rstrip("/").rpartition("/")[2]
-    place = [name, state.patient, f"frame {state.frame}", f"slice {state.slice}", state.condition]
+    place = [name, state.patient, f"frame {state.frame}", f"slice {state.slice}"]
+    place += [*([f"patch {state.patch}"] if source.patched else []), state.condition]
     absent_maps = "" if source.has_tensors[state.layer] else " (tensors not kept)"
     return " · ".join([*place, f"{state.layer} {source.modules[state.layer]}", f"channel {state.channel}{absent_maps}"])
 
@@ -67,11 +68,11 @@ def _caption(source: Source, state: State) -> str:
 def csv(source: Source, state: State, subset: Bools) -> str:
     """A row a sample of ``subset`` (sample) with its case, Dice of every class, and MAD of the shown channel.
 
-    Columns ``patient, frame, slice, condition, target, case``, of each class ``dice_original_…`` and
+    Columns ``patient, frame, slice[, patch], condition, target, case``, of each class ``dice_original_…`` and
     ``dice_perturbed_…``, and ``layer, module, channel, mad``; MAD is empty if it is not persisted.
     """
     at, c = np.flatnonzero(subset), source.condition(state.condition)
-    table = source.samples.iloc[at][["patient", "frame", "slice"]].reset_index(drop=True)
+    table = source.samples.iloc[at][source.named_by].reset_index(drop=True)
     table["condition"], table["target"] = state.condition, source.target(state.condition)
     table["case"] = source.cases[at, c]
     for k, name in enumerate(source.foreground):
@@ -93,7 +94,7 @@ def code(source: Source, state: State) -> str:
     path = source.store.path
     where = str(path) if is_url(path) else str(Path(path).resolve())
     plane = ", z=z" if source.is_3d else ""
-    shown, drawn = ("".join(f", {name}={value!r}" for name, value in part.items()) for part in _drawn(state))
+    shown, drawn = ("".join(f", {name}={value!r}" for name, value in part.items()) for part in _drawn(source, state))
     row = source.samples.iloc[source.sample(state)]
     lines = [
         "import holoviews as hv",
@@ -105,10 +106,12 @@ def code(source: Source, state: State) -> str:
         f"store = actstore.open({where!r})",
         f"condition, layer, channel = {state.condition!r}, {state.layer!r}, {state.channel}",
         f"patient, frame, slice_ = {state.patient!r}, {state.frame}, {int(row['slice'])}",
+        *([f"patch = {state.patch}"] if source.patched else []),
         *([f"z = {state.slice}"] if source.is_3d else []),
         "",
         "samples = store.samples",
         'shown = (samples["patient"] == patient) & (samples["frame"] == frame) & (samples["slice"] == slice_)',
+        *(['shown &= samples["patch"] == patch'] if source.patched else []),
         "sample = int(samples.index[shown][0])",
         *_narrowing(source, state),
         "",
@@ -158,7 +161,8 @@ def filename(state: State, suffix: str) -> str:
 
     Such as ``patient001-f1-s4-brightness-LV-0.1-L20-c1.png``.
     """
-    place = f"{state.patient}-f{state.frame}-s{state.slice}"
+    patch = f"-p{state.patch}" if state.patch else ""
+    place = f"{state.patient}-f{state.frame}-s{state.slice}{patch}"
     name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{place}-{state.condition}-{state.layer}-c{state.channel}")
     name = re.sub(r"-?\.{2,}-?", "-", name)[:LONGEST].strip("-._")
     return f"{name}.{suffix.lstrip('.')}"

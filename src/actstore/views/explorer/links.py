@@ -14,7 +14,7 @@ from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.scales import Scale
 
 #: The fields that say which sample.
-PLACE = ("patient", "frame", "slice")
+PLACE = ("patient", "frame", "slice", "patch")
 #: Characters of a query that are read; a longer one is no link of this page.
 LONGEST = 2000
 
@@ -47,9 +47,9 @@ def read(query: str, source: Source) -> tuple[State, list[str]]:
     found = source.first_state(asked.get("condition"), place)
     if any(getattr(found, name) != value for name, value in place.items()):
         wanted = ", ".join(str(value) if name == "patient" else f"{name} {value}" for name, value in place.items())
-        messages.append(
-            f"{wanted} is not in this store: shown is {found.patient}, frame {found.frame}, slice {found.slice}"
-        )
+        patch = f", patch {found.patch}" if source.patched or "patch" in place else ""
+        shown = f"{found.patient}, frame {found.frame}, slice {found.slice}{patch}"
+        messages.append(f"{wanted} is not in this store: shown is {shown}")
     found = replace(found, **asked)
     channels = source.channels[found.layer]
     if found.channel >= channels:
@@ -110,6 +110,15 @@ def _floats(what: str, written: list[str], shown: Callable[[Any], Any]) -> list[
     return values
 
 
+def _input_channel(text: str, source: Source) -> int:
+    number: int = _number("input_channel")(text, source)
+    names = source.input_channels
+    if number >= len(names):
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+        raise Refused(f"input_channel {number} is not in this store, which has {known}: {names[0]} is shown")
+    return number
+
+
 def _dice(text: str, source: Source) -> DiceBox:
     name, *rest = text.rsplit(":", 4)
     if name not in source.foreground or len(rest) != 4:
@@ -134,6 +143,7 @@ _READERS: dict[str, Reader] = {
     "patient": _one_of("patient", lambda source: source.patients),
     "frame": _number("frame"),
     "slice": _number("slice"),
+    "patch": _number("patch"),
     "condition": _one_of("condition", lambda source: source.perturbed),
     "layer": _one_of("layer", lambda source: list(source.channels)),
     "channel": _number("channel"),
@@ -145,4 +155,5 @@ _READERS: dict[str, Reader] = {
     "prediction": _flag("prediction"),
     "colour": _choice("colour", Colour),
     "tab": _choice("tab", Tab),
+    "input_channel": _input_channel,
 }

@@ -30,7 +30,7 @@ from actstore.views.explorer.protocols import Part, Session, Tab, Work
 from actstore.views.explorer.provenance import ProvenanceTab
 from actstore.views.explorer.sample_metrics import SampleMetrics
 from actstore.views.explorer.sidebar import Sidebar
-from actstore.views.explorer.source import Source
+from actstore.views.explorer.source import Source, closest
 from actstore.views.explorer.state import State
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _BACKGROUND = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
 _STEP = 0.2
 _TABS: dict[str, Callable[[Session], Tab]] = {"cohort": CohortTab, "channel": ChannelTab, "provenance": ProvenanceTab}
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
-_SMALL = ("slice", "channel")
+_SMALL = ("slice", "patch", "channel")
 
 
 class Page:
@@ -117,8 +117,10 @@ class Page:
             changes |= self.source.at(int(sample), before)
         state = replace(before, **changes)
         if {*changes} & {"patient", "frame"} and "slice" not in changes:
-            nearest = self.source.nearest(state.patient, state.frame, state.slice, state.condition)
+            nearest = self.source.nearest(state.patient, state.frame, state.slice, state.condition, state.patch)
             state = replace(state, **nearest)
+        patches = self.source.patches(state.patient, state.frame, state.slice)
+        state = replace(state, patch=closest(patches, state.patch))
         if state.layer != before.layer and "channel" not in changes:
             state = replace(state, channel=self.source.strongest(state))
         last = self.source.channels[state.layer] - 1

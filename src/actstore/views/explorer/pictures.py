@@ -98,12 +98,12 @@ class Inputs:
         """Show the sample and condition of the session's state."""
         source, state = self.session.source, self.session.state
         sample, c = source.sample(state), source.condition(state.condition)
-        about = (sample, state.slice, c, state.scale, state.truth, state.prediction)
+        about = (sample, state.slice, c, state.scale, state.truth, state.prediction, state.input_channel)
         if about == self._shown:
             return
         applies = bool(source.applicable[sample, c])
         self._shown = None
-        titles = (f"Input, original{source.channel_suffix}", state.condition, CHANGE)
+        titles = (f"Input, original{source.channel_suffix(state)}", state.condition, CHANGE)
         try:
             self._show(sample, c, applies)
         except ActstoreError as error:
@@ -115,7 +115,8 @@ class Inputs:
 
     def _show(self, sample: int, c: int, applies: bool) -> None:
         source, state = self.session.source, self.session.state
-        original, perturbed = (source.picture("image", sample, i, state.slice) for i in (0, c))
+        plane, channel = state.slice, state.input_channel
+        original, perturbed = (source.picture("image", sample, i, plane, channel) for i in (0, c))
         label = source.picture("label", sample, 0, state.slice)
         solid = self._paths(label) if state.truth else []
         dashed: list[Paths] = [[], []]

@@ -56,8 +56,10 @@ class SampleMetrics:
         sizes = [row[f"spacing_{axis}"] for axis in "zyx"]
         known = all(size > 0 for size in sizes)  # NaN where no header stated it
         spacing = " × ".join(f"{size:.3g}" for size in sizes) + " mm" if known else "voxel size unknown"
-        title = Markup('<p class="who" title="{}">{} · frame {}{} · slice {} · <b>{}</b></p>').format(
-            spacing, state.patient, state.frame, f" ({row['phase']})" if row["phase"] else "", state.slice, case
+        phase = f" ({row['phase']})" if row["phase"] else ""
+        patch = f" · patch {state.patch}" if source.patched else ""
+        title = Markup('<p class="who" title="{}">{} · frame {}{} · slice {}{} · <b>{}</b></p>').format(
+            spacing, state.patient, state.frame, phase, state.slice, patch, case
         )
         tables = Markup('<div class="tables">{}{}</div>').format(dice, self._confusion(sample, c))
         self.view.object = str(title + tables)

@@ -46,6 +46,7 @@ class Sidebar:
         self.patient = pn.widgets.Select(label="Patient", options=source.patients, **wide)
         self.frame = pn.widgets.RadioButtonGroup(label="Frame", options=[0], **wide)
         self.slice = pn.widgets.DiscreteSlider(label="Slice", options=[0], **wide)
+        self.patch = pn.widgets.DiscreteSlider(label="Patch", options=[0], visible=source.patched, **wide)
         self.sort = pn.widgets.Select(label="Perturbation", options=list(dict.fromkeys(self._sorts["sort"])), **wide)
         self.target = pn.widgets.RadioButtonGroup(label="Target class", options=[""], **wide)
         self.strength = pn.widgets.Select(label="Strength", options=[""], **wide)
@@ -54,6 +55,13 @@ class Sidebar:
         #: The module's whole path, for which a menu has no room.
         self.module = html_pane()
         self.channel = pn.widgets.IntInput(label="Channel", start=0, end=0, **wide)
+        channels = source.input_channels
+        self.input_channel = pn.widgets.Select(
+            label="Input channel",
+            options={name: i for i, name in enumerate(channels)},
+            visible=len(channels) > 1,
+            **wide,
+        )
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
         self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
         self.colour = pn.widgets.Select(options=COLOURS, **wide | {"margin": 0})
@@ -63,12 +71,14 @@ class Sidebar:
             (self.case, "case"),
             (self.layer, "layer"),
             (self.channel, "channel"),
+            (self.input_channel, "input_channel"),
             (self.scale, "scale"),
             (self.colour, "colour"),
         ):
             self._watch(widget, name)
         # Not `value_throttled`: it does not change where a key has moved the slider in between.
         self._watch(self.slice, "slice")
+        self._watch(self.patch, "patch")
         for widget in (self.sort, self.target, self.strength):
             widget.param.watch(self._perturbed, "value")
         self.outlines.param.watch(self._outlined, "value")
@@ -78,6 +88,7 @@ class Sidebar:
             html_pane(object="<label>Frame</label>"),
             self.frame,
             self.slice,
+            self.patch,
             self._title("Perturbation"),
             self.sort,
             self.target,
@@ -88,6 +99,7 @@ class Sidebar:
             self.module,
             self.channel,
             self._title("Drawn with"),
+            self.input_channel,
             self.scale,
             self.outlines,
             sizing_mode="stretch_width",
@@ -133,6 +145,8 @@ class Sidebar:
                 # The old value is not among the new options: both at once.
                 self.slice.param.update(options=slices, value=state.slice)
             self.slice.value = state.slice
+            _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
+            self.input_channel.value = state.input_channel
             own = self._sorts.loc[state.condition]
             self.sort.value = own["sort"]
             alike = self._sorts[self._sorts["sort"] == own["sort"]]

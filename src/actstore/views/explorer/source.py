@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +17,7 @@ from actstore.analysis.maps.masks import averaged
 from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, true_pixels
 from actstore.errors import ActstoreError, StoreError
+from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Statistics
@@ -42,8 +43,10 @@ class Source(Statistics):
         self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
         #: Whether the store holds a layer's tensors.
         self.has_tensors: dict[str, bool] = {layer.name: layer.kept for layer in store.layout.layers}
-        #: Names the input channel of all pictures in a title, where inputs have several: " · T1".
-        self.channel_suffix: str = channel_suffix(store)
+        #: Names of the input's channels.
+        self.input_channels: tuple[str, ...] = store.layout.input_channels
+        #: Columns of the samples that name one.
+        self.named_by: list[str] = sample_columns(store.samples)
         self.modules: dict[str, str] = {layer.name: layer.label for layer in store.layout.layers}
         #: Size of each layer's maps, ([z,] y, x).
         self.sizes: dict[str, tuple[int, ...]] = {layer.name: tuple(layer.space) for layer in store.layout.layers}
@@ -62,8 +65,17 @@ class Source(Statistics):
 
     @property
     def is_3d(self) -> bool:
-        """Whether a sample is a volume."""
+        """Whether a sample is a volume, or a patch of one."""
         return len(self.space) == 3
+
+    @property
+    def patched(self) -> bool:
+        """Whether a sample is a patch of a slice or volume that has several."""
+        return self.store.patched
+
+    def channel_suffix(self, state: State) -> str:
+        """Names the input channel of pictures in a title, where inputs have several: " · T1"."""
+        return channel_suffix(self.store, state.input_channel)
 
     @cached_property
     def case_names(self) -> list[str]:
@@ -89,7 +101,17 @@ class Source(Statistics):
         """Slices of a volume that can be shown."""
         if self.is_3d:
             return list(range(self.space[0]))
-        return [int(n) for n in self.samples["slice"].to_numpy()[self._volumes[patient, frame]]]
+        return list(dict.fromkeys(self.samples["slice"].to_numpy()[self._volumes[patient, frame]].tolist()))
+
+    def patches(self, patient: str, frame: int, number: int) -> list[int]:
+        """Patches of a slice, for a 3D network of the volume; the only one is 0."""
+        at = self._of_slice(patient, frame, number)
+        return [int(n) for n in self.samples["patch"].to_numpy()[at]] if self.patched else [0]
+
+    def _of_slice(self, patient: str, frame: int, number: int) -> NDArray[np.intp]:
+        """Numbers of the samples of a slice, for a 3D network of the volume."""
+        at = self._volumes[patient, frame]
+        return at if self.is_3d else at[self.samples["slice"].to_numpy()[at] == number]
 
     @cached_property
     def _volumes(self) -> dict[tuple[str, int], NDArray[np.intp]]:
@@ -100,23 +122,22 @@ class Source(Statistics):
 
     def sample(self, state: State) -> int:
         """Number of the sample that ``state`` shows."""
-        at = self._volumes[state.patient, state.frame]
-        if self.is_3d:
-            return int(at[0])
-        return int(at[self.samples["slice"].to_numpy()[at] == state.slice][0])
+        at = self._of_slice(state.patient, state.frame, state.slice)
+        return int(at[self.patches(state.patient, state.frame, state.slice).index(state.patch)])
 
     def at(self, sample: int, like: State | None = None) -> dict[str, Any]:
-        """patient, frame and slice of a sample; of a volume the plane of ``like``, else the middle one."""
+        """patient, frame, slice and patch of a sample; of a volume the plane of ``like``, else the middle one."""
         row = self.samples.iloc[sample]
         plane = like.slice if like else self.space[0] // 2
         return {
             "patient": str(row["patient"]),
             "frame": int(row["frame"]),
             "slice": plane if self.is_3d else int(row["slice"]),
+            "patch": int(row["patch"]) if self.patched else 0,
         }
 
     def first_state(self, condition: str | None = None, place: Mapping[str, Any] | None = None) -> State:
-        """The state that a link with at most a condition and a ``place`` shows: some of patient, frame and slice.
+        """The state that a link with at most a condition and a ``place`` shows: some of patient, frame, slice, patch.
 
         By default the first perturbation of a class that applies anywhere, its sample of median change in Dice, and the
         channel of the last layer but one that changes most there.
@@ -126,7 +147,9 @@ class Source(Statistics):
             condition = self.names[at[0] if at else min(1, len(self.names) - 1)]
         if place:
             patient = place.get("patient", self.patients[0])
-            shown = self.nearest(patient, place.get("frame"), place.get("slice"), condition)
+            # The first patch is the default of an address.
+            patch = place.get("patch", 0 if "slice" in place else None)
+            shown = self.nearest(patient, place.get("frame"), place.get("slice"), condition, patch)
         else:
             usable = self.applicable[:, self.condition(condition)].any() and self.target(condition)
             shown = self.at(typical_sample(self.store, condition) if usable else 0)
@@ -142,29 +165,42 @@ class Source(Statistics):
             return 0
         return int(np.nanargmax(mad)) if not np.isnan(mad).all() else 0
 
-    def nearest(self, patient: str, frame: int | None, number: int | None, condition: str) -> dict[str, Any]:
-        """The patient, frame and slice nearest to those given.
+    def nearest(
+        self, patient: str, frame: int | None, number: int | None, condition: str, patch: int | None = None
+    ) -> dict[str, Any]:
+        """The patient, frame, slice and patch nearest to those given.
 
-        That is the slice nearest to ``number``, or the middle one of those that ``condition`` applies to.
+        That is the slice nearest to ``number``, or the middle one of those that ``condition`` applies to; so is the
+        patch.
         """
         frames = self.volumes(patient)
         frame = frame if frame in frames else frames[0]
         slices = self.slices(patient, frame)
+        applies = self.applicable[:, self.condition(condition)]
         if number is None and not self.is_3d:
-            here = self.applicable[self._volumes[patient, frame], self.condition(condition)]
-            usable = [n for n, applies in zip(slices, here, strict=True) if applies] or slices
+            usable = [n for n in slices if applies[self._of_slice(patient, frame, n)].any()] or slices
             number = usable[len(usable) // 2]
         elif number is None:
             number = slices[len(slices) // 2]
-        return {"patient": patient, "frame": frame, "slice": min(slices, key=lambda n: abs(n - number))}
+        shown = closest(slices, number)
+        patches = self.patches(patient, frame, shown)
+        if patch is None:
+            here = applies[self._of_slice(patient, frame, shown)]
+            usable = [n for n, there in zip(patches, here, strict=True) if there] or patches
+            patch = usable[len(usable) // 2]
+        return {"patient": patient, "frame": frame, "slice": shown, "patch": closest(patches, patch)}
 
     # Pictures
 
-    def picture(self, name: str, sample: int, condition: int, plane: int) -> NDArray[Any]:
-        """``image``, ``label`` or ``prediction`` of one sample: (y, x), of a volume its plane."""
+    def picture(self, name: str, sample: int, condition: int, plane: int, input_channel: int = 0) -> NDArray[Any]:
+        """``image``, ``label`` or ``prediction`` of one sample: (y, x), of a volume its plane.
+
+        Of an image, one channel.
+        """
         c = 0 if name == "label" else condition
         kind = cast(Any, name)
-        found = self.recent((name, sample, c), lambda: self.store.picture(kind, sample, c))
+        key = (name, sample, c, input_channel)
+        found = self.recent(key, lambda: self.store.picture(kind, sample, c, input_channel=input_channel))
         return found[plane] if self.is_3d else found
 
     def map(self, layer: str, sample: int, condition: int, channel: int, plane: int) -> Floats:
@@ -177,7 +213,7 @@ class Source(Statistics):
         """Share of each of a layer's pixels that a class of the truth covers: (y, x)."""
 
         def read() -> Floats:
-            label = self.recent(("label", sample, 0), lambda: self.store.picture("label", sample))
+            label = self.recent(("label", sample, 0, 0), lambda: self.store.picture("label", sample))
             mask = mask_of(label, self.store.members[class_name])
             return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
@@ -210,3 +246,8 @@ class Source(Statistics):
             low, high = shown_mad(state.mad[1:])
             chosen &= (mad >= low) & (mad <= high)
         return chosen
+
+
+def closest(numbers: Sequence[int], number: int) -> int:
+    """The one of ``numbers`` that is nearest to ``number``."""
+    return min(numbers, key=lambda n: abs(n - number))

@@ -46,7 +46,8 @@ class State:
 
     patient: str
     frame: int
-    #: Slice of the volume: of a 2D network the sample's, of a 3D network a plane of its input.
+    #: Slice of the volume: of a 2D network the sample's, of a 3D network a plane of its input, which is a patch where
+    #: there are several.
     slice: int
     condition: str
     layer: str
@@ -59,6 +60,10 @@ class State:
     prediction: bool = True
     colour: Colour = "mad"
     tab: Tab = "cohort"
+    #: Of the slice, for a 3D network of the volume.
+    patch: int = 0
+    #: Which channel of the input the pictures show.
+    input_channel: int = 0
 
     def query(self) -> str:
         """The query of the address that shows this, without "?" and without defaults."""

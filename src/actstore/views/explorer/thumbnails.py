@@ -39,7 +39,8 @@ class Thumbnail:
     sample: int
     patient: str
     frame: int
-    slice: int
+    #: Of a patch with its number: "4 p2".
+    slice: int | str
     mad: float
     #: perturbed - original: (y, x).
     change: Floats

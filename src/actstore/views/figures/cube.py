@@ -18,7 +18,7 @@ from actstore.views.figures import pixels
 from actstore.views.figures.images import covers, frame_of
 from actstore.views.figures.pixels import border, place_of
 from actstore.views.figures.scales import Limits, around_zero, extremes, ink
-from actstore.views.figures.selection import condition_number, numbers, sample_label, sample_number
+from actstore.views.figures.selection import Sample, condition_number, numbers, sample_label, sample_number
 from actstore.views.figures.theme import DIVERGING, SEQUENTIAL, panel
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def cube(
     store: Store,
     layer: str,
     *,
-    samples: Sequence[int | tuple[str, int, int]] | None = None,
+    samples: Sequence[Sample] | None = None,
     conditions: Sequence[str] | None = None,
     channels: Sequence[int] | None = None,
     z: Sequence[int] | None = None,
@@ -56,7 +56,7 @@ def cube(
     Parameters
     ----------
     samples
-        numbers, or (patient, frame, slice); by default all.
+        numbers, or (patient, frame, slice[, patch]); by default all.
     conditions
         names; by default all, of a change all but the original.
     channels
@@ -137,7 +137,7 @@ def _narrowed(dim: hv.Dimension, part: Any) -> list[Any]:
 def _dimensions(
     store: Store,
     layer: str,
-    samples: Sequence[int | tuple[str, int, int]] | None,
+    samples: Sequence[Sample] | None,
     conditions: Sequence[str] | None,
     channels: Sequence[int] | None,
     z: Sequence[int] | None,

@@ -15,11 +15,14 @@ from actstore.views.figures import pixels
 from actstore.views.figures.pixels import BARE, Place, border, outlines, place_of
 from actstore.views.figures.scales import extremes, ink, of_inputs, of_maps
 from actstore.views.figures.selection import (
+    Sample,
     channel_suffix,
     chosen,
     condition_number,
+    input_channel_number,
     perturbed_masks,
     picture,
+    place_label,
     plane,
     window,
 )
@@ -34,7 +37,7 @@ CHANGE = "perturbed − original"
 
 def inputs(
     store: Store,
-    sample: int | tuple[str, int, int] | None = None,
+    sample: Sample | None = None,
     condition: str | None = None,
     *,
     z: int | None = None,
@@ -43,6 +46,7 @@ def inputs(
     prediction: bool = True,
     crop: bool = True,
     scale: Literal["shared", "own"] = "shared",
+    input_channel: int | str = 0,
     size: int = 278,
 ) -> hv.Layout:
     """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
@@ -52,7 +56,7 @@ def inputs(
     Parameters
     ----------
     sample, condition
-        as :func:`actstore.views.figures.selection.chosen`: a number or (patient, frame, slice), by default a
+        as :func:`actstore.views.figures.selection.chosen`: a number or (patient, frame, slice[, patch]), by default a
         typical sample; and a name, by default the first perturbation that applies.
     z
         slice of a volume; by default that with most of the perturbed class.
@@ -64,23 +68,26 @@ def inputs(
         cut to what is segmented; False: the whole input, as :func:`activation` shows it.
     scale
         "shared": original and perturbed on one scale; "own": each from its least to its largest value.
+    input_channel
+        which channel of the input, by number or name; the title names it where there are several.
     size
         pixels a side.
 
     Raises
     ------
     StoreError
-        if there is no such sample, condition or slice, or the perturbation does not apply to the sample.
+        if there is no such sample, condition, slice or channel, or the perturbation does not apply to the sample.
     """
     s, c = chosen(store, sample, condition)
-    found = picture(store, s, [0, c], z)
+    k = input_channel_number(store, input_channel)
+    found = picture(store, s, [0, c], z, input_channel=k)
     label, predicted = found["label"], found["prediction"]
     rows, columns = window(np.stack([label, *predicted])) if crop else (slice(0, n) for n in label.shape)
     original, perturbed = found["image"][:, rows, columns]
     place = Place(offset=(rows.start, columns.start))
     within = frame_of(rows, columns)
     drawn = [
-        (f"original{channel_suffix(store)}", original, predicted[:1]),
+        (f"original{channel_suffix(store, k)}", original, predicted[:1]),
         (str(store.conditions.index[c]), perturbed, predicted[1:]),
     ]
     drawn.append((CHANGE, perturbed - original, ()))
@@ -101,7 +108,15 @@ def inputs(
     return grid(panels, len(panels), (size, size), hspace=0.06, vspace=0.1)
 
 
-def gallery(store: Store, case: str, condition: str | None = None, *, examples: int = 4, size: int = 220) -> hv.Layout:
+def gallery(
+    store: Store,
+    case: str,
+    condition: str | None = None,
+    *,
+    examples: int = 4,
+    input_channel: int | str = 0,
+    size: int = 220,
+) -> hv.Layout:
     """Perturbed inputs of one kind of failure, with outlines of truth (solid) and prediction (dashed).
 
     Examples come from as many patients as there are, in the order of the store.
@@ -112,22 +127,24 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
         as :attr:`actstore.store.store.Store.cases` names it.
     condition
         of this perturbation only.
+    input_channel
+        as in :func:`inputs`.
 
     Raises
     ------
     StoreError
-        if no prediction is of that case.
+        if no prediction is of that case, or there is no such channel.
     """
     cells = example_cells(store, case, condition, examples)
-    suffix = channel_suffix(store)
+    k = input_channel_number(store, input_channel)
+    suffix = channel_suffix(store, k)
     panels = []
     small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
     for s, c in cells:
-        found = picture(store, s, [c])
+        found = picture(store, s, [c], input_channel=k)
         label, [prediction] = found["label"], found["prediction"]
         rows, columns = window(np.stack([label, prediction]))
         image = found["image"][0][rows, columns]
-        row = store.samples.iloc[s]
         panels.append(
             panel(
                 [
@@ -135,7 +152,7 @@ def gallery(store: Store, case: str, condition: str | None = None, *, examples: 
                     *outlines(store, label, prediction),
                 ],
                 (size, size),
-                title=f"{row['patient']} · frame {row['frame']} · slice {row['slice']}{suffix}",
+                title=f"{place_label(store, s, ' · ')}{suffix}",
                 **small,
                 **frame_of(rows, columns),
             )
@@ -169,7 +186,7 @@ def activation(
     store: Store,
     layer: str,
     channel: int,
-    sample: int | tuple[str, int, int] | None = None,
+    sample: Sample | None = None,
     condition: str | None = None,
     *,
     z: int | None = None,

@@ -19,7 +19,7 @@ from actstore.errors import StoreError
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
 from actstore.views.figures.network_colours import TOP, Colour, effect, limits_of, top_cells, with_control
-from actstore.views.figures.selection import chosen, of_original, samples_of, target_of
+from actstore.views.figures.selection import Sample, chosen, of_original, samples_of, target_of
 from actstore.views.figures.spread import spread
 from actstore.views.figures.theme import INK, WIDTH, colours_of, panel, styled, ticks
 
@@ -36,11 +36,11 @@ _LABELS: dict[Colour, str] = {
 
 def network(
     store: Store,
-    sample: int | tuple[str, int, int] | None = None,
+    sample: Sample | None = None,
     condition: str | None = None,
     *,
     colour: Literal["mad", "standardised", "frequency", "control"] = "mad",
-    samples: Sequence[int | tuple[str, int, int] | bool] | NDArray[Any] | None = None,
+    samples: Sequence[Sample | bool] | NDArray[Any] | None = None,
 ) -> hv.Overlay:
     """Layer x channel map under a perturbation; circles mark the three channels of each layer with the largest values.
 
@@ -57,8 +57,8 @@ def network(
         layer with the largest MAD, and "control", the effect against control (Hedges' g of patients), are of
         ``samples``.
     samples
-        a mask, bool (sample), or their numbers or (patient, frame, slice); by default, and at most, those that the
-        condition applies to.
+        a mask, bool (sample), or their numbers or (patient, frame, slice[, patch]); by default, and at most, those
+        that the condition applies to.
 
     Raises
     ------
@@ -100,9 +100,7 @@ def network(
     )
 
 
-def mad_by_layer(
-    store: Store, sample: int | tuple[str, int, int] | None = None, condition: str | None = None
-) -> hv.Overlay:
+def mad_by_layer(store: Store, sample: Sample | None = None, condition: str | None = None) -> hv.Overlay:
     """MAD of each layer, the mean of its channels, in network order: median and quartiles over samples, and one sample.
 
     Parameters

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from actstore.conditions import ORIGINAL
 from actstore.errors import StoreError
+from actstore.tables.rows import sample_columns
 from actstore.views.figures import marks, pixels
 from actstore.views.figures.images import covers, frame_of
 from actstore.views.figures.pixels import border, place_of
 from actstore.views.figures.scales import around_zero, ink
-from actstore.views.figures.selection import chosen, numbers, samples_of, target_of
+from actstore.views.figures.selection import chosen, numbers, place_label, samples_of, target_of
 from actstore.views.figures.spread import HALF, PatientColumns, patient_ticks
 from actstore.views.figures.sweeps import DoseCurve, sweep_of, sweep_title, with_unchanged
 from actstore.views.figures.theme import DIVERGING, INK, WIDTH, colours_of, grid, panel, styled
@@ -75,7 +76,6 @@ def strongest(
     within = frame_of(*map(slice, store.layout.space[-2:]))
     panels = []
     for i, (s, change, cover) in enumerate(shown):
-        row = store.samples.iloc[s]
         bar = (i + 1) % _COLUMNS == 0 or i == len(shown) - 1
         panels.append(
             panel(
@@ -84,7 +84,7 @@ def strongest(
                     *border([(mask, ink(DIVERGING)) for mask in cover], width=1.2, place=place),
                 ],
                 (size, size),
-                title=f"{row['patient']} · f{row['frame']} · s{row['slice']} · {number(mad[s])}",
+                title=f"{place_label(store, s, ' · ', short=True)} · {number(mad[s])}",
                 bokeh={"fontsize": {"title": "12px"}},
                 matplotlib={"fontsize": {"title": 7}},
                 **within,
@@ -122,7 +122,7 @@ def mad_by_patient(store: Store, layer: str, channel: int, condition: str | None
         dots = pd.DataFrame({"x": middle, "MAD": median.round(5), "patient": columns.patients})
         lines = list(zip(middle, low, middle, high, strict=True))
     else:
-        dots = samples[["patient", "frame", "slice"]].assign(x=columns.x, MAD=columns.mad)
+        dots = samples[sample_columns(samples)].assign(x=columns.x, MAD=columns.mad)
         lines = list(zip(middle - HALF, median, middle + HALF, median, strict=True))
     along, up = columns.limits
     width = int(np.clip(60 * len(middle), 320, WIDTH - 150))

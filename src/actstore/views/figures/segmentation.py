@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.errors import StoreError
+from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary
 from actstore.views.figures import marks
 from actstore.views.figures.selection import chosen, paired_dice, shown_conditions
@@ -53,7 +54,7 @@ def dice(store: Store, conditions: list[str] | None = None) -> hv.Layout:
                 drawn = of_class.iloc[_evenly(len(of_class), DRAWN_SLICES)]
                 place = x + marks.swarm(drawn[kind].to_numpy(), 0.16, span=(0, 1))
                 points.append(
-                    drawn[["patient", "frame", "slice", "class_name"]].assign(
+                    drawn[[*sample_columns(table), "class_name"]].assign(
                         x=place, dice=drawn[kind], input=kind, colour=colour
                     )
                 )
@@ -193,7 +194,7 @@ def dice_paired(store: Store, condition: str | None = None) -> hv.Layout:
     size = (side, side)
     panels = []
     for i, (name, colour) in enumerate(colours.items()):
-        own = table[table["class_name"] == name][["original", "perturbed", "patient", "frame", "slice"]]
+        own = table[table["class_name"] == name][["original", "perturbed", *sample_columns(table)]]
         panels.append(
             panel(
                 [

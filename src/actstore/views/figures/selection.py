@@ -17,6 +17,7 @@ from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.errors import StoreError
+from actstore.tables.rows import sample_columns
 from actstore.tables.unchanged import why_not
 from actstore.units import counted
 from actstore.views.figures.theme import MOST_CONDITIONS
@@ -25,15 +26,18 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
-def chosen(
-    store: Store, sample: int | tuple[str, int, int] | None = None, condition: str | None = None
-) -> tuple[int, int]:
+#: A sample by its number, or by (patient, frame, slice), with its patch where a slice or volume has several.
+Sample = int | tuple[str, int, int] | tuple[str, int, int, int]
+
+
+def chosen(store: Store, sample: Sample | None = None, condition: str | None = None) -> tuple[int, int]:
     """Numbers of a sample and of a perturbation that applies to it.
 
     Parameters
     ----------
     sample
-        its number, or (patient, frame, slice); by default that of median change in Dice under the perturbation.
+        its number, or (patient, frame, slice[, patch]); by default that of median change in Dice under the
+        perturbation.
     condition
         name of a perturbation, control or repeat; by default the first perturbation that applies to the sample, or,
         without one, to any.
@@ -69,8 +73,8 @@ def _inapplicable(store: Store, number: int | None, condition: str, applies: NDA
     return f"{condition!r} {where}: {why_not(store, condition, number)}; {there}"
 
 
-def sample_number(store: Store, sample: int | tuple[str, int, int]) -> int:
-    """The number of a sample that is named by it, or by (patient, frame, slice).
+def sample_number(store: Store, sample: Sample) -> int:
+    """The number of a sample that is named by it, or by (patient, frame, slice), of patches with the patch.
 
     Raises
     ------
@@ -84,11 +88,12 @@ def sample_number(store: Store, sample: int | tuple[str, int, int]) -> int:
         if not 0 <= sample < len(samples):
             raise StoreError(f"sample {sample} is outside 0..{len(samples) - 1}")
         return int(sample)
-    if not isinstance(sample, tuple) or len(sample) != 3:
-        raise StoreError(f"sample = {sample!r}: give its number, or (patient, frame, slice)")
+    names = sample_columns(samples)
+    if not isinstance(sample, tuple) or len(sample) != len(names):
+        raise StoreError(f"sample = {sample!r}: give its number, or ({', '.join(names)})")
     left = samples
     before: list[str] = []
-    for name, value in zip(("patient", "frame", "slice"), sample, strict=True):
+    for name, value in zip(names, sample, strict=True):
         own = left[left[name] == value]
         if own.empty:
             there = list(dict.fromkeys(left[name].tolist()))
@@ -128,14 +133,14 @@ def numbers(wanted: Sequence[int] | None, count: int, what: str) -> list[int]:
 
 
 def samples_of(
-    store: Store, condition: int, samples: Sequence[int | tuple[str, int, int] | bool] | NDArray[Any] | None = None
+    store: Store, condition: int, samples: Sequence[Sample | bool] | NDArray[Any] | None = None
 ) -> NDArray[np.bool_]:
     """Which samples a condition applies to: bool (sample).
 
     Parameters
     ----------
     samples
-        of these only: a mask, bool (sample), or their numbers or (patient, frame, slice).
+        of these only: a mask, bool (sample), or their numbers or (patient, frame, slice[, patch]).
 
     Raises
     ------
@@ -159,9 +164,17 @@ def samples_of(
 
 
 def sample_label(store: Store, number: int) -> str:
-    """``sample 5 (patient001, 1, 5)``: its number, patient, frame and slice."""
+    """``sample 5 (patient001, 1, 5)``: its number, patient, frame and slice, of a patch its number there."""
     row = store.samples.iloc[number]
-    return f"sample {number} ({row['patient']}, {row['frame']}, {row['slice']})"
+    return f"sample {number} ({', '.join(str(row[name]) for name in sample_columns(store.samples))})"
+
+
+def place_label(store: Store, number: int, separator: str = ", ", *, short: bool = False) -> str:
+    """``patient001, frame 1, slice 5`` and, of a patch, ``, patch 2``; ``short``: ``patient001, f1, s5, p2``."""
+    row = store.samples.iloc[number]
+    names = sample_columns(store.samples)[1:]
+    parts = [f"{name[0]}{row[name]}" if short else f"{name} {row[name]}" for name in names]
+    return separator.join([str(row["patient"]), *parts])
 
 
 def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
@@ -191,9 +204,9 @@ def target_of(store: Store, condition: str) -> str:
 def paired_dice(store: Store, conditions: Sequence[int] | None = None) -> pd.DataFrame:
     """Dice of each class on the original and under each perturbation, on the slices that contain the class.
 
-    Columns ``patient, frame, slice, position, condition, target, class_name, original, perturbed, change``.
-    ``position`` is of :func:`actstore.analysis.slice_position`: 0 at the base, 1 at the apex. ``conditions`` are
-    numbers, by default of every perturbation.
+    Columns ``patient, frame, slice, position, condition, target, class_name, original, perturbed, change``, of patches
+    with ``patch`` after ``slice``. ``position`` is of :func:`actstore.analysis.slice_position`: 0 at the base, 1 at the
+    apex. ``conditions`` are numbers, by default of every perturbation.
     """
     confusion, applicable = compute(store.confusion, store.applicable)
     overlap = dice(confusion, applicable=applicable, regions=store.members).transpose(
@@ -205,7 +218,7 @@ def paired_dice(store: Store, conditions: Sequence[int] | None = None) -> pd.Dat
     chosen[:, perturbations(confusion) if conditions is None else list(conditions)] = True
     chosen &= np.isfinite(values) & present.transpose("sample", "class_name").values[:, None, :]
     s, c, k = np.nonzero(chosen)
-    frame = pd.DataFrame({name: confusion.coords[name].values[s] for name in ("patient", "frame", "slice")})
+    frame = pd.DataFrame({name: confusion.coords[name].values[s] for name in sample_columns(store.samples)})
     frame["position"] = slice_position(confusion).values[s]
     frame["condition"] = confusion.coords["condition"].values[c]
     frame["target"] = confusion.coords["target"].values[c]
@@ -230,16 +243,17 @@ def typical_sample(store: Store, condition: str) -> int:
     return int(at[np.argsort(change, kind="stable")[len(at) // 2]])
 
 
-def picture(store: Store, sample: int, conditions: list[int], z: int | None = None) -> dict[str, Any]:
+def picture(
+    store: Store, sample: int, conditions: list[int], z: int | None = None, *, input_channel: int = 0
+) -> dict[str, Any]:
     """One sample as arrays (y, x): "label", and of ``conditions`` a list each of "image" and "prediction".
 
-    Of a volume, the slice ``z`` as :func:`plane` has it for the last of ``conditions``.
+    Of a volume, the slice ``z`` as :func:`plane` has it for the last of ``conditions``; of the image one channel.
     """
     label = store.picture("label", sample)
     z = plane(store, label, conditions[-1], z)
-    image, prediction = (
-        np.stack([store.picture(name, sample, c) for c in conditions]) for name in ("image", "prediction")
-    )
+    image = np.stack([store.picture("image", sample, c, input_channel=input_channel) for c in conditions])
+    prediction = np.stack([store.picture("prediction", sample, c) for c in conditions])
     if z is not None:
         label, image, prediction = label[z], image[:, z], prediction[:, z]
     return {"label": label, "image": image.astype(np.float32), "prediction": prediction}
@@ -265,10 +279,27 @@ def plane(store: Store, label: NDArray[Any], condition: int, z: int | None = Non
     return z
 
 
-def channel_suffix(store: Store) -> str:
-    """Names the input channel of a picture, the first, in its title: " · T1"; "" where the network has only one."""
-    image = store.image
-    return f" · {image['input_channel'].values[0]}" if image.sizes.get("input_channel", 1) > 1 else ""
+def input_channel_number(store: Store, input_channel: int | str) -> int:
+    """The number of an input channel that is named by it, or by its name.
+
+    Raises
+    ------
+    StoreError
+        naming the channels that there are.
+    """
+    names = list(store.layout.input_channels)
+    if isinstance(input_channel, str) and input_channel in names:
+        return names.index(input_channel)
+    if isinstance(input_channel, int | np.integer) and 0 <= input_channel < len(names):
+        return int(input_channel)
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    raise StoreError(f"no input channel {input_channel!r}: there are {known}")
+
+
+def channel_suffix(store: Store, input_channel: int = 0) -> str:
+    """Names the input channel of a picture in its title: " · T1"; "" where the network has only one."""
+    names = store.layout.input_channels
+    return f" · {names[input_channel]}" if len(names) > 1 else ""
 
 
 def of_original(statistics: xr.Dataset) -> xr.Dataset:

@@ -12,7 +12,7 @@ import pandas as pd
 from actstore.analysis.evidence import perturbations
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.findings import Findings
-from actstore.tables.unchanged import no_sample
+from actstore.tables.unchanged import no_sample, noun_of
 from actstore.views.figures.selection import shown_conditions
 from actstore.views.figures.theme import colours_of
 from actstore.views.report.sentences.segmentation import action
@@ -105,7 +105,7 @@ class Study:
     @property
     def noun(self) -> str:
         """What a sample is."""
-        return "volume" if len(self.store.layout.space) == 3 else "slice"
+        return noun_of(self.store)
 
     @property
     def among(self) -> str:

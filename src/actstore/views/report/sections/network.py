@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from actstore.tables.summaries import frequency_summary
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.figures import channels as figures
 from actstore.views.figures import groups
 from actstore.views.figures import images as pictures
-from actstore.views.figures.selection import target_of, typical_sample
+from actstore.views.figures.selection import place_label, target_of, typical_sample
 from actstore.views.report.sentences import channels as on
 from actstore.views.report.study import Figure, Section, Study, Table
 from actstore.views.wording import notes_of, rests_on, slug, with_interval
@@ -78,18 +78,23 @@ def channels(study: Study) -> Section:
         wide = frequency_summary(store, top=top, most=most)
         wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
         tables.append(
-            Table("frequency-most", f"Up to {most} most frequent channels of each layer: channel ({noun}s)", wide, wide)
+            Table(
+                "frequency-most",
+                f"Up to {most} most frequent channels of each layer: channel ({plural_of(noun)})",
+                wide,
+                wide,
+            )
         )
     return Section(
         "channels",
         "Which channels respond",
-        [on.responding(top)],
+        [on.responding(top, study.noun)],
         drawn,
         tables,
         findings=[
             *on.still(every, study.layers),
             *on.steadiest(every, study.channels, top, rests),
-            *on.throughout(by_condition, study.channels, top),
+            *on.throughout(by_condition, study.channels, top, study.noun),
         ],
     )
 
@@ -146,8 +151,7 @@ def activations(study: Study) -> Section:
     drawn = []
     for layer, channel, condition in responding(study, with_tensors, conditions):
         sample = typical_sample(store, condition)
-        row = store.samples.iloc[sample]
-        where = f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
+        where = place_label(store, sample)
         target = target_of(store, condition)
         number = study.conditions.index(condition) + 1
         drawn.append(
@@ -235,9 +239,9 @@ def specific(study: Study) -> Section:
             Figure(
                 "general-specific",
                 lambda: groups.general_specific(orders),
-                "Rank correlation between the order of a layer's channels in one kind of failure and over all slices "
-                f"of the perturbation, {study.noun}s in brackets. A kind that is most of them correlates by "
-                f"construction. {rests_on(orders)}.",
+                "Rank correlation between the order of a layer's channels in one kind of failure and over all "
+                f"{plural_of(study.noun)} of the perturbation, {plural_of(study.noun)} in brackets. A kind that is "
+                f"most of them correlates by construction. {rests_on(orders)}.",
                 "Layer by case maps of rank correlation",
                 orders,
             )

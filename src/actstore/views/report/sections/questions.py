@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actstore.analysis.maps.regions import RIM
+from actstore.units import plural_of
 from actstore.views.figures import doses
 from actstore.views.figures import evidence as figures
 from actstore.views.figures import regions as regions_figures
@@ -100,6 +101,7 @@ def controls(study: Study) -> Section:
 def dose(study: Study) -> Section:
     """Dice and channels against the strength of the perturbation."""
     missing: list[str] = []
+    many = plural_of(study.noun)
     drawn, tables, findings, words = [], [], [], []
     table = study.ask("dose", missing)
     half = study.ask("dose-half", missing) if table is not None else None
@@ -108,7 +110,7 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose",
                 lambda: doses.dose(table, half, study.colours),
-                "Mean Dice against strength with 95 % intervals over patients, of the slices that contain the class; "
+                f"Mean Dice against strength with 95 % intervals over patients, of the {many} that contain the class; "
                 "the perturbed class is drawn thick, dots are the strengths that were run, dashed lines mark where "
                 "half of its Dice is lost. "
                 f"{rests_on(table)}.",
@@ -145,13 +147,13 @@ def dose(study: Study) -> Section:
             Figure(
                 "dose-cases",
                 lambda: doses.dose_cases(cases, study.colours),
-                on.case_changes(counts),
-                "Bars of the number of slices that change case between strengths",
+                on.case_changes(counts, study.noun),
+                f"Bars of the number of {many} that change case between strengths",
                 counts,
             )
         )
     elif table is not None:
-        words.append("No slice changes its kind of failure between two neighbouring strengths.")
+        words.append(f"No {study.noun} changes its kind of failure between two neighbouring strengths.")
     return Section("dose", "How much", list(dict.fromkeys(words)), drawn, tables, findings, missing)
 
 
@@ -163,7 +165,7 @@ def association(study: Study) -> Section:
     if table is None:
         return Section("association", title, missing=missing)
     own = table[table["class_name"] == table["target"]]
-    findings = on.association(own, study.findings.top, study.among)
+    findings = on.association(own, study.findings.top, study.among, study.noun)
     known = own[own["correlation"].notna()]
     if known.empty:
         return Section("association", title, on.untested(own), findings=findings)
@@ -180,7 +182,7 @@ def association(study: Study) -> Section:
     return Section(
         "association",
         title,
-        [on.NO_CAUSE, *notes_of(known)],
+        [on.no_cause(study.noun), *notes_of(known)],
         [
             Figure(
                 "association",

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from actstore.conditions import ORIGINAL
+from actstore.store.attributes import trained_of
+from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary, original_dice
 from actstore.tables.unchanged import nowhere, of_store
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.figures import images as pictures
 from actstore.views.figures import segmentation as figures
-from actstore.views.figures.selection import paired_dice, picture, target_of, typical_sample
+from actstore.views.figures.selection import paired_dice, picture, place_label, target_of, typical_sample
 from actstore.views.report.sentences import failures as on_failures
 from actstore.views.report.sentences import segmentation as on
 from actstore.views.report.study import Figure, Section, Study, Table
@@ -26,7 +28,7 @@ def images(study: Study) -> Section:
     drawn = []
     for condition in study.conditions:
         sample = typical_sample(store, condition)
-        where = _where(study, sample)
+        where = place_label(store, sample)
         drawn.append(
             Figure(
                 key=f"inputs-{slug(condition)}",
@@ -40,7 +42,11 @@ def images(study: Study) -> Section:
         )
     preprocess = store.attributes["spec"]["data"]["preprocess"]
     words = on.perturbations(
-        study.conditions, study.every, preprocess["normalize"], preprocess.get("window", "perturbed")
+        study.conditions,
+        study.every,
+        preprocess["normalize"],
+        preprocess.get("window", "perturbed"),
+        trained_of(store.attributes["identity"]),
     )
     words += [f"{found}." for found in of_store(store)]
     words += [f"{name} applies to no {study.noun}: {why}." for name, why in nowhere(store)]
@@ -57,6 +63,7 @@ def segmentation(study: Study) -> Section:
         return Section("segmentation", "Segmentation before and after", missing=[study.nothing])
     means = study.table("dice-mean")
     own = paired[paired["class_name"] == paired["target"]]
+    many = plural_of(study.noun)
     rests = rests_on(own.groupby("condition").agg(samples=("slice", "size"), patients=("patient", "nunique")))
     slices = own.drop(columns="class_name")
     by_patient = slices.groupby(["condition", "target", "patient"], sort=False)[["original", "perturbed", "change"]]
@@ -64,22 +71,22 @@ def segmentation(study: Study) -> Section:
         Figure(
             "dice",
             lambda: figures.dice(store, shown),
-            "Dice of every class, original (hollow) against perturbed (filled). A dot is a slice that contains the "
-            f"class; boxes are quartiles, thick lines medians. {rests} (slices of the perturbed class).",
+            f"Dice of every class, original (hollow) against perturbed (filled). A dot is a {study.noun} that contains "
+            f"the class; boxes are quartiles, thick lines medians. {rests} ({many} of the perturbed class).",
             "Boxes and dots of Dice per class, original beside perturbed, one plot a perturbation",
             paired,
         ),
         Figure(
             "dice-change",
             lambda: figures.dice_change(store, shown),
-            f"Change in Dice of the perturbed class over slices; the dashed line is the mean. {rests}.",
+            f"Change in Dice of the perturbed class over {many}; the dashed line is the mean. {rests}.",
             "Histograms of the change in Dice, one a perturbation",
             slices,
         ),
         Figure(
             "dice-cumulative",
             lambda: figures.dice_cumulative(store, shown),
-            f"Share of slices with a Dice up to a value; dashed: the original, solid: perturbed. {rests}.",
+            f"Share of {many} with a Dice up to a value; dashed: the original, solid: perturbed. {rests}.",
             "Cumulative curves of Dice, original and perturbed, one plot a perturbation",
             slices,
         ),
@@ -102,13 +109,13 @@ def segmentation(study: Study) -> Section:
     tables = [
         Table(
             "dice-mean",
-            "Mean Dice over the same slices, those that contain the class, with 95 % intervals over patients where "
+            f"Mean Dice over the same {many}, those that contain the class, with 95 % intervals over patients where "
             "there are patients enough",
             pd.DataFrame(
                 {
                     "class": means["class_name"],
                     "perturbation": means["condition"],
-                    f"{study.noun}s": means["samples"],
+                    plural_of(study.noun): means["samples"],
                     "original": with_interval(means, "original"),
                     "perturbed": with_interval(means, "perturbed"),
                     "change": with_interval(means, "change"),
@@ -131,7 +138,8 @@ def _further(study: Study) -> list[Table]:
     """Other measures and surface distances, before and after, on the same slices that contain the class."""
     found: list[Table] = []
     missing: list[str] = []
-    keys = ["patient", "frame", "slice", "class_name"]
+    many = plural_of(study.noun)
+    keys = [*sample_columns(study.store.samples), "class_name"]
     segmentation = study.ask("segmentation", missing)
     if segmentation is None or "slice" not in segmentation:
         return found
@@ -140,14 +148,14 @@ def _further(study: Study) -> list[Table]:
     for name, caption, measures in (
         (
             "segmentation",
-            "Other measures, original → perturbed, on the same slices that contain the class (slices where both have "
+            f"Other measures, original → perturbed, on the same {many} that contain the class ({many} where both have "
             "a value)",
             ("jaccard", "sensitivity", "specificity", "precision", "relative_volume_difference"),
         ),
         (
             "surface",
-            "Distance of predicted from true surfaces in millimetres, original → perturbed (slices where both predict "
-            f"the class: an empty prediction has no surface{_unmeasured(study)})",
+            "Distance of predicted from true surfaces in millimetres, original → perturbed "
+            f"({many} where both predict the class: an empty prediction has no surface{_unmeasured(study)})",
             ("hd95", "assd"),
         ),
     ):
@@ -204,7 +212,7 @@ def failures(study: Study) -> Section:
             "cases",
             lambda: figures.cases(store, study.conditions),
             on_failures.bars(totals, store.samples["patient"].nunique(), study.noun),
-            "Bars of the number of slices in each kind of failure, one plot a perturbation",
+            f"Bars of the number of {plural_of(study.noun)} in each kind of failure, one plot a perturbation",
             shares,
         )
     ]
@@ -222,18 +230,18 @@ def failures(study: Study) -> Section:
                         study.noun,
                     ),
                     f"Perturbed images with outlines, examples of {row.case}",
-                    examples[["patient", "frame", "slice"]].assign(condition=condition, case=row.case),
+                    examples[sample_columns(examples)].assign(condition=condition, case=row.case),
                 )
             )
     return Section(
         "failures",
         "Kinds of failure",
-        on_failures.legend(shares, store.case_rules, store.class_names, store.members),
+        on_failures.legend(shares, store.case_rules, store.class_names, store.members, study.noun),
         drawn,
         [
             Table(
                 "cases-slices",
-                f"How many {study.noun}s fall into each kind of failure",
+                f"How many {plural_of(study.noun)} fall into each kind of failure",
                 shares[["condition", "case", "samples", "patients"]].assign(
                     share=[percent(v) for v in shares["share"]]
                 ),
@@ -242,11 +250,6 @@ def failures(study: Study) -> Section:
         ],
         findings=[on_failures.usual(shares, study.noun)],
     )
-
-
-def _where(study: Study, sample: int) -> str:
-    row = study.store.samples.iloc[sample]
-    return f"{row['patient']}, frame {row['frame']}, slice {row['slice']}"
 
 
 def _pixels(study: Study, sample: int, condition: str) -> pd.DataFrame:

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import capital, corrected, listed, number, part, span
 
 #: Share of resamples from which on a finding counts as found again.
 SURE = 0.95
 
 
-def responding(top: int) -> str:
+def responding(top: int, noun: str = "slice") -> str:
     """What MAD is, and when a channel counts as responding."""
     return (
-        "MAD is the mean absolute difference of a channel between a perturbed slice and its original, over the "
+        f"MAD is the mean absolute difference of a channel between a perturbed {noun} and its original, over the "
         f"whole map. A channel counts as responding where it is among the {top} of its layer with the highest MAD."
     )
 
@@ -69,7 +69,7 @@ def steadiest(cells: pd.DataFrame, channels: pd.Series[int], top: int, rests: st
     ]
 
 
-def throughout(cells: pd.DataFrame, channels: pd.Series[int], top: int) -> list[str]:
+def throughout(cells: pd.DataFrame, channels: pd.Series[int], top: int, noun: str = "slice") -> list[str]:
     """How many channels respond in at least half of the slices under each perturbation.
 
     ``cells`` has columns ``group, layer, channel, share``: a group for each perturbation.
@@ -82,7 +82,7 @@ def throughout(cells: pd.DataFrame, channels: pd.Series[int], top: int) -> list[
     under = f"each of {groups} perturbations" if groups > 1 else "the only perturbation"
     return [
         f"{part(int((least >= 0.5).sum()), len(least), 'channel')} in layers of at least {2 * top} channels are among "
-        f"the top {top} in at least half of the slices under {under}."
+        f"the top {top} in at least half of the {plural_of(noun)} under {under}."
     ]
 
 
@@ -211,4 +211,4 @@ def shown_channels(conditions: int, every: int, resolutions: int, of: int, noun:
 def counts_of(cells: pd.DataFrame, patients: int, noun: str = "slice") -> str:
     """On how many slices a map of frequencies rests."""
     n = span(cells["samples"].min(), cells["samples"].max())
-    return f"n = {n} {noun}s of {counted(patients, 'patient')}."
+    return f"n = {n} {plural_of(noun)} of {counted(patients, 'patient')}."

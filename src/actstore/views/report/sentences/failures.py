@@ -8,7 +8,7 @@ import pandas as pd
 
 from actstore.analysis.segmentation.cases import EMPTY, ERROR, EVERY_CLASS, HEART
 from actstore.case_rules import CaseRules
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import listed, part
 
 
@@ -28,7 +28,11 @@ def usual(shares: pd.DataFrame, noun: str = "slice") -> str:
 
 
 def legend(
-    shares: pd.DataFrame, rules: CaseRules, classes: Sequence[str], members: Mapping[str, Sequence[int]]
+    shares: pd.DataFrame,
+    rules: CaseRules,
+    classes: Sequence[str],
+    members: Mapping[str, Sequence[int]],
+    noun: str = "slice",
 ) -> list[str]:
     """What each kind of failure that occurs means, a line a perturbed class: the rule that decides it.
 
@@ -42,7 +46,7 @@ def legend(
         indices of the classes that each target is made of.
     """
     lines = [
-        "The confusion counts of its prediction alone decide the kind of failure of a perturbed slice. Rules are "
+        f"The confusion counts of its prediction alone decide the kind of failure of a perturbed {noun}. Rules are "
         "tried in order, and the first that holds names the kind."
     ]
     for target, own in shares.groupby("target", sort=False):
@@ -56,7 +60,7 @@ def legend(
 def bars(totals: pd.Series[int], patients: int, noun: str = "slice") -> str:
     """The caption of the bars of all kinds; ``totals`` are slices by condition."""
     counts = "; ".join(f"{name}: {counted(int(n), noun)}" for name, n in totals.items())
-    return f"How many {noun}s fall into each kind of failure. {counts}; {counted(patients, 'patient')}."
+    return f"How many {plural_of(noun)} fall into each kind of failure. {counts}; {counted(patients, 'patient')}."
 
 
 def gallery(case: str, condition: str, samples: int, whole: int, shown: int, lines: str, noun: str = "slice") -> str:

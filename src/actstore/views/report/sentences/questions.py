@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent, rests_on
 
 
@@ -109,15 +109,15 @@ def _between(strength: float, run: Any) -> str:
     return f"at {number(strength)}, between {run[run < strength].max():g} and {run[run > strength].min():g}"
 
 
-def case_changes(counts: pd.DataFrame) -> str:
+def case_changes(counts: pd.DataFrame, noun: str = "slice") -> str:
     """The caption of changes of kind between strengths; ``counts`` has columns ``slices, patients``."""
     return (
-        "How many slices change their kind of failure between two neighbouring strengths; the step from the original, "
-        f"which has no kind, does not count. {counted(int(counts['slices'].sum()), 'change')} in all."
+        f"How many {plural_of(noun)} change their kind of failure between two neighbouring strengths; the step from "
+        f"the original, which has no kind, does not count. {counted(int(counts['slices'].sum()), 'change')} in all."
     )
 
 
-def association(table: pd.DataFrame, top: int, among: str = "") -> list[str]:
+def association(table: pd.DataFrame, top: int, among: str = "", noun: str = "slice") -> list[str]:
     """How many channels' change goes with the loss of Dice, and which of them exceed the size of the class.
 
     Parameters
@@ -140,7 +140,7 @@ def association(table: pd.DataFrame, top: int, among: str = "") -> list[str]:
             "cannot be found."
         )
     elif len(tested):
-        sentences += _found(tested, top, among)
+        sentences += _found(tested, top, among, noun)
     return sentences + untested(own)
 
 
@@ -149,7 +149,7 @@ def _least_p(tested: pd.DataFrame) -> float:
     return float(2.0 ** (1 - int(tested["patients"].max())))
 
 
-def _found(tested: pd.DataFrame, top: int, among: str) -> list[str]:
+def _found(tested: pd.DataFrame, top: int, among: str, noun: str) -> list[str]:
     found = tested["q"] < SIGNIFICANT
     rising, falling = (tested[found & (sign * tested["correlation"] > 0)] for sign in (1, -1))
     often = tested[tested["frequency_rank"] <= top]
@@ -163,8 +163,8 @@ def _found(tested: pd.DataFrame, top: int, among: str) -> list[str]:
         )
     sentences = [
         f"For {part(len(rising), len(tested), 'pair')} of channel and perturbation{among}, MAD is found to rise with "
-        f"the loss of Dice over the slices of a volume{opposite}; so it is for {both} of the {len(often)} among the "
-        f"{top} most frequent of their layer ({corrected(tested)}; {rests_on(tested)}).{reach}"
+        f"the loss of Dice over the {plural_of(noun)} of a volume{opposite}; so it is for {both} of the {len(often)} "
+        f"among the {top} most frequent of their layer ({corrected(tested)}; {rests_on(tested)}).{reach}"
     ]
     baseline = tested.dropna(subset=["size_baseline"]).drop_duplicates("condition").set_index("condition")
     if len(baseline):
@@ -189,8 +189,9 @@ def untested(own: pd.DataFrame) -> list[str]:
     return sentences
 
 
-#: What an association does not say.
-NO_CAUSE = (
-    "Association is no cause: a channel may change with the loss of Dice because both follow from how much of the "
-    "slice the class takes. The size of the class stands beside every correlation as the baseline."
-)
+def no_cause(noun: str = "slice") -> str:
+    """What an association does not say."""
+    return (
+        "Association is no cause: a channel may change with the loss of Dice because both follow from how much of the "
+        f"{noun} the class takes. The size of the class stands beside every correlation as the baseline."
+    )

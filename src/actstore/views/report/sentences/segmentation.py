@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.wording import capital, family, interval, number
 
 LINES = "Solid lines are the true outlines, dashed ones the prediction"
@@ -28,7 +28,9 @@ def action(condition: str, conditions: pd.DataFrame) -> str:
     return f"perturbing {row['target']} by {condition}"
 
 
-def perturbations(shown: Sequence[str], every: pd.DataFrame, normalize: str, window: str) -> list[str]:
+def perturbations(
+    shown: Sequence[str], every: pd.DataFrame, normalize: str, window: str, trained: str = ""
+) -> list[str]:
     """What was done to the images, and which perturbations the figures show.
 
     Parameters
@@ -45,7 +47,7 @@ def perturbations(shown: Sequence[str], every: pd.DataFrame, normalize: str, win
     actions = "; ".join(action(name, every) for name in shown)
     sentences = [
         "Each perturbation changes raw intensities inside the true outline of one class and nothing else. "
-        f"{_normalisation(normalize, window)} Shown one by one: {actions}."
+        f"{_normalisation(normalize, window, trained)} Shown one by one: {actions}."
     ]
     families = [name for name in ("transform", "target", "perturbation_source", "channels") if name in every]
     pairs = len(every[families].drop_duplicates())
@@ -58,7 +60,12 @@ def perturbations(shown: Sequence[str], every: pd.DataFrame, normalize: str, win
     return sentences
 
 
-def _normalisation(normalize: str, window: str) -> str:
+def _normalisation(normalize: str, window: str, trained: str) -> str:
+    if trained:
+        return (
+            f"Each image is preprocessed afterwards as {trained} does it, by itself: where that normalises by the "
+            "image's own intensities, the rest of the image changes too. What it is cropped to is the original's."
+        )
     scheme, _, scope = normalize.partition("-")
     if scheme == "none":
         return "The network sees intensities as they are."
@@ -80,7 +87,7 @@ def untouched(original: pd.DataFrame, noun: str = "slice") -> list[str]:
         return []
     columns = zip(known["class_name"], known["dice"], known["samples"], strict=True)
     means = ", ".join(f"{name} {dice:.3f} ({counted(int(n), noun)})" for name, dice, n in columns)
-    return [f"On untouched images the mean Dice over the {noun}s that contain the class is {means}."]
+    return [f"On untouched images the mean Dice over the {plural_of(noun)} that contain the class is {means}."]
 
 
 def change(row: Mapping[str, Any] | pd.Series, conditions: pd.DataFrame, noun: str = "slice") -> str:
