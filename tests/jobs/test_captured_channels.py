@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ from actstore.views.explorer.sidebar import Sidebar, sorts
 from actstore.views.explorer.source import Source
 from actstore.views.figures.doses import with_half_lost
 from actstore.views.figures.network_colours import control_of
-from actstore.views.figures.selection import shown_conditions
+from actstore.views.figures.selection import picture, shown_conditions
 from actstore.views.figures.sweeps import sweep_of
 from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Study
@@ -288,6 +289,19 @@ class TestViews:
             assert f"in {channel}; " in texts["dose"]
         assert "of each transform, class, source and choice of input channels" in " ".join(texts.values())
 
+    def test_pictures_show_a_channel_that_changes(self, study: Study) -> None:
+        store = study.store
+        for choice, k in ((MRI, 0), (CT, 1), (BOTH, 0)):
+            c = of(store, choice)[0]
+            s = int(np.flatnonzero(store.applicable.values[:, c])[0])
+            found = picture(store, s, [0, c])["image"]
+            np.testing.assert_array_equal(found, store.image.values[s, [0, c], k])
+            assert (found[0] != found[1]).any()
+            plot = next(iter(views.inputs(store, s, store.conditions.index[c])))
+            assert title_of(plot) == f"original · {CHANNELS[k]}"
+        case = str(store.cases.values[s, of(store, CT)[0]])
+        assert " · CT" in title_of(next(iter(views.gallery(store, case, store.conditions.index[of(store, CT)[0]]))))
+
     def test_dose_figures(self, findings: Findings) -> None:
         dose, half = findings.table("dose"), findings.table("dose-half")
         colours = {"RV": "#0072B2", "MYO": "#009E73", "LV": "#D55E00"}
@@ -330,6 +344,13 @@ class TestViews:
         session: Any = SimpleNamespace(
             source=source, state=source.first_state("brightness(LV, 0.4)"), go=lambda **to: gone.append(to)
         )
+        # Pictures show a channel that the condition changes, until another is chosen.
+        assert source.input_channel(session.state) == 0
+        assert source.input_channel(source.first_state("brightness(LV, 0.4, channels=CT)")) == 1
+        assert source.input_channel(source.first_state("brightness(LV, 0.4, channels=CT, control)")) == 1
+        chosen = replace(source.first_state("brightness(LV, 0.4, channels=CT)"), input_channel=0)
+        assert source.input_channel(chosen) == 0
+        assert "input_channel=0" in chosen.query()
         sidebar = Sidebar(session)
         sidebar.update()
         assert (sidebar.sort.value, sidebar.strength.value) == ("brightness", "0.4")
