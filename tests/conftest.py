@@ -146,6 +146,8 @@ def write_spec(phantom_root: Path) -> WriteSpec:
         if len(size) == 3:
             # Slices lie along the first axis, as in 2D.
             content["data"].setdefault("axes", "simpleitk")
+        # The network is not trained, so that its predictions do not fit.
+        content.setdefault("run", {}).setdefault("check", "off")
         path = folder / "spec.toml"
         path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in content.items()), encoding="utf-8")
         return path

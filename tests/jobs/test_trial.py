@@ -215,7 +215,7 @@ def test_an_nnunet_that_sees_transposed_slices() -> None:
 
 @pytest.mark.slow
 def test_plan_and_capture_warn_and_the_store_remembers(tmp_path: Path, write_spec: WriteSpec) -> None:
-    path = write_spec(tmp_path, data__patients=["patient001"])
+    path = write_spec(tmp_path, data__patients=["patient001"], run__check="warn")
     planned = CliRunner().invoke(main, ["plan", str(path)])
     assert planned.exit_code == 0, planned.stderr
     assert "mean Dice 0." in planned.stdout
