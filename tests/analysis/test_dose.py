@@ -68,9 +68,9 @@ def chunked(array: xr.DataArray, **sizes: int) -> xr.DataArray:
 
 def test_doses_are_those_with_three_strengths_beside_the_original() -> None:
     dice = planted_dice()
-    assert doses(dice) == [("brightness", "LV", "")]
+    assert doses(dice) == [("brightness", "LV", "", "")]
     assert doses(dice.isel(condition=[0, 1, 2, 6])) == []
-    assert doses(dice.isel(condition=[0, 1, 2, 3])) == [("brightness", "LV", "")]
+    assert doses(dice.isel(condition=[0, 1, 2, 3])) == [("brightness", "LV", "", "")]
     one = dice.isel(condition=[0, 1, 2, 3]).assign_coords(strength=("condition", [np.nan, 0.5, 0.0, 1.0]))
     assert doses(one) == []
     assert doses(dice.assign_coords(transform=("condition", ["original", *["mine:dim"] * 7]))) == []
@@ -79,7 +79,7 @@ def test_doses_are_those_with_three_strengths_beside_the_original() -> None:
         transform=("condition", ["original", *["fill"] * 7]), perturbation_source=("condition", source)
     )
     assert doses(fill.assign_coords(strength=("condition", [np.nan, 0.5, 0.2, 1, 1, 0.5, 0.1, 0]))) == [
-        ("fill", "LV", "MYO")
+        ("fill", "LV", "MYO", "")
     ]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,8 @@ pytestmark = [
 ]
 
 CASE = "patient002_frame01"
+#: What of the volume is captured, in its file's axes: enough for patches that overlap along every axis.
+CUT = {"2d": np.s_[:, :, 3:6], "3d": np.s_[40:200, 40:200, :], "bundle": np.s_[:, :, :]}
 #: Of the networks that nnU-Net's folders hold: target of the perturbation.
 SPEC = """\
 [data]
@@ -90,7 +93,8 @@ def write(folder: Path, name: str) -> None:
     for part in ("imagesTr", "labelsTr"):
         (folder / "raw" / part).mkdir(parents=True)
         for file in (raw / part).glob(f"{CASE}*"):
-            shutil.copy(file, folder / "raw" / part)
+            whole: Any = nibabel.load(file)  # type: ignore[no-untyped-call]
+            nibabel.save(whole.slicer[CUT[name]], folder / "raw" / part / file.name)  # type: ignore[no-untyped-call]
     shutil.copy(raw / "dataset.json", folder / "raw")
     text = SPEC.format(model=model, layers=layers)
     assert len([line for line in text.splitlines() if line]) <= 12

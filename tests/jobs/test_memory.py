@@ -8,7 +8,7 @@ import pytest
 
 from actstore.spec.spec import load_spec
 from conftest import WriteSpec
-from memory import Measured, expect_predicted, measure
+from memory import Measured, expect_predicted, measure, measure_patches
 
 pytestmark = pytest.mark.process
 
@@ -54,3 +54,9 @@ def test_memory_of_the_whole_is_refused_before_anything_runs(
     with pytest.raises(PlanError, match=r"1 worker of \S+ MB would take \S+ MB of memory, 314\.57 MB are available: "):
         capture(spec, cluster="inline", device="cpu")
     assert not spec.store.path.exists()
+
+
+def test_a_peak_of_overlapping_patches_is_predicted(tmp_path: Path) -> None:
+    """Seven conditions of patches that are averaged, of which only statistics are stored."""
+    patched = measure_patches(tmp_path)
+    expect_predicted(patched)

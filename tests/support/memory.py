@@ -67,7 +67,36 @@ def measure(
         model__arguments={"width": width},
         run={"threads": 1, "batch_size": batch_size},
     )
-    script = folder / "run.py"
+    return measure_spec(spec, volumes, ballast=ballast, cluster=cluster, device=device)
+
+
+def measure_patches(folder: Path) -> Measured:
+    """An nnU-Net with random weights whose patches of 64³ overlap in a volume of 96³; seven conditions."""
+    from actstore.spec.nnunet_results import ResultFolder
+    from nnunet_folders import made_results, save_weights
+
+    settings = {"patch_size": [64] * 3, "spacing": [1.0] * 3}
+    results = made_results(folder, configuration="3d_fullres", settings=settings)
+    save_weights(ResultFolder.read(results))
+    root = write_volumes(folder / "raw", 1, (96, 96, 96))
+    (root / "dataset.json").write_bytes((results / "dataset.json").read_bytes())
+    spec = folder / "spec.toml"
+    spec.write_text(
+        f"""
+        data = {{format = "nnunet", root = "{root}"}}
+        model = {{nnunet = "{results}", layers = ["type:InstanceNorm3d"]}}
+        perturb = [{{transform = "brightness", targets = ["LV", "RV", "MYO"], strengths = [0.1, 0.5]}}]
+        store = {{path = "store.zarr", keep = "statistics"}}
+        run = {{threads = 1}}
+        """
+    )
+    return measure_spec(spec, 1)
+
+
+def measure_spec(
+    spec: Path, volumes: int, *, ballast: int = 0, cluster: str = "local", device: str = "cpu"
+) -> Measured:
+    script = spec.parent / "run.py"
     script.write_text(RUN)
     predicted = make_plan(load_spec(spec), workers=1, device=device, timing=False).worker_memory
     finished = subprocess.run(

@@ -243,9 +243,10 @@ def _coordinates(spec: Spec, layout: StoreLayout, volumes: list[Volume]) -> tupl
         "axis": np.asarray(["z", "y", "x"]),
         "input_channel": np.asarray(layout.input_channels),
     }
+    conditions = condition_coordinates(spec.conditions, layout.input_channels)
     return (
         *(Coordinate(name, ("sample", "axis")[: values.ndim], values) for name, values in sample.items()),
-        *(Coordinate(n, ("condition",), values) for n, values in condition_coordinates(spec.conditions).items()),
+        *(Coordinate(name, ("condition",), values) for name, values in conditions.items()),
         *(Coordinate(name, (name,), values) for name, values in indexes.items()),
     )
 

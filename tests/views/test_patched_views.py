@@ -189,8 +189,8 @@ def test_links_that_this_store_cannot_show(source: Source) -> None:
     assert message.startswith("patient002, frame 1, patch 50 is not in this store: shown is patient002, frame 1, slice")
     assert re.search(r", patch \d$", message)
     state, [message] = read("input_channel=7", source)
-    assert message == "input_channel 7 is not in this store, which has 0 T1, 1 T2: T1 is shown"
-    assert not state.input_channel
+    assert message == "input_channel 7 is not in this store, which has 0 T1, 1 T2: ignored"
+    assert state.input_channel is None
 
 
 def test_downloads_name_patch_and_channel(source: Source) -> None:

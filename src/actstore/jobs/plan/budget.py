@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,8 @@ RING_BYTES = 192 * 2**20
 GPU_RING_BYTES = 1024 * 2**20
 #: Python, torch, MONAI, dask, compiled reductions and their libraries in a worker process, before any data (measured).
 BASE_BYTES = 470 * 2**20
+#: What the libraries of a trained network add to that, by its kind (measured).
+LIBRARY_BYTES: Mapping[str, int] = {"nnunet": 180 * 2**20, "bundle": 80 * 2**20}
 #: Largest number of inputs to one forward pass by default. On a CPU more gains nothing (measured from 1 to 16); a GPU
 #: gets as many as fit a share of its memory.
 BATCH_SIZE = 8

@@ -19,7 +19,15 @@ from actstore.inputs.perturb import check
 from actstore.inputs.pipeline import Pipeline
 from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
-from actstore.jobs.plan.budget import BASE_BYTES, LIVE_OUTPUTS, choose_batch_size, machine_of, ring_samples, time_sample
+from actstore.jobs.plan.budget import (
+    BASE_BYTES,
+    LIBRARY_BYTES,
+    LIVE_OUTPUTS,
+    choose_batch_size,
+    machine_of,
+    ring_samples,
+    time_sample,
+)
 from actstore.jobs.plan.data import find, scan
 from actstore.jobs.plan.identity import identify
 from actstore.jobs.plan.network import examine_network
@@ -144,7 +152,8 @@ class Plan:
     def worker_memory(self) -> int:
         """Predicted peak resident bytes of one worker."""
         computing = self.model_bytes + self.ring_bytes + 2 * self.volume_bytes + self.transient_bytes
-        return BASE_BYTES + computing + self.held_bytes
+        libraries = BASE_BYTES + (LIBRARY_BYTES[self.spec.trained.kind] if self.spec.trained else 0)
+        return libraries + computing + self.held_bytes
 
     @property
     def held_bytes(self) -> int:

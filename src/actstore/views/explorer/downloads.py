@@ -53,7 +53,7 @@ def _drawn(source: Source, state: State) -> tuple[dict[str, Any], dict[str, Any]
     """Options of :func:`actstore.views.inputs` and :func:`actstore.views.activation` that draw as the page does."""
     shown: dict[str, Any] = {"truth": state.truth, "prediction": state.prediction, "crop": False, "scale": state.scale}
     if len(source.input_channels) > 1:
-        shown["input_channel"] = source.input_channels[state.input_channel]
+        shown["input_channel"] = source.input_channels[source.input_channel(state)]
     return shown, {"scale": state.scale, "outline": state.truth}
 
 

@@ -115,7 +115,7 @@ def _input_channel(text: str, source: Source) -> int:
     names = source.input_channels
     if number >= len(names):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        raise Refused(f"input_channel {number} is not in this store, which has {known}: {names[0]} is shown")
+        raise Refused(f"input_channel {number} is not in this store, which has {known}: ignored")
     return number
 
 

@@ -115,7 +115,7 @@ class Inputs:
 
     def _show(self, sample: int, c: int, applies: bool) -> None:
         source, state = self.session.source, self.session.state
-        plane, channel = state.slice, state.input_channel
+        plane, channel = state.slice, source.input_channel(state)
         original, perturbed = (source.picture("image", sample, i, plane, channel) for i in (0, c))
         label = source.picture("label", sample, 0, state.slice)
         solid = self._paths(label) if state.truth else []

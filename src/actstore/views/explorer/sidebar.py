@@ -146,7 +146,7 @@ class Sidebar:
                 self.slice.param.update(options=slices, value=state.slice)
             self.slice.value = state.slice
             _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
-            self.input_channel.value = state.input_channel
+            self.input_channel.value = source.input_channel(state)
             own = self._sorts.loc[state.condition]
             self.sort.value = own["sort"]
             alike = self._sorts[self._sorts["sort"] == own["sort"]]

@@ -22,7 +22,7 @@ from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Statistics
 from actstore.views.figures.pixels import Place, place_of
-from actstore.views.figures.selection import channel_suffix, typical_sample
+from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -75,7 +75,11 @@ class Source(Statistics):
 
     def channel_suffix(self, state: State) -> str:
         """Names the input channel of pictures in a title, where inputs have several: " · T1"."""
-        return channel_suffix(self.store, state.input_channel)
+        return channel_suffix(self.store, self.input_channel(state))
+
+    def input_channel(self, state: State) -> int:
+        """The number of the input channel that pictures show."""
+        return input_channel_number(self.store, state.input_channel, self.condition(state.condition))
 
     @cached_property
     def case_names(self) -> list[str]:

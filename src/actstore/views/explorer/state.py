@@ -62,8 +62,8 @@ class State:
     tab: Tab = "cohort"
     #: Of the slice, for a 3D network of the volume.
     patch: int = 0
-    #: Which channel of the input the pictures show.
-    input_channel: int = 0
+    #: Which channel of the input the pictures show; None: the first that the condition changes.
+    input_channel: int | None = None
 
     def query(self) -> str:
         """The query of the address that shows this, without "?" and without defaults."""

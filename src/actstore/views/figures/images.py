@@ -46,7 +46,7 @@ def inputs(
     prediction: bool = True,
     crop: bool = True,
     scale: Literal["shared", "own"] = "shared",
-    input_channel: int | str = 0,
+    input_channel: int | str | None = None,
     size: int = 278,
 ) -> hv.Layout:
     """Original and perturbed input, and their difference, with outlines of truth (solid) and prediction (dashed).
@@ -69,7 +69,8 @@ def inputs(
     scale
         "shared": original and perturbed on one scale; "own": each from its least to its largest value.
     input_channel
-        which channel of the input, by number or name; the title names it where there are several.
+        which channel of the input, by number or name, by default the first that the perturbation changes; the title
+        names it where there are several.
     size
         pixels a side.
 
@@ -79,7 +80,7 @@ def inputs(
         if there is no such sample, condition, slice or channel, or the perturbation does not apply to the sample.
     """
     s, c = chosen(store, sample, condition)
-    k = input_channel_number(store, input_channel)
+    k = input_channel_number(store, input_channel, c)
     found = picture(store, s, [0, c], z, input_channel=k)
     label, predicted = found["label"], found["prediction"]
     rows, columns = window(np.stack([label, *predicted])) if crop else (slice(0, n) for n in label.shape)
@@ -114,7 +115,7 @@ def gallery(
     condition: str | None = None,
     *,
     examples: int = 4,
-    input_channel: int | str = 0,
+    input_channel: int | str | None = None,
     size: int = 220,
 ) -> hv.Layout:
     """Perturbed inputs of one kind of failure, with outlines of truth (solid) and prediction (dashed).
@@ -136,11 +137,10 @@ def gallery(
         if no prediction is of that case, or there is no such channel.
     """
     cells = example_cells(store, case, condition, examples)
-    k = input_channel_number(store, input_channel)
-    suffix = channel_suffix(store, k)
     panels = []
     small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
     for s, c in cells:
+        k = input_channel_number(store, input_channel, c)
         found = picture(store, s, [c], input_channel=k)
         label, [prediction] = found["label"], found["prediction"]
         rows, columns = window(np.stack([label, prediction]))
@@ -152,7 +152,7 @@ def gallery(
                     *outlines(store, label, prediction),
                 ],
                 (size, size),
-                title=f"{place_label(store, s, ' · ')}{suffix}",
+                title=f"{place_label(store, s, ' · ')}{channel_suffix(store, k)}",
                 **small,
                 **frame_of(rows, columns),
             )

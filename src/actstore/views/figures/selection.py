@@ -16,6 +16,7 @@ from actstore.analysis.maps.masks import Mask
 from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
 from actstore.analysis.segmentation.pooling import slice_position
+from actstore.conditions import CHANNEL_SEPARATOR
 from actstore.errors import StoreError
 from actstore.tables.rows import sample_columns
 from actstore.tables.unchanged import why_not
@@ -244,12 +245,14 @@ def typical_sample(store: Store, condition: str) -> int:
 
 
 def picture(
-    store: Store, sample: int, conditions: list[int], z: int | None = None, *, input_channel: int = 0
+    store: Store, sample: int, conditions: list[int], z: int | None = None, *, input_channel: int | None = None
 ) -> dict[str, Any]:
     """One sample as arrays (y, x): "label", and of ``conditions`` a list each of "image" and "prediction".
 
-    Of a volume, the slice ``z`` as :func:`plane` has it for the last of ``conditions``; of the image one channel.
+    Of a volume, the slice ``z`` as :func:`plane` has it for the last of ``conditions``; of the image one channel, by
+    default :func:`changed_input_channel` of the last.
     """
+    input_channel = changed_input_channel(store, conditions[-1]) if input_channel is None else input_channel
     label = store.picture("label", sample)
     z = plane(store, label, conditions[-1], z)
     image = np.stack([store.picture("image", sample, c, input_channel=input_channel) for c in conditions])
@@ -279,14 +282,26 @@ def plane(store: Store, label: NDArray[Any], condition: int, z: int | None = Non
     return z
 
 
-def input_channel_number(store: Store, input_channel: int | str) -> int:
-    """The number of an input channel that is named by it, or by its name.
+def changed_input_channel(store: Store, condition: int) -> int:
+    """The number of the first input channel that a condition changes; 0 for the original and its repeats."""
+    names = store.layout.input_channels
+    text = str(store.conditions["channels"].iloc[condition]) if "channels" in store.conditions else ""
+    if not text or text in names:
+        return names.index(text) if text else 0
+    first = [name for name in names if text.startswith(f"{name}{CHANNEL_SEPARATOR}")]
+    return names.index(first[0]) if first else 0
+
+
+def input_channel_number(store: Store, input_channel: int | str | None, condition: int) -> int:
+    """The number of an input channel that is named by it, or by its name; None: :func:`changed_input_channel`.
 
     Raises
     ------
     StoreError
         naming the channels that there are.
     """
+    if input_channel is None:
+        return changed_input_channel(store, condition)
     names = list(store.layout.input_channels)
     if isinstance(input_channel, str) and input_channel in names:
         return names.index(input_channel)
