@@ -52,6 +52,18 @@ def test_for_a_result_folder_with_its_data_beside_it(tmp_path: Path) -> None:
         write_draft(path, None, written)
 
 
+def test_links_stay_as_they_are_named(tmp_path: Path) -> None:
+    """The data set lies beside the link, not beside what it leads to."""
+    path = made_results(tmp_path / "elsewhere" / "Dataset009_Made")
+    results = tmp_path / "nnUNet_results" / "Dataset009_Made"
+    results.parent.mkdir()
+    results.symlink_to(path.parent, target_is_directory=True)
+    data = raw(tmp_path / "nnUNet_raw" / "Dataset009_Made")
+    write_draft(results / path.name, None, tmp_path / "mine.toml")
+    assert load_spec(tmp_path / "mine.toml").data.root == data
+    assert f'nnunet = "{results / path.name}"' in (tmp_path / "mine.toml").read_text(encoding="utf-8")
+
+
 def test_for_a_bundle(tmp_path: Path) -> None:
     bundle = made_bundle(tmp_path / "bundle")
     save_weights(BundleFolder.read(bundle))

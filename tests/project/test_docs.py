@@ -231,7 +231,7 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
 def run(words: list[str]) -> None:
     """A command line of ours; a capture in this process, and no demo, which is what ``study`` stands for.
 
-    Reports take long; `tests/views` makes them, also of patches.
+    No report of a trained network either, which takes a minute: `tests/views` makes one of patches.
     """
     program, command, *rest = words
     assert program == "actstore"
