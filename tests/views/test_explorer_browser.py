@@ -295,7 +295,7 @@ def test_widgets_choose_the_sample(visitor: Visitor, store: Store) -> None:
     assert visitor.state["frame"] == str(other)
     expect_numbers(visitor, store)
     before = int(visitor.state["slice"])
-    handle = visitor.page.locator("aside .noUi-handle")
+    handle = visitor.page.locator("aside .noUi-handle:visible")
     handle.focus()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowLeft"))
     assert int(visitor.state["slice"]) == before - 1
@@ -994,7 +994,7 @@ def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[
     shown = visitor.pictures()[0]
     assert visitor.state["slice"] == "4"
     assert "8 × 32 × 32" in visitor.heads[3]
-    visitor.page.locator("aside .noUi-handle").focus()
+    visitor.page.locator("aside .noUi-handle:visible").focus()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
     assert visitor.state["slice"] == "5"
     visitor.aside()
