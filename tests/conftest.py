@@ -142,7 +142,7 @@ def write_spec(phantom_root: Path) -> WriteSpec:
                 table.pop(key, None)
             else:
                 table[key] = str(value) if isinstance(value, Path) else value
-        size = changes.get("data__preprocess__size", changes.get("data__preprocess", {}).get("size", ()))
+        size = changes.get("data__preprocess__size", (changes.get("data__preprocess") or {}).get("size", ()))
         if len(size) == 3:
             # Slices lie along the first axis, as in 2D.
             content["data"].setdefault("axes", "simpleitk")
