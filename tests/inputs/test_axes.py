@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from actstore.data.discovery import find_volumes
-from actstore.data.nifti import read_volume
+from actstore.inputs.plain import Plain
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.spec.spec import Spec, load_spec
 from conftest import WriteSpec
 
 
 def prepared(spec: Spec) -> Prepared:
-    file = find_volumes(spec.data)[0]
-    return prepare(spec, read_volume(file, spec.data.classes, sliced=spec.sliced, order=spec.axis_order))
+    pipeline = Plain(spec)
+    return prepare(spec, pipeline, pipeline.read(find_volumes(spec.data)[0]))
 
 
 @pytest.mark.parametrize("normalize", ["minmax-slice", "percentile-slice", "minmax-volume"])
@@ -28,7 +28,7 @@ def test_volumes_are_the_same_turned(write_spec: WriteSpec, tmp_path: Path, norm
         found[axes] = prepared(load_spec(write_spec(tmp_path, data__preprocess=preprocess, data__axes=axes)))
     turned = found["simpleitk"]
     for axes in ("nibabel", "monai"):
-        np.testing.assert_array_equal(found[axes].inputs, turned.inputs.transpose(0, 1, 4, 3, 2))
+        np.testing.assert_array_equal(found[axes].inputs, turned.inputs.transpose(0, 1, 2, 5, 4, 3))
         np.testing.assert_array_equal(found[axes].label, turned.label.transpose(0, 3, 2, 1))
         np.testing.assert_array_equal(found[axes].applicable, turned.applicable)
     assert (turned.inputs[0, 1] != turned.inputs[0, 0]).any()

@@ -269,9 +269,9 @@ def test_fill_takes_the_mean_of_a_region(image: NDArray[np.float32], label: NDAr
 def test_a_control_of_a_region_has_the_shape_of_its_union(image: NDArray[np.float32], label: NDArray[np.uint8]) -> None:
     label[:, :, 12:] = 0  # room for RV and MYO to move to
     together = np.where(label > 0, 1, label).astype(np.uint8)
-    found = control_regions(image, label, [(1, 2), (1,)], (24, 20))
+    found = control_regions(image[None], label, [(1, 2), (1,)], (24, 20))
     assert found.keys() == {(1, 2), (1,)}
-    np.testing.assert_array_equal(found[1, 2], control_regions(image, together, [(1,)], (24, 20))[1,])
+    np.testing.assert_array_equal(found[1, 2], control_regions(image[None], together, [(1,)], (24, 20))[1,])
     assert found[1, 2][0].sum() in (0, (label[0] > 0).sum())
 
 

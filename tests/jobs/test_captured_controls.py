@@ -343,8 +343,8 @@ def test_a_control_needs_its_region(volume: Volume) -> None:
 
 def test_the_body_is_looked_for_in_slices_along_any_axis(volume: Volume) -> None:
     turned = np.moveaxis(volume.image, 1, 3), np.moveaxis(volume.label, 0, 2)
-    expected = control_regions(volume.image, volume.label, [2], (6, 30, 36))[2]
-    found = control_regions(*turned, [2], (30, 36, 6), slices=2)[2]
+    expected = control_regions(volume.image, volume.label, [(2,)], (6, 30, 36))[2,]
+    found = control_regions(*turned, [(2,)], (30, 36, 6), slices=2)[2,]
     assert expected.any()
     assert np.count_nonzero(found) == np.count_nonzero(expected)
 

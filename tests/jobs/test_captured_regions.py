@@ -102,7 +102,7 @@ def test_fill_writes_the_mean_of_a_region(store: Store) -> None:
     for s in np.flatnonzero(store.applicable.values[:, 4]):
         row = store.samples.iloc[s]
         volume = volumes[str(VolumeKey(row["patient"], int(row["frame"])))]
-        raw = volume.image[row["slice"]][mask(volume.label[row["slice"]], "left")]
+        raw = volume.image[0, row["slice"]][mask(volume.label[row["slice"]], "left")]
         np.testing.assert_allclose(image[s][mask(label[s], "LV")], raw.mean(dtype=np.float64), rtol=1e-6)
         compared += 1
     assert compared > 5
