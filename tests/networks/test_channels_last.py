@@ -341,7 +341,7 @@ class Last(nn.Module):
 
 @pytest.mark.slow
 def test_a_store_has_them_first(tmp_path: Path, write_spec: WriteSpec) -> None:
-    settings: dict[str, Any] = {"data__patients": ["patient001"], "model__factory": "test_channels:Last"}
+    settings: dict[str, Any] = {"data__patients": ["patient001"], "model__factory": "test_channels_last:Last"}
     path = write_spec(tmp_path, **settings, model__layers=["first", "norm"])
     shown = CliRunner().invoke(main, ["plan", str(path)])
     assert shown.exit_code == 1
