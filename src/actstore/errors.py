@@ -57,7 +57,8 @@ class BlockError(ActstoreError):
 #: The extra that brings each library which plain actstore does not need, by the name that it is imported by.
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("distributed", "monai", "nibabel", "psutil", "pydantic", "safetensors", "skimage", "torch"), "capture"
+        ("distributed", "monai", "nibabel", "psutil", "pydantic", "pydantic_core", "safetensors", "skimage", "torch"),
+        "capture",
     ),
     **dict.fromkeys(
         ("bokeh", "cachetools", "holoviews", "jinja2", "markupsafe", "matplotlib", "panel", "param"), "views"
