@@ -110,6 +110,28 @@ def test_a_perturbation_moves_neither_crop_nor_mask(tmp_path: Path, file: Volume
 
 
 @pytest.mark.parametrize(
+    "padding",
+    [
+        {"_target_": "SpatialPadd", "spatial_size": [272, 272, 16], "value": 2},
+        {"_target_": "SpatialPadd", "spatial_size": [272, 272, 16], "constant_values": -1},
+        {"_target_": "SpatialPadd", "spatial_size": [272, 272, 16], "mode": "maximum"},
+        {"_target_": "ResizeWithPadOrCropd", "spatial_size": [272, 272, 16], "value": -1000},
+        {"_target_": "CropForegroundd", "source_key": "image", "k_divisible": 64, "value": 1},
+    ],
+    ids=["value", "constant_values", "maximum", "pad or crop", "crop"],
+)
+def test_padding_is_background(tmp_path: Path, file: VolumeFile, padding: dict[str, Any]) -> None:
+    """Whatever it writes into the image."""
+    pipeline = BundlePipeline(BundleFolder.read(made_bundle(tmp_path / "made", {"keys": "image", **padding})))
+    volume = pipeline.read(file)
+    frame = pipeline.frame(volume)
+    np.testing.assert_array_equal(pipeline.image(volume.image, frame), own_input(pipeline.folder, file).numpy())
+    label = pipeline.label(volume, frame)
+    assert label.size > volume.label.size
+    np.testing.assert_array_equal(*(np.bincount(part[part > 0]) for part in (label, volume.label)))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (
@@ -154,6 +176,12 @@ RANDOM = {"_target_": "RandFlipd", "keys": "image"}
             {},
             "ScaleIntensity is no dictionary transform; use",
         ),
+        (
+            _preprocessing,
+            [{"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1, 3]}],
+            {},
+            "Transposed changes the order of axes and leaves the header as it was, so that voxel sizes and labels",
+        ),
         (_preprocessing, [{**CROP, "source_key": "label"}], {}, "CropForegroundd crops to 'label', which is not there"),
         (
             _preprocessing,
@@ -171,7 +199,17 @@ RANDOM = {"_target_": "RandFlipd", "keys": "image"}
         (_network, [], {"network_def": {"_target_": "Nothing"}}, "'network_def' cannot be made: "),
         (_network, [], {"network_def": "$dict(a=1)"}, "'network_def' makes a dict, not a torch.nn.Module; correct it"),
     ],
-    ids=["random", "array transform", "crop to the label", "lazy", "inferer", "window", "no class", "no network"],
+    ids=[
+        "random",
+        "array transform",
+        "transposed",
+        "crop to the label",
+        "lazy",
+        "inferer",
+        "window",
+        "no class",
+        "no network",
+    ],
 )
 def test_what_cannot_be_used_is_refused(
     tmp_path: Path, use: Callable[[BundlePipeline], object], transforms: Any, change: dict[str, Any], message: str

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from actstore.data.nifti import check_intensities, class_indices, digest_files, read_header
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError, ModelError, one_line
-from actstore.inputs.bundle_steps import Step, Transforms, as_steps
+from actstore.inputs.bundle_steps import Step, Transforms, as_steps, word
 from actstore.inputs.windows import Windows, product
 from actstore.networks.bundle import resolved
 from actstore.spec.bundle_folder import BundleFolder
@@ -166,16 +166,16 @@ class BundlePipeline:
         from monai.utils.misc import ensure_tuple_rep
 
         padded = [max(n, s) for n, s in zip(shape, self.window, strict=True)]
-        if padded != list(shape) and (inferer.cval or _word(inferer.padding_mode) != "constant"):
+        if padded != list(shape) and (inferer.cval or word(inferer.padding_mode) != "constant"):
             raise DataError(
                 f"a preprocessed volume has {_shape(shape)} voxels, its window {_shape(self.window)}, and the bundle's "
-                f"inferer pads with {_word(inferer.padding_mode)} {inferer.cval:g}; only zeros are supported"
+                f"inferer pads with {word(inferer.padding_mode)} {inferer.cval:g}; only zeros are supported"
             )
         interval = _get_scan_interval(padded, self.window, 3, ensure_tuple_rep(inferer.overlap, 3))
         slices = dense_patch_slices(padded, self.window, interval)
         before = [(m - n) // 2 for m, n in zip(padded, shape, strict=True)]
         origins = np.array([[s.start - b for s, b in zip(where, before, strict=True)] for where in slices], np.int64)
-        if _word(inferer.mode) == "constant":
+        if word(inferer.mode) == "constant":
             return Windows(shape, (z, y, x), origins)
         weights = compute_importance_map((z, y, x), mode=inferer.mode, sigma_scale=inferer.sigma_scale)
         return Windows(shape, (z, y, x), origins, weights.numpy().copy())
@@ -253,11 +253,6 @@ def _applied(step: Step, data: Any, derived: Any) -> Any:
         return step.apply(data, derived)
     except Exception as error:
         raise DataError(f"the bundle's {step.name} failed: {one_line(error)}; correct preprocessing") from error
-
-
-def _word(option: Any) -> str:
-    """The text of one of MONAI's options, which are members of enumerations or plain text."""
-    return str(getattr(option, "value", option))
 
 
 def _is_nifti(file: VolumeFile) -> bool:

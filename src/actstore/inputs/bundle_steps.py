@@ -10,6 +10,10 @@ from typing import Any
 from actstore.errors import ModelError
 
 _SPATIAL = ("monai.transforms.spatial", "monai.transforms.croppad")
+#: Modes of padding that repeat voxels of the image, and so their labels; others make values up.
+_REPEATING = frozenset({"edge", "replicate", "reflect", "symmetric", "wrap", "circular"})
+#: Options of padding that say what it writes.
+_FILLS = frozenset({"value", "constant_values", "end_values", "stat_length"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +33,17 @@ class Step:
         return type(self.transform).__module__.startswith(_SPATIAL)
 
     def nearest(self) -> Step:
-        """This step with nearest-neighbour interpolation, for labels."""
+        """This step with nearest-neighbour interpolation, and padding that is background, for labels."""
         transform = copy(self.transform)
+        for part in ("padder", "cropper", "zoomer"):
+            if hasattr(transform, part):
+                setattr(transform, part, _unfilled(getattr(transform, part)))
         # In the module of crops and pads, `mode` is that of padding.
-        if hasattr(transform, "mode") and type(transform).__module__.startswith(_SPATIAL[0]):
+        resampling, padding = (type(transform).__module__.startswith(module) for module in _SPATIAL)
+        if hasattr(transform, "mode") and padding:
+            modes = map(word, transform.mode)
+            transform.mode = tuple(mode if mode in _REPEATING else "constant" for mode in modes)
+        if hasattr(transform, "mode") and resampling:
             transform.mode = ("nearest",) * len(transform.keys)
             if self.name in ("Resized", "Zoomd"):
                 transform.align_corners = (None,) * len(transform.keys)
@@ -75,6 +86,21 @@ class Transforms:
     steps: tuple[Step, ...]
 
 
+def _unfilled(pad: Any) -> Any:
+    """A copy of what pads an image, or crops and pads it, that writes 0 where an image gets a value of its own."""
+    found = copy(pad)
+    if hasattr(found, "kwargs"):
+        found.kwargs = {name: value for name, value in found.kwargs.items() if name not in _FILLS}
+    if hasattr(found, "padder"):
+        found.padder = _unfilled(found.padder)
+    return found
+
+
+def word(option: Any) -> str:
+    """The text of one of MONAI's options, which are members of enumerations or plain text."""
+    return str(getattr(option, "value", option))
+
+
 def as_steps(preprocessing: Any, where: str) -> Transforms:
     """Take a ``Compose`` of dictionary transforms apart; ``where`` names the configuration in messages.
 
@@ -86,7 +112,7 @@ def as_steps(preprocessing: Any, where: str) -> Transforms:
     from monai.transforms.compose import Compose
     from monai.transforms.io.dictionary import LoadImaged
     from monai.transforms.transform import MapTransform, Randomizable
-    from monai.transforms.utility.dictionary import EnsureChannelFirstd
+    from monai.transforms.utility.dictionary import EnsureChannelFirstd, Transposed
 
     if not isinstance(preprocessing, Compose):
         raise ModelError(f"{where}: 'preprocessing' is a {type(preprocessing).__name__}; only Compose is supported")
@@ -99,6 +125,11 @@ def as_steps(preprocessing: Any, where: str) -> Transforms:
             raise ModelError(f"{where}: {name} is random, and inputs of all conditions must be alike; take it out")
         if not isinstance(transform, MapTransform):
             raise ModelError(f"{where}: {name} is no dictionary transform; use the one that ends in 'd'")
+        if isinstance(transform, Transposed):
+            raise ModelError(
+                f"{where}: {name} changes the order of axes and leaves the header as it was, so that voxel sizes and "
+                "labels would be of other axes; use Orientationd"
+            )
         transform.allow_missing_keys = True
         if getattr(transform, "lazy", False):
             raise ModelError(f"{where}: {name} is lazy, which interpolates otherwise; take `lazy` out")
