@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -107,6 +108,22 @@ def test_a_perturbation_moves_neither_crop_nor_mask(tmp_path: Path, file: Volume
     right = pipeline.label(volume, frame) == 1
     assert np.unique(dark[0][right]).size == 1
     assert dark[0][right][0] == dark.min() < 0
+
+
+def test_a_mask_of_another_format_lies_on_the_image_s_grid(
+    tmp_path: Path, file: VolumeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What MONAI's readers of other formats give; they are not installed.
+    monkeypatch.setattr("actstore.inputs.bundle._is_nifti", lambda file: False)
+    mask: Any = nibabel.load(file.label)  # type: ignore[no-untyped-call]
+    moved = mask.affine @ np.diag([-1.0, 1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(mask.dataobj), moved), tmp_path / "moved.nii.gz")  # type: ignore[no-untyped-call]
+    folder = BundleFolder.read(made_bundle(tmp_path / "made", SPACING))
+    assert BundlePipeline(folder).read(file).label.any()
+    file = replace(file, label=tmp_path / "moved.nii.gz")
+    with pytest.raises(DataError, match=r"moved\.nii\.gz \(...\) do not lie on one grid: their corners are"):
+        BundlePipeline(folder).read(file)
+    assert BundlePipeline(folder, "ignore").read(file).label.any()
 
 
 @pytest.mark.parametrize(

@@ -288,3 +288,27 @@ def test_other_file_endings_are_read_by_the_plans_reader(tmp_path: Path, ending:
     np.testing.assert_array_equal(mine, theirs)
     assert pipeline.grid(file).shape == mine.shape[1:]
     assert set(np.unique(volume.label)) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("moved", ["case", "case_0001"])
+def test_files_must_lie_on_one_grid(tmp_path: Path, ending: str, moved: str) -> None:
+    folder = ResultFolder.read(made_results(tmp_path, channels=("T1", "T2")))
+    image, label = body((5, 40, 50))
+    paths = {name: tmp_path / f"{name}{ending}" for name in ("case_0000", "case_0001", "case")}
+    for (name, path), array in zip(paths.items(), (image, image, label), strict=True):
+        made = SimpleITK.GetImageFromArray(array)
+        made.SetSpacing((1.7, 1.2, 6.0))
+        if name == moved:
+            made.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        SimpleITK.WriteImage(made, str(path))
+    file = VolumeFile(key_of("case"), (paths["case_0000"], paths["case_0001"]), paths["case"])
+    for use in (NnUNetPipeline(folder).read, NnUNetPipeline(folder).grid):
+        with pytest.raises(DataError) as caught:
+            use(file)
+        assert f"case_0000{ending} (LPS) and " in str(caught.value)
+        assert f"{moved}{ending} (RAS) do not lie on one grid: their corners are" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    accepting = NnUNetPipeline(folder, "ignore")
+    assert set(np.unique(accepting.read(file).label)) == {0, 1, 2, 3}
+    assert [caveat.kind for caveat in accepting.grid(file).caveats] == ["grid"]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.data.geometry import volume_header
+from actstore.data.headers import Geometry
 from actstore.data.nifti import check_intensities, class_indices, digest_files, read_header
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError, ModelError, one_line
@@ -88,17 +90,20 @@ class BundlePipeline:
         if _is_nifti(file):
             self._header(file)
         image, meta = self._images(file)
-        raw = self._loaded(str(file.label), file.label)[0].numpy()
+        loaded, label_meta = self._loaded(str(file.label), file.label)
+        raw = loaded.numpy()
         if raw.shape[1:] != image.shape[1:]:
             raise DataError(
                 f"{shown(file.label)}: has shape {_shape(raw.shape[1:])}, its image {_shape(image.shape[1:])}; give "
                 "the mask that belongs to the image"
             )
+        if not _is_nifti(file):
+            grids = [(file.images[0], _geometry(image, meta)), (file.label, _geometry(raw, label_meta))]
+            volume_header(file.key, grids, geometry=self.geometry)
         mend = "the bundle's metadata.json has no other: correct the mask"
         label = class_indices(raw[0], self.folder.classes, file.label, mend=mend)
-        lengths = np.linalg.norm(np.asarray(meta["affine"])[:3, :3], axis=0)
-        z, y, x = (float(length) for length in lengths)
-        return BundleVolume(file.key, image, label, digest_files(file), (z, y, x), meta)
+        spacing = _geometry(image, meta).spacing
+        return BundleVolume(file.key, image, label, digest_files(file), spacing, meta)
 
     @property
     def slice_axis(self) -> int:
@@ -253,6 +258,14 @@ def _applied(step: Step, data: Any, derived: Any) -> Any:
         return step.apply(data, derived)
     except Exception as error:
         raise DataError(f"the bundle's {step.name} failed: {one_line(error)}; correct preprocessing") from error
+
+
+def _geometry(array: NDArray[Any], meta: Mapping[str, Any]) -> Geometry:
+    """Where the voxels of a loaded ``array`` (channel, i, j, k) lie."""
+    affine = np.asarray(meta["affine"], np.float64)
+    i, j, k = array.shape[1:]
+    x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+    return Geometry((i, j, k), (x, y, z), affine, "")
 
 
 def _is_nifti(file: VolumeFile) -> bool:

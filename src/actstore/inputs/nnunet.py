@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.data.geometry import volume_header
+from actstore.data.headers import Geometry
 from actstore.data.nifti import check_intensities, class_indices, digest_files, read_header
-from actstore.data.volume import Volume, VolumeFile, VolumeHeader
+from actstore.data.volume import Caveat, Volume, VolumeFile, VolumeHeader
 from actstore.errors import ActstoreError, DataError, ModelError, one_line
 from actstore.inputs.windows import Windows, product
 from actstore.networks.nnunet import import_nnunetv2, managers, nnunetv2_quiet
@@ -80,7 +82,7 @@ class NnUNetPipeline:
         DataError
             if the images cannot be read, or are not those of the network.
         """
-        caveats = self._header(file).caveats if _is_nifti(file) else ()
+        caveats = self._caveats(file)
         image, spacing = self._images(file)
         frame = self._frame(image, spacing)
         shape = self._shape(frame)
@@ -99,8 +101,7 @@ class NnUNetPipeline:
             if a file cannot be read, holds the label "ignore" or one that the network does not know, or if the images
             and the mask do not match each other or the network.
         """
-        if _is_nifti(file):
-            self._header(file)
+        self._caveats(file)
         image, spacing = self._images(file)
         raw, _ = self._opened(file.label, "read_seg", str(file.label))
         mask = self._forth(raw)[0]
@@ -222,9 +223,18 @@ class NnUNetPipeline:
     def _back(self, array: NDArray[Any]) -> NDArray[Any]:
         return array.transpose([0, *(axis + 1 for axis in np.argsort(self._axes).tolist())])
 
-    def _header(self, file: VolumeFile) -> VolumeHeader:
+    def _caveats(self, file: VolumeFile) -> tuple[Caveat, ...]:
+        """What is wrong with the headers of the files, which must lie on one grid: nnU-Net's readers do not insist."""
         sliced = len(self.window) == 2 and self._axes[0] == 0
-        return read_header(file, geometry=self.geometry, sliced=sliced, channels=len(self.channels))
+        if _is_nifti(file):
+            return read_header(file, geometry=self.geometry, sliced=sliced, channels=len(self.channels)).caveats
+        if self.folder.reader != "SimpleITKIO":
+            return ()
+        found = [(path, _geometry(path)) for path in (*file.images, file.label) if path.is_file()]
+        placed = [(path, geometry) for path, geometry in found if geometry is not None]
+        if len(placed) < len(found):
+            return ()
+        return volume_header(file.key, placed, geometry=self.geometry, sliced=sliced).caveats
 
     def _images(self, file: VolumeFile) -> tuple[NDArray[np.floating], tuple[float, float, float]]:
         """Raw intensities (channel, z, y, x), float32, and spacing (z, y, x) in mm, both in the network's order."""
@@ -332,6 +342,30 @@ def _gaussian(compute: Callable[..., Any], size: tuple[int, ...]) -> NDArray[np.
     )
     weights: NDArray[np.float32] = found.numpy().copy()
     return weights
+
+
+def _geometry(path: Path) -> Geometry | None:
+    """Where the voxels of a 3D image lie that SimpleITK reads; ``None`` for others."""
+    import_nnunetv2()
+    from nnunetv2.imageio import simpleitk_reader_writer
+
+    reader: Any = simpleitk_reader_writer.sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        # nnU-Net's reader says what is wrong with it.
+        return None
+    if reader.GetDimension() != 3:
+        return None
+    i, j, k = reader.GetSize()
+    spacing: tuple[float, float, float] = reader.GetSpacing()
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * spacing
+    affine[:3, 3] = reader.GetOrigin()
+    # From ITK's axes, left and posterior, to those of NIfTI.
+    affine[:2] *= -1
+    return Geometry((i, j, k), spacing, affine, "")
 
 
 def _is_nifti(file: VolumeFile) -> bool:
