@@ -123,6 +123,16 @@ class TestFind:
         with refused(r"dataset.json: names 2 channels \(MRI, CT\), data.channels 3 \(A, B, C\): choose from the names"):
             look(tmp_path, channels=["A", "B", "C"])
 
+    def test_names_that_contradict_dataset_json(self, tmp_path: Path) -> None:
+        """One misspelled name must not make a new order out of the old one."""
+        root = data_set(tmp_path / "set", "a", channels=3, channel_names={"0": "MRI", "1": "CT", "2": "PET"})
+        with refused(
+            r"dataset.json: names its channels MRI, CT, PET, data.channels CT, MRI, Pet: 'CT' is channel 1 there and 0 "
+            r"here, and not all names are known there; use its names, in any order, or names of your own for all"
+        ):
+            look(root, channels=["CT", "MRI", "Pet"])
+        assert look(root, channels=["MRI", "CT", "Pet"]).channels == ("MRI", "CT", "Pet")
+
     @pytest.mark.parametrize(("gone", "name"), [(0, "MRI"), (1, "CT")])
     def test_a_missing_file(self, tmp_path: Path, gone: int, name: str) -> None:
         data_set(tmp_path, "a", "b", channel_names=TWO)

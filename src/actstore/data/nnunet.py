@@ -90,6 +90,13 @@ def _channels(dataset: DatasetJson, wanted: Sequence[str] | None) -> Channels:
             f"{shown(dataset.path)}: names {counted(len(known), 'channel')} ({listed(known)}), data.channels "
             f"{len(wanted)} ({listed(wanted)}): choose from the names there, or give each channel a name"
         )
+    for number, name in enumerate(wanted):
+        if name in known and known.index(name) != number:
+            raise DataError(
+                f"{shown(dataset.path)}: names its channels {listed(known)}, data.channels {listed(wanted)}: "
+                f"{name!r} is channel {known.index(name)} there and {number} here, and not all names are known there; "
+                "use its names, in any order, or names of your own for all"
+            )
     return Channels(tuple(wanted), tuple(range(len(wanted))))
 
 
