@@ -170,3 +170,10 @@ def _refused(path: Path, words: str) -> None:
     with pytest.raises(SpecError, match=re.escape(words)) as caught:
         load_spec(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_regions_that_overlap_in_part_need_an_order() -> None:
+    labels = Labels.of({"x": [1, 2], "y": [2, 3]})
+    with pytest.raises(SpecError, match="'x' and 'y' share labels and neither holds the other"):
+        labels.order()
+    assert labels.order([1, 3]) == (1, 3)

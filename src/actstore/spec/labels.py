@@ -118,6 +118,11 @@ class Labels:
                     "list larger regions first in data.classes, as the network's output channels are, or give "
                     "data.regions_class_order"
                 )
+            if own & set(sets[name]) and not set(sets[name]) <= own:
+                raise SpecError(
+                    f"{names[i]!r} and {name!r} share labels and neither holds the other, so that a label could "
+                    "never be predicted: give data.regions_class_order, the label that each writes"
+                )
         rest = own.difference(*(sets[name] for name in later))
         return min(rest or own)
 
