@@ -47,7 +47,8 @@ test: lint
 # What rests on sums and on a network's own arithmetic, in two minutes: to be tried as other machines compute, with
 # ATEN_CPU_CAPABILITY=default, NUMBA_CPU_NAME=generic, OMP_NUM_THREADS=1, or
 # NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" before it.
-NUMBERS := tests/analysis tests/measures tests/inputs tests/tables/test_columns.py tests/networks/test_record.py \
+NUMBERS := tests/analysis tests/measures tests/inputs/test_perturb.py tests/inputs/test_preprocess.py \
+	tests/inputs/test_unchanged.py tests/inputs/test_windows.py tests/tables/test_columns.py tests/networks/test_record.py \
 	tests/store/test_reductions.py tests/views/test_explorer_cohort.py
 test-numbers: environment
 	$(PYTEST) $(NUMBERS)
