@@ -178,7 +178,7 @@ def test_statistics_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     arrays = lazy.statistics(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, 2), (1, 1))), ("mad", "std"))
     activation = lazy.sharded(LocalStorage(tmp_path), layout, lazy.BlockSamples(((0, 2), (1, 1))))
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster),
     ):
         found, again = dask.compute({name: array for name, (_, array) in arrays.items()}, activation)
