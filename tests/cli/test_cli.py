@@ -91,7 +91,7 @@ class TestExitStatus:
             ("No such command 'captur'", ["captur"]),
             ("Missing argument 'SPEC'", ["capture"]),
             ("Missing argument 'STORE'", ["status"]),
-            ("No such option '--wrokers'", ["capture", "a.toml", "--wrokers", "2"]),
+            ("No such option", ["capture", "a.toml", "--wrokers", "2"]),
             ("0 is not in the range x>=1", ["capture", "a.toml", "--workers", "0"]),
             ("'many' is not a valid integer", ["capture", "a.toml", "--workers", "many"]),
             ("'top' is not one of '", ["table", "a.zarr", "top"]),

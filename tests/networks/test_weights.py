@@ -283,7 +283,7 @@ def test_checkpoints_of_nnunet(tmp_path: Path, module: str) -> None:
     assert found["trainer_name"] == "nnUNetTrainer"
     assert found["_best_ema"] == 0.6
     assert found["logging"]["mean_fg_dice"] == [np.float32(0.5), 0.75]
-    assert set(torch.serialization.get_safe_globals()) == set(before), "nothing is allowed for other files"
+    assert {*torch.serialization.get_safe_globals()} <= {*before}, "nothing more is allowed for other files"
     loaded = unet(0)
     load_weights(loaded, path)
     assert weights_digest(loaded) == weights_digest(trained)
