@@ -17,7 +17,7 @@ from actstore.units import shown
 
 #: Where data sets of nnU-Net may lie, from the folder above its results.
 _RAW = ("nnUNet_raw", "nnunet_raw", "raw")
-#: The environment variable with which nnU-Net is told.
+#: The environment variable in which nnU-Net looks up its raw data.
 _VARIABLE = "nnUNet_raw"
 _PERTURB = """\
 [[perturb]]

@@ -133,7 +133,7 @@ def families(table: pd.DataFrame) -> str:
 
 
 def family(table: pd.DataFrame) -> str:
-    """ "transform, class and source", and what else tells sweeps apart: input channels, where any are chosen."""
+    """ "transform, class and source", with the choice of input channels where perturbations make one."""
     more = ", source and choice of input channels" if "channels" in table else " and source"
     return f"transform, class{more}"
 
