@@ -114,7 +114,7 @@ def test_a_mask_of_another_format_lies_on_the_image_s_grid(
     tmp_path: Path, file: VolumeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What MONAI's readers of other formats give; they are not installed.
-    monkeypatch.setattr("actstore.inputs.bundle._is_nifti", lambda file: False)
+    monkeypatch.setattr("actstore.inputs.bundle.all_nifti", lambda file: False)
     mask: Any = nibabel.load(file.label)  # type: ignore[no-untyped-call]
     moved = mask.affine @ np.diag([-1.0, 1, 1, 1])
     nibabel.save(nibabel.Nifti1Image(np.asarray(mask.dataobj), moved), tmp_path / "moved.nii.gz")  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ from actstore.data.nifti import check_intensities, class_indices, digest_files, 
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError, ModelError, one_line
 from actstore.inputs.bundle_steps import Step, Transforms, as_steps, word
+from actstore.inputs.trained import TrainedPipeline, all_nifti, by
 from actstore.inputs.windows import Windows, product
 from actstore.networks.bundle import resolved
 from actstore.spec.bundle_folder import BundleFolder
@@ -45,24 +46,8 @@ class BundleFrame:
 
 
 @dataclass(frozen=True, eq=False)
-class BundlePipeline:
+class BundlePipeline(TrainedPipeline[BundleFolder]):
     """The `Pipeline` of a MONAI bundle. Arrays have MONAI's order of axes, (i, j, k), called (z, y, x)."""
-
-    folder: BundleFolder
-    #: ``data.geometry``: "check", or "ignore" for headers that contradict each other.
-    geometry: str = "check"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Transforms may hold functions of the configuration, which cannot be pickled.
-        return type(self), (self.folder, self.geometry)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return self.folder.channels
-
-    @property
-    def window(self) -> tuple[int, ...]:
-        return self.folder.window
 
     def grid(self, file: VolumeFile) -> VolumeHeader:
         """Reads and preprocesses the images, whose content may decide the shape.
@@ -72,7 +57,7 @@ class BundlePipeline:
         DataError
             if the images cannot be read, or are not those of the network.
         """
-        caveats = self._header(file).caveats if _is_nifti(file) else ()
+        caveats = self._header(file).caveats if all_nifti(file) else ()
         image, meta = self._images(file)
         frame = self._frame(image, meta)
         z, y, x = (float(length) for length in np.linalg.norm(frame.affine[:3, :3], axis=0))
@@ -87,17 +72,17 @@ class BundlePipeline:
             if a file cannot be read or holds a label that the network does not know, or if the images and the mask do
             not match each other or the network.
         """
-        if _is_nifti(file):
+        if all_nifti(file):
             self._header(file)
         image, meta = self._images(file)
         loaded, label_meta = self._loaded(str(file.label), file.label)
         raw = loaded.numpy()
         if raw.shape[1:] != image.shape[1:]:
             raise DataError(
-                f"{shown(file.label)}: has shape {_shape(raw.shape[1:])}, its image {_shape(image.shape[1:])}; give "
+                f"{shown(file.label)}: has shape {by(raw.shape[1:])}, its image {by(image.shape[1:])}; give "
                 "the mask that belongs to the image"
             )
-        if not _is_nifti(file):
+        if not all_nifti(file):
             grids = [(file.images[0], _geometry(image, meta)), (file.label, _geometry(raw, label_meta))]
             volume_header(file.key, grids, geometry=self.geometry)
         mend = "the bundle's metadata.json has no other: correct the mask"
@@ -108,10 +93,6 @@ class BundlePipeline:
     @property
     def slice_axis(self) -> int:
         return 2
-
-    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """As `Pipeline.seen`: the patches show all of it."""
-        return shape[-len(self.window) :]
 
     def frame(self, volume: Volume) -> BundleFrame:
         if not isinstance(volume, BundleVolume) or volume.meta is None:
@@ -132,8 +113,8 @@ class BundlePipeline:
         result: NDArray[np.float32] = np.array(data.as_tensor().cpu().numpy(), np.float32)
         if result.shape[1:] != frame.shape:
             raise DataError(
-                f"the bundle's transforms gave {_shape(result.shape[1:])} voxels, for the original "
-                f"{_shape(frame.shape)}: a perturbation moves what they derive from the image; use others"
+                f"the bundle's transforms gave {by(result.shape[1:])} voxels, for the original "
+                f"{by(frame.shape)}: a perturbation moves what they derive from the image; use others"
             )
         return result
 
@@ -145,8 +126,8 @@ class BundlePipeline:
         result: NDArray[np.uint8] = np.rint(data.as_tensor().cpu().numpy()).astype(np.uint8)[0]
         if result.shape != frame.shape:
             raise ModelError(
-                f"{shown(self.folder.config)}: preprocessing gives images {_shape(frame.shape)} voxels and labels "
-                f"{_shape(result.shape)}: a transform that is not MONAI's own moves the image; only MONAI's may"
+                f"{shown(self.folder.config)}: preprocessing gives images {by(frame.shape)} voxels and labels "
+                f"{by(result.shape)}: a transform that is not MONAI's own moves the image; only MONAI's may"
             )
         return result
 
@@ -162,7 +143,7 @@ class BundlePipeline:
         if type(inferer).__name__ == "SimpleInferer":
             if shape != self.window:
                 raise DataError(
-                    f"a preprocessed volume has {_shape(shape)} voxels, the network takes {_shape(self.window)} and "
+                    f"a preprocessed volume has {by(shape)} voxels, the network takes {by(self.window)} and "
                     "the bundle's SimpleInferer makes no windows; use a SlidingWindowInferer"
                 )
             return product(shape, (z, y, x), ([0], [0], [0]), None)
@@ -173,7 +154,7 @@ class BundlePipeline:
         padded = [max(n, s) for n, s in zip(shape, self.window, strict=True)]
         if padded != list(shape) and (inferer.cval or word(inferer.padding_mode) != "constant"):
             raise DataError(
-                f"a preprocessed volume has {_shape(shape)} voxels, its window {_shape(self.window)}, and the bundle's "
+                f"a preprocessed volume has {by(shape)} voxels, its window {by(self.window)}, and the bundle's "
                 f"inferer pads with {word(inferer.padding_mode)} {inferer.cval:g}; only zeros are supported"
             )
         interval = _get_scan_interval(padded, self.window, 3, ensure_tuple_rep(inferer.overlap, 3))
@@ -218,7 +199,7 @@ class BundlePipeline:
         image = np.ascontiguousarray(data.numpy(), np.float32)
         if image.ndim != 4 or len(image) != len(self.channels):
             raise DataError(
-                f"{shown(file.images[0])}: {file.key} is read as {_shape(image.shape)}, the network takes "
+                f"{shown(file.images[0])}: {file.key} is read as {by(image.shape)}, the network takes "
                 f"{counted(len(self.channels), 'channel')} ({', '.join(self.channels)}) of 3D; correct data.root"
             )
         for channel, one in enumerate(image):
@@ -266,11 +247,3 @@ def _geometry(array: NDArray[Any], meta: Mapping[str, Any]) -> Geometry:
     i, j, k = array.shape[1:]
     x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     return Geometry((i, j, k), (x, y, z), affine, "")
-
-
-def _is_nifti(file: VolumeFile) -> bool:
-    return all(path.name.endswith((".nii", ".nii.gz")) for path in (*file.images, file.label))
-
-
-def _shape(shape: Any) -> str:
-    return "×".join(map(str, shape))

@@ -17,6 +17,7 @@ from actstore.data.headers import Geometry
 from actstore.data.nifti import check_intensities, class_indices, digest_files, read_header
 from actstore.data.volume import Caveat, Volume, VolumeFile, VolumeHeader
 from actstore.errors import ActstoreError, DataError, ModelError, one_line
+from actstore.inputs.trained import TrainedPipeline, all_nifti, by
 from actstore.inputs.windows import Windows, product
 from actstore.networks.nnunet import import_nnunetv2, managers, nnunetv2_quiet
 from actstore.spec.nnunet_results import ResultFolder
@@ -55,24 +56,8 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class NnUNetPipeline:
+class NnUNetPipeline(TrainedPipeline[ResultFolder]):
     """The `Pipeline` of an nnU-Net v2 result folder."""
-
-    folder: ResultFolder
-    #: ``data.geometry``: "check", or "ignore" for headers that contradict each other.
-    geometry: str = "check"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # nnunetv2's managers are made anew where this arrives.
-        return type(self), (self.folder, self.geometry)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return self.folder.channels
-
-    @property
-    def window(self) -> tuple[int, ...]:
-        return self.folder.window
 
     def grid(self, file: VolumeFile) -> VolumeHeader:
         """Reads the images, since the crop box depends on their zeros, but resamples none.
@@ -107,7 +92,7 @@ class NnUNetPipeline:
         mask = self._forth(raw)[0]
         if mask.shape != image.shape[1:]:
             raise DataError(
-                f"{shown(file.label)}: has shape {_shape(mask.shape)}, its image {_shape(image.shape[1:])}; give the "
+                f"{shown(file.label)}: has shape {by(mask.shape)}, its image {by(image.shape[1:])}; give the "
                 "mask that belongs to the image"
             )
         if self.folder.ignored is not None and (count := int((raw == self.folder.ignored).sum())):
@@ -130,10 +115,6 @@ class NnUNetPipeline:
     def slice_axis(self) -> int:
         return self._axes.index(0)
 
-    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """As `Pipeline.seen`: the patches show all of it."""
-        return shape[-len(self.window) :]
-
     def frame(self, volume: Volume) -> Frame:
         return self._frame(volume.image, volume.spacing)
 
@@ -151,7 +132,7 @@ class NnUNetPipeline:
         expected = self._shape(frame)
         if expected is not None and data.shape[1:] != expected:
             raise DataError(
-                f"{self._preprocessor.__name__} gave {_shape(data.shape[1:])} voxels instead of {_shape(expected)}; "
+                f"{self._preprocessor.__name__} gave {by(data.shape[1:])} voxels instead of {by(expected)}; "
                 "use the nnunetv2 that the network was trained with"
             )
         return np.ascontiguousarray(data, np.float32)
@@ -226,7 +207,7 @@ class NnUNetPipeline:
     def _caveats(self, file: VolumeFile) -> tuple[Caveat, ...]:
         """What is wrong with the headers of the files, which must lie on one grid: nnU-Net's readers do not insist."""
         sliced = len(self.window) == 2 and self._axes[0] == 0
-        if _is_nifti(file):
+        if all_nifti(file):
             return read_header(file, geometry=self.geometry, sliced=sliced, channels=len(self.channels)).caveats
         if self.folder.reader != "SimpleITKIO":
             return ()
@@ -366,11 +347,3 @@ def _geometry(path: Path) -> Geometry | None:
     # From ITK's axes, left and posterior, to those of NIfTI.
     affine[:2] *= -1
     return Geometry((i, j, k), spacing, affine, "")
-
-
-def _is_nifti(file: VolumeFile) -> bool:
-    return all(path.name.endswith((".nii", ".nii.gz")) for path in (*file.images, file.label))
-
-
-def _shape(shape: Any) -> str:
-    return "×".join(map(str, shape))
