@@ -41,6 +41,7 @@ from actstore.spec.toml_tables import (
 )
 from actstore.spec.trained import Trained, with_trained
 from actstore.spec.values import Table, resolved
+from actstore.spec.visualise import Visualise
 from actstore.store.files.base import Location
 
 AXES_MISSING = (
@@ -61,6 +62,8 @@ class Spec(Table):
     run: Run = Run()
     #: Where to compute. Not stored with the results.
     cluster: Cluster = Field(default=Cluster(), exclude=True)
+    #: What `actstore visualise` does. Not part of the capture, and not stored with its results.
+    visualise: Visualise = Field(default=Visualise(), exclude=True)
     #: Thresholds of the case rules that differ from the defaults, named as in `CaseRules`.
     cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)

@@ -87,6 +87,7 @@ LabelValues = Annotated[
     PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value, return_type=Any),
 ]
 Strength = Annotated[StrictFloat, Field(ge=0), AfterValidator(_finite)]
+Finite = Annotated[StrictFloat, AfterValidator(_finite)]
 
 
 def resolved(folder: Path, path: Path) -> Path:

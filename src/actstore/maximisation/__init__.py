@@ -1,0 +1,1 @@
+"""Images that make a channel respond most: pure torch, without a store."""
