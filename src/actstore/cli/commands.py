@@ -215,7 +215,9 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
 @SPEC
 @click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
 @click.option("--name", default="optima", show_default=True, help="The images go into the group features/NAME.")
-@click.option("--layers", multiple=True, help="A layer pattern instead of the spec's visualise.layers; repeat for more.")
+@click.option(
+    "--layers", multiple=True, help="A layer pattern instead of the spec's visualise.layers; repeat for more."
+)
 @CLUSTER
 @WORKERS
 @DEVICE

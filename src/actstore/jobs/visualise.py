@@ -85,7 +85,7 @@ class VisualiseJob:
             (repeats, channels, *of.size),
             (1, 1, *of.size),
         )
-        arrays = (
+        arrays: tuple[ArrayLayout | SmallLayout, ...] = (
             image,
             small("curve", ("seed", "step"), "float32", repeats, of.settings.steps),
             small("start", ("seed",), "float32", repeats),
@@ -148,9 +148,7 @@ class VisualiseJob:
         for name, values in self._of_samples(opened, store, unit, target).items():
             out.put(name, values)
 
-    def _of_samples(
-        self, opened: Opened, store: Store, unit: ChannelBatch, target: Target
-    ) -> dict[str, NDArray[Any]]:
+    def _of_samples(self, opened: Opened, store: Store, unit: ChannelBatch, target: Target) -> dict[str, NDArray[Any]]:
         """What the run's samples give: the distribution of the objective, and the strongest of them."""
         dims, n = len(self.of.size), unit.samples
         found: dict[str, NDArray[Any]] = {
@@ -265,8 +263,8 @@ def visualise(
     Raises
     ------
     ActstoreError
-        if the store is not whole or of another run; if the settings do not fit the network; if the group belongs to other
-        settings.
+        if the store is not whole or of another run; if the settings do not fit the network; if the group belongs to
+        other settings.
     """
     refuse_in_worker(cluster or spec.cluster.kind)
     planned = plan_optima(spec.with_cluster(cluster), store=store, name=name, workers=workers, device=device)

@@ -28,7 +28,7 @@ PENALTIES = ("l1", "l2")
 
 @dataclass(frozen=True)
 class Canvas:
-    """What images are like: their input channels and pixels, the intensities that they may have, and natural spectra."""
+    """What images are like: their input channels, pixels and intensities, and a natural spectrum."""
 
     channels: int
     #: ([z,] y, x)
@@ -84,9 +84,7 @@ def ascend(
         if the objective has no gradient, or is not finite.
     """
     seeds = [seed_of(settings.seed, layer, c, r) for c, r in zip(channels, repeats, strict=True)]
-    made = parameterization_of(
-        settings, seeds, canvas.channels, canvas.size, canvas.bounds, canvas.magnitude, device
-    )
+    made = parameterization_of(settings, seeds, canvas.channels, canvas.size, canvas.bounds, canvas.magnitude, device)
     goal = Goal.of(settings.objective, channels, settings.directions, device)
     steps = _Steps.of(settings, seeds, len(canvas.size), canvas.bounds, device)
     if settings.optimizer == "adam":
@@ -108,14 +106,14 @@ def ascend(
                 f"layer {layer!r} passes no gradient to its input: it computes without autograd, as under "
                 "torch.no_grad() or by detach(); take that out of the network"
             )
-        climbed.sum().neg().backward()
+        climbed.sum().neg().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         made.project()
         if steps.changes(step):
             made.assign(steps.changed(made.images().detach(), step))
     image = made.images().detach()
-    final, found = evaluated(reach, goal, image, layer)
     _refuse_infinite(curve, layer, channels)
+    final, found = evaluated(reach, goal, image, layer)
     silent = (goal.maps(found.values).flatten(1) == 0).all(1).cpu().numpy()
     status = np.where(silent, DEAD, BOUNDED if bounded else LIVE).astype(np.uint8)
     if len(constant):
@@ -187,7 +185,9 @@ class _Steps:
         device: torch.device,
     ) -> _Steps:
         generators = [torch.Generator().manual_seed(seed ^ 1) for seed in seeds]
-        forward, image, penalties = [], [], []
+        forward: list[_Step] = []
+        image: list[_Step] = []
+        penalties = []
         for regularizer in settings.regularize:
             if is_penalty(regularizer):
                 penalties.append((regularizer, penalty_of(regularizer)))

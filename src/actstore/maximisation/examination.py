@@ -51,7 +51,7 @@ def example_images(channels: int, size: Sequence[int], bounds: tuple[float, floa
 @torch.no_grad()
 def examine(reach: Reach, goal: Goal, images: Tensor) -> Examined:
     """Compare the objective of each of ``goal.channels`` over ``images`` that have little in common."""
-    values, spreads, largest = [], [], []
+    values, spreads, largest, least = [], [], [], []
     found = Maps(torch.empty(0))
     for image in images:
         found = reach(image[None])
@@ -59,10 +59,14 @@ def examine(reach: Reach, goal: Goal, images: Tensor) -> Examined:
         values.append(goal.reduce(maps))
         spreads.append(maps.flatten(1).std(1, correction=0))
         largest.append(maps.flatten(1).abs().amax(1))
+        least.append(maps.flatten(1).amin(1))
     value, size = torch.stack(values), torch.stack(largest).amax(0)
     differences = value.amax(0) - value.amin(0)
     spread = torch.stack(spreads).mean(0)
     constant = (size > 0) & (differences <= ROUNDING * torch.maximum(spread, ROUNDING * size))
+    if goal.objective == "neuron":
+        # A position that an activation turns off says nothing of other images.
+        constant &= ~((value == torch.stack(least)).all(0) & (spread > 0))
     bounded = goal.objective == "neuron" and found.normalised
     return Examined(constant.cpu().numpy(), value[0].cpu().numpy(), bounded, found.before is not None)
 

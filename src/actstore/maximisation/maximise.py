@@ -74,8 +74,8 @@ def ascend_batch(
 ) -> Optima:
     """Maximise a batch of a target's channels from number ``first`` on; elements are (channel, repeat) in C order.
 
-    A batch always has ``settings.batch_size`` channels, the last one of the target repeated if need be, since the size of
-    a batch decides the last bits.
+    A batch always has ``settings.batch_size`` channels, the last one of the target repeated if need be, since the size
+    of a batch decides the last bits.
     """
     size, repeats = settings.batch_size, settings.repeats
     count = min(size, len(target.channels) - first)

@@ -42,7 +42,9 @@ class Goal:
     def reduce(self, maps: Tensor) -> Tensor:
         """(element,) of maps (element, \\*space): their mean, or their value at the centre, n // 2 along each axis."""
         if self.objective == "neuron":
-            return maps[(slice(None), *(n // 2 for n in maps.shape[1:]))]
+            for n in maps.shape[1:]:
+                maps = maps[:, n // 2]
+            return maps
         return maps.flatten(1).mean(1)
 
     def value(self, found: Maps) -> Tensor:
@@ -52,12 +54,13 @@ class Goal:
     def climbed(self, found: Maps) -> Tensor:
         """What the optimiser climbs: the objective; below a ReLU that passes nothing of it, what the ReLU was given.
 
-        A dead unit has no gradient, and an image of one would be its first noise.
+        A dead unit has no gradient, and an image of one would be its first noise. Of a map, that is its largest value:
+        the mean may have its maximum where no position is on.
         """
         value = self.value(found)
         if found.before is None:
             return value
-        before = self.maps(found.before)
-        maps = self.maps(found.values)
-        silent = self.reduce(maps) == 0 if self.objective == "neuron" else (maps.flatten(1) == 0).all(1)
-        return torch.where(silent, self.reduce(before), value)
+        if self.objective == "neuron":
+            return torch.where(value == 0, self.reduce(self.maps(found.before)), value)
+        silent = (self.maps(found.values).flatten(1) == 0).all(1)
+        return torch.where(silent, self.maps(found.before).flatten(1).amax(1), value)

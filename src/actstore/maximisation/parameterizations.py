@@ -80,11 +80,12 @@ class Fourier:
 
     def images(self) -> Tensor:
         spectrum = torch.view_as_complex(self.values) * self._scale
-        images = SPECTRUM_GAIN * torch.fft.irfftn(spectrum, s=self._size, dim=_axes(self._size))
+        images: Tensor = SPECTRUM_GAIN * torch.fft.irfftn(spectrum, s=self._size, dim=_axes(self._size))
         if self._bounds is None:
             return images
         low, high = self._bounds
-        return low + (high - low) * images.sigmoid()
+        images = low + (high - low) * images.sigmoid()
+        return images
 
     @torch.no_grad()
     def assign(self, images: Tensor) -> None:
@@ -114,7 +115,7 @@ class Phase:
 
     def images(self) -> Tensor:
         spectrum = torch.polar(self._magnitude.expand_as(self.values), self.values * self._turns)
-        images = torch.fft.irfftn(spectrum, s=self._size, dim=_axes(self._size))
+        images: Tensor = torch.fft.irfftn(spectrum, s=self._size, dim=_axes(self._size))
         return images if self._bounds is None else images.clamp(*self._bounds)
 
     @torch.no_grad()
@@ -182,4 +183,5 @@ def _inverse_frequency(size: Sequence[int]) -> Tensor:
     squares = last**2
     for axis, n in enumerate(reversed(size[:-1]), start=1):
         squares = squares + torch.fft.fftfreq(n).reshape(-1, *[1] * axis) ** 2
-    return math.sqrt(math.prod(size)) / squares.sqrt().clamp_min(1 / max(size))
+    scale: Tensor = math.sqrt(math.prod(size)) / squares.sqrt().clamp_min(1 / max(size))
+    return scale

@@ -25,7 +25,14 @@ _IN_PLACE = {torch.relu_, Tensor.relu_}
 ACTIVATIONS = {
     *RECTIFIERS,
     *(functional.leaky_relu, torch.prelu, functional.elu, functional.selu, functional.celu, functional.gelu),
-    *(functional.silu, functional.mish, functional.relu6, functional.hardswish, functional.softplus, functional.dropout),
+    *(
+        functional.silu,
+        functional.mish,
+        functional.relu6,
+        functional.hardswish,
+        functional.softplus,
+        functional.dropout,
+    ),
     *(functional.dropout2d, functional.dropout3d, torch.sigmoid, Tensor.sigmoid, torch.tanh, Tensor.tanh),
 }
 _NORMALISED = "_actstore_normalised"

@@ -11,7 +11,7 @@ from torch import nn
 
 from actstore.errors import ActstoreError, ModelError, SpecError, one_line
 from actstore.maximisation.ascent import Canvas
-from actstore.maximisation.examination import example_images, examine, refuse_constant
+from actstore.maximisation.examination import examine, example_images, refuse_constant
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.target import Reach, predicting, reaching
 from actstore.networks.heads import Head
@@ -145,9 +145,7 @@ def _examined(
     if layer is not None:
         around = _neighbours(layer.module, order)
         refuse_constant(found, layer.label, settings.objective, *around)
-    return Target(
-        name, layer, channels, tuple(found.constant.tolist()), found.bounded, found.rectified, size
-    )
+    return Target(name, layer, channels, tuple(found.constant.tolist()), found.bounded, found.rectified, size)
 
 
 def _neighbours(module: str, order: Sequence[str]) -> tuple[str, str]:

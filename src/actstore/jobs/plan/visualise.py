@@ -34,8 +34,8 @@ from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.units import counted, human_bytes
 
-#: What is alive of a pass with gradients, as a multiple of what modules return: their outputs, those outputs' gradients,
-#: and the scratch memory of convolutions (measured: 2.1 to 2.6).
+#: What is alive of a pass with gradients, as a multiple of what modules return: their outputs, the gradients of these,
+#: and the scratch memory of convolutions.
 LIVE = 3
 #: Percentiles of the run's inputs between which images lie where normalisation sets no range.
 RANGE_PERCENTILES = (0.1, 99.9)
@@ -112,7 +112,8 @@ def _check_run(spec: Spec, store: Store, weights: str) -> None:
     """Refuse a store that was captured from another run than ``spec`` describes."""
     if store.layout.version < SCHEMA_VERSION:
         raise StoreError(
-            f"{store.path} has schema {store.layout.version}, to which nothing is added: capture it again at another path"
+            f"{store.path} has schema {store.layout.version}, which takes no further groups: capture it again "
+            "at another path"
         )
     stored, theirs = store.attributes["identity"], store.attributes["fingerprint"]["weights"]
     reasons = []
@@ -194,14 +195,12 @@ def _elements(settings: Visualise) -> int:
     return settings.batch_size * (settings.repeats if settings.diversity > 0 else 1)
 
 
-def _check_memory(
-    spec: Spec, settings: Visualise, targets: tuple[Target, ...], memory: int, workers: int
-) -> None:
+def _check_memory(spec: Spec, settings: Visualise, targets: tuple[Target, ...], memory: int, workers: int) -> None:
     available = psutil.virtual_memory().available
     if spec.cluster.is_here and memory * workers > available:
         worst = max(targets, key=lambda target: target.bytes)
         raise PlanError(
-            f"{counted(workers, 'worker')} of {human_bytes(memory)} would take {human_bytes(memory * workers)} of memory, "
-            f"{human_bytes(available)} are available ({counted(_elements(settings), 'image')} up to layer "
+            f"{counted(workers, 'worker')} of {human_bytes(memory)} would take {human_bytes(memory * workers)} of "
+            f"memory, {human_bytes(available)} are available ({counted(_elements(settings), 'image')} up to layer "
             f"{worst.label!r} at once): use a smaller visualise.batch_size, or fewer --workers"
         )
