@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actstore.errors import ModelError
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.target import Maps, Reach
-from actstore.spec.visualise import Objective
 
 #: Differences below this share of a map's spread are rounding (measured for means of normalised maps: 1e-9 to 1e-7).
 ROUNDING = 1e-5
@@ -69,33 +67,3 @@ def examine(reach: Reach, goal: Goal, images: Tensor) -> Examined:
         constant &= ~((value == torch.stack(least)).all(0) & (spread > 0))
     bounded = goal.objective == "neuron" and found.normalised
     return Examined(constant.cpu().numpy(), value[0].cpu().numpy(), bounded, found.before is not None)
-
-
-def refuse_constant(examined: Examined, layer: str, objective: Objective, before: str, after: str) -> None:
-    """Refuse a layer whose objective no image changes.
-
-    Parameters
-    ----------
-    layer
-        its label, for messages.
-    before, after
-        the modules that run before and after it, "" for none.
-
-    Raises
-    ------
-    ModelError
-        naming the alternatives.
-    """
-    if not examined.constant.all():
-        return
-    others = [f"{what} it ({path})" for what, path in (("before", before), ("after", after)) if path]
-    others = [f"the layer {text}" for text in others]
-    other = [] if objective == "neuron" else ['objective = "neuron"']
-    raise ModelError(
-        f"the {_NOUNS[objective]} of layer {layer!r} is {examined.value[0]:.4g} for every image, as behind a norm that "
-        "gives each map the same mean: its gradient is rounding error, and an image of it would be noise. Visualise "
-        f"{' or '.join([*others, *other]) or 'another layer'}"
-    )
-
-
-_NOUNS = {"mean": "mean", "neuron": "centre", "direction": "mean", "class": "mean logit"}

@@ -11,7 +11,7 @@ from torch import nn
 
 from actstore.errors import ActstoreError, ModelError, SpecError, one_line
 from actstore.maximisation.ascent import Canvas
-from actstore.maximisation.examination import examine, example_images, refuse_constant
+from actstore.maximisation.examination import examine, example_images
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.target import Reach, predicting, reaching
 from actstore.networks.heads import Head
@@ -19,6 +19,8 @@ from actstore.networks.recording import forward_hooks, hookable, match_modules, 
 from actstore.spec.visualise import Visualise
 from actstore.store.schema import Layer
 
+#: How far a layer to visualise instead is looked for.
+NEIGHBOURS = 6
 #: Name of the network's output where the logits of classes are maximised.
 OUTPUT = "output"
 
@@ -78,11 +80,12 @@ def find_targets(
         if a layer has no such channel, or directions of another length.
     """
     shape = (canvas.channels, *canvas.size)
-    chosen = set().union(*match_modules(model, patterns).values())
+    key = "visualise.layers" if settings.layers else "model.layers"
+    chosen = set().union(*match_modules(model, patterns, key=key).values())
     said = match_modules(model, channels_last, key="model.channels_last")
     last = [pattern for pattern, modules in said.items() if modules & chosen]
     try:
-        found = probe(model, shape, patterns, last)
+        found = probe(model, shape, patterns, last, key=key)
     except ActstoreError:
         raise
     except Exception as error:
@@ -142,21 +145,42 @@ def _examined(
     goal = Goal.of(settings.objective, channels, settings.directions, torch.device("cpu"))
     with _reached(model, layer, head, follow=True) as reach:
         found = examine(reach, goal, images)
-    if layer is not None:
-        around = _neighbours(layer.module, order)
-        refuse_constant(found, layer.label, settings.objective, *around)
+    if layer is not None and found.constant.all():
+        raise ModelError(_constant(model, settings, layer, found, images, order))
     return Target(name, layer, channels, tuple(found.constant.tolist()), found.bounded, found.rectified, size)
 
 
-def _neighbours(module: str, order: Sequence[str]) -> tuple[str, str]:
-    """The modules that end just before and just after ``module``, neither part of it nor around it."""
-    at = order.index(module)
+def _constant(
+    model: nn.Module, settings: Visualise, layer: Layer, found: Examined, images: torch.Tensor, order: Sequence[str]
+) -> str:
+    """Why a layer whose objective no image changes is refused, and which would do instead."""
+    leaves = [path for path in order if not any(True for _ in model.get_submodule(path).children())]
+    own = [i for i, path in enumerate(leaves) if path == layer.module or path.startswith(f"{layer.module}.")]
+    before, after = (leaves[: own[0]][::-1], leaves[own[-1] + 1 :]) if own else ([], [])
+    others = [
+        f"{path} {where} it"
+        for where, paths in (("before", before), ("after", after))
+        for path in [next((path for path in paths[:NEIGHBOURS] if _varies(model, path, images)), "")]
+        if path
+    ]
+    others += ['the objective "neuron"'] if settings.objective in ("mean", "direction") else []
+    what = "centre" if settings.objective == "neuron" else "mean"
+    return (
+        f"the {what} of layer {layer.label!r} is {found.value[0]:.4g} for every image, as behind a norm that gives each "
+        "map the same mean: its gradient is rounding error, and an image of it would be noise. Visualise "
+        f"{' or '.join(others) or 'another layer'}"
+    )
 
-    def apart(path: str) -> bool:
-        return not path.startswith(f"{module}.") and not module.startswith(f"{path}.") and path != module
 
-    before = next((path for path in reversed(order[:at]) if apart(path)), "")
-    return before, next((path for path in order[at + 1 :] if apart(path)), "")
+def _varies(model: nn.Module, path: str, images: torch.Tensor) -> bool:
+    """Whether images change the mean of a module's maps."""
+    try:
+        layer = probe(model, images.shape[1:], [path]).layers[0]
+    except ActstoreError:
+        return False
+    goal = Goal.of("mean", range(layer.channels), None, torch.device("cpu"))
+    with reaching(model, layer) as reach:
+        return not examine(reach, goal, images).constant.all()
 
 
 def _channels(settings: Visualise, width: int, label: str) -> tuple[int, ...]:

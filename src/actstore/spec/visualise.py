@@ -15,7 +15,7 @@ Kind = Literal["brightness", "translate", "rotate", "resize", "crop", "l1", "l2"
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 #: Kinds that move or scale the image by random numbers, with the default range of these: of the factor of intensities,
-#: of the shift in pixels along each axis, of the angle in degrees, of the scale, and of the share of the area or volume.
+#: the shift in pixels along each axis, the angle in degrees, the scale, and the share of the area or volume.
 RANGES: Mapping[str, tuple[float, float]] = {
     "brightness": (0.0, 2.0),
     "translate": (-8.0, 8.0),
