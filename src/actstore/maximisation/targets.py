@@ -166,8 +166,8 @@ def _constant(
     others += ['the objective "neuron"'] if settings.objective in ("mean", "direction") else []
     what = "centre" if settings.objective == "neuron" else "mean"
     return (
-        f"the {what} of layer {layer.label!r} is {found.value[0]:.4g} for every image, as behind a norm that gives each "
-        "map the same mean: its gradient is rounding error, and an image of it would be noise. Visualise "
+        f"the {what} of layer {layer.label!r} is {found.value[0]:.4g} for every image, as behind a norm that gives "
+        "each map the same mean: its gradient is rounding error, and an image of it would be noise. Visualise "
         f"{' or '.join(others) or 'another layer'}"
     )
 
