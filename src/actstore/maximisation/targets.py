@@ -11,7 +11,7 @@ from torch import nn
 
 from actstore.errors import ActstoreError, ModelError, SpecError, one_line
 from actstore.maximisation.ascent import Canvas
-from actstore.maximisation.examination import examine, example_images
+from actstore.maximisation.examination import Examined, examine, example_images
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.target import Reach, predicting, reaching
 from actstore.networks.heads import Head
