@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from importlib import import_module
 
 from actstore.cluster.main_guard import refuse_in_worker
@@ -88,21 +89,24 @@ def repair(
     if unreduced and layout.keeps_all:
         store = Store(location)
         reduce_store(store, workers=workers_of(store, cluster, workers), progress=progress, stopping=stopping)
-    for name in sorted({found.group for found in damage if found.group}):
-        job = job_of(storage, groups[name])
-        where = replace(workers_of(Store(location), cluster, workers), device=choose_device(device))
-        outcome = run(job, storage, where, progress=progress, stopping=stopping)
-        failures += _failure(outcome.failed, outcome.left, f"unit of {name}")
+    jobs = {name: job_of(storage, groups[name]) for name in sorted({found.group for found in damage if found.group})}
+    # What a job reads is repaired before it.
+    for name in TopologicalSorter({name: job.needs for name, job in jobs.items()}).static_order():
+        if name in jobs:
+            where = replace(workers_of(Store(location), cluster, workers), device=choose_device(device))
+            outcome = run(jobs[name], storage, where, progress=progress, stopping=stopping)
+            failures += _failure(outcome.failed, outcome.left, "unit", f" of {name}")
     if failures:
         raise StoreError(failures[0])
 
 
-def _failure(failed: Sequence[Report], left: int, what: str) -> list[str]:
+def _failure(failed: Sequence[Report], left: int, what: str, of: str = "") -> list[str]:
     if failed:
-        count = counted(len(failed), f"damaged {what}")
+        count = f"{counted(len(failed), f'damaged {what}')}{of}"
         return [f"{count} could not be computed again: {failed[0].name}: {failed[0].error}"]
     if left:
-        return [f"{counted(left, f'damaged {what} is', f'damaged {what}s are')} left: the same command continues"]
+        count = counted(left, f"damaged {what}{of} is", f"damaged {what}s{of} are")
+        return [f"{count} left: the same command continues"]
     return []
 
 

@@ -46,6 +46,10 @@ class Responses:
         position = SmallLayout(f"{group}/position", (*dims, "axis"), "int32", n, axes)
         return Schema(group, record_of(group, n), (value, position), coordinates=("layer", "channel"))
 
+    @property
+    def needs(self) -> Sequence[str]:
+        return ()
+
     def identity(self) -> Mapping[str, Any]:
         return {**self.of.objective_identity(), "name": self.of.name}
 

@@ -102,6 +102,10 @@ class VisualiseJob:
         names = tuple(coordinate.name for coordinate in self.coordinates())
         return Schema(group, record_of(group, n), arrays, coordinates=names)
 
+    @property
+    def needs(self) -> Sequence[str]:
+        return (self.of.responses,) if self.of.settings.samples else ()
+
     def identity(self) -> Mapping[str, Any]:
         return {**self.of.identity(), "name": self.of.name}
 
