@@ -62,7 +62,7 @@ def total_variation(images: Tensor) -> Tensor:
 def _mean(values: Tensor) -> Tensor:
     """The mean of each element (element), the same to the last bit whatever else is in the batch.
 
-    One axis after another: several threads add up a single element, but not several, in parts.
+    One axis after another: torch splits the sum of a lone element among threads, which rounds it differently.
     """
     while values.ndim > 1:
         values = values.mean(-1)
