@@ -151,6 +151,8 @@ def test_tv_is_that_of_scikit_image(size: tuple[int, ...]) -> None:
     for image, result in zip(images, found, strict=True):
         np.testing.assert_array_equal(result, denoise_tv_chambolle(image.numpy(), weight=0.2, channel_axis=0))
     assert (total_variation(found) < 0.5 * total_variation(images)).all()
+    larger = transform_of(Regularizer(kind="tv", weight=800), len(size), (0.0, 4000.0))(images * 4000, NONE)
+    torch.testing.assert_close(larger, found * 4000, rtol=1e-4, atol=0.1)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -184,23 +184,26 @@ def test_shifts_angles_and_scales_lie_in_their_ranges(size: tuple[int, ...]) -> 
         spread(torch.rad2deg(torch.atan2(slopes[:, 0, 1], slopes[:, 0, 0])), -10, 40)
 
 
+def boxes(found: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Along each axis, sides of the boxes in sides of the image and their middles, of ramps that a crop made."""
+    sides, middles = [], []
+    for axis, length in enumerate(found.shape[2:]):
+        line = found[:, axis].movedim(axis + 1, -1)[(slice(None), *[0] * (found.ndim - 3))]
+        # Around the centre, away from the border.
+        below, above = line[:, length // 2 - 1], line[:, length // 2]
+        sides.append(above - below)
+        middles.append(below + sides[-1] * ((length - 1) / 2 - (length // 2 - 1)))
+    return sides, middles
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_crops_have_the_share_the_ratio_and_a_place_inside(size: tuple[int, ...]) -> None:
     elements, dims = 600, len(size)
     ramps = ramps_of(size).expand(elements, *[-1] * (dims + 1))
     crop = made("crop", dims, bounds=None, range=(0.3, 1.0))
-    found = crop(ramps, numbers_of(crop, elements))
-    # Steps and middles of a ramp around the centre, away from the border.
-    sides, middles = [], []
-    for axis, length in enumerate(size):
-        line = found[:, axis].movedim(axis + 1, -1)[(slice(None), *[0] * (dims - 1))]
-        below, above = line[:, length // 2 - 1], line[:, length // 2]
-        side = above - below
-        sides.append(side)
-        middles.append(below + side * ((length - 1) / 2 - (length // 2 - 1)))
-    shares = torch.stack(sides).prod(0)
-    assert 0.3 <= shares.min() < 0.32
-    assert 0.97 < shares.max() <= 1
+    numbers = numbers_of(crop, elements)
+    sides, middles = boxes(crop(ramps, numbers))
+    torch.testing.assert_close(torch.stack(sides).prod(0), 0.3 + 0.7 * numbers[:, 0].double(), rtol=1e-5, atol=0)
     ratios = [sides[-1] / sides[-2]]
     if dims == 3:
         ratios.append(sides[0] / (sides[1] * sides[2]).sqrt())
@@ -211,6 +214,25 @@ def test_crops_have_the_share_the_ratio_and_a_place_inside(size: tuple[int, ...]
     for side, middle, length in zip(sides, middles, size, strict=True):
         reach = (middle.abs() + side * length / 2) / (length / 2)
         assert 0.99 < reach.max() < 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("size", "ratios", "powers"),
+    [
+        pytest.param(PLANE, (0,), (0, 1), id="2D-high"),
+        pytest.param(PLANE, (1,), (1, 0), id="2D-wide"),
+        pytest.param(VOLUME, (1, 0.5), (0, 1 / 2, 1 / 2), id="3D-deep"),
+        pytest.param(VOLUME, (0, 0.5), (1, 0, 0), id="3D-flat"),
+        pytest.param(VOLUME, (2 / 3, 1), (1 / 3, 2 / 3, 0), id="3D-long"),
+    ],
+)
+def test_a_large_crop_has_the_ratio_for_which_there_is_room(
+    size: tuple[int, ...], ratios: tuple[float, ...], powers: tuple[float, ...]
+) -> None:
+    """At the limits of a ratio, a side of the box is one of the image; sides are powers of the share."""
+    crop = made("crop", len(size), bounds=None, range=(0.9, 0.9))
+    sides, _ = boxes(crop(ramps_of(size), torch.tensor([[0.0, *ratios, *[0.5] * len(size)]], dtype=torch.float64)))
+    np.testing.assert_allclose(torch.cat(sides), 0.9 ** np.array(powers), rtol=1e-6)
 
 
 def test_a_crop_is_stretched_to_the_size() -> None:

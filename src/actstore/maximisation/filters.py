@@ -102,8 +102,8 @@ class SwitchingBilateral:
             distance = sum(step**2 for step in shift) / squares + ((value - about) / (SIGMA_RANGE * unit)).square() / 2
             weight = (-distance).exp()
             total, weights = total + weight * value, weights + weight
-        # Far outside of the bounds no neighbour has any weight.
-        return torch.where(noise, torch.where(weights > 0, total / weights, about), image)
+        # Never 0 / 0: some pixel of the window is at most half an edge away from its reference.
+        return torch.where(noise, total / weights, image)
 
 
 class _Window:

@@ -38,12 +38,12 @@ def penalty_of(regularizer: Regularizer) -> Penalty:
 
 def l1(images: Tensor) -> Tensor:
     """Mean of the absolute intensities of each image (element)."""
-    return images.abs().flatten(1).mean(1)
+    return _mean(images.abs())
 
 
 def l2(images: Tensor) -> Tensor:
     """Mean of the squared intensities of each image (element)."""
-    return images.square().flatten(1).mean(1)
+    return _mean(images.square())
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -56,7 +56,17 @@ def total_variation(images: Tensor) -> Tensor:
     for axis in range(2, images.ndim):
         last = images.narrow(axis, -1, 1)
         squares = squares + images.diff(dim=axis, append=last).square()
-    return ((squares + EPSILON**2).sqrt() - EPSILON).flatten(1).mean(1)
+    return _mean((squares + EPSILON**2).sqrt() - EPSILON)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean of each element (element), the same to the last bit whatever else is in the batch.
+
+    One axis after another: torch splits the sum of a lone element among threads, which rounds it differently.
+    """
+    while values.ndim > 1:
+        values = values.mean(-1)
+    return values
 
 
 _PENALTIES: Mapping[str, Penalty] = {"l1": l1, "l2": l2, "tv": total_variation}
