@@ -283,7 +283,7 @@ def test_a_store_that_is_not_whole_is_refused(copied: Path, write_spec: WriteSpe
     shutil.rmtree(copied / "responses")
     next((copied / "committed").glob("c.*")).unlink()
     spec = load_spec(spec_with(tmp_path, write_spec, copied))
-    with pytest.warns(UserWarning, match="1 of 4 blocks"), pytest.raises(StoreError, match="lacks 1 volume, and jobs"):
+    with pytest.raises(StoreError, match="lacks 1 volume, and jobs need all: run `actstore capture SPEC` first"):
         visualise(spec, cluster="inline", device="cpu")
 
 

@@ -29,7 +29,6 @@ from actstore.spec.visualise import Visualise
 from actstore.store.attributes import trained_of, window_of
 from actstore.store.files.base import Location
 from actstore.store.fingerprint import differences
-from actstore.store.opening import open_store
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.units import counted, human_bytes
@@ -64,7 +63,7 @@ def plan_optima(
     for condition in spec.conditions:
         check(condition)
     budget = machine_of(spec, device, workers)
-    opened = open_store(store or spec.store.path)
+    opened = Store(store or spec.store.path)
     spec = spec.with_channels(opened.layout.input_channels)
     with torch_threads(budget.threads):
         seen = inspect_model(spec, pipeline_of(spec))
@@ -109,7 +108,7 @@ def plan_optima(
 
 
 def _check_run(spec: Spec, store: Store, weights: str) -> None:
-    """Refuse a store that was captured from another run than ``spec`` describes."""
+    """Refuse a store that was captured from another run than ``spec`` describes, or that is not whole."""
     if store.layout.version < SCHEMA_VERSION:
         raise StoreError(
             f"{store.path} has schema {store.layout.version}, which takes no further groups: capture it again "
@@ -123,6 +122,9 @@ def _check_run(spec: Spec, store: Store, weights: str) -> None:
     changes = list(differences(_comparable(stored), _comparable(mine)))
     if changes:
         reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
+    if store.missing and not reasons:
+        missing = counted(len(store.missing), "volume")
+        raise StoreError(f"{store.path} lacks {missing}, and jobs need all: run `actstore capture SPEC` first")
     if reasons:
         raise StoreError(
             f"{store.path} belongs to another run: {', '.join(reasons)}; give the spec that it was captured with, or "
