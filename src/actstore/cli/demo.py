@@ -8,6 +8,7 @@ from actstore.cli import text
 from actstore.errors import ActstoreError
 from actstore.jobs.capture import capture
 from actstore.jobs.reduce import reduce_store
+from actstore.jobs.visualise import visualise
 from actstore.paths import given
 from actstore.spec.spec import load_spec
 from actstore.store.opening import open_store
@@ -44,6 +45,11 @@ targets = ["LV", "RV", "MYO"]
 strengths = [0.1]
 [store]
 path = "phantom.zarr"
+[visualise]
+layers = ["*.submodule.1.submodule.conv.unit0.conv"]
+channels = [0, 1, 2, 3]
+steps = 48
+batch_size = 4
 """
 
 
@@ -75,6 +81,11 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     store = open_store(spec.store.path)
     with text.block_progress() as progress:
         reduce_store(store, progress=progress)
+    text.say("visualise: what four channels of the bottleneck respond to")
+    with text.block_progress() as progress:
+        made = visualise(spec, cluster="inline", progress=progress, stopping=text.say_stopping)
+    if not made.complete:
+        raise ActstoreError("images of the demo's channels are missing: run again to continue")
     store = open_store(spec.store.path)
     text.show_frame(original_dice(store), "Mean Dice of untouched images, over slices that contain the class")
     text.show_frame(dice_summary(store), "Mean Dice, original → perturbed, on the same slices")
