@@ -310,6 +310,7 @@ def test_one_layer_or_condition_alone_has_the_same_p() -> None:
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 5), st.integers(1, 3), st.integers(1, 7), st.integers(1, 4), st.integers(1, 8), st.integers(0, 999)

@@ -243,6 +243,7 @@ def test_too_few_patients_say_so() -> None:
     assert change["change"].notnull().all()
 
 
+@pytest.mark.slow
 def test_lazy_and_chunked_results_are_the_same() -> None:
     study = make_study()
     lazy = lazy_study(study, CHUNKS)
@@ -346,6 +347,7 @@ def test_the_tables() -> None:
     assert certainty.loc[("L02", "LV", 5), "count"] == top(study).values[:, 3, 8 + 5].sum()
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_lazy_study() -> None:
     study = make_study()
     expected = tables(study)
