@@ -24,7 +24,7 @@ from actstore.store.store import Store
 
 GROUP = "features/optima"
 RANKS, STEPS = 9, 12
-#: Status of channel c of a layer: one in five is dead, constant and bounded each.
+#: Status of channel c of layer n, at c + n: one in five each is dead, constant, bounded, below the data.
 PATTERN = tuple(map(STATUSES.index, ("live", "dead", "live", "constant", "bounded")))
 
 
@@ -142,17 +142,18 @@ class PlantedOptima:
         yield compute
 
     def planted(self, unit: int) -> dict[str, NDArray[Any]]:
-        """A layer's arrays: statuses by :data:`PATTERN`, seed 1 the best; channels 2, 7, … stay below the data."""
+        """A layer's arrays: statuses by :data:`PATTERN`, seed 1 the best."""
         name, _, n = self.layers[unit]
         rng = np.random.default_rng(unit)
         channel, seed = np.arange(n)[:, None], np.arange(self.seeds)[None, :]
-        status = np.broadcast_to(np.asarray(PATTERN)[channel % len(PATTERN)], (n, self.seeds)).astype(np.uint8)
+        kind = (channel + unit) % len(PATTERN)
+        status = np.broadcast_to(np.asarray(PATTERN)[kind], (n, self.seeds)).astype(np.uint8)
         moves = np.isin(status, (STATUSES.index("live"), STATUSES.index("bounded")))
         final = np.where(moves, 2 + 0.25 * channel + 0.5 * (seed == 1), 0.0)
         start = np.where(moves, 0.125, 0.0)
         along = 1 - np.exp(-np.arange(STEPS) / 3)
         curve = start[..., None] + (final - start)[..., None] * along
-        data_max = np.where(channel[:, 0] % len(PATTERN) == 2, final.max(1) + 1, final.max(1) / 2)
+        data_max = np.where(kind[:, 0] == 2, final.max(1) + 1, final.max(1) / 2)
         found: dict[str, NDArray[Any]] = {"start": start, "final": final, "curve": curve, "status": status}
         found["image"] = np.stack([[self.picture(rng, c, k) for k in range(self.seeds)] for c in range(n)])
         found |= {"data_max": data_max, "data_mean": data_max / 4, "data_std": data_max / 8}

@@ -38,8 +38,7 @@ def best_seed(group: xr.Dataset) -> xr.DataArray:
     usable = group["status"].isin([_LIVE, _BOUNDED]) & group["final"].notnull()
     # Never compared with what is left out: -inf loses against every number.
     best = group["final"].where(usable, -np.inf).argmax("seed")
-    found: xr.DataArray = xr.where(usable.any("seed"), best, -1).astype(np.int64)
-    return found.rename("best_seed")
+    return best.where(usable.any("seed"), -1).astype(np.int64).rename("best_seed")
 
 
 def channel_status(group: xr.Dataset) -> xr.DataArray:
