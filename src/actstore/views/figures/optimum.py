@@ -32,13 +32,25 @@ OBJECTIVES = {
 }
 #: Plots in a row, and samples in a row of one input channel.
 _COLUMNS, _BESIDE = 4, 3
+#: Pixels of the screen for the numbers along an axis.
+_AXIS = 36
 #: Layer names that fit into a title; others are paths of modules.
 _FITS = 8
 #: Where a channel responds in a sample.
 _MARK = PALETTE[2]
+
+
+def _unaligned(plot: Any, _: Any) -> None:
+    """A plot without axes keeps its width below one with axes."""
+    plot.state.frame_align = False
+
+
 #: Options of plots whose titles are long.
 _SMALL: dict[str, Any] = {
-    "bokeh": {"fontsize": {"title": "12px", "labels": "11px", "xticks": "11px", "yticks": "11px"}},
+    "bokeh": {
+        "fontsize": {"title": "12px", "labels": "11px", "xticks": "11px", "yticks": "11px"},
+        "hooks": [_unaligned],
+    },
     "matplotlib": {"fontsize": {"title": 7, "labels": 7, "xticks": 7, "yticks": 7}},
 }
 
@@ -109,7 +121,9 @@ def optimum(
         limits = shared if scale == "shared" else extremes(image)
         first = _optimum_panel(image, status, limits, title, size)
         rows.append((first, [crop.panel(shared if scale == "shared" else None, size) for crop in samples]))
-    numbers = [_curve(optima, at, seed, size), _beside_data(optima, at, seed, size)]
+    # As wide with their axes as a picture without any, whose pixels bokeh would stretch below a wider plot.
+    room = (size - _AXIS, size)
+    numbers = [_curve(optima, at, seed, room), _beside_data(optima, at, seed, room)]
     if several:
         panels = [plot for first, samples in rows for plot in (first, *samples)] + numbers
     else:
@@ -211,7 +225,7 @@ def objective_label(optima: Optima) -> str:
     return OBJECTIVES.get(str(optima.settings.get("objective")), "objective")
 
 
-def _curve(optima: Optima, at: int, seed: int, size: int) -> hv.Overlay:
+def _curve(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> hv.Overlay:
     """The objective over the steps, of every seed; dots are the first and the last image, untransformed."""
     own = optima.small.isel(layer_channel=at)
     curves = own["curve"].transpose("seed", "step").values.astype(float)
@@ -227,7 +241,7 @@ def _curve(optima: Optima, at: int, seed: int, size: int) -> hv.Overlay:
             marks.line(steps, curves[seed], PALETTE[0]),
             marks.dots(ends, "step", "objective", INK, size=7),
         ],
-        (size, size),
+        size,
         title=f"{capital(objective_label(optima))}, by step",
         xlabel="step",
         ylabel="",
@@ -237,7 +251,7 @@ def _curve(optima: Optima, at: int, seed: int, size: int) -> hv.Overlay:
     )
 
 
-def _beside_data(optima: Optima, at: int, seed: int, size: int) -> hv.Overlay:
+def _beside_data(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> hv.Overlay:
     """The objective of the optimum beside that of the data: mean ± standard deviation, maximum, strongest samples."""
     own = optima.small.isel(layer_channel=at)
     most, mean, std = (float(own[name]) for name in ("data_max", "data_mean", "data_std"))
@@ -258,7 +272,7 @@ def _beside_data(optima: Optima, at: int, seed: int, size: int) -> hv.Overlay:
         ]
     return panel(
         [*shown, marks.dots(rest, "x", "objective", NEUTRAL), marks.dots(best, "x", "objective", INK, size=9)],
-        (size, size),
+        size,
         title="The same, beside the data" if known else "Data not looked at",
         xticks=[(0, "data"), (1, "optimum")] if known else [(1, "optimum")],
         xlim=(-0.6, 1.6),

@@ -69,7 +69,7 @@ def optima(study: Study) -> Section:
             Figure(
                 f"optimum-{slug(layer)}-{channel}",
                 lambda a=(layer, channel): optimum(store, *a, of=found.name, most=MOST_SAMPLES),  # type: ignore[misc]
-                on.one(layer, channel, why, z) + rests,
+                on.one(layer, channel, why, z, layer in store.grids) + rests,
                 f"Optimum of channel {channel} of {layer}, its objective over the steps and beside the data, and the "
                 "samples that activate it most",
                 numbers(found, layer, channel),

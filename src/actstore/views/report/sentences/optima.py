@@ -140,12 +140,17 @@ def sheet(layer: str, module: str, z: int | None) -> str:
     )
 
 
-def one(layer: str, channel: int, why: str, z: int | None) -> str:
-    """The caption of one channel's figure; ``why`` says why it is shown."""
-    plane = "" if z is None else f" Of the optimum the slice z = {z}, at the centre; of a sample that of the dot."
+def one(layer: str, channel: int, why: str, z: int | None, placed: bool = True) -> str:
+    """The caption of one channel's figure.
+
+    ``why`` says why it is shown; ``placed`` that the place of the layer's pixels on the input is known.
+    """
+    at = "dot" if placed else "middle of the box"
+    plane = "" if z is None else f" Of the optimum the slice z = {z}, at the centre; of a sample that of the {at}."
+    dot = ", the dot is the largest value of the map" if placed else ""
     return (
         f"Channel {channel} of {layer}, {why}: its optimum; the objective over the steps (grey: other starts; dots: "
         "first and last image); the last beside the data (line and band: mean ± standard deviation; dashed: maximum; "
         "rings: the strongest samples); and the samples that activate it most, cut to where they do: the box holds "
-        f"most of the gradient, the dot is the largest value of the map.{plane}"
+        f"most of the gradient{dot}.{plane}"
     )
