@@ -229,6 +229,17 @@ def test_of_a_module_that_is_not_recorded_only_the_box_is_known(copy: Path) -> N
     assert titles(views.optima(store, "down.0.conv", of="other")) == ["down.0.conv · grey from 0.10 to 0.90"]
 
 
+def test_pixels_of_an_oblong_image_are_square(copy: Path) -> None:
+    plant(copy, "features/oblong", size=(20, 32), seeds=1)
+    store = actstore.open(copy)
+    options = hv.Store.lookup_options("bokeh", next(iter(views.optimum(store, L02, LIVE, of="oblong"))), "plot").kwargs
+    assert (options["xlim"], options["ylim"]) == ((-0.5, 31.5), (-6.5, 25.5))
+    [sheet] = views.optima(store, L02, of="oblong")
+    options = hv.Store.lookup_options("bokeh", sheet, "plot").kwargs
+    across, down = options["xlim"][1], options["ylim"][1]
+    assert options["frame_width"] / options["frame_height"] == pytest.approx(across / down, rel=0.02)
+
+
 def test_without_samples_there_are_none(copy: Path) -> None:
     plant(copy, "features/alone", samples=False, seeds=1)
     figure = views.optimum(actstore.open(copy), L02, LIVE, of="alone")

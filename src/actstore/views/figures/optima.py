@@ -163,7 +163,10 @@ class _Sheet:
         shown = np.array([status not in BLANK for _, status in best])
         self.limits = extremes(kept[shown])
         self.images = np.stack([_grey(image, extremes(image) if scale == "own" else self.limits) for image in kept])
-        of = f"grey from {number(self.limits[0])} to {number(self.limits[1])}"
+        # What is next to nothing, compared with the other end, is written as 0.
+        least = 1e-3 * max(map(abs, self.limits))
+        low, high = (number(end if abs(end) >= least else 0.0) for end in self.limits)
+        of = f"grey from {low} to {high}"
         self.grey = "each from its least to its largest value" if scale == "own" else of
         if not shown.any():
             self.grey = "no image"

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.tables.optima import Optima, open_optima
 from actstore.views.figures import marks, pixels
-from actstore.views.figures.images import frame_of
 from actstore.views.figures.optima import BLANK, best_of, blank_tile, check_scale, input_channels, plane_of
-from actstore.views.figures.pixels import Place
+from actstore.views.figures.pixels import BARE, Place
 from actstore.views.figures.scales import Limits, extremes
 from actstore.views.figures.selection import channel_suffix, place_label, window
 from actstore.views.figures.theme import GREY, INK, NEUTRAL, PALETTE, grid, panel, styled
@@ -148,9 +147,18 @@ def _ranks(optima: Optima, at: int) -> list[int]:
     return np.flatnonzero(optima.small["top_sample"].values[at] >= 0).tolist()
 
 
+def _square(rows: slice, columns: slice) -> dict[str, Any]:
+    """Options of a square plot that shows these rows and columns in the middle, their pixels as square."""
+    height, width = (part.stop - part.start for part in (rows, columns))
+    side = max(height, width)
+    spare = [(side - n) / 2 for n in (height, width)]
+    y, x = ((p.start - 0.5 - s, p.stop - 0.5 + s) for p, s in zip((rows, columns), spare, strict=True))
+    return BARE | {"xlim": x, "ylim": y}
+
+
 def _optimum_panel(image: NDArray[np.float32], status: str, limits: Limits, title: str, size: int) -> hv.Overlay:
     height, width = image.shape
-    within = frame_of(slice(0, height), slice(0, width))
+    within = _square(slice(0, height), slice(0, width))
     if status in BLANK:
         return panel([*blank_tile(-0.5, -0.5, width, height, status)], (size, size), title=title, **_SMALL, **within)
     return panel([pixels.image(image, GREY, limits)], (size, size), title=title, **_SMALL, **within)
@@ -200,7 +208,7 @@ class _Crop:
             (size, size),
             title=f"{where}{z} · {number(self.value)}",
             **_SMALL,
-            **frame_of(self.rows, self.columns),
+            **_square(self.rows, self.columns),
         )
 
 
@@ -247,7 +255,9 @@ def _curve(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> hv.Over
         ylabel="",
         xlim=(-0.04 * len(steps), 1.04 * len(steps) - 1),
         ylim=_limits(optima, at),
-        **_SMALL,
+        bokeh=_SMALL["bokeh"],
+        # In the same cells as the pictures.
+        matplotlib=_SMALL["matplotlib"] | {"aspect": 1},
     )
 
 
@@ -279,7 +289,9 @@ def _beside_data(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> h
         xlabel="",
         ylabel="",
         ylim=_limits(optima, at),
-        **_SMALL,
+        bokeh=_SMALL["bokeh"],
+        # In the same cells as the pictures.
+        matplotlib=_SMALL["matplotlib"] | {"aspect": 1},
     )
 
 
