@@ -242,6 +242,8 @@ def test_a_job_cannot_put_what_does_not_fit(means: Path) -> None:
 class Ranges:
     """A job whose units are ranges of channels, the last of them shorter."""
 
+    needs = ()
+
     group: str = "features/ranges"
     dtype: str = "int8"
     sizes: tuple[int, ...] = (3, 3, 2)

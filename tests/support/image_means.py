@@ -23,6 +23,7 @@ class ImageMeans:
     layout: StoreLayout
     blocks: tuple[PlainUnit, ...]
     group = "features/means"
+    needs = ()
 
     @property
     def schema(self) -> Schema:

@@ -9,8 +9,8 @@ import xarray as xr
 
 from actstore.analysis.arrays import AnalysisError, require_dims
 
-#: What became of an image, by the code that a store holds: its channel responds; it is 0 everywhere for it, as behind a
-#: ReLU that nothing passes; the objective is the same for every image; or it has a bound that depends on the size of
+#: What became of an image, by the code that a store holds: its channel responds; the channel is 0 everywhere, as behind
+#: a ReLU that nothing passes; the objective is the same for every image; or it has a bound that depends on the size of
 #: the image alone, as one position behind an instance norm does.
 STATUSES = ("live", "dead", "constant", "bounded")
 _LIVE, _BOUNDED = STATUSES.index("live"), STATUSES.index("bounded")

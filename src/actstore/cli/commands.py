@@ -212,6 +212,32 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
 
 
 @main.command()
+@SPEC
+@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@click.option("--name", default="optima", show_default=True, help="The images go into the group features/NAME.")
+@click.option(
+    "--layers", multiple=True, help="A layer pattern instead of the spec's visualise.layers; repeat for more."
+)
+@CLUSTER
+@WORKERS
+@DEVICE
+def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **where: Any) -> None:
+    """Find what each channel responds to most: images that maximise it; run again to continue."""
+    from actstore.cli import text
+    from actstore.jobs.visualise import visualise as run
+    from actstore.spec.spec import load_spec
+
+    loaded = load_spec(spec)
+    if layers:
+        loaded = loaded.model_copy(update={"visualise": loaded.visualise.model_copy(update={"layers": layers})})
+    with text.block_progress() as progress:
+        found = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
+    text.show_visualised(found)
+    if not found.complete:
+        sys.exit(1)
+
+
+@main.command()
 @STORE
 def status(store: Location) -> None:
     """Committed and missing blocks, size, layers and provenance of STORE."""

@@ -23,6 +23,7 @@ from actstore.units import counted, human_bytes, human_seconds, listed
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
     from actstore.jobs.plan.plan import Plan
+    from actstore.jobs.visualise import Visualised
     from actstore.networks.recording import Probe
     from actstore.store.schema import StoreLayout
     from actstore.store.store import Store
@@ -320,6 +321,22 @@ def show_summary(summary: Summary) -> None:
             f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",
             soft_wrap=True,
         )
+
+
+def show_visualised(found: Visualised) -> None:
+    """Show how many units of activation maximisation were computed, and what failed."""
+    _show_lines(
+        {
+            "units": f"{found.done} done, {found.skipped} skipped, {len(found.failed)} failed",
+            "group": found.group,
+            "store": str(found.store),
+        }
+    )
+    for report in found.failed:
+        errors.print(f"failed: {report.name}: {report.error}", style="red", soft_wrap=True)
+    if found.left:
+        left = counted(found.left, "unit is", "units are")
+        errors.print(f"stopped: {left} left; the same command continues", soft_wrap=True)
 
 
 def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:

@@ -81,6 +81,10 @@ class CaptureJob:
     def schema(self) -> Schema:
         return self.layout.capture
 
+    @property
+    def needs(self) -> Sequence[str]:
+        return ()
+
     def identity(self) -> Mapping[str, Any]:
         return {}
 

@@ -71,6 +71,11 @@ class Job(Protocol):
         """The group and its arrays."""
         ...
 
+    @property
+    def needs(self) -> Sequence[str]:
+        """Groups of other jobs that it reads, which have to be whole before."""
+        ...
+
     def identity(self) -> Mapping[str, Any]:
         """The settings that decide the numbers, besides the store's run, as JSON."""
         ...

@@ -37,6 +37,10 @@ class ReduceJob:
     def schema(self) -> Schema:
         return self.layout.statistics
 
+    @property
+    def needs(self) -> Sequence[str]:
+        return ()
+
     def identity(self) -> Mapping[str, Any]:
         return {}
 

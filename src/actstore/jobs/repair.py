@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 from actstore.cluster.main_guard import refuse_in_worker
-from actstore.errors import ActstoreError, StoreError, one_line
+from actstore.errors import StoreError, one_line
 from actstore.jobs.capture import capture
 from actstore.jobs.creation import check_same_run
 from actstore.jobs.job import Job, Report
@@ -17,9 +16,10 @@ from actstore.jobs.plan.budget import choose_device
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store, workers_of
 from actstore.jobs.runner import Progress, run
+from actstore.jobs.stored_spec import spec_of
 from actstore.spec.spec import Spec
 from actstore.store import commits, metadata
-from actstore.store.attributes import layout_of, read_attributes, window_of
+from actstore.store.attributes import layout_of, read_attributes
 from actstore.store.files import storage_at
 from actstore.store.files.base import Location, Storage
 from actstore.store.groups import Group, read_groups
@@ -89,21 +89,24 @@ def repair(
     if unreduced and layout.keeps_all:
         store = Store(location)
         reduce_store(store, workers=workers_of(store, cluster, workers), progress=progress, stopping=stopping)
-    for name in sorted({found.group for found in damage if found.group}):
-        job = job_of(storage, groups[name])
-        where = replace(workers_of(Store(location), cluster, workers), device=choose_device(device))
-        outcome = run(job, storage, where, progress=progress, stopping=stopping)
-        failures += _failure(outcome.failed, outcome.left, f"unit of {name}")
+    jobs = {name: job_of(storage, groups[name]) for name in sorted({found.group for found in damage if found.group})}
+    # What a job reads is repaired before it.
+    for name in TopologicalSorter({name: job.needs for name, job in jobs.items()}).static_order():
+        if name in jobs:
+            where = replace(workers_of(Store(location), cluster, workers), device=choose_device(device))
+            outcome = run(jobs[name], storage, where, progress=progress, stopping=stopping)
+            failures += _failure(outcome.failed, outcome.left, "unit", f" of {name}")
     if failures:
         raise StoreError(failures[0])
 
 
-def _failure(failed: Sequence[Report], left: int, what: str) -> list[str]:
+def _failure(failed: Sequence[Report], left: int, what: str, of: str = "") -> list[str]:
     if failed:
-        count = counted(len(failed), f"damaged {what}")
+        count = f"{counted(len(failed), f'damaged {what}')}{of}"
         return [f"{count} could not be computed again: {failed[0].name}: {failed[0].error}"]
     if left:
-        return [f"{counted(left, f'damaged {what} is', f'damaged {what}s are')} left: the same command continues"]
+        count = counted(left, f"damaged {what}{of} is", f"damaged {what}s{of} are")
+        return [f"{count} left: the same command continues"]
     return []
 
 
@@ -124,30 +127,6 @@ def job_of(storage: Storage, group: Group) -> Job:
             "install it, then repair again"
         ) from error
     return found.again(storage, group.identity)
-
-
-def spec_of(attributes: dict[str, Any]) -> Spec:
-    """The spec that a store was captured with, including the normalisation window of older stores that do not name it.
-
-    Raises
-    ------
-    StoreError
-        if the spec cannot be used here.
-    """
-    data = attributes["spec"]["data"]
-    if len(data["preprocess"]["size"]) == 3 and not data.get("axes"):
-        raise StoreError(
-            "the store's spec has no data.axes: its volumes were read as (k, i, j), as no volume is read any more. It "
-            "opens as before and is not continued: capture the damaged volumes to another store"
-        )
-    preprocess = {"window": window_of(attributes["identity"]), **data["preprocess"]}
-    content = {**attributes["spec"], "data": {**data, "preprocess": preprocess}}
-    try:
-        return Spec.from_mapping(
-            content, folder=Path(attributes.get("folder", ".")), name="the store's spec", stored=True
-        )
-    except ActstoreError as error:
-        raise StoreError(f"{error}; give one that fits with --spec") from error
 
 
 def _restore_metadata(storage: Storage, damage: Sequence[Damage]) -> None:

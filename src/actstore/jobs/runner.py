@@ -139,10 +139,13 @@ def ensure_group(job: Job, storage: Storage) -> int:
         raise StoreError(
             f"{storage} lacks {counted(missing, 'volume')}, and jobs need all: run `actstore capture SPEC` first"
         )
+    groups = {group.name: group for group in read_groups(storage)}
+    for name in job.needs:
+        _require(storage, name, groups.get(name))
     identity = json.loads(json.dumps(dict(job.identity())))
     token = group_token(attributes["fingerprint"]["run"], identity)
     wanted = Group(schema, made_by(job), identity, token, tuple((unit.name, unit.samples) for unit in units))
-    found = {group.name: group for group in read_groups(storage)}.get(schema.group)
+    found = groups.get(schema.group)
     if found is None:
         check_name(schema.group, json.loads(storage.read("zarr.json") or b"{}"))
         add_group(storage, schema, coordinates, wanted.as_attributes())
@@ -152,6 +155,16 @@ def ensure_group(job: Job, storage: Storage) -> int:
         )
     update_coordinates(storage, coordinate_files(coordinates, schema.group))
     return token
+
+
+def _require(storage: Storage, name: str, group: Group | None) -> None:
+    """Refuse a job that reads a group which is not whole."""
+    if group is None:
+        raise StoreError(f"{storage} has no group {name}, which this job reads: run that job first")
+    if missing := int((~commits.finished(storage, group.schema, group.token, mending=True)).sum()):
+        raise StoreError(
+            f"{storage.at(name)} lacks {counted(missing, 'unit')}, and this job reads all: run that job again first"
+        )
 
 
 def made_by(job: Job) -> str:

@@ -87,7 +87,7 @@ def match_modules(model: nn.Module, patterns: Sequence[str], *, key: str = "mode
         }
         if not matches[pattern]:
             kinds = ", ".join(sorted({type(m).__name__ for m in model.modules()})[:8])
-            name = "layer" if key == "model.layers" else key
+            name = "layer" if key.endswith(".layers") else key
             raise ModelError(
                 f"{name} pattern {pattern!r} matches no module of {type(model).__name__} (module types: {kinds}, …): "
                 f"correct {key}, `actstore layers SPEC` shows the module tree"
@@ -143,7 +143,12 @@ def forward_hooks(
 
 
 def probe(
-    model: nn.Module, input_shape: Sequence[int], patterns: Sequence[str], channels_last: Sequence[str] = ()
+    model: nn.Module,
+    input_shape: Sequence[int],
+    patterns: Sequence[str],
+    channels_last: Sequence[str] = (),
+    *,
+    key: str = "model.layers",
 ) -> Probe:
     """Run the network once on zeros and list the layers to record, in execution order.
 
@@ -157,6 +162,8 @@ def probe(
         globs over module paths, or ``type:ClassName``.
     channels_last
         such patterns for modules whose outputs are (batch, \\*space, channel).
+    key
+        of the spec that ``patterns`` come from, for messages.
 
     Raises
     ------
@@ -165,7 +172,7 @@ def probe(
         (batch, channel, \\*space) with as many spatial dims as the input, or of a dtype that float32 does not hold; if
         its channels come last or may do so, unless ``channels_last`` says so.
     """
-    matches = match_modules(model, patterns)
+    matches = match_modules(model, patterns, key=key)
     matched = set().union(*matches.values())
     said = _said(match_modules(model, channels_last, key="model.channels_last"), matched)
     paths, hooked = [path for path, _ in model.named_modules() if path], hookable(model)

@@ -14,8 +14,8 @@ Parameterization = Literal["fourier", "pixel", "maco"]
 Kind = Literal["brightness", "translate", "rotate", "resize", "crop", "l1", "l2", "tv", "switching_bilateral"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
-#: Kinds that move or scale the image by random numbers, with the default range of these: of the factor of intensities, of
-#: the shift in pixels along each axis, of the angle in degrees, of the scale, and of the share of the area or volume.
+#: Kinds that move or scale the image by random numbers, with the default range of these: of the factor of intensities,
+#: the shift in pixels along each axis, the angle in degrees, the scale, and the share of the area or volume.
 RANGES: Mapping[str, tuple[float, float]] = {
     "brightness": (0.0, 2.0),
     "translate": (-8.0, 8.0),
@@ -70,7 +70,7 @@ class Regularizer(Table):
             if getattr(self, name) is not None and self.kind not in kinds:
                 raise ValueError(f"{self.kind} has no {name}: only {', '.join(kinds)} do")
         if self.apply is not None and self.apply not in APPLIES[self.kind]:
-            raise ValueError(f'{self.kind} applies to the {APPLIES[self.kind][0]} only: take `apply` out')
+            raise ValueError(f"{self.kind} applies to the {APPLIES[self.kind][0]} only: take `apply` out")
         low, high = self.bounds
         if low > high:
             raise ValueError(f"range = [{low:g}, {high:g}] is upside down: give the lower number first")
@@ -105,6 +105,8 @@ class Regularizer(Table):
 
 _MOVING = ("translate", "rotate", "resize", "crop")
 
+Direction = Annotated[tuple[Finite, ...], Field(min_length=1)]
+
 
 class Visualise(Table):
     """Activation maximisation: an image for each channel of each layer that makes the channel respond most."""
@@ -117,11 +119,9 @@ class Visualise(Table):
     #: of channels ("direction", see ``directions``), or the mean logit of a class ("class").
     objective: Objective = "mean"
     #: Weights over all channels of a layer, one list a direction.
-    directions: Annotated[tuple[Annotated[tuple[Finite, ...], Field(min_length=1)], ...], Field(min_length=1)] | None = (
-        None
-    )
-    #: What the optimiser changes: the spectrum of the image, its pixels, or the phase of a spectrum whose magnitude is the
-    #: mean of the run's own inputs ("maco").
+    directions: Annotated[tuple[Direction, ...], Field(min_length=1)] | None = None
+    #: What the optimiser changes: the spectrum of the image, its pixels, or the phase of a spectrum whose magnitude is
+    #: the mean of the run's own inputs ("maco").
     parameterization: Parameterization = "fourier"
     #: ([z,] y, x) of the image in pixels; by default the network's input.
     size: tuple[Positive, ...] | None = None
@@ -132,8 +132,8 @@ class Visualise(Table):
     learning_rate: Annotated[StrictFloat | StrictInt, Field(gt=0)] = 0.05
     #: Radius of the L2 ball to which "sgd" projects the image of the parameterization "pixel" after each step.
     ball: Annotated[StrictFloat | StrictInt, Field(gt=0)] | None = None
-    #: Lowest and highest intensity of an image, or "free". By default [0, 1] after min-max and percentile normalisation,
-    #: else the range of the run's own inputs.
+    #: Lowest and highest intensity of an image, or "free". By default [0, 1] after min-max and percentile
+    #: normalisation, else the range of the run's own inputs.
     range: tuple[Finite, Finite] | Literal["free"] | None = None
     #: Images of each channel, from different random starts.
     repeats: Positive = 1

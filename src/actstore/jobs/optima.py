@@ -1,0 +1,178 @@
+"""What the jobs of activation maximisation share: the run, the settings, the targets, and the network on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from threading import Lock
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from actstore.code.digests import known_code, require_code
+from actstore.errors import ModelError
+from actstore.jobs.stored_spec import spec_of
+from actstore.maximisation.ascent import Canvas
+from actstore.maximisation.parameterizations import mean_magnitude
+from actstore.maximisation.target import Reach
+from actstore.maximisation.targets import Target, reached
+from actstore.networks.arithmetic import arithmetic, torch_threads
+from actstore.networks.heads import Head
+from actstore.networks.model import build_model, weights_digest
+from actstore.spec.spec import Spec
+from actstore.spec.visualise import Visualise
+from actstore.store.attributes import layout_of, read_attributes
+from actstore.store.files.base import Storage
+from actstore.store.schema import Layer, StoreLayout
+from actstore.store.store import Store
+
+#: Inputs of a run that its range of intensities and its mean spectrum are taken from, evenly spaced among all.
+EXAMPLES = 64
+#: Torch's threads: another number would change the last bits, and with them where 256 steps lead.
+THREADS = 1
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The network of a run in this process."""
+
+    model: nn.Module
+    device: torch.device
+    #: A pass that ends at a target.
+    reach: Callable[[Target], AbstractContextManager[Reach]]
+    canvas: Canvas
+    #: Held by the unit that uses the network, since hooks are of one pass at a time.
+    lock: Lock
+
+
+@dataclass(frozen=True)
+class Optimising:
+    """Which channels of a run's network are maximised, and how."""
+
+    storage: Storage
+    #: Last part of the names of its groups.
+    name: str
+    spec: Spec
+    layout: StoreLayout
+    #: Digest that the network's weights must have, and those of code beside the spec.
+    weights: str
+    code: Mapping[str, str]
+    #: With layers, size and range as they were found.
+    settings: Visualise
+    targets: tuple[Target, ...]
+    head: Head
+
+    @property
+    def features(self) -> str:
+        """The group of the images."""
+        return f"features/{self.name}"
+
+    @property
+    def responses(self) -> str:
+        """The group of what the run's samples give."""
+        return f"responses/{self.name}"
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return self.settings.range if isinstance(self.settings.range, tuple) else None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.settings.size or self.layout.space
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the images."""
+        return {
+            "visualise": self.settings.model_dump(mode="json"),
+            "targets": [_target_as_json(target) for target in self.targets],
+            "head": {**asdict(self.head), "path": list(self.head.path), "order": list(self.head.order)},
+        }
+
+    def objective_identity(self) -> dict[str, Any]:
+        """All that decides what samples give: not how images are made."""
+        content = self.identity()
+        settings = {name: content["visualise"][name] for name in ("objective", "directions", "layers")}
+        return {**content, "visualise": settings}
+
+    @classmethod
+    def again(cls, storage: Storage, identity: Mapping[str, Any], name: str) -> Self:
+        """From the identity of a group."""
+        attributes = read_attributes(storage)
+        head = identity["head"]
+        return cls(
+            storage,
+            name,
+            spec_of(attributes),
+            layout_of(attributes),
+            attributes["fingerprint"]["weights"],
+            attributes["identity"]["code"],
+            Visualise.model_validate(identity["visualise"]),
+            tuple(_target_from_json(target) for target in identity["targets"]),
+            Head(**{**head, "path": tuple(head["path"]), "order": tuple(head["order"])}),
+        )
+
+    @contextmanager
+    def opened(self, device: str) -> Iterator[Opened]:
+        """Load the network, and what images are made of.
+
+        Raises
+        ------
+        ModelError
+            if its weights are not those of the run.
+        """
+        folder, on = self.spec.folder, torch.device(device)
+        require_code(folder, self.code)
+        with known_code(folder, self.code):
+            model = build_model(self.spec)
+        found = weights_digest(model)
+        if found != self.weights:
+            raise ModelError(
+                f"weights {self.spec.model.weights} are not those of {self.storage} ({self.weights[:12]} → "
+                f"{found[:12]}): restore them"
+            )
+        model.to(on)
+        channels = len(self.layout.input_channels)
+        magnitude = None
+        if self.settings.parameterization == "maco":
+            magnitude = mean_magnitude(examples(Store(self.storage.location)), len(self.size))
+        canvas = Canvas(channels, self.size, self.bounds, magnitude)
+
+        @contextmanager
+        def reach(target: Target) -> Iterator[Reach]:
+            with (
+                known_code(folder, self.code),
+                torch_threads(THREADS),
+                arithmetic("float32", on),
+                reached(model, target, self.head) as forward,
+            ):
+                yield forward
+
+        yield Opened(model, on, reach, canvas, Lock())
+
+
+def examples(store: Store) -> NDArray[np.float32]:
+    """Original inputs of a run, evenly spaced among its samples: (sample, input_channel, [z,] y, x)."""
+    count = len(store.samples)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, EXAMPLES)).round().astype(int))
+    values: NDArray[np.float32] = store.image.isel(sample=chosen, condition=0).values
+    return values
+
+
+def _target_as_json(target: Target) -> dict[str, Any]:
+    content = asdict(target)
+    return {
+        **content,
+        "layer": target.layer and target.layer.as_json(),
+        "channels": list(target.channels),
+        "constant": list(target.constant),
+    }
+
+
+def _target_from_json(content: Mapping[str, Any]) -> Target:
+    layer = content["layer"] and Layer.from_json(content["layer"])
+    lists = {name: tuple(content[name]) for name in ("channels", "constant")}
+    return Target(**{**content, "layer": layer, **lists})

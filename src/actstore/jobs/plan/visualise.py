@@ -1,0 +1,208 @@
+"""Which channels `actstore visualise` maximises, checked against the run's store and network before any step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from torch import nn
+
+from actstore.code.digests import code_digests, load_code
+from actstore.errors import PlanError, SpecError, StoreError
+from actstore.inputs.adapters import pipeline_of
+from actstore.inputs.perturb import check
+from actstore.jobs.optima import Optimising, examples
+from actstore.jobs.plan.budget import BASE_BYTES, LIBRARY_BYTES, machine_of
+from actstore.jobs.plan.network import inspect_model
+from actstore.jobs.runner import Workers
+from actstore.maximisation.ascent import Canvas, is_penalty
+from actstore.maximisation.targets import Target, find_targets
+from actstore.maximisation.transforms import transform_of
+from actstore.networks.arithmetic import torch_threads
+from actstore.networks.model import model_bytes
+from actstore.spec.spec import Spec
+from actstore.spec.visualise import Visualise
+from actstore.store.attributes import trained_of, window_of
+from actstore.store.files.base import Location
+from actstore.store.fingerprint import differences
+from actstore.store.schema import SCHEMA_VERSION
+from actstore.store.store import Store
+from actstore.units import counted, human_bytes
+
+#: What is alive of a pass with gradients, as a multiple of what modules return: their outputs, the gradients of these,
+#: and the scratch memory of convolutions.
+LIVE = 3
+#: Percentiles of the run's inputs between which images lie where normalisation sets no range.
+RANGE_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True)
+class OptimaPlan:
+    """A run of activation maximisation, ready to start."""
+
+    of: Optimising
+    workers: Workers
+
+
+def plan_optima(
+    spec: Spec, *, store: Location | None = None, name: str = "optima", workers: int | None = None, device: str = "auto"
+) -> OptimaPlan:
+    """Check ``spec.visualise`` against the run's store and network, and fill in what it leaves open.
+
+    Raises
+    ------
+    ActstoreError
+        if the store is not whole or of another run; if the settings do not fit the network; if memory does not suffice.
+    """
+    named = [*filter(None, [spec.model.factory]), *(p.transform for p in spec.perturb)]
+    load_code(spec.folder, named, spec.model.arguments)
+    for condition in spec.conditions:
+        check(condition)
+    budget = machine_of(spec, device, workers)
+    opened = Store(store or spec.store.path)
+    spec = spec.with_channels(opened.layout.input_channels)
+    with torch_threads(budget.threads):
+        seen = inspect_model(spec, pipeline_of(spec))
+        _check_run(spec, opened, seen.weights)
+        settings = _resolved(spec, opened)
+        canvas = _canvas(settings, opened)
+        for regularizer in settings.regularize:
+            if not is_penalty(regularizer):
+                transform_of(regularizer, len(canvas.size), canvas.bounds)
+        targets = find_targets(
+            seen.model,
+            settings,
+            canvas,
+            settings.layers or spec.model.layers,
+            channels_last=spec.model.channels_last,
+            head=seen.head,
+            recorded=opened.layout.layers,
+        )
+    memory = _memory(spec, settings, canvas, targets, seen.model, opened)
+    _check_memory(spec, settings, targets, memory, budget.workers)
+    attributes = opened.attributes
+    of = Optimising(
+        opened.storage,
+        name,
+        spec,
+        opened.layout,
+        seen.weights,
+        attributes["identity"].get("code", {}),
+        settings,
+        targets,
+        seen.head,
+    )
+    where = Workers(
+        spec.cluster,
+        budget.workers,
+        memory=memory,
+        device=budget.device,
+        retries=spec.run.retries,
+        fsync=spec.store.fsync,
+    )
+    return OptimaPlan(of, where)
+
+
+def _check_run(spec: Spec, store: Store, weights: str) -> None:
+    """Refuse a store that was captured from another run than ``spec`` describes, or that is not whole."""
+    if store.layout.version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{store.path} has schema {store.layout.version}, which takes no further groups: capture it again "
+            "at another path"
+        )
+    stored, theirs = store.attributes["identity"], store.attributes["fingerprint"]["weights"]
+    reasons = []
+    if theirs != weights:
+        reasons.append(f"other weights (sha256 {theirs[:12]} → {weights[:12]})")
+    mine = {**spec.identity(), "code": code_digests()}
+    changes = list(differences(_comparable(stored), _comparable(mine)))
+    if changes:
+        reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
+    if store.missing and not reasons:
+        missing = counted(len(store.missing), "volume")
+        raise StoreError(f"{store.path} lacks {missing}, and jobs need all: run `actstore capture SPEC` first")
+    if reasons:
+        raise StoreError(
+            f"{store.path} belongs to another run: {', '.join(reasons)}; give the spec that it was captured with, or "
+            "capture this one"
+        )
+
+
+def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity with what older stores leave out, and without the head, which the network decides."""
+    preprocess = {**identity["preprocess"], "window": window_of(identity)}
+    return {**{key: value for key, value in identity.items() if key != "head"}, "preprocess": preprocess}
+
+
+def _resolved(spec: Spec, store: Store) -> Visualise:
+    """The spec's settings with layers, size and range, as they are stored."""
+    settings, layout = spec.visualise, store.layout
+    size = settings.size or layout.space
+    if len(size) != len(layout.space):
+        raise SpecError(
+            f"visualise.size = {list(size)}: the network takes {len(layout.space)}D inputs, of {list(layout.space)} in "
+            f"this run; give {len(layout.space)} numbers"
+        )
+    if settings.parameterization == "maco" and tuple(size) != layout.space:
+        raise SpecError(
+            f'visualise.size = {list(size)}: "maco" takes its magnitude from the run\'s inputs of '
+            f"{list(layout.space)}: take size out"
+        )
+    if settings.parameterization == "maco" and settings.range is None:
+        # Natural spectra have the inputs' own range.
+        return settings.model_copy(update={"size": tuple(size), "range": _own_range(store)})
+    chosen = settings.range or _range(spec, store)
+    layers = None if settings.objective == "class" else settings.layers or spec.model.layers
+    return settings.model_copy(update={"size": tuple(size), "range": chosen, "layers": layers})
+
+
+def _range(spec: Spec, store: Store) -> tuple[float, float]:
+    normalize = spec.data.preprocess.normalize
+    if not trained_of(store.attributes["identity"]) and normalize.partition("-")[0] in ("minmax", "percentile"):
+        return (0.0, 1.0)
+    return _own_range(store)
+
+
+def _own_range(store: Store) -> tuple[float, float]:
+    """The range of the run's own inputs without extremes, to three digits."""
+    low, high = np.nanpercentile(examples(store), RANGE_PERCENTILES)
+    if not low < high:
+        raise SpecError(f"visualise.range is missing: the run's inputs are {low:g} everywhere; give a range")
+    return float(f"{low:.3g}"), float(f"{high:.3g}")
+
+
+def _canvas(settings: Visualise, store: Store) -> Canvas:
+    bounds = settings.range if isinstance(settings.range, tuple) else None
+    return Canvas(len(store.layout.input_channels), settings.size or store.layout.space, bounds)
+
+
+def _memory(
+    spec: Spec, settings: Visualise, canvas: Canvas, targets: tuple[Target, ...], model: nn.Module, store: Store
+) -> int:
+    """Predicted peak resident bytes of one worker."""
+    image = 4 * canvas.channels * math.prod(canvas.size)
+    elements = _elements(settings)
+    largest = max(target.bytes for target in targets)
+    libraries = BASE_BYTES + (LIBRARY_BYTES[spec.trained.kind] if spec.trained else 0)
+    # An image, its gradient, two moments of Adam and what transforms return; the images of a unit.
+    images = image * (elements * (8 + 2 * len(settings.regularize)) + settings.batch_size * settings.repeats)
+    return libraries + model_bytes(model) + LIVE * elements * largest + images
+
+
+def _elements(settings: Visualise) -> int:
+    return settings.batch_size * (settings.repeats if settings.diversity > 0 else 1)
+
+
+def _check_memory(spec: Spec, settings: Visualise, targets: tuple[Target, ...], memory: int, workers: int) -> None:
+    available = psutil.virtual_memory().available
+    if spec.cluster.is_here and memory * workers > available:
+        worst = max(targets, key=lambda target: target.bytes)
+        raise PlanError(
+            f"{counted(workers, 'worker')} of {human_bytes(memory)} would take {human_bytes(memory * workers)} of "
+            f"memory, {human_bytes(available)} are available ({counted(_elements(settings), 'image')} up to layer "
+            f"{worst.label!r} at once): use a smaller visualise.batch_size, or fewer --workers"
+        )

@@ -1,0 +1,158 @@
+"""Passes that end at one layer, and what its map says about whether it can be maximised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from actstore.errors import ModelError
+from actstore.networks.channels import channels_first
+from actstore.networks.heads import Head
+from actstore.networks.recording import forward_hooks, tensors
+from actstore.store.schema import Layer
+
+#: Functions that return 0 for all that is negative, with those that work in place.
+RECTIFIERS = {torch.relu, torch.relu_, functional.relu, Tensor.relu, Tensor.relu_}
+_IN_PLACE = {torch.relu_, Tensor.relu_}
+#: Functions of single values: what they return of a normalised map is bounded as that map is.
+ACTIVATIONS = {
+    *RECTIFIERS,
+    *(functional.leaky_relu, torch.prelu, functional.elu, functional.selu, functional.celu, functional.gelu),
+    *(
+        functional.silu,
+        functional.mish,
+        functional.relu6,
+        functional.hardswish,
+        functional.softplus,
+        functional.dropout,
+    ),
+    *(functional.dropout2d, functional.dropout3d, torch.sigmoid, Tensor.sigmoid, torch.tanh, Tensor.tanh),
+}
+_NORMALISED = "_actstore_normalised"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a layer returned."""
+
+    #: (element, channel, \\*space)
+    values: Tensor
+    #: What the ReLU at the layer's end was given, if it ends with one.
+    before: Tensor | None = None
+    #: Whether each map was normalised by its own mean and spread, with nothing but an activation behind that.
+    normalised: bool = False
+
+
+#: Runs a network on images (element, input_channel, \\*space) up to a layer.
+Reach = Callable[[Tensor], Maps]
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the layer."""
+
+
+class _Followed(TorchFunctionMode):
+    """While active, notes what the last ReLU was given and returned, and which tensors are normalised maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = args[0] if args else kwargs.get("input")
+        if func in RECTIFIERS:
+            in_place = func in _IN_PLACE or (func is functional.relu and _is_in_place(args, kwargs))
+            before = given.clone() if in_place else given
+            returned = func(*args, **kwargs)
+            self.last = before, returned
+        else:
+            returned = func(*args, **kwargs)
+        if _normalises(func, args, kwargs) or (func in ACTIVATIONS and getattr(given, _NORMALISED, False)):
+            setattr(returned, _NORMALISED, True)
+        return returned
+
+
+def _normalises(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a call gives each map of each image one mean and one spread."""
+    if func in (functional.instance_norm, torch.instance_norm):
+        return bool(args[5] if len(args) > 5 else kwargs.get("use_input_stats", True))
+    if func in (functional.group_norm, torch.group_norm):
+        return bool((args[1] if len(args) > 1 else kwargs["num_groups"]) == args[0].shape[1])
+    return False
+
+
+def _is_in_place(args: Any, kwargs: Any) -> bool:
+    return bool(args[1] if len(args) > 1 else kwargs.get("inplace", False))
+
+
+@contextmanager
+def reaching(model: nn.Module, layer: Layer, *, follow: bool = True) -> Iterator[Reach]:
+    """Hook a layer. Yields a forward pass that ends there.
+
+    Parameters
+    ----------
+    layer
+        as `actstore.networks.recording.probe` lists it.
+    follow
+        whether to look for a ReLU at its end, and for norms before it.
+
+    Raises
+    ------
+    ModelError
+        if a pass does not reach the layer, or it returns another number of channels.
+    """
+    found: Tensor | None = None
+    calls = 0
+
+    def hook(path: str, output: Any) -> None:
+        nonlocal found, calls
+        if calls == layer.call:
+            found = dict(tensors(output)).get(layer.output)
+            raise _Reached
+        calls += 1
+
+    def reach(images: Tensor) -> Maps:
+        nonlocal found, calls
+        found, calls = None, 0
+        mode = _Followed() if follow else None
+        entered: AbstractContextManager[Any] = mode or nullcontext()
+        try:
+            with entered:
+                model(images)
+        except _Reached:
+            pass
+        if found is None:
+            raise ModelError(
+                f"layer {layer.label!r} is not reached by a forward pass on images of "
+                f"({', '.join(map(str, images.shape[1:]))}): choose another layer, or the size of the network's input"
+            )
+        ended = mode.last if mode is not None and mode.last is not None and mode.last[1] is found else None
+        place = channels_first if layer.channels_last else _as_it_is
+        values = place(found)
+        if values.shape[:2] != (len(images), layer.channels):
+            raise ModelError(
+                f"layer {layer.label!r} returns {tuple(values.shape)} for {len(images)} images, {layer.channels} "
+                "channels each in the trial pass: its shapes depend on the input, which cannot be maximised"
+            )
+        return Maps(values, None if ended is None else place(ended[0]), getattr(found, _NORMALISED, False))
+
+    with forward_hooks(model, [layer.module], hook):
+        yield reach
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@contextmanager
+def predicting(model: nn.Module, head: Head) -> Iterator[Reach]:
+    """A forward pass to the logits, (element, class, \\*space), for the objective "class"."""
+    yield lambda images: Maps(head.logits(model(images)))
