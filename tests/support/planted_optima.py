@@ -41,6 +41,8 @@ class PlantedOptima:
     modules: tuple[tuple[str, int], ...] = ()
     #: Whether samples of the data were looked at.
     samples: bool = True
+    objective: str = "mean"
+    needs = ()
 
     @cached_property
     def store(self) -> Store:
@@ -110,7 +112,7 @@ class PlantedOptima:
         visualise = {
             "layers": [module for _, module, _ in self.layers],
             "channels": "all",
-            "objective": "mean",
+            "objective": self.objective,
             "parameterization": "fourier",
             "size": list(self.space),
             "steps": STEPS,
@@ -195,6 +197,7 @@ class PlantedOptima:
             size=tuple(settings["size"]),
             modules=tuple((module, channels) for module, channels in identity["modules"]),
             samples=settings["samples"],
+            objective=settings["objective"],
         )
 
 

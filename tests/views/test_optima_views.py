@@ -337,6 +337,23 @@ def test_of_modules_that_are_not_recorded_the_strongest_are_shown(copy: Path) ->
     assert "Shown are the optima optima; the store also holds other" in " ".join(section_of(actstore.open(copy)).words)
 
 
+def test_numbers_of_directions_are_not_taken_for_channels(copy: Path) -> None:
+    plant(copy, "features/turned", objective="direction")
+    store = actstore.open(copy)
+    assert titles(views.optimum(store, L02, LIVE, of="turned"))[:2] == [
+        "L02 direction 1 · seed 1",
+        "Mean along the direction, by step",
+    ]
+    assert titles(views.optima(store, L02, of="turned")) == ["L02 · directions · grey from 0.10 to 0.90"]
+    with pytest.raises(StoreError, match=r"no optimum of direction 9 of L02: there are 0\.\.3"):
+        views.optimum(store, L02, 9, of="turned")
+    section = section_of(store, of="turned")
+    said = [*section.words, *section.findings, *(figure.caption for figure in section.figures)]
+    assert not any("responds most often" in line for line in said), "that is of channels"
+    assert any("Of 6 directions in 2 layers" in line for line in said)
+    assert any(line.startswith("Direction 3 of L02, the highest final value of its layer") for line in said)
+
+
 def test_numbers_beside_a_figure_are_those_of_the_group(slices: PlantedOptima) -> None:
     from actstore.tables.optima import open_optima
 
@@ -395,7 +412,7 @@ def test_while_volumes_are_missing_samples_are_left_out(copy: Path) -> None:
         ({}, "24 steps of Adam at rate 0.1 on the image's spectrum; 8 × 8 pixels, intensities from −2 to 2; not regu"),
         ({"optimizer": "sgd", "ball": 3.0}, "24 steps of gradient ascent within an L2 ball of radius 3 at rate 0.1"),
         ({"range": "free", "parameterization": "pixel"}, "on the image's pixels; 8 × 8 pixels, free intensities; not"),
-        ({"repeats": 3}, "3 random starts a channel, of which the best is shown"),
+        ({"repeats": 3}, "3 random starts each, of which the best is shown"),
         (
             {"regularize": [{"kind": "rotate", "range": [-5, 5], "every": 50}, {"kind": "tv", "weight": 0.1}]},
             "regularised by random rotation (−5 to 5 degrees, every 50 steps), total variation (weight 0.1).",

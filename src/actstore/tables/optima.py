@@ -48,6 +48,12 @@ class Optima:
         return tuple(self.group["image"].shape[3:])
 
     @property
+    def noun(self) -> str:
+        """What ``channel`` numbers: a channel of the layer, or one of the settings' directions, or a class."""
+        objective = str(self.settings.get("objective"))
+        return objective if objective in ("direction", "class") else "channel"
+
+    @property
     def input_size(self) -> tuple[int, ...]:
         """([z,] y, x) of the inputs that the data were looked at in."""
         return self.store.layout.space
@@ -110,7 +116,7 @@ class Optima:
             first, *more = found
             there = f"{first}..{first + len(more)}" if list(found) == [*range(first, first + len(found))] else None
             raise StoreError(
-                f"no optimum of channel {channel} of {layer}: there are {there or ', '.join(map(str, found))}"
+                f"no optimum of {self.noun} {channel} of {layer}: there are {there or ', '.join(map(str, found))}"
             )
         return found[channel]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.analysis.optima import STATUSES, best_seed, channel_status
 from actstore.errors import StoreError
 from actstore.tables.optima import Optima, open_optima
+from actstore.units import plural_of
 from actstore.views.figures import marks
 from actstore.views.figures.pixels import BARE
 from actstore.views.figures.scales import Limits, Scale, extremes
@@ -54,7 +55,7 @@ def optima(
     Parameters
     ----------
     layer
-        a layer's name, or the path of a module that the store does not record.
+        a layer's name, the path of a module that the store does not record, or "output" for the optima of classes.
     of
         name of the optima, where the store holds several.
     scale
@@ -171,7 +172,8 @@ class _Sheet:
         if not shown.any():
             self.grey = "no image"
         plane = "" if z is None else f" · z {z}"
-        self.title = f"{layer}{channel_suffix(optima.store, input_channel)}{plane} · {self.grey}"
+        what = "" if optima.noun == "channel" else f" · {plural_of(optima.noun)}"
+        self.title = f"{layer}{what}{channel_suffix(optima.store, input_channel)}{plane} · {self.grey}"
         self.columns = _columns(len(channels), self.width / self.height)
         self.rows = -(-len(channels) // self.columns)
         self.gap = max(1, round(GAP * self.width))

@@ -76,7 +76,8 @@ def optimum(
     Parameters
     ----------
     layer, channel
-        a layer's name, or the path of a module that the store does not record; and the channel's number.
+        a layer's name, the path of a module that the store does not record, or "output" for the optima of classes; and
+        the number of a channel, or of a direction or a class where these were maximised.
     of
         name of the optima, where the store holds several.
     most
@@ -113,8 +114,9 @@ def optimum(
     for k in inputs:
         image = _image(optima, at, seed, k, z)
         samples = [_Crop(optima, at, rank, k) for rank in ranks]
-        shared = extremes(np.concatenate([image.ravel(), *(crop.image.ravel() for crop in samples)]))
-        title = f"{f'{layer} ' if len(layer) <= _FITS else ''}channel {channel}{channel_suffix(store, k)}"
+        seen = [crop.image.ravel() for crop in samples] + [image.ravel()] * (status not in BLANK)
+        shared = extremes(np.concatenate([*seen, np.empty(0)]))
+        title = f"{f'{layer} ' if len(layer) <= _FITS else ''}{optima.noun} {channel}{channel_suffix(store, k)}"
         title += "" if status in BLANK or optima.small.sizes["seed"] == 1 else f" · seed {_seed_name(optima, seed)}"
         title += "" if z is None else f" · z {z}"
         limits = shared if scale == "shared" else extremes(image)

@@ -10,14 +10,14 @@ import pandas as pd
 from actstore.analysis.optima import STATUSES, share_above
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.optima import Optima, open_optima, optima_names, optima_table
-from actstore.units import counted
+from actstore.units import counted, plural_of
 from actstore.views.figures.optima import BLANK, best_of, plane_of
 from actstore.views.figures.optima import optima as sheet
 from actstore.views.figures.optimum import optimum
 from actstore.views.report.sections.network import responding
 from actstore.views.report.sentences import optima as on
 from actstore.views.report.study import Figure, Section, Study, Table
-from actstore.views.wording import slug
+from actstore.views.wording import capital, slug
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -47,7 +47,12 @@ def optima(study: Study) -> Section:
     looked_at = bool(table["data_max"].notna().any())
     samples = len(store.samples)
     rests = f" n = {counted(samples, study.noun)}." if looked_at else ""
-    words = [on.images(found.settings), on.made(found.settings), *on.statuses(layers), *on.not_compared(layers)]
+    words = [
+        on.images(found.settings),
+        on.made(found.settings),
+        *on.statuses(layers, found.noun),
+        *on.not_compared(layers),
+    ]
     words += on.others(found.name, names)
     if not found.samples_known:
         words.append("The strongest samples are left out: they are counted among those of the whole run.")
@@ -59,8 +64,8 @@ def optima(study: Study) -> Section:
             Figure(
                 f"optima-{slug(layer)}",
                 lambda layer=layer: sheet(store, layer, of=found.name),  # type: ignore[misc]
-                on.sheet(layer, str(modules[layer]), z) + rests,
-                f"Contact sheet of the optima of {counted(own['channel'].nunique(), 'channel')} of {layer}",
+                on.sheet(layer, str(modules[layer]), z, found.noun) + rests,
+                f"Contact sheet of the optima of {counted(own['channel'].nunique(), found.noun)} of {layer}",
                 own,
             )
         )
@@ -69,19 +74,24 @@ def optima(study: Study) -> Section:
             Figure(
                 f"optimum-{slug(layer)}-{channel}",
                 lambda a=(layer, channel): optimum(store, *a, of=found.name, most=MOST_SAMPLES),  # type: ignore[misc]
-                on.one(layer, channel, why, z, layer in store.grids) + rests,
-                f"Optimum of channel {channel} of {layer}, its objective over the steps and beside the data, and the "
-                "samples that activate it most",
+                on.one(layer, channel, why, z, found.noun, placed=layer in store.grids) + rests,
+                f"Optimum of {found.noun} {channel} of {layer}, its objective over the steps and beside the data, and "
+                "the samples that activate it most",
                 numbers(found, layer, channel),
             )
         )
     best = _best_rows(found, table)
     shown = best[["layer", "channel", "status", "final", "data_max", "data_mean", "data_std", "above_data"]]
     tables = [
-        Table("optima-layers", "Channels of each layer by status, and those above the data", layers, layers),
-        Table("optima", "The best image of each channel", shown, best),
+        Table(
+            "optima-layers",
+            f"{capital(plural_of(found.noun))} of each layer by status, and those above the data",
+            layers,
+            layers,
+        ),
+        Table("optima", f"The best image of each {found.noun}", shown, best),
     ]
-    return Section("optima", TITLE, words, drawn, tables, on.above(layers, samples, study.noun))
+    return Section("optima", TITLE, words, drawn, tables, on.above(layers, samples, study.noun, found.noun))
 
 
 def layers_table(optima: Optima) -> pd.DataFrame:
@@ -124,7 +134,7 @@ def _spread(layers: list[str]) -> list[str]:
 def _shown(study: Study, optima: Optima) -> list[tuple[str, int, str]]:
     """(layer, channel, why) of the channels that respond most to a perturbation; of other layers, the strongest."""
     found: dict[tuple[str, int], str] = {}
-    recorded = [layer for layer in optima.layers if layer in study.layers]
+    recorded = [layer for layer in optima.layers if layer in study.layers and optima.noun == "channel"]
     if recorded and study.conditions:
         for layer, channel, condition in responding(study, recorded, study.conditions):
             at = optima.channels(layer).get(channel)

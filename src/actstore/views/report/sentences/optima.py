@@ -9,7 +9,7 @@ import pandas as pd
 
 from actstore.analysis.optima import STATUSES
 from actstore.units import counted
-from actstore.views.wording import listed, part
+from actstore.views.wording import capital, listed, part
 
 #: What is maximised, in words.
 _OBJECTIVES = {
@@ -64,7 +64,7 @@ def made(settings: Mapping[str, Any]) -> str:
     what = _PARAMETERIZATIONS.get(settings["parameterization"], settings["parameterization"])
     found = f"Settings: {counted(settings['steps'], 'step')} of {_optimizer(settings)} on {what}; {pixels}, {span}"
     if settings["repeats"] > 1:
-        found += f"; {settings['repeats']} random starts a channel, of which the best is shown"
+        found += f"; {settings['repeats']} random starts each, of which the best is shown"
     steps = [_regularizer(one) for one in settings["regularize"]]
     return f"{found}; {'regularised by ' + ', '.join(steps) if steps else 'not regularised'}.".replace("-", "−")
 
@@ -87,7 +87,7 @@ def _regularizer(one: Mapping[str, Any]) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def statuses(layers: pd.DataFrame) -> list[str]:
+def statuses(layers: pd.DataFrame, of: str = "channel") -> list[str]:
     """How many channels are of each status, and what those that are there mean.
 
     ``layers`` has the columns ``layer, channels`` and one a status, as of
@@ -97,20 +97,20 @@ def statuses(layers: pd.DataFrame) -> list[str]:
     counts = {name: int(layers[name].sum()) for name in STATUSES}
     (number, name), *more = [(count, name) for name, count in counts.items() if count]
     said = [f"{number} {'is' if number == 1 else 'are'} {name}", *(f"{count} {name}" for count, name in more)]
-    found = [f"Of {counted(whole, 'channel')} in {counted(len(layers), 'layer')}, {listed(said)}."]
+    found = [f"Of {counted(whole, of)} in {counted(len(layers), 'layer')}, {listed(said)}."]
     found += [meaning for name, meaning in _MEANINGS.items() if counts[name]]
     if counts["dead"] or counts["constant"]:
-        found.append("The image of a dead or constant channel shows nothing, and is left out.")
+        found.append("The image of what is dead or constant shows nothing, and is left out.")
     return [" ".join(found)]
 
 
-def above(layers: pd.DataFrame, samples: int, noun: str = "slice") -> list[str]:
+def above(layers: pd.DataFrame, samples: int, noun: str = "slice", of: str = "channel") -> list[str]:
     """In how many channels an optimum exceeds the data; ``layers`` also with the columns ``compared, above``."""
     compared, more = int(layers["compared"].sum()), int(layers["above"].sum())
     if not compared:
         return []
     return [
-        f"In {part(more, compared, 'channel')} whose optimum can be compared with the data, its value exceeds the "
+        f"In {part(more, compared, of)} whose optimum can be compared with the data, its value exceeds the "
         f"highest of all {counted(samples, noun)}."
     ]
 
@@ -119,7 +119,7 @@ def not_compared(layers: pd.DataFrame) -> list[str]:
     """That nothing could be compared, where that is so."""
     if int(layers["compared"].sum()):
         return []
-    return ["No optimum can be compared with the data: the samples were not looked at, or no channel is live."]
+    return ["No optimum can be compared with the data: the samples were not looked at, or nothing is live."]
 
 
 def others(name: str, names: Sequence[str]) -> list[str]:
@@ -130,17 +130,17 @@ def others(name: str, names: Sequence[str]) -> list[str]:
     return [f"Shown are the optima {name}; the store also holds {listed(rest)} (`actstore table … optima --of NAME`)."]
 
 
-def sheet(layer: str, module: str, z: int | None) -> str:
+def sheet(layer: str, module: str, z: int | None, of: str = "channel") -> str:
     """The caption of a contact sheet."""
     where = "" if layer == module else f" ({module})"
     plane = "" if z is None else f" Of each volume the slice z = {z}, at the centre."
     return (
-        f"What each channel of {layer}{where} looks for: the best image of each, all on one scale, so that one that is "
+        f"What each {of} of {layer}{where} looks for: the best image of each, all on one scale, so that one that is "
         f"nearly uniform looks so.{plane}"
     )
 
 
-def one(layer: str, channel: int, why: str, z: int | None, placed: bool = True) -> str:
+def one(layer: str, channel: int, why: str, z: int | None, of: str = "channel", *, placed: bool = True) -> str:
     """The caption of one channel's figure.
 
     ``why`` says why it is shown; ``placed`` that the place of the layer's pixels on the input is known.
@@ -149,8 +149,8 @@ def one(layer: str, channel: int, why: str, z: int | None, placed: bool = True) 
     plane = "" if z is None else f" Of the optimum the slice z = {z}, at the centre; of a sample that of the {at}."
     dot = ", the dot is the largest value of the map" if placed else ""
     return (
-        f"Channel {channel} of {layer}, {why}: its optimum; the objective over the steps (grey: other starts; dots: "
-        "first and last image); the last beside the data (line and band: mean ± standard deviation; dashed: maximum; "
-        "rings: the strongest samples); and the samples that activate it most, cut to where they do: the box holds "
+        f"{capital(of)} {channel} of {layer}, {why}: its optimum; the objective over the steps (grey: other starts; "
+        "dots: first and last image); the last beside the data (line and band: mean ± standard deviation; dashed: "
+        "maximum; rings: the strongest samples); and the samples that activate it most, cut to where they do: the box holds "
         f"most of the gradient{dot}.{plane}"
     )
