@@ -151,6 +151,6 @@ def one(layer: str, channel: int, why: str, z: int | None, of: str = "channel", 
     return (
         f"{capital(of)} {channel} of {layer}, {why}: its optimum; the objective over the steps (grey: other starts; "
         "dots: first and last image); the last beside the data (line and band: mean ± standard deviation; dashed: "
-        "maximum; rings: the strongest samples); and the samples that activate it most, cut to where they do: the box holds "
-        f"most of the gradient{dot}.{plane}"
+        "maximum; rings: the strongest samples); and the samples that activate it most, cut to where they do: the box "
+        f"holds most of the gradient{dot}.{plane}"
     )
