@@ -234,6 +234,8 @@ def test_pixels_of_an_oblong_image_are_square(copy: Path) -> None:
     store = actstore.open(copy)
     options = hv.Store.lookup_options("bokeh", next(iter(views.optimum(store, L02, LIVE, of="oblong"))), "plot").kwargs
     assert (options["xlim"], options["ylim"]) == ((-0.5, 31.5), (-6.5, 25.5))
+    assert titles(views.optimum(store, L02, BOUNDED, of="oblong"))[2] == "Data of another size"
+    assert titles(views.optimum(store, L02, LIVE, of="oblong"))[2] == "The same, beside the data"
     [sheet] = views.optima(store, L02, of="oblong")
     options = hv.Store.lookup_options("bokeh", sheet, "plot").kwargs
     across, down = options["xlim"][1], options["ylim"][1]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from actstore.analysis.optima import STATUSES
 from actstore.errors import StoreError
 from actstore.tables.optima import Optima, open_optima
 from actstore.views.figures import marks, pixels
@@ -22,8 +23,8 @@ from actstore.views.wording import capital, number
 if TYPE_CHECKING:
     from actstore.store.store import Store
 
-#: What each objective is called on an axis.
-OBJECTIVES = {
+#: What each objective is called in a title.
+_OBJECTIVES = {
     "mean": "mean of the map",
     "neuron": "value at the centre",
     "direction": "mean along the direction",
@@ -52,6 +53,8 @@ _SMALL: dict[str, Any] = {
     },
     "matplotlib": {"fontsize": {"title": 7, "labels": 7, "xticks": 7, "yticks": 7}},
 }
+#: Of plots of numbers, which matplotlib draws in cells as large as those of pictures.
+_NUMBERS = _SMALL | {"matplotlib": _SMALL["matplotlib"] | {"aspect": 1}}
 
 
 def optimum(
@@ -230,11 +233,6 @@ def _dot(where: NDArray[np.float64]) -> hv.Points:
     )
 
 
-def objective_label(optima: Optima) -> str:
-    """The objective in words, for an axis."""
-    return OBJECTIVES.get(str(optima.settings.get("objective")), "objective")
-
-
 def _curve(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> hv.Overlay:
     """The objective over the steps, of every seed; dots are the first and the last image, untransformed."""
     own = optima.small.isel(layer_channel=at)
@@ -252,14 +250,12 @@ def _curve(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> hv.Over
             marks.dots(ends, "step", "objective", INK, size=7),
         ],
         size,
-        title=f"{capital(objective_label(optima))}, by step",
+        title=f"{capital(_OBJECTIVES.get(str(optima.settings.get('objective')), 'objective'))}, by step",
         xlabel="step",
         ylabel="",
         xlim=(-0.04 * len(steps), 1.04 * len(steps) - 1),
         ylim=_limits(optima, at),
-        bokeh=_SMALL["bokeh"],
-        # In the same cells as the pictures.
-        matplotlib=_SMALL["matplotlib"] | {"aspect": 1},
+        **_NUMBERS,
     )
 
 
@@ -272,6 +268,9 @@ def _beside_data(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> h
     rest = pd.DataFrame({"x": 1.0, "objective": final, "seed": own["seed"].values}).drop(index=seed)
     shown: list[Any] = []
     known = np.isfinite([most, mean, std]).all()
+    # Then the bound of the optimum is another than that of the data.
+    apart = STATUSES[int(own["status"][seed])] == "bounded" and optima.size != optima.input_size
+    title = "Data of another size" if apart else "The same, beside the data"
     if known:
         ranks = _ranks(optima, at)
         top = pd.DataFrame({"x": 0.0, "objective": own["top_value"].values[ranks].astype(float)})
@@ -285,15 +284,13 @@ def _beside_data(optima: Optima, at: int, seed: int, size: tuple[int, int]) -> h
     return panel(
         [*shown, marks.dots(rest, "x", "objective", NEUTRAL), marks.dots(best, "x", "objective", INK, size=9)],
         size,
-        title="The same, beside the data" if known else "Data not looked at",
+        title=title if known else "Data not looked at",
         xticks=[(0, "data"), (1, "optimum")] if known else [(1, "optimum")],
         xlim=(-0.6, 1.6),
         xlabel="",
         ylabel="",
         ylim=_limits(optima, at),
-        bokeh=_SMALL["bokeh"],
-        # In the same cells as the pictures.
-        matplotlib=_SMALL["matplotlib"] | {"aspect": 1},
+        **_NUMBERS,
     )
 
 
