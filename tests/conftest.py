@@ -191,7 +191,8 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def study_store(once: Once, write_spec: WriteSpec) -> Path:
-    """Five patients, LV and RV at three strengths each, their controls, and repeats: it answers every question."""
+    """Five patients, LV and RV at three strengths each, controls, repeats, optima: it answers every question."""
+    from planted_optima import plant
 
     def fill(folder: Path) -> None:
         write_phantom(folder / "data", patients=PATIENTS, seed=3)
@@ -202,6 +203,7 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
             controls={"region": True, "noise": True},
         )
         _captured(spec)
+        plant(folder / "tiny.zarr")
 
     return once("study", fill) / "tiny.zarr"
 
