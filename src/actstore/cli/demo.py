@@ -12,9 +12,11 @@ from actstore.jobs.visualise import visualise
 from actstore.paths import given
 from actstore.spec.spec import load_spec
 from actstore.store.opening import open_store
+from actstore.store.store import Store
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.units import counted
 from actstore.views.figures.channels import frequency
+from actstore.views.figures.optima import optima
 from actstore.views.figures.saving import save_png
 from actstore.views.report.write import write_report
 
@@ -94,5 +96,13 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
         frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"
     )
     figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
+    sheet = save_png(optima(store, _visualised(store)), folder / "optima.png")
     report = write_report(store, folder / "report.html")
-    text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}")
+    text.say(
+        f"figures {figure}, {sheet}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}"
+    )
+
+
+def _visualised(store: Store) -> str:
+    """The layer whose channels the demo maximises."""
+    return str(store.group("features/optima")["layer"].values[0])
