@@ -158,6 +158,7 @@ def smooth(seed: int, patients: int = 12, effect: float = 0.0) -> xr.DataArray:
     return xr.DataArray(chosen[:, None], dims=("sample", "condition", "channel"), coords=coords)
 
 
+@pytest.mark.slow
 def test_neither_smooth_slices_nor_a_shift_of_phases_counts() -> None:
     studies, alpha = 200, 0.05
     found = [heterogeneity(smooth(s), resamples=499) for s in range(studies)]

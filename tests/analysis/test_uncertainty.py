@@ -63,6 +63,7 @@ def studies(kind: str, patients: int, number: int) -> tuple[xr.DataArray, float]
     return make_values(flat, np.repeat(np.arange(patients), most)), truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patients", "least"), [(5, 0.90), (8, 0.92), (20, 0.93)])
 @pytest.mark.parametrize("kind", ["normal", "membership"])
 def test_intervals_cover_about_what_they_state(kind: str, patients: int, least: float) -> None:

@@ -17,8 +17,8 @@ from actstore.views.report.write import write_report
 
 
 @contextlib.contextmanager
-def undrawn() -> Iterator[None]:
-    """Reports that are written meanwhile have a dot for each drawing.
+def undrawn(*, pages: bool = True) -> Iterator[None]:
+    """Reports that are written meanwhile have a dot for each drawing, and without ``pages`` none in the page either.
 
     The fixture ``study_report`` and ``test_report`` use whole reports; ``test_odd_stores`` draws those of few patients
     or no classes.
@@ -32,6 +32,8 @@ def undrawn() -> Iterator[None]:
         # With a second core, another process draws, which the patch would not reach.
         patch.setattr(os, "cpu_count", lambda: 1)
         patch.setattr(render, "save_images", dot)
+        if not pages:
+            patch.setattr(render, "page_item", lambda _figure, target: "{}")
         yield
 
 

@@ -186,7 +186,7 @@ def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) 
 
 
 def test_the_demo_ends_with_tables_figure_report_and_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with undrawn():
+    with undrawn(pages=False):
         run_demo(tmp_path / "demo", patients=1, cluster="inline")
     shown = capsys.readouterr().out
     for name in ("frequency.png", "report.html", "phantom.zarr"):
