@@ -93,6 +93,7 @@ def test_one_channel_is_drawn_by_both_backends(
     expect_drawn(views.optimum(opened(request.getfixturevalue(of)), L02, channel), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["slices", "volumes"])
 def test_a_layer_is_drawn_by_both_backends(of: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     figure = views.optima(opened(request.getfixturevalue(of)), L02)
@@ -218,6 +219,7 @@ def test_volumes_are_shown_by_a_plane_and_each_input_channel_has_a_row(volumes: 
     assert len(views.optima(store, L02, input_channel=1)) == 1
 
 
+@pytest.mark.slow
 def test_of_a_module_that_is_not_recorded_only_the_box_is_known(copy: Path) -> None:
     plant(copy, "features/other", modules=(("down.0.conv", 5),), size=(80, 80))
     store = actstore.open(copy)
@@ -229,6 +231,7 @@ def test_of_a_module_that_is_not_recorded_only_the_box_is_known(copy: Path) -> N
     assert titles(views.optima(store, "down.0.conv", of="other")) == ["down.0.conv · grey from 0.10 to 0.90"]
 
 
+@pytest.mark.slow
 def test_pixels_of_an_oblong_image_are_square(copy: Path) -> None:
     plant(copy, "features/oblong", size=(20, 32), seeds=1)
     store = actstore.open(copy)
@@ -339,6 +342,7 @@ def test_of_modules_that_are_not_recorded_the_strongest_are_shown(copy: Path) ->
     assert "Shown are the optima optima; the store also holds other" in " ".join(section_of(actstore.open(copy)).words)
 
 
+@pytest.mark.slow
 def test_numbers_of_directions_are_not_taken_for_channels(copy: Path) -> None:
     plant(copy, "features/turned", objective="direction")
     store = actstore.open(copy)
