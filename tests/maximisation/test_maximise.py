@@ -109,8 +109,9 @@ def test_one_position_behind_an_instance_norm_is_bounded() -> None:
         assert (found.final > 0.5 * math.sqrt(size**2 - 1)).all()
     behind = network(nn.Conv2d(1, 3, 3, padding=1), nn.InstanceNorm2d(3), nn.PReLU())
     assert (optima(behind, "2", (8, 8), **PIXELS, steps=2).status == 3).all()
-    group = network(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(4, 4))
-    assert (optima(group, "1", (8, 8), **PIXELS, steps=2).status == 3).all()
+    for norm in (nn.GroupNorm(4, 4), nn.GroupNorm(2, 4), nn.LayerNorm([4, 8, 8])):
+        group = network(nn.Conv2d(1, 4, 3, padding=1), norm)
+        assert (optima(group, "1", (8, 8), **PIXELS, steps=2).status == 3).all()
     fixed = network(nn.Conv2d(1, 3, 3, padding=1), nn.InstanceNorm2d(3, track_running_stats=True))
     assert (optima(fixed, "1", (8, 8), **PIXELS, steps=2).status == 0).all()
 
@@ -128,6 +129,8 @@ class Functional(nn.Module):
 
 RELUS = {
     "module": nn.ReLU(),
+    "up to 6": nn.ReLU6(),
+    "up to 6 in place": nn.ReLU6(inplace=True),
     "in place": nn.ReLU(inplace=True),
     "method": Functional(False),
     "function in place": Functional(True),
@@ -155,6 +158,20 @@ def test_a_channel_that_no_image_turns_on_is_dead() -> None:
     found = optima(model, "1", (8, 8), parameterization="pixel")
     assert found.status.tolist() == [1, 0]
     assert found.final[0] == 0
+
+
+class Hollow(nn.Module):
+    """A map that is never on at its centre."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        off = torch.zeros_like(x)
+        off[:, :, 4, 4] = -100
+        return functional.relu(x + off)
+
+
+def test_a_position_that_no_image_turns_on_is_dead_whatever_the_rest_of_the_map() -> None:
+    found = optima(network(Hollow()), "0", (8, 8), objective="neuron", steps=4)
+    assert (found.status.tolist(), found.final.tolist()) == ([1], [0])
 
 
 def test_a_channel_that_is_the_same_for_every_image_is_constant() -> None:

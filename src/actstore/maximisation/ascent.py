@@ -114,7 +114,7 @@ def ascend(
     image = made.images().detach()
     _refuse_infinite(curve, layer, channels)
     final, found = evaluated(reach, goal, image, layer)
-    silent = (goal.maps(found.values).flatten(1) == 0).all(1).cpu().numpy()
+    silent = goal.silent(goal.maps(found.values)).cpu().numpy()
     status = np.where(silent, DEAD, BOUNDED if bounded else LIVE).astype(np.uint8)
     if len(constant):
         status[np.asarray(constant)] = CONSTANT
