@@ -17,6 +17,7 @@ from actstore.maximisation.maximise import maximise
 from actstore.maximisation.parameterizations import mean_magnitude, parameterization_of
 from actstore.maximisation.target import reaching
 from actstore.maximisation.targets import find_targets
+from actstore.networks.heads import Head
 from actstore.networks.recording import probe
 from actstore.spec.visualise import Visualise
 
@@ -222,6 +223,27 @@ def test_diversity_pushes_images_of_a_channel_apart() -> None:
     assert alike(1.0) < alike(0.0) - 0.02
 
 
+def test_diversity_does_not_count_copies_that_fill_up_a_batch() -> None:
+    """The last of three channels, by itself and in a batch of eight, which has five more copies of it."""
+    model = network(nn.Conv2d(1, 4, 5, bias=False), nn.ReLU(), nn.Conv2d(4, 3, 5, bias=False))
+    settings = {"repeats": 2, "diversity": 5.0, "steps": 8, "optimizer": "sgd", "learning_rate": 1.0}
+    alone, padded = (optima(model, "2", (12, 12), **settings, batch_size=size) for size in (1, 8))
+    np.testing.assert_allclose(padded.image, alone.image, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3).train(), nn.Dropout(0.5).train()],
+    ids=["batch norm without statistics", "batch norm in training", "dropout that stays on"],
+)
+def test_maps_that_depend_on_the_batch_or_on_chance_are_refused(module: nn.Module) -> None:
+    training = module.training
+    model = network(nn.Conv2d(1, 3, 3), module, nn.ReLU())
+    module.train(training)
+    with pytest.raises(ModelError, match=r"maps of layer '2' change by up to .* with the other images of a batch"):
+        optima(model, "2", (12, 12), steps=1)
+
+
 def test_a_direction_is_a_weighted_sum_of_channels() -> None:
     model = network(nn.Conv2d(1, 3, 3, bias=False))
     weights = [[1.0, -1.0, 0.0], [0.0, 0.5, 2.0]]
@@ -285,6 +307,18 @@ def test_bad_input_gets_one_line() -> None:
         maximise(model, Visualise(layers=("0",), channels=(0, 3)), size=(8, 8))
     with pytest.raises(ModelError, match="pattern 'x' matches no module"):
         optima(model, "x", (8, 8))
+    with pytest.raises(SpecError, match='objective = "class" needs `head`'):
+        maximise(model, Visualise(objective="class"), size=(8, 8))
+    with pytest.raises(SpecError, match='"maco" takes its magnitude from the inputs of a run'):
+        optima(model, "0", (8, 8), parameterization="maco")
+    with pytest.raises(SpecError, match="size is missing"):
+        maximise(model, Visualise(layers=("0",)))
+    with pytest.raises(SpecError, match="give the lower intensity first"):
+        maximise(model, Visualise(layers=("0",)), size=(8, 8), bounds=(1.0, 0.0))
+    logits = Head("argmax", 3, 2)
+    normed = network(nn.Conv2d(1, 3, 3), nn.InstanceNorm2d(3))
+    with pytest.raises(ModelError, match="the mean logit of every class is the same for every image"):
+        maximise(normed, Visualise(objective="class"), size=(8, 8), head=logits)
     with pytest.raises(ModelError, match="layer '1' passes no gradient to its input"):
         optima(network(nn.Conv2d(1, 3, 3), Detached()), "1", (8, 8), steps=1)
     square = network(nn.Conv2d(1, 2, 3), Square())

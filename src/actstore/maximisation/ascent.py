@@ -100,7 +100,7 @@ def ascend(
         curve[step] = goal.value(found).detach()
         climbed = goal.climbed(found) - steps.penalty(images, step)
         if settings.diversity > 0:
-            climbed = climbed - float(settings.diversity) * alikeness(found, channels)
+            climbed = climbed - float(settings.diversity) * alikeness(found, channels, repeats)
         if not found.values.requires_grad:
             raise ModelError(
                 f"layer {layer!r} passes no gradient to its input: it computes without autograd, as under "
@@ -137,16 +137,17 @@ def seed_of(seed: int, layer: str, channel: int, repeat: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def alikeness(found: Maps, channels: Sequence[int]) -> Tensor:
-    """(element,): mean cosine between the styles of an element and of the other images of its channel.
+def alikeness(found: Maps, channels: Sequence[int], repeats: Sequence[int]) -> Tensor:
+    """(element,): mean cosine between the styles of an element and of the other repeats of its channel.
 
+    An image that fills up a batch is a copy, not another repeat: of several copies each counts for a part.
     The style of an image is the Gram matrix of the layer's maps, as in Olah et al., “Feature Visualization”, 2017.
     """
     flat = found.values.flatten(2)
     gram = functional.normalize((flat @ flat.transpose(1, 2) / flat.shape[2]).flatten(1), dim=1)
     cosine = gram @ gram.T
-    own = torch.tensor(channels, device=flat.device)
-    others = (own[:, None] == own[None]) & ~torch.eye(len(own), dtype=torch.bool, device=flat.device)
+    own, repeat = torch.tensor(channels, device=flat.device), torch.tensor(repeats, device=flat.device)
+    others = (own[:, None] == own[None]) & (repeat[:, None] != repeat[None])
     return (cosine * others).sum(1) / others.sum(1).clamp_min(1)
 
 

@@ -106,7 +106,7 @@ def _normalises(func: Any, args: Any, kwargs: Any) -> bool:
         return bool(_argument(args, kwargs, 5, "use_input_stats", True))
     if func in (functional.layer_norm, torch.layer_norm):
         # Over channels alone the bound of a position has nothing to do with the size of the image.
-        return len(_argument(args, kwargs, 1, "normalized_shape", ())) == args[0].ndim - 1
+        return bool(len(_argument(args, kwargs, 1, "normalized_shape", ())) == args[0].ndim - 1)
     return func in (functional.group_norm, torch.group_norm)
 
 

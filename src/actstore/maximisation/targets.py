@@ -75,10 +75,13 @@ def find_targets(
     Raises
     ------
     ModelError
-        if a pattern matches no layer, the network refuses the size, or no image changes the objective.
+        if a pattern matches no layer, the network refuses the size, no image changes the objective, or maps of an image
+        depend on the rest of its batch or on chance.
     SpecError
         if a layer has no such channel, or directions of another length.
     """
+    if settings.objective == "class" and head is None:
+        raise SpecError('objective = "class" needs `head`, which says where the logits are in what the network returns')
     shape = (canvas.channels, *canvas.size)
     key = "visualise.layers" if settings.layers else "model.layers"
     chosen = set().union(*match_modules(model, patterns, key=key).values())
@@ -141,10 +144,23 @@ def _examined(
     order: Sequence[str] = (),
 ) -> Target:
     width = head.channels if layer is None and head is not None else layer.channels if layer is not None else 0
-    channels = _channels(settings, width, OUTPUT if layer is None else layer.label)
+    label = OUTPUT if layer is None else layer.label
+    channels = _channels(settings, width, label)
     goal = Goal.of(settings.objective, channels, settings.directions, torch.device("cpu"))
     with _reached(model, layer, head, follow=True) as reach:
         found = examine(reach, goal, images)
+    if found.unsteady:
+        raise ModelError(
+            f"maps of layer {label!r} change by up to {found.unsteady:.2g} of their largest value with the other "
+            "images of a batch, or from pass to pass, as in training mode, behind batch normalisation without running "
+            "statistics, or behind dropout that stays on: no image would be of one channel alone. Use model.eval(), "
+            "correct the network, or visualise a layer before that"
+        )
+    if layer is None and found.constant.all():
+        raise ModelError(
+            f"the mean logit of every class is the same for every image (of the first {found.value[0]:.4g}), as behind "
+            "a norm that gives each map the same mean: its gradient is rounding error. Visualise layers instead"
+        )
     if layer is not None and found.constant.all():
         raise ModelError(_constant(model, settings, layer, found, images, order))
     return Target(name, layer, channels, tuple(found.constant.tolist()), found.bounded, found.rectified, size)
