@@ -144,6 +144,7 @@ def test_stored_tensors_and_a_pass_over_the_data_give_the_same(
     for name in ("data_max", "data_mean", "data_std", "top_value"):
         np.testing.assert_allclose(stored[name], passed[name], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(stored["top_sample"], passed["top_sample"])
+    assert (found["top_position"] == 16).all(), "the centre is what is maximised"
     assert (found["status"] == 3).all(), "bounded: one position behind an instance norm"
 
 
@@ -267,6 +268,7 @@ def test_bad_input_gets_one_line(
         ({"objective": "class"}, "take `layers` out"),
         ({"repeats": 1, "diversity": 1.0}, "give repeats of 2 or more"),
         ({"channels": [0, 0]}, "each once"),
+        ({"regularize": [{"kind": "rotate", "every": 50}]}, r"regularize\[0\]: every = 50 is beyond the last of 6"),
     ],
 )
 def test_settings_are_checked_when_they_are_read(

@@ -71,6 +71,24 @@ def test_of_a_convolution_in_a_box_the_optimum_is_known(dims: int) -> None:
     assert found.image.max() <= 1
 
 
+@pytest.mark.parametrize("parameterization", ["pixel", "fourier"])
+def test_a_wide_range_is_crossed_in_as_many_steps(parameterization: str) -> None:
+    """Of a linear channel, whatever intensities are counted in."""
+    model = network(nn.Conv2d(1, 3, 3, padding=1, bias=False))
+    one, many = (
+        optima(model, "0", (8, 8), parameterization=parameterization, range=[0.0, high]) for high in (1.0, 4000.0)
+    )
+    np.testing.assert_allclose(many.image / 4000, one.image, atol=5e-3)
+
+
+def test_a_random_transform_of_the_image_does_not_spoil_the_last_one() -> None:
+    model = network(nn.Conv2d(1, 3, 3, padding=1, bias=False))
+    dark = [{"kind": "brightness", "range": [0.0, 0.0], "apply": "image", "every": 8}]
+    found, without = (optima(model, "0", (8, 8), **PIXELS, steps=8, regularize=r) for r in (dark, []))
+    np.testing.assert_array_equal(found.image, without.image)
+    assert optima(model, "0", (8, 8), **PIXELS, steps=9, regularize=dark).image.max() < 0.1
+
+
 def test_planted_filters_are_recovered_and_not_one_anothers() -> None:
     lines = torch.arange(7) - 3.0
     y, x = torch.meshgrid(lines, lines, indexing="ij")

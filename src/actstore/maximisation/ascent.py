@@ -88,7 +88,7 @@ def ascend(
     goal = Goal.of(settings.objective, channels, settings.directions, device)
     steps = _Steps.of(settings, seeds, len(canvas.size), canvas.bounds, device)
     if settings.optimizer == "adam":
-        optimizer: torch.optim.Optimizer = torch.optim.Adam([made.values], lr=float(settings.learning_rate))
+        optimizer: torch.optim.Optimizer = torch.optim.Adam([made.values], lr=float(settings.learning_rate) * made.unit)
     else:
         optimizer = torch.optim.SGD([made.values], lr=float(settings.learning_rate))
     start, _ = evaluated(reach, goal, made.images().detach(), layer)
@@ -175,6 +175,8 @@ class _Steps:
     forward: tuple[_Step, ...]
     image: tuple[_Step, ...]
     penalties: tuple[tuple[Regularizer, Callable[[Tensor], Tensor]], ...]
+    #: Number of steps.
+    count: int
 
     @classmethod
     def of(
@@ -197,7 +199,7 @@ class _Steps:
             shape = (settings.steps // regularizer.every, transform.numbers)
             uniform = torch.stack([torch.rand(*shape, generator=generator) for generator in generators], 1)
             (image if regularizer.on_image else forward).append(_Step(regularizer, transform, uniform.to(device)))
-        return cls(tuple(forward), tuple(image), tuple(penalties))
+        return cls(tuple(forward), tuple(image), tuple(penalties), settings.steps)
 
     def seen(self, images: Tensor, step: int) -> Tensor:
         """What the network sees of ``images`` at a step."""
@@ -213,13 +215,17 @@ class _Steps:
 
     def changes(self, step: int) -> bool:
         """Whether a step ends with a change of the images themselves."""
-        return any(one.due(step) for one in self.image)
+        return any(self._changes(one, step) for one in self.image)
 
     def changed(self, images: Tensor, step: int) -> Tensor:
         for one in self.image:
-            if one.due(step):
+            if self._changes(one, step):
                 images = one.applied(images, step)
         return images
+
+    def _changes(self, one: _Step, step: int) -> bool:
+        """A random change is for the steps behind it: without any, it would only spoil the optimum."""
+        return one.due(step) and not (one.uniform.shape[-1] and step == self.count - 1)
 
 
 def is_penalty(regularizer: Regularizer) -> bool:

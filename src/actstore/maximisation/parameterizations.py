@@ -26,6 +26,8 @@ class Parameterization(Protocol):
 
     #: The leaf that is optimised, (element, …) float32.
     values: Tensor
+    #: What ``values`` are counted in: a step is as many of these.
+    unit: float
 
     def images(self) -> Tensor:
         """(element, input_channel, [z,] y, x) float32, differentiable in ``values``."""
@@ -47,6 +49,8 @@ class Pixels:
         self._bounds, self._ball = bounds, ball
         low, high = bounds or (-1.0, 1.0)
         middle = (low + high) / 2 if bounds else 0.0
+        # A step of fixed length would not leave the start where intensities reach to thousands.
+        self.unit = high - low if bounds else 1.0
         self.values = (middle + START_NOISE * (high - low) * start).requires_grad_()
         self.project()
 
@@ -72,6 +76,8 @@ class Fourier:
 
     As Lucid's ``fft_image``: steps of one size then change low frequencies more than high ones.
     """
+
+    unit = 1.0
 
     def __init__(self, start: Tensor, size: Sequence[int], bounds: tuple[float, float] | None) -> None:
         self._size, self._bounds = tuple(size), bounds
@@ -104,6 +110,8 @@ class Phase:
 
     Magnitude constrained optimisation (MACO) of Fel et al., NeurIPS 2023. The phase of the mean is 0.
     """
+
+    unit = 1.0
 
     def __init__(
         self, start: Tensor, size: Sequence[int], bounds: tuple[float, float] | None, magnitude: Tensor
