@@ -214,6 +214,9 @@ def test_other_settings_need_another_name(copied: Path, write_spec: WriteSpec, t
         StoreError, match=r"features/optima is of another job \(visualise.steps: 6 → 7\): give it another"
     ):
         visualise(spec, cluster="inline", device="cpu")
+    fewer = load_spec(spec_with(tmp_path, write_spec, copied, layers=["bottom.0"]))
+    with pytest.raises(StoreError, match=r"is of another job \(other targets; visualise.layers: \[.*\]\): give"):
+        visualise(fewer, cluster="inline", device="cpu")
     found = visualise(spec, cluster="inline", device="cpu", name="long")
     assert found.group == "features/long"
     assert actstore.open(copied).group("features/long").sizes["step"] == 7
@@ -291,6 +294,22 @@ def test_defaults_are_written_out_in_the_store(tiny_store: Path, write_spec: Wri
         {"kind": "switching_bilateral", "every": 1, "apply": "image"},
         {"kind": "brightness", "range": [0.0, 2.0], "every": 1, "apply": "forward"},
     ]
+
+
+def test_memory_counts_samples_at_their_own_size(tiny_store: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
+    """Small images do not make passes over the run's inputs small."""
+
+    def predicted(**settings: Any) -> int:
+        return plan_optima(
+            load_spec(spec_with(tmp_path, write_spec, tiny_store, **settings)), device="cpu"
+        ).workers.memory
+
+    small, full = ({"layers": ["bottom.0"], "size": size} for size in ([16, 16], [64, 64]))
+    assert predicted(**small, samples=False) < predicted(**small)
+    image = 4 * 64 * 64
+    assert predicted(**small) > predicted(**full) - 50 * image
+    filtered = predicted(**full, regularize=[{"kind": "switching_bilateral"}])
+    assert filtered > predicted(**full, regularize=[{"kind": "tv"}]) + 9 * image
 
 
 def test_a_store_that_is_not_whole_is_refused(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:

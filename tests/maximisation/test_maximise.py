@@ -367,7 +367,7 @@ def test_targets_are_in_order_and_know_what_they_cost() -> None:
     settings = Visualise(layers=("0", "2"))
     found = find_targets(model, settings, Canvas(1, (8, 8), (0.0, 1.0)), ["0", "2"])
     assert [target.label for target in found] == ["0", "2"]
-    assert [target.bytes for target in found] == [4 * 4 * 64, 4 * (4 + 4 + 2) * 64]
+    assert [target.bytes for target in found] == [(2 + 4) * 4 * 4 * 64, 4 * (2 * (4 + 4 + 2) + 4 * 4) * 64]
 
 
 def test_a_prelu_gives_the_same_bits_and_the_same_gradient() -> None:

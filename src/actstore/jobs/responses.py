@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from actstore.jobs.job import Compute, PlainUnit, Report
-from actstore.jobs.optima import Opened, Optimising
+from actstore.jobs.optima import SAMPLES, Opened, Optimising
 from actstore.jobs.out import Out
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
@@ -20,9 +20,6 @@ from actstore.store.files.base import Storage
 from actstore.store.layout import SmallLayout
 from actstore.store.schema import Coordinate, Schema, record_of
 from actstore.store.store import Store
-
-#: Samples of one forward pass.
-SAMPLES = 4
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ from actstore.store.schema import Layer
 
 #: How far a layer to visualise instead is looked for.
 NEIGHBOURS = 6
+#: What is alive at once in a pass with gradients: of all that modules return, outputs and what is saved for the way
+#: back; of the largest that one returns, its gradient and the copies and scratch memory of a convolution (measured).
+LIVE, SCRATCH = 2, 4
 #: Name of the network's output where the logits of classes are maximised.
 OUTPUT = "output"
 
@@ -41,8 +44,8 @@ class Target:
     bounded: bool
     #: Whether it ends with a ReLU.
     rectified: bool
-    #: Bytes of what the modules up to it return for one image.
-    bytes: int
+    #: Bytes that are alive in a pass with gradients up to it for one image; 0 of a target that a store names.
+    bytes: int = 0
 
     @property
     def label(self) -> str:
@@ -100,16 +103,22 @@ def find_targets(
     images = example_images(canvas.channels, canvas.size, canvas.bounds)
     if settings.objective == "class":
         assert head is not None
-        return (_examined(model, settings, None, head, images, OUTPUT, sum(size for *_, size in before)),)
+        return (_examined(model, settings, None, head, images, OUTPUT, _alive(before)),)
     names = {(layer.module, layer.call, layer.output): layer.name for layer in recorded}
     targets = []
     for layer in found.layers:
         name = names.get((layer.module, layer.call, layer.output), layer.label)
         position = next((i for i, (path, call, _) in enumerate(before) if _is_last(path, call, layer)), len(before))
-        size = sum(size for *_, size in before[: position + 1])
+        size = _alive(before[: position + 1])
         target = _examined(model, settings, layer, head, images, name, size, [path for path, *_ in before])
         targets.append(target)
     return tuple(targets)
+
+
+def _alive(outputs: Sequence[tuple[str, int, int]]) -> int:
+    """Bytes of a pass with gradients through modules that return ``outputs``, as `_outputs` lists them."""
+    sizes = [size for *_, size in outputs]
+    return LIVE * sum(sizes) + SCRATCH * max(sizes, default=0)
 
 
 def _is_last(path: str, call: int, layer: Layer) -> bool:
