@@ -312,6 +312,16 @@ def test_memory_counts_samples_at_their_own_size(tiny_store: Path, write_spec: W
     assert filtered > predicted(**full, regularize=[{"kind": "tv"}]) + 9 * image
 
 
+def test_a_range_far_from_zero_keeps_its_span(
+    tiny_store: Path, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = np.random.default_rng(0).uniform(1000.4, 1000.9, (4, 1, 64, 64)).astype(np.float32)
+    monkeypatch.setattr("actstore.jobs.plan.visualise.examples", lambda _: inputs)
+    settings = {"parameterization": "maco", "layers": ["down.0"]}
+    planned = plan_optima(load_spec(spec_with(tmp_path, write_spec, tiny_store, **settings)), device="cpu")
+    assert planned.of.bounds == pytest.approx((1000.4, 1000.9), abs=2e-3)
+
+
 def test_a_store_that_is_not_whole_is_refused(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
     shutil.rmtree(copied / "features")
     shutil.rmtree(copied / "responses")

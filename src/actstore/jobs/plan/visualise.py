@@ -171,11 +171,13 @@ def _range(spec: Spec, store: Store) -> tuple[float, float]:
 
 
 def _own_range(store: Store) -> tuple[float, float]:
-    """The range of the run's own inputs without extremes, to three digits."""
-    low, high = np.nanpercentile(examples(store), RANGE_PERCENTILES)
+    """The range of the run's own inputs without extremes, to three digits of its span."""
+    low, high = np.nanpercentile(examples(store), RANGE_PERCENTILES).tolist()
     if not low < high:
         raise SpecError(f"visualise.range is missing: the run's inputs are {low:g} everywhere; give a range")
-    return float(f"{low:.3g}"), float(f"{high:.3g}")
+    # Of the span, not of the numbers: three digits of 1000.4 and 1000.9 would leave no span.
+    decimals = 2 - math.floor(math.log10(high - low))
+    return round(low, decimals), round(high, decimals)
 
 
 def _canvas(settings: Visualise, store: Store) -> Canvas:
