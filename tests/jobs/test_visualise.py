@@ -312,6 +312,13 @@ def test_memory_counts_samples_at_their_own_size(tiny_store: Path, write_spec: W
     assert filtered > predicted(**full, regularize=[{"kind": "tv"}]) + 9 * image
 
 
+def test_layers_of_the_command_do_not_go_with_classes(write_spec: WriteSpec, tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, visualise={"objective": "class"})
+    result = CliRunner().invoke(main, ["visualise", str(spec), "--layers", "*"])
+    assert result.exit_code != 0
+    assert "take --layers out" in result.output + str(result.exception)
+
+
 def test_a_range_far_from_zero_keeps_its_span(
     tiny_store: Path, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
