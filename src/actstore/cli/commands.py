@@ -12,7 +12,7 @@ import click
 
 from actstore import __version__
 from actstore.cli import terminal
-from actstore.errors import ActstoreError, DataError, StoreError, needing, one_line
+from actstore.errors import ActstoreError, DataError, SpecError, StoreError, needing, one_line
 from actstore.paths import given, is_url
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted
@@ -229,6 +229,8 @@ def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **whe
 
     loaded = load_spec(spec)
     if layers:
+        if loaded.visualise.objective == "class":
+            raise SpecError('--layers: visualise.objective = "class" is of the network\'s output: take --layers out')
         loaded = loaded.model_copy(update={"visualise": loaded.visualise.model_copy(update={"layers": layers})})
     with text.block_progress() as progress:
         found = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)

@@ -32,6 +32,8 @@ from actstore.store.store import Store
 
 #: Inputs of a run that its range of intensities and its mean spectrum are taken from, evenly spaced among all.
 EXAMPLES = 64
+#: Samples of one forward pass over the run's inputs.
+SAMPLES = 4
 #: Torch's threads: another number would change the last bits, and with them where 256 steps lead.
 THREADS = 1
 
@@ -163,7 +165,8 @@ def examples(store: Store) -> NDArray[np.float32]:
 
 
 def _target_as_json(target: Target) -> dict[str, Any]:
-    content = asdict(target)
+    # What it costs decides no number.
+    content = {name: value for name, value in asdict(target).items() if name != "bytes"}
     return {
         **content,
         "layer": target.layer and target.layer.as_json(),

@@ -141,6 +141,7 @@ class Visualise(Table):
     steps: Positive = 256
     #: "adam", or "sgd" with plain steps along the gradient.
     optimizer: Literal["adam", "sgd"] = "adam"
+    #: Of "adam" the length of a step, for "pixel" in units of ``range``, or of intensity where that is free.
     learning_rate: Annotated[StrictFloat | StrictInt, Field(gt=0)] = 0.05
     #: Radius of the L2 ball to which "sgd" projects the image of the parameterization "pixel" after each step.
     ball: Annotated[StrictFloat | StrictInt, Field(gt=0)] | None = None
@@ -182,6 +183,12 @@ class Visualise(Table):
             )
         if self.ball is not None and self.parameterization != "pixel":
             raise ValueError('a ball is of images: use parameterization = "pixel"')
+        for i, regularizer in enumerate(self.regularize):
+            if regularizer.every > self.steps:
+                raise ValueError(
+                    f"regularize[{i}]: every = {regularizer.every} is beyond the last of {self.steps} steps, so that "
+                    f"{regularizer.kind} would never be applied: give a smaller number, or more steps"
+                )
         if self.diversity > 0 and self.repeats == 1:
             raise ValueError("diversity pushes several images of a channel apart: give repeats of 2 or more")
         return self
