@@ -12,6 +12,7 @@ from actstore.store import metadata
 from actstore.store.files.base import Storage
 from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
+from actstore.units import first_few
 
 #: Root attributes required to read a store, besides its schema and fingerprint.
 REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
@@ -136,7 +137,7 @@ def token_of(attributes: Mapping[str, Any]) -> int:
 def unrepeatable(found: Mapping[str, Any]) -> str:
     """Why the network is not repeatable according to the attribute ``repeatable``; "" if it is."""
     if names := found["changed"]:
-        return f"forward passes change its weights ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        return f"forward passes change its weights ({first_few(names)})"
     # Older stores do not hold "after_another".
     if not found["again"] or found.get("after_another") is False or found["in_a_batch"] is False:
         largest = found["difference"]

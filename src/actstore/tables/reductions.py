@@ -21,6 +21,7 @@ from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.optima import open_optima
+from actstore.units import first_few
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -163,8 +164,7 @@ class Reductions:
             open_optima(self.store, self.of)
         if what == "tensors" and (gone := [layer.name for layer in self.store.layout.layers if not layer.kept]):
             raise Unanswerable(
-                f"where a map changes needs the tensors of {', '.join(gone[:3])}{', …' if gone[3:] else ''}: "
-                'capture with store.keep = "all"'
+                f'where a map changes needs the tensors of {first_few(gone)}: capture with store.keep = "all"'
             )
 
 

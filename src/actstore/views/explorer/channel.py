@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
-from actstore.units import counted
+from actstore.units import by, counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
 from actstore.views.explorer.channel_plot import ChannelPlot
@@ -204,7 +204,7 @@ class ChannelTab:
     def _numbers(self, c: int, sample: int, ready: bool) -> str:
         """The line of numbers."""
         source, state = self._session.source, self._session.state
-        size = " × ".join(map(str, source.sizes[state.layer]))
+        size = by(source.sizes[state.layer], " × ")
         own = (
             f"{state.layer} · {source.modules[state.layer]} · channel {state.channel} of {source.channels[state.layer]}"
         )
