@@ -9,8 +9,9 @@ from typing import Any, ClassVar, TypeGuard
 
 from actstore.conditions import BACKGROUND
 from actstore.errors import ModelError, one_line
-from actstore.spec.trained_json import digest_of, read_json
-from actstore.units import shown
+from actstore.spec.trained_json import read_json
+from actstore.store.fingerprint import digest_of
+from actstore.units import by, shown
 
 _WHAT = "a MONAI bundle"
 #: Entries of ``inference.json`` that are used, and what each is.
@@ -129,8 +130,8 @@ class BundleFolder:
     @property
     def description(self) -> str:
         """One line for `plan`."""
-        size = "×".join(map(str, self.window))
-        return f"MONAI bundle {self.path.name}: its own preprocessing, windows of {size}; its configuration runs code"
+        windows = f"windows of {by(self.window)}"
+        return f"MONAI bundle {self.path.name}: its own preprocessing, {windows}; its configuration runs code"
 
     @property
     def _metadata(self) -> str:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from actstore.conditions import REPEATS
+from actstore.conditions import ONE_CHANNEL, REPEATS
 from actstore.errors import StoreError
 from actstore.store import metadata
 from actstore.store.files.base import Storage
-from actstore.store.fingerprint import Fingerprint
+from actstore.store.fingerprint import Fingerprint, token_from
 from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
 from actstore.units import first_few
 
@@ -90,7 +90,7 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
         space=tuple(identity["preprocess"]["size"]),
         dtype=identity["dtype"],
         layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
-        input_channels=tuple(attributes.get("input_channels", ("image",))),
+        input_channels=tuple(attributes.get("input_channels", ONE_CHANNEL)),
         version=attributes["schema"],
     )
 
@@ -131,7 +131,7 @@ def trained_of(identity: Mapping[str, Any]) -> str:
 
 def token_of(attributes: Mapping[str, Any]) -> int:
     """The value of this run's commit records."""
-    return int(attributes["fingerprint"]["run"][:16], 16) or 1
+    return token_from(attributes["fingerprint"]["run"])
 
 
 def unrepeatable(found: Mapping[str, Any]) -> str:
