@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from actstore.analysis.channels.frequency import listed
+from actstore.analysis.channels.frequency import channel_numbers
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.stability import frequency_certainty, sensitivity_to_k, set_stability
 from actstore.analysis.evidence import perturbations
@@ -124,8 +124,8 @@ def leave_one_out_table(
     slices = list(layer_slices(member).values())
     changed = {
         "shared": [(without & every)[..., where].sum(axis=-1) for where in slices],
-        "gained": [listed((without & ~every)[..., where], number[where]) for where in slices],
-        "lost": [listed((~without & every)[..., where], number[where]) for where in slices],
+        "gained": [channel_numbers((without & ~every)[..., where], number[where]) for where in slices],
+        "lost": [channel_numbers((~without & every)[..., where], number[where]) for where in slices],
     }
     arrays = {name: (("layer", "patient", "condition"), np.array(values)) for name, values in changed.items()}
     sizes = found[["samples", "left_out"]].drop_vars(["layer", "module"], errors="ignore")

@@ -247,7 +247,7 @@ def overlap(first: Bools, second: Bools) -> Floats:
     return np.where(union > 0, common / np.where(union > 0, union, 1), np.nan)
 
 
-def listed(member: Bools, number: NDArray[Any] | None = None) -> NDArray[np.str_]:
+def channel_numbers(member: Bools, number: NDArray[Any] | None = None) -> NDArray[np.str_]:
     """The channels of ``member`` (…, channel) as text, "3, 5": their ``number``, by default their position."""
     numbers = np.arange(member.shape[-1]) if number is None else number
     cells = [", ".join(map(str, numbers[cell].tolist())) for cell in member.reshape(-1, member.shape[-1])]
