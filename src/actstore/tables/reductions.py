@@ -19,6 +19,7 @@ from actstore.analysis.strengths import doses
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
+from actstore.measures.names import MOST, TOP
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.optima import open_optima
 from actstore.units import first_few
@@ -38,8 +39,8 @@ class Reductions:
         self,
         store: Store,
         *,
-        top: int = 3,
-        most: int = 7,
+        top: int = TOP,
+        most: int = MOST,
         metric: str = "mad",
         by: Sequence[str] = (),
         per: Literal["slice", "volume", "patient"] = "slice",

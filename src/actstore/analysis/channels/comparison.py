@@ -16,13 +16,14 @@ from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.cases import NO_CASE
 from actstore.analysis.uncertainty.corrections import notes_on
 from actstore.analysis.uncertainty.resamples import RESAMPLES, draws_of
+from actstore.measures.names import MOST
 
 _DIMS = ("sample", "condition", "channel")
 
 
 def shared_channels(
     member: xr.DataArray,
-    most: int = 7,
+    most: int = MOST,
     *,
     applicable: xr.DataArray | None = None,
     resamples: int = RESAMPLES,
@@ -101,7 +102,7 @@ def shared_channels(
     )
 
 
-def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 7) -> xr.Dataset:
+def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = MOST) -> xr.Dataset:
     """The order of channels over all samples against the order within each kind of failure; lazy.
 
     Parameters

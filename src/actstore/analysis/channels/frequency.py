@@ -15,6 +15,7 @@ from actstore.analysis.channels.ranking import NO_CHANNEL, chosen, highest
 from actstore.analysis.evidence import patients_of, perturbations
 from actstore.analysis.grouping import Bools, Counts, Floats, Numbers, count_by
 from actstore.analysis.layers import layer_slices
+from actstore.measures.names import MOST
 
 _DESCRIBE_CONDITION = ("transform", "target", "strength", "perturbation_source", "channels", "region")
 #: Keys along condition by which controls and repeats are groups of their own.
@@ -86,7 +87,7 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     return frequency if most is None else most_frequent(frequency, most)
 
 
-def most_frequent(frequency: xr.Dataset, n: int = 7) -> xr.Dataset:
+def most_frequent(frequency: xr.Dataset, n: int = MOST) -> xr.Dataset:
     """The ``n`` channels most often among the top, of each group; lazy where ``frequency`` is.
 
     Takes the result of :func:`channel_frequency` and returns ``channel`` and ``count`` int64 (…by, condition, rank),

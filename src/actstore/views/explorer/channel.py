@@ -11,6 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.units import by, counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
@@ -22,7 +23,6 @@ from actstore.views.explorer.protocols import Session, Work
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.statistics import Progress
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
-from actstore.views.figures.network_colours import TOP
 from actstore.views.figures.spread import PatientColumns
 from actstore.views.figures.sweeps import DoseCurve, Sweep, sweep_of, with_unchanged
 from actstore.views.figures.theme import colours_of

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import pooled_std
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.views.arrays import Bools, Floats
-from actstore.views.figures.network_colours import TOP
 from actstore.views.figures.selection import of_original
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import in_units, pooled_std
 from actstore.analysis.layers import stack_layers
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
-from actstore.views.figures.network_colours import TOP, Colour, effect, limits_of, top_cells, with_control
+from actstore.views.figures.network_colours import Colour, effect, limits_of, top_cells, with_control
 from actstore.views.figures.selection import Sample, chosen, of_original, samples_of, target_of
 from actstore.views.figures.spread import spread
 from actstore.views.figures.theme import INK, WIDTH, colours_of, panel, styled, ticks

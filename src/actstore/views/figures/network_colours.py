@@ -14,11 +14,9 @@ from actstore.analysis.channels.controls import class_sensitivity
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.units import counted
 from actstore.views.figures.theme import DIVERGING, SEQUENTIAL
-
-#: Channels of a layer that count as top.
-TOP = 3
 
 Colour = Literal["mad", "frequency", "standardised", "control"]
 
