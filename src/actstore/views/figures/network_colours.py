@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.channels.controls import class_sensitivity
+from actstore.analysis.channels.controls import SAME_AS_CONTROL, class_sensitivity
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
@@ -30,7 +30,7 @@ def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
     if own["region"] == CONTROL:
         return []
     same = conditions["region"] == CONTROL
-    for name in ("transform", "target", "strength", "perturbation_source", "channels"):
+    for name in SAME_AS_CONTROL:
         if name in conditions:
             same &= conditions[name] == own[name]
     return [int(c) for c in np.flatnonzero(same)]

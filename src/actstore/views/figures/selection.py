@@ -11,7 +11,7 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from actstore.analysis.evidence import perturbations
+from actstore.analysis.evidence import PERTURBATION, perturbations
 from actstore.analysis.maps.masks import Mask
 from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
@@ -191,7 +191,7 @@ def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
     table = store.conditions.iloc[at]
     dice = mean_dice(store.confusion, applicable=store.applicable, regions=store.members).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
-    families = [name for name in ("transform", "target", "perturbation_source", "channels") if name in table]
+    families = [name for name in PERTURBATION if name in table]
     lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(families, sort=False)["dice"]
     chosen = set(lowest.idxmin())
     return [name for name in table.index if name in chosen][:most]
