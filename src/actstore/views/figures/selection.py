@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
@@ -315,11 +314,6 @@ def channel_suffix(store: Store, input_channel: int = 0) -> str:
     """Names the input channel of a picture in its title: " · T1"; "" where the network has only one."""
     names = store.layout.input_channels
     return f" · {names[input_channel]}" if len(names) > 1 else ""
-
-
-def of_original(statistics: xr.Dataset) -> xr.Dataset:
-    """Statistics of the original, (sample, channel): those of condition 0 where there is such a dim."""
-    return statistics.isel(condition=0, missing_dims="ignore", drop=True)
 
 
 def perturbed_masks(store: Store, label: NDArray[Any], condition: int) -> list[Mask]:
