@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.channels.controls import SAME_AS_CONTROL, class_sensitivity
+from actstore.analysis.channels.ranking import NO_CHANNEL, highest
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
@@ -93,7 +94,5 @@ def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:
 
     Neither 0, no change, nor NaN, an unknown one, is marked.
     """
-    for row, line in enumerate(grid):
-        changed = np.flatnonzero(~np.isnan(line) & (line != 0))
-        for channel in changed[np.argsort(-line[changed], kind="stable")[:TOP]]:
-            yield row, int(channel)
+    for row, best in enumerate(highest(np.where(grid != 0, grid, np.nan), TOP)):
+        yield from ((row, int(channel)) for channel in best if channel != NO_CHANNEL)
