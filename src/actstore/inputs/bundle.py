@@ -213,7 +213,10 @@ class BundlePipeline(TrainedPipeline[BundleFolder]):
             for transform in self._transforms.loading:
                 data = transform(data)
         except Exception as error:
-            raise DataError(f"{shown(shown_path)}: the bundle's loader cannot read it: {one_line(error)}") from error
+            raise DataError(
+                f"{shown(shown_path)}: the bundle's loader cannot read it: {one_line(error)}; restore the file, or "
+                "correct data.root"
+            ) from error
         loaded: Any = data[self._transforms.key]
         return loaded.as_tensor(), deepcopy(dict(loaded.meta))
 

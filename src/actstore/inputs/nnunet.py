@@ -143,7 +143,10 @@ class NnUNetPipeline(TrainedPipeline[ResultFolder]):
         seg = np.where(seg[0] == _OUTSIDE, 0, seg[0])
         found = np.searchsorted(values, seg).clip(max=len(values) - 1)
         if (values[found] != seg).any():
-            raise DataError(f"{volume.key}: preprocessing made label values that the mask does not have")
+            raise DataError(
+                f"{volume.key}: preprocessing made label values that the mask does not have; use the nnunetv2 that the "
+                "network was trained with"
+            )
         return found.astype(np.uint8)
 
     def windows(self, shape: tuple[int, int, int]) -> Windows:
