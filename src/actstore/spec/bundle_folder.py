@@ -82,7 +82,13 @@ class BundleFolder:
 
     @property
     def classes(self) -> dict[str, int]:
-        """Label value of each class without the background: its output channel, or 1 where there is one alone."""
+        """Label value of each class without the background: its output channel, or 1 where there is one alone.
+
+        Raises
+        ------
+        ModelError
+            if the metadata name several channels and no background.
+        """
         found = list(self._channel_def("outputs").values())
         if found[0].lower() == BACKGROUND and len(found) > 1:
             return {name: i for i, name in enumerate(found) if i}
@@ -104,7 +110,13 @@ class BundleFolder:
 
     @property
     def window(self) -> tuple[int, ...]:
-        """The network's input in voxels, (z, y, x): the inferer's ``roi_size``, or the metadata's shape of images."""
+        """The network's input in voxels, (z, y, x): the inferer's ``roi_size``, or the metadata's shape of images.
+
+        Raises
+        ------
+        ModelError
+            if neither is a list of sizes.
+        """
         inferer = self.inference["inferer"]
         size = inferer.get("roi_size") if isinstance(inferer, Mapping) else None
         size = size if _is_size(size) else self._entry("inputs").get("spatial_shape")

@@ -311,7 +311,13 @@ def reduce_groups(
 
 
 def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:
-    """A view of an activation's channel group (sample, \\*grid, \\*chunk) as (sample, channel, condition, \\*space)."""
+    """A view of an activation's channel group (sample, \\*grid, \\*chunk) as (sample, channel, condition, \\*space).
+
+    Raises
+    ------
+    ValueError
+        if a chunk holds neither one condition nor all.
+    """
     n = (chunks.ndim - 1) // 2
     maps = chunks.squeeze(axis=tuple(range(2, 1 + n)))
     if maps.shape[1] == 1:

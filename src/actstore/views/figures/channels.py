@@ -34,6 +34,11 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> p
     by
         "condition" (each perturbation), "case" (each kind of failure, over perturbations), another coordinate along
         sample or condition, or None: all perturbations together.
+
+    Raises
+    ------
+    StoreError
+        if no perturbation applies to any sample, or ``by`` is no coordinate.
     """
     layers = list(store.layers.index)
     applicable, cases = compute(store.applicable, store.cases if by == "case" else None)
