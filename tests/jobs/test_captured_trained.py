@@ -23,7 +23,7 @@ from actstore.cli import text
 from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
-from actstore.jobs.predictions import counted
+from actstore.jobs.predictions import confusion_of
 from actstore.jobs.visualise import visualise
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import build_model
@@ -169,7 +169,7 @@ def test_confusion_counts_add_up_to_those_of_the_volume(captured: Captured) -> N
     store = captured.store
     for condition in range(2):
         found = assembled(captured, store.tree["outputs/prediction"].isel(condition=condition).values)
-        expected = counted(captured.label, found, store.layout.classes)
+        expected = confusion_of(captured.label, found, store.layout.classes)
         np.testing.assert_array_equal(store.confusion.isel(condition=condition).sum("sample").values, expected)
 
 
