@@ -101,15 +101,16 @@ class Optimising:
         return {**content, "visualise": settings}
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any], name: str) -> Self:
-        """From the identity of a group."""
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None) -> Self:
+        """From the identity of a group, and the run's spec if not the stored one: where data and weights are now."""
         attributes = read_attributes(storage)
         head = identity["head"]
+        layout = layout_of(attributes)
         return cls(
             storage,
-            name,
-            spec_of(attributes),
-            layout_of(attributes),
+            identity["name"],
+            (spec or spec_of(attributes)).with_channels(layout.input_channels),
+            layout,
             attributes["fingerprint"]["weights"],
             attributes["identity"]["code"],
             Visualise.model_validate(identity["visualise"]),

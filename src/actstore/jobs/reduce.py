@@ -15,6 +15,7 @@ from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.runner import Progress, Workers, run
 from actstore.jobs.statistics import BlockStatistics
+from actstore.spec.spec import Spec
 from actstore.store import commits
 from actstore.store.files.base import Storage
 from actstore.store.reader import Piece, read_small
@@ -70,7 +71,7 @@ class ReduceJob:
         )
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
         return cls.of(Store(storage.location))
 
 

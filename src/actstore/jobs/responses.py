@@ -16,6 +16,7 @@ from actstore.jobs.optima import SAMPLES, Opened, Optimising
 from actstore.jobs.out import Out
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
+from actstore.spec.spec import Spec
 from actstore.store.files.base import Storage
 from actstore.store.layout import SmallLayout
 from actstore.store.schema import Coordinate, Schema, record_of
@@ -97,8 +98,8 @@ class Responses:
         return np.stack(values), np.stack(positions)
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
-        return cls.of_run(Optimising.again(storage, identity, identity["name"]))
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
+        return cls.of_run(Optimising.again(storage, identity, spec))
 
     @classmethod
     def of_run(cls, of: Optimising) -> Self:

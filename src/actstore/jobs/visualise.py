@@ -191,8 +191,8 @@ class VisualiseJob:
         return found
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
-        return cls(Optimising.again(storage, identity, identity["name"]))
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
+        return cls(Optimising.again(storage, identity, spec))
 
 
 def _gradient_mass(

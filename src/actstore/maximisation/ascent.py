@@ -16,14 +16,12 @@ from actstore.analysis.optima import STATUSES
 from actstore.errors import ModelError
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.parameterizations import parameterization_of
-from actstore.maximisation.penalties import penalty_of
+from actstore.maximisation.penalties import is_penalty, penalty_of
 from actstore.maximisation.target import Maps, Reach
 from actstore.maximisation.transforms import Transform, transform_of
 from actstore.spec.visualise import Regularizer, Visualise
 
 LIVE, DEAD, CONSTANT, BOUNDED = range(len(STATUSES))
-#: Kinds of regularisers that are subtracted from the objective.
-PENALTIES = ("l1", "l2")
 
 
 @dataclass(frozen=True)
@@ -226,11 +224,6 @@ class _Steps:
     def _changes(self, one: _Step, step: int) -> bool:
         """A random change is for the steps behind it: without any, it would only spoil the optimum."""
         return one.due(step) and not (one.uniform.shape[-1] and step == self.count - 1)
-
-
-def is_penalty(regularizer: Regularizer) -> bool:
-    """Whether a regulariser is subtracted from the objective."""
-    return regularizer.kind in PENALTIES or (regularizer.kind == "tv" and not regularizer.on_image)
 
 
 def _refuse_infinite(curve: Tensor, layer: str, channels: Sequence[int]) -> None:

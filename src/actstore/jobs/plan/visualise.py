@@ -19,7 +19,8 @@ from actstore.jobs.optima import SAMPLES, Optimising, examples
 from actstore.jobs.plan.budget import BASE_BYTES, LIBRARY_BYTES, machine_of
 from actstore.jobs.plan.network import inspect_model
 from actstore.jobs.runner import Workers
-from actstore.maximisation.ascent import Canvas, is_penalty
+from actstore.maximisation.ascent import Canvas
+from actstore.maximisation.penalties import is_penalty
 from actstore.maximisation.targets import Target, find_targets
 from actstore.maximisation.transforms import transform_of
 from actstore.networks.arithmetic import torch_threads
