@@ -208,6 +208,22 @@ def test_damage_is_found_and_repaired(copied: Path, maximised: Path) -> None:
     assert files_of(copied) == files_of(maximised)
 
 
+def test_repair_takes_the_spec_that_is_given(copied: Path, maximised: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weights or data were moved, that in the store leads nowhere."""
+
+    def moved(attributes: Any) -> Any:
+        raise StoreError("the store's spec leads nowhere; give one that fits with --spec")
+
+    monkeypatch.setattr("actstore.jobs.optima.spec_of", moved)
+    next((copied / GROUP / "image").glob("c.*")).unlink()
+    found = verify(copied)
+    with pytest.raises(StoreError, match="leads nowhere"):
+        repair(copied, found.damage, cluster="inline", device="cpu")
+    spec = load_spec(maximised.with_name("spec.toml"))
+    repair(copied, found.damage, spec=spec, cluster="inline", device="cpu")
+    assert files_of(copied) == files_of(maximised)
+
+
 def test_other_settings_need_another_name(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
     spec = load_spec(spec_with(tmp_path, write_spec, copied, steps=7))
     with pytest.raises(

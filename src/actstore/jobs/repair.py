@@ -89,9 +89,8 @@ def repair(
     if unreduced and layout.keeps_all:
         store = Store(location)
         reduce_store(store, workers=workers_of(store, cluster, workers), progress=progress, stopping=stopping)
-    jobs = {
-        name: job_of(storage, groups[name], spec) for name in sorted({found.group for found in damage if found.group})
-    }
+    damaged = sorted({found.group for found in damage if found.group})
+    jobs = {name: job_of(storage, groups[name], spec) for name in damaged}
     # What a job reads is repaired before it.
     for name in TopologicalSorter({name: job.needs for name, job in jobs.items()}).static_order():
         if name in jobs:
