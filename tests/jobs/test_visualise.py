@@ -160,7 +160,7 @@ def test_images_are_the_same_bits_whoever_computes_them(copied: Path, maximised:
 
 @pytest.mark.process
 def test_workers_give_the_same_bits_after_a_kill(maximised: Path, tiny_store: Path, tmp_path: Path) -> None:
-    """Two workers; killed once a unit is committed; continued by one."""
+    """Two workers; killed once a unit is committed; continued in this process."""
     spec = tmp_path / "spec.toml"
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     text = maximised.with_name("spec.toml").read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_workers_give_the_same_bits_after_a_kill(maximised: Path, tiny_store: Pa
     with_left = process.poll() is None
     os.killpg(process.pid, signal.SIGKILL) if with_left else None
     process.wait()
-    found = visualise(load_spec(spec), cluster="local", workers=1, device="cpu")
+    found = visualise(load_spec(spec), cluster="inline", device="cpu")
     assert found.complete
     assert found.skipped >= 1
     assert files_of(store) == files_of(maximised)
