@@ -150,7 +150,7 @@ def test_messages_are_escaped_on_the_page(source: Source) -> None:
 
 def test_one_map_reads_one_chunk(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two maps for a channel that was not looked at, none for one that was."""
-    from actstore.store import store as module
+    from actstore.store import single as module
 
     reads: list[tuple[str, tuple[int, ...]]] = []
     plain = module.read_map

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from actstore.jobs.out import Out
-from actstore.spec.spec import Spec
 from actstore.store.files.base import Storage
 from actstore.store.schema import Coordinate, Schema
+
+if TYPE_CHECKING:
+    from actstore.spec.spec import Spec
 
 
 class Unit(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,14 @@ from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.runner import Progress, Workers, run
 from actstore.jobs.statistics import BlockStatistics
-from actstore.spec.spec import Spec
 from actstore.store import commits
 from actstore.store.files.base import Storage
 from actstore.store.reader import Piece, read_small
 from actstore.store.schema import Coordinate, Schema, StoreLayout
 from actstore.store.store import Store
+
+if TYPE_CHECKING:
+    from actstore.spec.spec import Spec
 
 #: Default if neither the caller nor the spec sets a number.
 WORKERS = 2
