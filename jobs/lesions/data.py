@@ -37,9 +37,9 @@ FIRST_SEED: dict[Part, int] = {"train": 0, "validation": 1_000_000, "test": 2_00
 
 #: Side of a square in pixels, and full width at half maximum of a Gaussian: of a slice, of a volume.
 LESION_SIZES = {2: (8, 14), 3: (5, 9)}
-AMPLITUDE = (0.4, 0.6)
+AMPLITUDE = (0.5, 0.7)
 #: Intensities of cerebrospinal fluid, grey and white matter.
-TISSUE = ((0.05, 0.2), (0.3, 0.4), (0.5, 0.6))
+TISSUE = ((0.1, 0.25), (0.3, 0.4), (0.45, 0.55))
 NOISE = 0.03
 
 

@@ -65,12 +65,12 @@ class Plan:
 
     nets: int = 5
     #: Slices to train on, to choose the epoch, and to test; every ``step``-th pixel of them.
-    slices: tuple[int, int, int] = (512, 128, 512)
+    slices: tuple[int, int, int] = (512, 192, 512)
     step: int = 1
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6, patience=2, batch=16))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=8, patience=3, batch=8))
     volumes: tuple[int, int, int] = (128, 32, 64)
     voxel: int = 4
-    volume_schedule: Schedule = field(default_factory=lambda: Schedule(epochs=8, patience=2, batch=8))
+    volume_schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6, patience=2, batch=8))
     #: Of the images that are maximised: the fifth convolution sees 21 pixels.
     size: int = 64
     volume_size: int = 32
@@ -267,6 +267,7 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
     lesion_nets = [net for net in found if net["kind"] in ("gaussian", "square")]
     results = {
         "plan": asdict(plan),
+        "torch": torch.__version__,
         "nets": found,
         "accurate": all(net["trained"]["test"] >= WANTED for net in lesion_nets),
         # "paper" decides; "centre" is beside it.

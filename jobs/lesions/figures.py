@@ -29,7 +29,7 @@ LOOK = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
 def draw(plan: Plan, results: dict[str, Any], folder: Path) -> None:
     """Write every figure of a finished run into ``folder``."""
     images = {path.stem: _images(path) for path in sorted(folder.glob("*.npz"))}
-    of_lesions(clean_slices("test", 8, step=plan.step)).savefig(folder / "figure-1.png", dpi=110)
+    of_lesions(clean_slices("test", 24, step=plan.step)).savefig(folder / "figure-1.png", dpi=110)
     of_layers(plan.layers, images).savefig(folder / "figure-2.png", dpi=110)
     channels = {net["name"]: net["method_channel"] for net in results["nets"]}
     for number, kind in enumerate(KINDS, 3):
@@ -67,7 +67,8 @@ def of_lesions(clean: Clean) -> Figure:
     figure = Figure((8, 4.2), layout="constrained")
     grid = figure.subplots(2, 4, squeeze=False)
     for row, kind in zip(grid, KINDS, strict=True):
-        images, labels, _ = with_lesions(clean, range(len(clean)), kind, np.random.default_rng(0))
+        # Planes far apart.
+        images, labels, _ = with_lesions(clean, range(0, len(clean), 3), kind, np.random.default_rng(0))
         for ax, index in zip(row, np.flatnonzero(labels), strict=True):
             _show(ax, images[index, 0], TITLES[kind])
     return _bare(figure)
