@@ -161,7 +161,7 @@ def _deformed(tissues: Array, rng: np.random.Generator) -> tuple[Array, Array, N
     moved = np.stack([map_coordinates(tissue, places, order=1).reshape(size) for tissue in tissues])
     contrast = [rng.uniform(*span) for span in TISSUE]
     tissue = np.tensordot(contrast, moved, 1)
-    bias = 1 + 0.1 * smooth(rng, size, 3)
+    bias = 1 + 0.06 * smooth(rng, size, 3)
     return tissue.astype(np.float32), bias.astype(np.float32), moved.sum(0) > 0.5
 
 

@@ -65,7 +65,7 @@ class Plan:
 
     nets: int = 5
     #: Slices to train on, to choose the epoch, and to test; every ``step``-th pixel of them.
-    slices: tuple[int, int, int] = (512, 192, 512)
+    slices: tuple[int, int, int] = (640, 192, 512)
     step: int = 1
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=8, patience=3, batch=8))
     volumes: tuple[int, int, int] = (128, 32, 64)
