@@ -25,6 +25,7 @@ from lesions.data import Clean, Part, clean_slices, clean_volumes
 from lesions.decision import decide, summary
 from lesions.networks import FILTERS, LAYERS, vgg_2d, vgg_3d
 from lesions.statistic import axes, match, near_uniform
+from lesions.tables import tables
 from lesions.train import Schedule, Trained, train
 
 NetKind = Literal["gaussian", "square", "untrained", "volume"]
@@ -276,6 +277,7 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
         "seconds": time.monotonic() - began,
     }
     (folder / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+    (folder / "tables.md").write_text(tables(results), encoding="utf-8")
     write_csv(folder / "channels.csv", rows)
     draw(plan, results, folder)
     return results

@@ -243,6 +243,9 @@ def test_a_small_run(tmp_path: Path) -> None:
     lines = (tmp_path / "channels.csv").read_text(encoding="utf-8").splitlines()
     # conv1 and conv5 of three nets, conv5 once more; three filters of both of the volume net.
     assert len(lines) == 1 + 3 * (8 + 64 + 64) + 6
+    page = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert "| square-0 | 1 | 1 |" in page
+    assert "| match | " in page
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures >= {"figure-1.png", "figure-2.png", "figure-3.png", "figure-4.png", "statistics.png"}
     with np.load(tmp_path / "square-0.npz") as held:
