@@ -35,8 +35,8 @@ def vgg_3d() -> nn.Sequential:
 def _vgg(dims: int) -> nn.Sequential:
     """3 × 3 (× 3) convolutions with ReLU, max-pooling, and one linear layer of the largest value of each map.
 
-    How the head takes in a map is our choice: with the maximum over all positions it answers alike wherever a lesion lies,
-    and the network takes images of any size.
+    How the head takes in a map is our choice: with the maximum over all positions it answers alike wherever a lesion
+    lies, and the network takes images of any size.
     """
     convolution, pool = (nn.Conv2d, nn.MaxPool2d) if dims == 2 else (nn.Conv3d, nn.MaxPool3d)
     parts: OrderedDict[str, nn.Module] = OrderedDict()
