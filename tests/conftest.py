@@ -46,10 +46,11 @@ if importlib.util.find_spec("hypothesis"):
     settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
     settings.load_profile("steady")
 
-#: Modules that take a minute or more: begun first, so that at the end no process waits for the other's.
+#: Modules that take half a minute or more: begun first, so that at the end no process waits for the other's.
 LONG = (
-    *("test_kills", "test_report", "test_explorer_browser", "test_memory", "test_views", "test_s3", "test_odd_stores"),
-    *("test_notebooks", "test_main_guard", "test_interrupt", "test_report_browser"),
+    *("test_kills", "test_report", "test_docs", "test_explorer_browser", "test_memory", "test_views", "test_s3"),
+    *("test_notebooks", "test_odd_stores", "test_explorer", "test_interrupt", "test_captured_trained"),
+    *("test_sentences_property", "test_main_guard", "test_light", "test_report_browser"),
 )
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow"}
@@ -191,7 +192,8 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def study_store(once: Once, write_spec: WriteSpec) -> Path:
-    """Five patients, LV and RV at three strengths each, their controls, and repeats: it answers every question."""
+    """Five patients, LV and RV at three strengths each, controls, repeats, optima: it answers every question."""
+    from planted_optima import plant
 
     def fill(folder: Path) -> None:
         write_phantom(folder / "data", patients=PATIENTS, seed=3)
@@ -202,6 +204,7 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
             controls={"region": True, "noise": True},
         )
         _captured(spec)
+        plant(folder / "tiny.zarr")
 
     return once("study", fill) / "tiny.zarr"
 

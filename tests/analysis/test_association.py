@@ -203,6 +203,7 @@ def test_a_null_study_finds_no_more_than_the_stated_rate(patients: int, slices: 
     assert np.mean(below) > 0.015
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [0.9, 0.97])
 def test_slices_that_drift_are_no_association(by: float) -> None:
     """Neighbouring slices nearly alike: z lies near ±1, which Student's t takes for more certain than it is."""

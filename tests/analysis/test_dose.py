@@ -147,6 +147,7 @@ def test_the_first_crossing_counts() -> None:
     np.testing.assert_allclose(half["half_above"], 1 + 0.5 * 0.4 / 0.5)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_the_mean_does() -> None:
     truth, runs = 0.25 - 0.25 / 3, 150
     covered = 0

@@ -158,6 +158,7 @@ def smooth(seed: int, patients: int = 12, effect: float = 0.0) -> xr.DataArray:
     return xr.DataArray(chosen[:, None], dims=("sample", "condition", "channel"), coords=coords)
 
 
+@pytest.mark.slow
 def test_neither_smooth_slices_nor_a_shift_of_phases_counts() -> None:
     studies, alpha = 200, 0.05
     found = [heterogeneity(smooth(s), resamples=499) for s in range(studies)]
@@ -310,6 +311,7 @@ def test_one_layer_or_condition_alone_has_the_same_p() -> None:
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 5), st.integers(1, 3), st.integers(1, 7), st.integers(1, 4), st.integers(1, 8), st.integers(0, 999)

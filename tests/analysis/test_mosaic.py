@@ -21,11 +21,11 @@ from actstore.store.store import Store
 from helpers import chunked, raise_if_dask_computes
 from patched import SHAPES, Volume, patched_store
 
-SPACES = ((16, 16), (8, 16, 16))
+SPACES = (pytest.param((16, 16), id="2D"), pytest.param((8, 16, 16), id="3D", marks=pytest.mark.slow))
 Patched = tuple[Store, list[Volume]]
 
 
-@pytest.fixture(scope="module", params=SPACES, ids=["2D", "3D"])
+@pytest.fixture(scope="module", params=SPACES)
 def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Patched:
     return patched_store(tmp_path_factory.mktemp("patched"), request.param)
 

@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=["perturbed", "original"])
+@pytest.fixture(scope="module", params=["perturbed", pytest.param("original", marks=pytest.mark.slow)])
 def findings(
     request: pytest.FixtureRequest, world: Path, write_spec: WriteSpec, tmp_path_factory: pytest.TempPathFactory
 ) -> Findings:

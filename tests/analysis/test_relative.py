@@ -91,6 +91,7 @@ def test_ranks_of_ties_of_missing_and_of_one_channel() -> None:
     np.testing.assert_array_equal(network_rank(mad[..., :1])[:, 0], [np.nan, 0.5, np.nan, 0.5])
 
 
+@pytest.mark.slow
 def test_a_null_network_has_uniform_ranks() -> None:
     ranks = np.concatenate([network_rank(make_study(seed=s)["mad"])[1:, 5] for s in range(60)])
     assert stats.kstest(ranks, "uniform").pvalue > 0.01

@@ -286,6 +286,7 @@ def test_controls_of_hard_images(write_spec: WriteSpec, tmp_path: Path, method: 
         np.testing.assert_allclose(seen.stretched[known, c], found[known, c], rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     method=st.sampled_from([*METHODS, "none"]),
@@ -628,6 +629,7 @@ def test_capture_counts_what_the_stored_inputs_show(
                 np.testing.assert_allclose([one.low, one.high], [known.min(), known.max()], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_with_the_originals_window_nothing_is_rescaled(write_spec: WriteSpec, tmp_path: Path) -> None:
     summary = captured(spec_file(write_spec, tmp_path, data__preprocess={"size": [64, 64]}))
     assert summary.rescaled == ()
@@ -685,6 +687,7 @@ def test_in_words() -> None:
     assert say(low=np.nan, high=np.nan).endswith("(untouched contrast by an unknown factor)")
 
 
+@pytest.mark.slow
 def test_targets_of_runs_without_controls_are_counted_too(
     write_spec: WriteSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -784,12 +787,14 @@ class TestOlderStore:
         assert (Findings(store).table("controls")["rescaled"] > 0).any()
 
 
+@pytest.mark.slow
 def test_a_store_by_the_originals_window_is_not_continued_by_another(write_spec: WriteSpec, tmp_path: Path) -> None:
     captured(spec_file(write_spec, tmp_path, data__preprocess={"size": [64, 64]}))
     with pytest.raises(StoreError, match=r'"original" → "perturbed"\); set data.preprocess.window = "original" to'):
         capture(load_spec(spec_file(write_spec, tmp_path)), cluster="inline", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_continued_capture_says_that_it_counts_this_run(
     perturbed: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

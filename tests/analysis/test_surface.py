@@ -83,6 +83,7 @@ def test_slices_as_monai_measures_whole_images(seed: int, samples: int, step: in
         np.testing.assert_allclose([found["hd95"][s, c, k], found["assd"][s, c, k]], expected, atol=MICRONS)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_volumes_as_monai_measures_them(seed: int, samples: int) -> None:

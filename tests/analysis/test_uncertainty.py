@@ -63,6 +63,7 @@ def studies(kind: str, patients: int, number: int) -> tuple[xr.DataArray, float]
     return make_values(flat, np.repeat(np.arange(patients), most)), truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patients", "least"), [(5, 0.90), (8, 0.92), (20, 0.93)])
 @pytest.mark.parametrize("kind", ["normal", "membership"])
 def test_intervals_cover_about_what_they_state(kind: str, patients: int, least: float) -> None:
@@ -243,6 +244,7 @@ def test_too_few_patients_say_so() -> None:
     assert change["change"].notnull().all()
 
 
+@pytest.mark.slow
 def test_lazy_and_chunked_results_are_the_same() -> None:
     study = make_study()
     lazy = lazy_study(study, CHUNKS)
@@ -346,6 +348,7 @@ def test_the_tables() -> None:
     assert certainty.loc[("L02", "LV", 5), "count"] == top(study).values[:, 3, 8 + 5].sum()
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_lazy_study() -> None:
     study = make_study()
     expected = tables(study)

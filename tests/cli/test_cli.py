@@ -382,6 +382,7 @@ class TestNetworkOutput:
 
 
 class TestNothingIsLeftBehind:
+    @pytest.mark.slow
     def test_threads_and_settings(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         threads, before = torch.get_num_threads(), set(threading.enumerate())
         spec = write_spec(tmp_path, data__patients=["patient001"], run__threads=threads + 1)

@@ -61,6 +61,7 @@ def compare(folder: BundleFolder, file: VolumeFile) -> None:
     assert np.abs(stitched.logits - own_logits(folder, theirs)).max() <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REFERENCE is None, reason="ACTSTORE_REFERENCE names no folder with a bundle")
 def test_of_the_reference() -> None:
     folder = BundleFolder.read(Path(str(REFERENCE)) / "bundle")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +42,7 @@ from conftest import Once, WriteSpec
 PATIENTS = 5
 STRENGTHS = [0.1, 0.4, 0.7]
 MRI, CT, BOTH = choices = ("MRI", "CT", "")
-CHOSEN = {MRI: [["MRI"]], "plain": [None], "every": [["MRI"], ["CT"], None]}
+CHOSEN: dict[str, list[list[str] | None]] = {MRI: [["MRI"]], "plain": [None], "every": [["MRI"], ["CT"], None]}
 #: Tables that count the conditions of one target together, whatever tells them apart.
 POOLED = ("comparison",)
 
@@ -51,34 +53,35 @@ def root(once: Once) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stores(once: Once, root: Path, write_spec: WriteSpec) -> dict[str, Store]:
-    """One store of all choices of input channels, and stores of one choice each."""
+def stores(once: Once, root: Path, write_spec: WriteSpec) -> Callable[[str], Store]:
+    """Opens one store of all choices of input channels, or of one choice; captured when first asked for."""
 
-    def fill(folder: Path) -> None:
-        for name, chosen in CHOSEN.items():
-            (folder / name).mkdir()
-            perturb = [
-                {"transform": "brightness", "targets": ["LV"], "strengths": STRENGTHS}
-                | ({"channels": names} if names else {})
-                for names in chosen
-            ]
-            spec = write_spec(
-                folder / name,
-                data__format="nnunet",
-                data__root=str(root),
-                model__arguments={"inputs": 2},
-                controls={"region": True, "noise": True},
-                perturb=perturb,
-            )
-            assert capture(load_spec(spec), cluster="inline", device="cpu").complete
+    def fill(folder: Path, chosen: list[list[str] | None]) -> None:
+        perturb = [
+            {"transform": "brightness", "targets": ["LV"], "strengths": STRENGTHS}
+            | ({"channels": names} if names else {})
+            for names in chosen
+        ]
+        spec = write_spec(
+            folder,
+            data__format="nnunet",
+            data__root=str(root),
+            model__arguments={"inputs": 2},
+            controls={"region": True, "noise": True},
+            perturb=perturb,
+        )
+        assert capture(load_spec(spec), cluster="inline", device="cpu").complete
 
-    folder = once("channels", fill)
-    return {name: actstore.open(folder / name / "tiny.zarr") for name in CHOSEN}
+    @cache
+    def opened(name: str) -> Store:
+        return actstore.open(once(f"channels_{name}", lambda folder: fill(folder, CHOSEN[name])) / "tiny.zarr")
+
+    return opened
 
 
 @pytest.fixture(scope="module")
-def store(stores: dict[str, Store]) -> Store:
-    return stores["every"]
+def store(stores: Callable[[str], Store]) -> Store:
+    return stores("every")
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +117,13 @@ class TestStore:
         assert conditions.loc[["original", "brightness(LV, 0.1)", "repeat"], "channels"].tolist() == ["", "", ""]
         assert store.confusion.coords["channels"].dims == ("condition",)
 
-    def test_only_where_they_are_chosen(self, stores: dict[str, Store]) -> None:
-        plain = stores["plain"]
+    @pytest.mark.slow
+    def test_only_where_they_are_chosen(self, stores: Callable[[str], Store]) -> None:
+        plain = stores("plain")
         assert "channels" not in plain.conditions
         assert "channels" not in plain.confusion.coords
         assert not (Path(str(plain.path)) / "channels").exists()
-        assert set(stores[MRI].conditions["channels"]) == {"", "MRI"}
+        assert set(stores(MRI).conditions["channels"]) == {"", "MRI"}
 
     def test_verified_and_needed(self, store: Store, tmp_path: Path) -> None:
         assert not verify(store.path).damage
@@ -170,13 +174,14 @@ class TestInputs:
             np.testing.assert_array_equal(image[used, both, 1], image[used, ct, 1])
 
 
+@pytest.mark.slow
 class TestTables:
     @pytest.mark.parametrize("name", [name for name in TABLES if name not in POOLED])
     @pytest.mark.parametrize("choice", [MRI, BOTH])
     def test_rows_are_those_of_a_store_of_one_choice(
-        self, stores: dict[str, Store], findings: Findings, name: str, choice: str
+        self, stores: Callable[[str], Store], findings: Findings, name: str, choice: str
     ) -> None:
-        alone = Findings(stores[choice or "plain"], resamples=100)
+        alone = Findings(stores(choice or "plain"), resamples=100)
         try:
             expected = alone.table(name)
         except Unanswerable as why:
@@ -276,6 +281,7 @@ class TestTables:
 
 
 class TestViews:
+    @pytest.mark.slow
     def test_report_names_the_channels(self, study: Study) -> None:
         assert len(shown_conditions(study.store)) == 3
         texts = {}
@@ -289,6 +295,7 @@ class TestViews:
             assert f"in {channel}; " in texts["dose"]
         assert "of each transform, class, source and choice of input channels" in " ".join(texts.values())
 
+    @pytest.mark.slow
     def test_pictures_show_a_channel_that_changes(self, study: Study) -> None:
         store = study.store
         for choice, k in ((MRI, 0), (CT, 1), (BOTH, 0)):

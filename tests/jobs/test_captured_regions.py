@@ -187,6 +187,7 @@ def test_sentences_are_of_the_regions(store: Store) -> None:
         assert f"{region} {np.mean(own):.3f} ({len(own)} slices)" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", SECTIONS)
 def test_every_section_of_a_report_can_be_made(store: Store, findings: Findings, key: str) -> None:
     section = SECTIONS[key](Study(store, findings))

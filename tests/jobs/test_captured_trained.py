@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
 from actstore.jobs.predictions import counted
+from actstore.jobs.visualise import visualise
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import build_model
 from actstore.networks.recording import forward_hooks
 from actstore.spec.spec import Spec, load_spec
+from actstore.spec.visualise import Visualise
 from actstore.store.store import Store
 from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.tables.findings import Findings
@@ -216,3 +219,61 @@ def test_every_table_can_be_made(captured: Captured) -> None:
     assert ("patch" in made["dice"].columns) == captured.store.patched
     mosaic = captured.store.mosaic("prediction", "patient002", 1).isel(condition=0).values
     np.testing.assert_array_equal(mosaic, captured.predicted)
+
+
+#: A convolution and the activation behind it, of each network.
+VISUALISED = {
+    **dict.fromkeys(("2d", "3d"), ("encoder.stages.1.0.convs.0.conv", "encoder.stages.1.0.convs.0.nonlin")),
+    "bundle": ("model.1.submodule.0.conv.unit0.conv", "model.1.submodule.0.conv.unit0.adn.A"),
+}
+
+
+def _keep(maps: list[torch.Tensor], _path: str, output: torch.Tensor) -> None:
+    maps.append(output)
+
+
+def test_images_of_its_channels(captured: Captured, tmp_path: Path) -> None:
+    """Several input channels, 3D patches, leaky ReLUs: images in the range of its inputs, numbers of its passes."""
+    location = Path(str(captured.store.path))
+    copied = shutil.copytree(location, tmp_path / "run.zarr", copy_function=os.link)
+    pixels = {"parameterization": "pixel", "steps": 4, "regularize": [{"kind": "rotate", "range": [-1.0, 1.0]}]}
+    layers = {"layers": VISUALISED[captured.name], "channels": [0, 1], "batch_size": 2}
+    settings = Visualise.model_validate({**layers, **pixels})
+    spec = captured.spec.model_copy(update={"visualise": settings})
+    assert visualise(spec, store=copied, cluster="inline", device="cpu").complete
+    store = actstore.open(copied)
+    found = store.group("features/optima").load()
+    layout = store.layout
+    assert found["image"].shape[2:] == (len(layout.input_channels), *layout.space)
+    assert found["input_channel"].values.tolist() == list(layout.input_channels)
+    assert (found["status"] == 0).all()
+    assert (found["final"] > found["start"]).all()
+    inputs = store.image.isel(condition=0).values
+    low, high = store.groups["features/optima"].identity["visualise"]["range"]
+    np.testing.assert_allclose([low, high], np.percentile(inputs, [0.1, 99.9]), rtol=6e-3, atol=1e-3)
+    assert low <= found["image"].min()
+    assert found["image"].max() <= high
+    model = build_model(spec)
+    for layer in dict.fromkeys(found["layer"].values):
+        own = found.isel(layer_channel=found["layer"].values == layer)
+        maps: list[torch.Tensor] = []
+        with (
+            torch.inference_mode(),
+            forward_hooks(model, [layer], lambda _path, output, maps=maps: maps.append(output)),
+        ):
+            model(torch.from_numpy(own["image"].values[:, 0]))
+            for image in inputs:
+                model(torch.from_numpy(image)[None])
+        means = [one.flatten(2).mean(2).numpy() for one in maps]
+        np.testing.assert_allclose(own["final"].values[:, 0], np.diag(means[0][:, :2]), rtol=1e-4, atol=1e-5)
+        data = np.concatenate(means[1:])[:, :2]
+        np.testing.assert_allclose(own["data_max"], data.max(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(own["top_sample"].values[:, 0], data.argmax(0))
+    pixels = {"parameterization": "pixel", "steps": 2, "batch_size": 4}
+    settings = Visualise.model_validate({"objective": "class", "samples": False, **pixels})
+    spec = captured.spec.model_copy(update={"visualise": settings})
+    assert visualise(spec, store=copied, name="classes", cluster="inline", device="cpu").complete
+    classes = actstore.open(copied).group("features/classes").load()
+    assert set(classes["layer"].values) == {"output"}
+    assert (classes["final"] > classes["start"]).mean() > 0.5
+    assert np.isnan(classes["data_max"]).all()

@@ -152,6 +152,7 @@ def test_its_record_is_json() -> None:
     assert json.loads(json.dumps(trial.as_json())) == trial.as_json()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ACTSTORE_REFERENCE" not in os.environ, reason="ACTSTORE_REFERENCE names no folder with real data")
 def test_a_real_network_on_real_hearts() -> None:
     reference = Path(os.environ["ACTSTORE_REFERENCE"])
@@ -178,6 +179,7 @@ def test_a_real_network_on_real_hearts() -> None:
     assert "mean Dice 0.00" in str(bad.warning())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ACTSTORE_REFERENCE" not in os.environ, reason="ACTSTORE_REFERENCE names no folder with real data")
 def test_an_nnunet_that_sees_transposed_slices() -> None:
     architectures = pytest.importorskip("dynamic_network_architectures.architectures.unet")

@@ -278,6 +278,19 @@ def test_settings_are_checked_when_they_are_read(
     assert "\n" not in str(caught.value)
 
 
+def test_defaults_are_written_out_in_the_store(tiny_store: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
+    kinds = [{"kind": kind} for kind in ("rotate", "l1", "tv", "switching_bilateral", "brightness")]
+    planned = plan_optima(load_spec(spec_with(tmp_path, write_spec, tiny_store, regularize=kinds)), device="cpu")
+    stored = planned.of.identity()["visualise"]["regularize"]
+    assert [{k: v for k, v in one.items() if v is not None} for one in stored] == [
+        {"kind": "rotate", "range": [-5.0, 5.0], "mode": "bilinear", "every": 1, "apply": "forward"},
+        {"kind": "l1", "weight": 10.0, "every": 1, "apply": "forward"},
+        {"kind": "tv", "weight": 0.1, "every": 1, "apply": "image"},
+        {"kind": "switching_bilateral", "every": 1, "apply": "image"},
+        {"kind": "brightness", "range": [0.0, 2.0], "every": 1, "apply": "forward"},
+    ]
+
+
 def test_a_store_that_is_not_whole_is_refused(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
     shutil.rmtree(copied / "features")
     shutil.rmtree(copied / "responses")

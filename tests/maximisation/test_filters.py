@@ -95,13 +95,12 @@ def test_a_step_stays_where_it_is_and_impulses_beside_it_go(size: tuple[int, ...
     for axis, at in enumerate(middle):
         clean = step(size, axis, at)
         assert torch.equal(SwitchingBilateral(UNIT)(clean, NONE), clean)
-        for side in (at - 1, at):
-            for impulse in (0.0, 1.0):
-                image = clean.clone()
-                where = [*middle[:axis], side, *middle[axis + 1 :]]
-                image[(0, 0, *where)] = impulse
-                found = SwitchingBilateral(UNIT)(image, NONE)
-                torch.testing.assert_close(found, clean, rtol=0, atol=0.02)
+        cases = [(side, impulse) for side in (at - 1, at) for impulse in (0.0, 1.0)]
+        images = clean.repeat(len(cases), *[1] * (len(size) + 1))
+        for i, (side, impulse) in enumerate(cases):
+            images[(i, 0, *middle[:axis], side, *middle[axis + 1 :])] = impulse
+        found = SwitchingBilateral(UNIT)(images, NONE)
+        torch.testing.assert_close(found, clean.expand_as(images), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -299,3 +299,17 @@ def test_targets_are_in_order_and_know_what_they_cost() -> None:
     found = find_targets(model, settings, Canvas(1, (8, 8), (0.0, 1.0)), ["0", "2"])
     assert [target.label for target in found] == ["0", "2"]
     assert [target.bytes for target in found] == [4 * 4 * 64, 4 * (4 + 4 + 2) * 64]
+
+
+def test_a_prelu_gives_the_same_bits_and_the_same_gradient() -> None:
+    """With its weight frozen, it runs as a leaky ReLU."""
+    model = network(nn.Conv2d(1, 3, 3), nn.PReLU(), nn.Conv2d(3, 2, 3))
+    model[1].weight.data[:] = 0.37
+    (layer,) = probe(model, (1, 12, 12), ["2"]).layers
+    images = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with reaching(model, layer, follow=False) as reach:
+        ours = reach(images).values
+    plain = model(images)
+    assert torch.equal(ours, plain)
+    gradients = [torch.autograd.grad(values.sum(), images)[0] for values in (ours, plain)]
+    torch.testing.assert_close(*gradients)

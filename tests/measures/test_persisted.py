@@ -83,7 +83,7 @@ def maps(draw: st.DrawFn) -> NDArray[Any]:
     return values
 
 
-@pytest.mark.parametrize("found_by", [by_kernel, on_device, lazily])
+@pytest.mark.parametrize("found_by", [by_kernel, on_device, pytest.param(lazily, marks=pytest.mark.slow)])
 @given(values=maps())
 @settings(max_examples=60, deadline=None)
 def test_every_way_is_the_definition(found_by: Any, values: NDArray[Any]) -> None:

@@ -23,7 +23,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.schema import Layer
 from conftest import WriteSpec
 
-CUBE = (1, 64, 64, 64)
+CUBE = (1, 64, 32, 32)
 SQUARE = (1, 64, 64)
 
 
@@ -31,14 +31,14 @@ SQUARE = (1, 64, 64)
 def swin() -> nn.Module:
     pytest.importorskip("einops")
     torch.manual_seed(0)
-    return nets.SwinUNETR(in_channels=1, out_channels=4, feature_size=12, spatial_dims=3).eval()
+    return nets.SwinUNETR(1, 4, depths=(1, 1, 1, 1), feature_size=12, spatial_dims=3).eval()
 
 
 @pytest.fixture(scope="module")
 def flat_swin() -> nn.Module:
     pytest.importorskip("einops")
     torch.manual_seed(0)
-    return nets.SwinUNETR(in_channels=1, out_channels=4, feature_size=12, spatial_dims=2, use_v2=True).eval()
+    return nets.SwinUNETR(1, 4, depths=(2, 1, 1, 1), feature_size=12, spatial_dims=2, use_v2=True).eval()
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,12 @@ def test_blocks_of_swin_unetr_are_refused_until_the_spec_says_where_their_channe
     with pytest.raises(ModelError) as caught:
         probe(swin, CUBE, [path])
     assert str(caught.value) == (
-        "layer L01, module 'swinViT.layers1.0.blocks.0' (SwinTransformerBlock), returns (1, 32, 32, 32, 12) for a "
+        "layer L01, module 'swinViT.layers1.0.blocks.0' (SwinTransformerBlock), returns (1, 32, 16, 16, 12) for a "
         "batch of one, with its channels last, not (batch, channel, z, y, x): add it to model.channels_last = "
-        '["swinViT.layers1.0.blocks.0"] to store 12 channels of 32 x 32 x 32, or leave it out of model.layers'
+        '["swinViT.layers1.0.blocks.0"] to store 12 channels of 32 x 16 x 16, or leave it out of model.layers'
     )
     [layer] = probe(swin, CUBE, [path], ["type:SwinTransformerBlock"]).layers
-    assert layer == Layer("L01", path, "SwinTransformerBlock", 0, "", 12, (32, 32, 32), channels_last=True)
+    assert layer == Layer("L01", path, "SwinTransformerBlock", 0, "", 12, (32, 16, 16), channels_last=True)
 
 
 @pytest.mark.slow

@@ -481,6 +481,7 @@ def test_a_change_that_is_known_exactly_has_its_mad_in_each_region(step: float, 
         np.testing.assert_allclose(found[f"{name}_area"], weights.mean(), atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_store_places_an_unpadded_layer_where_it_is(write_spec: WriteSpec, tmp_path: Path) -> None:
     """From capture to the table of regions, against the store's own arrays: layer 2 is the input without two rows and
     columns at each side."""
@@ -506,6 +507,7 @@ def test_a_store_places_an_unpadded_layer_where_it_is(write_spec: WriteSpec, tmp
     assert table.loc[table["layer"] == "L02", "stride"].tolist() == [1.0] * len(table[table["layer"] == "L02"])
 
 
+@pytest.mark.slow
 def test_a_store_that_holds_offsets_opens_and_is_continued(
     write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

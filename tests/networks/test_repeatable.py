@@ -352,6 +352,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_it_is_refused_before_anything_is_written_or_allowed_and_recorded(
     tmp_path: Path, write_spec: WriteSpec
 ) -> None:

@@ -353,6 +353,7 @@ def test_checkpoints_of_lightning(tmp_path: Path, prefix: str) -> None:
         load_weights(unet(0), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.ts", "model.pt"])
 def test_weights_in_torchscript(tmp_path: Path, name: str) -> None:
     trained = unet(1).eval()

@@ -11,10 +11,12 @@ import tomllib
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import matplotlib
 import nbformat
+import nibabel
 import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
@@ -181,11 +183,13 @@ def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Pa
         store__path="phantom.zarr",
     )
     assert capture(load_spec(spec), cluster="inline", device="cpu").complete
+    images = '[visualise]\nlayers = ["*.submodule.1.submodule.conv.unit0.conv"]\nchannels = [0, 1]\nsteps = 4\n'
+    (folder / "demo.toml").write_text(f"{spec.read_text(encoding='utf-8')}{images}", encoding="utf-8")
     return folder
 
 
-def trained_networks(folder: Path) -> None:
-    """The folders that pages about trained networks name, with one volume in the data set."""
+def trained_networks(folder: Path, planes: slice) -> None:
+    """The folders that pages about trained networks name, with some slices of one volume in the data set."""
     reference = Path(str(REFERENCE))
     shutil.copytree(reference / "nnunet_v2" / "results", folder / "nnUNet_results")
     shutil.copytree(reference / "bundle", folder / "bundles" / "spleen")
@@ -193,7 +197,8 @@ def trained_networks(folder: Path) -> None:
     for part in ("imagesTr", "labelsTr"):
         (data / part).mkdir(parents=True)
         for file in (source / part).glob("patient002_frame01*"):
-            shutil.copy(file, data / part)
+            whole: Any = nibabel.load(file)  # type: ignore[no-untyped-call]
+            nibabel.save(whole.slicer[:, :, planes], data / part / file.name)  # type: ignore[no-untyped-call]
     shutil.copy(source / "dataset.json", data)
     (folder / "data").mkdir()
     (folder / "data" / "images").symlink_to(data)
@@ -208,7 +213,8 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
     monkeypatch.delenv("nnUNet_raw", raising=False)
     (tmp_path / "actstore-demo").symlink_to(study)
     if page.name in TRAINED:
-        trained_networks(tmp_path)
+        # The 2D network sees slices one by one.
+        trained_networks(tmp_path, slice(3, 6) if page.name == "nnunet.md" else slice(None))
     variables: dict[str, object] = {"__name__": page.stem}
     for number, (language, body) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
         file = FILE.match(body)

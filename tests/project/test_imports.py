@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.process
 HEAVY = ("torch", "monai", "distributed", "holoviews", "bokeh", "matplotlib", "pydantic", "nibabel", "scipy")
 ARRAYS = ("xarray", "zarr", "dask", "pandas", "numpy")
 
+#: Each part is followed by what is loaded until then.
 LOOK = """
 import sys
 import actstore
@@ -36,20 +38,20 @@ for name in ("top-channels", "frequency", "dice", "cases", "mad"):
 """
 
 REDUCE = """
-import sys
-import actstore
 from actstore.jobs.reduce import reduce_store
 reduce_store(actstore.open(sys.argv[1]))
 actstore.open(sys.argv[1]).statistics("L01").compute()
 """
 
+LOAD = """
+import sys
+import actstore
+spec = actstore.load_spec(sys.argv[1])
+"""
 
 CAPTURE = """
-import sys
 from pathlib import Path
-import actstore
 sys.path.insert(0, sys.argv[3])
-spec = actstore.load_spec(sys.argv[1])
 assert actstore.capture(spec, store=Path(sys.argv[2]), cluster="inline", device="cpu").complete
 """
 
@@ -59,69 +61,51 @@ print(*{name.partition(".")[0] for name in sys.modules})
 """
 
 
-def loaded_by(code: str, *arguments: object) -> set[str]:
-    """Top-level modules that a fresh interpreter holds after ``code``."""
+def loaded_by(*parts: str, arguments: Sequence[object] = ()) -> list[set[str]]:
+    """Top-level modules that a fresh interpreter holds after each part of its code."""
     finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code + LIST, *map(str, arguments)],
+        [sys.executable, "-W", "error", "-c", "".join(part + LIST for part in parts), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    return set(finished.stdout.split())
+    return [set(line.split()) for line in finished.stdout.splitlines()]
 
 
 def test_importing_actstore_loads_nothing() -> None:
-    loaded = loaded_by("import actstore; actstore.__version__; dir(actstore)")
+    [loaded] = loaded_by("import actstore; actstore.__version__; dir(actstore)")
     assert loaded.isdisjoint({*HEAVY, *ARRAYS})
     assert "actstore" in loaded
 
 
 def test_the_command_line_helps_without_loading_anything() -> None:
-    loaded = loaded_by("import sys; sys.argv[1:] = ['--help']\nimport actstore.cli.commands")
+    [loaded] = loaded_by("import sys; sys.argv[1:] = ['--help']\nimport actstore.cli.commands")
     assert loaded.isdisjoint({*HEAVY, *ARRAYS})
 
 
-def test_looking_at_a_store_loads_no_network(tiny_store: Path) -> None:
-    loaded = loaded_by(LOOK, tiny_store)
-    assert loaded.isdisjoint({"torch", "monai", "distributed", "holoviews", "bokeh", "matplotlib"})
-    assert {"xarray", "zarr"} <= loaded
+def test_looking_tables_and_reducing_load_no_network(tiny_copy: Path) -> None:
+    looked, computed, reduced = loaded_by(LOOK, COMPUTE, REDUCE, arguments=[tiny_copy])
+    assert looked.isdisjoint({"torch", "monai", "distributed", "holoviews", "bokeh", "matplotlib"})
+    assert {"xarray", "zarr"} <= looked
+    assert computed.isdisjoint({"torch", "monai", "holoviews", "matplotlib"})
+    assert reduced.isdisjoint({"torch", "monai", "holoviews", "matplotlib"})
 
 
-def test_tables_and_analysis_load_no_network(tiny_store: Path) -> None:
-    assert loaded_by(LOOK + COMPUTE, tiny_store).isdisjoint({"torch", "monai", "holoviews", "matplotlib"})
+def test_the_lower_floors_stand_alone() -> None:
+    names = (
+        *("errors", "spec.spec", "store.layout", "store.schema", "units", "store.fingerprint"),
+        *("store.shards", "store.reader"),
+    )
+    loaded = loaded_by(*(f"import actstore.{name}" for name in names))
+    for name, found in zip(names, loaded, strict=True):
+        assert found.isdisjoint({"torch", "monai", "distributed", "holoviews", "zarr", "xarray", "dask"}), name
 
 
-def test_reducing_a_store_loads_no_network(tiny_copy: Path) -> None:
-    assert loaded_by(REDUCE, tiny_copy).isdisjoint({"torch", "monai", "holoviews", "matplotlib"})
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "errors",
-        "spec.spec",
-        "store.layout",
-        "store.schema",
-        "units",
-        "store.fingerprint",
-        "store.shards",
-        "store.reader",
-    ],
-)
-def test_the_lower_floors_stand_alone(name: str) -> None:
-    loaded = loaded_by(f"import actstore.{name}")
-    assert loaded.isdisjoint({"torch", "monai", "distributed", "holoviews", "zarr", "xarray", "dask"})
-
-
-def test_reading_a_spec_loads_no_network(tiny_spec: Path) -> None:
-    loaded = loaded_by("import sys, actstore\nactstore.load_spec(sys.argv[1])", tiny_spec)
-    assert loaded.isdisjoint({"torch", "monai", "distributed", "holoviews", "xarray", "zarr"})
-
-
-def test_an_inline_capture_needs_no_cluster(tiny_spec: Path, tmp_path: Path) -> None:
-    loaded = loaded_by(CAPTURE, tiny_spec, tmp_path / "inline.zarr", SUPPORT)
-    assert loaded.isdisjoint({"distributed", "holoviews", "matplotlib"})
+def test_reading_a_spec_loads_no_network_and_an_inline_capture_no_cluster(tiny_spec: Path, tmp_path: Path) -> None:
+    read, captured = loaded_by(LOAD, CAPTURE, arguments=[tiny_spec, tmp_path / "inline.zarr", SUPPORT])
+    assert read.isdisjoint({"torch", "monai", "distributed", "holoviews", "xarray", "zarr"})
+    assert captured.isdisjoint({"distributed", "holoviews", "matplotlib"})
 
 
 def test_an_unknown_name_is_no_attribute() -> None:

@@ -25,8 +25,10 @@ HIDE = """
 import sys
 
 class Hidden:
+    names = {names}
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {names}:
+        if name.partition(".")[0] in self.names:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Hidden())
@@ -77,6 +79,7 @@ def without(libraries: Collection[str], code: str, *arguments: object) -> subpro
     )
 
 
+@pytest.mark.process
 def test_a_store_is_read_and_every_table_is_written_without_any_extra(study_store: Path) -> None:
     plain = without(EXTRAS, READ, study_store)
     assert plain.returncode == 0, plain.stderr
@@ -90,35 +93,79 @@ def test_a_store_is_read_and_every_table_is_written_without_any_extra(study_stor
         assert text.getvalue().decode() == tables[name], name
 
 
+@pytest.mark.process
 def test_commands_that_only_read_a_store_need_no_extra(tiny_copy: Path) -> None:
     finished = without(EXTRAS, COMMANDS, tiny_copy)
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "subject", "library", "extra"),
-    [
-        ("capture SPEC", "capture", "torch", "capture"),
-        ("plan SPEC", "plan", "torch", "capture"),
-        ("layers SPEC", "layers", "torch", "capture"),
-        ("demo --folder NEW", "demo", "torch", "capture"),
-        ("demo --folder NEW", "demo", "bokeh", "views"),
-        ("phantom NEW", "phantom", "nibabel", "capture"),
-        ("report STORE -o NEW", "report", "jinja2", "views"),
-        ("explore STORE", "explore", "panel", "views"),
-        ("table STORE dice -o NEW.parquet", "a .parquet file", "pyarrow", "parquet"),
-        ("status s3://bucket/a.zarr", "a store at s3://", "obstore", "s3"),
-    ],
-)
-def test_a_command_says_which_extra_it_lacks(
-    tiny_store: Path, tiny_spec: Path, tmp_path: Path, command: str, subject: str, library: str, extra: str
-) -> None:
-    named = {"SPEC": str(tiny_spec), "STORE": str(tiny_store), "NEW": str(tmp_path / "new")}
-    arguments = [re.sub("SPEC|STORE|NEW", lambda found: named[found[0]], word) for word in command.split()]
-    finished = without([library], "from actstore.cli.commands import main; main()", *arguments)
+#: What a command needs, and what it says without: command, subject, library, extra.
+LACKING = [
+    ("capture SPEC", "capture", "torch", "capture"),
+    ("plan SPEC", "plan", "torch", "capture"),
+    ("layers SPEC", "layers", "torch", "capture"),
+    ("demo --folder NEW", "demo", "torch", "capture"),
+    ("demo --folder NEW", "demo", "bokeh", "views"),
+    ("phantom NEW", "phantom", "nibabel", "capture"),
+    ("report STORE -o NEW", "report", "jinja2", "views"),
+    ("explore STORE", "explore", "panel", "views"),
+    ("table STORE dice -o NEW.parquet", "a .parquet file", "pyarrow", "parquet"),
+    ("status s3://bucket/a.zarr", "a store at s3://", "obstore", "s3"),
+]
+#: Each command in a child of its own, which lacks one library; what a plain installation has is loaded before, without
+#: any extra.
+LACK = """
+import contextlib
+import io
+import json
+import os
+import traceback
+import warnings
+import actstore.cli.commands
+import actstore.store.opening
+# NumPy's threads rest.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+
+for number, (library, *words) in enumerate(json.loads(sys.argv[1])):
+    if not (child := os.fork()):
+        ended, output, errors = None, io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            Hidden.names = {library}
+            try:
+                actstore.cli.commands.main(words)
+            except SystemExit as exit:
+                ended = exit.code
+            except BaseException:
+                traceback.print_exc()
+        with open(os.path.join(sys.argv[2], f"{number}.json"), "w", encoding="utf-8") as file:
+            json.dump([ended, output.getvalue(), errors.getvalue()], file)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, words
+"""
+
+
+@pytest.fixture(scope="module")
+def lacking(tiny_store: Path, tiny_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with status, output and errors of each command of ``LACKING``, and with what it wrote."""
+    folder = tmp_path_factory.mktemp("lacking")
+    tasks = []
+    for number, (command, _, library, _) in enumerate(LACKING):
+        (folder / f"{number}").mkdir()
+        named = {"SPEC": str(tiny_spec), "STORE": str(tiny_store), "NEW": str(folder / f"{number}" / "new")}
+        words = [re.sub("SPEC|STORE|NEW", lambda found, named=named: named[found[0]], word) for word in command.split()]
+        tasks.append([library, *words])
+    finished = without(EXTRAS, LACK, json.dumps(tasks), folder)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    return folder
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", range(len(LACKING)), ids=[f"{case[0]}-{case[2]}" for case in LACKING])
+def test_a_command_says_which_extra_it_lacks(lacking: Path, number: int) -> None:
+    _, subject, library, extra = LACKING[number]
     said = f"actstore: {subject} needs {library}, which is not installed: pip install 'actstore[{extra}]'\n"
-    assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", said)
-    assert not list(tmp_path.iterdir())
+    assert json.loads((lacking / f"{number}.json").read_text(encoding="utf-8")) == [1, "", said]
+    assert not list((lacking / f"{number}").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -144,6 +191,7 @@ def test_a_cluster_says_which_extra_it_lacks(
         capture(load_spec(spec), store=tmp_path / "a.zarr", cluster=kind, device="cpu")
 
 
+@pytest.mark.process
 def test_from_python_too() -> None:
     code = "import actstore\ntry:\n    actstore.capture\nexcept ImportError as error:\n    print(error)"
     assert without(["torch"], code).stdout == (

@@ -41,8 +41,12 @@ def build() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The notebooks' folder, copied: they write into the folder above it."""
-    return Path(shutil.copytree(FOLDER, tmp_path_factory.mktemp("study") / "notebooks"))
+    """The notebooks' folder, copied: they write into the folder above it. Images are smaller than where they ran."""
+    copy = Path(shutil.copytree(FOLDER, tmp_path_factory.mktemp("study") / "notebooks"))
+    spec = (copy / "phantom.toml").read_text(encoding="utf-8")
+    assert "size = [128, 128]" in spec
+    (copy / "phantom.toml").write_text(spec.replace("size = [128, 128]", "size = [64, 64]"), encoding="utf-8")
+    return copy
 
 
 def committed(script: Path) -> NotebookNode:

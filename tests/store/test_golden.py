@@ -153,6 +153,7 @@ def test_tables_are_the_same(golden: Golden) -> None:
     assert {name: text for name, text in found.items() if text} == {}
 
 
+@pytest.mark.slow
 def test_tables_need_only_the_statistics_that_old_stores_persisted(golden: Golden) -> None:
     """As of a store that keeps no tensors: what these schemas did not persist could not be had."""
     store = opened(golden.path)
@@ -235,9 +236,10 @@ FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
 
 
 def test_every_figure_is_among_them() -> None:
-    assert {*FIGURES} == {*views.__all__} - {"save"}
+    assert {*FIGURES} == {*views.__all__} - {"save", "optima", "optimum"}, "of a group that came later"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figure"),
     [(name, figure) for name in SCHEMAS for figure in FIGURES if not {*FIGURES[figure][1]} & UNANSWERED[name]],
@@ -347,6 +349,7 @@ def test_statistics_are_restored(golden: Golden, tmp_path: Path) -> None:
     assert files_of(root) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if schema != SCHEMA_VERSION])
 def test_a_store_of_an_older_schema_is_not_continued(name: str, every: dict[str, Golden], tmp_path: Path) -> None:
     root = every[name].copy(tmp_path)

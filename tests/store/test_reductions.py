@@ -99,6 +99,7 @@ def test_the_layouts_are_what_their_names_say() -> None:
     assert LAYOUTS["half, conditions in chunks"].grid[:2] == (3, 2)
 
 
+@pytest.mark.slow
 @given(
     channels=st.integers(1, 5),
     side=st.integers(1, 40),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from actstore.views.report import render
 from actstore.views.report.write import write_report
 
 
-def undrawn_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
-    """`write_report` in this process only, with a dot for each drawing.
+@contextlib.contextmanager
+def undrawn(*, pages: bool = True) -> Iterator[None]:
+    """Reports that are written meanwhile have a dot for each drawing, and without ``pages`` none in the page either.
 
     The fixture ``study_report`` and ``test_report`` use whole reports; ``test_odd_stores`` draws those of few patients
     or no classes.
@@ -29,4 +32,12 @@ def undrawn_report(store: Store, output: Path, findings: Findings | None = None)
         # With a second core, another process draws, which the patch would not reach.
         patch.setattr(os, "cpu_count", lambda: 1)
         patch.setattr(render, "save_images", dot)
+        if not pages:
+            patch.setattr(render, "page_item", lambda _figure, target: "{}")
+        yield
+
+
+def undrawn_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
+    """`write_report` in this process only, with a dot for each drawing."""
+    with undrawn():
         return write_report(store, output, findings)

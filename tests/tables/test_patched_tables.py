@@ -21,7 +21,10 @@ PLACE = ["patient", "frame", "slice", "patch"]
 PER_SAMPLE = ("dice", "segmentation", "surface", "cases", "mad", "top-channels", "rescaling")
 
 
-@pytest.fixture(scope="module", params=[(16, 16), (8, 16, 16)], ids=["2D", "3D"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((16, 16), id="2D"), pytest.param((8, 16, 16), id="3D", marks=pytest.mark.slow)],
+)
 def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Patched:
     return patched_store(tmp_path_factory.mktemp("patched"), request.param)
 

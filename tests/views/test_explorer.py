@@ -662,14 +662,14 @@ def test_the_command_serves_until_it_is_interrupted(tiny_store: Path) -> None:
 
 
 def test_looking_adds_nothing_to_the_page(source: Source) -> None:
-    """Eighty actions at random leave as many models in the document as the first few."""
+    """Forty-eight actions at random leave as many models in the document as the first few."""
     document = Document()
     choose = np.random.default_rng(0).choice
     with set_curdoc(document):
         page = Page(source, LIGHT)
         server.laid_out(page).server_doc(document)
         counts = []
-        for _ in range(40):
+        for _ in range(24):
             page.go(tab=str(choose(["cohort", "channel"])), layer=str(choose(list(source.channels))))
             page.go(sample=int(choose(len(source.samples))), condition=str(choose(source.perturbed)))
             counts.append(len(document.models))

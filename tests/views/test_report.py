@@ -29,7 +29,7 @@ from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
-from reports import undrawn_report
+from reports import undrawn, undrawn_report
 from texts import plain
 
 pytestmark = pytest.mark.slow
@@ -186,7 +186,8 @@ def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) 
 
 
 def test_the_demo_ends_with_tables_figure_report_and_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_demo(tmp_path / "demo", patients=1, cluster="inline")
+    with undrawn(pages=False):
+        run_demo(tmp_path / "demo", patients=1, cluster="inline")
     shown = capsys.readouterr().out
     for name in ("frequency.png", "report.html", "phantom.zarr"):
         assert (tmp_path / "demo" / name).exists()

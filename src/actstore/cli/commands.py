@@ -322,6 +322,7 @@ def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
 @click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
 @click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="Row unit of segmentation or surface.")
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
+@click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several.")
 @click.option("--metric", type=click.Choice(METRICS), help="Metric that ranks channels, by default MAD.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Top channels per layer.")
 @click.option(
@@ -334,7 +335,8 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     \b
     NAME is one of
       segmentation   dice, segmentation, surface, dice-mean, cases
-      channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions
+      channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
+                     optima
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases

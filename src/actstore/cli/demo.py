@@ -8,12 +8,15 @@ from actstore.cli import text
 from actstore.errors import ActstoreError
 from actstore.jobs.capture import capture
 from actstore.jobs.reduce import reduce_store
+from actstore.jobs.visualise import visualise
 from actstore.paths import given
 from actstore.spec.spec import load_spec
 from actstore.store.opening import open_store
+from actstore.store.store import Store
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.units import counted
 from actstore.views.figures.channels import frequency
+from actstore.views.figures.optima import optima
 from actstore.views.figures.saving import save_png
 from actstore.views.report.write import write_report
 
@@ -44,6 +47,11 @@ targets = ["LV", "RV", "MYO"]
 strengths = [0.1]
 [store]
 path = "phantom.zarr"
+[visualise]
+layers = ["*.submodule.1.submodule.conv.unit0.conv"]
+channels = [0, 1, 2, 3]
+steps = 48
+batch_size = 4
 """
 
 
@@ -75,6 +83,11 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     store = open_store(spec.store.path)
     with text.block_progress() as progress:
         reduce_store(store, progress=progress)
+    text.say("visualise: what four channels of the bottleneck respond to")
+    with text.block_progress() as progress:
+        made = visualise(spec, cluster="inline", progress=progress, stopping=text.say_stopping)
+    if not made.complete:
+        raise ActstoreError("images of the demo's channels are missing: run again to continue")
     store = open_store(spec.store.path)
     text.show_frame(original_dice(store), "Mean Dice of untouched images, over slices that contain the class")
     text.show_frame(dice_summary(store), "Mean Dice, original → perturbed, on the same slices")
@@ -83,5 +96,13 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
         frequency_summary(store), "The seven channels most often in a layer's top 3 by MAD: channel (samples)"
     )
     figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
+    sheet = save_png(optima(store, _visualised(store)), folder / "optima.png")
     report = write_report(store, folder / "report.html")
-    text.say(f"figure  {figure}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}")
+    text.say(
+        f"figures {figure}, {sheet}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}"
+    )
+
+
+def _visualised(store: Store) -> str:
+    """The layer whose channels the demo maximises."""
+    return str(store.group("features/optima")["layer"].values[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -95,16 +96,21 @@ def lies_beside(folder: Path, name: str, file: Path | None) -> bool:
 def loaded_beside(folder: Path) -> dict[str, Path | None]:
     """File of each loaded module that lies in ``folder``; None for a package without ``__init__``."""
     found: dict[str, Path | None] = {}
-    # Thousands of modules come from a few path entries: resolve each entry once.
+    # Thousands of modules lie in some hundred packages of a few path entries: look at each of these once.
     is_folder: dict[Path, bool] = {}
+    in_folder: dict[tuple[str, int, bool], bool] = {}
     for name, module in sys.modules.copy().items():
         names = vars_of(module)
         file, portions = names.get("__file__"), names.get("__path__")
         if isinstance(file, str):
-            entry = entry_of(name, Path(file))
-            if entry not in is_folder:
-                is_folder[entry] = entry.resolve() == folder.resolve()
-            if is_folder[entry] and lies_beside(folder, name, Path(file)) and not _is_installed(module):
+            place, own_name = os.path.split(file)
+            kind = place, name.count("."), own_name.partition(".")[0] == "__init__"
+            if kind not in in_folder:
+                entry = entry_of(name, Path(file))
+                if entry not in is_folder:
+                    is_folder[entry] = entry.resolve() == folder.resolve()
+                in_folder[kind] = is_folder[entry]
+            if in_folder[kind] and lies_beside(folder, name, Path(file)) and not _is_installed(module):
                 found[name] = Path(file)
         elif portions is not None and not isinstance(portions, list):
             own = folder.resolve().joinpath(*name.split("."))

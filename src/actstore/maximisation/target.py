@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,21 @@ Reach = Callable[[Tensor], Maps]
 
 class _Reached(Exception):
     """Ends a forward pass at the layer."""
+
+
+class _Frozen(TorchFunctionMode):
+    """While active, a PReLU of one weight without a gradient runs as a leaky ReLU.
+
+    Its values are the same bits; backwards, torch's PReLU computes the gradient of its weight in any case, which took a
+    fifth of a pass.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.prelu and not kwargs and len(args) == 2:
+            given, weight = args
+            if weight.numel() == 1 and not weight.requires_grad and weight.device.type == "cpu":
+                return functional.leaky_relu(given, weight.item())
+        return func(*args, **(kwargs or {}))
 
 
 class _Followed(TorchFunctionMode):
@@ -123,9 +138,8 @@ def reaching(model: nn.Module, layer: Layer, *, follow: bool = True) -> Iterator
         nonlocal found, calls
         found, calls = None, 0
         mode = _Followed() if follow else None
-        entered: AbstractContextManager[Any] = mode or nullcontext()
         try:
-            with entered:
+            with mode or nullcontext(), _Frozen():
                 model(images)
         except _Reached:
             pass
@@ -155,4 +169,9 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 @contextmanager
 def predicting(model: nn.Module, head: Head) -> Iterator[Reach]:
     """A forward pass to the logits, (element, class, \\*space), for the objective "class"."""
-    yield lambda images: Maps(head.logits(model(images)))
+
+    def reach(images: Tensor) -> Maps:
+        with _Frozen():
+            return Maps(head.logits(model(images)))
+
+    yield reach

@@ -93,6 +93,18 @@ class Regularizer(Table):
         return float(self.weight or WEIGHTS.get(self.kind, 0.0))
 
     @property
+    def filled(self) -> Regularizer:
+        """With every default written out, as it is stored."""
+        values: dict[str, Any] = {"apply": "image" if self.on_image else "forward"}
+        if self.kind in RANGES:
+            values["range"] = self.bounds
+        if self.kind in WEIGHTS:
+            values["weight"] = self.strength
+        if self.kind in _MOVING:
+            values["mode"] = self.interpolation
+        return self.model_copy(update=values)
+
+    @property
     def on_image(self) -> bool:
         """Whether it changes the image itself."""
         return (self.apply or APPLIES[self.kind][0]) == "image"

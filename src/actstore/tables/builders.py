@@ -10,6 +10,7 @@ from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
 from actstore.tables import certainty, channels, controls, doses, segmentation
 from actstore.tables.catalogue import Unanswerable
+from actstore.tables.optima import open_optima, optima_table
 from actstore.tables.reductions import Reductions
 
 
@@ -90,6 +91,10 @@ def general_specific(f: Reductions) -> pd.DataFrame:
 
 def regions(f: Reductions) -> pd.DataFrame:
     return channels.regions_table(f.regions)
+
+
+def optima(f: Reductions) -> pd.DataFrame:
+    return optima_table(open_optima(f.store, f.of))
 
 
 def certain_frequency(f: Reductions) -> pd.DataFrame:

@@ -10,9 +10,9 @@ from typing import Literal
 
 from actstore.errors import StoreError
 
-#: What a store must hold: the tensors of every layer, the conditions of `[controls]`, a sweep of strengths, or any
-#: prediction that failed.
-Need = Literal["tensors", "control", "repeat", "dose", "failure"]
+#: What a store must hold: the tensors of every layer, the conditions of `[controls]`, a sweep of strengths, any
+#: prediction that failed, or what activation maximisation found.
+Need = Literal["tensors", "control", "repeat", "dose", "failure", "optima"]
 
 
 class Unanswerable(StoreError):
@@ -52,6 +52,7 @@ TABLES: dict[str, Table] = {
         "channels", "Do other channels respond in a kind of failure?", "general_specific", _RANKED, ("failure",)
     ),
     "regions": Table("channels", "Where in its map does a channel change?", "regions", needs=("tensors",)),
+    "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
     "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED),
     "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED),
     "sensitivity": Table("certainty", "How do the most frequent channels depend on k?", "sensitivity", _RANKED),

@@ -30,6 +30,8 @@ class Findings(Reductions):
         what a row of the tables of segmentation is: a slice, a volume or a patient.
     over
         which samples a mean of Dice counts: those whose true mask holds the class ("present"), or "all".
+    of
+        name of the optima, where the store holds several.
     resamples
         bootstrap resamples of patients behind every interval.
 

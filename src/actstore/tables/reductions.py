@@ -20,6 +20,7 @@ from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
 from actstore.tables.catalogue import Need, Unanswerable
+from actstore.tables.optima import open_optima
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -42,6 +43,7 @@ class Reductions:
         by: Sequence[str] = (),
         per: Literal["slice", "volume", "patient"] = "slice",
         over: Literal["present", "all"] = "present",
+        of: str | None = None,
         resamples: int = RESAMPLES,
     ) -> None:
         if not store.block_samples:
@@ -53,6 +55,7 @@ class Reductions:
         self.by = tuple(by)
         self.per: Literal["slice", "volume", "patient"] = per
         self.over: Literal["present", "all"] = over
+        self.of: str | None = of
         self.resamples: int = resamples
 
     @cached_property
@@ -156,6 +159,8 @@ class Reductions:
             )
         if what == "failure" and not (self.cases != NO_CASE).any():
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
+        if what == "optima":
+            open_optima(self.store, self.of)
         if what == "tensors" and (gone := [layer.name for layer in self.store.layout.layers if not layer.kept]):
             raise Unanswerable(
                 f"where a map changes needs the tensors of {', '.join(gone[:3])}{', …' if gone[3:] else ''}: "

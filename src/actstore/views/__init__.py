@@ -8,6 +8,8 @@ from actstore.views.figures.groups import comparison, general_specific, heteroge
 from actstore.views.figures.images import activation, gallery, inputs
 from actstore.views.figures.network import mad_by_layer, network
 from actstore.views.figures.one_channel import channel_dose, mad_by_patient, strongest
+from actstore.views.figures.optima import optima
+from actstore.views.figures.optimum import optimum
 from actstore.views.figures.regions import regions
 from actstore.views.figures.saving import save
 from actstore.views.figures.segmentation import (
@@ -49,6 +51,8 @@ __all__ = [
     "mad_by_patient",
     "network",
     "noise",
+    "optima",
+    "optimum",
     "regions",
     "save",
     "sensitivity",

@@ -140,7 +140,9 @@ def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolved(spec: Spec, store: Store) -> Visualise:
     """The spec's settings with layers, size and range, as they are stored."""
-    settings, layout = spec.visualise, store.layout
+    layout = store.layout
+    regularize = tuple(regularizer.filled for regularizer in spec.visualise.regularize)
+    settings = spec.visualise.model_copy(update={"regularize": regularize})
     size = settings.size or layout.space
     if len(size) != len(layout.space):
         raise SpecError(

@@ -102,7 +102,7 @@ def rendering_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator
     StoreError
         on collecting, if that process failed, with the last line of its stderr.
     """
-    settings = {name: getattr(study.findings, name) for name in ("top", "most", "resamples")}
+    settings = {name: getattr(study.findings, name) for name in ("top", "most", "of", "resamples")}
     with tempfile.TemporaryDirectory() as scratch:
         result, errors = Path(scratch) / "sections.pickle", Path(scratch) / "stderr"
         task = {

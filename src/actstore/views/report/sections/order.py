@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from actstore.views.report.sections.network import activations, channels, layers, specific
+from actstore.views.report.sections.optima import has_optima, optima
 from actstore.views.report.sections.patients import certainty, patients
 from actstore.views.report.sections.questions import association, controls, dose, regions
 from actstore.views.report.sections.segmentation import failures, images, segmentation
 from actstore.views.report.study import Section, Study
+
+if TYPE_CHECKING:
+    from actstore.store.store import Store
 
 #: What makes each section, in order, by its key.
 SECTIONS: dict[str, Callable[[Study], Section]] = {
@@ -18,6 +23,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "channels": channels,
     "layers": layers,
     "activations": activations,
+    "optima": optima,
     "specific": specific,
     "certainty": certainty,
     "patients": patients,
@@ -28,4 +34,12 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
 }
 
 #: Those that need no table of the findings: they can be drawn while these are computed.
-OF_THE_STORE = ("images", "failures", "channels", "activations")
+OF_THE_STORE = ("images", "failures", "channels", "activations", "optima")
+
+#: Of a job that a study need not run: left out, without a word, where the store has nothing of it.
+OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima}
+
+
+def has_section(store: Store, key: str) -> bool:
+    """Whether a report of the store has the section."""
+    return key not in OF_JOBS or OF_JOBS[key](store)
