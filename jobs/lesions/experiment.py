@@ -68,7 +68,7 @@ class Plan:
     #: Slices to train on, to choose the epoch, and to test; every ``step``-th pixel of them.
     slices: tuple[int, int, int] = (640, 192, 512)
     step: int = 1
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=8, patience=3, batch=8))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6, patience=2, batch=8))
     volumes: tuple[int, int, int] = (128, 32, 64)
     voxel: int = 4
     volume_schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6, patience=2, batch=8))
