@@ -28,11 +28,11 @@ $(BIN)/python:
 demo: $(DEMO)
 	$(BIN)/actstore demo
 
-# In two processes, a module to one of them.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# In two processes, a module to one of them, each computing with one thread: two would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 QUICK := not process and not browser and not docs and not slow and not faults and not cluster and not gpu
-# Lint, types and the quick tests: before every commit, in four minutes.
+# Lint, types and the quick tests: before every commit, in two minutes.
 check:
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint quick
 

@@ -78,7 +78,7 @@ build_table(store, "optima")[columns].round(3)
 # %%
 norm = spec.visualise.model_copy(update={"layers": ("*.submodule.1.submodule.conv.unit0.adn.N",)})
 try:
-    maximise(build_model(spec), norm, size=(128, 128))
+    maximise(build_model(spec), norm, size=spec.data.preprocess.size)
 except ModelError as error:
     print(error)
 
@@ -89,14 +89,16 @@ except ModelError as error:
 # against it; the share of power above a quarter of a cycle a pixel:
 
 # %%
-plain = maximise(build_model(spec), spec.visualise.model_copy(update={"regularize": ()}), size=(128, 128))[layer]
+without = spec.visualise.model_copy(update={"regularize": ()})
+plain = maximise(build_model(spec), without, size=spec.data.preprocess.size)[layer]
 shifted = store.group("features/optima")["image"].values[:, 0]
 
 
 def fine(images):
     """Share of a spectrum's power at high frequencies, (image)."""
     power = np.abs(np.fft.fft2(images - images.mean((-2, -1), keepdims=True))) ** 2
-    frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128))
+    one = np.fft.fftfreq(images.shape[-1])
+    frequency = np.hypot(one[:, None], one)
     return (power * (frequency > 0.25)).sum((-3, -2, -1)) / power.sum((-3, -2, -1))
 
 

@@ -236,6 +236,14 @@ def study_report(once: Once, study_store: Path) -> Path:
     return folder / "report.html"
 
 
+@pytest.fixture(scope="session")
+def reference_store(once: Once, write_spec: WriteSpec) -> Path:
+    """Patients 001 and 002 of the reference data, the worked example, by the reference network."""
+    from reference import capture_reference
+
+    return once("reference", lambda folder: capture_reference(folder, write_spec, "nnunet")) / "tiny.zarr"
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A browser without a window.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: Items of a list that a message names.
 _LISTED = 8
@@ -49,6 +49,27 @@ def shown(text: object) -> str:
     """``text`` for a message: as it is where printable, escaped where not."""
     plain = str(text)
     return plain if plain.isprintable() else repr(plain)
+
+
+def by(sizes: Iterable[object], times: str = "×") -> str:
+    """Sizes along several axes.
+
+    >>> by((9, 40, 50))
+    '9×40×50'
+    """
+    return times.join(map(str, sizes))
+
+
+def first_few(items: Sequence[object], most: int = 3, *, separator: str = ", ", count: bool = False) -> str:
+    """The first ``most`` of ``items``, "…" where there are more, and with ``count`` how many.
+
+    >>> first_few(["a", "b", "c"]), first_few("abcd"), first_few("abcd", 2, count=True)
+    ('a, b, c', 'a, b, c, …', 'a, b, … (2 more)')
+    """
+    shortened = separator.join(map(str, items[:most]))
+    if len(items) <= most:
+        return shortened
+    return f"{shortened}{separator}…" + (f" ({len(items) - most} more)" if count else "")
 
 
 def listed(items: Iterable[object], count: int | None = None) -> str:

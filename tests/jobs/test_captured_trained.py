@@ -23,7 +23,7 @@ from actstore.cli import text
 from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
-from actstore.jobs.predictions import counted
+from actstore.jobs.predictions import confusion_of
 from actstore.jobs.visualise import visualise
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import build_model
@@ -169,7 +169,7 @@ def test_confusion_counts_add_up_to_those_of_the_volume(captured: Captured) -> N
     store = captured.store
     for condition in range(2):
         found = assembled(captured, store.tree["outputs/prediction"].isel(condition=condition).values)
-        expected = counted(captured.label, found, store.layout.classes)
+        expected = confusion_of(captured.label, found, store.layout.classes)
         np.testing.assert_array_equal(store.confusion.isel(condition=condition).sum("sample").values, expected)
 
 
@@ -228,17 +228,13 @@ VISUALISED = {
 }
 
 
-def _keep(maps: list[torch.Tensor], _path: str, output: torch.Tensor) -> None:
-    maps.append(output)
-
-
 def test_images_of_its_channels(captured: Captured, tmp_path: Path) -> None:
     """Several input channels, 3D patches, leaky ReLUs: images in the range of its inputs, numbers of its passes."""
     location = Path(str(captured.store.path))
     copied = shutil.copytree(location, tmp_path / "run.zarr", copy_function=os.link)
-    pixels = {"parameterization": "pixel", "steps": 4, "regularize": [{"kind": "rotate", "range": [-1.0, 1.0]}]}
-    layers = {"layers": VISUALISED[captured.name], "channels": [0, 1], "batch_size": 2}
-    settings = Visualise.model_validate({**layers, **pixels})
+    pixels = {"parameterization": "pixel", "steps": 2, "regularize": [{"kind": "rotate", "range": [-1.0, 1.0]}]}
+    chosen = {"layers": VISUALISED[captured.name], "channels": [0, 1], "batch_size": 2}
+    settings = Visualise.model_validate({**chosen, **pixels})
     spec = captured.spec.model_copy(update={"visualise": settings})
     assert visualise(spec, store=copied, cluster="inline", device="cpu").complete
     store = actstore.open(copied)
@@ -254,19 +250,22 @@ def test_images_of_its_channels(captured: Captured, tmp_path: Path) -> None:
     assert low <= found["image"].min()
     assert found["image"].max() <= high
     model = build_model(spec)
-    for layer in dict.fromkeys(found["layer"].values):
+    layers = list(dict.fromkeys(found["layer"].values))
+    means: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
+
+    def keep(path: str, output: torch.Tensor) -> None:
+        means[path].append(output.flatten(2).mean(2).numpy())
+
+    with torch.inference_mode(), forward_hooks(model, layers, keep):
+        for image in inputs:
+            model(torch.from_numpy(image)[None])
+    for layer in layers:
         own = found.isel(layer_channel=found["layer"].values == layer)
-        maps: list[torch.Tensor] = []
-        with (
-            torch.inference_mode(),
-            forward_hooks(model, [layer], lambda _path, output, maps=maps: maps.append(output)),
-        ):
+        data = np.concatenate(means[layer])[:, :2]
+        with torch.inference_mode(), forward_hooks(model, [layer], keep):
             model(torch.from_numpy(own["image"].values[:, 0]))
-            for image in inputs:
-                model(torch.from_numpy(image)[None])
-        means = [one.flatten(2).mean(2).numpy() for one in maps]
-        np.testing.assert_allclose(own["final"].values[:, 0], np.diag(means[0][:, :2]), rtol=1e-4, atol=1e-5)
-        data = np.concatenate(means[1:])[:, :2]
+        final = means[layer][-1]
+        np.testing.assert_allclose(own["final"].values[:, 0], np.diag(final[:, :2]), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(own["data_max"], data.max(0), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(own["top_sample"].values[:, 0], data.argmax(0))
     pixels = {"parameterization": "pixel", "steps": 2, "batch_size": 4}

@@ -275,7 +275,7 @@ class Ranges:
         yield compute
 
     @classmethod
-    def again(cls, storage: Any, identity: Any) -> Ranges:
+    def again(cls, storage: Any, identity: Any, spec: Any = None) -> Ranges:
         return cls()
 
 

@@ -144,6 +144,7 @@ def test_stored_tensors_and_a_pass_over_the_data_give_the_same(
     for name in ("data_max", "data_mean", "data_std", "top_value"):
         np.testing.assert_allclose(stored[name], passed[name], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(stored["top_sample"], passed["top_sample"])
+    assert (found["top_position"] == 16).all(), "the centre is what is maximised"
     assert (found["status"] == 3).all(), "bounded: one position behind an instance norm"
 
 
@@ -159,7 +160,7 @@ def test_images_are_the_same_bits_whoever_computes_them(copied: Path, maximised:
 
 @pytest.mark.process
 def test_workers_give_the_same_bits_after_a_kill(maximised: Path, tiny_store: Path, tmp_path: Path) -> None:
-    """Two workers; killed once a unit is committed; continued by one."""
+    """Two workers; killed once a unit is committed; continued in this process."""
     spec = tmp_path / "spec.toml"
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     text = maximised.with_name("spec.toml").read_text(encoding="utf-8")
@@ -173,7 +174,7 @@ def test_workers_give_the_same_bits_after_a_kill(maximised: Path, tiny_store: Pa
     with_left = process.poll() is None
     os.killpg(process.pid, signal.SIGKILL) if with_left else None
     process.wait()
-    found = visualise(load_spec(spec), cluster="local", workers=1, device="cpu")
+    found = visualise(load_spec(spec), cluster="inline", device="cpu")
     assert found.complete
     assert found.skipped >= 1
     assert files_of(store) == files_of(maximised)
@@ -207,12 +208,31 @@ def test_damage_is_found_and_repaired(copied: Path, maximised: Path) -> None:
     assert files_of(copied) == files_of(maximised)
 
 
+def test_repair_takes_the_spec_that_is_given(copied: Path, maximised: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weights or data were moved, that in the store leads nowhere."""
+
+    def moved(attributes: Any) -> Any:
+        raise StoreError("the store's spec leads nowhere; give one that fits with --spec")
+
+    monkeypatch.setattr("actstore.jobs.optima.spec_of", moved)
+    next((copied / GROUP / "image").glob("c.*")).unlink()
+    found = verify(copied)
+    with pytest.raises(StoreError, match="leads nowhere"):
+        repair(copied, found.damage, cluster="inline", device="cpu")
+    spec = load_spec(maximised.with_name("spec.toml"))
+    repair(copied, found.damage, spec=spec, cluster="inline", device="cpu")
+    assert files_of(copied) == files_of(maximised)
+
+
 def test_other_settings_need_another_name(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
     spec = load_spec(spec_with(tmp_path, write_spec, copied, steps=7))
     with pytest.raises(
         StoreError, match=r"features/optima is of another job \(visualise.steps: 6 → 7\): give it another"
     ):
         visualise(spec, cluster="inline", device="cpu")
+    fewer = load_spec(spec_with(tmp_path, write_spec, copied, layers=["bottom.0"]))
+    with pytest.raises(StoreError, match=r"is of another job \(other targets; visualise.layers: \[.*\]\): give"):
+        visualise(fewer, cluster="inline", device="cpu")
     found = visualise(spec, cluster="inline", device="cpu", name="long")
     assert found.group == "features/long"
     assert actstore.open(copied).group("features/long").sizes["step"] == 7
@@ -267,6 +287,7 @@ def test_bad_input_gets_one_line(
         ({"objective": "class"}, "take `layers` out"),
         ({"repeats": 1, "diversity": 1.0}, "give repeats of 2 or more"),
         ({"channels": [0, 0]}, "each once"),
+        ({"regularize": [{"kind": "rotate", "every": 50}]}, r"regularize\[0\]: every = 50 is beyond the last of 6"),
     ],
 )
 def test_settings_are_checked_when_they_are_read(
@@ -289,6 +310,39 @@ def test_defaults_are_written_out_in_the_store(tiny_store: Path, write_spec: Wri
         {"kind": "switching_bilateral", "every": 1, "apply": "image"},
         {"kind": "brightness", "range": [0.0, 2.0], "every": 1, "apply": "forward"},
     ]
+
+
+def test_memory_counts_samples_at_their_own_size(tiny_store: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
+    """Small images do not make passes over the run's inputs small."""
+
+    def predicted(**settings: Any) -> int:
+        return plan_optima(
+            load_spec(spec_with(tmp_path, write_spec, tiny_store, **settings)), device="cpu"
+        ).workers.memory
+
+    small, full = ({"layers": ["bottom.0"], "size": size} for size in ([16, 16], [64, 64]))
+    assert predicted(**small, samples=False) < predicted(**small)
+    image = 4 * 64 * 64
+    assert predicted(**small) > predicted(**full) - 50 * image
+    filtered = predicted(**full, regularize=[{"kind": "switching_bilateral"}])
+    assert filtered > predicted(**full, regularize=[{"kind": "tv"}]) + 9 * image
+
+
+def test_layers_of_the_command_do_not_go_with_classes(write_spec: WriteSpec, tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, visualise={"objective": "class"})
+    result = CliRunner().invoke(main, ["visualise", str(spec), "--layers", "*"])
+    assert result.exit_code != 0
+    assert "take --layers out" in result.output + str(result.exception)
+
+
+def test_a_range_far_from_zero_keeps_its_span(
+    tiny_store: Path, write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = np.random.default_rng(0).uniform(1000.4, 1000.9, (4, 1, 64, 64)).astype(np.float32)
+    monkeypatch.setattr("actstore.jobs.plan.visualise.examples", lambda _: inputs)
+    settings = {"parameterization": "maco", "layers": ["down.0"]}
+    planned = plan_optima(load_spec(spec_with(tmp_path, write_spec, tiny_store, **settings)), device="cpu")
+    assert planned.of.bounds == pytest.approx((1000.4, 1000.9), abs=2e-3)
 
 
 def test_a_store_that_is_not_whole_is_refused(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from actstore.maximisation.maximise import maximise
 from actstore.maximisation.parameterizations import mean_magnitude, parameterization_of
 from actstore.maximisation.target import reaching
 from actstore.maximisation.targets import find_targets
+from actstore.networks.heads import Head
 from actstore.networks.recording import probe
 from actstore.spec.visualise import Visualise
 
@@ -70,6 +71,24 @@ def test_of_a_convolution_in_a_box_the_optimum_is_known(dims: int) -> None:
     assert found.image.max() <= 1
 
 
+@pytest.mark.parametrize("parameterization", ["pixel", "fourier"])
+def test_a_wide_range_is_crossed_in_as_many_steps(parameterization: str) -> None:
+    """Of a linear channel, whatever intensities are counted in."""
+    model = network(nn.Conv2d(1, 3, 3, padding=1, bias=False))
+    one, many = (
+        optima(model, "0", (8, 8), parameterization=parameterization, range=[0.0, high]) for high in (1.0, 4000.0)
+    )
+    np.testing.assert_allclose(many.image / 4000, one.image, atol=5e-3)
+
+
+def test_a_random_transform_of_the_image_does_not_spoil_the_last_one() -> None:
+    model = network(nn.Conv2d(1, 3, 3, padding=1, bias=False))
+    dark = [{"kind": "brightness", "range": [0.0, 0.0], "apply": "image", "every": 8}]
+    found, without = (optima(model, "0", (8, 8), **PIXELS, steps=8, regularize=r) for r in (dark, []))
+    np.testing.assert_array_equal(found.image, without.image)
+    assert optima(model, "0", (8, 8), **PIXELS, steps=9, regularize=dark).image.max() < 0.1
+
+
 def test_planted_filters_are_recovered_and_not_one_anothers() -> None:
     lines = torch.arange(7) - 3.0
     y, x = torch.meshgrid(lines, lines, indexing="ij")
@@ -109,8 +128,9 @@ def test_one_position_behind_an_instance_norm_is_bounded() -> None:
         assert (found.final > 0.5 * math.sqrt(size**2 - 1)).all()
     behind = network(nn.Conv2d(1, 3, 3, padding=1), nn.InstanceNorm2d(3), nn.PReLU())
     assert (optima(behind, "2", (8, 8), **PIXELS, steps=2).status == 3).all()
-    group = network(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(4, 4))
-    assert (optima(group, "1", (8, 8), **PIXELS, steps=2).status == 3).all()
+    for norm in (nn.GroupNorm(4, 4), nn.GroupNorm(2, 4), nn.LayerNorm([4, 8, 8])):
+        group = network(nn.Conv2d(1, 4, 3, padding=1), norm)
+        assert (optima(group, "1", (8, 8), **PIXELS, steps=2).status == 3).all()
     fixed = network(nn.Conv2d(1, 3, 3, padding=1), nn.InstanceNorm2d(3, track_running_stats=True))
     assert (optima(fixed, "1", (8, 8), **PIXELS, steps=2).status == 0).all()
 
@@ -128,6 +148,8 @@ class Functional(nn.Module):
 
 RELUS = {
     "module": nn.ReLU(),
+    "up to 6": nn.ReLU6(),
+    "up to 6 in place": nn.ReLU6(inplace=True),
     "in place": nn.ReLU(inplace=True),
     "method": Functional(False),
     "function in place": Functional(True),
@@ -155,6 +177,20 @@ def test_a_channel_that_no_image_turns_on_is_dead() -> None:
     found = optima(model, "1", (8, 8), parameterization="pixel")
     assert found.status.tolist() == [1, 0]
     assert found.final[0] == 0
+
+
+class Hollow(nn.Module):
+    """A map that is never on at its centre."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        off = torch.zeros_like(x)
+        off[:, :, 4, 4] = -100
+        return functional.relu(x + off)
+
+
+def test_a_position_that_no_image_turns_on_is_dead_whatever_the_rest_of_the_map() -> None:
+    found = optima(network(Hollow()), "0", (8, 8), objective="neuron", steps=4)
+    assert (found.status.tolist(), found.final.tolist()) == ([1], [0])
 
 
 def test_a_channel_that_is_the_same_for_every_image_is_constant() -> None:
@@ -205,6 +241,27 @@ def test_diversity_pushes_images_of_a_channel_apart() -> None:
     assert alike(1.0) < alike(0.0) - 0.02
 
 
+def test_diversity_does_not_count_copies_that_fill_up_a_batch() -> None:
+    """The last of three channels, by itself and in a batch of eight, which has five more copies of it."""
+    model = network(nn.Conv2d(1, 4, 5, bias=False), nn.ReLU(), nn.Conv2d(4, 3, 5, bias=False))
+    settings = {"repeats": 2, "diversity": 5.0, "steps": 8, "optimizer": "sgd", "learning_rate": 1.0}
+    alone, padded = (optima(model, "2", (12, 12), **settings, batch_size=size) for size in (1, 8))
+    np.testing.assert_allclose(padded.image, alone.image, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3).train(), nn.Dropout(0.5).train()],
+    ids=["batch norm without statistics", "batch norm in training", "dropout that stays on"],
+)
+def test_maps_that_depend_on_the_batch_or_on_chance_are_refused(module: nn.Module) -> None:
+    training = module.training
+    model = network(nn.Conv2d(1, 3, 3), module, nn.ReLU())
+    module.train(training)
+    with pytest.raises(ModelError, match=r"maps of layer '2' change by up to .* with the other images of a batch"):
+        optima(model, "2", (12, 12), steps=1)
+
+
 def test_a_direction_is_a_weighted_sum_of_channels() -> None:
     model = network(nn.Conv2d(1, 3, 3, bias=False))
     weights = [[1.0, -1.0, 0.0], [0.0, 0.5, 2.0]]
@@ -235,7 +292,7 @@ def test_images_can_be_set(kind: str, size: tuple[int, ...]) -> None:
 
 def test_maco_keeps_the_magnitude_of_natural_inputs() -> None:
     rng = np.random.default_rng(0)
-    inputs = rng.uniform(0.3, 0.7, (5, 1, 16, 16)).astype(np.float32)
+    inputs = rng.uniform(-0.7, -0.3, (5, 1, 16, 16)).astype(np.float32)
     magnitude = mean_magnitude(inputs, 2)
     model = network(nn.Conv2d(1, 2, 5))
     settings = Visualise.model_validate({"layers": ["0"], "parameterization": "maco", "steps": 20, "range": "free"})
@@ -244,6 +301,7 @@ def test_maco_keeps_the_magnitude_of_natural_inputs() -> None:
         canvas = Canvas(1, (16, 16), None, magnitude)
         found = ascend(reach, "0", [0, 1], [0, 0], settings, canvas, torch.device("cpu"))
     assert (found.final > found.start).all()
+    np.testing.assert_allclose(found.image.mean((1, 2, 3)), inputs.mean(), rtol=1e-3)
     # A real image has real spectra on the edges, whatever their phase.
     inside = (..., slice(1, None), slice(1, -1))
     spectrum = np.abs(np.fft.rfft2(found.image))
@@ -268,6 +326,18 @@ def test_bad_input_gets_one_line() -> None:
         maximise(model, Visualise(layers=("0",), channels=(0, 3)), size=(8, 8))
     with pytest.raises(ModelError, match="pattern 'x' matches no module"):
         optima(model, "x", (8, 8))
+    with pytest.raises(SpecError, match='objective = "class" needs `head`'):
+        maximise(model, Visualise(objective="class"), size=(8, 8))
+    with pytest.raises(SpecError, match='"maco" takes its magnitude from the inputs of a run'):
+        optima(model, "0", (8, 8), parameterization="maco")
+    with pytest.raises(SpecError, match="size is missing"):
+        maximise(model, Visualise(layers=("0",)))
+    with pytest.raises(SpecError, match="give the lower intensity first"):
+        maximise(model, Visualise(layers=("0",)), size=(8, 8), bounds=(1.0, 0.0))
+    logits = Head("argmax", 3, 2)
+    normed = network(nn.Conv2d(1, 3, 3), nn.InstanceNorm2d(3))
+    with pytest.raises(ModelError, match="the mean logit of every class is the same for every image"):
+        maximise(normed, Visualise(objective="class"), size=(8, 8), head=logits)
     with pytest.raises(ModelError, match="layer '1' passes no gradient to its input"):
         optima(network(nn.Conv2d(1, 3, 3), Detached()), "1", (8, 8), steps=1)
     square = network(nn.Conv2d(1, 2, 3), Square())
@@ -298,7 +368,7 @@ def test_targets_are_in_order_and_know_what_they_cost() -> None:
     settings = Visualise(layers=("0", "2"))
     found = find_targets(model, settings, Canvas(1, (8, 8), (0.0, 1.0)), ["0", "2"])
     assert [target.label for target in found] == ["0", "2"]
-    assert [target.bytes for target in found] == [4 * 4 * 64, 4 * (4 + 4 + 2) * 64]
+    assert [target.bytes for target in found] == [(2 + 4) * 4 * 4 * 64, 4 * (2 * (4 + 4 + 2) + 4 * 4) * 64]
 
 
 def test_a_prelu_gives_the_same_bits_and_the_same_gradient() -> None:

@@ -235,7 +235,7 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
 
 
 def run(words: list[str]) -> None:
-    """A command line of ours; a capture in this process, and no demo, which is what ``study`` stands for.
+    """A command line of ours; captures and images in this process, and no demo, which is what ``study`` stands for.
 
     No report of a trained network either, which takes a minute: `tests/views` makes one of patches.
     """
@@ -243,7 +243,7 @@ def run(words: list[str]) -> None:
     assert program == "actstore"
     if command == "demo" or (command == "report" and Path("nnUNet_raw").exists()):
         return
-    if command == "capture":
+    if command in ("capture", "visualise"):
         rest += ["--cluster", "inline"]
     done = CliRunner().invoke(main, [command, *rest])
     assert done.exit_code == 0, f"{shlex.join(words)}: {done.output}"

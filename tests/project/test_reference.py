@@ -13,14 +13,13 @@ import pytest
 
 import actstore
 from actstore import analysis
-from actstore.jobs.capture import Summary, capture
 from actstore.jobs.stored_spec import spec_of
 from actstore.jobs.visualise import visualise
-from actstore.spec.spec import load_spec
 from actstore.spec.visualise import Visualise
 from actstore.store.store import Store
 from actstore.tables.build import build_table
 from conftest import WriteSpec
+from reference import capture_reference, reference
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,33 +44,9 @@ OTHER_RUN = {
 SLICE = ["patient", "frame", "slice"]
 
 
-def reference() -> Path:
-    return Path(os.environ["ACTSTORE_REFERENCE"])
-
-
-def capture_reference(folder: Path, write_spec: WriteSpec, kind: str, **changes: Any) -> tuple[Store, Summary]:
-    folder.mkdir(parents=True, exist_ok=True)
-    spec = write_spec(
-        folder,
-        data__format=kind,
-        data__root=reference() / kind,
-        data__preprocess=None,
-        model__factory="actstore.models:unet_heart_8_4_4",
-        model__weights=reference() / "weights" / "unet_heart_8_4_4.pt",
-        model__layers=["*.adn.N"],
-        perturb=[{"transform": "brightness", "targets": ["LV", "RV", "MYO"], "strengths": [0.1]}],
-        run=None,
-        **changes,
-    )
-    summary = capture(load_spec(spec), cluster="inline", device="cpu")
-    assert summary.complete, summary.failed
-    return actstore.open(summary.store), summary
-
-
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Store:
-    """Patients 001 and 002, the worked example."""
-    return capture_reference(tmp_path_factory.mktemp("reference"), write_spec, "nnunet")[0]
+def store(reference_store: Path) -> Store:
+    return actstore.open(reference_store)
 
 
 def published(name: str) -> pd.DataFrame:
@@ -171,8 +146,16 @@ def test_dice_falls_for_the_perturbed_class(store: Store) -> None:
 
 
 def test_the_layout_of_acdc_with_volumes_of_different_depth(tmp_path: Path, write_spec: WriteSpec) -> None:
-    store, summary = capture_reference(tmp_path, write_spec, "acdc", data__patients=["patient101", "patient102"])
+    summary = capture_reference(
+        tmp_path,
+        write_spec,
+        "acdc",
+        data__patients=["patient101", "patient102"],
+        data__preprocess={"size": [64, 64]},
+        perturb=[{"transform": "brightness", "targets": ["LV"], "strengths": [0.1]}],
+    )
     assert summary.done == 4
+    store = actstore.open(summary.store)
     depth = {}
     import nibabel
 
@@ -213,11 +196,11 @@ def test_optima_exceed_what_any_sample_reaches(store: Store, tmp_path: Path) -> 
     """
     copied = shutil.copytree(Path(str(store.path)), tmp_path / "run.zarr", copy_function=os.link)
     settings = Visualise.model_validate(
-        {"layers": ["*.submodule.1.submodule.conv.unit0.conv"], "channels": list(range(16)), "steps": 8}
+        {"layers": ["*.submodule.1.submodule.conv.unit0.conv"], "channels": list(range(8)), "steps": 8}
     )
     spec = spec_of(store.attributes).model_copy(update={"visualise": settings})
     assert visualise(spec, store=copied, cluster="inline", device="cpu").complete
     table = build_table(actstore.open(copied), "optima")
     live = table[table["status"] == "live"]
-    assert len(live) == 16
+    assert len(live) == 8
     assert live["above_data"].mean() >= 0.9

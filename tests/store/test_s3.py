@@ -45,6 +45,8 @@ from stores import files_of, is_chunk, worker
 pytestmark = pytest.mark.process
 
 SECRET = "never-to-be-written-0123456789"
+#: Of a captured store that tests share; not to be changed: `copied` is.
+WHOLE = "whole.zarr"
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +81,26 @@ def bucket(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield store
     bucket_module._opened.cache_clear()
     keys = [entry["path"] for batch in obstore.list(store) for entry in batch]
-    if keys:
-        obstore.delete(store, keys)
+    if left := [key for key in keys if not key.startswith(f"{WHOLE}/")]:
+        obstore.delete(store, left)
+
+
+@pytest.fixture
+def whole(bucket: S3Store, tiny_spec: Path) -> str:
+    """URL of the tiny store in the bucket, captured by the first test that asks for it."""
+    url = f"s3://bucket/{WHOLE}"
+    if not objects(bucket, WHOLE):
+        assert capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu").complete
+    return url
+
+
+def copied(bucket: S3Store, whole: str, name: str) -> str:
+    """URL of a copy of that store, to damage."""
+    assert whole.endswith(WHOLE)
+    for batch in obstore.list(bucket, WHOLE):
+        for entry in batch:
+            obstore.copy(bucket, entry["path"], name + entry["path"].removeprefix(WHOLE))
+    return f"s3://bucket/{name}"
 
 
 def objects(bucket: S3Store, prefix: str) -> dict[str, bytes]:
@@ -165,11 +185,9 @@ def test_the_same_bits_as_in_a_folder(
     assert (again.done, again.skipped) == (0, 4)
 
 
-def test_it_reads_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
-    url = "s3://bucket/tiny.zarr"
-    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
-    mine, plain = actstore.open(url), actstore.open(tiny_store)
-    assert mine.path == url
+def test_it_reads_as_one_in_a_folder(whole: str, tiny_store: Path) -> None:
+    mine, plain = actstore.open(whole), actstore.open(tiny_store)
+    assert mine.path == whole
     for name in plain.layers.index:
         np.testing.assert_array_equal(mine[name].values, plain[name].values)
         np.testing.assert_array_equal(mine.map(name, 3, 0, 1), plain.map(name, 3, 0, 1))
@@ -178,7 +196,7 @@ def test_it_reads_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_stor
             assert a.identical(b)
     for table in ("dice", "cases", "top-channels", "frequency", "mad"):
         assert build_table(mine, table).equals(build_table(plain, table))
-    root = zarr.open_group(storage_at(url).zarr(), mode="r")
+    root = zarr.open_group(storage_at(whole).zarr(), mode="r")
     np.testing.assert_array_equal(np.asarray(root["layers/L01/activation"][0]), plain["L01"].values[0])
     with_tensorstore = tensorstore.open(
         {
@@ -186,7 +204,7 @@ def test_it_reads_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_stor
             "kvstore": {
                 "driver": "s3",
                 "bucket": "bucket",
-                "path": "tiny.zarr/layers/L01/activation/",
+                "path": f"{WHOLE}/layers/L01/activation/",
                 "endpoint": os.environ["AWS_ENDPOINT_URL"],
                 "aws_region": "us-east-1",
             },
@@ -195,10 +213,8 @@ def test_it_reads_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_stor
     np.testing.assert_array_equal(with_tensorstore[0].read().result(), plain["L01"].values[0])
 
 
-def test_the_explorer_shows_it_as_one_in_a_folder(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
-    url = "s3://bucket/tiny.zarr"
-    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
-    pages = [Page(Sources(location).get(), LIGHT) for location in (url, tiny_store)]
+def test_the_explorer_shows_it_as_one_in_a_folder(whole: str, tiny_store: Path) -> None:
+    pages = [Page(Sources(location).get(), LIGHT) for location in (whole, tiny_store)]
     for changes in ({"sample": 7}, {"layer": "L02", "channel": 3}, {"tab": "channel"}, {"tab": "provenance"}):
         for page in pages:
             page.go(**changes)
@@ -209,7 +225,7 @@ def test_the_explorer_shows_it_as_one_in_a_folder(bucket: S3Store, tiny_spec: Pa
         assert pages[0].metrics.view.object == pages[1].metrics.view.object
         assert [page.notice.object for page in pages] == ["", ""]
     assert downloads.png(pages[0].source, pages[0].state).startswith(b"\x89PNG")
-    assert f"actstore.open({url!r})" in downloads.code(pages[0].source, pages[0].state)
+    assert f"actstore.open({whole!r})" in downloads.code(pages[0].source, pages[0].state)
 
 
 def test_worker_processes_write_there_and_no_secret_is_kept(
@@ -219,7 +235,7 @@ def test_worker_processes_write_there_and_no_secret_is_kept(
     command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "--debug", "capture", str(spec)]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     done = subprocess.run(
-        [*command, "--workers", "2"], capture_output=True, text=True, env=environment, timeout=600, check=False
+        [*command, "--workers", "1"], capture_output=True, text=True, env=environment, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
@@ -231,9 +247,8 @@ def test_worker_processes_write_there_and_no_secret_is_kept(
     assert found.files == len(kept)
 
 
-def test_a_stopped_capture_continues_there(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
-    url = "s3://bucket/part.zarr"
-    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+def test_a_stopped_capture_continues_there(bucket: S3Store, whole: str, tiny_spec: Path, tiny_store: Path) -> None:
+    url = copied(bucket, whole, "part.zarr")
     layout = actstore.open(url).layout
     storage = storage_at(url)
     storage.delete([layout.capture.record.key(1), layout.capture.sharded[0].key(1)])
@@ -244,9 +259,8 @@ def test_a_stopped_capture_continues_there(bucket: S3Store, tiny_spec: Path, tin
     assert {k: v for k, v in objects(bucket, "part.zarr").items() if is_chunk(k)} == files_of(tiny_store)
 
 
-def test_damage_there_is_found_and_mended(bucket: S3Store, tiny_spec: Path, tiny_store: Path) -> None:
-    url = "s3://bucket/worn.zarr"
-    capture(load_spec(tiny_spec), store=url, cluster="inline", device="cpu")
+def test_damage_there_is_found_and_mended(bucket: S3Store, whole: str, tiny_store: Path) -> None:
+    url = copied(bucket, whole, "worn.zarr")
     layout = actstore.open(url).layout
     storage = storage_at(url)
     shard, gone = layout.capture.sharded[-1].key(2), layout.capture.sharded[1].key(0)

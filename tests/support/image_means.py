@@ -11,6 +11,7 @@ import numpy as np
 
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
+from actstore.spec.spec import Spec
 from actstore.store.files import Storage
 from actstore.store.layout import SmallLayout
 from actstore.store.schema import Coordinate, Schema, StoreLayout, record_of
@@ -52,7 +53,7 @@ class ImageMeans:
         yield compute
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
         store = Store(storage.location)
         blocks = tuple(PlainUnit(b, store.attributes["blocks"][b], samples) for b, samples in store.block_samples)
         return cls(storage, store.layout, blocks)

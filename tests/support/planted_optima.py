@@ -16,6 +16,7 @@ from actstore.analysis.optima import STATUSES
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.runner import Workers, run
+from actstore.spec.spec import Spec
 from actstore.store.files import storage_at
 from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout, SmallLayout
@@ -189,7 +190,7 @@ class PlantedOptima:
         return {"top_sample": sample, "top_value": value, **kept}
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
         settings = identity["visualise"]
         return cls(
             storage,

@@ -15,7 +15,7 @@ from bokeh.models import ColorMapper
 from test_views import sample_with
 
 import actstore
-import actstore.store.store
+import actstore.store.single
 from actstore import views
 from actstore.errors import StoreError
 from actstore.jobs.capture import capture
@@ -41,13 +41,13 @@ def volumes(volume_store: Path) -> Store:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
     """(array, index) of every inner chunk that is read from here on."""
     found: list[tuple[str, tuple[int, ...]]] = []
-    read = actstore.store.store.read_map
+    read = actstore.store.single.read_map
 
     def counted(storage: Any, layout: Any, piece: Any, index: tuple[int, ...]) -> Any:
         found.append((layout.path, index))
         return read(storage, layout, piece, index)
 
-    monkeypatch.setattr(actstore.store.store, "read_map", counted)
+    monkeypatch.setattr(actstore.store.single, "read_map", counted)
     return found
 
 

@@ -845,8 +845,16 @@ _LOOK = """() => {
 _SCROLL = "to => { const main = document.querySelector('main'); main.scrollTop = to; return main.scrollTop; }"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize(
+    ("width", "height", "theme"),
+    # Colours do not move anything: each theme at one size here, at the other in the fault suite.
+    [
+        (*SIZES[0], "dark"),
+        (*SIZES[1], "light"),
+        pytest.param(*SIZES[0], "light", marks=pytest.mark.faults),
+        pytest.param(*SIZES[1], "dark", marks=pytest.mark.faults),
+    ],
+)
 def test_nothing_is_cut_off_overlaps_or_is_hard_to_read(
     context: Any, served: Served, width: int, height: int, theme: str
 ) -> None:

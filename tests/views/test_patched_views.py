@@ -46,9 +46,14 @@ def patched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return patched_store(tmp_path_factory.mktemp("patched"), request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def source(patched: Patched) -> Source:
     return Source(patched[0])
+
+
+@pytest.fixture(scope="module")
+def study(patched: Patched) -> Study:
+    return Study(patched[0], Findings(patched[0], resamples=50))
 
 
 def title_of(panel: Any) -> str:
@@ -99,9 +104,7 @@ def test_a_sample_is_named_with_its_patch(patched: Patched) -> None:
 # Report
 
 
-def test_every_section_of_the_report(patched: Patched) -> None:
-    store, _ = patched
-    study = Study(store, Findings(store, resamples=50))
+def test_every_section_of_the_report(study: Study) -> None:
     assert study.noun == "patch"
     said: list[str] = []
     for ask in SECTIONS.values():
@@ -118,9 +121,8 @@ def test_every_section_of_the_report(patched: Patched) -> None:
     assert re.findall(r".{30}\bslices?\b.{20}", left) == []
 
 
-def test_measures_in_the_report_count_each_patch_once(patched: Patched) -> None:
+def test_measures_in_the_report_count_each_patch_once(patched: Patched, study: Study) -> None:
     store, _ = patched
-    study = Study(store, Findings(store, resamples=50))
     [table] = [t for t in SECTIONS["segmentation"](study).tables if t.key == "segmentation"]
     row = table.data[(table.data["class"] == "LV") & (table.data["condition"] == LV)]
     lv = store.confusion.isel(condition=0).sel(true_class="LV").sum("predicted_class") > 0

@@ -15,6 +15,7 @@ import pytest
 
 import actstore
 from actstore import analysis
+from actstore.cli import demo
 from actstore.cli.demo import run_demo
 from actstore.errors import ActstoreError, StoreError
 from actstore.jobs.capture import capture
@@ -185,7 +186,12 @@ def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) 
         collect()
 
 
-def test_the_demo_ends_with_tables_figure_report_and_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_ends_with_tables_figure_report_and_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With images of a few steps only."""
+    assert "steps = 48\n" in demo.SPEC
+    monkeypatch.setattr(demo, "SPEC", demo.SPEC.replace("steps = 48\n", "steps = 4\n"))
     with undrawn(pages=False):
         run_demo(tmp_path / "demo", patients=1, cluster="inline")
     shown = capsys.readouterr().out

@@ -10,14 +10,13 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import pytest
-import xarray as xr
 from test_views import expect_axes_kept, expect_drawn, sample_with
 
 import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
-from actstore.views.figures.selection import channel_suffix, chosen, of_original, samples_of
+from actstore.views.figures.selection import channel_suffix, chosen, samples_of
 
 DARK_LV = "brightness(LV, 0.1)"
 
@@ -265,10 +264,3 @@ def test_pictures_of_a_store_without_input_channels_name_none(store: Store, monk
     assert channel_suffix(store) == ""
     monkeypatch.setattr("actstore.views.figures.images.channel_suffix", lambda *_: " · T1")
     assert title_of(next(iter(views.inputs(store)))) == "original · T1"
-
-
-def test_statistics_of_the_original_have_one_condition_at_most() -> None:
-    mean = xr.DataArray(np.arange(6.0).reshape(1, 2, 3), dims=("sample", "condition", "channel"))
-    every = xr.Dataset({"mean": mean, "std": mean[:, 0]})
-    xr.testing.assert_equal(of_original(every), of_original(of_original(every)))
-    assert of_original(every)["mean"].values.tolist() == [[0.0, 1.0, 2.0]]

@@ -16,8 +16,10 @@ from actstore.units import counted
 
 #: With fewer patients there is neither an interval nor a test over patients: the number has a note instead.
 FEWEST_PATIENTS = 5
+#: Coordinates along condition that make a perturbation, whatever its strength; ``channels`` where any are chosen.
+PERTURBATION = ("transform", "target", "perturbation_source", "channels")
 #: Coordinates along condition by which families of tests differ.
-_FAMILY = ("transform", "target", "perturbation_source", "channels", "region")
+_FAMILY = (*PERTURBATION, "region")
 
 
 def patients_of(array: xr.DataArray | xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.str_]]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from actstore.analysis.arrays import AnalysisError, require_dims
+from actstore.units import by
 
 #: What became of an image, by the code that a store holds: its channel responds; the channel is 0 everywhere, as behind
 #: a ReLU that nothing passes; the objective is the same for every image; or it has a bound that depends on the size of
@@ -78,7 +79,7 @@ def above_data(group: xr.Dataset, *, size: Sequence[int], input_size: Sequence[i
     require_dims(group, ("layer_channel", "seed"))
     if len(size) != len(input_size):
         raise AnalysisError(
-            f"images of {_by(size)} and inputs of {_by(input_size)} have different axes: give both alike"
+            f"images of {by(size, ' × ')} and inputs of {by(input_size, ' × ')} have different axes: give both alike"
         )
     status, final, most = group["status"], group["final"], group["data_max"]
     statuses = [_LIVE, _BOUNDED] if tuple(size) == tuple(input_size) else [_LIVE]
@@ -131,7 +132,3 @@ def _at_seed(values: xr.DataArray, seed: xr.DataArray) -> xr.DataArray:
     """``values`` (layer_channel, seed) at one position along ``seed`` for each channel; lazy where they are."""
     at = xr.DataArray(np.arange(values.sizes["seed"]), dims="seed")
     return values.drop_vars("seed", errors="ignore").where(at == seed, 0).sum("seed", skipna=False).astype(values.dtype)
-
-
-def _by(size: Sequence[int]) -> str:
-    return " × ".join(map(str, size))

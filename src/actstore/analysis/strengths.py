@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, coordinate, is_original, require_dims
-from actstore.analysis.evidence import perturbations
+from actstore.analysis.evidence import PERTURBATION, perturbations
 from actstore.conditions import IDENTITY_STRENGTH
 
 #: Strengths beside the original from which on a transform of a target counts as a sweep.
@@ -123,8 +123,7 @@ def _doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
     for name in ("transform", "strength"):
         coordinate(array, name, "condition", "take the conditions of an opened store")
     columns = [
-        array.coords[name].values[at].tolist() if name in array.coords else [""] * len(at)
-        for name in ("transform", "target", "perturbation_source", "channels")
+        array.coords[name].values[at].tolist() if name in array.coords else [""] * len(at) for name in PERTURBATION
     ]
     return [Dose(*map(str, row)) for row in zip(*columns, strict=True)]
 

@@ -12,7 +12,8 @@ import click
 
 from actstore import __version__
 from actstore.cli import terminal
-from actstore.errors import ActstoreError, DataError, StoreError, needing, one_line
+from actstore.errors import ActstoreError, DataError, SpecError, StoreError, needing, one_line
+from actstore.measures.names import METRICS, MOST, TOP
 from actstore.paths import given, is_url
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted
@@ -55,7 +56,6 @@ PRECISION = click.option(
     default=None,
     help="Instead of the spec's run.precision; the store records it.",
 )
-METRICS = ("mad", "mse", "mean_difference", "cosine", "psnr", "ssim")
 
 
 class Verb(click.Command):
@@ -229,6 +229,8 @@ def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **whe
 
     loaded = load_spec(spec)
     if layers:
+        if loaded.visualise.objective == "class":
+            raise SpecError('--layers: visualise.objective = "class" is of the network\'s output: take --layers out')
         loaded = loaded.model_copy(update={"visualise": loaded.visualise.model_copy(update={"layers": layers})})
     with text.block_progress() as progress:
         found = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
@@ -323,10 +325,14 @@ def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
 @click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="Row unit of segmentation or surface.")
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
 @click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several.")
-@click.option("--metric", type=click.Choice(METRICS), help="Metric that ranks channels, by default MAD.")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Top channels per layer.")
+@click.option("--metric", type=click.Choice(tuple(METRICS)), help="Metric that ranks channels, by default MAD.")
+@click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Top channels per layer.")
 @click.option(
-    "--most", type=click.IntRange(1), default=7, show_default=True, help="Number of most frequent channels per layer."
+    "--most",
+    type=click.IntRange(1),
+    default=MOST,
+    show_default=True,
+    help="Number of most frequent channels per layer.",
 )
 @click.option("-o", "--output", type=PATH, default=None, help="A .csv or .parquet file.")
 def table(store: Location, name: str, output: Path | None, **options: Any) -> None:

@@ -13,7 +13,7 @@ from actstore.networks.adapters import build_trained
 from actstore.spec.bundle_folder import BundleFolder
 from actstore.spec.nnunet_results import DEFAULT_CHECKPOINT, ResultFolder
 from actstore.spec.spec import load_spec
-from actstore.units import shown
+from actstore.units import by, shown
 
 #: Where data sets of nnU-Net may lie, from the folder above its results.
 _RAW = ("nnUNet_raw", "nnunet_raw", "raw")
@@ -87,7 +87,7 @@ def _of_results(folder: Path, data: Path | None) -> str:
     plain = architecture.endswith("PlainConvUNet")
     layers = "encoder.stages.*.norm" if plain else f"type:InstanceNorm{len(results.window)}d"
     lines = [
-        f"# {folder.name}: {len(results.window)}D, patches of {_shape(results.window)} voxels; classes, channels,",
+        f"# {folder.name}: {len(results.window)}D, patches of {by(results.window)} voxels; classes, channels,",
         "# preprocessing and patches are those of its training.",
         _DATA.format(format="nnunet", root=json.dumps(str(root))),
         "[model]",
@@ -124,7 +124,7 @@ def _of_bundle(folder: Path, data: Path | None) -> str:
     kinds = [type(module).__name__ for module in build_trained(bundle).modules()]
     norms = sorted({kind for kind in kinds if "Norm" in kind}, key=kinds.count)
     lines = [
-        f"# {folder.name}: a MONAI bundle, windows of {_shape(bundle.window)} voxels; classes, channels, preprocessing",
+        f"# {folder.name}: a MONAI bundle, windows of {by(bundle.window)} voxels; classes, channels, preprocessing",
         "# and windows are its own. Its configuration runs code: only use bundles that you trust.",
         _DATA.format(format=format_, root=json.dumps(str(data))),
         "[model]",
@@ -164,7 +164,3 @@ def _of_data(folder: Path, format_: str) -> str:
 
 def _key(name: str) -> str:
     return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Runs blocks one after another in this process, or a few at a time on each worker of a Dask cluster."""
+"""Runs tasks one after another in this process, or a few at a time on each worker of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 #: Tasks submitted per worker: one infers while the other reads its files or finishes writing.
 IN_FLIGHT = 2
-#: How often a block is submitted again after its worker was lost.
+#: How often a task is submitted again after its worker was lost.
 WORKER_LOSSES = 2
 #: Seconds between checks for new workers while no task ends.
 POLL = 2.0

@@ -12,11 +12,10 @@ from typing import Any
 
 from actstore.conditions import BACKGROUND
 from actstore.errors import DataError
+from actstore.spec.nnunet_results import IGNORE, unlike
 from actstore.units import counted, listed, shown
 
 NAME = "dataset.json"
-#: The key whose label marks voxels that nnU-Net does not learn from.
-IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
@@ -163,9 +162,7 @@ def _channels(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
             f"{shown(path)}: {key} numbers {counted(len(names), 'channel')} {listed(names)}; number them from 0 to "
             f"{len(names) - 1}"
         )
-    ordered = [names[number].strip() for number in numbers]
-    # nnU-Net chooses a normalisation by this name, so that two channels may share it.
-    return tuple(f"{name}_{i}" if ordered.count(name) > 1 else name for i, name in enumerate(ordered))
+    return unlike([names[number].strip() for number in numbers])
 
 
 def _is_old(labels: Mapping[str, Any]) -> bool:

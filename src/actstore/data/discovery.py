@@ -32,6 +32,11 @@ def discover(data: toml_tables.Data) -> Discovery:
     """The volumes that ``data`` asks for, as `find_volumes`, other files that were left out, and the input channels.
 
     Channels are named by ``data.channels``, or else by ``dataset.json`` of nnU-Net's layout if there are several.
+
+    Raises
+    ------
+    DataError
+        as `find_volumes`.
     """
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom

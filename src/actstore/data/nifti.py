@@ -314,6 +314,11 @@ def class_indices(
     """Map label values (slice, y, x) to class indices, uint8. Rounds values within `LABEL_TOLERANCE`.
 
     ``mend`` is what to do about a value that ``classes`` lacks.
+
+    Raises
+    ------
+    DataError
+        naming the values that are no number, not whole, or not in ``classes``, and how many pixels have each.
     """
     ordered = sorted(classes.items(), key=lambda item: item[1])
     values, counts = np.unique(raw, return_counts=True)

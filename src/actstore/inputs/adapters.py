@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from actstore.errors import DataError
 from actstore.inputs.bundle import BundlePipeline
 from actstore.inputs.nnunet import NnUNetPipeline
 from actstore.inputs.pipeline import Pipeline
 from actstore.inputs.plain import Plain
-from actstore.spec.nnunet_results import ResultFolder
+from actstore.spec.nnunet_results import ResultFolder, channel_names
 from actstore.spec.spec import Spec
 from actstore.spec.trained_json import read_json
 from actstore.units import shown
@@ -39,7 +37,7 @@ def check_dataset(spec: Spec) -> None:
         return
     theirs = read_json(path, "nnU-Net's raw data set")
     for what, mine, other in (
-        ("channels", _channels(spec.trained.dataset), _channels(theirs)),
+        ("channels", channel_names(spec.trained.dataset), channel_names(theirs)),
         ("labels", spec.trained.dataset.get("labels"), theirs.get("labels")),
     ):
         if mine != other:
@@ -47,8 +45,3 @@ def check_dataset(spec: Spec) -> None:
                 f"{shown(path)}: its {what} are {other}, the network of {shown(spec.trained.path)} was trained with "
                 f"{mine}; name the data set of that training in data.root"
             )
-
-
-def _channels(dataset: Mapping[str, Any]) -> list[str]:
-    names = dataset.get("channel_names") or dataset.get("modality") or {}
-    return [str(names[key]) for key in sorted(names, key=int)]

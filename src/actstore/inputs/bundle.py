@@ -18,11 +18,11 @@ from actstore.data.nifti import check_intensities, class_indices, digest_files, 
 from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError, ModelError, one_line
 from actstore.inputs.bundle_steps import Step, Transforms, as_steps, word
-from actstore.inputs.trained import TrainedPipeline, all_nifti, by
+from actstore.inputs.trained import TrainedPipeline, all_nifti
 from actstore.inputs.windows import Windows, product
 from actstore.networks.bundle import resolved
 from actstore.spec.bundle_folder import BundleFolder
-from actstore.units import counted, shown
+from actstore.units import by, counted, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,10 @@ class BundlePipeline(TrainedPipeline[BundleFolder]):
             for transform in self._transforms.loading:
                 data = transform(data)
         except Exception as error:
-            raise DataError(f"{shown(shown_path)}: the bundle's loader cannot read it: {one_line(error)}") from error
+            raise DataError(
+                f"{shown(shown_path)}: the bundle's loader cannot read it: {one_line(error)}; restore the file, or "
+                "correct data.root"
+            ) from error
         loaded: Any = data[self._transforms.key]
         return loaded.as_tensor(), deepcopy(dict(loaded.meta))
 

@@ -17,11 +17,11 @@ from actstore.data.headers import Geometry
 from actstore.data.nifti import check_intensities, class_indices, digest_files, read_header
 from actstore.data.volume import Caveat, Volume, VolumeFile, VolumeHeader
 from actstore.errors import ActstoreError, DataError, ModelError, one_line
-from actstore.inputs.trained import TrainedPipeline, all_nifti, by
+from actstore.inputs.trained import TrainedPipeline, all_nifti
 from actstore.inputs.windows import Windows, product
 from actstore.networks.nnunet import import_nnunetv2, managers, nnunetv2_quiet
 from actstore.spec.nnunet_results import ResultFolder
-from actstore.units import counted, shown
+from actstore.units import by, counted, shown
 
 #: Distance of patches as a share of their size, width of the Gaussian likewise, and its peak: nnUNetPredictor's.
 TILE_STEP_SIZE, SIGMA_SCALE, VALUE_SCALING_FACTOR = 0.5, 1 / 8, 10
@@ -143,7 +143,10 @@ class NnUNetPipeline(TrainedPipeline[ResultFolder]):
         seg = np.where(seg[0] == _OUTSIDE, 0, seg[0])
         found = np.searchsorted(values, seg).clip(max=len(values) - 1)
         if (values[found] != seg).any():
-            raise DataError(f"{volume.key}: preprocessing made label values that the mask does not have")
+            raise DataError(
+                f"{volume.key}: preprocessing made label values that the mask does not have; use the nnunetv2 that the "
+                "network was trained with"
+            )
         return found.astype(np.uint8)
 
     def windows(self, shape: tuple[int, int, int]) -> Windows:

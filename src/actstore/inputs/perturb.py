@@ -72,6 +72,11 @@ def blur(image: Image, mask: Mask, *, strength: float, **_: object) -> Image:
 
     The blur sees the whole image, so that the mask's surroundings bleed in. The kernel reaches int(4 sigma + 0.5)
     pixels to each side. A sigma below 0.125 changes nothing; below 0.2 it changes no more than rounding and is refused.
+
+    Raises
+    ------
+    SpecError
+        if ``strength`` is wider than the image.
     """
     from scipy import ndimage
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -42,8 +41,3 @@ class TrainedPipeline(Generic[Folder]):
 def all_nifti(file: VolumeFile) -> bool:
     """Whether images and mask are NIfTI files."""
     return all(path.name.endswith(NIFTI) for path in (*file.images, file.label))
-
-
-def by(shape: Sequence[int]) -> str:
-    """``9×40×50``."""
-    return "×".join(map(str, shape))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.conditions import CHANNEL_SEPARATOR, Condition
 from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.inputs.windows import Windows
+from actstore.store.coordinates import CHANNELS
 from actstore.store.schema import Coordinate, StoreLayout
 
 
@@ -118,7 +119,7 @@ def condition_coordinates(conditions: Sequence[Condition], input_channels: Seque
         # In the network's order: however a spec lists them, the same channels are the same perturbation.
         order = list(input_channels).index
         names = [CHANNEL_SEPARATOR.join(sorted(c.channels, key=order)) for c in conditions]
-        chosen = {"channels": np.asarray(names)}
+        chosen = {CHANNELS: np.asarray(names)}
     return {
         "condition": np.asarray([c.name for c in conditions]),
         "transform": np.asarray([c.transform for c in conditions]),

@@ -16,7 +16,7 @@ from actstore.store.attributes import read_attributes, window_of
 from actstore.store.fingerprint import differences
 from actstore.store.schema import SCHEMA_VERSION, Coordinate
 from actstore.store.template import coordinate_files, files_of, update_coordinates
-from actstore.units import counted
+from actstore.units import counted, first_few
 
 
 def ensure_store(plan: Plan) -> Plan:
@@ -131,7 +131,7 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
         reasons.append(f"other data ({_list_changes(stored['blocks'], [b.name for b in plan.blocks])})")
     if theirs["spec"] != mine["spec"]:
         changes = list(differences(_with_window(stored["identity"]), _with_window(plan.identity)))
-        reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
+        reasons.append(f"another spec ({first_few(changes, separator='; ')})")
     elif theirs["layers"] != mine["layers"]:
         reasons.append("other layers (the network's structure changed)")
     begun = any(plan.store.exists(plan.layout.capture.record.key(i)) for i in range(len(stored["blocks"])))
@@ -149,7 +149,7 @@ def _with_window(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _list_changes(stored: Sequence[str], mine: Sequence[str]) -> str:
     changes = [
-        f"{len(names)} {kind}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        f"{len(names)} {kind}: {first_few(names)}"
         for kind, names in (("new", sorted({*mine} - {*stored})), ("gone", sorted({*stored} - {*mine})))
         if names
     ]

@@ -103,7 +103,7 @@ class CaptureJob:
             engine.close()
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
         raise StoreError(f"{storage} is captured again from its spec: `actstore capture SPEC`")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from actstore.jobs.out import Out
+from actstore.spec.spec import Spec
 from actstore.store.files.base import Storage
 from actstore.store.schema import Coordinate, Schema
 
@@ -93,6 +94,9 @@ class Job(Protocol):
         ...
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
-        """Recreate the job that made a group of the store in ``storage`` from the group's identity."""
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
+        """Recreate the job that made a group of the store in ``storage`` from the group's identity.
+
+        ``spec`` comes before the store's own, where data or weights were moved.
+        """
         ...

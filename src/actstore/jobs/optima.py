@@ -32,6 +32,8 @@ from actstore.store.store import Store
 
 #: Inputs of a run that its range of intensities and its mean spectrum are taken from, evenly spaced among all.
 EXAMPLES = 64
+#: Samples of one forward pass over the run's inputs.
+SAMPLES = 4
 #: Torch's threads: another number would change the last bits, and with them where 256 steps lead.
 THREADS = 1
 
@@ -99,15 +101,16 @@ class Optimising:
         return {**content, "visualise": settings}
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any], name: str) -> Self:
-        """From the identity of a group."""
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None) -> Self:
+        """From the identity of a group, and the run's spec if not the stored one: where data and weights are now."""
         attributes = read_attributes(storage)
         head = identity["head"]
+        layout = layout_of(attributes)
         return cls(
             storage,
-            name,
-            spec_of(attributes),
-            layout_of(attributes),
+            identity["name"],
+            (spec or spec_of(attributes)).with_channels(layout.input_channels),
+            layout,
             attributes["fingerprint"]["weights"],
             attributes["identity"]["code"],
             Visualise.model_validate(identity["visualise"]),
@@ -163,7 +166,8 @@ def examples(store: Store) -> NDArray[np.float32]:
 
 
 def _target_as_json(target: Target) -> dict[str, Any]:
-    content = asdict(target)
+    # What it costs decides no number.
+    content = {name: value for name, value in asdict(target).items() if name != "bytes"}
     return {
         **content,
         "layer": target.layer and target.layer.as_json(),

@@ -60,7 +60,7 @@ class Single:
         for (sample, condition), predicted in found.items():
             owned = windows.owned_in(sample)[-len(space) :]
             label = self._prepared.label[sample][owned]
-            self.confusion[sample, condition] = counted(label, predicted[owned], self.confusion.shape[-1])
+            self.confusion[sample, condition] = confusion_of(label, predicted[owned], self.confusion.shape[-1])
 
     def finish(self) -> None:
         return None
@@ -104,13 +104,13 @@ class Averaged:
             classes = self._head.classes(torch.from_numpy(logits)[None])[0].numpy()
             for sample in range(len(windows)):
                 box = windows.box(sample)
-                found = counted(self._prepared.classes[box], classes[box], self.confusion.shape[-1])
+                found = confusion_of(self._prepared.classes[box], classes[box], self.confusion.shape[-1])
                 self.confusion[sample, condition] = found
                 predictions[sample, condition] = windows.cut(classes, sample).reshape(space)
         return predictions
 
 
-def counted(label: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+def confusion_of(label: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
     """Pixels of each true class (rows) that were predicted as each class (columns)."""
     pairs = label.astype(np.intp).ravel() * classes + predicted.ravel()
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

@@ -15,6 +15,7 @@ from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.runner import Progress, Workers, run
 from actstore.jobs.statistics import BlockStatistics
+from actstore.spec.spec import Spec
 from actstore.store import commits
 from actstore.store.files.base import Storage
 from actstore.store.reader import Piece, read_small
@@ -70,7 +71,7 @@ class ReduceJob:
         )
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
         return cls.of(Store(storage.location))
 
 
@@ -131,12 +132,14 @@ def _lost(job: ReduceJob, done: NDArray[np.bool_]) -> list[PlainUnit]:
 
 
 def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
-    """Workers of the kind ``cluster``, with the other settings of the spec that the store was captured with.
+    """Workers of the kind ``cluster``, with all other settings at their defaults: stores do not hold a spec's.
+
+    ``count`` is by default ``run.workers`` of the spec that the store was captured with.
 
     Raises
     ------
     SpecError
-        if these settings do not fit that kind.
+        if the kind is unknown, or needs settings.
     """
     if cluster in (None, "inline"):
         return Workers(count=count or WORKERS)
@@ -144,9 +147,8 @@ def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
     from actstore.spec.cluster import Cluster, cluster_of_kind
 
     refuse_in_worker(str(cluster))
-    spec = store.attributes["spec"]
-    settings = Cluster.model_validate(spec.get("cluster", {}))
-    return Workers(cluster_of_kind(settings, cluster), count or spec["run"].get("workers") or WORKERS)
+    stated = store.attributes["spec"]["run"].get("workers")
+    return Workers(cluster_of_kind(Cluster(), cluster), count or stated or WORKERS)
 
 
 def _readable(job: ReduceJob, block: int) -> bool:

@@ -89,7 +89,8 @@ def repair(
     if unreduced and layout.keeps_all:
         store = Store(location)
         reduce_store(store, workers=workers_of(store, cluster, workers), progress=progress, stopping=stopping)
-    jobs = {name: job_of(storage, groups[name]) for name in sorted({found.group for found in damage if found.group})}
+    damaged = sorted({found.group for found in damage if found.group})
+    jobs = {name: job_of(storage, groups[name], spec) for name in damaged}
     # What a job reads is repaired before it.
     for name in TopologicalSorter({name: job.needs for name, job in jobs.items()}).static_order():
         if name in jobs:
@@ -110,7 +111,7 @@ def _failure(failed: Sequence[Report], left: int, what: str, of: str = "") -> li
     return []
 
 
-def job_of(storage: Storage, group: Group) -> Job:
+def job_of(storage: Storage, group: Group, spec: Spec | None = None) -> Job:
     """The job that made a group.
 
     Raises
@@ -126,7 +127,7 @@ def job_of(storage: Storage, group: Group) -> Job:
             f"{group.name} was computed by {group.made_by}, which cannot be imported here ({one_line(error)}): "
             "install it, then repair again"
         ) from error
-    return found.again(storage, group.identity)
+    return found.again(storage, group.identity, spec)
 
 
 def _restore_metadata(storage: Storage, damage: Sequence[Damage]) -> None:

@@ -12,22 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from actstore.jobs.job import Compute, PlainUnit, Report
-from actstore.jobs.optima import Opened, Optimising
+from actstore.jobs.optima import SAMPLES, Opened, Optimising
 from actstore.jobs.out import Out
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
+from actstore.spec.spec import Spec
 from actstore.store.files.base import Storage
 from actstore.store.layout import SmallLayout
 from actstore.store.schema import Coordinate, Schema, record_of
 from actstore.store.store import Store
 
-#: Samples of one forward pass.
-SAMPLES = 4
-
 
 @dataclass(frozen=True)
 class Responses:
-    """The objective of every sample's original, and where each map has its largest value."""
+    """The objective of every sample's original, and where each map has its largest value; its centre for "neuron"."""
 
     of: Optimising
     #: Not pickled: workers receive one block at a time.
@@ -96,13 +94,12 @@ class Responses:
             for one in maps:
                 own = goal.maps(one[None].expand(len(target.channels), *one.shape)).double()
                 values.append(goal.reduce(own).cpu().numpy().astype(np.float32))
-                largest = own.flatten(1).argmax(1).cpu().numpy()
-                positions.append(np.stack(np.unravel_index(largest, own.shape[1:]), 1).astype(np.int32))
+                positions.append(_places(own, settings.objective == "neuron"))
         return np.stack(values), np.stack(positions)
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
-        return cls.of_run(Optimising.again(storage, identity, identity["name"]))
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
+        return cls.of_run(Optimising.again(storage, identity, spec))
 
     @classmethod
     def of_run(cls, of: Optimising) -> Self:
@@ -110,6 +107,14 @@ class Responses:
         store = Store(of.storage.location)
         names = store.attributes["blocks"]
         return cls(of, tuple(PlainUnit(b, names[b], samples) for b, samples in store.block_samples))
+
+
+def _places(maps: torch.Tensor, centre: bool) -> NDArray[np.int32]:
+    """Where each map (channel, \\*space) has its largest value, or its centre: (channel, axis)."""
+    if centre:
+        return np.tile(np.asarray([n // 2 for n in maps.shape[1:]], np.int32), (len(maps), 1))
+    largest = maps.flatten(1).argmax(1).cpu().numpy()
+    return np.stack(np.unravel_index(largest, maps.shape[1:]), 1).astype(np.int32)
 
 
 @torch.no_grad()

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Report, int, int], None]
+#: Characters of a change of settings that is quoted.
+LONGEST_CHANGE = 160
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def _difference(found: Group, wanted: Group) -> str:
     changes = list(differences(found.identity, wanted.identity))
     if not changes and found.units != wanted.units:
         changes = ["other units"]
+    # A list of layers with all that is known of them says less than its name.
+    changes = [change if len(change) <= LONGEST_CHANGE else f"other {change.partition(':')[0]}" for change in changes]
     return "; ".join(changes[:3]) or "its arrays have other shapes"
 
 

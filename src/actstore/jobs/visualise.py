@@ -191,8 +191,8 @@ class VisualiseJob:
         return found
 
     @classmethod
-    def again(cls, storage: Storage, identity: Mapping[str, Any]) -> Self:
-        return cls(Optimising.again(storage, identity, identity["name"]))
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None = None) -> Self:
+        return cls(Optimising.again(storage, identity, spec))
 
 
 def _gradient_mass(
@@ -231,7 +231,7 @@ class Visualised:
     """What a run of activation maximisation did."""
 
     store: Location
-    #: The group of the images.
+    #: The group of the images; that of the samples if it could not be finished, which comes first.
     group: str
     #: Units computed, and committed before.
     done: int
@@ -280,7 +280,7 @@ def visualise(
             break
     return Visualised(
         of.storage.location,
-        of.features,
+        job.schema.group,
         len(outcome.reports) - len(outcome.failed),
         outcome.skipped,
         outcome.failed,

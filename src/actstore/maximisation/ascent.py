@@ -16,14 +16,12 @@ from actstore.analysis.optima import STATUSES
 from actstore.errors import ModelError
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.parameterizations import parameterization_of
-from actstore.maximisation.penalties import penalty_of
+from actstore.maximisation.penalties import is_penalty, penalty_of
 from actstore.maximisation.target import Maps, Reach
 from actstore.maximisation.transforms import Transform, transform_of
 from actstore.spec.visualise import Regularizer, Visualise
 
 LIVE, DEAD, CONSTANT, BOUNDED = range(len(STATUSES))
-#: Kinds of regularisers that are subtracted from the objective.
-PENALTIES = ("l1", "l2")
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def ascend(
     goal = Goal.of(settings.objective, channels, settings.directions, device)
     steps = _Steps.of(settings, seeds, len(canvas.size), canvas.bounds, device)
     if settings.optimizer == "adam":
-        optimizer: torch.optim.Optimizer = torch.optim.Adam([made.values], lr=float(settings.learning_rate))
+        optimizer: torch.optim.Optimizer = torch.optim.Adam([made.values], lr=float(settings.learning_rate) * made.unit)
     else:
         optimizer = torch.optim.SGD([made.values], lr=float(settings.learning_rate))
     start, _ = evaluated(reach, goal, made.images().detach(), layer)
@@ -100,7 +98,7 @@ def ascend(
         curve[step] = goal.value(found).detach()
         climbed = goal.climbed(found) - steps.penalty(images, step)
         if settings.diversity > 0:
-            climbed = climbed - float(settings.diversity) * alikeness(found, channels)
+            climbed = climbed - float(settings.diversity) * alikeness(found, channels, repeats)
         if not found.values.requires_grad:
             raise ModelError(
                 f"layer {layer!r} passes no gradient to its input: it computes without autograd, as under "
@@ -114,7 +112,7 @@ def ascend(
     image = made.images().detach()
     _refuse_infinite(curve, layer, channels)
     final, found = evaluated(reach, goal, image, layer)
-    silent = (goal.maps(found.values).flatten(1) == 0).all(1).cpu().numpy()
+    silent = goal.silent(goal.maps(found.values)).cpu().numpy()
     status = np.where(silent, DEAD, BOUNDED if bounded else LIVE).astype(np.uint8)
     if len(constant):
         status[np.asarray(constant)] = CONSTANT
@@ -137,16 +135,17 @@ def seed_of(seed: int, layer: str, channel: int, repeat: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def alikeness(found: Maps, channels: Sequence[int]) -> Tensor:
-    """(element,): mean cosine between the styles of an element and of the other images of its channel.
+def alikeness(found: Maps, channels: Sequence[int], repeats: Sequence[int]) -> Tensor:
+    """(element,): mean cosine between the styles of an element and of the other repeats of its channel.
 
+    An image that fills up a batch is a copy, not another repeat: of several copies each counts for a part.
     The style of an image is the Gram matrix of the layer's maps, as in Olah et al., “Feature Visualization”, 2017.
     """
     flat = found.values.flatten(2)
     gram = functional.normalize((flat @ flat.transpose(1, 2) / flat.shape[2]).flatten(1), dim=1)
     cosine = gram @ gram.T
-    own = torch.tensor(channels, device=flat.device)
-    others = (own[:, None] == own[None]) & ~torch.eye(len(own), dtype=torch.bool, device=flat.device)
+    own, repeat = torch.tensor(channels, device=flat.device), torch.tensor(repeats, device=flat.device)
+    others = (own[:, None] == own[None]) & (repeat[:, None] != repeat[None])
     return (cosine * others).sum(1) / others.sum(1).clamp_min(1)
 
 
@@ -174,6 +173,8 @@ class _Steps:
     forward: tuple[_Step, ...]
     image: tuple[_Step, ...]
     penalties: tuple[tuple[Regularizer, Callable[[Tensor], Tensor]], ...]
+    #: Number of steps.
+    count: int
 
     @classmethod
     def of(
@@ -196,7 +197,7 @@ class _Steps:
             shape = (settings.steps // regularizer.every, transform.numbers)
             uniform = torch.stack([torch.rand(*shape, generator=generator) for generator in generators], 1)
             (image if regularizer.on_image else forward).append(_Step(regularizer, transform, uniform.to(device)))
-        return cls(tuple(forward), tuple(image), tuple(penalties))
+        return cls(tuple(forward), tuple(image), tuple(penalties), settings.steps)
 
     def seen(self, images: Tensor, step: int) -> Tensor:
         """What the network sees of ``images`` at a step."""
@@ -212,18 +213,17 @@ class _Steps:
 
     def changes(self, step: int) -> bool:
         """Whether a step ends with a change of the images themselves."""
-        return any(one.due(step) for one in self.image)
+        return any(self._changes(one, step) for one in self.image)
 
     def changed(self, images: Tensor, step: int) -> Tensor:
         for one in self.image:
-            if one.due(step):
+            if self._changes(one, step):
                 images = one.applied(images, step)
         return images
 
-
-def is_penalty(regularizer: Regularizer) -> bool:
-    """Whether a regulariser is subtracted from the objective."""
-    return regularizer.kind in PENALTIES or (regularizer.kind == "tv" and not regularizer.on_image)
+    def _changes(self, one: _Step, step: int) -> bool:
+        """A random change is for the steps behind it: without any, it would only spoil the optimum."""
+        return one.due(step) and not (one.uniform.shape[-1] and step == self.count - 1)
 
 
 def _refuse_infinite(curve: Tensor, layer: str, channels: Sequence[int]) -> None:

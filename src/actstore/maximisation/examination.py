@@ -17,6 +17,8 @@ from actstore.maximisation.target import Maps, Reach
 ROUNDING = 1e-5
 #: Contrasts of the images that are looked at, in ranges of intensity.
 CONTRASTS = (0.05, 0.2, 0.5, 1.0)
+#: Share of a map's largest value by which a batch of another size changes it through rounding, at most.
+BATCH_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Examined:
     bounded: bool
     #: Whether the layer ends with a ReLU.
     rectified: bool
+    #: How far the maps of an image change with the rest of its batch or from pass to pass, as a share of their largest
+    #: value; 0 where that is rounding.
+    unsteady: float
 
 
 def example_images(channels: int, size: Sequence[int], bounds: tuple[float, float] | None) -> Tensor:
@@ -51,8 +56,10 @@ def examine(reach: Reach, goal: Goal, images: Tensor) -> Examined:
     """Compare the objective of each of ``goal.channels`` over ``images`` that have little in common."""
     values, spreads, largest, least = [], [], [], []
     found = Maps(torch.empty(0))
+    alone = []
     for image in images:
         found = reach(image[None])
+        alone.append(found.values)
         maps = goal.maps(found.values.expand(len(goal.channels), *found.values.shape[1:])).double()
         values.append(goal.reduce(maps))
         spreads.append(maps.flatten(1).std(1, correction=0))
@@ -66,4 +73,18 @@ def examine(reach: Reach, goal: Goal, images: Tensor) -> Examined:
         # A position that an activation turns off says nothing of other images.
         constant &= ~((value == torch.stack(least)).all(0) & (spread > 0))
     bounded = goal.objective == "neuron" and found.normalised
-    return Examined(constant.cpu().numpy(), value[0].cpu().numpy(), bounded, found.before is not None)
+    return Examined(
+        constant.cpu().numpy(),
+        value[0].cpu().numpy(),
+        bounded,
+        found.before is not None,
+        _unsteady(reach, images, alone),
+    )
+
+
+def _unsteady(reach: Reach, images: Tensor, alone: Sequence[Tensor]) -> float:
+    """How far two images in one batch have other maps than each has by itself; 0 if that is rounding."""
+    together = reach(images[-2:]).values
+    most = max(float(values.abs().max()) for values in (*alone[-2:], together))
+    apart = max(float((one - values[0]).abs().max()) for one, values in zip(together, alone[-2:], strict=True))
+    return apart / most if apart > BATCH_ROUNDING * most else 0.0

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from actstore.errors import SpecError
 from actstore.maximisation.ascent import Canvas, Optima, ascend
 from actstore.maximisation.target import Reach
 from actstore.maximisation.targets import Target, find_targets, reached
@@ -41,10 +42,17 @@ def maximise(
     Raises
     ------
     ModelError, SpecError
-        as `actstore.maximisation.targets.find_targets`, and if an objective has no gradient.
+        as `actstore.maximisation.targets.find_targets`; if an objective has no gradient; if the size is missing, bounds
+        are upside down, or the parameterization is "maco", which needs a run.
     """
     chosen = settings.range
     bounds = bounds if chosen is None else None if chosen == "free" else chosen
+    if not (settings.size or size):
+        raise SpecError("size is missing: give ([z,] y, x) of the images, or settings.size")
+    if settings.parameterization == "maco":
+        raise SpecError('"maco" takes its magnitude from the inputs of a run: use `actstore visualise`, or "fourier"')
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise SpecError(f"bounds = {bounds}: give the lower intensity first, and two that differ")
     canvas = Canvas(channels, tuple(settings.size or size), bounds)
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in frozen:

@@ -51,16 +51,20 @@ class Goal:
         """The objective, (element,)."""
         return self.reduce(self.maps(found.values))
 
+    def silent(self, maps: Tensor) -> Tensor:
+        """bool (element,): whether maps are 0 wherever the objective looks, as below a ReLU that passes nothing."""
+        return self.reduce(maps) == 0 if self.objective == "neuron" else (maps.flatten(1) == 0).all(1)
+
     def climbed(self, found: Maps) -> Tensor:
         """What the optimiser climbs: the objective; below a ReLU that passes nothing of it, what the ReLU was given.
 
         A dead unit has no gradient, and an image of one would be its first noise. Of a map, that is its largest value:
         the mean may have its maximum where no position is on.
         """
-        value = self.value(found)
+        maps = self.maps(found.values)
+        value = self.reduce(maps)
         if found.before is None:
             return value
-        if self.objective == "neuron":
-            return torch.where(value == 0, self.reduce(self.maps(found.before)), value)
-        silent = (self.maps(found.values).flatten(1) == 0).all(1)
-        return torch.where(silent, self.maps(found.before).flatten(1).amax(1), value)
+        before = self.maps(found.before)
+        below = self.reduce(before) if self.objective == "neuron" else before.flatten(1).amax(1)
+        return torch.where(self.silent(maps), below, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class Parameterization(Protocol):
 
     #: The leaf that is optimised, (element, …) float32.
     values: Tensor
+    #: What ``values`` are counted in: a step is as many of these.
+    unit: float
 
     def images(self) -> Tensor:
         """(element, input_channel, [z,] y, x) float32, differentiable in ``values``."""
@@ -47,6 +49,8 @@ class Pixels:
         self._bounds, self._ball = bounds, ball
         low, high = bounds or (-1.0, 1.0)
         middle = (low + high) / 2 if bounds else 0.0
+        # A step of fixed length would not leave the start where intensities reach to thousands.
+        self.unit = high - low if bounds else 1.0
         self.values = (middle + START_NOISE * (high - low) * start).requires_grad_()
         self.project()
 
@@ -72,6 +76,8 @@ class Fourier:
 
     As Lucid's ``fft_image``: steps of one size then change low frequencies more than high ones.
     """
+
+    unit = 1.0
 
     def __init__(self, start: Tensor, size: Sequence[int], bounds: tuple[float, float] | None) -> None:
         self._size, self._bounds = tuple(size), bounds
@@ -102,19 +108,23 @@ class Fourier:
 class Phase:
     """The phase of the images' spectrum, whose magnitude stays that of natural inputs; clamped to ``bounds``.
 
-    Magnitude constrained optimisation (MACO) of Fel et al., NeurIPS 2023. The phase of the mean is 0.
+    Magnitude constrained optimisation (MACO) of Fel et al., NeurIPS 2023. The mean stays as well, with its sign:
+    inputs after z-scores may have one below 0.
     """
+
+    unit = 1.0
 
     def __init__(
         self, start: Tensor, size: Sequence[int], bounds: tuple[float, float] | None, magnitude: Tensor
     ) -> None:
-        self._size, self._bounds, self._magnitude = tuple(size), bounds, magnitude
+        self._size, self._bounds, self._magnitude = tuple(size), bounds, magnitude.abs()
+        self._fixed = math.pi * (magnitude < 0)
         self._turns = torch.ones(magnitude.shape[1:], device=start.device)
         self._turns[(0,) * len(self._size)] = 0
         self.values = (math.pi * start).requires_grad_()
 
     def images(self) -> Tensor:
-        spectrum = torch.polar(self._magnitude.expand_as(self.values), self.values * self._turns)
+        spectrum = torch.polar(self._magnitude.expand_as(self.values), self.values * self._turns + self._fixed)
         images: Tensor = torch.fft.irfftn(spectrum, s=self._size, dim=_axes(self._size))
         return images if self._bounds is None else images.clamp(*self._bounds)
 
@@ -155,11 +165,18 @@ def parameterization_of(
 
 
 def mean_magnitude(images: NDArray[np.float32], dims: int) -> NDArray[np.float32]:
-    """Mean magnitude of the spectra of ``images`` (sample, input_channel, \\*space): (input_channel, \\*frequency)."""
+    """Mean magnitude of the spectra of ``images`` (sample, input_channel, \\*space): (input_channel, \\*frequency).
+
+    At frequency 0 the mean of the sums of intensities with their sign, since that of a mean is no matter of phase.
+    """
     axes = tuple(range(-dims, 0))
+    zero: Any = (slice(None), *[0] * dims)
     total = np.zeros((), np.float64)
     for image in images:
-        total = total + np.abs(np.fft.rfftn(image.astype(np.float64), axes=axes))
+        spectrum = np.fft.rfftn(image.astype(np.float64), axes=axes)
+        magnitude = np.abs(spectrum)
+        magnitude[zero] = spectrum[zero].real
+        total = total + magnitude
     return np.asarray(total / len(images), np.float32)
 
 

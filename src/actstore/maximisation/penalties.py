@@ -15,6 +15,11 @@ EPSILON = 1e-6
 Penalty = Callable[[Tensor], Tensor]
 
 
+def is_penalty(regularizer: Regularizer) -> bool:
+    """Whether a regulariser is subtracted from the objective."""
+    return regularizer.kind in _PENALTIES and not regularizer.on_image
+
+
 def penalty_of(regularizer: Regularizer) -> Penalty:
     """The weighted penalty of "l1", "l2", or "tv" with ``apply = "forward"``.
 
@@ -30,7 +35,7 @@ def penalty_of(regularizer: Regularizer) -> Penalty:
     ValueError
         for a kind that is no penalty.
     """
-    if regularizer.kind not in _PENALTIES or regularizer.on_image:
+    if not is_penalty(regularizer):
         raise ValueError(f"{regularizer.kind} is a transform, not a penalty")
     penalty, weight = _PENALTIES[regularizer.kind], regularizer.strength
     return lambda images: weight * penalty(images)

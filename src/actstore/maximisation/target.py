@@ -19,8 +19,10 @@ from actstore.networks.recording import forward_hooks, tensors
 from actstore.store.schema import Layer
 
 #: Functions that return 0 for all that is negative, with those that work in place.
-RECTIFIERS = {torch.relu, torch.relu_, functional.relu, Tensor.relu, Tensor.relu_}
+RECTIFIERS = {torch.relu, torch.relu_, functional.relu, functional.relu6, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {torch.relu_, Tensor.relu_}
+#: Where those that may work in place are told so.
+_IN_PLACE_AT = {functional.relu: 1, functional.relu6: 1, functional.hardtanh: 3}
 #: Functions of single values: what they return of a normalised map is bounded as that map is.
 ACTIVATIONS = {
     *RECTIFIERS,
@@ -28,7 +30,7 @@ ACTIVATIONS = {
     *(
         functional.silu,
         functional.mish,
-        functional.relu6,
+        functional.hardtanh,
         functional.hardswish,
         functional.softplus,
         functional.dropout,
@@ -46,7 +48,8 @@ class Maps:
     values: Tensor
     #: What the ReLU at the layer's end was given, if it ends with one.
     before: Tensor | None = None
-    #: Whether each map was normalised by its own mean and spread, with nothing but an activation behind that.
+    #: Whether each map, or each group of maps, was normalised by a mean and spread of its own, with nothing but an
+    #: activation behind that.
     normalised: bool = False
 
 
@@ -83,8 +86,10 @@ class _Followed(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = args[0] if args else kwargs.get("input")
-        if func in RECTIFIERS:
-            in_place = func in _IN_PLACE or (func is functional.relu and _is_in_place(args, kwargs))
+        if func in RECTIFIERS or (func is functional.hardtanh and _argument(args, kwargs, 1, "min_val", -1.0) == 0):
+            in_place = func in _IN_PLACE or (
+                func in _IN_PLACE_AT and _argument(args, kwargs, _IN_PLACE_AT[func], "inplace", False)
+            )
             before = given.clone() if in_place else given
             returned = func(*args, **kwargs)
             self.last = before, returned
@@ -96,16 +101,17 @@ class _Followed(TorchFunctionMode):
 
 
 def _normalises(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call gives each map of each image one mean and one spread."""
+    """Whether a call gives one mean and one spread to what holds whole maps: each map, a group of maps, all of them."""
     if func in (functional.instance_norm, torch.instance_norm):
-        return bool(args[5] if len(args) > 5 else kwargs.get("use_input_stats", True))
-    if func in (functional.group_norm, torch.group_norm):
-        return bool((args[1] if len(args) > 1 else kwargs["num_groups"]) == args[0].shape[1])
-    return False
+        return bool(_argument(args, kwargs, 5, "use_input_stats", True))
+    if func in (functional.layer_norm, torch.layer_norm):
+        # Over channels alone the bound of a position has nothing to do with the size of the image.
+        return bool(len(_argument(args, kwargs, 1, "normalized_shape", ())) == args[0].ndim - 1)
+    return func in (functional.group_norm, torch.group_norm)
 
 
-def _is_in_place(args: Any, kwargs: Any) -> bool:
-    return bool(args[1] if len(args) > 1 else kwargs.get("inplace", False))
+def _argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
 
 
 @contextmanager

@@ -21,6 +21,9 @@ from actstore.store.schema import Layer
 
 #: How far a layer to visualise instead is looked for.
 NEIGHBOURS = 6
+#: What is alive at once in a pass with gradients: of all that modules return, outputs and what is saved for the way
+#: back; of the largest that one returns, its gradient and the copies and scratch memory of a convolution (measured).
+LIVE, SCRATCH = 2, 4
 #: Name of the network's output where the logits of classes are maximised.
 OUTPUT = "output"
 
@@ -41,8 +44,8 @@ class Target:
     bounded: bool
     #: Whether it ends with a ReLU.
     rectified: bool
-    #: Bytes of what the modules up to it return for one image.
-    bytes: int
+    #: Bytes that are alive in a pass with gradients up to it for one image; 0 of a target that a store names.
+    bytes: int = 0
 
     @property
     def label(self) -> str:
@@ -75,10 +78,13 @@ def find_targets(
     Raises
     ------
     ModelError
-        if a pattern matches no layer, the network refuses the size, or no image changes the objective.
+        if a pattern matches no layer, the network refuses the size, no image changes the objective, or maps of an image
+        depend on the rest of its batch or on chance.
     SpecError
         if a layer has no such channel, or directions of another length.
     """
+    if settings.objective == "class" and head is None:
+        raise SpecError('objective = "class" needs `head`, which says where the logits are in what the network returns')
     shape = (canvas.channels, *canvas.size)
     key = "visualise.layers" if settings.layers else "model.layers"
     chosen = set().union(*match_modules(model, patterns, key=key).values())
@@ -97,16 +103,22 @@ def find_targets(
     images = example_images(canvas.channels, canvas.size, canvas.bounds)
     if settings.objective == "class":
         assert head is not None
-        return (_examined(model, settings, None, head, images, OUTPUT, sum(size for *_, size in before)),)
+        return (_examined(model, settings, None, head, images, OUTPUT, _alive(before)),)
     names = {(layer.module, layer.call, layer.output): layer.name for layer in recorded}
     targets = []
     for layer in found.layers:
         name = names.get((layer.module, layer.call, layer.output), layer.label)
         position = next((i for i, (path, call, _) in enumerate(before) if _is_last(path, call, layer)), len(before))
-        size = sum(size for *_, size in before[: position + 1])
+        size = _alive(before[: position + 1])
         target = _examined(model, settings, layer, head, images, name, size, [path for path, *_ in before])
         targets.append(target)
     return tuple(targets)
+
+
+def _alive(outputs: Sequence[tuple[str, int, int]]) -> int:
+    """Bytes of a pass with gradients through modules that return ``outputs``, as `_outputs` lists them."""
+    sizes = [size for *_, size in outputs]
+    return LIVE * sum(sizes) + SCRATCH * max(sizes, default=0)
 
 
 def _is_last(path: str, call: int, layer: Layer) -> bool:
@@ -141,10 +153,23 @@ def _examined(
     order: Sequence[str] = (),
 ) -> Target:
     width = head.channels if layer is None and head is not None else layer.channels if layer is not None else 0
-    channels = _channels(settings, width, OUTPUT if layer is None else layer.label)
+    label = OUTPUT if layer is None else layer.label
+    channels = _channels(settings, width, label)
     goal = Goal.of(settings.objective, channels, settings.directions, torch.device("cpu"))
     with _reached(model, layer, head, follow=True) as reach:
         found = examine(reach, goal, images)
+    if found.unsteady:
+        raise ModelError(
+            f"maps of layer {label!r} change by up to {found.unsteady:.2g} of their largest value with the other "
+            "images of a batch, or from pass to pass, as in training mode, behind batch normalisation without running "
+            "statistics, or behind dropout that stays on: no image would be of one channel alone. Use model.eval(), "
+            "correct the network, or visualise a layer before that"
+        )
+    if layer is None and found.constant.all():
+        raise ModelError(
+            f"the mean logit of every class is the same for every image (of the first {found.value[0]:.4g}), as behind "
+            "a norm that gives each map the same mean: its gradient is rounding error. Visualise layers instead"
+        )
     if layer is not None and found.constant.all():
         raise ModelError(_constant(model, settings, layer, found, images, order))
     return Target(name, layer, channels, tuple(found.constant.tolist()), found.bounded, found.rectified, size)

@@ -32,3 +32,8 @@ UNCHANGED: Mapping[str, float] = {
 }
 #: All statistics of a channel's maps.
 MEASURES = (*METRICS, *(name for name in STATISTICS if name not in METRICS))
+
+#: Channels of a layer that count as top, per sample and condition, and the most frequent of these that are reported,
+#: where nothing else is asked for.
+TOP = 3
+MOST = 7

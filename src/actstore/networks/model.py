@@ -21,6 +21,7 @@ from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.networks.adapters import build_trained
 from actstore.networks.weights import load_weights
 from actstore.spec.spec import Spec
+from actstore.units import first_few
 
 
 def build_model(spec: Spec) -> nn.Module:
@@ -83,12 +84,12 @@ def _module(made: Any, factory: str) -> nn.Module:
     if lazy:
         raise ModelError(
             f"{factory} returned lazy modules, whose parameters have no shape before the first input ("
-            f"{_names(lazy)}): run the network in the factory once on zeros, or give the channels of its layers"
+            f"{first_few(lazy)}): run the network in the factory once on zeros, or give the channels of its layers"
         )
     empty = [name for name, value in values if value.is_meta]
     if empty:
         raise ModelError(
-            f"{factory} returned parameters on the meta device, which hold no values ({_names(empty)}): make the "
+            f"{factory} returned parameters on the meta device, which hold no values ({first_few(empty)}): make the "
             "network on the CPU"
         )
     return made
@@ -237,7 +238,3 @@ def _parts_of_object(name: str, value: Any) -> Iterator[bytes]:
             f"the network's state {name!r} holds a {type(value).__name__}, of which no digest can be made that is the "
             "same in every process: let get_extra_state return tensors, numbers, text, lists and dicts of these"
         )
-
-
-def _names(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -55,7 +55,15 @@ def import_nnunetv2() -> None:
 
 
 def managers(folder: ResultFolder) -> tuple[Any, Any]:
-    """nnunetv2's ``PlansManager`` and ``ConfigurationManager`` of a folder, which convert old plans."""
+    """nnunetv2's ``PlansManager`` and ``ConfigurationManager`` of a folder, which convert old plans.
+
+    Raises
+    ------
+    MissingError
+        if nnunetv2 is not installed.
+    ModelError
+        if nnunetv2 cannot use the plans.
+    """
     import_nnunetv2()
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -102,7 +110,15 @@ def _check_configuration(folder: ResultFolder, checkpoint: Mapping[str, Any]) ->
 
 
 def network_of_plans(folder: ResultFolder) -> nn.Module:
-    """The network that the plans describe, with untrained weights."""
+    """The network that the plans describe, with untrained weights.
+
+    Raises
+    ------
+    MissingError
+        if nnunetv2 is not installed.
+    ModelError
+        if its network cannot be built.
+    """
     _, configuration = managers(folder)
     name = configuration.network_arch_class_name
     try:

@@ -20,6 +20,7 @@ from actstore.networks.model import weights_checksums
 from actstore.networks.recording import forward_hooks, tensors
 from actstore.store.attributes import unrepeatable
 from actstore.store.schema import Layer
+from actstore.units import first_few
 
 #: Number of values of a layer to compare; larger layers are sampled at even distances.
 COMPARED = 2**20
@@ -264,8 +265,8 @@ def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: nn.Modu
     ]
     if kept:
         return (
-            f"Training mode is on despite eval() in {_some(kept)}: train(), eval() and forward() must leave modules in "
-            "evaluation mode"
+            f"Training mode is on despite eval() in {first_few(kept, count=True)}: train(), eval() and forward() must "
+            "leave modules in evaluation mode"
         )
     if found.changed:
         return "Nothing may be updated in forward() once eval() was called"
@@ -286,7 +287,3 @@ def _cause(model: nn.Module, found: Repeatability, alone: Tensor, other: nn.Modu
         "functional dropout needs training=self.training (eval() does not reach it), and nothing else may be random or "
         "kept from one pass to the next"
     )
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names) - most} more)" if len(names) > most else "")

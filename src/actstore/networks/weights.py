@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from actstore.errors import ModelError, one_line
 from actstore.networks.checkpoints import read_file
 from actstore.networks.weight_names import match_names
+from actstore.units import first_few
 
 #: Keys under which common training loops store the state dict in a checkpoint.
 NESTED_KEYS = ("model_state_dict", "state_dict", "network_weights", "model", "net")
@@ -185,5 +186,5 @@ def _unnest(content: Any, path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _some(keys: list[str], most: int = 4) -> str:
-    return ", ".join(keys[:most]) + (f", … ({len(keys) - most} more)" if len(keys) > most else "")
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return first_few(names, most, count=True)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, TypeGuard
 
 from actstore.conditions import BACKGROUND
 from actstore.errors import ModelError, one_line
-from actstore.spec.trained_json import digest_of, read_json
-from actstore.units import shown
+from actstore.spec.trained_json import read_json
+from actstore.store.fingerprint import digest_of
+from actstore.units import by, shown
 
 _WHAT = "a MONAI bundle"
 #: Entries of ``inference.json`` that are used, and what each is.
@@ -81,7 +82,13 @@ class BundleFolder:
 
     @property
     def classes(self) -> dict[str, int]:
-        """Label value of each class without the background: its output channel, or 1 where there is one alone."""
+        """Label value of each class without the background: its output channel, or 1 where there is one alone.
+
+        Raises
+        ------
+        ModelError
+            if the metadata name several channels and no background.
+        """
         found = list(self._channel_def("outputs").values())
         if found[0].lower() == BACKGROUND and len(found) > 1:
             return {name: i for i, name in enumerate(found) if i}
@@ -103,7 +110,13 @@ class BundleFolder:
 
     @property
     def window(self) -> tuple[int, ...]:
-        """The network's input in voxels, (z, y, x): the inferer's ``roi_size``, or the metadata's shape of images."""
+        """The network's input in voxels, (z, y, x): the inferer's ``roi_size``, or the metadata's shape of images.
+
+        Raises
+        ------
+        ModelError
+            if neither is a list of sizes.
+        """
         inferer = self.inference["inferer"]
         size = inferer.get("roi_size") if isinstance(inferer, Mapping) else None
         size = size if _is_size(size) else self._entry("inputs").get("spatial_shape")
@@ -129,8 +142,8 @@ class BundleFolder:
     @property
     def description(self) -> str:
         """One line for `plan`."""
-        size = "×".join(map(str, self.window))
-        return f"MONAI bundle {self.path.name}: its own preprocessing, windows of {size}; its configuration runs code"
+        windows = f"windows of {by(self.window)}"
+        return f"MONAI bundle {self.path.name}: its own preprocessing, {windows}; its configuration runs code"
 
     @property
     def _metadata(self) -> str:

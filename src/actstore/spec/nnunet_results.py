@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from actstore.conditions import BACKGROUND
 from actstore.errors import ModelError
-from actstore.spec.trained_json import digest_of, read_json
-from actstore.units import shown
+from actstore.spec.trained_json import read_json
+from actstore.store.fingerprint import digest_of
+from actstore.units import by, first_few, shown
 
 #: Label that nnU-Net leaves out of its loss: there is no truth where it stands.
 IGNORE = "ignore"
@@ -135,11 +136,7 @@ class ResultFolder:
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the input channels in order, no two alike."""
-        # "modality" in data sets that were converted from nnU-Net v1.
-        names = self.dataset.get("channel_names") or self.dataset.get("modality") or {}
-        found = [str(names[key]).strip() for key in sorted(names, key=int)]
-        # nnU-Net chooses a normalisation by this name, so that two channels may share it.
-        return tuple(f"{name}_{i}" if found.count(name) > 1 else name for i, name in enumerate(found))
+        return unlike([name.strip() for name in channel_names(self.dataset)])
 
     @property
     def classes(self) -> dict[str, int | list[int]]:
@@ -197,15 +194,26 @@ class ResultFolder:
     @property
     def description(self) -> str:
         """One line for `plan`."""
-        size = "×".join(map(str, self.window))
         return (
             f"nnU-Net {self.configuration}, fold {self.fold}, {self.checkpoint}: its own preprocessing, patches of "
-            f"{size} without mirroring, which nnU-Net's predictor adds by default"
+            f"{by(self.window)} without mirroring, which nnU-Net's predictor adds by default"
         )
 
     def mutable_plans(self) -> dict[str, Any]:
         """A copy of the plans that nnunetv2 may change, as it does with old ones."""
         return deepcopy(dict(self.plans))
+
+
+def channel_names(dataset: Mapping[str, Any]) -> list[str]:
+    """The names of input channels in a ``dataset.json``, in order."""
+    # "modality" in data sets that were converted from nnU-Net v1.
+    names = dataset.get("channel_names") or dataset.get("modality") or {}
+    return [str(names[key]) for key in sorted(names, key=int)]
+
+
+def unlike(names: Sequence[str]) -> tuple[str, ...]:
+    """``names`` of channels, numbered where several are alike: nnU-Net chooses a normalisation by the name."""
+    return tuple(f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names))
 
 
 def _fold(fold: object) -> int | str:
@@ -234,8 +242,8 @@ def _no_results(path: Path) -> str:
     if (path.parent / "plans.json").exists():
         return f"{shown(path)}: a fold; name the folder above it in model.nnunet, and the fold in model.fold"
     if inside:
-        names = ", ".join(map(str, inside[:3])) + (", …" if len(inside) > 3 else "")
+        there = first_few(inside)
         return (
-            f"{shown(path)}: is not {_WHAT}, which holds plans.json; there is {names} in it: name that in model.nnunet"
+            f"{shown(path)}: is not {_WHAT}, which holds plans.json; there is {there} in it: name that in model.nnunet"
         )
     return f"{shown(path)}: is not {_WHAT}, which holds plans.json, dataset.json and fold_…; correct model.nnunet"

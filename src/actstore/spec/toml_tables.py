@@ -20,7 +20,17 @@ from pydantic import (
 from actstore.conditions import IDENTITY_STRENGTH, Condition, without_effect
 from actstore.errors import SpecError
 from actstore.spec.labels import Labels
-from actstore.spec.values import LabelValues, LocalPath, Positive, StoreLocation, Strength, Table, Text, without_none
+from actstore.spec.values import (
+    LabelValues,
+    LocalPath,
+    Positive,
+    SpatialSize,
+    StoreLocation,
+    Strength,
+    Table,
+    Text,
+    without_none,
+)
 
 Normalization = Literal[
     "minmax-slice",
@@ -48,14 +58,7 @@ class Preprocess(Table):
     #: ``controls.region``, else "perturbed".
     window: NormalizationWindow | None = None
     #: (y, x) of a 2D network's input or (z, y, x) of a 3D one's, in pixels. Never a resize.
-    size: tuple[Positive, ...] = (256, 256)
-
-    @field_validator("size")
-    @classmethod
-    def _two_or_three(cls, size: tuple[int, ...]) -> tuple[int, ...]:
-        if len(size) not in (2, 3):
-            raise ValueError("must hold 2 numbers (y, x) for a 2D network or 3 (z, y, x) for a 3D one")
-        return size
+    size: SpatialSize = (256, 256)
 
 
 class Phantom(Table):

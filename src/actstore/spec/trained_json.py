@@ -1,8 +1,7 @@
-"""Reads and digests the JSON files of trained networks."""
+"""Reads the JSON files of trained networks."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,3 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{shown(path)}: holds a {type(content).__name__}, not an object; restore it")
     return content
-
-
-def digest_of(content: Any) -> str:
-    """SHA-256 of JSON content, whatever its layout and the order of its keys."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

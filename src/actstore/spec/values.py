@@ -66,6 +66,12 @@ def _label_values(value: Any) -> int | tuple[int, ...]:
     return number
 
 
+def _two_or_three(size: tuple[int, ...]) -> tuple[int, ...]:
+    if len(size) not in (2, 3):
+        raise ValueError("must hold 2 numbers (y, x) for a 2D network or 3 (z, y, x) for a 3D one")
+    return size
+
+
 def without_none(dump: dict[str, Any], *names: str) -> dict[str, Any]:
     """``dump`` without those of ``names`` that are not set: stores from before these keys existed have none either."""
     return {name: value for name, value in dump.items() if name not in names or value is not None}
@@ -81,6 +87,7 @@ LocalPath = Annotated[Path, BeforeValidator(_usable_path)]
 StoreLocation = Annotated[Path | str, BeforeValidator(_usable_location)]
 Text = Annotated[StrictStr, Field(min_length=1)]
 Positive = Annotated[StrictInt, Field(gt=0)]
+SpatialSize = Annotated[tuple[Positive, ...], AfterValidator(_two_or_three)]
 LabelValues = Annotated[
     int | tuple[int, ...],
     PlainValidator(_label_values),

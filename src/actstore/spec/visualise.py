@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from actstore.spec.values import Finite, Positive, Table, Text
+from actstore.spec.values import Finite, Positive, SpatialSize, Table, Text
 
 Objective = Literal["mean", "neuron", "direction", "class"]
 Parameterization = Literal["fourier", "pixel", "maco"]
@@ -136,11 +136,12 @@ class Visualise(Table):
     #: the mean of the run's own inputs ("maco").
     parameterization: Parameterization = "fourier"
     #: ([z,] y, x) of the image in pixels; by default the network's input.
-    size: tuple[Positive, ...] | None = None
+    size: SpatialSize | None = None
     #: Steps of the optimiser.
     steps: Positive = 256
     #: "adam", or "sgd" with plain steps along the gradient.
     optimizer: Literal["adam", "sgd"] = "adam"
+    #: Of "adam" the length of a step, for "pixel" in units of ``range``, or of intensity where that is free.
     learning_rate: Annotated[StrictFloat | StrictInt, Field(gt=0)] = 0.05
     #: Radius of the L2 ball to which "sgd" projects the image of the parameterization "pixel" after each step.
     ball: Annotated[StrictFloat | StrictInt, Field(gt=0)] | None = None
@@ -157,13 +158,6 @@ class Visualise(Table):
     regularize: tuple[Regularizer, ...] = ()
     #: Whether to find the samples of the run that activate each channel most, and compare with them.
     samples: StrictBool = True
-
-    @field_validator("size")
-    @classmethod
-    def _two_or_three(cls, size: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if size is not None and len(size) not in (2, 3):
-            raise ValueError("must hold 2 numbers (y, x) for a 2D network or 3 (z, y, x) for a 3D one")
-        return size
 
     @model_validator(mode="after")
     def _consistent(self) -> Visualise:
@@ -182,6 +176,12 @@ class Visualise(Table):
             )
         if self.ball is not None and self.parameterization != "pixel":
             raise ValueError('a ball is of images: use parameterization = "pixel"')
+        for i, regularizer in enumerate(self.regularize):
+            if regularizer.every > self.steps:
+                raise ValueError(
+                    f"regularize[{i}]: every = {regularizer.every} is beyond the last of {self.steps} steps, so that "
+                    f"{regularizer.kind} would never be applied: give a smaller number, or more steps"
+                )
         if self.diversity > 0 and self.repeats == 1:
             raise ValueError("diversity pushes several images of a channel apart: give repeats of 2 or more")
         return self

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from actstore.conditions import REPEATS
+from actstore.conditions import ONE_CHANNEL, REPEATS
 from actstore.errors import StoreError
 from actstore.store import metadata
 from actstore.store.files.base import Storage
-from actstore.store.fingerprint import Fingerprint
+from actstore.store.fingerprint import Fingerprint, token_from
 from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION, Layer, StoreLayout
+from actstore.units import first_few
 
 #: Root attributes required to read a store, besides its schema and fingerprint.
 REQUIRED = ("spec", "identity", "layers", "classes", "blocks", "slots")
@@ -89,7 +90,7 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
         space=tuple(identity["preprocess"]["size"]),
         dtype=identity["dtype"],
         layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
-        input_channels=tuple(attributes.get("input_channels", ("image",))),
+        input_channels=tuple(attributes.get("input_channels", ONE_CHANNEL)),
         version=attributes["schema"],
     )
 
@@ -130,13 +131,13 @@ def trained_of(identity: Mapping[str, Any]) -> str:
 
 def token_of(attributes: Mapping[str, Any]) -> int:
     """The value of this run's commit records."""
-    return int(attributes["fingerprint"]["run"][:16], 16) or 1
+    return token_from(attributes["fingerprint"]["run"])
 
 
 def unrepeatable(found: Mapping[str, Any]) -> str:
     """Why the network is not repeatable according to the attribute ``repeatable``; "" if it is."""
     if names := found["changed"]:
-        return f"forward passes change its weights ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        return f"forward passes change its weights ({first_few(names)})"
     # Older stores do not hold "after_another".
     if not found["again"] or found.get("after_another") is False or found["in_a_batch"] is False:
         largest = found["difference"]

@@ -88,7 +88,9 @@ def commit(storage: Storage, schema: Schema, block: int, token: int, *, fsync: b
     if not storage.exists(first):
         # Another run considered this worker dead and swept the file between the check and the record.
         storage.delete([schema.record.key(block)])
-        raise StoreError(f"{storage.at(first)} vanished while its block was committed")
+        raise StoreError(
+            f"{storage.at(first)} vanished while its block was committed: run one capture at a time into a store"
+        )
 
 
 def write_record(storage: Storage, record: SmallLayout, block: int, token: int, *, fsync: bool = False) -> int:

@@ -32,23 +32,29 @@ class Fingerprint:
         schema: int = SCHEMA_VERSION,
     ) -> Fingerprint:
         tables = [layer.as_json() for layer in layers]
-        return cls(weights, _digest(identity), _digest(tables), _digest(list(volumes)), schema)
+        return cls(weights, digest_of(identity), digest_of(tables), digest_of(list(volumes)), schema)
 
     @property
     def run(self) -> str:
-        return _digest(asdict(self))
+        return digest_of(asdict(self))
 
     @property
     def token(self) -> int:
-        """The value of a commit record: the first 8 bytes of the run's digest, never 0."""
-        return int(self.run[:16], 16) or 1
+        """The value of the run's commit records."""
+        return token_from(self.run)
 
     def as_json(self) -> dict[str, str]:
         """The digests without the schema, which is a separate attribute."""
         return {"run": self.run, "weights": self.weights, "spec": self.spec, "layers": self.layers, "data": self.data}
 
 
-def _digest(content: Any) -> str:
+def token_from(digest: str) -> int:
+    """The value of a commit record: the first 8 bytes of a hexadecimal ``digest``, never 0, which is no record."""
+    return int(digest[:16], 16) or 1
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of JSON content, hexadecimal, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -15,6 +15,7 @@ from actstore.errors import StoreError
 from actstore.store import commits
 from actstore.store.coordinates import plain
 from actstore.store.files.base import Storage
+from actstore.store.fingerprint import token_from
 from actstore.store.layout import ArrayLayout
 from actstore.store.schema import Schema
 
@@ -67,7 +68,7 @@ class Group:
 def group_token(run: str, identity: Mapping[str, Any]) -> int:
     """Hash of a run's fingerprint and of a job's identity."""
     text = json.dumps([run, identity], sort_keys=True, ensure_ascii=False)
-    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) or 1
+    return token_from(hashlib.sha256(text.encode()).hexdigest())
 
 
 def check_name(name: str, root: Mapping[str, Any]) -> None:

@@ -25,6 +25,23 @@ INDEX_ENTRY_BYTES = 16
 SEPARATOR = "."
 
 
+def checksum_of(content: bytes | memoryview) -> bytes:
+    """The crc32c of ``content``, as a store has it."""
+    return crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def with_checksum(content: bytes) -> bytes:
+    """``content`` and its crc32c."""
+    return content + checksum_of(content)
+
+
+def has_checksum(content: bytes | bytearray | memoryview) -> bool:
+    """Whether ``content`` is not empty and its trailing CRC matches."""
+    view = memoryview(content)
+    body, stored = view[:-CHECKSUM_BYTES], view[-CHECKSUM_BYTES:]
+    return len(body) > 0 and checksum_of(body) == bytes(stored)
+
+
 @dataclass(frozen=True)
 class ArrayLayout:
     """Shape, shards and inner chunks of one array.
@@ -165,7 +182,7 @@ class SmallLayout:
         entries[:, 0] = np.arange(self.sections, dtype=np.uint64) * np.uint64(self.section_bytes)
         entries[:, 1] = self.section_bytes
         raw = entries.tobytes()
-        return raw + crc32c(raw).to_bytes(CHECKSUM_BYTES, "little")
+        return with_checksum(raw)
 
 
 def largest_divisor(n: int, at_most: int) -> int:

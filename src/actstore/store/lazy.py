@@ -46,7 +46,13 @@ class BlockSamples:
         return sum(samples for _, samples in self.counts)
 
     def place_of(self, sample: int) -> tuple[int, int]:
-        """The block that holds a sample, and its number there."""
+        """The block that holds a sample, and its number there.
+
+        Raises
+        ------
+        IndexError
+            if there are fewer samples.
+        """
         for block, samples in self.counts:
             if sample < samples:
                 return block, sample

@@ -72,19 +72,3 @@ def layer_grids(layout: StoreLayout, stored: Sequence[Any] | None) -> dict[str, 
         else Grid.shifted(layer.space, layout.space, grid, how)
         for layer, grid in zip(layout.layers, found, strict=True)
     }
-
-
-def position_of(index: Mapping[str, int | str], conditions: Sequence[str]) -> dict[str, int]:
-    """Positions along the dims of ``index``, with a condition's name replaced by its position.
-
-    Raises
-    ------
-    KeyError
-        naming the existing conditions.
-    """
-    condition = index.get("condition")
-    if isinstance(condition, str):
-        if condition not in conditions:
-            raise KeyError(f"no condition {condition!r}: there are {', '.join(conditions)}")
-        index = {**index, "condition": conditions.index(condition)}
-    return {name: int(i) for name, i in index.items()}

@@ -7,11 +7,9 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from crc32c import crc32c
-
 from actstore.errors import DamageError
 from actstore.store.files.base import Storage
-from actstore.store.layout import CHECKSUM_BYTES
+from actstore.store.layout import CHECKSUM_BYTES, has_checksum, with_checksum
 
 #: The array (byte,) uint8 whose one chunk holds the copy: compressed JSON of {key: text}, then zeros.
 ARRAY = "metadata"
@@ -43,7 +41,7 @@ def as_copy(files: Mapping[str, bytes]) -> bytes:
     """The chunk of the array `ARRAY`: the metadata among ``files``, including the array's own."""
     (size,) = json.loads(files[f"{ARRAY}/zarr.json"])["shape"]
     body = _texts(files).ljust(size, b"\0")
-    return body + crc32c(body).to_bytes(CHECKSUM_BYTES, "little")
+    return with_checksum(body)
 
 
 def read_copy(storage: Storage) -> dict[str, bytes]:
@@ -61,12 +59,6 @@ def read_copy(storage: Storage) -> dict[str, bytes]:
         raise DamageError(f"{storage.at(KEY)}, the copy of the metadata, is damaged (length or checksum)")
     texts: dict[str, str] = json.loads(zlib.decompressobj().decompress(content[:-CHECKSUM_BYTES]))
     return {key: text.encode() for key, text in texts.items()}
-
-
-def has_checksum(content: bytes) -> bool:
-    """Whether ``content`` is not empty and its trailing CRC matches."""
-    body, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-    return len(body) > 0 and crc32c(body) == int.from_bytes(stored, "little")
 
 
 def consolidated(root: bytes) -> dict[str, bytes]:

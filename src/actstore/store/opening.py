@@ -7,7 +7,7 @@ import warnings
 from actstore.store.files.base import Location
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
-from actstore.units import counted
+from actstore.units import counted, first_few
 
 
 class MissingBlocksWarning(UserWarning):
@@ -29,12 +29,11 @@ def open_store(path: Location) -> Store:
     """
     store = Store(path)
     if store.missing:
-        first = ", ".join(store.missing[:3]) + (", …" if len(store.missing) > 3 else "")
         continued = store.layout.version == SCHEMA_VERSION
         mend = "`actstore capture SPEC` computes them" if continued else "a store of this schema is not continued"
         warnings.warn(
             f"{path}: {len(store.missing)} of {counted(store.layout.blocks, 'block is', 'blocks are')} missing "
-            f"({first}); {mend}",
+            f"({first_few(store.missing)}); {mend}",
             MissingBlocksWarning,
             stacklevel=2,
         )

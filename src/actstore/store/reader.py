@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from actstore.errors import DamageError
 from actstore.store import pool
 from actstore.store.files.base import Storage
-from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
+from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides, has_checksum, with_checksum
 
 Result = TypeVar("Result")
 
@@ -69,7 +69,7 @@ def read_section(storage: Storage, layout: SmallLayout, block: int, section: int
 def _checked(storage: Storage, layout: SmallLayout, block: int, content: bytearray, start: int) -> NDArray[Any]:
     """The section whose bytes begin at ``start``."""
     view = memoryview(content)[start : start + layout.section_bytes]
-    if crc32c(view[:-CHECKSUM_BYTES]) != int.from_bytes(view[-CHECKSUM_BYTES:], "little"):
+    if not has_checksum(view):
         raise _damaged(storage, layout, block)
     return np.frombuffer(view, layout.dtype, math.prod(layout.section)).reshape(layout.section)
 
@@ -161,11 +161,9 @@ class ShardReader:
         index = _index(self.layout, self.samples)
         if content == index:
             return
-        body = content[:-CHECKSUM_BYTES]
-        if crc32c(body) == int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
-            expected_entries = np.frombuffer(index[:-CHECKSUM_BYTES], "<u8").reshape(-1, 2)
-            entries = np.frombuffer(body, "<u8").reshape(-1, 2) != expected_entries
-            slot, number = divmod(int(np.flatnonzero(entries.any(axis=1))[0]), self.layout.chunks_per_sample)
+        if has_checksum(content):
+            found, wanted = (np.frombuffer(raw[:-CHECKSUM_BYTES], "<u8").reshape(-1, 2) for raw in (content, index))
+            slot, number = divmod(int(np.flatnonzero((found != wanted).any(axis=1))[0]), self.layout.chunks_per_sample)
             raise DamageError(f"{self.path} has no inner chunk {number} of slot {slot}: {MEND}")
         raise DamageError(f"{self.path} has a damaged shard index: {MEND}")
 
@@ -221,8 +219,7 @@ class ShardReader:
 @lru_cache
 def _index(layout: ArrayLayout, samples: int) -> bytes:
     """A shard's index and its checksum, as in the file."""
-    index = layout.index(samples).tobytes()
-    return index + crc32c(index).to_bytes(CHECKSUM_BYTES, "little")
+    return with_checksum(layout.index(samples).tobytes())
 
 
 @dataclass(frozen=True)
@@ -314,7 +311,13 @@ def reduce_groups(
 
 
 def maps_of(chunks: NDArray[Any]) -> NDArray[Any]:
-    """A view of an activation's channel group (sample, \\*grid, \\*chunk) as (sample, channel, condition, \\*space)."""
+    """A view of an activation's channel group (sample, \\*grid, \\*chunk) as (sample, channel, condition, \\*space).
+
+    Raises
+    ------
+    ValueError
+        if a chunk holds neither one condition nor all.
+    """
     n = (chunks.ndim - 1) // 2
     maps = chunks.squeeze(axis=tuple(range(2, 1 + n)))
     if maps.shape[1] == 1:

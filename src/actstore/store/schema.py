@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actstore.conditions import ONE_CHANNEL
 from actstore.measures.names import PER_CONDITION, STATISTICS
 from actstore.store.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
 
@@ -181,7 +182,7 @@ class StoreLayout:
     dtype: str
     layers: tuple[Layer, ...]
     #: Names of the input's channels.
-    input_channels: tuple[str, ...] = ("image",)
+    input_channels: tuple[str, ...] = ONE_CHANNEL
     version: int = SCHEMA_VERSION
     #: Whether predictions are averaged over overlapping samples, so that a block's are known only at its end.
     stitched: bool = False

@@ -11,12 +11,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from actstore.store.files.base import Storage
 from actstore.store.files.local import PAGE
-from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides
+from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_strides, checksum_of, with_checksum
 from actstore.store.pool import private_memory
 
 
@@ -78,7 +77,7 @@ class ShardBuffer:
         view = self.bytes.data
         for start in range(self.phase, self.phase + self.count * self.layout.sample_stride, stride):
             end = start + size
-            view[end : end + CHECKSUM_BYTES] = crc32c(view[start:end]).to_bytes(CHECKSUM_BYTES, "little")
+            view[end : end + CHECKSUM_BYTES] = checksum_of(view[start:end])
 
 
 class ShardWriter:
@@ -104,8 +103,7 @@ class ShardWriter:
         self._next += buffer.count
         last = self._next == self.samples
         if last:
-            index = self.layout.index(self.samples).tobytes()
-            index += crc32c(index).to_bytes(CHECKSUM_BYTES, "little")
+            index = with_checksum(self.layout.index(self.samples).tobytes())
             buffer.bytes[end : end + len(index)] = np.frombuffer(index, dtype=np.uint8)
             end += len(index)
         self._sink.append(buffer.bytes, phase, end, last=last)
@@ -135,7 +133,7 @@ def write_small(
     for part in np.split(content, layout.sections, axis=1) if layout.sectioned else [content]:
         values = np.ascontiguousarray(part, dtype=layout.dtype).tobytes()
         raw += values
-        raw += crc32c(values).to_bytes(CHECKSUM_BYTES, "little")
+        raw += checksum_of(values)
     raw += layout.index
     storage.write(layout.key(block), bytes(raw), fsync=fsync)
     return len(raw)

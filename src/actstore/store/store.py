@@ -1,4 +1,4 @@
-"""Opens a store for lazy reading of its committed blocks, without torch or the network."""
+"""A store opened for lazy reading of its committed blocks, without torch or the network."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ from actstore.errors import StoreError
 from actstore.geometry import Grid
 from actstore.store import commits, lazy
 from actstore.store.attributes import layout_of, members_of, names_channels, read_attributes, regions_of, token_of
-from actstore.store.coordinates import (
-    PATCH_COORDINATES,
-    condition_coordinates,
-    read_coordinates,
-)
+from actstore.store.coordinates import PATCH_COORDINATES, condition_coordinates, read_coordinates
 from actstore.store.files import storage_at
 from actstore.store.files.base import Location
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
-from actstore.store.listings import layer_grids, layer_listing, patch_listing, position_of, sample_listing
-from actstore.store.reader import Piece, read_map
+from actstore.store.listings import layer_grids, layer_listing, patch_listing, sample_listing
 from actstore.store.schema import Layer
+from actstore.store.single import read_single
 from actstore.store.statistics import PersistedStatistics, layer_statistics
 from actstore.store.tree import tree_of
 from actstore.units import counted
@@ -193,14 +189,8 @@ class Store:
 
     def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
         """One map of one sample, at an ``index`` along the dims before space."""
-        at = position_of(index, list(self._condition["condition"]))
-        sizes = (len(self._sample["block"]), *array.sample_shape)
-        for (name, value), size in zip({"sample": sample, **at}.items(), sizes, strict=False):
-            if not 0 <= value < size:
-                raise IndexError(f"{name} {value} is outside 0..{size - 1}")
-        block, first = self.block_samples.place_of(sample)
-        piece = Piece(array.key(block), dict(self.block_samples)[block], first, 1)
-        return read_map(self.storage, array, piece, tuple(at.values()))
+        conditions = list(self._condition["condition"])
+        return read_single(self.storage, array, self.block_samples, sample, index, conditions)
 
     def _layer(self, name: str) -> Layer:
         for layer in self.layout.layers:
@@ -210,7 +200,13 @@ class Store:
         raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
 
     def require_kept(self, layer: Layer) -> Layer:
-        """The layer itself; an error that says what to do where its tensors are not stored."""
+        """The layer itself.
+
+        Raises
+        ------
+        StoreError
+            if its tensors are not stored; the message says what to do instead.
+        """
         if not layer.kept:
             keep = self.attributes["identity"].get("keep")
             raise StoreError(

@@ -17,7 +17,7 @@ from actstore.store.coordinates import root_coordinates, statistic_coordinates
 from actstore.store.files import storage_at
 from actstore.store.files.base import TEMPORARY, Location, Storage
 from actstore.store.groups import Group, groups_of, read_groups
-from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.layout import ArrayLayout, SmallLayout, has_checksum
 from actstore.store.reader import MEND, ShardReader, read_small
 from actstore.store.schema import Schema
 
@@ -253,7 +253,7 @@ class _Expected:
             content = self.storage.read(key)
             if content is None:
                 yield Damage("coordinate", key, "is missing", group=group)
-            elif not metadata.has_checksum(content):
+            elif not has_checksum(content):
                 yield Damage("coordinate", key, "is damaged (length or checksum)", group=group)
 
     def _coordinate_keys(self, texts: Mapping[str, bytes]) -> dict[str, str]:

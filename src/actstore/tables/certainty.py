@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from actstore.analysis.channels.frequency import listed
+from actstore.analysis.channels.frequency import channel_numbers
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.stability import frequency_certainty, sensitivity_to_k, set_stability
 from actstore.analysis.evidence import perturbations
@@ -17,6 +17,7 @@ from actstore.analysis.layers import layer_coords, layer_slices
 from actstore.analysis.patients.heterogeneity import heterogeneity
 from actstore.analysis.patients.leave_one_out import leave_one_out
 from actstore.analysis.uncertainty.bootstrap import Bootstrap
+from actstore.measures.names import MOST, TOP
 from actstore.tables.rows import PERTURBATION_COLUMNS, RESTS_ON, channel_frame
 
 CERTAINTY_COLUMNS = (
@@ -40,8 +41,8 @@ LEAVE_ONE_OUT_COLUMNS = (*PERTURBATION_COLUMNS, "patient", "samples", "shared", 
 
 def certainty_table(
     score: xr.DataArray,
-    k: int = 3,
-    most: int = 7,
+    k: int = TOP,
+    most: int = MOST,
     *,
     applicable: xr.DataArray | None = None,
     **bootstrap: Unpack[Bootstrap],
@@ -57,8 +58,8 @@ def certainty_table(
 
 def stability_table(
     score: xr.DataArray,
-    k: int = 3,
-    mosts: Sequence[int] = (3, 7),
+    k: int = TOP,
+    mosts: Sequence[int] = (TOP, MOST),
     *,
     applicable: xr.DataArray | None = None,
     **bootstrap: Unpack[Bootstrap],
@@ -77,7 +78,7 @@ def sensitivity_table(
     score: xr.DataArray,
     ks: Sequence[int] = (1, 2, 3, 5),
     mosts: Sequence[int] = (3, 5, 7, 10),
-    reference: tuple[int, int] = (3, 7),
+    reference: tuple[int, int] = (TOP, MOST),
     *,
     applicable: xr.DataArray | None = None,
 ) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def sensitivity_table(
 
 def heterogeneity_table(
     score: xr.DataArray,
-    k: int = 3,
+    k: int = TOP,
     *,
     applicable: xr.DataArray | None = None,
     resamples: int | None = None,
@@ -108,7 +109,7 @@ def heterogeneity_table(
 
 
 def leave_one_out_table(
-    score: xr.DataArray, k: int = 3, most: int = 7, *, applicable: xr.DataArray | None = None
+    score: xr.DataArray, k: int = TOP, most: int = MOST, *, applicable: xr.DataArray | None = None
 ) -> pd.DataFrame:
     """The most frequent channels without each patient, in columns :data:`LEAVE_ONE_OUT_COLUMNS`.
 
@@ -124,8 +125,8 @@ def leave_one_out_table(
     slices = list(layer_slices(member).values())
     changed = {
         "shared": [(without & every)[..., where].sum(axis=-1) for where in slices],
-        "gained": [listed((without & ~every)[..., where], number[where]) for where in slices],
-        "lost": [listed((~without & every)[..., where], number[where]) for where in slices],
+        "gained": [channel_numbers((without & ~every)[..., where], number[where]) for where in slices],
+        "lost": [channel_numbers((~without & every)[..., where], number[where]) for where in slices],
     }
     arrays = {name: (("layer", "patient", "condition"), np.array(values)) for name, values in changed.items()}
     sizes = found[["samples", "left_out"]].drop_vars(["layer", "module"], errors="ignore")

@@ -19,6 +19,7 @@ from actstore.analysis.layers import layer_mean
 from actstore.analysis.maps.regions import REGIONS
 from actstore.analysis.uncertainty.bootstrap import Bootstrap, bootstrap_mean
 from actstore.analysis.uncertainty.resamples import RESAMPLES
+from actstore.measures.names import MOST, TOP
 from actstore.tables.rows import (
     CONDITION_COLUMNS,
     LAYER_COLUMNS,
@@ -54,7 +55,7 @@ REGIONS_COLUMNS = (
 
 def top_channels_table(
     statistics: Mapping[str, xr.Dataset],
-    k: int = 3,
+    k: int = TOP,
     *,
     applicable: xr.DataArray | None = None,
     metric: str = "mad",
@@ -121,9 +122,9 @@ def mad_table(
 
 def frequency_table(
     statistics: Mapping[str, xr.Dataset],
-    k: int = 3,
+    k: int = TOP,
     *,
-    most: int = 7,
+    most: int = MOST,
     by: Key | Sequence[Key] | None = None,
     applicable: xr.DataArray | None = None,
     metric: str = "mad",
@@ -197,7 +198,7 @@ def relative_table(
 
 def comparison_table(
     member: xr.DataArray,
-    most: int = 7,
+    most: int = MOST,
     *,
     applicable: xr.DataArray | None = None,
     resamples: int = RESAMPLES,
@@ -211,7 +212,7 @@ def comparison_table(
     return channel_frame(shared, COMPARISON_COLUMNS, keep=shared["number"] > 0)
 
 
-def general_specific_table(member: xr.DataArray, cases: xr.DataArray, most: int = 7) -> pd.DataFrame:
+def general_specific_table(member: xr.DataArray, cases: xr.DataArray, most: int = MOST) -> pd.DataFrame:
     """Order of channels within each case against that over all samples, in columns :data:`GENERAL_SPECIFIC_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.general_and_specific`; a case without a sample has no row.

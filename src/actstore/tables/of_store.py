@@ -12,6 +12,7 @@ from actstore.analysis.patches import whole_prediction
 from actstore.analysis.segmentation.cases import cases as cases_of
 from actstore.case_rules import CaseRules
 from actstore.store.attributes import trained_of, window_of
+from actstore.units import first_few
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,8 +49,7 @@ def mosaic(store: Store, name: str, patient: str, frame: int) -> xr.DataArray:
     if not len(at):
         volumes = samples[["patient", "frame"]].drop_duplicates()
         known = [f"{p} frame {f}" for p, f in volumes.itertuples(index=False)]
-        more = ", …" if len(known) > 4 else ""
-        raise KeyError(f"no volume {patient!r} frame {frame}: there are {', '.join(known[:4]) or 'none'}{more}")
+        raise KeyError(f"no volume {patient!r} frame {frame}: there are {first_few(known, 4) or 'none'}")
     array = getattr(store, name) if name in ("image", "label", "prediction") else store[name]
     places = {column: ("sample", values.to_numpy()) for column, values in store.patches.items() if column != "patch"}
     # A block's samples follow each other, and a slice of a lazy array needs no copy.

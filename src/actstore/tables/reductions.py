@@ -19,8 +19,10 @@ from actstore.analysis.strengths import doses
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
 from actstore.errors import StoreError
+from actstore.measures.names import MOST, TOP
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.optima import open_optima
+from actstore.units import first_few
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -37,8 +39,8 @@ class Reductions:
         self,
         store: Store,
         *,
-        top: int = 3,
-        most: int = 7,
+        top: int = TOP,
+        most: int = MOST,
         metric: str = "mad",
         by: Sequence[str] = (),
         per: Literal["slice", "volume", "patient"] = "slice",
@@ -163,8 +165,7 @@ class Reductions:
             open_optima(self.store, self.of)
         if what == "tensors" and (gone := [layer.name for layer in self.store.layout.layers if not layer.kept]):
             raise Unanswerable(
-                f"where a map changes needs the tensors of {', '.join(gone[:3])}{', …' if gone[3:] else ''}: "
-                'capture with store.keep = "all"'
+                f'where a map changes needs the tensors of {first_few(gone)}: capture with store.keep = "all"'
             )
 
 

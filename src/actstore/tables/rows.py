@@ -14,14 +14,13 @@ from actstore.analysis.arrays import AnalysisError, coordinate
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import layer_slices
 from actstore.analysis.patches import PATCH, is_patched
+from actstore.store.coordinates import CHANNELS
 
 SAMPLE_COLUMNS = ("patient", "frame", "slice")
 CONDITION_COLUMNS = ("condition", "transform", "target", "strength")
 LAYER_COLUMNS = ("layer", "module")
 #: A row of each layer, or of each channel of a layer, and perturbation.
 PERTURBATION_COLUMNS = (*LAYER_COLUMNS, "condition", "target")
-#: The input channels that a condition changes, in a store where any is chosen.
-CHANNELS = "channels"
 #: On how many a number rests.
 RESTS_ON = ("samples", "patients")
 

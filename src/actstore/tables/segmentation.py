@@ -13,7 +13,7 @@ from actstore.analysis.arrays import coordinate
 from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.analysis.members import Regions
 from actstore.analysis.segmentation.cases import NO_CASE, cases
-from actstore.analysis.segmentation.overlap import Over, counted, dice, dice_change, segmentation_metrics
+from actstore.analysis.segmentation.overlap import Over, dice, dice_change, has_prediction, segmentation_metrics
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.analysis.segmentation.surface import NAMES, surface_distances
 from actstore.analysis.uncertainty.bootstrap import Bootstrap
@@ -48,7 +48,7 @@ def segmentation_table(
     too.
     """
     order = _present(SEGMENTATION_COLUMNS, confusion)
-    valid = counted(confusion) if applicable is None else applicable
+    valid = has_prediction(confusion) if applicable is None else applicable
     found = segmentation_metrics(confusion, applicable=applicable, regions=regions)
     variables = {name: found[name] for name in ("class_name", *METRIC_NAMES)}
     if "position" in order:

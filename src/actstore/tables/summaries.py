@@ -9,6 +9,7 @@ import pandas as pd
 
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.segmentation.overlap import dice, true_pixels
+from actstore.measures.names import MOST, TOP
 from actstore.tables.build import build_table
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def case_summary(store: Store) -> pd.DataFrame:
     return ranked.drop(columns="order").reset_index(drop=True)
 
 
-def frequency_summary(store: Store, *, top: int = 3, most: int = 7) -> pd.DataFrame:
+def frequency_summary(store: Store, *, top: int = TOP, most: int = MOST) -> pd.DataFrame:
     """The most frequent top channels of every layer: a row a layer, a column a perturbation, ``channel (count)``."""
     frequency = build_table(store, "frequency", top=top, most=most)
     pairs = zip(frequency["channel"], frequency["count"], strict=True)

@@ -11,6 +11,8 @@ from actstore.units import counted
 
 #: Below which q a result is counted and marked.
 SIGNIFICANT = 0.05
+#: Share of resamples from which on a finding counts as found again.
+SURE = 0.95
 #: Notes of a table that are spelled out.
 NOTES = 3
 #: Names of a list that are spelled out.

@@ -9,20 +9,21 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims, require_positive
-from actstore.analysis.channels.frequency import among_most, applicable_samples, listed, most_often, top_counts
+from actstore.analysis.channels.frequency import among_most, applicable_samples, channel_numbers, most_often, top_counts
 from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
 from actstore.analysis.grouping import Counts, Numbers, samples_and_patients
 from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.cases import NO_CASE
 from actstore.analysis.uncertainty.corrections import notes_on
 from actstore.analysis.uncertainty.resamples import RESAMPLES, draws_of
+from actstore.measures.names import MOST
 
 _DIMS = ("sample", "condition", "channel")
 
 
 def shared_channels(
     member: xr.DataArray,
-    most: int = 7,
+    most: int = MOST,
     *,
     applicable: xr.DataArray | None = None,
     resamples: int = RESAMPLES,
@@ -101,7 +102,7 @@ def shared_channels(
     )
 
 
-def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 7) -> xr.Dataset:
+def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = MOST) -> xr.Dataset:
     """The order of channels over all samples against the order within each kind of failure; lazy.
 
     Parameters
@@ -233,7 +234,11 @@ def _against(
     for cell in np.ndindex(correlation.shape):
         if np.ptp(general[cell]) and np.ptp(counts[cell]):
             correlation[cell] = stats.spearmanr(general[cell], counts[cell]).statistic
-    return correlation, listed(selected & ~expected), listed(expected & ~selected & counts.any(-1, keepdims=True))
+    return (
+        correlation,
+        channel_numbers(selected & ~expected),
+        channel_numbers(expected & ~selected & counts.any(-1, keepdims=True)),
+    )
 
 
 def _label(member: xr.DataArray, name: str, where: slice) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily, coordinate, is_original, one_chunk, require_dims
 from actstore.analysis.channels.relative import in_units
-from actstore.analysis.evidence import FEWEST_PATIENTS, patients_of, perturbations
+from actstore.analysis.evidence import FEWEST_PATIENTS, PERTURBATION, patients_of, perturbations
 from actstore.analysis.grouping import patient_means, sample_mean, samples_and_patients
 from actstore.analysis.uncertainty.corrections import corrected_p, notes_on
 from actstore.conditions import CONTROL
@@ -18,7 +18,7 @@ from actstore.units import counted
 
 _DIMS = ("sample", "condition", "channel")
 #: The coordinates that a perturbation shares with its control.
-_SAME = ("transform", "target", "strength", "perturbation_source", "channels")
+SAME_AS_CONTROL = (*PERTURBATION, "strength")
 _RESCALED = 'rescaled by normalisation: set data.preprocess.window = "original"'
 _NOTE = "U192"
 _NUMBERS = ("mad", "control", "difference", "effect", "effect_low", "effect_high", "p")
@@ -178,7 +178,9 @@ def _paired_with_control(score: xr.DataArray) -> tuple[list[int], list[int]]:
     changed = perturbations(score)
     for name in ("transform", "strength"):
         coordinate(score, name, "condition", "take the conditions of an opened store")
-    keys = list(zip(*(score.coords[name].values.tolist() for name in _SAME if name in score.coords), strict=True))
+    keys = list(
+        zip(*(score.coords[name].values.tolist() for name in SAME_AS_CONTROL if name in score.coords), strict=True)
+    )
     region = score.coords["region"].values.tolist() if "region" in score.coords else []
     control = {keys[i]: i for i, name in enumerate(region) if name == CONTROL}
     at = [int(i) for i in changed if keys[i] in control]

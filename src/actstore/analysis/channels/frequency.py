@@ -15,6 +15,7 @@ from actstore.analysis.channels.ranking import NO_CHANNEL, chosen, highest
 from actstore.analysis.evidence import patients_of, perturbations
 from actstore.analysis.grouping import Bools, Counts, Floats, Numbers, count_by
 from actstore.analysis.layers import layer_slices
+from actstore.measures.names import MOST
 
 _DESCRIBE_CONDITION = ("transform", "target", "strength", "perturbation_source", "channels", "region")
 #: Keys along condition by which controls and repeats are groups of their own.
@@ -86,7 +87,7 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     return frequency if most is None else most_frequent(frequency, most)
 
 
-def most_frequent(frequency: xr.Dataset, n: int = 7) -> xr.Dataset:
+def most_frequent(frequency: xr.Dataset, n: int = MOST) -> xr.Dataset:
     """The ``n`` channels most often among the top, of each group; lazy where ``frequency`` is.
 
     Takes the result of :func:`channel_frequency` and returns ``channel`` and ``count`` int64 (…by, condition, rank),
@@ -247,7 +248,7 @@ def overlap(first: Bools, second: Bools) -> Floats:
     return np.where(union > 0, common / np.where(union > 0, union, 1), np.nan)
 
 
-def listed(member: Bools, number: NDArray[Any] | None = None) -> NDArray[np.str_]:
+def channel_numbers(member: Bools, number: NDArray[Any] | None = None) -> NDArray[np.str_]:
     """The channels of ``member`` (…, channel) as text, "3, 5": their ``number``, by default their position."""
     numbers = np.arange(member.shape[-1]) if number is None else number
     cells = [", ".join(map(str, numbers[cell].tolist())) for cell in member.reshape(-1, member.shape[-1])]

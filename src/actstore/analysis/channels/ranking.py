@@ -12,7 +12,7 @@ from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, r
 from actstore.analysis.grouping import Bools, Floats
 from actstore.analysis.layers import layer_slices
 from actstore.measures.compiled import as_written
-from actstore.measures.names import METRICS, UNCHANGED, Order
+from actstore.measures.names import METRICS, TOP, UNCHANGED, Order
 
 #: In place of a channel where a rank has none.
 NO_CHANNEL = -1
@@ -21,7 +21,7 @@ Channels = NDArray[np.int64]
 
 
 def top_channels(
-    score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
+    score: xr.DataArray, k: int = TOP, *, applicable: xr.DataArray | None = None, order: Order | None = None
 ) -> xr.Dataset:
     """The ``k`` channels with the ``score`` of most change, per sample and condition; lazy where ``score`` is.
 
@@ -83,7 +83,7 @@ def top_channels(
 
 
 def in_top(
-    score: xr.DataArray, k: int = 3, *, applicable: xr.DataArray | None = None, order: Order | None = None
+    score: xr.DataArray, k: int = TOP, *, applicable: xr.DataArray | None = None, order: Order | None = None
 ) -> xr.DataArray:
     """Whether a channel is among the top ``k`` of its layer by ``score``: bool (sample, condition, channel), lazy.
 

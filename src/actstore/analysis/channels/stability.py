@@ -17,13 +17,14 @@ from actstore.analysis.grouping import Bools, Counts, Floats, samples_and_patien
 from actstore.analysis.layers import layer_coords, layer_slices, unlayered
 from actstore.analysis.uncertainty.bootstrap import NOTE, bootstrap_mean, require_confidence
 from actstore.analysis.uncertainty.resamples import RESAMPLES, Draws, draws_of
+from actstore.measures.names import MOST, TOP
 
 _COUNTED = ("patient", "condition", "channel")
 
 
 def frequency_certainty(
     member: xr.DataArray,
-    most: int = 7,
+    most: int = MOST,
     *,
     applicable: xr.DataArray | None = None,
     resamples: int = RESAMPLES,
@@ -97,7 +98,7 @@ def _resampled(
 
 def set_stability(
     member: xr.DataArray,
-    mosts: Sequence[int] = (3, 7),
+    mosts: Sequence[int] = (TOP, MOST),
     *,
     applicable: xr.DataArray | None = None,
     resamples: int = RESAMPLES,
@@ -179,7 +180,7 @@ def sensitivity_to_k(
     score: xr.DataArray,
     ks: Sequence[int] = (1, 2, 3, 5),
     mosts: Sequence[int] = (3, 5, 7, 10),
-    reference: tuple[int, int] = (3, 7),
+    reference: tuple[int, int] = (TOP, MOST),
     *,
     applicable: xr.DataArray | None = None,
 ) -> xr.Dataset:

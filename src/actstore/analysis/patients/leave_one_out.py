@@ -7,9 +7,10 @@ import xarray as xr
 from actstore.analysis.arrays import require_positive
 from actstore.analysis.channels.frequency import among_most, top_counts
 from actstore.analysis.evidence import patients_of
+from actstore.measures.names import MOST
 
 
-def leave_one_out(member: xr.DataArray, most: int = 7, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
+def leave_one_out(member: xr.DataArray, most: int = MOST, *, applicable: xr.DataArray | None = None) -> xr.Dataset:
     """The ``most`` channels of each layer most often on top, with all patients and without each; lazy.
 
     Parameters

@@ -12,7 +12,7 @@ from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, r
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.members import Regions, members_of
 from actstore.analysis.segmentation.merging import merged_counts
-from actstore.analysis.segmentation.overlap import class_names, counted
+from actstore.analysis.segmentation.overlap import class_names, has_prediction
 from actstore.case_rules import CaseRules
 
 #: The case of a sample and condition that has none: no class is perturbed, or the condition is not applicable.
@@ -76,7 +76,7 @@ def cases(
     for target in targets:
         if target and target not in members:
             raise AnalysisError(f"target {target!r} is no foreground class: the confusion has {', '.join(members)}")
-    valid = counted(confusion) if applicable is None else applicable.reset_coords(drop=True)
+    valid = has_prediction(confusion) if applicable is None else applicable.reset_coords(drop=True)
     classes = ["true_class", "predicted_class"]
     every = {*names, *targets}
     width = max(len(EMPTY), 2 * max(map(len, every)) + len("extreme →"), *(len(n) + len(" + others") for n in every))

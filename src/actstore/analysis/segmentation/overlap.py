@@ -40,7 +40,7 @@ def class_names(confusion: xr.DataArray) -> list[str]:
     return [str(name) for name in true]
 
 
-def counted(confusion: xr.DataArray) -> xr.DataArray:
+def has_prediction(confusion: xr.DataArray) -> xr.DataArray:
     """Where a prediction was made: bool (sample, condition), False where a matrix is all zeros; lazy."""
     require_dims(confusion, CLASSES)
     return (confusion != 0).any(CLASSES)
@@ -298,7 +298,7 @@ def _overlap(
     regions: Regions | None,
 ) -> xr.DataArray:
     values = _measured(measure, confusion, regions, np.float64)
-    return values.where(counted(confusion) if applicable is None else applicable).rename(name)
+    return values.where(has_prediction(confusion) if applicable is None else applicable).rename(name)
 
 
 def _measured(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, apply_lazily, require_original_first
 from actstore.analysis.grouping import VOLUME, any_by, grouped, sum_by
 from actstore.analysis.patches import PATCH, is_patched
-from actstore.analysis.segmentation.overlap import class_names, counted
+from actstore.analysis.segmentation.overlap import class_names, has_prediction
 
 BASAL, MID, APICAL = "basal", "mid", "apical"
 
@@ -48,8 +48,8 @@ def pooled(
     class_names(confusion)
     require_original_first(confusion)
     code, labels = grouped(confusion, by)
-    valid = (counted(confusion) if applicable is None else applicable).reset_coords(drop=True)
-    own = counted(confusion).reset_coords(drop=True) if is_patched(confusion) else valid
+    valid = (has_prediction(confusion) if applicable is None else applicable).reset_coords(drop=True)
+    own = has_prediction(confusion).reset_coords(drop=True) if is_patched(confusion) else valid
     plain = confusion.drop_vars([name for name, coord in confusion.coords.items() if "sample" in coord.dims])
     result: xr.DataArray = apply_lazily(
         _pool,

@@ -18,6 +18,8 @@ from actstore.units import counted
 
 
 def read_headers(files: Sequence[VolumeFile], pipeline: Pipeline) -> list[tuple[VolumeHeader | None, str]]:
+    """The header of each volume, ``None`` with the reason where it cannot be read."""
+
     def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
         try:
             return pipeline.grid(file), ""

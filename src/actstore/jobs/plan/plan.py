@@ -21,6 +21,7 @@ from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
 from actstore.jobs.plan.budget import (
     BASE_BYTES,
+    CAPTURE_TIME,
     LIBRARY_BYTES,
     LIVE_OUTPUTS,
     choose_batch_size,
@@ -193,8 +194,8 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time for every condition of every sample, with writing (1.8 times the bare forward pass)."""
-        return 1.8 * self.samples * self.seconds_per_sample / self.workers
+        """Estimated time for every condition of every sample, with writing."""
+        return CAPTURE_TIME * self.samples * self.seconds_per_sample / self.workers
 
 
 def make_plan(

@@ -15,11 +15,12 @@ from actstore.code.digests import code_digests, load_code
 from actstore.errors import PlanError, SpecError, StoreError
 from actstore.inputs.adapters import pipeline_of
 from actstore.inputs.perturb import check
-from actstore.jobs.optima import Optimising, examples
+from actstore.jobs.optima import SAMPLES, Optimising, examples
 from actstore.jobs.plan.budget import BASE_BYTES, LIBRARY_BYTES, machine_of
 from actstore.jobs.plan.network import inspect_model
 from actstore.jobs.runner import Workers
-from actstore.maximisation.ascent import Canvas, is_penalty
+from actstore.maximisation.ascent import Canvas
+from actstore.maximisation.penalties import is_penalty
 from actstore.maximisation.targets import Target, find_targets
 from actstore.maximisation.transforms import transform_of
 from actstore.networks.arithmetic import torch_threads
@@ -33,9 +34,10 @@ from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.units import counted, human_bytes
 
-#: What is alive of a pass with gradients, as a multiple of what modules return: their outputs, the gradients of these,
-#: and the scratch memory of convolutions.
-LIVE = 3
+#: What autograd and the optimiser load beside the libraries of a capture (measured).
+AUTOGRAD_BYTES = 96 * 2**20
+#: What the switching bilateral filter holds of one image of one channel at once, in such images, by axes (measured).
+FILTER_IMAGES = {2: 10, 3: 52}
 #: Percentiles of the run's inputs between which images lie where normalisation sets no range.
 RANGE_PERCENTILES = (0.1, 99.9)
 
@@ -170,11 +172,13 @@ def _range(spec: Spec, store: Store) -> tuple[float, float]:
 
 
 def _own_range(store: Store) -> tuple[float, float]:
-    """The range of the run's own inputs without extremes, to three digits."""
-    low, high = np.nanpercentile(examples(store), RANGE_PERCENTILES)
+    """The range of the run's own inputs without extremes, to three digits of its span."""
+    low, high = np.nanpercentile(examples(store), RANGE_PERCENTILES).tolist()
     if not low < high:
         raise SpecError(f"visualise.range is missing: the run's inputs are {low:g} everywhere; give a range")
-    return float(f"{low:.3g}"), float(f"{high:.3g}")
+    # Of the span, not of the numbers: three digits of 1000.4 and 1000.9 would leave no span.
+    decimals = 2 - math.floor(math.log10(high - low))
+    return round(low, decimals), round(high, decimals)
 
 
 def _canvas(settings: Visualise, store: Store) -> Canvas:
@@ -188,11 +192,18 @@ def _memory(
     """Predicted peak resident bytes of one worker."""
     image = 4 * canvas.channels * math.prod(canvas.size)
     elements = _elements(settings)
-    largest = max(target.bytes for target in targets)
-    libraries = BASE_BYTES + (LIBRARY_BYTES[spec.trained.kind] if spec.trained else 0)
+    largest = max(target.bytes for target in targets) * elements
+    if settings.samples:
+        # Samples have the size of the run's inputs, whatever that of the images.
+        once = max(target.bytes for target in targets) * math.prod(store.layout.space) / math.prod(canvas.size)
+        widest = max(len(target.channels) for target in targets)
+        largest = max(largest, math.ceil(once * max(SAMPLES, min(settings.batch_size, widest))))
+    libraries = BASE_BYTES + AUTOGRAD_BYTES + (LIBRARY_BYTES[spec.trained.kind] if spec.trained else 0)
     # An image, its gradient, two moments of Adam and what transforms return; the images of a unit.
     images = image * (elements * (8 + 2 * len(settings.regularize)) + settings.batch_size * settings.repeats)
-    return libraries + model_bytes(model) + LIVE * elements * largest + images
+    if any(regularizer.kind == "switching_bilateral" for regularizer in settings.regularize):
+        images += 4 * math.prod(canvas.size) * FILTER_IMAGES[len(canvas.size)]
+    return libraries + model_bytes(model) + largest + images
 
 
 def _elements(settings: Visualise) -> int:

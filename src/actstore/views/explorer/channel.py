@@ -11,7 +11,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
-from actstore.units import counted
+from actstore.measures.names import TOP
+from actstore.units import by, counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
 from actstore.views.explorer.channel_plot import ChannelPlot
@@ -22,7 +23,6 @@ from actstore.views.explorer.protocols import Session, Work
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.statistics import Progress
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
-from actstore.views.figures.network_colours import TOP
 from actstore.views.figures.spread import PatientColumns
 from actstore.views.figures.sweeps import DoseCurve, Sweep, sweep_of, with_unchanged
 from actstore.views.figures.theme import colours_of
@@ -204,7 +204,7 @@ class ChannelTab:
     def _numbers(self, c: int, sample: int, ready: bool) -> str:
         """The line of numbers."""
         source, state = self._session.source, self._session.state
-        size = " × ".join(map(str, source.sizes[state.layer]))
+        size = by(source.sizes[state.layer], " × ")
         own = (
             f"{state.layer} · {source.modules[state.layer]} · channel {state.channel} of {source.channels[state.layer]}"
         )

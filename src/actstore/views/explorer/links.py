@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
+from actstore.units import first_few
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State, Tab, shown_dice, shown_mad
 from actstore.views.figures.network_colours import Colour
@@ -64,8 +65,7 @@ def _one_of(what: str, known: Callable[[Source], list[str]], *, blank: bool = Fa
         names = known(source)
         if text in names or (blank and not text):
             return text
-        shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-        raise Refused(f"{what} {_short(text)} is not in this store, which has {shown or 'none'}: ignored")
+        raise Refused(f"{what} {_short(text)} is not in this store, which has {first_few(names, 4) or 'none'}: ignored")
 
     return read_name
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from actstore.analysis.members import mask_of
 from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
+from actstore.units import by
 from actstore.views.arrays import Floats
 from actstore.views.explorer.html import html_pane, legend, note
 from actstore.views.explorer.protocols import Session
@@ -181,6 +182,6 @@ class Activations:
         scales = of_maps(values, state.scale)
         lines = [[path | {"colour": ink(cmap)} for path in cover] for cmap, _ in scales]
         row.show(values, scales, [(line, []) for line in lines], place)
-        size = " × ".join(map(str, source.sizes[state.layer]))
+        size = by(source.sizes[state.layer], " × ")
         row.show_heads((f"{title} · {size}", state.condition, CHANGE))
         self._shown = about

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
-from actstore.units import counted, human_bytes
+from actstore.units import by, counted, human_bytes
 from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.protocols import Session
 from actstore.views.html_tables import html_table
@@ -85,7 +85,7 @@ class ProvenanceTab:
     def _layers(self) -> Markup:
         source = self._session.source
         table = source.store.layers.reset_index()
-        table["size"] = [" × ".join(map(str, size)) for size in table["size"]]
+        table["size"] = [by(size, " × ") for size in table["size"]]
         table["bytes"] = [human_bytes(n) for n in table["bytes"]]
         table["tensors kept"] = ["yes" if source.has_tensors[name] else "no" for name in table["layer"]]
         return Markup("<h3>Layers</h3>{}").format(html_table(table, "layers"))

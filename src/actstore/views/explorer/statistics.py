@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import pooled_std
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.views.arrays import Bools, Floats
-from actstore.views.figures.network_colours import TOP
-from actstore.views.figures.selection import of_original
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -171,7 +170,9 @@ class Statistics:
         return self._whole[name]
 
     def _pooled_std(self, layer: str) -> Floats:
-        found: Floats = pooled_std(of_original(self.store.statistics(layer, ["mean", "std"])).compute()).values
+        # Of all conditions, only the original's mean is held in memory.
+        original = self.store.statistics(layer, ["mean", "std"]).isel(condition=slice(1), missing_dims="ignore")
+        found: Floats = pooled_std(original.compute()).values
         return found
 
     def persisted_mad(self, layer: str) -> Floats:

@@ -13,6 +13,7 @@ from dask.base import compute
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.tables.unchanged import no_sample
 from actstore.views.figures import marks
 from actstore.views.figures.theme import PALETTE, WIDTH, grid, line_colours, panel, ticks
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
-def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.DataFrame:
+def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> pd.DataFrame:
     """How often each channel is among its layer's ``top`` by MAD, of every group of slices.
 
     Columns ``group, layer, row, channel, count, samples, share, rank``, one row a channel of the network and group;
@@ -33,6 +34,11 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = 3) -> pd.
     by
         "condition" (each perturbation), "case" (each kind of failure, over perturbations), another coordinate along
         sample or condition, or None: all perturbations together.
+
+    Raises
+    ------
+    StoreError
+        if no perturbation applies to any sample, or ``by`` is no coordinate.
     """
     layers = list(store.layers.index)
     applicable, cases = compute(store.applicable, store.cases if by == "case" else None)
@@ -80,7 +86,7 @@ def frequency(
     store: Store,
     by: str | None = None,
     *,
-    top: int = 3,
+    top: int = TOP,
     most: int | None = None,
     groups: Sequence[str] | None = None,
     columns: int = 3,

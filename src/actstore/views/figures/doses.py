@@ -12,7 +12,7 @@ import pandas as pd
 from actstore.units import counted
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
-from actstore.views.figures.sweeps import sweep_title
+from actstore.views.figures.sweeps import sweep_columns, sweep_title
 from actstore.views.figures.theme import MOST_CONDITIONS, grid, panel, plot_size
 
 
@@ -29,7 +29,7 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
     half
         columns ``transform, target, class_name, half_below, half_above``.
     """
-    groups = list(table.groupby(_sweeps(table), sort=False))[:MOST_CONDITIONS]
+    groups = list(table.groupby(sweep_columns(table), sort=False))[:MOST_CONDITIONS]
     size = plot_size(len(groups), 240)
     strengths = (float(table["strength"].min()), float(table["strength"].max()))
     panels = []
@@ -46,7 +46,7 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
             run = pd.DataFrame({"strength": x, "dice": y.round(4), "class": str(name)})
             elements.append(marks.dots(run, "strength", "dice", colour, size=6 if name == target else 4))
         if half is not None:
-            of_sweep = (half[_sweeps(half)] == list(sweep)).all(axis=1)
+            of_sweep = (half[sweep_columns(half)] == list(sweep)).all(axis=1)
             at = half[of_sweep & (half["class_name"] == target)]
             lost = at[["half_below", "half_above"]].to_numpy(float).ravel()
             elements += [marks.rule(x=float(x)) for x in lost[np.isfinite(lost)]]
@@ -78,7 +78,7 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
     """
     panels = []
     sides = [s for s in ("slope_below", "slope_above") if s in table and table[s].notna().any()]
-    groups = list(table.groupby(_sweeps(table), sort=False))[:MOST_CONDITIONS]
+    groups = list(table.groupby(sweep_columns(table), sort=False))[:MOST_CONDITIONS]
     size = (250, max(14 * len(layers), 90))
     slopes = np.abs(table[sides].to_numpy(float))
     slopes = slopes[~np.isnan(slopes)]
@@ -109,7 +109,7 @@ def changes_of_case(table: pd.DataFrame) -> pd.DataFrame:
     Takes columns ``patient, transform, target, strength, previous_strength``, a row a change, and returns
     ``transform, target, previous_strength, strength, slices, patients``; with ``channels`` where the table has them.
     """
-    groups = table.groupby([*_sweeps(table), "previous_strength", "strength"], sort=False)
+    groups = table.groupby([*sweep_columns(table), "previous_strength", "strength"], sort=False)
     return groups.agg(slices=("patient", "size"), patients=("patient", "nunique")).reset_index()
 
 
@@ -122,7 +122,7 @@ def dose_cases(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
         columns ``patient, transform, target, strength, previous_strength``, a row a change.
     """
     counts = changes_of_case(table)
-    groups = list(counts.groupby(_sweeps(counts), sort=False))[:MOST_CONDITIONS]
+    groups = list(counts.groupby(sweep_columns(counts), sort=False))[:MOST_CONDITIONS]
     size = plot_size(len(groups), 180)
     ends = counts[["previous_strength", "strength"]]
     limits = (float(ends.min().min()), float(ends.max().max()))
@@ -159,11 +159,6 @@ def with_half_lost(table: pd.DataFrame, half: pd.DataFrame | None) -> pd.DataFra
     """The table of doses with ``half_below`` and ``half_above``, the dashed lines, on rows of the perturbed class."""
     if half is None:
         return table
-    keys = [*_sweeps(table), "class_name"]
+    keys = [*sweep_columns(table), "class_name"]
     own = half.loc[half["class_name"] == half["target"], [*keys, "half_below", "half_above"]]
     return table.merge(own, on=keys, how="left", validate="many_to_one")
-
-
-def _sweeps(table: pd.DataFrame) -> list[str]:
-    """The columns that tell the sweeps of a table apart: ``channels`` is one where input channels are chosen."""
-    return [name for name in ("transform", "target", "channels") if name in table]

@@ -20,7 +20,7 @@ from actstore.views.figures.theme import (
     panel,
     ticks,
 )
-from actstore.views.wording import SIGNIFICANT
+from actstore.views.wording import SIGNIFICANT, SURE
 
 
 def first_of_layer(table: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     """
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
-        sure = own["selected"] >= 0.95
+        sure = own["selected"] >= SURE
         hover = own[["x", "y", "layer", "channel", "samples", "patients", "frequency", "selected"]].round(3)
         text = own.assign(
             x=own[["high", "frequency"]].max(axis=1).clip(upper=1.0) + 0.045, text=own["channel"].astype(str)

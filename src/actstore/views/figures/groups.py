@@ -11,6 +11,7 @@ import pandas as pd
 from dask.base import compute
 
 from actstore.analysis.channels.ranking import in_top
+from actstore.measures.names import TOP
 from actstore.views.figures import marks
 from actstore.views.figures.theme import (
     DIVERGING,
@@ -131,7 +132,7 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
     return by_condition(table, draw, 3, size, hspace=0.16, vspace=0.5)
 
 
-def patient_shares(store: Store, table: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
+def patient_shares(store: Store, table: pd.DataFrame, *, top: int = TOP) -> pd.DataFrame:
     """How often the channels of ``table`` are in their layer's ``top``, of each patient.
 
     Takes columns ``layer, condition, channel`` and returns these with ``patient, samples, count, share``.

@@ -161,7 +161,13 @@ def gallery(
 
 
 def example_cells(store: Store, case: str, condition: str | None = None, examples: int = 4) -> list[tuple[int, int]]:
-    """(sample, condition) numbers of up to ``examples`` predictions of a case, from as many patients as possible."""
+    """(sample, condition) numbers of up to ``examples`` predictions of a case, from as many patients as possible.
+
+    Raises
+    ------
+    StoreError
+        naming the cases that there are.
+    """
     found = store.cases.values == case
     if condition is not None:
         found &= (np.arange(found.shape[1]) == condition_number(store, condition))[None, :]

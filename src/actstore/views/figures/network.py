@@ -16,10 +16,11 @@ from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import in_units, pooled_std
 from actstore.analysis.layers import stack_layers
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
-from actstore.views.figures.network_colours import TOP, Colour, effect, limits_of, top_cells, with_control
-from actstore.views.figures.selection import Sample, chosen, of_original, samples_of, target_of
+from actstore.views.figures.network_colours import Colour, effect, limits_of, top_cells, with_control
+from actstore.views.figures.selection import Sample, chosen, samples_of, target_of
 from actstore.views.figures.spread import spread
 from actstore.views.figures.theme import INK, WIDTH, colours_of, panel, styled, ticks
 
@@ -159,7 +160,7 @@ def _of_sample(store: Store, sample: int, condition: int, colour: Colour) -> NDA
     mad = _stacked(store, ["mad"])["mad"].isel(sample=sample, condition=condition)
     if colour == "mad":
         return np.asarray(mad.values, np.float64)
-    found: NDArray[np.float64] = in_units(mad, pooled_std(of_original(_stacked(store, ["mean", "std"])))).values
+    found: NDArray[np.float64] = in_units(mad, pooled_std(_stacked(store, ["mean", "std"]))).values
     return found
 
 

@@ -10,15 +10,14 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.channels.controls import class_sensitivity
+from actstore.analysis.channels.controls import SAME_AS_CONTROL, class_sensitivity
+from actstore.analysis.channels.ranking import NO_CHANNEL, highest
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.conditions import CONTROL
 from actstore.errors import StoreError
+from actstore.measures.names import TOP
 from actstore.units import counted
 from actstore.views.figures.theme import DIVERGING, SEQUENTIAL
-
-#: Channels of a layer that count as top.
-TOP = 3
 
 Colour = Literal["mad", "frequency", "standardised", "control"]
 
@@ -32,7 +31,7 @@ def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
     if own["region"] == CONTROL:
         return []
     same = conditions["region"] == CONTROL
-    for name in ("transform", "target", "strength", "perturbation_source", "channels"):
+    for name in SAME_AS_CONTROL:
         if name in conditions:
             same &= conditions[name] == own[name]
     return [int(c) for c in np.flatnonzero(same)]
@@ -95,7 +94,5 @@ def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:
 
     Neither 0, no change, nor NaN, an unknown one, is marked.
     """
-    for row, line in enumerate(grid):
-        changed = np.flatnonzero(~np.isnan(line) & (line != 0))
-        for channel in changed[np.argsort(-line[changed], kind="stable")[:TOP]]:
-            yield row, int(channel)
+    for row, best in enumerate(highest(np.where(grid != 0, grid, np.nan), TOP)):
+        yield from ((row, int(channel)) for channel in best if channel != NO_CHANNEL)

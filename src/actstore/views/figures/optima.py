@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
 import numpy as np
@@ -15,7 +15,7 @@ from actstore.tables.optima import Optima, open_optima
 from actstore.units import plural_of
 from actstore.views.figures import marks
 from actstore.views.figures.pixels import BARE
-from actstore.views.figures.scales import Limits, Scale, extremes
+from actstore.views.figures.scales import Limits, Scale, check_scale, extremes
 from actstore.views.figures.selection import channel_suffix, input_channel_number
 from actstore.views.figures.theme import FAINT, GREY, SOFT, WIDTH, grid, panel, styled
 from actstore.views.wording import number
@@ -104,12 +104,6 @@ def plane_of(optima: Optima, z: int | None) -> int | None:
     if not 0 <= z < depth:
         raise StoreError(f"z = {z} is outside 0..{depth - 1}, the slices of the optima")
     return z
-
-
-def check_scale(scale: str) -> None:
-    """Refuse an unknown scale."""
-    if scale not in get_args(Scale):
-        raise StoreError(f"scale = {scale!r}: choose shared or own")
 
 
 def input_channels(store: Store, wanted: int | str | None) -> list[int]:

@@ -13,9 +13,9 @@ from actstore.analysis.optima import STATUSES
 from actstore.errors import StoreError
 from actstore.tables.optima import Optima, open_optima
 from actstore.views.figures import marks, pixels
-from actstore.views.figures.optima import BLANK, best_of, blank_tile, check_scale, input_channels, plane_of
+from actstore.views.figures.optima import BLANK, best_of, blank_tile, input_channels, plane_of
 from actstore.views.figures.pixels import BARE, Place
-from actstore.views.figures.scales import Limits, extremes
+from actstore.views.figures.scales import Limits, check_scale, extremes
 from actstore.views.figures.selection import channel_suffix, place_label, window
 from actstore.views.figures.theme import GREY, INK, NEUTRAL, PALETTE, grid, panel, styled
 from actstore.views.wording import capital, number

@@ -72,7 +72,9 @@ def save(figure: Any, path: str | Path) -> Path:
         else:
             raise StoreError(f"{path}: figures are saved as .html, .png or .svg; choose one of these")
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}; choose another path or free the disk"
+        ) from error
     return path
 
 

@@ -22,7 +22,7 @@ def of_inputs(values: Sequence[NDArray[Any]], scale: Scale) -> list[tuple[str, L
     The first two in grey, on one scale or each from its least to its largest value; the difference around 0.
     """
     *pair, change = values
-    _check(scale)
+    check_scale(scale)
     alike = [extremes(np.stack(pair))] * 2 if scale == "shared" else [extremes(image) for image in pair]
     return [*((GREY, limits) for limits in alike), (DIVERGING, around_zero(change))]
 
@@ -32,14 +32,21 @@ def of_maps(values: Sequence[NDArray[Any]], scale: Scale) -> list[tuple[str, Lim
 
     All on one scale around 0; or the first two each from its least to its largest value.
     """
-    _check(scale)
+    check_scale(scale)
     if scale == "shared":
         return [(DIVERGING, around_zero(np.stack(values)))] * 3
     *pair, change = values
     return [*((SEQUENTIAL, extremes(image)) for image in pair), (DIVERGING, around_zero(change))]
 
 
-def _check(scale: str) -> None:
+def check_scale(scale: str) -> None:
+    """Refuse an unknown scale.
+
+    Raises
+    ------
+    StoreError
+        naming those that there are.
+    """
     if scale not in get_args(Scale):
         raise StoreError(f"scale = {scale!r}: choose shared or own")
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from actstore.analysis.evidence import perturbations
+from actstore.analysis.evidence import PERTURBATION, perturbations
 from actstore.analysis.maps.masks import Mask
 from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
@@ -191,7 +190,7 @@ def shown_conditions(store: Store, most: int = MOST_CONDITIONS) -> list[str]:
     table = store.conditions.iloc[at]
     dice = mean_dice(store.confusion, applicable=store.applicable, regions=store.members).compute()
     own = [float(dice.sel(condition=name, class_name=row.target)) for name, row in table.iterrows()]
-    families = [name for name in ("transform", "target", "perturbation_source", "channels") if name in table]
+    families = [name for name in PERTURBATION if name in table]
     lowest = table.assign(dice=np.nan_to_num(own, nan=2.0)).groupby(families, sort=False)["dice"]
     chosen = set(lowest.idxmin())
     return [name for name in table.index if name in chosen][:most]
@@ -315,11 +314,6 @@ def channel_suffix(store: Store, input_channel: int = 0) -> str:
     """Names the input channel of a picture in its title: " · T1"; "" where the network has only one."""
     names = store.layout.input_channels
     return f" · {names[input_channel]}" if len(names) > 1 else ""
-
-
-def of_original(statistics: xr.Dataset) -> xr.Dataset:
-    """Statistics of the original, (sample, channel): those of condition 0 where there is such a dim."""
-    return statistics.isel(condition=0, missing_dims="ignore", drop=True)
 
 
 def perturbed_masks(store: Store, label: NDArray[Any], condition: int) -> list[Mask]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from actstore.analysis.evidence import PERTURBATION
 from actstore.analysis.strengths import FEWEST_STRENGTHS
 from actstore.conditions import IDENTITY_STRENGTH
 from actstore.tables.catalogue import Unanswerable
@@ -15,7 +16,7 @@ from actstore.units import counted
 from actstore.views.arrays import Bools, Floats
 
 #: Columns in which the conditions of one sweep agree; a store has ``channels`` only where input channels are chosen.
-_ALIKE = ("transform", "target", "perturbation_source", "channels", "region")
+_ALIKE = (*PERTURBATION, "region")
 
 
 class Sweep(NamedTuple):
@@ -33,6 +34,11 @@ class Sweep(NamedTuple):
 def sweep_title(transform: Hashable, target: Hashable, channels: Hashable = "") -> str:
     """``brightness(LV)``, with chosen input channels ``brightness(LV, channels=T1)``."""
     return f"{transform}({target}{f', channels={channels}' if channels else ''})"
+
+
+def sweep_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that tell the sweeps of a table apart: ``channels`` is one where input channels are chosen."""
+    return [name for name in ("transform", "target", "channels") if name in table]
 
 
 def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:

@@ -26,6 +26,8 @@ GREY = "gray"
 
 #: Okabe & Ito, Color Universal Design, 2008: seven hues that colour-blind people can distinguish, strongest first.
 PALETTE = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+#: What a caption calls each of them.
+COLOUR_NAMES = dict(zip(PALETTE, ("blue", "green", "orange", "pink", "amber", "light blue", "yellow"), strict=True))
 
 INK = "#1b2530"
 SOFT = "#5a6673"

@@ -83,7 +83,13 @@ def _table(table: Table, folder: Path) -> dict[str, Any]:
 
 
 def save_data(frame: pd.DataFrame, folder: Path, name: str) -> None:
-    """Write the data of a figure or table as ``name.csv`` and ``name.parquet``."""
+    """Write the data of a figure or table as ``name.csv`` and ``name.parquet``.
+
+    Raises
+    ------
+    StoreError
+        if one cannot be written.
+    """
     try:
         write_csv(frame, folder / f"{name}.csv")
         write_parquet(frame, folder / f"{name}.parquet")

@@ -14,7 +14,7 @@ from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.errors import StoreError
 from actstore.paths import given
 from actstore.tables.findings import Findings
-from actstore.units import human_bytes
+from actstore.units import by, human_bytes
 from actstore.views.html_tables import html_table
 from actstore.views.report.embedding import bokeh_script
 from actstore.views.report.render import Rendered, rendered, rendering_aside
@@ -65,7 +65,7 @@ def write_report(store: Store, output: str | Path, findings: Findings | None = N
 def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
     store = study.store
     layers = store.layers.reset_index()
-    layers["size"] = ["×".join(map(str, size)) for size in layers["size"]]
+    layers["size"] = [by(size) for size in layers["size"]]
     layers["bytes"] = [human_bytes(n) for n in layers["bytes"]]
     environment = Environment(loader=PackageLoader("actstore.views.report"), autoescape=True, trim_blocks=True)
     source = environment.loader

@@ -7,12 +7,10 @@ from actstore.units import plural_of
 from actstore.views.figures import doses
 from actstore.views.figures import evidence as figures
 from actstore.views.figures import regions as regions_figures
+from actstore.views.figures.sweeps import sweep_columns
 from actstore.views.report.sentences import questions as on
 from actstore.views.report.study import Figure, Section, Study, Table
 from actstore.views.wording import filled, notes_of, rests_on, with_interval
-
-#: The columns that tell doses apart; ``channels`` only where input channels are chosen.
-_SWEEP = ("transform", "target", "channels")
 
 
 def regions(study: Study) -> Section:
@@ -118,14 +116,14 @@ def dose(study: Study) -> Section:
                 doses.with_half_lost(table, half),
             )
         )
-        words += notes_of(table, _SWEEP)
+        words += notes_of(table, sweep_columns(table))
     if half is not None:
         findings += on.half_lost(half, table, study.noun) if table is not None else []
         own = half[half["class_name"] == half["target"]].reset_index(drop=True)
-        shown = own[[*(name for name in _SWEEP if name in own), "samples", "baseline"]].assign(
+        shown = own[[*sweep_columns(own), "samples", "baseline"]].assign(
             half_lost_below=with_interval(own, "half_below"), half_lost_above=with_interval(own, "half_above")
         )
-        words += notes_of(own, _SWEEP)
+        words += notes_of(own, sweep_columns(own))
         tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown, own))
     channels = study.ask("dose-channels", missing) if table is not None else None
     if channels is not None and channels.filter(like="slope_").notna().any(axis=None):

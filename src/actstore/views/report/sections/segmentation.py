@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.conditions import ORIGINAL
-from actstore.store.attributes import trained_of
+from actstore.store.attributes import trained_of, window_of
 from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary, original_dice
 from actstore.tables.unchanged import nowhere, of_store
@@ -16,6 +16,7 @@ from actstore.units import counted, plural_of
 from actstore.views.figures import images as pictures
 from actstore.views.figures import segmentation as figures
 from actstore.views.figures.selection import paired_dice, picture, place_label, target_of, typical_sample
+from actstore.views.figures.theme import COLOUR_NAMES
 from actstore.views.report.sentences import failures as on_failures
 from actstore.views.report.sentences import segmentation as on
 from actstore.views.report.study import Figure, Section, Study, Table
@@ -40,13 +41,13 @@ def images(study: Study) -> Section:
                 data=_pixels(study, sample, condition),
             )
         )
-    preprocess = store.attributes["spec"]["data"]["preprocess"]
+    identity = store.attributes["identity"]
     words = on.perturbations(
         study.conditions,
         study.every,
-        preprocess["normalize"],
-        preprocess.get("window", "perturbed"),
-        trained_of(store.attributes["identity"]),
+        identity["preprocess"]["normalize"],
+        window_of(identity),
+        trained_of(identity),
     )
     words += [f"{found}." for found in of_store(store)]
     words += [f"{name} applies to no {study.noun}: {why}." for name, why in nowhere(store)]
@@ -269,6 +270,4 @@ def _pixels(study: Study, sample: int, condition: str) -> pd.DataFrame:
 
 
 def _colour_words(study: Study) -> str:
-    names = {"#0072B2": "blue", "#009E73": "green", "#D55E00": "orange", "#CC79A7": "pink", "#E69F00": "amber"}
-    names |= {"#56B4E9": "light blue", "#F0E442": "yellow"}
-    return ", ".join(f"{name} {names[colour]}" for name, colour in study.colours.items())
+    return ", ".join(f"{name} {COLOUR_NAMES[colour]}" for name, colour in study.colours.items())

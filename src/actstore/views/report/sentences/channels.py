@@ -9,10 +9,7 @@ import pandas as pd
 
 from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.units import counted, plural_of
-from actstore.views.wording import capital, corrected, listed, number, part, span
-
-#: Share of resamples from which on a finding counts as found again.
-SURE = 0.95
+from actstore.views.wording import SURE, capital, corrected, listed, number, part, span
 
 
 def responding(top: int, noun: str = "slice") -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from actstore.units import counted, plural_of
+from actstore.views.figures.sweeps import sweep_columns
 from actstore.views.wording import SIGNIFICANT, corrected, listed, number, part, percent, rests_on
 
 
@@ -88,7 +89,7 @@ def half_lost(table: pd.DataFrame, doses: pd.DataFrame, noun: str = "slice") -> 
         ``dose``: columns ``transform, target, class_name, strength`` and, where any are chosen, ``channels``.
     """
     parts = []
-    sweep = [name for name in ("transform", "target", "channels") if name in table]
+    sweep = sweep_columns(table)
     own: Any = table[(table["class_name"] == table["target"]) & (table["samples"] > 0)]
     for row in own.itertuples():
         run = doses[(doses[sweep] == [getattr(row, name) for name in sweep]).all(axis=1)]["strength"].unique()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from actstore.analysis.evidence import PERTURBATION
 from actstore.units import counted, plural_of
 from actstore.views.wording import capital, family, interval, number
 
@@ -49,7 +50,7 @@ def perturbations(
         "Each perturbation changes raw intensities inside the true outline of one class and nothing else. "
         f"{_normalisation(normalize, window, trained)} Shown one by one: {actions}."
     ]
-    families = [name for name in ("transform", "target", "perturbation_source", "channels") if name in every]
+    families = [name for name in PERTURBATION if name in every]
     pairs = len(every[families].drop_duplicates())
     if len(every) > len(shown):
         first = f", the first {len(shown)} of {pairs} pairs" if pairs > len(shown) else ""
