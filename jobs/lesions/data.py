@@ -33,7 +33,7 @@ BLOCK = 8
 GAP = 2
 PATTERN: tuple[Part, ...] = ("train", "train", "validation", "train", "train", "test")
 #: Seeds of clean images: of each part from here on.
-FIRST_SEED: dict[Part, int] = {"train": 0, "validation": 1_000_000, "test": 2_000_000}
+FIRST_SEED: dict[Part, int] = {"train": 0, "validation": 1_000_000, "test": 3_000_000}
 
 #: Side of a square in pixels, and full width at half maximum of a Gaussian: of a slice, of a volume.
 LESION_SIZES = {2: (8, 14), 3: (5, 9)}
