@@ -196,7 +196,10 @@ def examine(net: Net, plan: Plan, folder: Path) -> dict[str, Any]:
         began = time.monotonic()
         method_channel = strongest(model)
         for name, regularize in METHODS.items():
-            settings = {"parameterization": "pixel", "regularize": regularize}
+            # A plan of fewer steps applies a transform in its middle.
+            often = [{**one, **({"every": plan.method_steps // 2} if "every" in one else {})} for one in regularize]
+            reached = plan.method_steps > max((one.get("every", 0) for one in regularize), default=0)
+            settings = {"parameterization": "pixel", "regularize": regularize if reached else often}
             found = optima(model, "conv5", (plan.size,) * 2, plan.method_steps, settings, [method_channel])
             images[f"method/{name}"] = found.image[:, 0].astype(np.float16)
         seconds["methods"] = time.monotonic() - began
