@@ -32,7 +32,7 @@ demo: $(DEMO)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 QUICK := not process and not browser and not docs and not slow and not faults and not cluster and not gpu
-# Lint, types and the quick tests: before every commit, in two minutes.
+# Lint, types and the quick tests: before every commit, in two and a half minutes.
 check:
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint quick
 

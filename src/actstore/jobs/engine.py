@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actstore.code.digests import known_code, require_code
+from actstore.code.digests import known_code
 from actstore.conditions import Applies
-from actstore.errors import BlockError, ModelError, StoreError
+from actstore.errors import BlockError, StoreError
 from actstore.inputs.adapters import pipeline_of
 from actstore.inputs.prepare import prepare
 from actstore.jobs.blocks import Block
@@ -26,7 +26,7 @@ from actstore.jobs.ring import Buffers, CudaStream, Ring, Stream
 from actstore.jobs.statistics import BlockStatistics
 from actstore.networks.arithmetic import arithmetic, torch_threads
 from actstore.networks.heads import Head
-from actstore.networks.model import build_model, weights_digest
+from actstore.networks.model import planned_model
 from actstore.networks.recording import recording
 from actstore.spec.spec import Spec
 from actstore.store.files.base import Storage
@@ -113,15 +113,7 @@ class Engine:
     def __init__(self, job: CaptureJob, device: str, stream: Stream | None = None) -> None:
         self.job = job
         self.device = torch.device(device)
-        require_code(job.spec.folder, job.code)
-        with known_code(job.spec.folder, job.code):
-            self.model = build_model(job.spec)
-        found = weights_digest(self.model)
-        if found != job.weights:
-            raise ModelError(
-                f"weights {job.spec.model.weights} changed since the run was planned "
-                f"({job.weights[:12]} → {found[:12]}): restore them or start a new store"
-            )
+        self.model = planned_model(job.spec, job.code, job.weights)
         self.pipeline = pipeline_of(job.spec)
         self.model.to(self.device)
         if stream is None and self.device.type == "cuda":

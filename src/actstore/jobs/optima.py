@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from actstore.code.digests import known_code, require_code
-from actstore.errors import ModelError
+from actstore.code.digests import known_code
 from actstore.jobs.stored_spec import spec_of
 from actstore.maximisation.ascent import Canvas
 from actstore.maximisation.parameterizations import mean_magnitude
@@ -22,7 +21,7 @@ from actstore.maximisation.target import Reach
 from actstore.maximisation.targets import Target, reached
 from actstore.networks.arithmetic import arithmetic, torch_threads
 from actstore.networks.heads import Head
-from actstore.networks.model import build_model, weights_digest
+from actstore.networks.model import planned_model
 from actstore.spec.spec import Spec
 from actstore.spec.visualise import Visualise
 from actstore.store.attributes import layout_of, read_attributes
@@ -128,15 +127,7 @@ class Optimising:
             if its weights are not those of the run.
         """
         folder, on = self.spec.folder, torch.device(device)
-        require_code(folder, self.code)
-        with known_code(folder, self.code):
-            model = build_model(self.spec)
-        found = weights_digest(model)
-        if found != self.weights:
-            raise ModelError(
-                f"weights {self.spec.model.weights} are not those of {self.storage} ({self.weights[:12]} → "
-                f"{found[:12]}): restore them"
-            )
+        model = planned_model(self.spec, self.code, self.weights)
         model.to(on)
         channels = len(self.layout.input_channels)
         magnitude = None

@@ -21,7 +21,7 @@ from actstore.store.schema import Layer
 #: Functions that return 0 for all that is negative, with those that work in place.
 RECTIFIERS = {torch.relu, torch.relu_, functional.relu, functional.relu6, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {torch.relu_, Tensor.relu_}
-#: Where those that may work in place are told so.
+#: Position of the argument that makes a function work in place.
 _IN_PLACE_AT = {functional.relu: 1, functional.relu6: 1, functional.hardtanh: 3}
 #: Functions of single values: what they return of a normalised map is bounded as that map is.
 ACTIVATIONS = {

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from actstore.code.digests import known_code, require_code
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.networks.adapters import build_trained
@@ -52,6 +53,28 @@ def build_model(spec: Spec) -> nn.Module:
             f"the network of {spec.model.source!r} does not go into evaluation mode on the CPU: {one_line(error)}; "
             "correct its train(), eval() or to()"
         ) from error
+    return model
+
+
+def planned_model(spec: Spec, code: Mapping[str, str], weights: str) -> nn.Module:
+    """As `build_model`, with the ``code`` and ``weights`` (digests) that a run was planned with.
+
+    Raises
+    ------
+    SpecError
+        if code that the network is made of is another.
+    ModelError
+        as `build_model`, and if its weights are others.
+    """
+    require_code(spec.folder, code)
+    with known_code(spec.folder, code):
+        model = build_model(spec)
+    found = weights_digest(model)
+    if found != weights:
+        raise ModelError(
+            f"weights {spec.model.weights} changed since the run was planned ({weights[:12]} → {found[:12]}): restore "
+            "them or start a new store"
+        )
     return model
 
 
