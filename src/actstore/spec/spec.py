@@ -26,6 +26,7 @@ from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
+from actstore.spec.explain import Explain
 from actstore.spec.labels import Labels
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
@@ -64,6 +65,8 @@ class Spec(Table):
     cluster: Cluster = Field(default=Cluster(), exclude=True)
     #: What `actstore visualise` does. Not part of the capture, and not stored with its results.
     visualise: Visualise = Field(default=Visualise(), exclude=True)
+    #: What `actstore explain` does, one table a group of the store. Likewise.
+    explain: tuple[Explain, ...] = Field(default=(), exclude=True)
     #: Thresholds of the case rules that differ from the defaults, named as in `CaseRules`.
     cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)
@@ -92,6 +95,7 @@ class Spec(Table):
                     raise ValueError(f"perturb[{i}] names the class {name!r}: data.classes has {known}")
             if perturbation.source in perturbation.targets:
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
+        self._check_explain()
         for condition, count in Counter(map(_in_order, self.conditions)).items():
             if count > 1:
                 raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
@@ -100,6 +104,26 @@ class Spec(Table):
         if self.data.axes is None and not self.sliced:
             raise ValueError(AXES_MISSING)
         return self
+
+    def _check_explain(self) -> None:
+        conditions = [condition.name for condition in self.conditions]
+        for name, count in Counter(explanation.name for explanation in self.explain).items():
+            if count > 1:
+                raise ValueError(f"{count} tables of explain have the name {name!r}: give each its own")
+        for explanation in self.explain:
+            where = f"explain {explanation.name!r} names the"
+            for target in explanation.targets or ():
+                if target not in self.data.classes:
+                    raise ValueError(f"{where} class {target!r}: data.classes has {', '.join(self.data.classes)}")
+            for condition in explanation.conditions:
+                if condition not in conditions:
+                    raise ValueError(f"{where} condition {condition!r}: the run has {', '.join(conditions)}")
+            dims = len(self.data.preprocess.size)
+            for key, value in (("window", explanation.window), ("stride", explanation.stride)):
+                if isinstance(value, tuple) and len(value) != dims:
+                    raise ValueError(
+                        f"explain {explanation.name!r} has {key} = {list(value)}: give one number, or {dims} ([z,] y, x)"
+                    )
 
     def _check_channels(self) -> None:
         for i, perturbation in enumerate(self.perturb):

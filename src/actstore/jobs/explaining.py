@@ -1,0 +1,118 @@
+"""What a job of explanations works with: the run, the settings, the layers, and the network on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from threading import Lock
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from actstore.code.digests import known_code
+from actstore.jobs.stored_spec import spec_of
+from actstore.networks.arithmetic import arithmetic, torch_threads
+from actstore.networks.heads import Head
+from actstore.networks.model import planned_model
+from actstore.spec.explain import Explain
+from actstore.spec.spec import Spec
+from actstore.store.attributes import layout_of, read_attributes
+from actstore.store.files.base import Storage
+from actstore.store.schema import Layer, StoreLayout
+
+#: Torch's threads: another number would change the last bits.
+THREADS = 1
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """Which explanation of a run's samples is made, and how."""
+
+    storage: Storage
+    spec: Spec
+    layout: StoreLayout
+    #: Digest that the network's weights must have, and those of code beside the spec.
+    weights: str
+    code: Mapping[str, str]
+    #: With targets as they were found.
+    settings: Explain
+    #: Whose channels are projected back; none where classes are explained.
+    layers: tuple[Layer, ...]
+    head: Head
+    #: Inputs of one pass.
+    batch_size: int
+
+    @property
+    def group(self) -> str:
+        return f"explain/{self.settings.name}"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The classes that are explained."""
+        return self.settings.targets or tuple(self.spec.labels.members)
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """Indices, among the run's, of the conditions that are explained."""
+        names = [condition.name for condition in self.spec.conditions]
+        return tuple(names.index(name) for name in self.settings.conditions)
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the numbers."""
+        return {
+            "explain": self.settings.as_json(),
+            "layers": [layer.as_json() for layer in self.layers],
+            "head": {**asdict(self.head), "path": list(self.head.path), "order": list(self.head.order)},
+            "batch_size": self.batch_size,
+        }
+
+    @classmethod
+    def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None) -> Self:
+        """From the identity of a group, and the run's spec if not the stored one: where the weights are now."""
+        attributes, head = read_attributes(storage), identity["head"]
+        layout = layout_of(attributes)
+        return cls(
+            storage,
+            (spec or spec_of(attributes)).with_channels(layout.input_channels),
+            layout,
+            attributes["fingerprint"]["weights"],
+            attributes["identity"].get("code", {}),
+            Explain.model_validate(identity["explain"]),
+            tuple(Layer.from_json(layer) for layer in identity["layers"]),
+            Head(**{**head, "path": tuple(head["path"]), "order": tuple(head["order"])}),
+            identity["batch_size"],
+        )
+
+    @contextmanager
+    def opened(self, device: str) -> Iterator[Opened]:
+        """Load the network, under the arithmetic of the capture.
+
+        Raises
+        ------
+        ModelError
+            if its weights are not those of the run.
+        """
+        model, on = planned_model(self.spec, self.code, self.weights), torch.device(device)
+        model.to(on)
+        with known_code(self.spec.folder, self.code):
+            yield Opened(model, on, self.spec.run.precision, Lock())
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The network of a run in this process."""
+
+    model: nn.Module
+    device: torch.device
+    #: That of the capture.
+    precision: str
+    #: Held by the unit that uses the network, since hooks and modes are of one pass at a time.
+    lock: Lock
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The network is used by nobody else, with one thread and in the capture's precision."""
+        with self.lock, torch_threads(THREADS), arithmetic(self.precision, self.device):
+            yield

@@ -1,0 +1,131 @@
+"""The spec's tables of explanations: where in the image a class's score comes from, or what excites channels."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator, model_validator
+
+from actstore.conditions import ORIGINAL
+from actstore.spec.values import Positive, Table, Text
+
+#: Methods that go back through the network, by how they pass an activation: its own derivative; that, and only what is
+#: positive; only what is positive.
+BACKWARD = ("gradient", "guided", "deconvnet")
+OCCLUSION = "occlusion"
+Score = Literal["probability", "logit"]
+Box = Literal["image", "body", "class"]
+Rank = Literal["max", "mean", "mad"]
+Start = Literal["peak", "map"]
+Norm = Literal["frozen", "autograd"]
+
+#: A name that becomes a folder.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def _lengths(value: Any) -> Any:
+    """One number for all axes, or one an axis."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+    if not whole or not numbers or min(numbers) < 1:
+        raise ValueError("must be a number of pixels from 1 on, or one for each axis, ([z,] y, x)")
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _filled(value: Any) -> Any:
+    if value in ("mean", "blur") or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError('must be an intensity as the network sees it, "mean" or "blur"')
+
+
+Lengths = Annotated[int | tuple[int, ...], BeforeValidator(_lengths)]
+
+
+class Explain(Table):
+    """One explanation: maps of classes' scores over the input, or, with ``layers``, channels projected back into it."""
+
+    #: Of its group in the store, ``explain/NAME``.
+    name: Text
+    #: "occlusion", "gradient", "guided", "deconvnet", or ``module:callable`` with (model, input, score) → map.
+    method: Text
+    #: Classes whose score is explained; by default all but the background.
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    conditions: Annotated[tuple[Text, ...], Field(min_length=1)] = (ORIGINAL,)
+    #: What is explained: the class's probability or logit, averaged over the pixels that the original's prediction gives
+    #: to the class.
+    score: Score = "probability"
+    #: Side of the window that hides a part of the input, in pixels.
+    window: Lengths = 16
+    #: From one window to the next.
+    stride: Lengths = 8
+    #: What stands in the window: an intensity as the network sees it, the mean of the sample, or the sample, blurred.
+    fill: Annotated[StrictFloat | StrictInt | Literal["mean", "blur"], BeforeValidator(_filled)] = "mean"
+    #: Where windows lie: all over the image without its padding, over the body, or about the class's prediction.
+    box: Box = "body"
+    #: Layers whose strongest channels are projected back, as in ``model.layers``.
+    layers: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: Number of channels of each layer and sample.
+    top: Positive = 5
+    #: By what a channel is strong: the largest value or the mean of its map, or how a condition changed it.
+    by: Rank = "max"
+    #: What is sent back: the map's largest value at its place alone, or the whole map.
+    start: Start = "peak"
+    #: Whether norms keep the mean and spread of this pass, or these are differentiated too.
+    norm: Norm = "frozen"
+
+    @field_validator("name")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a group: use letters, digits, - and _")
+        return name
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, method: str) -> str:
+        module, _, function = method.partition(":")
+        if method not in (OCCLUSION, *BACKWARD) and not (module and function):
+            known = ", ".join(map(repr, (OCCLUSION, *BACKWARD)))
+            raise ValueError(f"{method!r} is unknown: use {known}, or 'module:callable'")
+        return method
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Explain:
+        if self.layers is not None and self.method not in BACKWARD:
+            raise ValueError(f"{self.name}: {self.method} has no layers: only {', '.join(BACKWARD)} go back from channels")
+        for names, fits, what in self._kinds:
+            if not fits and (given := [name for name in names if name in self.model_fields_set]):
+                raise ValueError(f"{self.name}: {given[0]} is of {what}: take it out")
+        if self.by == "mad" and ORIGINAL in self.conditions:
+            raise ValueError(
+                f'{self.name}: by = "mad" ranks by the change from the original: name other conditions than {ORIGINAL!r}'
+            )
+        if isinstance(self.window, int) == isinstance(self.stride, int):
+            pairs = zip(*(v if isinstance(v, tuple) else (v,) for v in (self.window, self.stride)), strict=False)
+            if any(step > side for side, step in pairs):
+                raise ValueError(
+                    f"{self.name}: stride = {self.stride} is longer than window = {self.window}: pixels between windows "
+                    "would never be hidden; give a stride up to the window"
+                )
+        return self
+
+    @property
+    def _kinds(self) -> tuple[tuple[tuple[str, ...], bool, str], ...]:
+        """Settings that only some explanations have, whether this one does, and which do."""
+        return (
+            (("window", "stride", "fill", "box"), self.method == OCCLUSION, f'method = "{OCCLUSION}"'),
+            (("targets", "score"), self.layers is None, "classes, without layers"),
+            (("top", "by", "start"), self.layers is not None, "channels, with layers"),
+            (("norm",), self.method in BACKWARD, f"methods that go back: {', '.join(BACKWARD)}"),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Its settings, with defaults, without those of other explanations."""
+        others = {name for names, fits, _ in self._kinds if not fits for name in names}
+        return {name: value for name, value in self.model_dump(mode="json").items() if name not in others}
+
+    @property
+    def of_channels(self) -> bool:
+        """Whether it projects channels back, not classes."""
+        return self.layers is not None
