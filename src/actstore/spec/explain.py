@@ -93,7 +93,9 @@ class Explain(Table):
     @model_validator(mode="after")
     def _consistent(self) -> Explain:
         if self.layers is not None and self.method not in BACKWARD:
-            raise ValueError(f"{self.name}: {self.method} has no layers: only {', '.join(BACKWARD)} go back from channels")
+            raise ValueError(
+                f"{self.name}: {self.method} has no layers: only {', '.join(BACKWARD)} go back from channels"
+            )
         for names, fits, what in self._kinds:
             if not fits and (given := [name for name in names if name in self.model_fields_set]):
                 raise ValueError(f"{self.name}: {given[0]} is of {what}: take it out")
