@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock as ThreadLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec.cluster import Cluster
+    from actstore.spec.spec import Spec
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ class Workers:
     #: How often a failed unit is tried again.
     retries: int = 0
     fsync: bool = False
+
+    @classmethod
+    def of(cls, spec: Spec, count: int, device: str, memory: int) -> Self:
+        """``count`` workers as a spec asks for them."""
+        return cls(spec.cluster, count, memory, device, spec.run.retries, spec.store.fsync)
 
 
 @dataclass(frozen=True)
@@ -137,10 +143,7 @@ def ensure_group(job: Job, storage: Storage) -> int:
         raise ValueError(f"{schema.group}: units {[unit.index for unit in units]} are not 0 to {schema.blocks - 1}")
     if along := [coordinate.name for coordinate in coordinates if coordinate.dims[0] == "sample"]:
         raise ValueError(f"{schema.group}: {along[0]} lies along sample, whose coordinates are the capture's")
-    if missing := int((~commits.finished(storage, captured, token_of(attributes))).sum()):
-        raise StoreError(
-            f"{storage} lacks {counted(missing, 'volume')}, and jobs need all: run `actstore capture SPEC` first"
-        )
+    require_whole(storage, int((~commits.finished(storage, captured, token_of(attributes))).sum()))
     groups = {group.name: group for group in read_groups(storage)}
     for name in job.needs:
         _require(storage, name, groups.get(name))
@@ -157,6 +160,14 @@ def ensure_group(job: Job, storage: Storage) -> int:
         )
     update_coordinates(storage, coordinate_files(coordinates, schema.group))
     return token
+
+
+def require_whole(storage: Storage, missing: int) -> None:
+    """Refuse a further job on a store that lacks ``missing`` volumes."""
+    if missing:
+        raise StoreError(
+            f"{storage} lacks {counted(missing, 'volume')}, and jobs need all: run `actstore capture SPEC` first"
+        )
 
 
 def _require(storage: Storage, name: str, group: Group | None) -> None:
