@@ -19,6 +19,7 @@ from actstore.tables.catalogue import TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
+    from actstore.spec.spec import Spec
     from actstore.spec.toml_tables import Precision
     from actstore.store.files.base import Location
     from actstore.store.store import Store
@@ -263,7 +264,7 @@ def opened(path: Location) -> Store:
 @main.command()
 @STORE
 @click.option("--repair", is_flag=True, help="Repair what is found: compute damaged and missing volumes again.")
-@click.option("--spec", type=PATH, default=None, help="Another spec, if data or weights were moved.")
+@click.option("--spec", type=PATH, default=None, help="Another spec, if data or weights were moved; its [cluster].")
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -271,11 +272,7 @@ def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> No
     """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
     from actstore.cli import text
 
-    loaded = None
-    if spec is not None:
-        from actstore.spec.spec import load_spec
-
-        loaded = load_spec(spec)
+    loaded = given_spec(spec)
     found = verified(store)
     if found.whole or not repair:
         text.show_verification(found)
@@ -290,6 +287,15 @@ def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> No
     sys.exit(0 if again.whole else 1)
 
 
+def given_spec(path: Path | None) -> Spec | None:
+    """The spec of an option, or None; without one, a plain installation has all that reading a store needs."""
+    if path is None:
+        return None
+    from actstore.spec.spec import load_spec
+
+    return load_spec(path)
+
+
 def verified(store: Location) -> Verification:
     """Verify with a progress display."""
     from actstore.cli import text
@@ -301,18 +307,18 @@ def verified(store: Location) -> Verification:
 
 @main.command()
 @STORE
-@click.option("--cluster", default=None, help="As for capture; by default in this process.")
+@click.option("--spec", type=PATH, default=None, help="A spec whose [cluster] says where; STORE does not hold it.")
+@click.option("--cluster", default=None, help="As for capture; without --spec by default in this process.")
 @WORKERS
-def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
+def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int | None) -> None:
     """Persist per-channel statistics of STORE, so that tables come back at once."""
     from actstore.cli import text
     from actstore.jobs.reduce import reduce_store, workers_of
 
     found = opened(store)
+    where = workers_of(found, cluster, workers, given_spec(spec))
     with text.block_progress() as progress:
-        done = reduce_store(
-            found, workers=workers_of(found, cluster, workers), progress=progress, stopping=text.say_stopping
-        )
+        done = reduce_store(found, workers=where, progress=progress, stopping=text.say_stopping)
     terminal.say(
         f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
     )

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Report, int, int], None]
+#: Memory that a cluster's job gets for a worker of which none is predicted, bytes; ``cluster.memory`` replaces it. A
+#: worker that reduces volumes of 230 MB peaks at 291 MiB (measured); the rest is for jobs with a network.
+WORKER_MEMORY = 2**30
 #: Characters of a change of settings that is quoted.
 LONGEST_CHANGE = 160
 
@@ -52,7 +55,7 @@ class Workers:
     cluster: Cluster | None = None
     count: int = 1
     #: Predicted peak memory of a worker, bytes.
-    memory: int = 2**30
+    memory: int = WORKER_MEMORY
     device: str = "cpu"
     #: How often a failed unit is tried again.
     retries: int = 0

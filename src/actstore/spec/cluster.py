@@ -14,6 +14,12 @@ from actstore.spec.problems import problems
 from actstore.spec.values import LocalPath, Positive, Table, Text, resolved
 
 KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
+#: Settings without a default, by kind or by what an address begins with.
+NEEDED = {
+    "slurm": "cluster.interface or cluster.host",
+    "kubernetes": "cluster.kubernetes.manifest",
+    "tls": "cluster.tls_ca, tls_cert and tls_key",
+}
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
 _BYTES = re.compile(r"\d+(\.\d+)?\s*([kMGT]i?B|B)", re.IGNORECASE)
 _WALLTIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
@@ -154,3 +160,18 @@ def cluster_of_kind(settings: Cluster, kind: str | None) -> Cluster:
     except ValidationError as error:
         why = problems(error).removeprefix(f"kind = {kind!r}: ")
         raise SpecError(f"cluster {kind!r}{' ' if why.startswith('is ') else ': '}{why}") from error
+
+
+def cluster_without_spec(kind: str) -> Cluster:
+    """Workers of ``kind`` with all other settings at their defaults: a store holds nothing of a spec's ``[cluster]``.
+
+    Raises
+    ------
+    SpecError
+        if the kind is unknown, or has settings without a default.
+    """
+    if needed := NEEDED.get(kind.partition(":")[0]):
+        raise SpecError(
+            f"cluster {kind!r} needs {needed}, and stores hold no [cluster]: name a spec that has it with --spec"
+        )
+    return cluster_of_kind(Cluster(), kind)
