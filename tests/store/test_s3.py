@@ -286,7 +286,7 @@ def test_a_second_capture_is_kept_away(bucket: S3Store, monkeypatch: pytest.Monk
     storage = S3Storage("bucket", "a.zarr")
     with storage.locked() as lease:
         assert lease.held
-        with pytest.raises(StoreError, match=r"another capture is writing to s3://bucket/a\.zarr"), storage.locked():
+        with pytest.raises(StoreError, match=r"another job is writing to s3://bucket/a\.zarr"), storage.locked():
             pass
         assert lock_of(bucket, "a.zarr")
     with storage.locked():
@@ -332,7 +332,7 @@ def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, m
 
     monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
     monkeypatch.setattr(runner, "run_unit", run_unit)
-    with pytest.raises(StoreError, match=r"another capture took over s3://bucket/lost\.zarr"):
+    with pytest.raises(StoreError, match=r"another job took over s3://bucket/lost\.zarr"):
         capture(load_spec(tiny_spec), store="s3://bucket/lost.zarr", cluster="inline", device="cpu")
 
 

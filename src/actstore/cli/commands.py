@@ -203,7 +203,7 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec).with_precision(precision)
-    with text.block_progress() as progress:
+    with text.unit_progress("block") as progress:
         summary = run(
             loaded, store=store, progress=progress, stopping=text.say_stopping, warn=text.show_warning, **where
         )
@@ -233,7 +233,7 @@ def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **whe
         if loaded.visualise.objective == "class":
             raise SpecError('--layers: visualise.objective = "class" is of the network\'s output: take --layers out')
         loaded = loaded.model_copy(update={"visualise": loaded.visualise.model_copy(update={"layers": layers})})
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         found = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
     text.show_visualised(found)
     if not found.complete:
@@ -280,7 +280,7 @@ def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> No
     from actstore.jobs.repair import repair as mend
 
     text.show_damage(found)
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         mend(store, found.damage, spec=loaded, progress=progress, stopping=text.say_stopping, **where)
     again = verified(store)
     text.show_verification(again)
@@ -301,7 +301,7 @@ def verified(store: Location) -> Verification:
     from actstore.cli import text
     from actstore.store.verify import verify as check
 
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         return check(store, progress=progress)
 
 
@@ -317,7 +317,7 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 
     found = opened(store)
     where = workers_of(found, cluster, workers, given_spec(spec))
-    with text.block_progress() as progress:
+    with text.unit_progress("block") as progress:
         done = reduce_store(found, workers=where, progress=progress, stopping=text.say_stopping)
     terminal.say(
         f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"

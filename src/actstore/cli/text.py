@@ -35,15 +35,15 @@ console = Console(highlight=False, markup=False, width=None if sys.stdout and sy
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
-class BlockProgress(Protocol):
-    """Called after every block with the block, blocks finished and blocks to do."""
+class Advance(Protocol):
+    """Called after every unit with its report, units finished and units to do."""
 
-    def __call__(self, block: Any, finished: int, total: int) -> None: ...
+    def __call__(self, report: Any, finished: int, total: int) -> None: ...
 
 
 @contextmanager
-def block_progress() -> Iterator[BlockProgress]:
-    """A bar with rate and time left on a terminal; a line now and then elsewhere."""
+def unit_progress(noun: str = "unit") -> Iterator[Advance]:
+    """A bar with rate and time left on a terminal; a line now and then elsewhere. A ``noun`` says what is counted."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,27 +55,27 @@ def block_progress() -> Iterator[BlockProgress]:
     )
     last, failed, first = time.perf_counter(), 0, 0.0
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task("blocks", total=None, rate="")
+        task = bar.add_task(f"{noun}s", total=None, rate="")
 
-        def show(block: Any, finished: int, total: int) -> None:
+        def show(report: Any, finished: int, total: int) -> None:
             nonlocal last, failed, first
             now = time.perf_counter()
-            # The first block includes the start of workers and loading the network, so leave it out of the rate.
+            # The first includes the start of workers and loading the network, so leave it out of the rate.
             first = first or now
             rate = (finished - 1) / (now - first) if finished > 1 else 0.0
-            failed += bool(getattr(block, "error", ""))
+            failed += bool(getattr(report, "error", ""))
             note = f", {failed} failed" if failed else ""
             bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}" if rate else note)
             if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
                 last = time.perf_counter()
                 left = f", {rate:.2f}/s, {human_seconds((total - finished) / rate)} left" if rate else ""
-                errors.print(f"{finished}/{counted(total, 'block')}{left}{note}", soft_wrap=True)
+                errors.print(f"{finished}/{counted(total, noun)}{left}{note}", soft_wrap=True)
 
         yield show
 
 
 def say_stopping() -> None:
-    errors.print("stopping: blocks in flight are finished and committed; Ctrl-C again stops now", soft_wrap=True)
+    errors.print("stopping: what is in flight is finished and committed; Ctrl-C again stops now", soft_wrap=True)
 
 
 def say(message: str) -> None:

@@ -34,7 +34,7 @@ def _inline() -> Iterator[Inline]:
     yield Inline()
 
 
-#: Failed blocks come back as reports and lost workers as task errors. What these loggers print beyond that, while a
+#: Failed units come back as reports and lost workers as task errors. What these loggers print beyond that, while a
 #: cluster starts and shuts down, would look like a failure.
 _QUIET = ("distributed", "distributed.client", "tornado", "tornado.application")
 

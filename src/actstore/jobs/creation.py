@@ -119,7 +119,7 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
         if stored["slots"] < plan.layout.slots:
             largest = max(plan.blocks, key=lambda block: block.samples)
             raise StoreError(
-                f"{plan.store} has room for {counted(stored['slots'], 'slice')} a volume, {largest.name} has "
+                f"{plan.store} has room for {counted(stored['slots'], 'sample')} a volume, {largest.name} has "
                 f"{largest.samples} now: choose another store path"
             )
         return stored

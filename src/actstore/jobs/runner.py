@@ -234,7 +234,7 @@ def _computed(
             else:
                 yield replace(result, attempts=attempts[unit.index])
         if not lock.held:
-            raise StoreError(f"another capture took over {task.storage}: wait for it to end, then run again")
+            raise StoreError(f"another job took over {task.storage}: wait for it to end, then run again")
 
 
 def _connected(

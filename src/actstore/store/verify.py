@@ -73,7 +73,7 @@ def verify(location: Location, *, progress: Progress | None = None) -> Verificat
     Parameters
     ----------
     progress
-        called after every block with its volume, blocks finished and blocks to check.
+        called after every unit with its name, units finished and units to check.
 
     Returns
     -------
