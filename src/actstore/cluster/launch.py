@@ -55,9 +55,10 @@ def _configured(settings: Cluster) -> Iterator[None]:
                 "distributed.worker.daemon": True,
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
                 "distributed.worker.preload": ["actstore.cluster.preload"],
+                # Less than the default of 15: none of our workers comes back, and its replacement waits for this.
                 "distributed.deploy.lost-worker-timeout": "5s",
                 "logging": dict.fromkeys(_QUIET, "critical"),  # in the started processes
-                "distributed.admin.tick.limit": "60s",
+                "distributed.admin.tick.limit": "60s",  # no warnings while a network keeps the interpreter busy
             }
         ):
             yield

@@ -14,7 +14,7 @@ from actstore.cluster.main_guard import refuse_in_worker
 from actstore.code.imports import is_importing
 from actstore.data.nifti import digest_files
 from actstore.errors import DataError, SpecError, StoreError
-from actstore.jobs.blocks import Block
+from actstore.jobs.blocks import FILES_AT_ONCE, Block
 from actstore.jobs.creation import ensure_store, mend_coordinates
 from actstore.jobs.engine import BlockReport
 from actstore.jobs.job import Report
@@ -184,7 +184,7 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
             return str(error)
         return "" if same else f"{block.name}: its files changed since it was captured"
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         problems = [p for p in pool.map(changed, (b for b in plan.blocks if done[b.index])) if p]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -15,7 +15,7 @@ from typing import Any
 from actstore.errors import StoreError
 from actstore.store.files.bucket import library, naming, short
 
-#: Seconds between renewals of the lease, and seconds without renewal after which it expires.
+#: Seconds between renewals of the lease, and seconds without renewal after which it expires: five renewals may fail.
 RENEWAL = 20.0
 EXPIRY = 120.0
 
