@@ -6,21 +6,22 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from actstore import __version__
+from actstore.addresses import LOOPBACK, PORT, is_loopback
 from actstore.cli import terminal
 from actstore.errors import ActstoreError, DataError, SpecError, StoreError, needing, one_line
 from actstore.measures.names import METRICS, MOST, TOP
 from actstore.paths import given, is_url
+from actstore.spec.precision import Precision
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec.spec import Spec
-    from actstore.spec.toml_tables import Precision
     from actstore.store.files.base import Location
     from actstore.store.store import Store
     from actstore.store.verify import Verification
@@ -53,7 +54,7 @@ WORKERS = click.option("--workers", type=click.IntRange(1), default=None)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["float32", "tf32", "bf16"]),
+    type=click.Choice(get_args(Precision)),
     default=None,
     help="Instead of the spec's run.precision; the store records it.",
 )
@@ -384,14 +385,14 @@ def report(store: Location, output: Path) -> None:
 @main.command()
 @STORE
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=5006, show_default=True, help="0 takes any that is free."
+    "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes any that is free."
 )
-@click.option("--address", default="127.0.0.1", show_default=True, help="Another lets others in: there is no login.")
+@click.option("--address", default=LOOPBACK, show_default=True, help="Another lets others in: there is no login.")
 @click.option("--origin", multiple=True, metavar="HOST:PORT", help="Another address of the page, as behind a tunnel.")
 @click.option("--open/--no-open", "browser", default=True, help="Open the page in this machine's browser.")
 def explore(store: Location, port: int, address: str, origin: tuple[str, ...], browser: bool) -> None:
     """Serve a page on which STORE is explored: samples, layers, channels, maps. Ctrl-C ends it."""
-    from actstore.views.explorer.server import is_loopback, serve
+    from actstore.views.explorer.server import serve
 
     def ready(url: str) -> None:
         if not is_loopback(address):

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from actstore.addresses import LOOPBACK
 from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
 from actstore.cluster.main_guard import STARTED_HERE, guarded_main
 from actstore.cluster.versions import versions
@@ -26,7 +27,6 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": 1,
     "OPENBLAS_NUM_THREADS": 1,
 }
-LOOPBACK = "127.0.0.1"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationError, field_validator, model_validator
 
+from actstore.addresses import LOOPBACK
 from actstore.errors import ClusterError, SpecError
 from actstore.paths import expanded
 from actstore.spec.problems import problems
@@ -86,7 +87,7 @@ class Cluster(Table):
     #: Address on which that scheduler listens, instead of an interface.
     host: Text | None = None
     #: Address of the dashboard; by default a free port of the loopback address.
-    dashboard: Text = "127.0.0.1:0"
+    dashboard: Text = f"{LOOPBACK}:0"
     #: Seconds without a heartbeat after which a worker counts as lost.
     worker_timeout: Positive = 300
     #: Seconds to wait for the first worker, and for a new one after all were lost.

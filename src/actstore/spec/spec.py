@@ -27,6 +27,7 @@ from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
 from actstore.spec.labels import Labels
+from actstore.spec.precision import Precision
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
     Axes,
@@ -35,7 +36,6 @@ from actstore.spec.toml_tables import (
     Model,
     NormalizationWindow,
     Perturbation,
-    Precision,
     Run,
     Store,
 )

@@ -20,6 +20,7 @@ from pydantic import (
 from actstore.conditions import IDENTITY_STRENGTH, Condition, without_effect
 from actstore.errors import SpecError
 from actstore.spec.labels import Labels
+from actstore.spec.precision import Precision
 from actstore.spec.values import (
     LabelValues,
     LocalPath,
@@ -299,9 +300,6 @@ class Store(Table):
                 f"mantissa_bits = {self.mantissa_bits} rounds nothing, {self.dtype} has {most}: use fewer, or none"
             )
         return self
-
-
-Precision = Literal["float32", "tf32", "bf16"]
 
 
 class Run(Table):
