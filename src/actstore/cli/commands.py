@@ -68,7 +68,7 @@ class Verb(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Commands(click.Group):
     """Turns every failure into one line, unless ``--debug``."""
 
     command_class = Verb
@@ -105,7 +105,7 @@ class Group(click.Group):
         return code if isinstance(code, int) else 0
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="actstore")
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
 def main(debug: bool) -> None:

@@ -12,7 +12,7 @@ from actstore.addresses import LOOPBACK
 from actstore.errors import ClusterError, SpecError
 from actstore.paths import expanded
 from actstore.spec.problems import problems
-from actstore.spec.values import LocalPath, Positive, Table, Text, resolved
+from actstore.spec.values import LocalPath, Positive, Text, TomlTable, resolved
 
 KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
 #: Settings without a default, by kind or by what an address begins with.
@@ -35,7 +35,7 @@ def _bytes(value: str) -> str:
 Size = Annotated[Text, AfterValidator(_bytes)]
 
 
-class Slurm(Table):
+class Slurm(TomlTable):
     """SLURM jobs for workers, one job per worker."""
 
     #: Partition of the jobs.
@@ -68,7 +68,7 @@ class Slurm(Table):
         return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-class Kubernetes(Table):
+class Kubernetes(TomlTable):
     """Pods that the operator of dask-kubernetes starts."""
 
     #: A ``DaskCluster`` manifest; its replicas are the workers.
@@ -77,7 +77,7 @@ class Kubernetes(Table):
     namespace: Text = "default"
 
 
-class Cluster(Table):
+class Cluster(TomlTable):
     """Where workers come from, and how they reach the scheduler."""
 
     #: inline, local, cuda, slurm, kubernetes, ``tcp://host:port``, ``tls://host:port``, or a scheduler's JSON file.

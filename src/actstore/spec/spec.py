@@ -37,10 +37,10 @@ from actstore.spec.toml_tables import (
     NormalizationWindow,
     Perturbation,
     Run,
-    Store,
+    StoreTable,
 )
 from actstore.spec.trained import Trained, with_trained
-from actstore.spec.values import Table, resolved
+from actstore.spec.values import TomlTable, resolved
 from actstore.spec.visualise import Visualise
 from actstore.store.files.base import Location
 
@@ -51,14 +51,14 @@ AXES_MISSING = (
 )
 
 
-class Spec(Table):
+class Spec(TomlTable):
     """A validated run spec. Relative paths are resolved against ``folder``, from which it was read."""
 
     data: Data
     model: Model
     perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
     controls: Controls = Controls()
-    store: Store
+    store: StoreTable
     run: Run = Run()
     #: Where to compute. Not stored with the results.
     cluster: Cluster = Field(default=Cluster(), exclude=True)
