@@ -21,7 +21,7 @@ from obstore.store import S3Store
 
 import actstore
 from actstore.errors import MissingError, SpecError, StoreError
-from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
 from actstore.jobs.repair import repair
@@ -38,6 +38,7 @@ from actstore.views.explorer import downloads
 from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.server import Sources
+from attended import prepare_store
 from conftest import WriteSpec
 from processes import PYTHONPATH, until
 from stores import files_of, is_chunk, worker

@@ -21,7 +21,6 @@ from actstore.jobs.job import Report
 from actstore.jobs.plan.plan import Plan, check_resources, make_plan
 from actstore.jobs.runner import Progress, run
 from actstore.spec.spec import Spec
-from actstore.store import commits
 from actstore.store.files.base import Location
 from actstore.store.reader import read_small
 from actstore.tables import rescaled, unchanged
@@ -138,20 +137,6 @@ def _refuse_nested(spec: Spec) -> None:
             'that behind `if __name__ == "__main__":`'
         )
     refuse_in_worker(spec.cluster.kind)
-
-
-def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
-    """Create the plan's store if it is missing and list the blocks to compute, for callers with their own workers.
-
-    No second capture may run at the same time.
-    """
-    plan = ensure_store(plan)
-    schema = plan.layout.capture
-    done = commits.finished(plan.store, schema, plan.fingerprint.token, mending=True)
-    check_remaining(plan, done)
-    todo = [block for block in plan.blocks if not done[block.index]]
-    commits.sweep(plan.store, schema, [block.index for block in todo])
-    return plan, sorted(todo, key=lambda block: -block.samples)
 
 
 def check_remaining(plan: Plan, done: NDArray[np.bool_]) -> None:
