@@ -394,5 +394,6 @@ class Store:
 
 
 def _of_store(name: str, store: Store, *arguments: object) -> Any:
-    """A function of :mod:`actstore.tables.of_store`, imported on first use because it depends on this module."""
+    """A function of :mod:`actstore.tables.of_store`: by its name, since it needs ``analysis``, which lies above, and a
+    subclass up there would make what jobs open another class than that of :func:`actstore.open`."""
     return getattr(import_module("actstore.tables.of_store"), name)(store, *arguments)
