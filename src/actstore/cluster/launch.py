@@ -72,7 +72,7 @@ def _library(module: str, kind: str) -> Any:
         return import_module(module)
 
 
-def _local(settings: Cluster, workers: int, memory: int) -> Any:
+def _local(settings: Cluster, workers: int) -> Any:
     from distributed import LocalCluster
 
     return LocalCluster(
@@ -87,7 +87,7 @@ def _local(settings: Cluster, workers: int, memory: int) -> Any:
     )
 
 
-def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
+def _cuda(settings: Cluster, workers: int) -> Any:
     """One single-threaded process per GPU."""
     return _library("dask_cuda", "cuda").LocalCUDACluster(
         n_workers=workers,
@@ -99,7 +99,7 @@ def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
     )
 
 
-def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
+def _kubernetes(settings: Cluster, workers: int) -> Any:
     """The cluster of the manifest: without one, dask-kubernetes starts a command that distributed has removed."""
     chosen = settings.kubernetes
     if chosen.manifest is None or not chosen.manifest.is_file():
@@ -110,7 +110,7 @@ def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
     return operator.KubeCluster(namespace=chosen.namespace, custom_cluster_spec=str(chosen.manifest))
 
 
-_MAKERS: Mapping[str, Callable[[Cluster, int, int], Any]] = {
+_MAKERS: Mapping[str, Callable[[Cluster, int], Any]] = {
     "local": _local,
     "cuda": _cuda,
     "kubernetes": _kubernetes,
@@ -125,7 +125,7 @@ def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[
     """A cluster, and a function to call now and then that replaces lost workers."""
     try:
         if settings.kind != "slurm":
-            return _MAKERS[settings.kind](settings, workers, memory), _nothing
+            return _MAKERS[settings.kind](settings, workers), _nothing
         with needing("cluster 'slurm'"):
             from actstore.cluster.slurm import Jobs
 
@@ -256,7 +256,7 @@ def connect(
     workers
         how many to start; ignored by an existing scheduler.
     memory
-        predicted peak of a worker in bytes; the memory of a job or pod unless the settings say otherwise.
+        predicted peak of a worker in bytes; the memory of a SLURM job unless the settings say otherwise.
     storage
         the store, which every worker must be able to read.
     stopped
