@@ -44,6 +44,7 @@ PATH = GivenPath()
 LOCATION = GivenPath(url=True)
 SPEC = click.argument("spec", type=PATH)
 STORE = click.argument("store", type=LOCATION)
+ELSEWHERE = click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
 CLUSTER = click.option(
     "--cluster",
     default=None,
@@ -175,7 +176,7 @@ def layers(spec: Path) -> None:
 
 @main.command()
 @SPEC
-@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@ELSEWHERE
 @WORKERS
 @DEVICE
 @PRECISION
@@ -192,7 +193,7 @@ def plan(spec: Path, store: Location | None, workers: int | None, device: str, p
 
 @main.command()
 @SPEC
-@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@ELSEWHERE
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -215,7 +216,7 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
 
 @main.command()
 @SPEC
-@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@ELSEWHERE
 @click.option("--name", default="optima", show_default=True, help="The images go into the group features/NAME.")
 @click.option(
     "--layers", multiple=True, help="A layer pattern instead of the spec's visualise.layers; repeat for more."

@@ -22,6 +22,7 @@ from actstore.units import counted, human_bytes, human_seconds, listed
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
+    from actstore.jobs.job import Report
     from actstore.jobs.plan.plan import Plan
     from actstore.jobs.visualise import Visualised
     from actstore.networks.recording import Probe
@@ -311,16 +312,10 @@ def show_summary(summary: Summary) -> None:
         }
     )
     _show_caveats(summary.caveats)
-    for report in summary.failed:
-        tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
-        errors.print(f"failed: {report.name}: {report.error}{tried}", style="red", soft_wrap=True)
+    _show_failed(summary.failed)
     _show_counts(summary, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
     _show_counts(summary, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
-    if summary.left:
-        errors.print(
-            f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",
-            soft_wrap=True,
-        )
+    _show_left(summary.left, "block")
 
 
 def show_visualised(found: Visualised) -> None:
@@ -332,11 +327,20 @@ def show_visualised(found: Visualised) -> None:
             "store": str(found.store),
         }
     )
-    for report in found.failed:
-        errors.print(f"failed: {report.name}: {report.error}", style="red", soft_wrap=True)
-    if found.left:
-        left = counted(found.left, "unit is", "units are")
-        errors.print(f"stopped: {left} left; the same command continues", soft_wrap=True)
+    _show_failed(found.failed)
+    _show_left(found.left, "unit")
+
+
+def _show_failed(reports: Iterable[Report]) -> None:
+    for report in reports:
+        tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
+        errors.print(f"failed: {report.name}: {report.error}{tried}", style="red", soft_wrap=True)
+
+
+def _show_left(left: int, noun: str) -> None:
+    if left:
+        what = counted(left, f"{noun} is", f"{noun}s are")
+        errors.print(f"stopped: {what} left; the same command continues", soft_wrap=True)
 
 
 def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:

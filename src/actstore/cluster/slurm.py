@@ -34,7 +34,7 @@ FINISHING, SPREAD = 300, 120
 HEADROOM = 5 / 4
 
 
-class Job(SLURMJob):
+class SlurmJob(SLURMJob):
     """A job that sets its status on close; distributed asserts that status."""
 
     async def close(self) -> None:
@@ -64,7 +64,7 @@ def arguments(settings: Cluster, memory: int, *, threads: int, environment: Mapp
     logs = slurm.log_folder or Path("slurm-logs").absolute()
     logs.mkdir(parents=True, exist_ok=True)
     return {
-        "job_cls": Job,
+        "job_cls": SlurmJob,
         "cores": threads,
         "job_cpu": slurm.cores,
         "processes": 1,

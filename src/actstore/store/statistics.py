@@ -63,7 +63,7 @@ class PersistedStatistics:
         return np.concatenate([v if v.ndim == 3 else v[:, None] for v in values], axis=-1)
 
 
-class Opened(Protocol):
+class OpenedStore(Protocol):
     """What `layer_statistics` asks of a store."""
 
     storage: Storage
@@ -82,7 +82,7 @@ class Opened(Protocol):
 
 
 def layer_statistics(
-    store: Opened, layer: Layer, names: Iterable[str], persisted: bool | None
+    store: OpenedStore, layer: Layer, names: Iterable[str], persisted: bool | None
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """Dims and lazy values of statistics of a layer, read where they are persisted and reduced otherwise.
 
