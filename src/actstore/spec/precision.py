@@ -4,5 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-#: Exact float32, TF32 in a GPU's products, or bfloat16 by automatic mixed precision.
 Precision = Literal["float32", "tf32", "bf16"]
