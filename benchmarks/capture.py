@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from actstore.cluster.launch import connect
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.preprocess import fit, normalize
-from actstore.jobs.capture import prepare_store
 from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.runner import releasing, run_unit
 from actstore.networks.model import build_model
@@ -37,6 +36,7 @@ from actstore.store.opening import open_store
 from actstore.store.template import CODECS
 from actstore.tables.build import build_table
 from actstore.units import human_bytes
+from attended import prepare_store
 
 BATCHES = (1, 2, 4, 8, 16)
 #: Volumes that the hand-written candidates may hold for writing while they infer the next one.

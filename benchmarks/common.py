@@ -18,6 +18,9 @@ import torch
 from actstore.spec.spec import Spec
 from actstore.units import human_bytes
 
+# Benchmarks capture with workers of their own, as tests do.
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+
 
 def parser(description: str | None, *, runs: int, patients: int) -> argparse.ArgumentParser:
     """The options that benchmarks on the phantom share."""

@@ -18,19 +18,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 from common import machine, phantom_spec, require_free
 
 from actstore.inputs.prepare import prepare
-from actstore.jobs.capture import prepare_store
 from actstore.jobs.plan.plan import Plan, make_plan
-from actstore.jobs.ring import Buffers, CudaStream, Stream, ThreadStream
+from actstore.jobs.ring import Buffers, CudaStream, Stream
 from actstore.jobs.runner import releasing, run_unit
 from actstore.networks.arithmetic import arithmetic
 from actstore.networks.model import build_model
+from actstore.spec.precision import Precision
 from actstore.store.files import LocalStorage
 from actstore.store.shards import ShardWriter
+from attended import ThreadStream, prepare_store
 
 
 def median(step: Callable[[], object], runs: int) -> float:
@@ -121,7 +123,7 @@ def inputs_of(plan: Plan) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bf16"])
+    parser.add_argument("--precision", default="float32", choices=get_args(Precision))
     parser.add_argument("--patients", type=int, default=5, help="two volumes each")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="a folder on the disk to be measured")

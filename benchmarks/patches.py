@@ -23,12 +23,13 @@ from torch import nn
 
 from actstore.inputs.prepare import Prepared, prepare
 from actstore.inputs.windows import Stitched
-from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.runner import peak_memory, releasing, run_unit
 from actstore.networks.model import build_model
 from actstore.spec.spec import Spec, load_spec
 from actstore.units import human_bytes
+from attended import prepare_store
 
 SIZE = 128
 FEATURES = (32, 64, 128, 256, 320, 320)

@@ -285,7 +285,7 @@ class TestOneBadVolume:
         for path in (image_of(phantom_copy), mask_of(phantom_copy)):
             rewrite(path, lambda pixels: np.concatenate([pixels, pixels], axis=2))
         message = refused(spec, StoreError, f"{store} has room for ")
-        assert re.search(rf"room for \d+ slices a volume, {FRAME} has \d+ now: choose another store path", message)
+        assert re.search(rf"room for \d+ samples a volume, {FRAME} has \d+ now: choose another store path", message)
         assert files(store) == before
 
     def test_a_committed_volume_whose_file_changed(
@@ -342,7 +342,7 @@ class TestOneBadVolume:
         create = creation.files_of
         monkeypatch.setattr(creation, "files_of", spoil)
         (failed,) = run(spec).failed
-        assert "has 3 slices, 11 when the run was planned: run capture again" in failed.error
+        assert "has 3 samples, 11 when the run was planned: run capture again" in failed.error
         assert run(spec).complete
 
     def test_activations_beyond_float16(self, write_spec: WriteSpec, tmp_path: Path) -> None:

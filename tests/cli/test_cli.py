@@ -20,7 +20,11 @@ from click.testing import CliRunner, Result
 import actstore
 from actstore import __version__
 from actstore.cli.commands import main
+from actstore.jobs.reduce import workers_of
+from actstore.jobs.runner import Workers
+from actstore.spec.spec import load_spec
 from conftest import SUPPORT, WriteSpec
+from stores import files_of
 
 COLUMNS = {
     "top-channels": "layer,module,patient,frame,slice,condition,transform,target,strength,rank,channel,mad,mse",
@@ -311,6 +315,37 @@ class TestTables:
         for name in COLUMNS:
             pd.testing.assert_frame_equal(table(tiny_copy, name), before[name], rtol=1e-12)
         assert invoke("reduce", tiny_copy).stdout == f"{tiny_copy}: all persisted already\n"
+
+    @pytest.mark.parametrize(
+        ("kind", "needed"),
+        [
+            ("slurm", "cluster.interface or cluster.host"),
+            ("kubernetes", "cluster.kubernetes.manifest"),
+            ("tls://10.0.0.1:8786", "cluster.tls_ca, tls_cert and tls_key"),
+        ],
+    )
+    def test_a_cluster_whose_settings_only_a_spec_has(self, tiny_copy: Path, kind: str, needed: str) -> None:
+        (tiny_copy / "committed" / "c.0").unlink()
+        before = files_of(tiny_copy)
+        words = f"cluster {kind!r} needs {needed}, and stores hold no [cluster]: name a spec that has it with --spec"
+        assert words in invoke("reduce", tiny_copy, "--cluster", kind).stderr
+        result = invoke("verify", tiny_copy, "--repair", "--cluster", kind)
+        assert (result.exit_code, words in result.stderr) == (1, True)
+        assert files_of(tiny_copy) == before
+
+    def test_reduce_takes_workers_of_a_spec(self, tiny_store: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
+        store = actstore.open(tiny_store)
+        spec = load_spec(write_spec(tmp_path, cluster={"kind": "slurm", "host": "10.0.0.1", "memory": "3 GiB"}))
+        assert workers_of(store, None, 3, spec) == Workers(spec.cluster, 3)
+        assert workers_of(store, "local", 3, spec) == Workers(spec.with_cluster("local").cluster, 3)
+        assert workers_of(store, "inline", 3, spec) == Workers(count=3) == workers_of(store, None, 3)
+
+    def test_reduce_with_a_spec_of_a_scheduler_that_is_gone(
+        self, tiny_copy: Path, write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        forget_statistics(tiny_copy)
+        spec = write_spec(tmp_path, cluster={"kind": "gone.json"})
+        failed(f"{tmp_path / 'gone.json'}: no such scheduler file", "reduce", tiny_copy, "--spec", spec)
 
     def test_unknown_group(self, tiny_store: Path) -> None:
         failed("'scanner'", "table", tiny_store, "frequency", "--by", "scanner")

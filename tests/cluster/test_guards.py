@@ -18,7 +18,7 @@ import actstore
 from actstore.cluster import versions as provenance
 from actstore.cluster.launch import connect
 from actstore.errors import ClusterError, DataError, MissingError, StoreError
-from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.statistics import BlockStatistics
 from actstore.spec.spec import load_spec
@@ -27,6 +27,7 @@ from actstore.store.files import LocalStorage
 from actstore.store.files.base import TEMPORARY
 from actstore.store.shards import ShardWriter
 from actstore.store.verify import verify
+from attended import prepare_store
 from conftest import WriteSpec
 from stores import committed, expect_same, files_of, strays, worker
 

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc"),
 ]
 
-STOPPING = "stopping: blocks in flight are finished and committed; Ctrl-C again stops now"
+STOPPING = "stopping: what is in flight is finished and committed; Ctrl-C again stops now"
 #: Blocks of one worker that are in flight, by kind of cluster.
 IN_FLIGHT = {"inline": 1, "local": 2}
 

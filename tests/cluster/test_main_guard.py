@@ -50,12 +50,12 @@ def test_a_script_in_a_file(spec: str, tmp_path: Path) -> None:
     assert ended.stdout == ""
     *_, last = ended.stderr.splitlines()
     assert last == (
-        f"actstore.errors.ClusterError: the workers import {script}, which starts the capture again: put the call "
+        f"actstore.errors.ClusterError: the workers import {script}, which starts the job again: put the call "
         "behind `if __name__ == \"__main__\":`, or use cluster = 'inline'"
     )
     assert ended.stderr.count("Error") == ended.stderr.count("ClusterError"), "no other failure beside it"
     assert ended.stderr.count("Traceback") == 1
-    assert "another capture" not in ended.stderr
+    assert "another job" not in ended.stderr
     script.write_text(GUARDED.format(spec=spec))
     ended = run(str(script))
     assert (ended.returncode, ended.stdout) == (0, "done 2\n"), ended.stderr
@@ -92,9 +92,9 @@ def test_a_process_of_something_else_is_told_the_mend(monkeypatch: pytest.Monkey
     refuse_in_worker("local")
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     refuse_in_worker("inline")
-    with pytest.raises(ClusterError, match="starts a capture in each process that imports it: put the call behind"):
+    with pytest.raises(ClusterError, match="starts a job in each process that imports it: put the call behind"):
         refuse_in_worker("local")
-    with pytest.raises(ClusterError, match="which starts the capture again"), guarded_main():
+    with pytest.raises(ClusterError, match="which starts the job again"), guarded_main():
         _lose_a_worker()
     assert "ACTSTORE_UNGUARDED" not in os.environ
     with pytest.raises(RuntimeError, match="something else"), guarded_main():

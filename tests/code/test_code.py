@@ -22,11 +22,12 @@ from actstore.code import loading
 from actstore.code.digests import code_digests, known_code, load_code, require_code
 from actstore.code.imports import add_folder, resolve_callable
 from actstore.errors import SpecError, StoreError
-from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.runner import run_unit
 from actstore.spec.spec import load_spec
 from actstore.store.fingerprint import differences
+from attended import prepare_store
 from conftest import WriteSpec
 from processes import loopback
 

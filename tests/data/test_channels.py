@@ -274,7 +274,7 @@ class TestDatasetJson:
         labels = {"background": 0, "heart": [1, 2, 3], "left": [2, 3], "LV": 3, "ignore": 4}
         found = self.read(tmp_path, {"labels": labels, "regions_class_order": [1, 2, 3]})
         assert found.classes == {"heart": (1, 2, 3), "left": (2, 3), "LV": 3}
-        assert (found.regions_class_order, found.ignore, found.has_regions) == ((1, 2, 3), 4, True)
+        assert (found.regions_class_order, found.has_regions) == ((1, 2, 3), True)
 
     @pytest.mark.parametrize(
         ("content", "words"),

@@ -20,11 +20,12 @@ import torch
 import actstore
 from actstore.jobs.originals import Originals
 from actstore.jobs.plan.plan import make_plan
-from actstore.jobs.ring import RING_BUFFERS, Buffers, CudaStream, Ring, Stream, ThreadStream
+from actstore.jobs.ring import RING_BUFFERS, Buffers, CudaStream, Ring, Stream
 from actstore.measures.kernel import reduce_chunk
 from actstore.measures.names import STATISTICS
 from actstore.spec.spec import load_spec
 from actstore.store.schema import StoreLayout
+from attended import ThreadStream
 from conftest import WriteSpec
 from memory import expect_predicted, measure
 from stores import expect_same

@@ -43,7 +43,7 @@ pytestmark = [
 
 #: Makes a block take about a second.
 PAUSE = {"SLOW_NETWORK_PAUSE": "0.3"}
-REFUSED = ("another capture is writing to", "appeared while the store was made: run again to continue it")
+REFUSED = ("another job is writing to", "appeared while the store was made: run again to continue it")
 
 #: Lies beside the spec. Takes much memory in the only forward pass of so many inputs.
 HUNGRY_NETWORK = """

@@ -168,7 +168,7 @@ def test_the_record_is_the_last_file_of_a_block(
 
 def test_a_block_that_lost_a_file_meanwhile_is_not_committed(undisturbed: tuple[Path, Summary], tmp_path: Path) -> None:
     layout = actstore.open(undisturbed[0]).layout
-    with pytest.raises(StoreError, match=r"vanished before its block was committed: run one capture at a time"):
+    with pytest.raises(StoreError, match=r"vanished before it was committed: run one job at a time"):
         commits.commit(LocalStorage(tmp_path), layout.capture, 0, 1)
     assert not (tmp_path / layout.capture.record.key(0)).exists()
 

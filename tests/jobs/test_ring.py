@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from actstore import analysis
 from actstore.errors import ModelError, PlanError, StoreError
-from actstore.jobs.capture import prepare_store
 from actstore.jobs.inference import Inference, rounding
 from actstore.jobs.plan import budget
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
-from actstore.jobs.ring import Pair, Ring, ThreadStream
+from actstore.jobs.ring import Pair, Ring
 from actstore.networks.arithmetic import arithmetic
 from actstore.spec.spec import load_spec
 from actstore.store.shards import ShardBuffer, ShardWriter
 from actstore.store.store import Store
+from attended import ThreadStream, prepare_store
 from conftest import WriteSpec
 from stores import worker
 

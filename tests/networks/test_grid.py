@@ -247,13 +247,20 @@ def test_what_cannot_be_placed_is_said_to_be_assumed() -> None:
 
     conv = nn.Conv2d(1, 4, 3, stride=2, padding=1)
     dense = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 64), nn.Unflatten(1, (1, 8, 8)))
-    for last in (Own(), Squares(), dense, Picky(4, 4, 1), nn.Sigmoid()):
+    overflowing = nn.Sequential(*(Squares() for _ in range(10)))
+    for last in (Own(), Squares(), overflowing, dense, Picky(4, 4, 1), nn.Sigmoid()):
         model = nn.Sequential(*([] if last is dense else [conv]), last)
         [found] = grids_of(model, (32, 32), str(len(model) - 1)).values()
         shape = (8, 8) if last is dense else (16, 16)
         assert found == Grid.between_edges(shape, (32, 32)), last
         assert found.how == ("assumed", "assumed")
     assert grids_of(nn.Sequential(conv, OwnNorm()), (32, 32), "1")["1"] == known(0, 2)
+
+
+def test_a_mistake_in_the_measurement_is_not_taken_for_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actstore.networks.grids._over_channels", lambda _: np.zeros(0))
+    with pytest.raises(ValueError, match="zero-size array"):
+        grids_of(nn.Sequential(nn.Conv2d(1, 1, 1)), (8, 8), "0")
 
 
 def test_a_branch_that_sees_everything_is_no_geometry() -> None:

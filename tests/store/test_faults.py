@@ -37,7 +37,7 @@ def test_a_second_capture_is_kept_away(write_spec: WriteSpec, tmp_path: Path, mo
     monkeypatch.setattr(runner, "run_unit", run_unit)
     summary = capture(spec, cluster="inline", device="cpu")
     assert summary.complete
-    assert set(refusals) == {f"another capture is writing to {summary.store}: wait for it to end, then run again"}
+    assert set(refusals) == {f"another job is writing to {summary.store}: wait for it to end, then run again"}
     monkeypatch.undo()
     assert capture(spec, cluster="inline", device="cpu").skipped == summary.done, "the lock went with its capture"
 

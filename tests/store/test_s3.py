@@ -21,7 +21,7 @@ from obstore.store import S3Store
 
 import actstore
 from actstore.errors import MissingError, SpecError, StoreError
-from actstore.jobs.capture import capture, prepare_store
+from actstore.jobs.capture import capture
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store
 from actstore.jobs.repair import repair
@@ -38,6 +38,7 @@ from actstore.views.explorer import downloads
 from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.server import Sources
+from attended import prepare_store
 from conftest import WriteSpec
 from processes import PYTHONPATH, until
 from stores import files_of, is_chunk, worker
@@ -286,7 +287,7 @@ def test_a_second_capture_is_kept_away(bucket: S3Store, monkeypatch: pytest.Monk
     storage = S3Storage("bucket", "a.zarr")
     with storage.locked() as lease:
         assert lease.held
-        with pytest.raises(StoreError, match=r"another capture is writing to s3://bucket/a\.zarr"), storage.locked():
+        with pytest.raises(StoreError, match=r"another job is writing to s3://bucket/a\.zarr"), storage.locked():
             pass
         assert lock_of(bucket, "a.zarr")
     with storage.locked():
@@ -332,7 +333,7 @@ def test_a_capture_that_lost_its_lease_stops(bucket: S3Store, tiny_spec: Path, m
 
     monkeypatch.setattr(lease_module, "RENEWAL", 0.05)
     monkeypatch.setattr(runner, "run_unit", run_unit)
-    with pytest.raises(StoreError, match=r"another capture took over s3://bucket/lost\.zarr"):
+    with pytest.raises(StoreError, match=r"another job took over s3://bucket/lost\.zarr"):
         capture(load_spec(tiny_spec), store="s3://bucket/lost.zarr", cluster="inline", device="cpu")
 
 

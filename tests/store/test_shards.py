@@ -79,7 +79,7 @@ def read_samples(
 
 
 def read_everywhere(root: Path, layout: ArrayLayout, block: int, samples: int) -> dict[str, NDArray[Any]]:
-    first = layout.first_sample(block)
+    first = block * layout.slots
     array: Any = zarr.open_array(root / layout.path, mode="r")
     store = tensorstore.open(
         {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(root / layout.path)}}

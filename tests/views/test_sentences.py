@@ -11,7 +11,7 @@ import pytest
 from actstore import analysis
 from actstore.case_rules import CaseRules
 from actstore.views.report.sentences import channels, failures, patients, questions, segmentation
-from actstore.views.report.study import Table
+from actstore.views.report.study import ShownTable
 from actstore.views.wording import filled, interval, notes_of, number, part, percent, slug, with_interval
 
 WIDTHS = pd.Series({"L01": 4, "L02": 16, "L03": 16})
@@ -495,7 +495,7 @@ class TestQuestions:
 def test_a_table_on_the_page_and_its_file_have_the_same_rows() -> None:
     frame = pd.DataFrame({"a": [1, 2]})
     with pytest.raises(ValueError, match="key: 2 rows are shown and 1 written"):
-        Table("key", "caption", frame, frame[:1])
+        ShownTable("key", "caption", frame, frame[:1])
 
 
 class TestWording:

@@ -6,20 +6,22 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from actstore import __version__
+from actstore.addresses import LOOPBACK, PORT, is_loopback
 from actstore.cli import terminal
 from actstore.errors import ActstoreError, DataError, SpecError, StoreError, needing, one_line
 from actstore.measures.names import METRICS, MOST, TOP
 from actstore.paths import given, is_url
+from actstore.spec.precision import Precision
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
-    from actstore.spec.toml_tables import Precision
+    from actstore.spec.spec import Spec
     from actstore.store.files.base import Location
     from actstore.store.store import Store
     from actstore.store.verify import Verification
@@ -42,6 +44,7 @@ PATH = GivenPath()
 LOCATION = GivenPath(url=True)
 SPEC = click.argument("spec", type=PATH)
 STORE = click.argument("store", type=LOCATION)
+ELSEWHERE = click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
 CLUSTER = click.option(
     "--cluster",
     default=None,
@@ -52,7 +55,7 @@ WORKERS = click.option("--workers", type=click.IntRange(1), default=None)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["float32", "tf32", "bf16"]),
+    type=click.Choice(get_args(Precision)),
     default=None,
     help="Instead of the spec's run.precision; the store records it.",
 )
@@ -66,7 +69,7 @@ class Verb(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Commands(click.Group):
     """Turns every failure into one line, unless ``--debug``."""
 
     command_class = Verb
@@ -103,7 +106,7 @@ class Group(click.Group):
         return code if isinstance(code, int) else 0
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="actstore")
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
 def main(debug: bool) -> None:
@@ -173,7 +176,7 @@ def layers(spec: Path) -> None:
 
 @main.command()
 @SPEC
-@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@ELSEWHERE
 @WORKERS
 @DEVICE
 @PRECISION
@@ -190,7 +193,7 @@ def plan(spec: Path, store: Location | None, workers: int | None, device: str, p
 
 @main.command()
 @SPEC
-@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@ELSEWHERE
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -202,7 +205,7 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec).with_precision(precision)
-    with text.block_progress() as progress:
+    with text.unit_progress("block") as progress:
         summary = run(
             loaded, store=store, progress=progress, stopping=text.say_stopping, warn=text.show_warning, **where
         )
@@ -213,7 +216,7 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
 
 @main.command()
 @SPEC
-@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@ELSEWHERE
 @click.option("--name", default="optima", show_default=True, help="The images go into the group features/NAME.")
 @click.option(
     "--layers", multiple=True, help="A layer pattern instead of the spec's visualise.layers; repeat for more."
@@ -232,7 +235,7 @@ def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **whe
         if loaded.visualise.objective == "class":
             raise SpecError('--layers: visualise.objective = "class" is of the network\'s output: take --layers out')
         loaded = loaded.model_copy(update={"visualise": loaded.visualise.model_copy(update={"layers": layers})})
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         found = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
     text.show_visualised(found)
     if not found.complete:
@@ -263,7 +266,7 @@ def opened(path: Location) -> Store:
 @main.command()
 @STORE
 @click.option("--repair", is_flag=True, help="Repair what is found: compute damaged and missing volumes again.")
-@click.option("--spec", type=PATH, default=None, help="Another spec, if data or weights were moved.")
+@click.option("--spec", type=PATH, default=None, help="Another spec, if data or weights were moved; its [cluster].")
 @CLUSTER
 @WORKERS
 @DEVICE
@@ -271,11 +274,7 @@ def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> No
     """Check every file and checksum of STORE; exit 1 if anything is missing or damaged."""
     from actstore.cli import text
 
-    loaded = None
-    if spec is not None:
-        from actstore.spec.spec import load_spec
-
-        loaded = load_spec(spec)
+    loaded = given_spec(spec)
     found = verified(store)
     if found.whole or not repair:
         text.show_verification(found)
@@ -283,11 +282,20 @@ def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> No
     from actstore.jobs.repair import repair as mend
 
     text.show_damage(found)
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         mend(store, found.damage, spec=loaded, progress=progress, stopping=text.say_stopping, **where)
     again = verified(store)
     text.show_verification(again)
     sys.exit(0 if again.whole else 1)
+
+
+def given_spec(path: Path | None) -> Spec | None:
+    """The spec of an option, or None; without one, a plain installation has all that reading a store needs."""
+    if path is None:
+        return None
+    from actstore.spec.spec import load_spec
+
+    return load_spec(path)
 
 
 def verified(store: Location) -> Verification:
@@ -295,24 +303,24 @@ def verified(store: Location) -> Verification:
     from actstore.cli import text
     from actstore.store.verify import verify as check
 
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         return check(store, progress=progress)
 
 
 @main.command()
 @STORE
-@click.option("--cluster", default=None, help="As for capture; by default in this process.")
+@click.option("--spec", type=PATH, default=None, help="A spec whose [cluster] says where; STORE does not hold it.")
+@click.option("--cluster", default=None, help="As for capture; without --spec by default in this process.")
 @WORKERS
-def reduce(store: Location, cluster: str | None, workers: int | None) -> None:
+def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int | None) -> None:
     """Persist per-channel statistics of STORE, so that tables come back at once."""
     from actstore.cli import text
     from actstore.jobs.reduce import reduce_store, workers_of
 
     found = opened(store)
-    with text.block_progress() as progress:
-        done = reduce_store(
-            found, workers=workers_of(found, cluster, workers), progress=progress, stopping=text.say_stopping
-        )
+    where = workers_of(found, cluster, workers, given_spec(spec))
+    with text.unit_progress("block") as progress:
+        done = reduce_store(found, workers=where, progress=progress, stopping=text.say_stopping)
     terminal.say(
         f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
     )
@@ -378,14 +386,14 @@ def report(store: Location, output: Path) -> None:
 @main.command()
 @STORE
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=5006, show_default=True, help="0 takes any that is free."
+    "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes any that is free."
 )
-@click.option("--address", default="127.0.0.1", show_default=True, help="Another lets others in: there is no login.")
+@click.option("--address", default=LOOPBACK, show_default=True, help="Another lets others in: there is no login.")
 @click.option("--origin", multiple=True, metavar="HOST:PORT", help="Another address of the page, as behind a tunnel.")
 @click.option("--open/--no-open", "browser", default=True, help="Open the page in this machine's browser.")
 def explore(store: Location, port: int, address: str, origin: tuple[str, ...], browser: bool) -> None:
     """Serve a page on which STORE is explored: samples, layers, channels, maps. Ctrl-C ends it."""
-    from actstore.views.explorer.server import is_loopback, serve
+    from actstore.views.explorer.server import serve
 
     def ready(url: str) -> None:
         if not is_loopback(address):

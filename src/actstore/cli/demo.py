@@ -75,16 +75,16 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     path.write_text(content, encoding="utf-8")
     spec = load_spec(path)
     text.say(f"capture: {path}")
-    with text.block_progress() as progress:
+    with text.unit_progress("block") as progress:
         summary = capture(spec, cluster=cluster, workers=workers, progress=progress, stopping=text.say_stopping)
     text.show_summary(summary)
     if not summary.complete:
         raise ActstoreError(f"{counted(len(summary.failed), 'block')} of the demo failed: run again to continue")
     store = open_store(spec.store.path)
-    with text.block_progress() as progress:
+    with text.unit_progress("block") as progress:
         reduce_store(store, progress=progress)
     text.say("visualise: what four channels of the bottleneck respond to")
-    with text.block_progress() as progress:
+    with text.unit_progress() as progress:
         made = visualise(spec, cluster="inline", progress=progress, stopping=text.say_stopping)
     if not made.complete:
         raise ActstoreError("images of the demo's channels are missing: run again to continue")

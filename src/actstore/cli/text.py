@@ -22,6 +22,7 @@ from actstore.units import counted, human_bytes, human_seconds, listed
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
+    from actstore.jobs.job import Report
     from actstore.jobs.plan.plan import Plan
     from actstore.jobs.visualise import Visualised
     from actstore.networks.recording import Probe
@@ -35,15 +36,15 @@ console = Console(highlight=False, markup=False, width=None if sys.stdout and sy
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
-class BlockProgress(Protocol):
-    """Called after every block with the block, blocks finished and blocks to do."""
+class Advance(Protocol):
+    """Called after every unit with its report, units finished and units to do."""
 
-    def __call__(self, block: Any, finished: int, total: int) -> None: ...
+    def __call__(self, report: Any, finished: int, total: int) -> None: ...
 
 
 @contextmanager
-def block_progress() -> Iterator[BlockProgress]:
-    """A bar with rate and time left on a terminal; a line now and then elsewhere."""
+def unit_progress(noun: str = "unit") -> Iterator[Advance]:
+    """A bar with rate and time left on a terminal; a line now and then elsewhere. A ``noun`` says what is counted."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,27 +56,27 @@ def block_progress() -> Iterator[BlockProgress]:
     )
     last, failed, first = time.perf_counter(), 0, 0.0
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task("blocks", total=None, rate="")
+        task = bar.add_task(f"{noun}s", total=None, rate="")
 
-        def show(block: Any, finished: int, total: int) -> None:
+        def show(report: Any, finished: int, total: int) -> None:
             nonlocal last, failed, first
             now = time.perf_counter()
-            # The first block includes the start of workers and loading the network, so leave it out of the rate.
+            # The first includes the start of workers and loading the network, so leave it out of the rate.
             first = first or now
             rate = (finished - 1) / (now - first) if finished > 1 else 0.0
-            failed += bool(getattr(block, "error", ""))
+            failed += bool(getattr(report, "error", ""))
             note = f", {failed} failed" if failed else ""
             bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}" if rate else note)
             if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
                 last = time.perf_counter()
                 left = f", {rate:.2f}/s, {human_seconds((total - finished) / rate)} left" if rate else ""
-                errors.print(f"{finished}/{counted(total, 'block')}{left}{note}", soft_wrap=True)
+                errors.print(f"{finished}/{counted(total, noun)}{left}{note}", soft_wrap=True)
 
         yield show
 
 
 def say_stopping() -> None:
-    errors.print("stopping: blocks in flight are finished and committed; Ctrl-C again stops now", soft_wrap=True)
+    errors.print("stopping: what is in flight is finished and committed; Ctrl-C again stops now", soft_wrap=True)
 
 
 def say(message: str) -> None:
@@ -311,16 +312,10 @@ def show_summary(summary: Summary) -> None:
         }
     )
     _show_caveats(summary.caveats)
-    for report in summary.failed:
-        tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
-        errors.print(f"failed: {report.name}: {report.error}{tried}", style="red", soft_wrap=True)
+    _show_failed(summary.failed)
     _show_counts(summary, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
     _show_counts(summary, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
-    if summary.left:
-        errors.print(
-            f"stopped: {counted(summary.left, 'block is', 'blocks are')} left; the same command continues",
-            soft_wrap=True,
-        )
+    _show_left(summary.left, "block")
 
 
 def show_visualised(found: Visualised) -> None:
@@ -332,11 +327,20 @@ def show_visualised(found: Visualised) -> None:
             "store": str(found.store),
         }
     )
-    for report in found.failed:
-        errors.print(f"failed: {report.name}: {report.error}", style="red", soft_wrap=True)
-    if found.left:
-        left = counted(found.left, "unit is", "units are")
-        errors.print(f"stopped: {left} left; the same command continues", soft_wrap=True)
+    _show_failed(found.failed)
+    _show_left(found.left, "unit")
+
+
+def _show_failed(reports: Iterable[Report]) -> None:
+    for report in reports:
+        tried = f" (tried {report.attempts} times)" if report.attempts > 1 else ""
+        errors.print(f"failed: {report.name}: {report.error}{tried}", style="red", soft_wrap=True)
+
+
+def _show_left(left: int, noun: str) -> None:
+    if left:
+        what = counted(left, f"{noun} is", f"{noun}s are")
+        errors.print(f"stopped: {what} left; the same command continues", soft_wrap=True)
 
 
 def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:

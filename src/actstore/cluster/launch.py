@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from actstore.addresses import LOOPBACK
 from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
 from actstore.cluster.main_guard import STARTED_HERE, guarded_main
 from actstore.cluster.versions import versions
@@ -26,7 +27,6 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": 1,
     "OPENBLAS_NUM_THREADS": 1,
 }
-LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def _inline() -> Iterator[Inline]:
     yield Inline()
 
 
-#: Failed blocks come back as reports and lost workers as task errors. What these loggers print beyond that, while a
+#: Failed units come back as reports and lost workers as task errors. What these loggers print beyond that, while a
 #: cluster starts and shuts down, would look like a failure.
 _QUIET = ("distributed", "distributed.client", "tornado", "tornado.application")
 
@@ -55,9 +55,10 @@ def _configured(settings: Cluster) -> Iterator[None]:
                 "distributed.worker.daemon": True,
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
                 "distributed.worker.preload": ["actstore.cluster.preload"],
+                # Less than the default of 15: none of our workers comes back, and its replacement waits for this.
                 "distributed.deploy.lost-worker-timeout": "5s",
                 "logging": dict.fromkeys(_QUIET, "critical"),  # in the started processes
-                "distributed.admin.tick.limit": "60s",
+                "distributed.admin.tick.limit": "60s",  # no warnings while a network keeps the interpreter busy
             }
         ):
             yield
@@ -71,7 +72,7 @@ def _library(module: str, kind: str) -> Any:
         return import_module(module)
 
 
-def _local(settings: Cluster, workers: int, memory: int) -> Any:
+def _local(settings: Cluster, workers: int) -> Any:
     from distributed import LocalCluster
 
     return LocalCluster(
@@ -86,7 +87,7 @@ def _local(settings: Cluster, workers: int, memory: int) -> Any:
     )
 
 
-def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
+def _cuda(settings: Cluster, workers: int) -> Any:
     """One single-threaded process per GPU."""
     return _library("dask_cuda", "cuda").LocalCUDACluster(
         n_workers=workers,
@@ -98,7 +99,7 @@ def _cuda(settings: Cluster, workers: int, memory: int) -> Any:
     )
 
 
-def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
+def _kubernetes(settings: Cluster, workers: int) -> Any:
     """The cluster of the manifest: without one, dask-kubernetes starts a command that distributed has removed."""
     chosen = settings.kubernetes
     if chosen.manifest is None or not chosen.manifest.is_file():
@@ -109,7 +110,7 @@ def _kubernetes(settings: Cluster, workers: int, memory: int) -> Any:
     return operator.KubeCluster(namespace=chosen.namespace, custom_cluster_spec=str(chosen.manifest))
 
 
-_MAKERS: Mapping[str, Callable[[Cluster, int, int], Any]] = {
+_MAKERS: Mapping[str, Callable[[Cluster, int], Any]] = {
     "local": _local,
     "cuda": _cuda,
     "kubernetes": _kubernetes,
@@ -124,7 +125,7 @@ def _made(settings: Cluster, workers: int, memory: int) -> tuple[Any, Callable[[
     """A cluster, and a function to call now and then that replaces lost workers."""
     try:
         if settings.kind != "slurm":
-            return _MAKERS[settings.kind](settings, workers, memory), _nothing
+            return _MAKERS[settings.kind](settings, workers), _nothing
         with needing("cluster 'slurm'"):
             from actstore.cluster.slurm import Jobs
 
@@ -255,7 +256,7 @@ def connect(
     workers
         how many to start; ignored by an existing scheduler.
     memory
-        predicted peak of a worker in bytes; the memory of a job or pod unless the settings say otherwise.
+        predicted peak of a worker in bytes; the memory of a SLURM job unless the settings say otherwise.
     storage
         the store, which every worker must be able to read.
     stopped

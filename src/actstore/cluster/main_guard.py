@@ -14,13 +14,13 @@ from actstore.errors import ClusterError
 
 #: Clusters whose workers are child processes of this one and import its script.
 STARTED_HERE = ("local", "cuda")
-#: Environment variable with the path of a file that a worker creates when the script began a capture in it.
+#: Environment variable with the path of a file that a worker creates when the script began a job in it.
 _REPORT = "ACTSTORE_UNGUARDED"
 _MEND = "put the call behind `if __name__ == \"__main__\":`, or use cluster = 'inline'"
 
 
 def refuse_in_worker(kind: str) -> None:
-    """Refuse to capture in a process that is still importing the script that started it.
+    """Refuse to run a job in a process that is still importing the script that started it.
 
     A worker under `guarded_main` exits silently, and `guarded_main` reports the error. ``kind`` is the cluster's.
 
@@ -35,7 +35,7 @@ def refuse_in_worker(kind: str) -> None:
         Path(report).touch()
         raise SystemExit(1)
     if kind in STARTED_HERE:
-        raise ClusterError(f"this script starts a capture in each process that imports it: {_MEND}")
+        raise ClusterError(f"this script starts a job in each process that imports it: {_MEND}")
 
 
 @contextmanager
@@ -61,6 +61,6 @@ def guarded_main() -> Iterator[None]:
         except Exception:
             if not report.exists():
                 raise
-            raise ClusterError(f"the workers import {file}, which starts the capture again: {_MEND}") from None
+            raise ClusterError(f"the workers import {file}, which starts the job again: {_MEND}") from None
         finally:
             os.environ.pop(_REPORT, None)

@@ -17,13 +17,24 @@ from distributed.core import Status
 from actstore.errors import ClusterError, one_line
 from actstore.spec.cluster import Cluster, Slurm
 
-#: Seconds between two queries of the queue.
+#: Seconds between two queries of the queue, which is a controller that all users of a cluster share.
 LOOK = 15.0
-#: Jobs per requested worker that may end before their worker connects; more means that no job can work.
+#: Seconds to wait for its answer; without one, the next query is as good.
+ANSWER = 30
+#: Jobs per requested worker that may end before their worker connects: one may meet a broken node, and its replacement
+#: another; more means that no job can work.
 LOST_JOBS = 3
+#: Seconds after which a worker without a scheduler ends, so that its job does not hold cores until the wall limit:
+#: twice dask-jobqueue's default, for a client whose node is busy.
+ORPHANED = 120
+#: Seconds before the wall limit at which a worker ends, as early as cluster/slurm/capture.sbatch stops the client, and
+#: seconds over which workers are spread so that not all end at once; of short jobs a fifth and a tenth.
+FINISHING, SPREAD = 300, 120
+#: Memory of a job by the predicted peak of its worker, since SLURM kills what exceeds it.
+HEADROOM = 5 / 4
 
 
-class Job(SLURMJob):
+class SlurmJob(SLURMJob):
     """A job that sets its status on close; distributed asserts that status."""
 
     async def close(self) -> None:
@@ -47,17 +58,17 @@ def arguments(settings: Cluster, memory: int, *, threads: int, environment: Mapp
         )
     where = {"interface": settings.interface} if settings.interface else {"host": settings.host}
     seconds = Slurm.seconds_of(slurm.walltime)
-    stagger = max(1, min(120, seconds // 10))
-    lifetime = seconds - min(300, seconds // 5) - stagger
+    stagger = max(1, min(SPREAD, seconds // 10))
+    lifetime = seconds - min(FINISHING, seconds // 5) - stagger
     exports = " ".join(f"{name}={value}" for name, value in environment.items())
     logs = slurm.log_folder or Path("slurm-logs").absolute()
     logs.mkdir(parents=True, exist_ok=True)
     return {
-        "job_cls": Job,
+        "job_cls": SlurmJob,
         "cores": threads,
         "job_cpu": slurm.cores,
         "processes": 1,
-        "memory": settings.memory or f"{memory * 5 // 4}B",
+        "memory": settings.memory or f"{int(memory * HEADROOM)}B",
         "walltime": slurm.walltime,
         "queue": slurm.partition,
         "account": slurm.account,
@@ -66,7 +77,7 @@ def arguments(settings: Cluster, memory: int, *, threads: int, environment: Mapp
         "nanny": True,
         "python": shlex.quote(sys.executable),
         "job_name": "actstore",
-        "death_timeout": 120,
+        "death_timeout": ORPHANED,
         "worker_extra_args": ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"],
         # A requeued job would run beside its replacement. dask-jobqueue does not quote folders.
         "job_extra_directives": [
@@ -138,7 +149,7 @@ def _queued() -> set[str] | None:
     """Ids of the user's pending and running jobs; ``None`` if SLURM does not answer."""
     try:
         found = subprocess.run(
-            ["squeue", "--noheader", "--format=%i", "--me"], capture_output=True, text=True, timeout=30, check=False
+            ["squeue", "--noheader", "--format=%i", "--me"], capture_output=True, text=True, timeout=ANSWER, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

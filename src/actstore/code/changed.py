@@ -11,13 +11,13 @@ from pathlib import Path
 
 import psutil
 
-from actstore.code.closure import Found
+from actstore.code.closure import FoundModule
 from actstore.code.imports import forget, lies_beside, loaded_beside
 from actstore.code.loading import loaded_digest, sha256
 from actstore.errors import SpecError
 
 
-def refuse_changed(module: Found, digest: str) -> None:
+def refuse_changed(module: FoundModule, digest: str) -> None:
     """Refuse a module whose file may have changed since this process imported it."""
     known = loaded_digest(module.name)
     if known is not None and known != digest:
@@ -31,7 +31,7 @@ def refuse_changed(module: Found, digest: str) -> None:
             )
 
 
-def refuse_another(folder: Path, module: Found) -> None:
+def refuse_another(folder: Path, module: FoundModule) -> None:
     """Refuse a module that hides a module of the same name next to the spec."""
     if module.is_namespace or lies_beside(folder, module.name, module.file):
         return
@@ -47,7 +47,7 @@ def refuse_another(folder: Path, module: Found) -> None:
         raise SpecError(f"{module.name!r} is {place}, and not {file} beside the spec: rename one of them")
 
 
-def is_reloadable(folder: Path, module: Found) -> bool:
+def is_reloadable(folder: Path, module: FoundModule) -> bool:
     return lies_beside(folder, module.name, module.file) and not _is_compiled(module.file)
 
 
@@ -55,7 +55,7 @@ def _is_compiled(file: Path | None) -> bool:
     return file is not None and file.name.endswith(tuple(EXTENSION_SUFFIXES))
 
 
-def import_anew(folder: Path, modules: Iterable[Found]) -> None:
+def import_anew(folder: Path, modules: Iterable[FoundModule]) -> None:
     """Forget the ``modules`` that lie next to the spec, and all other modules from there.
 
     Their next import runs the current files.

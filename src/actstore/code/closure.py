@@ -16,7 +16,7 @@ from actstore.code.loading import is_installed, loaded_source, sha256, vars_of
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundModule:
     """A module as found on the path now, whatever is loaded."""
 
     name: str
@@ -51,22 +51,22 @@ class Modules:
 
     def __init__(self) -> None:
         importlib.invalidate_caches()
-        self._known: dict[str, Found | None] = {}
+        self._known: dict[str, FoundModule | None] = {}
         #: Installed modules that `closure` met and did not follow.
-        self.installed: dict[str, Found] = {}
+        self.installed: dict[str, FoundModule] = {}
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> FoundModule | None:
         """The module of that name, if it exists and is not installed."""
         found = self.locate(name)
         return None if found is None or is_installed(found.spec) else found
 
-    def locate(self, name: str) -> Found | None:
+    def locate(self, name: str) -> FoundModule | None:
         """The module of that name, if it exists."""
         if name not in self._known:
             self._known[name] = self._located(name)
         return self._known[name]
 
-    def _located(self, name: str) -> Found | None:
+    def _located(self, name: str) -> FoundModule | None:
         parent = name.rpartition(".")[0]
         folders: Sequence[str] | None = None
         if parent:
@@ -78,15 +78,15 @@ class Modules:
             find: Any = getattr(finder, "find_spec", None)
             spec = find(name, folders) if find else None
             if spec is not None:
-                return Found(name, spec)
+                return FoundModule(name, spec)
         return None
 
-    def closure(self, roots: Iterable[str], *, loaded: bool = False) -> dict[str, Found]:
+    def closure(self, roots: Iterable[str], *, loaded: bool = False) -> dict[str, FoundModule]:
         """``roots`` and everything that they import, recursively, that is not installed and has a file.
 
         ``loaded`` follows the imports of the loaded code, which may differ from the files.
         """
-        seen: dict[str, Found | None] = {}
+        seen: dict[str, FoundModule | None] = {}
         waiting = list(roots)
         while waiting:
             name = waiting.pop()
@@ -109,7 +109,7 @@ class Modules:
         return {name: found for name, found in seen.items() if found is not None and found.file is not None}
 
 
-def _folders(package: Found) -> Sequence[str] | None:
+def _folders(package: FoundModule) -> Sequence[str] | None:
     """Folders with a package's modules; the package may have added some when it was imported."""
     own = vars_of(sys.modules.get(package.name)).get("__path__") if package.file else None
     folders = package.spec.submodule_search_locations

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from actstore.code.changed import import_anew, is_reloadable, refuse_another, refuse_changed
-from actstore.code.closure import Found, Modules
+from actstore.code.closure import FoundModule, Modules
 from actstore.code.imports import add_folder, lies_beside
 from actstore.code.loading import guard, loaded_digest, loaded_names, sha256, vars_of
 from actstore.code.opened import (
@@ -151,7 +151,7 @@ def _still_loaded(folder: Path) -> dict[str, str]:
     return found
 
 
-def _keys(folder: Path, modules: Iterable[Found]) -> dict[str, str]:
+def _keys(folder: Path, modules: Iterable[FoundModule]) -> dict[str, str]:
     """Name of each module whose file lies below ``folder``, by that file's key."""
     keys = ((key_below(folder, str(module.file)), module.name) for module in modules)
     return {key: name for key, name in keys if key is not None}
@@ -219,7 +219,7 @@ def require_code(folder: Path, code: Mapping[str, str]) -> None:
     """
     add_folder(folder)
     modules = Modules()
-    stale: list[Found] = []
+    stale: list[FoundModule] = []
     files = {name: planned for name, planned in code.items() if is_file_key(name)}
     for name, planned in files.items():
         file = folder.resolve() / name
@@ -266,7 +266,7 @@ def _is_another(file: str, digest: str, planned: str) -> str:
     )
 
 
-def _digest(module: Found) -> str:
+def _digest(module: FoundModule) -> str:
     """Digest of the code that was or will be imported."""
     known = loaded_digest(module.name)
     if known is not None:

@@ -33,7 +33,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class Source(SourceFileLoader):
+class RecordedSource(SourceFileLoader):
     """Compiles the source without the bytecode cache, and remembers its digest."""
 
     content: bytes | None = None
@@ -68,8 +68,8 @@ class Extension(ExtensionFileLoader):
         return super().create_module(spec)
 
 
-_LOADERS: Mapping[type, type[Source] | type[Bytecode] | type[Extension]] = {
-    SourceFileLoader: Source,
+_LOADERS: Mapping[type, type[RecordedSource] | type[Bytecode] | type[Extension]] = {
+    SourceFileLoader: RecordedSource,
     SourcelessFileLoader: Bytecode,
     ExtensionFileLoader: Extension,
 }
@@ -77,7 +77,7 @@ _LOADERS: Mapping[type, type[Source] | type[Bytecode] | type[Extension]] = {
 _loaded: dict[str, tuple[object, str]] = {}
 
 
-def _remember(loader: Source | Bytecode | Extension, name: str, content: bytes) -> None:
+def _remember(loader: RecordedSource | Bytecode | Extension, name: str, content: bytes) -> None:
     digest = sha256(content)
     if check := guard.get():
         check(name, str(loader.path), digest)
@@ -124,7 +124,7 @@ def loaded_source(name: str) -> bytes | None:
     if loaded_digest(name) is None:
         return None
     loader = _loaded[name][0]
-    return loader.content if isinstance(loader, Source) else None
+    return loader.content if isinstance(loader, RecordedSource) else None
 
 
 def loaded_names() -> list[str]:

@@ -24,7 +24,7 @@ from actstore.data.names import (
     split,
     stem,
 )
-from actstore.data.pairing import Channels, Discovery, Found, Kind, Stray, pair
+from actstore.data.pairing import Channels, Discovery, FileKind, FoundFile, Stray, pair
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 from actstore.units import listed, shown
@@ -53,8 +53,8 @@ def find(root: Path, patients: Sequence[str] | None, channels: Sequence[str] | N
     """
     beside, folders = _places(root)
     contents = {folder: _contents(folder) for folder in folders}
-    found = [item for item in beside if isinstance(item, Found)]
-    in_folders = [item for content in contents.values() for item in content if isinstance(item, Found)]
+    found = [item for item in beside if isinstance(item, FoundFile)]
+    in_folders = [item for content in contents.values() for item in content if isinstance(item, FoundFile)]
     found.extend(in_folders)
     if all(item.problem for item in found) and all((root / name).is_dir() for name in ("imagesTr", "labelsTr")):
         raise DataError(f'{shown(root)}: imagesTr and labelsTr are of nnU-Net\'s layout; set data.format = "nnunet"')
@@ -66,7 +66,7 @@ def find(root: Path, patients: Sequence[str] | None, channels: Sequence[str] | N
         if composed(folder.name) in names:
             left = [replace(stray, owner=folder.name) for stray in left]
         elif problem := _empty_patient(folder, left, shapes):
-            found.append(Found(VolumeKey(folder.name, 0), "image", folder, problem))
+            found.append(FoundFile(VolumeKey(folder.name, 0), "image", folder, problem))
         strays.extend(_together(folder, left))
     named = Channels(tuple(channels), tuple(range(len(channels)))) if channels else Channels()
     discovery = pair(found, strays, root=root, patients=patients, layout=LAYOUT, channels=named)
@@ -80,9 +80,9 @@ def _together(folder: Path, strays: list[Stray]) -> list[Stray]:
     return strays
 
 
-def _places(root: Path) -> tuple[list[Found | Stray], list[Path]]:
+def _places(root: Path) -> tuple[list[FoundFile | Stray], list[Path]]:
     """Files and strays where patients' folders are expected, and these folders."""
-    items: list[Found | Stray] = []
+    items: list[FoundFile | Stray] = []
     folders: list[Path] = []
     places = [root]
     for place in places:
@@ -103,12 +103,12 @@ def _places(root: Path) -> tuple[list[Found | Stray], list[Path]]:
     return items, folders
 
 
-def _unreachable(path: Path, problem: str) -> Found:
+def _unreachable(path: Path, problem: str) -> FoundFile:
     """A folder of one or more patients that cannot be reached."""
-    return Found(VolumeKey(path.name, 0), "image", path, problem)
+    return FoundFile(VolumeKey(path.name, 0), "image", path, problem)
 
 
-def _beside(entry: Entry) -> Iterator[Found | Stray]:
+def _beside(entry: Entry) -> Iterator[FoundFile | Stray]:
     """Classify a file or dangling link next to the patients' folders."""
     name = entry.name
     if is_companion(name) or is_hidden(name):
@@ -133,13 +133,13 @@ def _file_of_patient(stray: Stray, shapes: set[str], names: set[str]) -> Iterato
         yield stray
 
 
-def _contents(folder: Path) -> list[Found | Stray]:
+def _contents(folder: Path) -> list[FoundFile | Stray]:
     """Images and masks of one patient, and files that look like them."""
     try:
         entries = scan(folder)
     except DataError as error:
         return [_unreachable(folder, str(error).removeprefix(f"{shown(folder)}: "))]
-    items: list[Found | Stray] = []
+    items: list[FoundFile | Stray] = []
     for entry in entries:
         item = None if is_info(entry.name) else _item(entry.path)
         if entry.kind == "folder":
@@ -156,15 +156,15 @@ def _contents(folder: Path) -> list[Found | Stray]:
         elif item is not None:
             items.append(item)
     is_store = any(entry.name == "zarr.json" for entry in entries)
-    return items if not is_store or any(isinstance(item, Found) for item in items) else []
+    return items if not is_store or any(isinstance(item, FoundFile) for item in items) else []
 
 
-def _item(path: Path) -> Found | Stray | None:
+def _item(path: Path) -> FoundFile | Stray | None:
     """Classify a file in a patient's folder by its name; ``None`` for a companion."""
     patient, name = path.parent.name, stem(path.name)
     if name is not None and (match := _NAME.fullmatch(name)):
         misplaced = f"lies in the folder {shown(patient)}; move it to {shown(match['patient'])} or rename it"
-        return Found(
+        return FoundFile(
             VolumeKey(patient, int(match["frame"])),
             "mask" if match["mask"] else "image",
             path,
@@ -183,7 +183,7 @@ def _item(path: Path) -> Found | Stray | None:
     return Stray(path) if split(path.name).ending else None
 
 
-def _near(path: Path) -> tuple[VolumeKey, Kind] | None:
+def _near(path: Path) -> tuple[VolumeKey, FileKind] | None:
     """The frame and kind (image or mask) that a file name resembles."""
     match = _NEARLY.fullmatch(folded(split(path.name).stem))
     if match is None:

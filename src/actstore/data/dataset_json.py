@@ -61,12 +61,6 @@ class DatasetJson:
         return found
 
     @property
-    def ignore(self) -> int | None:
-        """The label of voxels that nnU-Net does not learn from, if the file has one."""
-        value = self.labels.get(IGNORE) if isinstance(self.labels, dict) else None
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    @property
     def has_regions(self) -> bool:
         """Whether a class is a list of several labels."""
         return any(isinstance(value, tuple) and len(value) > 1 for value in self.classes.values())

@@ -20,7 +20,7 @@ from actstore.data.names import (
     split,
     stem,
 )
-from actstore.data.pairing import Channels, Discovery, Found, Kind, Stray, pair
+from actstore.data.pairing import Channels, Discovery, FileKind, FoundFile, Stray, pair
 from actstore.data.volume import VolumeKey
 from actstore.errors import DataError
 from actstore.units import counted, listed, shown
@@ -71,7 +71,7 @@ def find(root: Path, patients: Sequence[str] | None, channels: Sequence[str] | N
         *_in_folder(_searched(root, _LABELS, entries), "mask", ending),
         *_beside(entries),
     ]
-    found = [item for item in items if isinstance(item, Found)]
+    found = [item for item in items if isinstance(item, FoundFile)]
     strays = [item for item in items if isinstance(item, Stray)]
     layout = LAYOUT.replace(".nii.gz", ending or ".nii.gz")
     discovery = pair(found, strays, root=root, patients=patients, layout=layout, channels=named)
@@ -101,8 +101,8 @@ def _channels(dataset: DatasetJson, wanted: Sequence[str] | None) -> Channels:
 
 
 def _of_channel(
-    item: Found | Stray, named: Channels, dataset: DatasetJson, wanted: Sequence[str] | None
-) -> Found | Stray:
+    item: FoundFile | Stray, named: Channels, dataset: DatasetJson, wanted: Sequence[str] | None
+) -> FoundFile | Stray:
     """``item``, refused if its channel has no name, or left out if it is not wanted."""
     if isinstance(item, Stray) or item.problem or item.channel in named.numbers:
         return item
@@ -136,7 +136,7 @@ def _searched(root: Path, name: str, entries: Sequence[Entry]) -> Path:
     return root / name
 
 
-def _in_folder(folder: Path, kind: Kind, ending: str) -> Iterator[Found | Stray]:
+def _in_folder(folder: Path, kind: FileKind, ending: str) -> Iterator[FoundFile | Stray]:
     named = _image if kind == "image" else _mask
     for entry in scan(folder):
         item = named(entry.path, ending)
@@ -154,23 +154,23 @@ def _in_folder(folder: Path, kind: Kind, ending: str) -> Iterator[Found | Stray]
             yield item
 
 
-def _image(path: Path, ending: str) -> Found | Stray | None:
+def _image(path: Path, ending: str) -> FoundFile | Stray | None:
     """Classify a file in ``imagesTr`` by its name; ``None`` for a companion."""
     name = stem(path.name, ending)
     if name is None:
         return _near(path, "image", ending)
     match = _CHANNEL.fullmatch(name)
     if match is None:
-        return Found(key_of(name), "image", path, "the name of an image ends in _0000 and the suffix; rename it")
-    return Found(key_of(match["case"]), "image", path, channel=int(match["channel"]))
+        return FoundFile(key_of(name), "image", path, "the name of an image ends in _0000 and the suffix; rename it")
+    return FoundFile(key_of(match["case"]), "image", path, channel=int(match["channel"]))
 
 
-def _mask(path: Path, ending: str) -> Found | Stray | None:
+def _mask(path: Path, ending: str) -> FoundFile | Stray | None:
     name = stem(path.name, ending)
-    return _near(path, "mask", ending) if name is None else Found(key_of(name), "mask", path)
+    return _near(path, "mask", ending) if name is None else FoundFile(key_of(name), "mask", path)
 
 
-def _near(path: Path, kind: Kind, read: str) -> Stray | None:
+def _near(path: Path, kind: FileKind, read: str) -> Stray | None:
     if is_companion(path.name):
         return None
     if is_hidden(path.name):
@@ -185,7 +185,7 @@ def _near(path: Path, kind: Kind, read: str) -> Stray | None:
     return Stray(path) if ending else None
 
 
-def _deep(folder: Path, kind: Kind) -> Iterator[Stray]:
+def _deep(folder: Path, kind: FileKind) -> Iterator[Stray]:
     for entry in images_below(folder):
         if entry.problem:
             yield Stray(entry.path, note=entry.problem.partition(";")[0])
@@ -203,7 +203,7 @@ def _beside(entries: Sequence[Entry]) -> Iterator[Stray]:
         if name in (_IMAGES, _LABELS) or is_system(name):
             continue
         if entry.kind == "folder" and folded(name) in (_IMAGES.lower(), _LABELS.lower()):
-            kind: Kind = "image" if folded(name) == _IMAGES.lower() else "mask"
+            kind: FileKind = "image" if folded(name) == _IMAGES.lower() else "mask"
             yield from _twin(entry.path, kind)
         elif entry.kind == "folder":
             if count := sum(1 for _ in images_below(entry.path)):
@@ -218,7 +218,7 @@ def _beside(entries: Sequence[Entry]) -> Iterator[Stray]:
             yield Stray(entry.path, key_of(match["case"]) if match else None, problem=problem)
 
 
-def _twin(folder: Path, kind: Kind) -> Iterator[Stray]:
+def _twin(folder: Path, kind: FileKind) -> Iterator[Stray]:
     """Files of a folder whose name differs from the layout's only in case."""
     wanted = _IMAGES if kind == "image" else _LABELS
     for entry in images_below(folder):

@@ -19,15 +19,15 @@ from actstore.units import listed, shown
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 #: How many left-out files a store lists by name.
 _KEPT = 100
-Kind = Literal["image", "mask"]
+FileKind = Literal["image", "mask"]
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """A NIfTI file that is an image or mask in the data set's layout."""
 
     key: VolumeKey
-    kind: Kind
+    kind: FileKind
     path: Path
     #: Why the file cannot be used, and the remedy; empty if it can.
     problem: str = ""
@@ -42,7 +42,7 @@ class Stray:
     path: Path
     #: The volume that it seems to belong to; ``None`` if its name does not say.
     key: VolumeKey | None = None
-    kind: Kind = "image"
+    kind: FileKind = "image"
     #: Why it is not used, and the remedy; empty if no volume can get lost by leaving it out.
     problem: str = ""
     #: Whether it lies below the layout's folders, where only an image with a mask can be a volume.
@@ -91,7 +91,7 @@ class Discovery:
 
 
 def pair(
-    found: Sequence[Found],
+    found: Sequence[FoundFile],
     strays: Sequence[Stray],
     *,
     root: Path,
@@ -155,7 +155,7 @@ def pair(
 
 
 def _files(
-    of_channel: Mapping[int, Found], channels: Channels, every: Collection[Mapping[int, Found]], root: Path
+    of_channel: Mapping[int, FoundFile], channels: Channels, every: Collection[Mapping[int, FoundFile]], root: Path
 ) -> tuple[Path, ...]:
     """The files of one volume in the order of ``channels``, or its single file."""
     first = of_channel[min(of_channel)]
@@ -176,8 +176,8 @@ def _files(
 
 
 def _of_patients(
-    found: Sequence[Found], strays: Sequence[Stray], root: Path, patients: Sequence[str] | None
-) -> list[Found]:
+    found: Sequence[FoundFile], strays: Sequence[Stray], root: Path, patients: Sequence[str] | None
+) -> list[FoundFile]:
     if patients is None:
         return list(found)
     # Some file systems return decomposed names; "é" in a spec must match them.
@@ -219,7 +219,7 @@ def _check_strays(strays: Sequence[Stray], taken: set[VolumeKey]) -> None:
         raise DataError(f"{shown(lost[0].path)}: {lost[0].problem}{_more(lost)}")
 
 
-def _more(items: Sequence[Found | Stray]) -> str:
+def _more(items: Sequence[FoundFile | Stray]) -> str:
     """Names of all further items with a problem."""
     return f" (and {len(items) - 1} more: {listed(item.path.name for item in items[1:])})" if len(items) > 1 else ""
 
@@ -228,9 +228,9 @@ def _folded(key: VolumeKey) -> VolumeKey:
     return VolumeKey(folded(key.patient), key.frame)
 
 
-def _check_alike(found: Iterable[Found]) -> None:
+def _check_alike(found: Iterable[FoundFile]) -> None:
     """Refuse patients whose names differ only in case, since they are probably one patient."""
-    spelled: defaultdict[str, dict[str, Found]] = defaultdict(dict)
+    spelled: defaultdict[str, dict[str, FoundFile]] = defaultdict(dict)
     for item in found:
         spelled[folded(item.key.patient)].setdefault(composed(item.key.patient), item)
     for alike in spelled.values():
@@ -253,13 +253,13 @@ def _check_name(patient: str, root: Path) -> None:
     raise DataError(f"{shown(root)}: the patient name {patient!r} {why}; rename its files or leave it out")
 
 
-def _by_key(found: Iterable[Found], kind: Kind) -> dict[VolumeKey, dict[int, Found]]:
+def _by_key(found: Iterable[FoundFile], kind: FileKind) -> dict[VolumeKey, dict[int, FoundFile]]:
     """The files of one kind by key and channel. Patients are in composed Unicode form, so that image and mask match."""
-    groups: defaultdict[tuple[VolumeKey, int], list[Found]] = defaultdict(list)
+    groups: defaultdict[tuple[VolumeKey, int], list[FoundFile]] = defaultdict(list)
     for item in found:
         if item.kind == kind:
             groups[VolumeKey(composed(item.key.patient), item.key.frame), item.channel].append(item)
-    by_key: defaultdict[VolumeKey, dict[int, Found]] = defaultdict(dict)
+    by_key: defaultdict[VolumeKey, dict[int, FoundFile]] = defaultdict(dict)
     for (key, channel), files in sorted(groups.items()):
         if len(files) > 1:
             paths = listed(file.path for file in files)

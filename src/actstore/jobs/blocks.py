@@ -15,6 +15,10 @@ from actstore.inputs.windows import Windows
 from actstore.store.coordinates import CHANNELS
 from actstore.store.schema import Coordinate, StoreLayout
 
+#: Volumes whose files are looked at at once, for headers or digests: more than there are cores, since a network file
+#: system keeps each of them waiting.
+FILES_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class Block:

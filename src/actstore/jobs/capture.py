@@ -14,14 +14,13 @@ from actstore.cluster.main_guard import refuse_in_worker
 from actstore.code.imports import is_importing
 from actstore.data.nifti import digest_files
 from actstore.errors import DataError, SpecError, StoreError
-from actstore.jobs.blocks import Block
+from actstore.jobs.blocks import FILES_AT_ONCE, Block
 from actstore.jobs.creation import ensure_store, mend_coordinates
 from actstore.jobs.engine import BlockReport
 from actstore.jobs.job import Report
 from actstore.jobs.plan.plan import Plan, check_resources, make_plan
 from actstore.jobs.runner import Progress, run
 from actstore.spec.spec import Spec
-from actstore.store import commits
 from actstore.store.files.base import Location
 from actstore.store.reader import read_small
 from actstore.tables import rescaled, unchanged
@@ -140,20 +139,6 @@ def _refuse_nested(spec: Spec) -> None:
     refuse_in_worker(spec.cluster.kind)
 
 
-def prepare_store(plan: Plan) -> tuple[Plan, list[Block]]:
-    """Create the plan's store if it is missing and list the blocks to compute, for callers with their own workers.
-
-    No second capture may run at the same time.
-    """
-    plan = ensure_store(plan)
-    schema = plan.layout.capture
-    done = commits.finished(plan.store, schema, plan.fingerprint.token, mending=True)
-    check_remaining(plan, done)
-    todo = [block for block in plan.blocks if not done[block.index]]
-    commits.sweep(plan.store, schema, [block.index for block in todo])
-    return plan, sorted(todo, key=lambda block: -block.samples)
-
-
 def check_remaining(plan: Plan, done: NDArray[np.bool_]) -> None:
     """Check what a store holds before the rest is computed, and update its coordinates.
 
@@ -184,7 +169,7 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
             return str(error)
         return "" if same else f"{block.name}: its files changed since it was captured"
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         problems = [p for p in pool.map(changed, (b for b in plan.blocks if done[b.index])) if p]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,10 @@ from actstore.cluster.versions import versions
 from actstore.errors import StoreError
 from actstore.jobs.blocks import root_coordinates
 from actstore.jobs.plan.budget import ring_samples
+from actstore.jobs.plan.identity import changed_settings, other_spec, other_weights
 from actstore.jobs.plan.plan import Plan, check_resources
 from actstore.spec.labels import Labels
 from actstore.store.attributes import read_attributes, window_of
-from actstore.store.fingerprint import differences
 from actstore.store.schema import SCHEMA_VERSION, Coordinate
 from actstore.store.template import coordinate_files, files_of, update_coordinates
 from actstore.units import counted, first_few
@@ -119,19 +119,17 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
         if stored["slots"] < plan.layout.slots:
             largest = max(plan.blocks, key=lambda block: block.samples)
             raise StoreError(
-                f"{plan.store} has room for {counted(stored['slots'], 'slice')} a volume, {largest.name} has "
+                f"{plan.store} has room for {counted(stored['slots'], 'sample')} a volume, {largest.name} has "
                 f"{largest.samples} now: choose another store path"
             )
         return stored
-    reasons = []
     changes: list[str] = []
-    if theirs["weights"] != mine["weights"]:
-        reasons.append(f"other weights (sha256 {theirs['weights'][:12]} → {mine['weights'][:12]})")
+    reasons = other_weights(theirs["weights"], mine["weights"])
     if theirs["data"] != mine["data"]:
         reasons.append(f"other data ({_list_changes(stored['blocks'], [b.name for b in plan.blocks])})")
     if theirs["spec"] != mine["spec"]:
-        changes = list(differences(_with_window(stored["identity"]), _with_window(plan.identity)))
-        reasons.append(f"another spec ({first_few(changes, separator='; ')})")
+        changes = changed_settings(stored["identity"], plan.identity)
+        reasons += other_spec(changes)
     elif theirs["layers"] != mine["layers"]:
         reasons.append("other layers (the network's structure changed)")
     begun = any(plan.store.exists(plan.layout.capture.record.key(i)) for i in range(len(stored["blocks"])))
@@ -141,10 +139,6 @@ def check_same_run(plan: Plan) -> dict[str, Any]:
             f'set data.preprocess.window = "{window_of(stored["identity"])}" to continue it as it was begun, or {mend}'
         )
     raise StoreError(f"{plan.store} belongs to another run: {', '.join(reasons)}; {mend}")
-
-
-def _with_window(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {**identity, "preprocess": {**identity["preprocess"], "window": window_of(identity)}}
 
 
 def _list_changes(stored: Sequence[str], mine: Sequence[str]) -> str:

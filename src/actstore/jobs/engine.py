@@ -144,10 +144,9 @@ class Engine:
             volume = self.pipeline.read(block.file)
             prepared = prepare(spec, self.pipeline, volume, applies=job.applies)
             if len(prepared.windows) != block.samples:
-                noun = "patch" if job.layout.stitched else "slice"
                 raise BlockError(
                     block.name,
-                    f"{block.file.images[0]} has {counted(len(prepared.windows), noun)}, {block.samples} when "
+                    f"{block.file.images[0]} has {counted(len(prepared.windows), 'sample')}, {block.samples} when "
                     "the run was planned: run capture again",
                 )
             inference = Inference(self.device, job.layout, job.batch_size, spec, prepared, job.head)

@@ -38,7 +38,7 @@ THREADS = 1
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedNetwork:
     """The network of a run in this process."""
 
     model: nn.Module
@@ -118,7 +118,7 @@ class Optimising:
         )
 
     @contextmanager
-    def opened(self, device: str) -> Iterator[Opened]:
+    def opened(self, device: str) -> Iterator[OpenedNetwork]:
         """Load the network, and what images are made of.
 
         Raises
@@ -145,7 +145,7 @@ class Optimising:
             ):
                 yield forward
 
-        yield Opened(model, on, reach, canvas, Lock())
+        yield OpenedNetwork(model, on, reach, canvas, Lock())
 
 
 def examples(store: Store) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from actstore.inputs.prepare import Prepared
 from actstore.inputs.windows import Stitched
 from actstore.networks.heads import Head
 
-Found = Mapping[tuple[int, int], NDArray[Any]]
+Sent = Mapping[tuple[int, int], NDArray[Any]]
 
 
 class Predictions(Protocol):
@@ -29,7 +29,7 @@ class Predictions(Protocol):
         """What of a batch's logits (batch, class, \\*space) is copied to the host."""
         ...
 
-    def add(self, found: Found) -> None:
+    def add(self, found: Sent) -> None:
         """Take what was `sent` for each (sample, condition) of consecutive samples."""
         ...
 
@@ -55,7 +55,7 @@ class Single:
     def sent(self, logits: Tensor) -> Tensor:
         return self._head.classes(logits)
 
-    def add(self, found: Found) -> None:
+    def add(self, found: Sent) -> None:
         windows, space = self._prepared.windows, self._prepared.space
         for (sample, condition), predicted in found.items():
             owned = windows.owned_in(sample)[-len(space) :]
@@ -84,7 +84,7 @@ class Averaged:
     def sent(self, logits: Tensor) -> Tensor:
         return logits.float()
 
-    def add(self, found: Found) -> None:
+    def add(self, found: Sent) -> None:
         windows = self._prepared.windows
         for sample in sorted({sample for sample, _ in found}):
             for condition in self._conditions:

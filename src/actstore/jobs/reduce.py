@@ -133,24 +133,27 @@ def _lost(job: ReduceJob, done: NDArray[np.bool_]) -> list[PlainUnit]:
     return [block for block in job.blocks if not done[block.index] or not _readable(job, block.index)]
 
 
-def workers_of(store: Store, cluster: str | None, count: int | None) -> Workers:
-    """Workers of the kind ``cluster``, with all other settings at their defaults: stores do not hold a spec's.
+def workers_of(store: Store, cluster: str | None, count: int | None, spec: Spec | None = None) -> Workers:
+    """Workers as ``[cluster]`` of ``spec`` says, of the kind ``cluster`` if given; without both, in this process.
 
-    ``count`` is by default ``run.workers`` of the spec that the store was captured with.
+    ``count`` is by default ``run.workers`` of the spec that the store was captured with. Without ``spec``, the kind is
+    one that has a default for every setting: a store holds nothing of ``[cluster]``.
 
     Raises
     ------
     SpecError
-        if the kind is unknown, or needs settings.
+        if the kind is unknown, or needs settings that are missing.
     """
-    if cluster in (None, "inline"):
+    kind = cluster or (spec.cluster.kind if spec else "inline")
+    if kind == "inline":
         return Workers(count=count or WORKERS)
     from actstore.cluster.main_guard import refuse_in_worker
-    from actstore.spec.cluster import Cluster, cluster_of_kind
+    from actstore.spec.cluster import cluster_of_kind, cluster_without_spec
 
-    refuse_in_worker(str(cluster))
+    refuse_in_worker(kind)
     stated = store.attributes["spec"]["run"].get("workers")
-    return Workers(cluster_of_kind(Cluster(), cluster), count or stated or WORKERS)
+    settings = cluster_of_kind(spec.cluster, kind) if spec else cluster_without_spec(kind)
+    return Workers(settings, count or stated or WORKERS)
 
 
 def _readable(job: ReduceJob, block: int) -> bool:

@@ -17,6 +17,7 @@ from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.reduce import reduce_store, workers_of
 from actstore.jobs.runner import Progress, run
 from actstore.jobs.stored_spec import spec_of
+from actstore.spec.cluster import cluster_without_spec
 from actstore.spec.spec import Spec
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes
@@ -45,7 +46,8 @@ def repair(
     Parameters
     ----------
     spec
-        replaces the spec in the store, if data or weights were moved. Other options as in `actstore.capture`.
+        replaces the spec in the store, if data or weights were moved, or for its ``[cluster]``, which no store holds.
+        Other options as in `actstore.capture`.
 
     Raises
     ------
@@ -53,6 +55,9 @@ def repair(
         if blocks must be computed again and cannot be; other repairs remain.
     """
     refuse_in_worker(cluster or "local")
+    if cluster and spec is None:
+        cluster_without_spec(cluster)
+    given, elsewhere = spec, cluster or "inline"
     storage = storage_at(location)
     with storage.locked():
         _restore_metadata(storage, damage)
@@ -88,13 +93,14 @@ def repair(
         failures += _failure(summary.failed, summary.left, "volume")
     if unreduced and layout.keeps_all:
         store = Store(location)
-        reduce_store(store, workers=workers_of(store, cluster, workers), progress=progress, stopping=stopping)
+        where = workers_of(store, elsewhere, workers, given)
+        reduce_store(store, workers=where, progress=progress, stopping=stopping)
     damaged = sorted({found.group for found in damage if found.group})
     jobs = {name: job_of(storage, groups[name], spec) for name in damaged}
     # What a job reads is repaired before it.
     for name in TopologicalSorter({name: job.needs for name, job in jobs.items()}).static_order():
         if name in jobs:
-            where = replace(workers_of(Store(location), cluster, workers), device=choose_device(device))
+            where = replace(workers_of(Store(location), elsewhere, workers, given), device=choose_device(device))
             outcome = run(jobs[name], storage, where, progress=progress, stopping=stopping)
             failures += _failure(outcome.failed, outcome.left, "unit", f" of {name}")
     if failures:

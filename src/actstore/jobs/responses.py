@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from actstore.jobs.job import Compute, PlainUnit, Report
-from actstore.jobs.optima import SAMPLES, Opened, Optimising
+from actstore.jobs.optima import SAMPLES, OpenedNetwork, Optimising
 from actstore.jobs.out import Out
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
@@ -77,7 +77,7 @@ class Responses:
             yield compute
 
     def _of_target(
-        self, store: Store, opened: Opened, target: Target, samples: NDArray[np.int64]
+        self, store: Store, opened: OpenedNetwork, target: Target, samples: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Value (sample, channel) and position (sample, channel, axis) of the samples of a block."""
         settings = self.of.settings
@@ -118,7 +118,7 @@ def _places(maps: torch.Tensor, centre: bool) -> NDArray[np.int32]:
 
 
 @torch.no_grad()
-def _recorded(opened: Opened, target: Target, images: NDArray[np.float32]) -> torch.Tensor:
+def _recorded(opened: OpenedNetwork, target: Target, images: NDArray[np.float32]) -> torch.Tensor:
     """Maps (sample, channel, \\*space) of a pass over stored inputs."""
     with opened.reach(target) as reach:
         return reach(torch.from_numpy(np.ascontiguousarray(images)).to(opened.device)).values

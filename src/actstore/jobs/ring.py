@@ -87,35 +87,6 @@ class CudaStream:
         return wait_for_event
 
 
-class ThreadStream:
-    """The same order of events on the CPU with a copying thread, so that tests detect a missing wait."""
-
-    def __init__(self) -> None:
-        self.device = torch.device("cpu")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="actstore-stream")
-
-    def memory(self, size: int, dtype: torch.dtype) -> Tensor:
-        return torch.empty(size, dtype=dtype)
-
-    def pin(self, memory: Tensor) -> None:
-        pass
-
-    def unpin(self, memory: Tensor) -> None:
-        pass
-
-    def copy(self, pairs: Sequence[Pair]) -> Callable[[], None]:
-        def run() -> None:
-            for host, device in pairs:
-                host.copy_(device)
-
-        copying = self._thread.submit(run)
-
-        def arrived() -> None:
-            copying.result()
-
-        return arrived
-
-
 class Buffers:
     """Buffers for every array of a few samples.
 

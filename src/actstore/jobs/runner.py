@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock as ThreadLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,14 @@ from actstore.units import counted
 
 if TYPE_CHECKING:
     from actstore.spec.cluster import Cluster
+    from actstore.spec.spec import Spec
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Report, int, int], None]
+#: Memory that a cluster's job gets for a worker of which none is predicted, bytes; ``cluster.memory`` replaces it. A
+#: worker that reduces volumes of 230 MB peaks at 291 MiB (measured); the rest is for jobs with a network.
+WORKER_MEMORY = 2**30
 #: Characters of a change of settings that is quoted.
 LONGEST_CHANGE = 160
 
@@ -51,11 +55,16 @@ class Workers:
     cluster: Cluster | None = None
     count: int = 1
     #: Predicted peak memory of a worker, bytes.
-    memory: int = 2**30
+    memory: int = WORKER_MEMORY
     device: str = "cpu"
     #: How often a failed unit is tried again.
     retries: int = 0
     fsync: bool = False
+
+    @classmethod
+    def of(cls, spec: Spec, count: int, device: str, memory: int) -> Self:
+        """``count`` workers as a spec asks for them."""
+        return cls(spec.cluster, count, memory, device, spec.run.retries, spec.store.fsync)
 
 
 @dataclass(frozen=True)
@@ -137,10 +146,7 @@ def ensure_group(job: Job, storage: Storage) -> int:
         raise ValueError(f"{schema.group}: units {[unit.index for unit in units]} are not 0 to {schema.blocks - 1}")
     if along := [coordinate.name for coordinate in coordinates if coordinate.dims[0] == "sample"]:
         raise ValueError(f"{schema.group}: {along[0]} lies along sample, whose coordinates are the capture's")
-    if missing := int((~commits.finished(storage, captured, token_of(attributes))).sum()):
-        raise StoreError(
-            f"{storage} lacks {counted(missing, 'volume')}, and jobs need all: run `actstore capture SPEC` first"
-        )
+    require_whole(storage, int((~commits.finished(storage, captured, token_of(attributes))).sum()))
     groups = {group.name: group for group in read_groups(storage)}
     for name in job.needs:
         _require(storage, name, groups.get(name))
@@ -157,6 +163,14 @@ def ensure_group(job: Job, storage: Storage) -> int:
         )
     update_coordinates(storage, coordinate_files(coordinates, schema.group))
     return token
+
+
+def require_whole(storage: Storage, missing: int) -> None:
+    """Refuse a further job on a store that lacks ``missing`` volumes."""
+    if missing:
+        raise StoreError(
+            f"{storage} lacks {counted(missing, 'volume')}, and jobs need all: run `actstore capture SPEC` first"
+        )
 
 
 def _require(storage: Storage, name: str, group: Group | None) -> None:
@@ -220,7 +234,7 @@ def _computed(
             else:
                 yield replace(result, attempts=attempts[unit.index])
         if not lock.held:
-            raise StoreError(f"another capture took over {task.storage}: wait for it to end, then run again")
+            raise StoreError(f"another job took over {task.storage}: wait for it to end, then run again")
 
 
 def _connected(

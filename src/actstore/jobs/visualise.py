@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from actstore.cluster.main_guard import refuse_in_worker
 from actstore.jobs.job import Compute, Job, Report
-from actstore.jobs.optima import Opened, Optimising
+from actstore.jobs.optima import OpenedNetwork, Optimising
 from actstore.jobs.out import Out
 from actstore.jobs.plan.visualise import plan_optima
 from actstore.jobs.responses import Responses
@@ -142,7 +142,7 @@ class VisualiseJob:
 
             yield compute
 
-    def _compute(self, opened: Opened, store: Store, unit: ChannelBatch, out: Out) -> None:
+    def _compute(self, opened: OpenedNetwork, store: Store, unit: ChannelBatch, out: Out) -> None:
         settings, target = self.of.settings, self.of.targets[unit.target]
         with opened.reach(target) as reach:
             found = ascend_batch(reach, target, unit.first, settings, opened.canvas, opened.device)
@@ -152,7 +152,9 @@ class VisualiseJob:
         for name, values in self._of_samples(opened, store, unit, target).items():
             out.put(name, values)
 
-    def _of_samples(self, opened: Opened, store: Store, unit: ChannelBatch, target: Target) -> dict[str, NDArray[Any]]:
+    def _of_samples(
+        self, opened: OpenedNetwork, store: Store, unit: ChannelBatch, target: Target
+    ) -> dict[str, NDArray[Any]]:
         """What the run's samples give: the distribution of the objective, and the strongest of them."""
         dims, n = len(self.of.size), unit.samples
         found: dict[str, NDArray[Any]] = {

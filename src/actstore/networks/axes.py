@@ -32,7 +32,7 @@ DISTINCT = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 _MARK = "_actstore_axes"
 
 
-class Group:
+class AxisGroup:
     """Tensors whose channels lie on the same axis, since functions connect them that move none."""
 
     __slots__ = ("_joined", "_of_products", "_seen")
@@ -40,7 +40,7 @@ class Group:
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._of_products = False
-        self._joined: Group | None = None
+        self._joined: AxisGroup | None = None
 
     @property
     def axes(self) -> frozenset[int]:
@@ -53,7 +53,7 @@ class Group:
         return self.root._of_products
 
     @property
-    def root(self) -> Group:
+    def root(self) -> AxisGroup:
         """The group that stands for all groups that this one was joined with."""
         group = self
         while group._joined is not None:
@@ -64,7 +64,7 @@ class Group:
         self.root._seen.update(axes)
         self.root._of_products |= of_products
 
-    def join(self, other: Group) -> None:
+    def join(self, other: AxisGroup) -> None:
         mine, theirs = self.root, other.root
         if mine is not theirs:
             mine.add(theirs._seen, of_products=theirs._of_products)
@@ -86,11 +86,11 @@ class ChannelAxes(TorchFunctionMode):
         self._weights = {id(value) for value in chain(model.parameters(), model.buffers())}
         self._key = object()
 
-    def group(self, tensor: Tensor) -> Group:
+    def group(self, tensor: Tensor) -> AxisGroup:
         """The group of ``tensor``."""
         key, group = getattr(tensor, _MARK, (None, None))
         if key is not self._key or group is None:
-            group = Group()
+            group = AxisGroup()
             # An attribute lives as long as the tensor and keeps it no longer.
             setattr(tensor, _MARK, (self._key, group))
         return group

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from actstore.errors import ModelError
-from actstore.networks.axes import Group
+from actstore.networks.axes import AxisGroup
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Output:
     #: With the batch dim.
     shape: tuple[int, ...]
     #: Which of its axes holds the channels.
-    channels: Group
+    channels: AxisGroup
 
     @property
     def evidently_first(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -13,11 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from actstore.errors import one_line
 from actstore.geometry import Grid, Origin
 from actstore.networks.channels import channels_first
 from actstore.networks.linear import Linear, geometry_of
 from actstore.networks.recording import forward_hooks, tensors
 from actstore.store.schema import Layer
+
+log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -45,9 +50,22 @@ def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], 
     for lean in (True, False):
         try:
             return _measured(model, layers, size, channels, lean=lean)
-        except Exception:  # a user's network may raise anything when it runs in linear form
-            continue
+        except _NotLinear as error:
+            log.debug("the network does not run in linear form: %s", error)
     return [Grid.between_edges(layer.space, size) for layer in layers]
+
+
+class _NotLinear(Exception):
+    """A network cannot be copied, or does not run, in linear form."""
+
+
+@contextmanager
+def _of_network() -> Iterator[None]:
+    """Raise what the network's own code raises, which may be anything in linear form, as `_NotLinear`."""
+    try:
+        yield
+    except Exception as error:
+        raise _NotLinear(one_line(error)) from error
 
 
 def _measured(
@@ -71,18 +89,21 @@ def _measured(
         calls[path] += 1
 
     mode = Linear(len(size), lean=lean)
-    copied = geometry_of(model)
+    with _of_network():
+        copied = geometry_of(model)
     paths = list(dict.fromkeys(layer.module for layer in layers))
     with torch.inference_mode(), forward_hooks(copied, paths, keep), mode:
         for image in (torch.zeros_like(ones), ones, *numbers, squares, falling):
             calls.clear()
-            copied(image.expand(1, channels, *size))
+            with _of_network():
+                copied(image.expand(1, channels, *size))
         seen = {i: responses[:] for i, responses in found.items()}
         uneven = np.zeros((len(layers), len(size)), dtype=bool)
         for axis in np.flatnonzero(mode.uneven).tolist():
             mode.shown = axis
             calls.clear()
-            copied(torch.zeros_like(ones).expand(1, channels, *size))
+            with _of_network():
+                copied(torch.zeros_like(ones).expand(1, channels, *size))
             for i, before in seen.items():
                 uneven[i, axis] = len(before) > 1 and _rests(before, found[i][-1])
     least = [
@@ -112,7 +133,7 @@ def _grid(
     ``uneven`` (axis): whether pixels are placed unevenly, which a line through the middle centres may hide.
     """
     assumed = Grid.between_edges(shape, size)
-    if len(responses) != len(size) + 4:
+    if len(responses) != len(size) + 4 or not all(np.isfinite(response).all() for response in responses):
         return assumed
     nothing, *others = responses
     total, *moments, squares, falling = (response - nothing for response in others)

@@ -14,14 +14,14 @@ from actstore.spec.labels import Labels
 from actstore.spec.spec import Spec
 
 #: How logits become classes: the largest of one channel a class, one sigmoid for one class, one sigmoid a region.
-Kind = Literal["argmax", "sigmoid", "regions"]
+HeadKind = Literal["argmax", "sigmoid", "regions"]
 
 
 @dataclass(frozen=True)
 class Head:
     """Which of a network's outputs holds its logits, and how they become exclusive class indices."""
 
-    kind: Kind
+    kind: HeadKind
     #: Channels of the logits.
     channels: int
     #: Axes of space: 2 or 3.

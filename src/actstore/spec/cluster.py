@@ -8,12 +8,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationError, field_validator, model_validator
 
+from actstore.addresses import LOOPBACK
 from actstore.errors import ClusterError, SpecError
 from actstore.paths import expanded
 from actstore.spec.problems import problems
-from actstore.spec.values import LocalPath, Positive, Table, Text, resolved
+from actstore.spec.values import LocalPath, Positive, Text, TomlTable, resolved
 
 KINDS = ("inline", "local", "cuda", "slurm", "kubernetes")
+#: Settings without a default, by kind or by what an address begins with.
+NEEDED = {
+    "slurm": "cluster.interface or cluster.host",
+    "kubernetes": "cluster.kubernetes.manifest",
+    "tls": "cluster.tls_ca, tls_cert and tls_key",
+}
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
 _BYTES = re.compile(r"\d+(\.\d+)?\s*([kMGT]i?B|B)", re.IGNORECASE)
 _WALLTIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
@@ -28,7 +35,7 @@ def _bytes(value: str) -> str:
 Size = Annotated[Text, AfterValidator(_bytes)]
 
 
-class Slurm(Table):
+class Slurm(TomlTable):
     """SLURM jobs for workers, one job per worker."""
 
     #: Partition of the jobs.
@@ -61,7 +68,7 @@ class Slurm(Table):
         return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-class Kubernetes(Table):
+class Kubernetes(TomlTable):
     """Pods that the operator of dask-kubernetes starts."""
 
     #: A ``DaskCluster`` manifest; its replicas are the workers.
@@ -70,7 +77,7 @@ class Kubernetes(Table):
     namespace: Text = "default"
 
 
-class Cluster(Table):
+class Cluster(TomlTable):
     """Where workers come from, and how they reach the scheduler."""
 
     #: inline, local, cuda, slurm, kubernetes, ``tcp://host:port``, ``tls://host:port``, or a scheduler's JSON file.
@@ -80,7 +87,7 @@ class Cluster(Table):
     #: Address on which that scheduler listens, instead of an interface.
     host: Text | None = None
     #: Address of the dashboard; by default a free port of the loopback address.
-    dashboard: Text = "127.0.0.1:0"
+    dashboard: Text = f"{LOOPBACK}:0"
     #: Seconds without a heartbeat after which a worker counts as lost.
     worker_timeout: Positive = 300
     #: Seconds to wait for the first worker, and for a new one after all were lost.
@@ -154,3 +161,18 @@ def cluster_of_kind(settings: Cluster, kind: str | None) -> Cluster:
     except ValidationError as error:
         why = problems(error).removeprefix(f"kind = {kind!r}: ")
         raise SpecError(f"cluster {kind!r}{' ' if why.startswith('is ') else ': '}{why}") from error
+
+
+def cluster_without_spec(kind: str) -> Cluster:
+    """Workers of ``kind`` with all other settings at their defaults: a store holds nothing of a spec's ``[cluster]``.
+
+    Raises
+    ------
+    SpecError
+        if the kind is unknown, or has settings without a default.
+    """
+    if needed := NEEDED.get(kind.partition(":")[0]):
+        raise SpecError(
+            f"cluster {kind!r} needs {needed}, and stores hold no [cluster]: name a spec that has it with --spec"
+        )
+    return cluster_of_kind(Cluster(), kind)

@@ -28,6 +28,7 @@ from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
 from actstore.spec.explain import Explain
 from actstore.spec.labels import Labels
+from actstore.spec.precision import Precision
 from actstore.spec.problems import problems
 from actstore.spec.toml_tables import (
     Axes,
@@ -36,12 +37,11 @@ from actstore.spec.toml_tables import (
     Model,
     NormalizationWindow,
     Perturbation,
-    Precision,
     Run,
-    Store,
+    StoreTable,
 )
 from actstore.spec.trained import Trained, with_trained
-from actstore.spec.values import Table, resolved
+from actstore.spec.values import TomlTable, resolved
 from actstore.spec.visualise import Visualise
 from actstore.store.files.base import Location
 
@@ -52,14 +52,14 @@ AXES_MISSING = (
 )
 
 
-class Spec(Table):
+class Spec(TomlTable):
     """A validated run spec. Relative paths are resolved against ``folder``, from which it was read."""
 
     data: Data
     model: Model
     perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
     controls: Controls = Controls()
-    store: Store
+    store: StoreTable
     run: Run = Run()
     #: Where to compute. Not stored with the results.
     cluster: Cluster = Field(default=Cluster(), exclude=True)

@@ -20,6 +20,7 @@ from pydantic import (
 from actstore.conditions import IDENTITY_STRENGTH, Condition, without_effect
 from actstore.errors import SpecError
 from actstore.spec.labels import Labels
+from actstore.spec.precision import Precision
 from actstore.spec.values import (
     LabelValues,
     LocalPath,
@@ -27,8 +28,8 @@ from actstore.spec.values import (
     SpatialSize,
     StoreLocation,
     Strength,
-    Table,
     Text,
+    TomlTable,
     without_none,
 )
 
@@ -47,7 +48,7 @@ GeometryCheck = Literal["check", "ignore"]
 Axes = Literal["nibabel", "simpleitk", "monai"]
 
 
-class Preprocess(Table):
+class Preprocess(TomlTable):
     """How raw intensities become the network's input: normalise, then centre-pad or centre-crop."""
 
     #: Scaling of intensities after a perturbation: to [0, 1], to mean 0 and variance 1, or from the 1st to the 99th
@@ -61,7 +62,7 @@ class Preprocess(Table):
     size: SpatialSize = (256, 256)
 
 
-class Phantom(Table):
+class Phantom(TomlTable):
     """The synthetic data set that ``format = "phantom"`` generates if its root does not exist yet."""
 
     #: Number of patients to generate, two volumes each.
@@ -70,7 +71,7 @@ class Phantom(Table):
     seed: Annotated[StrictInt, Field(ge=0)] = 0
 
 
-class Data(Table):
+class Data(TomlTable):
     """Where the volumes are and what their labels mean."""
 
     #: Layout of the data set: nnU-Net's raw folders, ACDC's own, or the synthetic one.
@@ -142,7 +143,7 @@ def _entry(value: Any) -> Any:
     return value
 
 
-class Model(Table):
+class Model(TomlTable):
     """The network, its weights and the layers to record."""
 
     #: A callable ``module:callable`` that returns a `torch.nn.Module`. Either this, ``nnunet`` or ``bundle`` is given.
@@ -205,7 +206,7 @@ def _module_callable(name: str) -> str:
     return name
 
 
-class Perturbation(Table):
+class Perturbation(TomlTable):
     """One transform, applied to each target class at each strength."""
 
     #: A built-in transform, or your own ``module:callable``.
@@ -255,7 +256,7 @@ class Perturbation(Table):
         )
 
 
-class Controls(Table):
+class Controls(TomlTable):
     """What perturbations are compared with."""
 
     #: Repeat each perturbation on a region of equal size and shape elsewhere in the body.
@@ -276,7 +277,7 @@ def _keep(value: Any) -> Any:
 MANTISSA_BITS: Mapping[str, int] = {"float32": 23, "float16": 10}
 
 
-class Store(Table):
+class StoreTable(TomlTable):
     """Where and how activations are stored."""
 
     #: A path, or ``s3://bucket/run.zarr``.
@@ -292,7 +293,7 @@ class Store(Table):
     fsync: bool = False
 
     @model_validator(mode="after")
-    def _fewer_bits(self) -> Store:
+    def _fewer_bits(self) -> StoreTable:
         most = MANTISSA_BITS[self.dtype]
         if self.mantissa_bits is not None and self.mantissa_bits >= most:
             raise ValueError(
@@ -301,10 +302,7 @@ class Store(Table):
         return self
 
 
-Precision = Literal["float32", "tf32", "bf16"]
-
-
-class Run(Table):
+class Run(TomlTable):
     """How to compute. Only seed and precision change stored numbers beyond floating-point rounding."""
 
     #: Seed of transforms that draw random numbers.

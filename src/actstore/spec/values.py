@@ -77,7 +77,7 @@ def without_none(dump: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in dump.items() if name not in names or value is not None}
 
 
-class Table(BaseModel):
+class TomlTable(BaseModel):
     """A table of a spec: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

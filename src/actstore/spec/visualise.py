@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from actstore.spec.values import Finite, Positive, SpatialSize, Table, Text
+from actstore.spec.values import Finite, Positive, SpatialSize, Text, TomlTable
 
 Objective = Literal["mean", "neuron", "direction", "class"]
 Parameterization = Literal["fourier", "pixel", "maco"]
-Kind = Literal["brightness", "translate", "rotate", "resize", "crop", "l1", "l2", "tv", "switching_bilateral"]
+RegularizerKind = Literal[
+    "brightness", "translate", "rotate", "resize", "crop", "l1", "l2", "tv", "switching_bilateral"
+]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 #: Kinds that move or scale the image by random numbers, with the default range of these: of the factor of intensities,
@@ -49,10 +51,10 @@ def _channels(value: Any) -> Any:
     raise ValueError('must be "all", or a list of channels of each layer, numbers from 0, each once')
 
 
-class Regularizer(Table):
+class Regularizer(TomlTable):
     """One regulariser: a random transform, a filter, or a penalty."""
 
-    kind: Kind
+    kind: RegularizerKind
     #: Lowest and highest random number: a factor, pixels, degrees, a scale or a share of the area, by kind.
     range: tuple[Finite, Finite] | None = None
     #: Weight of a penalty ("l1", "l2", "tv" with ``apply = "forward"``), or of the denoising of "tv".
@@ -120,7 +122,7 @@ _MOVING = ("translate", "rotate", "resize", "crop")
 Direction = Annotated[tuple[Finite, ...], Field(min_length=1)]
 
 
-class Visualise(Table):
+class Visualise(TomlTable):
     """Activation maximisation: an image for each channel of each layer that makes the channel respond most."""
 
     #: Layers, as in ``model.layers``; by default those.

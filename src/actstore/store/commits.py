@@ -80,17 +80,13 @@ def commit(storage: Storage, schema: Schema, block: int, token: int, *, fsync: b
     """
     keys = [array.key(block) for group in schema.needed for array in group.arrays]
     if gone := storage.lacking(keys):
-        raise StoreError(
-            f"{storage.at(gone)} vanished before its block was committed: run one capture at a time into a store"
-        )
+        raise StoreError(f"{storage.at(gone)} vanished before it was committed: run one job at a time into a store")
     write_record(storage, schema.record, block, token, fsync=fsync)
     first = schema.arrays[0].key(block)
     if not storage.exists(first):
         # Another run considered this worker dead and swept the file between the check and the record.
         storage.delete([schema.record.key(block)])
-        raise StoreError(
-            f"{storage.at(first)} vanished while its block was committed: run one capture at a time into a store"
-        )
+        raise StoreError(f"{storage.at(first)} vanished while it was committed: run one job at a time into a store")
 
 
 def write_record(storage: Storage, record: SmallLayout, block: int, token: int, *, fsync: bool = False) -> int:
@@ -128,7 +124,7 @@ def committed(storage: Storage, schema: Schema, token: int, *, mending: bool = F
     Parameters
     ----------
     mending
-        treat a damaged record as missing: the caller computes its block again.
+        treat a damaged record as missing: the caller computes it again.
 
     Raises
     ------
@@ -152,7 +148,7 @@ def committed(storage: Storage, schema: Schema, token: int, *, mending: bool = F
                 raise StoreError(
                     f"{storage.at(record.key(block))} was committed by another run (fingerprint "
                     f"{int(found[0]):016x}, this store's is {token:016x}): `actstore verify STORE --repair` computes "
-                    "its block again"
+                    "it again"
                 )
             done[block] = True
 

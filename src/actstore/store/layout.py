@@ -115,11 +115,6 @@ class ArrayLayout:
         """Path of the shard of ``block`` below the store's root."""
         return f"{self.path}/{SEPARATOR.join(('c', str(block), *('0' for _ in self.sample_shape)))}"
 
-    def first_sample(self, block: int) -> int:
-        if not 0 <= block < self.blocks:
-            raise IndexError(f"{self.path}: block {block} is outside 0..{self.blocks - 1}")
-        return block * self.slots
-
     def chunk_offset(self, sample: int, chunk: int) -> int:
         """Byte offset, in its shard, of inner chunk ``chunk`` (C order over ``grid``) of the shard's ``sample``."""
         return sample * self.sample_stride + chunk * self.chunk_stride

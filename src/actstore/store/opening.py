@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+from actstore.errors import StoreError
 from actstore.store.files.base import Location
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
@@ -38,3 +39,15 @@ def open_store(path: Location) -> Store:
             stacklevel=2,
         )
     return store
+
+
+def require_committed(store: Store) -> None:
+    """Refuse a store that holds no volume yet.
+
+    Raises
+    ------
+    StoreError
+        naming the command that computes them.
+    """
+    if not store.block_samples:
+        raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")

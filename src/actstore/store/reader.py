@@ -21,7 +21,7 @@ from actstore.store.layout import CHECKSUM_BYTES, ArrayLayout, SmallLayout, c_st
 Result = TypeVar("Result")
 
 #: How to repair damage; ends every message about it.
-MEND = "`actstore verify STORE --repair` computes its block again"
+MEND = "`actstore verify STORE --repair` computes it again"
 
 #: The crc32c of anything followed by its own crc32c, little-endian.
 RESIDUE = 0x48674BC7

@@ -63,7 +63,7 @@ class PersistedStatistics:
         return np.concatenate([v if v.ndim == 3 else v[:, None] for v in values], axis=-1)
 
 
-class Opened(Protocol):
+class OpenedStore(Protocol):
     """What `layer_statistics` asks of a store."""
 
     storage: Storage
@@ -78,11 +78,11 @@ class Opened(Protocol):
     @property
     def reduced(self) -> bool: ...
 
-    def require_kept(self, layer: Layer) -> Layer: ...
+    def require_kept(self, layer: Layer, instead: str = "") -> Layer: ...
 
 
 def layer_statistics(
-    store: Opened, layer: Layer, names: Iterable[str], persisted: bool | None
+    store: OpenedStore, layer: Layer, names: Iterable[str], persisted: bool | None
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """Dims and lazy values of statistics of a layer, read where they are persisted and reduced otherwise.
 
@@ -99,11 +99,7 @@ def layer_statistics(
     if persisted and rest:
         raise StoreError(f"{rest[0]} is not persisted, only {', '.join(there)}: leave out persisted=True")
     if not layer.kept and (taken := [name for name in rest if name not in there]):
-        raise StoreError(
-            f"{taken[0]} is taken from tensors, and those of {layer.name} ({layer.label}) are not in {store.path}, "
-            f"which was captured with store.keep = {store.attributes['identity'].get('keep')!r}: ask for "
-            f"{', '.join(there)}, or capture to another store with the layer in store.keep"
-        )
+        store.require_kept(layer, f"{taken[0]} is taken from them, ask for {', '.join(there)}")
     arrays = {name: store.persisted.lazily(layer, name, store.block_samples) for name in read}
     if rest:
         array = store.layout.activation(store.require_kept(layer))

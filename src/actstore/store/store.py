@@ -199,20 +199,19 @@ class Store:
         names = [layer.name for layer in self.layout.layers]
         raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
 
-    def require_kept(self, layer: Layer) -> Layer:
+    def require_kept(self, layer: Layer, instead: str = "") -> Layer:
         """The layer itself.
 
         Raises
         ------
         StoreError
-            if its tensors are not stored; the message says what to do instead.
+            if its tensors are not stored; the message says what to do ``instead``, by default to ask for statistics.
         """
         if not layer.kept:
-            keep = self.attributes["identity"].get("keep")
+            keep, instead = self.attributes["identity"].get("keep"), instead or f"use statistics({layer.name!r})"
             raise StoreError(
                 f"the tensors of {layer.name} ({layer.label}) are not in {self.path}, which was captured with "
-                f"store.keep = {keep!r}: use statistics({layer.name!r}), or capture to another store with the layer in "
-                "store.keep"
+                f"store.keep = {keep!r}: {instead}, or capture to another store with the layer in store.keep"
             )
         return layer
 
@@ -395,5 +394,6 @@ class Store:
 
 
 def _of_store(name: str, store: Store, *arguments: object) -> Any:
-    """A function of :mod:`actstore.tables.of_store`, imported on first use because it depends on this module."""
+    """A function of :mod:`actstore.tables.of_store`: by its name, since it needs ``analysis``, which lies above, and a
+    subclass up there would make what jobs open another class than that of :func:`actstore.open`."""
     return getattr(import_module("actstore.tables.of_store"), name)(store, *arguments)

@@ -24,8 +24,8 @@ from actstore.store.schema import Schema
 #: Shards read in parallel; reading and checksums release the interpreter lock.
 THREADS = 2
 
-Kind = Literal["metadata", "copy", "coordinate", "commit", "content", "statistics", "stray"]
-Progress = Callable[[str, int, int], None]
+DamageKind = Literal["metadata", "copy", "coordinate", "commit", "content", "statistics", "stray"]
+VerifyProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Damage:
     """One file that differs from what was written."""
 
     #: Decides the repair: metadata from its copy, a copy from the metadata, the capture of a block, …
-    kind: Kind
+    kind: DamageKind
     key: str
     what: str
     #: The block that owns the file; ``None`` for files of the whole store.
@@ -67,13 +67,13 @@ class Verification:
         return not self.damage and self.committed == self.blocks > 0
 
 
-def verify(location: Location, *, progress: Progress | None = None) -> Verification:
+def verify(location: Location, *, progress: VerifyProgress | None = None) -> Verification:
     """Check presence, length and checksum of everything that the store at ``location`` should hold.
 
     Parameters
     ----------
     progress
-        called after every block with its volume, blocks finished and blocks to check.
+        called after every unit with its name, units finished and units to check.
 
     Returns
     -------
@@ -211,7 +211,7 @@ class _Checked:
             if what
         ]
 
-    def _files_of(self, block: int) -> Iterator[tuple[Kind, str, str]]:
+    def _files_of(self, block: int) -> Iterator[tuple[DamageKind, str, str]]:
         for array in self.schema.arrays:
             yield "content", array.key(block), self._array(array, block)
         for subgroup in self.schema.subgroups:

@@ -18,8 +18,8 @@ from actstore.analysis.segmentation.overlap import dice, dice_over
 from actstore.analysis.strengths import doses
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
-from actstore.errors import StoreError
 from actstore.measures.names import MOST, TOP
+from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.optima import open_optima
 from actstore.units import first_few
@@ -48,8 +48,7 @@ class Reductions:
         of: str | None = None,
         resamples: int = RESAMPLES,
     ) -> None:
-        if not store.block_samples:
-            raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
+        require_committed(store)
         self.store: Store = store
         self.top: int = top
         self.most: int = most

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import nn
 
 from actstore.errors import PlanError
 from actstore.spec.spec import Spec
 from actstore.store.schema import StoreLayout
+from actstore.units import counted, human_bytes
 
 #: Target bytes of one buffer of the ring, in whole samples: large enough for long writes, small enough for the caches
 #: of page tables. Every worker holds two.
@@ -32,9 +34,9 @@ GPU_BATCH_SIZE = 64
 GPU_SHARE = 0.25
 #: Memory of a forward pass on a CPU, if a batch of one does not need more.
 PASS_BYTES = 2**30
-#: Time of a capture by that of its bare forward passes, for estimates that err on the long side: docs/performance.md
-#: has 1.3 to 1.5.
-CAPTURE_TIME = 1.8
+#: Time of a capture by that of its bare forward passes: docs/performance.md measured 1.42 and 1.44, with UNetHeart,
+#: every tensor stored, two workers on a CPU.
+CAPTURE_TIME = 1.4
 #: What a forward pass allocates, as a multiple of the largest module output of the batch: intermediate tensors and the
 #: scratch memory of convolutions (measured). Each inferring thread keeps what it once allocated.
 LIVE_OUTPUTS = 9
@@ -66,6 +68,28 @@ def machine_of(spec: Spec, device: str, workers: int | None) -> Machine:
     workers = 1 if spec.cluster.kind == "inline" else workers or spec.run.workers or default_workers(device)
     threads = spec.run.threads or threads_of(spec, workers)
     return Machine(device, workers, threads, spec.run.writers or default_writers(device, workers))
+
+
+def library_bytes(spec: Spec) -> int:
+    """Memory of a worker process before any data: Python, libraries and those of a trained network."""
+    return BASE_BYTES + (LIBRARY_BYTES[spec.trained.kind] if spec.trained else 0)
+
+
+def check_memory(spec: Spec, workers: int, memory: int, *, why: str = "", mend: str) -> None:
+    """Refuse ``workers`` of ``memory`` bytes each that compute here and do not fit; ``why`` says what takes so much.
+
+    Raises
+    ------
+    PlanError
+        with the workers' memory in human units, and ``mend``.
+    """
+    available = psutil.virtual_memory().available
+    needed = memory * workers
+    if spec.cluster.is_here and needed > available:
+        raise PlanError(
+            f"{counted(workers, 'worker')} of {human_bytes(memory)} would take {human_bytes(needed)} of memory, "
+            f"{human_bytes(available)} are available{f' ({why})' if why else ''}: use {mend}"
+        )
 
 
 def ring_samples(layout: StoreLayout, device: str) -> int:

@@ -12,7 +12,7 @@ from actstore.data.volume import VolumeFile, VolumeHeader
 from actstore.errors import DataError
 from actstore.inputs.adapters import check_dataset
 from actstore.inputs.pipeline import Pipeline
-from actstore.jobs.blocks import Block
+from actstore.jobs.blocks import FILES_AT_ONCE, Block
 from actstore.spec.spec import Spec
 from actstore.units import counted
 
@@ -26,7 +26,7 @@ def read_headers(files: Sequence[VolumeFile], pipeline: Pipeline) -> list[tuple[
         except DataError as error:
             return None, str(error)
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         return list(pool.map(read, files))
 
 

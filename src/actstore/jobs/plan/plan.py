@@ -6,31 +6,27 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from actstore.cluster.executors import IN_FLIGHT
-from actstore.code.digests import load_code
 from actstore.conditions import Applies
 from actstore.data.pairing import Discovery
 from actstore.errors import PlanError
 from actstore.geometry import Grid
 from actstore.inputs.adapters import pipeline_of
-from actstore.inputs.perturb import check
 from actstore.inputs.pipeline import Pipeline
 from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
 from actstore.jobs.plan.budget import (
-    BASE_BYTES,
     CAPTURE_TIME,
-    LIBRARY_BYTES,
     LIVE_OUTPUTS,
+    check_memory,
     choose_batch_size,
+    library_bytes,
     machine_of,
     ring_samples,
     time_sample,
 )
 from actstore.jobs.plan.data import find, scan
-from actstore.jobs.plan.identity import identify
+from actstore.jobs.plan.identity import identify, load_named
 from actstore.jobs.plan.network import examine_network
 from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
@@ -45,7 +41,7 @@ from actstore.store.files.base import Location, Storage
 from actstore.store.files.local import PAGE
 from actstore.store.fingerprint import Fingerprint
 from actstore.store.schema import StoreLayout
-from actstore.units import counted, human_bytes
+from actstore.units import human_bytes
 
 #: Bytes per voxel to find a place in a whole volume (measured).
 PLACEMENT_BYTES = 60
@@ -114,14 +110,7 @@ class Plan:
     @property
     def placement(self) -> Workers:
         """The workers that compute its blocks."""
-        return Workers(
-            self.spec.cluster,
-            self.workers,
-            memory=self.worker_memory,
-            device=self.device,
-            retries=self.spec.run.retries,
-            fsync=self.spec.store.fsync,
-        )
+        return Workers.of(self.spec, self.workers, self.device, self.worker_memory)
 
     @property
     def caveats(self) -> tuple[tuple[str, str], ...]:
@@ -153,8 +142,7 @@ class Plan:
     def worker_memory(self) -> int:
         """Predicted peak resident bytes of one worker."""
         computing = self.model_bytes + self.ring_bytes + 2 * self.volume_bytes + self.transient_bytes
-        libraries = BASE_BYTES + (LIBRARY_BYTES[self.spec.trained.kind] if self.spec.trained else 0)
-        return libraries + computing + self.held_bytes
+        return library_bytes(self.spec) + computing + self.held_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -208,10 +196,7 @@ def make_plan(
     DataError, ModelError, SpecError
         if data, network or a perturbation cannot be used.
     """
-    named = [*filter(None, [spec.model.factory]), *(p.transform for p in spec.perturb)]
-    load_code(spec.folder, named, spec.model.arguments)
-    for condition in spec.conditions:
-        check(condition)
+    load_named(spec)
     budget = machine_of(spec, device, workers)
     spec, discovery = find(spec)
     pipeline = pipeline_of(spec)
@@ -277,11 +262,4 @@ def check_resources(plan: Plan, remaining: int) -> None:
             f"the run needs {human_bytes(remaining)} at {plan.store}, which has {human_bytes(free)} free "
             f"({worst.path} alone takes {share:.0%}): free space, record fewer layers, or use store.dtype = 'float16'"
         )
-    available = psutil.virtual_memory().available
-    needed = plan.worker_memory * plan.workers
-    if plan.spec.cluster.is_here and needed > available:
-        raise PlanError(
-            f"{counted(plan.workers, 'worker')} of {human_bytes(plan.worker_memory)} would take "
-            f"{human_bytes(needed)} of memory, {human_bytes(available)} are available: use "
-            "fewer --workers or a smaller run.batch_size"
-        )
+    check_memory(plan.spec, plan.workers, plan.worker_memory, mend="fewer --workers or a smaller run.batch_size")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import psutil
 from torch import nn
 
-from actstore.code.digests import code_digests, load_code
-from actstore.errors import PlanError, SpecError, StoreError
+from actstore.errors import SpecError, StoreError
 from actstore.inputs.adapters import pipeline_of
-from actstore.inputs.perturb import check
 from actstore.jobs.optima import SAMPLES, Optimising, examples
-from actstore.jobs.plan.budget import BASE_BYTES, LIBRARY_BYTES, machine_of
-from actstore.jobs.plan.network import inspect_model
-from actstore.jobs.runner import Workers
+from actstore.jobs.plan.budget import check_memory, library_bytes, machine_of
+from actstore.jobs.plan.identity import changed_settings, identity_of, load_named, other_spec, other_weights
+from actstore.jobs.plan.network import Inspected, inspect_model
+from actstore.jobs.runner import Workers, require_whole
 from actstore.maximisation.ascent import Canvas
 from actstore.maximisation.penalties import is_penalty
 from actstore.maximisation.targets import Target, find_targets
@@ -27,12 +23,11 @@ from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import model_bytes
 from actstore.spec.spec import Spec
 from actstore.spec.visualise import Visualise
-from actstore.store.attributes import trained_of, window_of
+from actstore.store.attributes import trained_of
 from actstore.store.files.base import Location
-from actstore.store.fingerprint import differences
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
-from actstore.units import counted, human_bytes
+from actstore.units import counted
 
 #: What autograd and the optimiser load beside the libraries of a capture (measured).
 AUTOGRAD_BYTES = 96 * 2**20
@@ -60,16 +55,13 @@ def plan_optima(
     ActstoreError
         if the store is not whole or of another run; if the settings do not fit the network; if memory does not suffice.
     """
-    named = [*filter(None, [spec.model.factory]), *(p.transform for p in spec.perturb)]
-    load_code(spec.folder, named, spec.model.arguments)
-    for condition in spec.conditions:
-        check(condition)
+    load_named(spec)
     budget = machine_of(spec, device, workers)
     opened = Store(store or spec.store.path)
     spec = spec.with_channels(opened.layout.input_channels)
     with torch_threads(budget.threads):
         seen = inspect_model(spec, pipeline_of(spec))
-        _check_run(spec, opened, seen.weights)
+        _check_run(spec, opened, seen)
         settings = _resolved(spec, opened)
         canvas = _canvas(settings, opened)
         for regularizer in settings.regularize:
@@ -85,7 +77,14 @@ def plan_optima(
             recorded=opened.layout.layers,
         )
     memory = _memory(spec, settings, canvas, targets, seen.model, opened)
-    _check_memory(spec, settings, targets, memory, budget.workers)
+    worst = max(targets, key=lambda target: target.bytes)
+    check_memory(
+        spec,
+        budget.workers,
+        memory,
+        why=f"{counted(_elements(settings), 'image')} up to layer {worst.label!r} at once",
+        mend="a smaller visualise.batch_size, or fewer --workers",
+    )
     attributes = opened.attributes
     of = Optimising(
         opened.storage,
@@ -98,46 +97,24 @@ def plan_optima(
         targets,
         seen.head,
     )
-    where = Workers(
-        spec.cluster,
-        budget.workers,
-        memory=memory,
-        device=budget.device,
-        retries=spec.run.retries,
-        fsync=spec.store.fsync,
-    )
-    return OptimaPlan(of, where)
+    return OptimaPlan(of, Workers.of(spec, budget.workers, budget.device, memory))
 
 
-def _check_run(spec: Spec, store: Store, weights: str) -> None:
+def _check_run(spec: Spec, store: Store, seen: Inspected) -> None:
     """Refuse a store that was captured from another run than ``spec`` describes, or that is not whole."""
     if store.layout.version < SCHEMA_VERSION:
         raise StoreError(
             f"{store.path} has schema {store.layout.version}, which takes no further groups: capture it again "
             "at another path"
         )
-    stored, theirs = store.attributes["identity"], store.attributes["fingerprint"]["weights"]
-    reasons = []
-    if theirs != weights:
-        reasons.append(f"other weights (sha256 {theirs[:12]} → {weights[:12]})")
-    mine = {**spec.identity(), "code": code_digests()}
-    changes = list(differences(_comparable(stored), _comparable(mine)))
-    if changes:
-        reasons.append(f"another spec ({'; '.join(changes[:3])}{'; …' if len(changes) > 3 else ''})")
-    if store.missing and not reasons:
-        missing = counted(len(store.missing), "volume")
-        raise StoreError(f"{store.path} lacks {missing}, and jobs need all: run `actstore capture SPEC` first")
+    reasons = other_weights(store.attributes["fingerprint"]["weights"], seen.weights)
+    reasons += other_spec(changed_settings(store.attributes["identity"], identity_of(spec, seen.head)))
     if reasons:
         raise StoreError(
             f"{store.path} belongs to another run: {', '.join(reasons)}; give the spec that it was captured with, or "
             "capture this one"
         )
-
-
-def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity with what older stores leave out, and without the head, which the network decides."""
-    preprocess = {**identity["preprocess"], "window": window_of(identity)}
-    return {**{key: value for key, value in identity.items() if key != "head"}, "preprocess": preprocess}
+    require_whole(store.storage, len(store.missing))
 
 
 def _resolved(spec: Spec, store: Store) -> Visualise:
@@ -198,24 +175,12 @@ def _memory(
         once = max(target.bytes for target in targets) * math.prod(store.layout.space) / math.prod(canvas.size)
         widest = max(len(target.channels) for target in targets)
         largest = max(largest, math.ceil(once * max(SAMPLES, min(settings.batch_size, widest))))
-    libraries = BASE_BYTES + AUTOGRAD_BYTES + (LIBRARY_BYTES[spec.trained.kind] if spec.trained else 0)
     # An image, its gradient, two moments of Adam and what transforms return; the images of a unit.
     images = image * (elements * (8 + 2 * len(settings.regularize)) + settings.batch_size * settings.repeats)
     if any(regularizer.kind == "switching_bilateral" for regularizer in settings.regularize):
         images += 4 * math.prod(canvas.size) * FILTER_IMAGES[len(canvas.size)]
-    return libraries + model_bytes(model) + largest + images
+    return library_bytes(spec) + AUTOGRAD_BYTES + model_bytes(model) + largest + images
 
 
 def _elements(settings: Visualise) -> int:
     return settings.batch_size * (settings.repeats if settings.diversity > 0 else 1)
-
-
-def _check_memory(spec: Spec, settings: Visualise, targets: tuple[Target, ...], memory: int, workers: int) -> None:
-    available = psutil.virtual_memory().available
-    if spec.cluster.is_here and memory * workers > available:
-        worst = max(targets, key=lambda target: target.bytes)
-        raise PlanError(
-            f"{counted(workers, 'worker')} of {human_bytes(memory)} would take {human_bytes(memory * workers)} of "
-            f"memory, {human_bytes(available)} are available ({counted(_elements(settings), 'image')} up to layer "
-            f"{worst.label!r} at once): use a smaller visualise.batch_size, or fewer --workers"
-        )

@@ -138,7 +138,7 @@ class Storage(Protocol):
         Raises
         ------
         StoreError
-            if another capture is writing to it.
+            if another job is writing to it.
         """
         ...
 

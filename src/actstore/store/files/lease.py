@@ -15,7 +15,7 @@ from typing import Any
 from actstore.errors import StoreError
 from actstore.store.files.bucket import library, naming, short
 
-#: Seconds between renewals of the lease, and seconds without renewal after which it expires.
+#: Seconds between renewals of the lease, and seconds without renewal after which it expires: five renewals may fail.
 RENEWAL = 20.0
 EXPIRY = 120.0
 
@@ -60,7 +60,7 @@ class Lease:
         obstore = library()
         store = self._bucket
         refusal = StoreError(
-            f"another capture is writing to {self._url}: wait for it to end, or {EXPIRY:.0f} s where it was "
+            f"another job is writing to {self._url}: wait for it to end, or {EXPIRY:.0f} s where it was "
             "killed, then run again"
         )
         try:
@@ -83,7 +83,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """False once another capture holds the lease, or may hold it because the last renewal is too old."""
+        """False once another job holds the lease, or may hold it because the last renewal is too old."""
         return not self._lost and time.monotonic() - self._renewed < EXPIRY - RENEWAL
 
     def _renew(self) -> None:
@@ -95,7 +95,7 @@ class Lease:
                 except precondition:
                     if not self._is_ours():
                         self._lost = True
-                        log.warning("%s: another capture took the lease", self._url)
+                        log.warning("%s: another job took the lease", self._url)
             except Exception as error:
                 log.warning("%s: the lease could not be renewed: %s", self._url, short(error))
 
@@ -113,7 +113,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Release the lease, unless another capture may hold it by now."""
+        """Release the lease, unless another job may hold it by now."""
         self._released.set()
         self._thread.join()
         if self.held:

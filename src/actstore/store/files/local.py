@@ -182,7 +182,7 @@ class LocalStorage:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StoreError(
-                    f"another capture is writing to {self.root}: wait for it to end, then run again"
+                    f"another job is writing to {self.root}: wait for it to end, then run again"
                 ) from error
             except OSError:
                 log.warning("%s: this file system has no locks; see that no second capture writes to it", self.root)

@@ -21,7 +21,7 @@ from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.patient_plot import PatientPlot
 from actstore.views.explorer.protocols import Session, Work
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.statistics import Progress
+from actstore.views.explorer.statistics import LoadProgress
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
 from actstore.views.figures.spread import PatientColumns
 from actstore.views.figures.sweeps import DoseCurve, Sweep, sweep_of, with_unchanged
@@ -230,7 +230,7 @@ class ChannelTab:
         return str(Markup("").join(Markup("<span>{} <b>{}</b></span>").format(*part) for part in parts))
 
 
-def _read(source: Source, condition: int, progress: Progress) -> None:
+def _read(source: Source, condition: int, progress: LoadProgress) -> None:
     source.scores(condition, progress)
     source.whole("scale")
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from actstore.units import first_few
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange, State, Tab, shown_dice, shown_mad
+from actstore.views.explorer.state import DiceBox, MadRange, State, TabName, shown_dice, shown_mad
 from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.scales import Scale
 
@@ -154,6 +154,6 @@ _READERS: dict[str, Reader] = {
     "truth": _flag("truth"),
     "prediction": _flag("prediction"),
     "colour": _choice("colour", Colour),
-    "tab": _choice("tab", Tab),
+    "tab": _choice("tab", TabName),
     "input_channel": _input_channel,
 }

@@ -18,7 +18,7 @@ from actstore.views.explorer.html import html_pane, legend, note
 from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Progress, Whole
+from actstore.views.explorer.statistics import LoadProgress, Whole
 from actstore.views.explorer.streamed import BLANK, StreamedFigure, on_tap
 from actstore.views.figures.network_colours import Colour, control_of, effect, limits_of, top_cells, with_control
 from actstore.views.figures.theme import SEQUENTIAL, ticks
@@ -68,7 +68,7 @@ def missing(source: Source, state: State) -> list[int | Whole]:
     return needed
 
 
-def load(source: Source, needed: list[int | Whole], progress: Progress) -> None:
+def load(source: Source, needed: list[int | Whole], progress: LoadProgress) -> None:
     """Read what :func:`missing` found; ``progress`` is called with layers done and all layers."""
     for i, what in enumerate(needed):
         if isinstance(what, str):
@@ -77,7 +77,7 @@ def load(source: Source, needed: list[int | Whole], progress: Progress) -> None:
             source.scores(what, _share(progress, i, len(needed)))
 
 
-def _share(progress: Progress, part: int, parts: int) -> Progress:
+def _share(progress: LoadProgress, part: int, parts: int) -> LoadProgress:
     return lambda done, whole: progress(part * whole + done, parts * whole)
 
 

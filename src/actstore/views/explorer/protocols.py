@@ -11,10 +11,10 @@ from actstore.views.arrays import Bools
 from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
-from actstore.views.explorer.statistics import Progress
+from actstore.views.explorer.statistics import LoadProgress
 
 #: A long task; it reports its progress to the function that it is given.
-Work = Callable[[Progress], Any]
+Work = Callable[[LoadProgress], Any]
 
 
 class Session(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import socket
@@ -13,6 +12,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
+from actstore.addresses import LOOPBACK, PORT, is_loopback
 from actstore.errors import ActstoreError, StoreError
 from actstore.store.files.base import Location
 from actstore.units import counted, human_bytes
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from actstore.views.explorer.page import Page
     from actstore.views.explorer.page_theme import PageTheme
     from actstore.views.explorer.source import Source
-
-LOOPBACK = "127.0.0.1"
 
 
 class Sources:
@@ -61,7 +59,7 @@ class Sources:
 def serve(
     location: Location,
     *,
-    port: int = 5006,
+    port: int = PORT,
     address: str = LOOPBACK,
     origins: Sequence[str] = (),
     ready: Callable[[str], None] = lambda url: None,
@@ -138,16 +136,6 @@ def _free(address: str, port: int) -> int:
         raise StoreError(
             f"{address}:{port} cannot be listened on ({why}): choose another --port or --address"
         ) from error
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches ``address``."""
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_origin(origin: str) -> None:

@@ -16,7 +16,8 @@ from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
 from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, true_pixels
-from actstore.errors import ActstoreError, StoreError
+from actstore.errors import ActstoreError
+from actstore.store.opening import require_committed
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.state import State, shown_dice, shown_mad
@@ -32,8 +33,7 @@ class Source(Statistics):
     """A store as the explorer sees it; all pages of a server share one."""
 
     def __init__(self, store: Store) -> None:
-        if not store.block_samples:
-            raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
+        require_committed(store)
         super().__init__(store)
         self.conditions: pd.DataFrame = store.conditions
         self.names: list[str] = list(store.conditions.index)

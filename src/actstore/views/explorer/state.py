@@ -12,7 +12,7 @@ from actstore.analysis.rounding import significant
 from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.scales import Scale
 
-Tab = Literal["cohort", "channel", "provenance"]
+TabName = Literal["cohort", "channel", "provenance"]
 
 #: Digits of the page's ranges: decimals of Dice, significant digits of MAD.
 DICE_DECIMALS = 3
@@ -59,7 +59,7 @@ class State:
     truth: bool = True
     prediction: bool = True
     colour: Colour = "mad"
-    tab: Tab = "cohort"
+    tab: TabName = "cohort"
     #: Of the slice, for a 3D network of the volume.
     patch: int = 0
     #: Which channel of the input the pictures show; None: the first that the condition changes.

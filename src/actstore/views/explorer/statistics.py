@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
 
 #: Called with the number of steps done and the number of all.
-Progress = Callable[[int, int], None]
+LoadProgress = Callable[[int, int], None]
 
 #: Arrays over all samples and conditions, of :meth:`Statistics.whole`.
 Whole = Literal["scale", "rescaled"]
@@ -111,7 +111,7 @@ class Statistics:
         """Whether :meth:`scores` returns at once."""
         return condition in self._scores
 
-    def scores(self, condition: int, progress: Progress = lambda done, all: None) -> Scores:
+    def scores(self, condition: int, progress: LoadProgress = lambda done, all: None) -> Scores:
         """Statistics of one perturbation over all samples, read once; may be called from a thread of its own.
 
         Parameters
@@ -127,7 +127,7 @@ class Statistics:
                     self._scores[condition] = self._load(condition, progress)
         return self._scores[condition]
 
-    def _load(self, condition: int, progress: Progress) -> Scores:
+    def _load(self, condition: int, progress: LoadProgress) -> Scores:
         n, total = len(self.samples), sum(self.channels.values())
         in_memory = sum(scores.mad.nbytes + scores.member.nbytes for scores in self._scores.values())
         left = MEMORY_BYTES - in_memory

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 import numpy as np
 import pandas as pd
+import xarray as xr
 from dask.base import compute
+from numpy.typing import NDArray
 
-from actstore.analysis.channels.ranking import in_top
+from actstore.analysis.channels.frequency import channel_frequency, most_frequent
+from actstore.analysis.channels.ranking import NO_CHANNEL, top_channels
 from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
 from actstore.measures.names import TOP
@@ -43,43 +46,44 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> p
     layers = list(store.layers.index)
     applicable, cases = compute(store.applicable, store.cases if by == "case" else None)
     at = perturbations(applicable)
-    parts = []
-    computed = compute({layer: store.statistics(layer)["mad"] for layer in layers})[0]
-    for row, layer in enumerate(layers):
-        member = in_top(computed[layer].isel(condition=at), top, applicable=applicable.isel(condition=at))
-        inside = member.transpose("sample", "condition", "channel").values
-        used = applicable.isel(condition=at).transpose("sample", "condition").values
-        if row == 0:
-            group = _groups(store, by, at, cases, used.shape)
-            names = [name for name in dict.fromkeys(group[used].tolist()) if name]
-            if by == "condition":
-                names = [name for name in store.conditions.index[at] if name in names]
-        for name in names:
-            chosen = used & (group == name)
-            count = inside[chosen].sum(axis=0)
-            n = int(chosen.sum())
-            order = np.argsort(-count, kind="stable")
-            rank = np.empty_like(order)
-            rank[order] = np.arange(1, len(order) + 1)
-            rank[count == 0] = 0
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "group": name,
-                        "layer": layer,
-                        "row": row,
-                        "channel": np.arange(len(count)),
-                        "count": count,
-                        "samples": n,
-                        "share": count / n,
-                        "rank": rank,
-                    }
-                )
-            )
-    if not parts:
+    used = applicable.isel(condition=at).transpose("sample", "condition")
+    group = _groups(store, by, at, cases, used.shape)
+    names = [name for name in dict.fromkeys(group[used.values].tolist()) if name]
+    if by == "condition":
+        names = [name for name in store.conditions.index[at] if name in names]
+    if not names:
         why = no_sample(store)
         raise StoreError(f"{store.path} has no perturbed slice to rank channels on: {why[0].lower()}{why[1:-1]}")
+    key = xr.DataArray(group, dims=used.dims, name="cell_group")
+    computed = compute({layer: store.statistics(layer)["mad"] for layer in layers})[0]
+    parts = []
+    for row, layer in enumerate(layers):
+        ranks = top_channels(computed[layer].isel(condition=at), top, applicable=used)
+        found = channel_frequency(ranks, key).sum("condition").sel(cell_group=names)
+        count, samples = found["count"].transpose("cell_group", "channel").values, found["n"].values
+        groups, channels = count.shape
+        own = {
+            "group": np.repeat(names, channels),
+            "layer": layer,
+            "row": row,
+            "channel": np.tile(np.arange(channels), groups),
+            "count": count.ravel(),
+            "samples": np.repeat(samples, channels),
+            "share": (count / samples[:, None]).ravel(),
+            "rank": _ranks(found).ravel(),
+        }
+        parts.append(pd.DataFrame(own))
     return pd.concat(parts, ignore_index=True)
+
+
+def _ranks(frequency: xr.Dataset) -> NDArray[np.int64]:
+    """The rank of each channel (cell_group, channel) among its group's by count, from 1; 0 without any count."""
+    channels = frequency.sizes["channel"]
+    ordered = most_frequent(frequency, channels)["channel"].transpose("cell_group", "rank").values
+    # The last column takes the places of ranks without a channel.
+    rank = np.zeros((len(ordered), channels + 1), np.int64)
+    np.put_along_axis(rank, np.where(ordered == NO_CHANNEL, channels, ordered), np.arange(1, channels + 1)[None], 1)
+    return rank[:, :-1]
 
 
 def frequency(

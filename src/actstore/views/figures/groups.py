@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from dask.base import compute
 
+from actstore.analysis.channels.frequency import top_counts
 from actstore.analysis.channels.ranking import in_top
+from actstore.analysis.evidence import patients_of
 from actstore.measures.names import TOP
 from actstore.views.figures import marks
 from actstore.views.figures.theme import (
@@ -139,18 +141,20 @@ def patient_shares(store: Store, table: pd.DataFrame, *, top: int = TOP) -> pd.D
     """
     layers = list(dict.fromkeys(table["layer"]))
     applicable, scores = compute(store.applicable, {layer: store.statistics(layer)["mad"] for layer in layers})
-    patients = store.samples["patient"].to_numpy()
+    names = patients_of(applicable)[1]
     parts = []
     for (layer, condition), own in table.groupby(["layer", "condition"], sort=False):
         at = [list(store.conditions.index).index(condition)]
         used = applicable.isel(condition=at)
-        member = in_top(scores[layer].isel(condition=at), top, applicable=used)
-        inside = member.transpose("sample", "condition", "channel").values[used.values[:, 0], 0][:, own["channel"]]
-        wide = pd.DataFrame(inside, columns=own["channel"].to_numpy()).groupby(patients[used.values[:, 0]])
-        total: Any = wide.sum().stack()
-        counted = total.rename("count").rename_axis(["patient", "channel"]).reset_index()
-        counted["samples"] = counted["patient"].map(wide.size())
-        parts.append(counted.assign(layer=str(layer), condition=str(condition)))
+        count, samples = top_counts(in_top(scores[layer].isel(condition=at), top, applicable=used), used)
+        patients = [patient for patient in np.argsort(names) if samples[patient, 0]]
+        counted = {
+            "patient": names[patients].astype(object).repeat(len(own)),
+            "channel": np.tile(own["channel"], len(patients)),
+            "count": count.values[patients, 0][:, own["channel"]].ravel(),
+            "samples": samples.values[patients, 0].repeat(len(own)),
+        }
+        parts.append(pd.DataFrame({**counted, "layer": str(layer), "condition": str(condition)}))
     empty = pd.DataFrame({name: [] for name in ("patient", "channel", "count", "samples", "layer", "condition")})
     joined = pd.concat(parts, ignore_index=True) if parts else empty
     joined["share"] = joined["count"] / joined["samples"]

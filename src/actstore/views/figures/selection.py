@@ -17,6 +17,7 @@ from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.conditions import CHANNEL_SEPARATOR
 from actstore.errors import StoreError
+from actstore.store.opening import require_committed
 from actstore.tables.rows import sample_columns
 from actstore.tables.unchanged import why_not
 from actstore.units import counted
@@ -82,8 +83,7 @@ def sample_number(store: Store, sample: Sample) -> int:
         if there is none.
     """
     samples = store.samples
-    if samples.empty:
-        raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
+    require_committed(store)
     if isinstance(sample, (int, np.integer)) and not isinstance(sample, bool):
         if not 0 <= sample < len(samples):
             raise StoreError(f"sample {sample} is outside 0..{len(samples) - 1}")

@@ -23,7 +23,7 @@ from actstore.tables.build import write_csv, write_parquet
 from actstore.views.figures.saving import save_images
 from actstore.views.html_tables import html_table
 from actstore.views.report.embedding import page_item
-from actstore.views.report.study import ROWS, Figure, Section, Study, Table
+from actstore.views.report.study import ROWS, Figure, Section, ShownTable, Study
 
 #: Bytes of an SVG above which the page carries the PNG instead.
 _LARGEST_SVG = 160_000
@@ -72,7 +72,7 @@ def _figure(figure: Figure, folder: Path) -> dict[str, Any]:
     }
 
 
-def _table(table: Table, folder: Path) -> dict[str, Any]:
+def _table(table: ShownTable, folder: Path) -> dict[str, Any]:
     save_data(table.data, folder, table.key)
     return {
         "key": table.key,

@@ -38,7 +38,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Table:
+class ShownTable:
     """A table: its first rows stand on the page, and all of them in its file."""
 
     #: Names its files.
@@ -65,7 +65,7 @@ class Section:
     #: Plain words, with numbers.
     words: Sequence[str] = ()
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ShownTable] = ()
     #: Sentences for the summary.
     findings: Sequence[str] = ()
     #: What the store would need to answer, where it cannot.

@@ -15,7 +15,7 @@ from actstore.views.figures import groups
 from actstore.views.figures import images as pictures
 from actstore.views.figures.selection import place_label, target_of, typical_sample
 from actstore.views.report.sentences import channels as on
-from actstore.views.report.study import Figure, Section, Study, Table
+from actstore.views.report.study import Figure, Section, ShownTable, Study
 from actstore.views.wording import notes_of, rests_on, slug, with_interval
 
 #: Figures of activations, at most.
@@ -78,7 +78,7 @@ def channels(study: Study) -> Section:
         wide = frequency_summary(store, top=top, most=most)
         wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
         tables.append(
-            Table(
+            ShownTable(
                 "frequency-most",
                 f"Up to {most} most frequent channels of each layer: channel ({plural_of(noun)})",
                 wide,
@@ -133,7 +133,7 @@ def layers(study: Study) -> Section:
                 table,
             )
         ],
-        [Table("layers-mad", "Layers with the highest MAD, with 95 % intervals over patients", shown, ordered)],
+        [ShownTable("layers-mad", "Layers with the highest MAD, with 95 % intervals over patients", shown, ordered)],
     )
 
 
@@ -222,7 +222,7 @@ def specific(study: Study) -> Section:
         if classes > 1 and len(only):
             shown = only[["layer", "channel", "specific", "specific_share"]]
             tables.append(
-                Table(
+                ShownTable(
                     "comparison-specific",
                     "Channels among the most frequent of one class only, of all layers",
                     shown,
@@ -247,7 +247,7 @@ def specific(study: Study) -> Section:
             )
         )
         tables.append(
-            Table(
+            ShownTable(
                 "general-specific-mean",
                 "Mean rank correlation over layers, by perturbation and kind of failure",
                 mean,

@@ -16,7 +16,7 @@ from actstore.views.figures.optima import optima as sheet
 from actstore.views.figures.optimum import optimum
 from actstore.views.report.sections.network import responding
 from actstore.views.report.sentences import optima as on
-from actstore.views.report.study import Figure, Section, Study, Table
+from actstore.views.report.study import Figure, Section, ShownTable, Study
 from actstore.views.wording import capital, slug
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ def optima(study: Study) -> Section:
     best = _best_rows(found, table)
     shown = best[["layer", "channel", "status", "final", "data_max", "data_mean", "data_std", "above_data"]]
     tables = [
-        Table(
+        ShownTable(
             "optima-layers",
             f"{capital(plural_of(found.noun))} of each layer by status, and those above the data",
             layers,
             layers,
         ),
-        Table("optima", f"The best image of each {found.noun}", shown, best),
+        ShownTable("optima", f"The best image of each {found.noun}", shown, best),
     ]
     return Section("optima", TITLE, words, drawn, tables, on.above(layers, samples, study.noun, found.noun))
 

@@ -7,7 +7,7 @@ from actstore.views.figures import evidence as figures
 from actstore.views.figures import groups
 from actstore.views.report.sentences import channels as on_channels
 from actstore.views.report.sentences import patients as on
-from actstore.views.report.study import Figure, Section, Study, Table
+from actstore.views.report.study import Figure, Section, ShownTable, Study
 from actstore.views.wording import notes_of, rests_on, with_interval
 
 
@@ -41,7 +41,7 @@ def certainty(study: Study) -> Section:
             frequency=with_interval(least, "frequency", "low", "high", "error"), selected=least["selected"]
         )
         tables.append(
-            Table(
+            ShownTable(
                 "certainty-selected",
                 "The least sure of the most frequent channels: frequency, and the share of resamples that choose them",
                 shown,
@@ -104,7 +104,7 @@ def patients(study: Study) -> Section:
                 ["layer", "channel", "condition", "count", "samples", "patients", "q", "tests", "highest", "share"]
             ]
             tables.append(
-                Table("heterogeneity-uneven", "Channels of lowest q, whether significant or not", shown, uneven)
+                ShownTable("heterogeneity-uneven", "Channels of lowest q, whether significant or not", shown, uneven)
             )
         words += notes_of(table)
     out = study.ask("leave-one-out", missing)

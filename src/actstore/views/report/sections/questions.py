@@ -9,7 +9,7 @@ from actstore.views.figures import evidence as figures
 from actstore.views.figures import regions as regions_figures
 from actstore.views.figures.sweeps import sweep_columns
 from actstore.views.report.sentences import questions as on
-from actstore.views.report.study import Figure, Section, Study, Table
+from actstore.views.report.study import Figure, Section, ShownTable, Study
 from actstore.views.wording import filled, notes_of, rests_on, with_interval
 
 
@@ -42,7 +42,7 @@ def regions(study: Study) -> Section:
                 regions_figures.mean_shares(table),
             )
         ],
-        [Table("regions-outside", "Channels that change most outside the region", far[names], far)],
+        [ShownTable("regions-outside", "Channels that change most outside the region", far[names], far)],
         on.regions(table, RIM, study.among),
     )
 
@@ -70,7 +70,7 @@ def controls(study: Study) -> Section:
             effect=with_interval(first, "effect"), q=first["q"], tests=first["tests"], sensitive=first["sensitive"]
         )
         tables.append(
-            Table(
+            ShownTable(
                 "controls-effect",
                 "Channels by their effect against their control, the class-sensitive first",
                 shown,
@@ -124,7 +124,7 @@ def dose(study: Study) -> Section:
             half_lost_below=with_interval(own, "half_below"), half_lost_above=with_interval(own, "half_above")
         )
         words += notes_of(own, sweep_columns(own))
-        tables.append(Table("dose-half", "Strength at which half of the Dice is lost", shown, own))
+        tables.append(ShownTable("dose-half", "Strength at which half of the Dice is lost", shown, own))
     channels = study.ask("dose-channels", missing) if table is not None else None
     if channels is not None and channels.filter(like="slope_").notna().any(axis=None):
         drawn.append(
@@ -192,6 +192,6 @@ def association(study: Study) -> Section:
                 known,
             )
         ],
-        [Table("association-strongest", "Channels with the strongest association", shown, strongest)],
+        [ShownTable("association-strongest", "Channels with the strongest association", shown, strongest)],
         findings,
     )

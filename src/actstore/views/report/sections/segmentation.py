@@ -19,7 +19,7 @@ from actstore.views.figures.selection import paired_dice, picture, place_label, 
 from actstore.views.figures.theme import COLOUR_NAMES
 from actstore.views.report.sentences import failures as on_failures
 from actstore.views.report.sentences import segmentation as on
-from actstore.views.report.study import Figure, Section, Study, Table
+from actstore.views.report.study import Figure, Section, ShownTable, Study
 from actstore.views.wording import notes_of, number, percent, rests_on, slug, with_interval
 
 
@@ -108,7 +108,7 @@ def segmentation(study: Study) -> Section:
         ),
     ]
     tables = [
-        Table(
+        ShownTable(
             "dice-mean",
             f"Mean Dice over the same {many}, those that contain the class, with 95 % intervals over patients where "
             "there are patients enough",
@@ -135,9 +135,9 @@ def segmentation(study: Study) -> Section:
     )
 
 
-def _further(study: Study) -> list[Table]:
+def _further(study: Study) -> list[ShownTable]:
     """Other measures and surface distances, before and after, on the same slices that contain the class."""
-    found: list[Table] = []
+    found: list[ShownTable] = []
     missing: list[str] = []
     many = plural_of(study.noun)
     keys = [*sample_columns(study.store.samples), "class_name"]
@@ -182,7 +182,7 @@ def _further(study: Study) -> list[Table]:
             rows.append(row)
             values.append(value)
         if rows:
-            found.append(Table(name, caption, pd.DataFrame(rows), pd.DataFrame(values)))
+            found.append(ShownTable(name, caption, pd.DataFrame(rows), pd.DataFrame(values)))
     return found
 
 
@@ -240,7 +240,7 @@ def failures(study: Study) -> Section:
         on_failures.legend(shares, store.case_rules, store.class_names, store.members, study.noun),
         drawn,
         [
-            Table(
+            ShownTable(
                 "cases-slices",
                 f"How many {plural_of(study.noun)} fall into each kind of failure",
                 shares[["condition", "case", "samples", "patients"]].assign(
