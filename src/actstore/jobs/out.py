@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -59,23 +60,38 @@ class Out:
         if isinstance(array, ArrayLayout):
             self._put_shard(array, values)
             return
-        count = min(self.samples, array.chunk[0]) if array.dims[0] != "block" else 1
+        entries = min(self.samples, array.chunk[0]) if array.dims[0] != "block" else 1
         content = np.full(array.chunk, np.nan if np.dtype(array.dtype).kind == "f" else 0, dtype=array.dtype)
-        content[:count] = _fitted(array, values, (count, *array.chunk[1:]))
+        content[:entries] = _fitted(array, values, (entries, *array.chunk[1:]))
         self.check()
         self.bytes += write_small(self.storage, array, self.unit, content, fsync=self._fsync)
         self._written.add(array.path)
 
     def _put_shard(self, array: ArrayLayout, values: NDArray[Any]) -> None:
-        values = _fitted(array, values, (self.samples, *array.sample_shape))
         buffer = ShardBuffer(array, self.samples)
-        view = buffer.place(0, self.samples)
-        n = len(array.grid)
-        split = [size for pair in zip(array.grid, array.chunk, strict=True) for size in pair]
-        order = (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2))
-        view[...] = values.reshape(self.samples, *split).transpose(order)
+        buffer.put(0, _fitted(array, values, (self.samples, *array.sample_shape)))
         with self.shards([array]) as (writer,):
             writer.write(buffer)
+
+    @contextmanager
+    def one_by_one(self, name: str) -> Iterator[Callable[[NDArray[Any]], None]]:
+        """Write an array of shards sample by sample. Yields a function that takes the next one, without its leading dim.
+
+        Raises
+        ------
+        ValueError
+            as `put`, and if the number of samples is another.
+        """
+        array = self._arrays[name]
+        assert isinstance(array, ArrayLayout)
+        buffer, position = ShardBuffer(array, 1), count()
+        with self.shards([array]) as (writer,):
+
+            def append(values: NDArray[Any]) -> None:
+                buffer.put(next(position), _fitted(array, values[None], (1, *array.sample_shape)))
+                writer.write(buffer)
+
+            yield append
 
     @contextmanager
     def shards(self, arrays: Sequence[ArrayLayout]) -> Iterator[list[ShardWriter]]:

@@ -99,24 +99,24 @@ def find_targets(
             f"visualise.size = {list(canvas.size)}: the network refuses images of ({', '.join(map(str, shape))}): "
             f"{one_line(error)}; use the size of its input"
         ) from error
-    before = _outputs(model, shape)
+    before = module_outputs(model, shape)
     images = example_images(canvas.channels, canvas.size, canvas.bounds)
     if settings.objective == "class":
         assert head is not None
-        return (_examined(model, settings, None, head, images, OUTPUT, _alive(before)),)
+        return (_examined(model, settings, None, head, images, OUTPUT, alive_bytes(before)),)
     names = {(layer.module, layer.call, layer.output): layer.name for layer in recorded}
     targets = []
     for layer in found.layers:
         name = names.get((layer.module, layer.call, layer.output), layer.label)
         position = next((i for i, (path, call, _) in enumerate(before) if _is_last(path, call, layer)), len(before))
-        size = _alive(before[: position + 1])
+        size = alive_bytes(before[: position + 1])
         target = _examined(model, settings, layer, head, images, name, size, [path for path, *_ in before])
         targets.append(target)
     return tuple(targets)
 
 
-def _alive(outputs: Sequence[tuple[str, int, int]]) -> int:
-    """Bytes of a pass with gradients through modules that return ``outputs``, as `_outputs` lists them."""
+def alive_bytes(outputs: Sequence[tuple[str, int, int]]) -> int:
+    """Bytes of a pass with gradients through modules that return ``outputs``, as `module_outputs` lists them."""
     sizes = [size for *_, size in outputs]
     return LIVE * sum(sizes) + SCRATCH * max(sizes, default=0)
 
@@ -125,7 +125,7 @@ def _is_last(path: str, call: int, layer: Layer) -> bool:
     return path == layer.module and call == layer.call
 
 
-def _outputs(model: nn.Module, shape: Sequence[int]) -> list[tuple[str, int, int]]:
+def module_outputs(model: nn.Module, shape: Sequence[int]) -> list[tuple[str, int, int]]:
     """Path, call and bytes of everything that a module returns for one image, in the order in which modules end."""
     seen: list[tuple[str, int, int]] = []
     calls: dict[str, int] = {}

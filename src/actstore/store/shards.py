@@ -71,6 +71,14 @@ class ShardBuffer:
             ),
         )
 
+    def put(self, first: int, values: NDArray[Any]) -> None:
+        """Copy ``values``, samples of the array's own shape, to their places from sample ``first`` on."""
+        layout = self.layout
+        split = [size for pair in zip(layout.grid, layout.chunk, strict=True) for size in pair]
+        n = len(layout.grid)
+        order = (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2))
+        self.place(first, len(values))[...] = values.reshape(len(values), *split).transpose(order)
+
     def fill_checksums(self) -> None:
         """Compute the crc32c of every inner chunk and put it after the chunk."""
         size, stride = self.layout.chunk_bytes, self.layout.chunk_stride

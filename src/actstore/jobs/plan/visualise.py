@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from actstore.errors import SpecError, StoreError
+from actstore.errors import SpecError
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.optima import SAMPLES, Optimising, examples
 from actstore.jobs.plan.budget import check_memory, library_bytes, machine_of
-from actstore.jobs.plan.identity import changed_settings, identity_of, load_named, other_spec, other_weights
-from actstore.jobs.plan.network import Inspected, inspect_model
-from actstore.jobs.runner import Workers, require_whole
+from actstore.jobs.plan.captured import require_run
+from actstore.jobs.plan.identity import load_named
+from actstore.jobs.plan.network import inspect_model
+from actstore.jobs.runner import Workers
 from actstore.maximisation.ascent import Canvas
 from actstore.maximisation.penalties import is_penalty
 from actstore.maximisation.targets import Target, find_targets
@@ -25,7 +26,6 @@ from actstore.spec.spec import Spec
 from actstore.spec.visualise import Visualise
 from actstore.store.attributes import trained_of
 from actstore.store.files.base import Location
-from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
 from actstore.units import counted
 
@@ -61,7 +61,7 @@ def plan_optima(
     spec = spec.with_channels(opened.layout.input_channels)
     with torch_threads(budget.threads):
         seen = inspect_model(spec, pipeline_of(spec))
-        _check_run(spec, opened, seen)
+        require_run(spec, opened, seen)
         settings = _resolved(spec, opened)
         canvas = _canvas(settings, opened)
         for regularizer in settings.regularize:
@@ -98,23 +98,6 @@ def plan_optima(
         seen.head,
     )
     return OptimaPlan(of, Workers.of(spec, budget.workers, budget.device, memory))
-
-
-def _check_run(spec: Spec, store: Store, seen: Inspected) -> None:
-    """Refuse a store that was captured from another run than ``spec`` describes, or that is not whole."""
-    if store.layout.version < SCHEMA_VERSION:
-        raise StoreError(
-            f"{store.path} has schema {store.layout.version}, which takes no further groups: capture it again "
-            "at another path"
-        )
-    reasons = other_weights(store.attributes["fingerprint"]["weights"], seen.weights)
-    reasons += other_spec(changed_settings(store.attributes["identity"], identity_of(spec, seen.head)))
-    if reasons:
-        raise StoreError(
-            f"{store.path} belongs to another run: {', '.join(reasons)}; give the spec that it was captured with, or "
-            "capture this one"
-        )
-    require_whole(store.storage, len(store.missing))
 
 
 def _resolved(spec: Spec, store: Store) -> Visualise:

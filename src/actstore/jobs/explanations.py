@@ -1,0 +1,321 @@
+"""The maps of one explanation, for some samples at a time: of classes, or of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actstore.analysis.patches import image_boxes, owned_boxes
+from actstore.attribution.occlusion import Windows, filling, occlude
+from actstore.attribution.projection import project, strongest
+from actstore.attribution.rules import Method
+from actstore.attribution.saliency import saliency
+from actstore.attribution.scores import ClassScores
+from actstore.code.imports import resolve_callable
+from actstore.errors import ModelError, one_line
+from actstore.jobs.explaining import Explaining, Opened
+from actstore.maximisation.target import reaching
+from actstore.spec.explain import BACKWARD, OCCLUSION
+from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.schema import Coordinate
+from actstore.store.store import Store
+
+#: A pixel belongs to the body if it is brighter than this share of the way from the sample's minimum to its 99th
+#: percentile.
+BODY = 0.1
+
+Samples = NDArray[np.int64]
+Found = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """Where each class's score comes from."""
+
+    of: Explaining
+    #: The array of maps.
+    name = "map"
+
+    @property
+    def windows(self) -> Windows:
+        settings = self.of.settings
+        return Windows.of(self.of.layout.space, settings.window, settings.stride)
+
+    @property
+    def _window_dims(self) -> tuple[str, ...]:
+        return tuple(f"window_{axis}" for axis in self.of.spec.spatial_dims)
+
+    @property
+    def arrays(self) -> tuple[ArrayLayout | SmallLayout, ...]:
+        layout, group = self.of.layout, self.of.group
+        leading = ("condition", "class_name")
+        shape = (len(self.of.conditions), len(self.of.targets))
+        small = (
+            SmallLayout(f"{group}/score", ("sample", *leading), "float32", layout.blocks, (layout.slots, *shape)),
+            SmallLayout(f"{group}/pixels", ("sample", "class_name"), "int64", layout.blocks, (layout.slots, shape[1])),
+        )
+        if self.of.settings.method == OCCLUSION:
+            dims = ("sample", *leading, *self._window_dims)
+            chunk = (layout.slots, *shape, *self.windows.grid)
+            small += (SmallLayout(f"{group}/drop", dims, "float32", layout.blocks, chunk),)
+        return (_maps(self.of, self.name, leading, shape), *small)
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        found = [Coordinate("class_name", ("class_name",), np.asarray(self.of.targets))]
+        if self.of.settings.method == OCCLUSION:
+            along = zip(self._window_dims, self.windows.starts, strict=True)
+            found += [Coordinate(name, (name,), np.asarray(starts, np.int64)) for name, starts in along]
+        return tuple(found)
+
+    def of_samples(self, opened: Opened, store: Store, samples: Samples) -> Iterator[Found]:
+        """What each of some samples has in each array."""
+        masks = self._masks(store, samples)
+        found: list[Found] = [
+            {name: np.full(shape, np.nan, np.float32) for name, shape in self._shapes.items()} for _ in samples
+        ]
+        for own, mask in zip(found, masks, strict=True):
+            own["pixels"] = mask.reshape(len(mask), -1).sum(1).astype(np.int64)
+        for position, condition in enumerate(self.of.conditions):
+            there = np.flatnonzero(store.applicable.isel(sample=samples, condition=condition).values)
+            if not len(there):
+                continue
+            images = store.image.isel(sample=samples[there], condition=condition).values
+            compute = self._occluded if self.of.settings.method == OCCLUSION else self._explained
+            for at, values in zip(there, compute(opened, store, samples[there], images, masks[there]), strict=True):
+                for name, value in values.items():
+                    found[at][name][position] = value
+        yield from found
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each array of floats, what one sample has."""
+        group = f"{self.of.group}/"
+        return {
+            array.path.removeprefix(group): array.sample_shape if isinstance(array, ArrayLayout) else array.chunk[1:]
+            for array in self.arrays
+            if array.dtype == "float32"
+        }
+
+    def _masks(self, store: Store, samples: Samples) -> NDArray[np.bool_]:
+        """Where the original is predicted as each class, of what a sample owns: (sample, class_name, \\*space)."""
+        predicted = store.prediction.isel(sample=samples, condition=0)
+        owned = np.zeros(predicted.shape, bool)
+        for one, box in zip(owned, owned_boxes(predicted, self.of.spec.spatial_dims), strict=True):
+            one[tuple(slice(*ends) for ends in box)] = True
+        members = self.of.spec.labels.members
+        return np.stack([np.isin(predicted.values, members[name]) & owned for name in self.of.targets], 1)
+
+    @property
+    def _scores(self) -> ClassScores:
+        members = self.of.spec.labels.members
+        numbers = tuple(list(members).index(name) for name in self.of.targets)
+        chosen = tuple(members[name] for name in self.of.targets)
+        return ClassScores(self.of.head, chosen, numbers, self.of.settings.score)
+
+    def _explained(
+        self, opened: Opened, store: Store, samples: Samples, images: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> Iterator[Found]:
+        inputs, within = torch.from_numpy(images).to(opened.device), torch.from_numpy(masks).to(opened.device)
+        score = self._scores.within(within)
+        empty = ~masks.reshape(*masks.shape[:2], -1).any(2)
+
+        def network(seen: Tensor) -> Tensor:
+            return self.of.head.logits(opened.model(seen))
+
+        settings = self.of.settings
+        if settings.method in BACKWARD:
+            maps, scores = saliency(network, inputs, score, cast(Method, settings.method), norm=settings.norm)
+            # The derivative by what is added to every input channel.
+            whole = maps.sum(2).cpu().numpy()
+        else:
+            whole, scores = self._own(opened, inputs, score, empty)
+        for one, values, none in zip(whole, scores.cpu().numpy(), empty, strict=True):
+            yield {"map": np.where(none.reshape(-1, *[1] * (one.ndim - 1)), np.nan, one), "score": values}
+
+    def _own(
+        self, opened: Opened, inputs: Tensor, score: Callable[[Tensor], Tensor], empty: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], Tensor]:
+        """Maps of the user's method, one input and class at a time."""
+        method = resolve_callable(self.of.settings.method, f"explain {self.of.settings.name!r}: method")
+        with torch.no_grad():
+            scores = score(self.of.head.logits(opened.model(inputs)))
+        maps = np.full((*scores.shape, *inputs.shape[2:]), np.nan, np.float32)
+        for (element, number), none in np.ndenumerate(empty):
+            if not none:
+                maps[element, number] = self._one(method, opened, inputs, score, element, number)
+        return maps, scores
+
+    def _one(
+        self, method: Any, opened: Opened, inputs: Tensor, score: Callable[[Tensor], Tensor], element: int, number: int
+    ) -> NDArray[np.float32]:
+        name, size = self.of.settings.method, tuple(inputs.shape[2:])
+
+        def own(output: Any) -> Tensor:
+            logits = self.of.head.logits(output)
+            # The masks are of all inputs.
+            filled = torch.zeros(len(inputs), *logits.shape[1:], dtype=logits.dtype, device=logits.device)
+            return score(filled.index_copy(0, torch.tensor([element], device=logits.device), logits[:1]))[
+                element, number
+            ]
+
+        try:
+            found = method(opened.model, inputs[element : element + 1].clone(), own)
+        except Exception as error:
+            raise ModelError(f"{name} failed with {one_line(error)}: correct it") from error
+        values = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found, np.float32)
+        if values.shape == (1, len(self.of.layout.input_channels), *size):
+            values = values[0].sum(0)
+        if values.shape != size:
+            raise ModelError(
+                f"{name} returned a map of {values.shape} for an input of {tuple(inputs.shape[1:])}: return one of its "
+                "shape, or of its space"
+            )
+        return values
+
+    def _occluded(
+        self, opened: Opened, store: Store, samples: Samples, images: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> Iterator[Found]:
+        settings, windows = self.of.settings, self.windows
+        areas = image_boxes(store.prediction.isel(sample=samples, condition=0), self.of.spec.spatial_dims)
+        for image, mask, area in zip(images, masks, areas, strict=True):
+            box = [(int(start), int(stop)) for start, stop in area]
+            filled = torch.from_numpy(filling(image, settings.fill, windows.window, box)).to(opened.device)
+            score = self._scores.within(torch.from_numpy(mask)[None].to(opened.device))
+
+            def predicted(seen: Tensor, score: Callable[[Tensor], Tensor] = score) -> Tensor:
+                return score(self.of.head.logits(opened.model(seen)))
+
+            chosen = windows.touching(self._box(image, mask, box))
+            given = torch.from_numpy(image).to(opened.device)
+            drops = occlude(predicted, given, filled, windows, chosen=chosen, batch_size=self.of.batch_size)
+            with torch.inference_mode():
+                whole = predicted(given[None])[0].cpu().numpy()
+            yield {"map": windows.spread(drops), "drop": drops, "score": whole}
+
+    def _box(
+        self, image: NDArray[np.float32], masks: NDArray[np.bool_], area: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Where windows lie, as the setting ``box`` says; inside ``area``."""
+        if self.of.settings.box == "image":
+            return area
+        inside = tuple(slice(*ends) for ends in area)
+        grown = [0] * len(area)
+        if self.of.settings.box == "class":
+            there = masks.any(0)[inside]
+            grown = list(self.windows.window)
+        else:
+            bright = image.mean(0)[inside]
+            low, high = bright.min(), np.percentile(bright, 99)
+            there = bright > low + BODY * (high - low)
+        box = []
+        for axis, ((first, last), more) in enumerate(zip(area, grown, strict=True)):
+            along = np.flatnonzero(there.any(tuple(other for other in range(there.ndim) if other != axis)))
+            ends = (along[0], along[-1] + 1) if len(along) else (0, 0)
+            box.append((max(first, first + int(ends[0]) - more), min(last, first + int(ends[1]) + more)))
+        return box if there.any() else [(0, 0)] * len(area)
+
+
+@dataclass(frozen=True)
+class ChannelMaps:
+    """What the strongest channels of layers answer to in each sample."""
+
+    of: Explaining
+    name = "projection"
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return len(self.of.conditions), len(self.of.layers), self.of.settings.top
+
+    @property
+    def arrays(self) -> tuple[ArrayLayout | SmallLayout, ...]:
+        layout, leading = self.of.layout, ("condition", "layer", "rank")
+
+        def small(name: str, dtype: str, along: tuple[str, ...] = (), *more: int) -> SmallLayout:
+            chunk = (layout.slots, *self._shape, *more)
+            return SmallLayout(f"{self.of.group}/{name}", ("sample", *leading, *along), dtype, layout.blocks, chunk)
+
+        return (
+            _maps(self.of, self.name, leading, self._shape),
+            small("channel", "int64"),
+            small("response", "float32"),
+            small("position", "int32", ("axis",), len(layout.space)),
+        )
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        return (
+            Coordinate("layer", ("layer",), np.asarray([layer.name for layer in self.of.layers])),
+            Coordinate("module", ("layer",), np.asarray([layer.label for layer in self.of.layers])),
+            Coordinate("rank", ("rank",), np.arange(self.of.settings.top)),
+            Coordinate("axis", ("axis",), np.asarray(self.of.spec.spatial_dims)),
+        )
+
+    def of_samples(self, opened: Opened, store: Store, samples: Samples) -> Iterator[Found]:
+        """What each of some samples has in each array."""
+        space = self.of.layout.space
+        found = {
+            "projection": np.full((len(samples), *self._shape, *space), np.nan, np.float32),
+            "channel": np.full((len(samples), *self._shape), -1, np.int64),
+            "response": np.full((len(samples), *self._shape), np.nan, np.float32),
+            "position": np.full((len(samples), *self._shape, len(space)), -1, np.int32),
+        }
+        for position, condition in enumerate(self.of.conditions):
+            there = np.flatnonzero(store.applicable.isel(sample=samples, condition=condition).values)
+            if not len(there):
+                continue
+            inputs = torch.from_numpy(store.image.isel(sample=samples[there], condition=condition).values)
+            for number in range(len(self.of.layers)):
+                values = self._projected(opened, store, samples[there], condition, number, inputs.to(opened.device))
+                for name, value in values.items():
+                    found[name][there, position, number, : value.shape[1]] = value
+        for sample in range(len(samples)):
+            yield {name: values[sample] for name, values in found.items()}
+
+    def _projected(
+        self, opened: Opened, store: Store, samples: Samples, condition: int, number: int, inputs: Tensor
+    ) -> Found:
+        settings, layer = self.of.settings, self.of.layers[number]
+        if settings.by == "mad":
+            mad = store.statistics(layer.name, ["mad"])["mad"].isel(sample=samples, condition=condition).values
+            order = torch.from_numpy(np.argsort(-mad, axis=1, kind="stable")[:, : settings.top]).to(inputs.device)
+        chosen: list[Tensor] = []
+
+        def channels(maps: Tensor) -> Tensor:
+            chosen.append(order if settings.by == "mad" else strongest(settings.top, settings.by)(maps))
+            return chosen[0]
+
+        with reaching(opened.model, layer, follow=False) as reach:
+            found = project(
+                lambda seen: reach(seen).values,
+                inputs,
+                channels,
+                cast(Method, settings.method),
+                start=settings.start,
+                norm=settings.norm,
+            )
+        return {
+            "projection": found.maps.sum(2).cpu().numpy(),
+            "channel": chosen[0].cpu().numpy(),
+            "response": found.peaks.cpu().numpy(),
+            "position": found.places.cpu().numpy().astype(np.int32),
+        }
+
+
+def _maps(of: Explaining, name: str, leading: tuple[str, ...], shape: tuple[int, ...]) -> ArrayLayout:
+    layout = of.layout
+    return ArrayLayout(
+        f"{of.group}/{name}",
+        ("sample", *leading, *of.spec.spatial_dims),
+        "float32",
+        layout.blocks,
+        layout.slots,
+        (*shape, *layout.space),
+        (*[1] * len(shape), *layout.space),
+    )
