@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from types import MappingProxyType
+from typing import Any
 
 from conftest import SUPPORT
+from forked import forked
 from stores import committed, expect_same, files_of
 
 #: Lets workers and the command line find `networks` as pytest does.
@@ -35,14 +37,7 @@ def until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) 
 
 def actstore(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start the command line in a separate process group. Warnings are errors."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment},
-    )
+    return forked("actstore", *arguments, strict=True, environment={"PYTHONPATH": PYTHONPATH, **environment})
 
 
 @contextmanager
@@ -80,7 +75,7 @@ def hear(process: subprocess.Popen[str], line: str) -> None:
 
 def said(errors: str) -> list[str]:
     """Lines of standard error without progress of blocks."""
-    return [line for line in errors.splitlines() if line.strip() and not re.match(r"\d+/\d+ blocks", line)]
+    return [line for line in errors.splitlines() if line.strip() and not re.match(r"\d+/\d+ blocks?\b", line)]
 
 
 def expect_whole(root: Path, expected: Path) -> None:
@@ -160,7 +155,7 @@ def _command(pid: int) -> bytes:
 class DaskProcess:
     """``dask scheduler`` or ``dask worker``, and its log."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[Any]
     path: Path
 
     @property
@@ -178,22 +173,20 @@ def start_dask(
     log: Path,
     *arguments: str,
     environment: Mapping[str, str] = MappingProxyType({}),
-    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+    popen: Callable[..., subprocess.Popen[bytes]] | None = None,
 ) -> DaskProcess:
+    """``dask ARGUMENTS``, forked, or started by ``popen``."""
+    own = {
+        "PYTHONPATH": PYTHONPATH,
+        "OMP_NUM_THREADS": "1",
+        "DASK_TEMPORARY_DIRECTORY": str(log.parent),
+        **environment,
+    }
     with log.open("w", encoding="utf-8") as file:
-        process = popen(
-            [sys.executable, "-m", "dask", *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "PYTHONPATH": PYTHONPATH,
-                "OMP_NUM_THREADS": "1",
-                "DASK_TEMPORARY_DIRECTORY": str(log.parent),
-                **environment,
-            },
-        )
-    return DaskProcess(process, log)
+        if popen is None:
+            return DaskProcess(forked("dask", *arguments, environment=own, output=file), log)
+        command = [sys.executable, "-m", "dask", *arguments]
+        return DaskProcess(popen(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **own}), log)
 
 
 @dataclass
