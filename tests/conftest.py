@@ -53,7 +53,7 @@ LONG = (
     *("test_sentences_property", "test_main_guard", "test_light", "test_report_browser"),
 )
 #: A test is of the tier of what it takes.
-FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow"}
+FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow", "explained": "slow"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

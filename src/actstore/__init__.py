@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Findings", "Store", "capture", "load_spec", "open", "visualise"]
+__all__ = ["Findings", "Store", "capture", "explain", "load_spec", "open", "visualise"]
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import capture
+    from actstore.jobs.explain import explain
     from actstore.jobs.visualise import visualise
     from actstore.spec.spec import load_spec
     from actstore.store.opening import open_store as open
@@ -21,6 +22,7 @@ _HOMES = {
     "capture": ("actstore.jobs.capture", "capture"),
     "load_spec": ("actstore.spec.spec", "load_spec"),
     "open": ("actstore.store.opening", "open_store"),
+    "explain": ("actstore.jobs.explain", "explain"),
     "visualise": ("actstore.jobs.visualise", "visualise"),
 }
 

@@ -105,7 +105,7 @@ def filling(image: NDArray[np.float32], fill: Fill, window: Sequence[int], area:
     if fill == "mean":
         inside = image[(slice(None), *(slice(*ends) for ends in area))]
         mean = inside.reshape(len(image), -1).mean(1, dtype=np.float64)
-        return np.broadcast_to(mean.astype(np.float32).reshape(-1, *[1] * (image.ndim - 1)), image.shape)
+        return np.broadcast_to(mean.astype(np.float32).reshape(-1, *[1] * (image.ndim - 1)), image.shape).copy()
     if fill == "blur":
         return np.stack([gaussian_filter(one, [side / 2 for side in window]) for one in image]).astype(np.float32)
     return np.full_like(image, fill)

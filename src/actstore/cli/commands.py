@@ -237,8 +237,30 @@ def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **whe
         loaded = loaded.model_copy(update={"visualise": loaded.visualise.model_copy(update={"layers": layers})})
     with text.unit_progress() as progress:
         found = run(loaded, store=store, progress=progress, stopping=text.say_stopping, **where)
-    text.show_visualised(found)
+    text.show_filled(found, "unit")
     if not found.complete:
+        sys.exit(1)
+
+
+@main.command()
+@SPEC
+@click.option("--store", type=LOCATION, default=None, help="Instead of the spec's store.path.")
+@click.option("--name", "names", multiple=True, help="One of the spec's explanations; repeat for more. By default all.")
+@CLUSTER
+@WORKERS
+@DEVICE
+def explain(spec: Path, store: Location | None, names: tuple[str, ...], **where: Any) -> None:
+    """Find where in the image classes' scores come from, and what channels answer to; run again to continue."""
+    from actstore.cli import text
+    from actstore.jobs.explain import explain as run
+    from actstore.spec.spec import load_spec
+
+    loaded = load_spec(spec)
+    with text.unit_progress("block") as progress:
+        found = run(loaded, names=names, store=store, progress=progress, stopping=text.say_stopping, **where)
+    for one in found:
+        text.show_filled(one, "block")
+    if not found[-1].complete:
         sys.exit(1)
 
 

@@ -22,9 +22,9 @@ from actstore.units import counted, human_bytes, human_seconds, listed
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
+    from actstore.jobs.filled import Filled
     from actstore.jobs.job import Report
     from actstore.jobs.plan.plan import Plan
-    from actstore.jobs.visualise import Visualised
     from actstore.networks.recording import Probe
     from actstore.store.schema import StoreLayout
     from actstore.store.store import Store
@@ -318,17 +318,17 @@ def show_summary(summary: Summary) -> None:
     _show_left(summary.left, "block")
 
 
-def show_visualised(found: Visualised) -> None:
-    """Show how many units of activation maximisation were computed, and what failed."""
+def show_filled(found: Filled, noun: str) -> None:
+    """Show how many units of a job were computed, and what failed."""
     _show_lines(
         {
-            "units": f"{found.done} done, {found.skipped} skipped, {len(found.failed)} failed",
+            f"{noun}s": f"{found.done} done, {found.skipped} skipped, {len(found.failed)} failed",
             "group": found.group,
             "store": str(found.store),
         }
     )
     _show_failed(found.failed)
-    _show_left(found.left, "unit")
+    _show_left(found.left, noun)
 
 
 def _show_failed(reports: Iterable[Report]) -> None:

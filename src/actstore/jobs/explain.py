@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.cluster.main_guard import refuse_in_worker
+from actstore.jobs.channel_maps import ChannelMaps
+from actstore.jobs.class_maps import ClassMaps
 from actstore.jobs.explaining import Explaining, Opened
-from actstore.jobs.explanations import ChannelMaps, ClassMaps
+from actstore.jobs.filled import Filled
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.plan.explain import plan_explain
@@ -97,23 +99,6 @@ class ExplainJob:
         return cls(of, tuple(PlainUnit(b, names[b], samples) for b, samples in store.block_samples))
 
 
-@dataclass(frozen=True)
-class Explained:
-    """What a run of one explanation did."""
-
-    store: Location
-    group: str
-    #: Blocks computed, and committed before.
-    done: int
-    skipped: int
-    failed: tuple[Report, ...]
-    left: int
-
-    @property
-    def complete(self) -> bool:
-        return not self.failed and not self.left
-
-
 def explain(
     spec: Spec,
     *,
@@ -124,7 +109,7 @@ def explain(
     device: str = "auto",
     progress: Progress | None = None,
     stopping: Callable[[], None] = lambda: None,
-) -> tuple[Explained, ...]:
+) -> tuple[Filled, ...]:
     """Make the explanations of ``spec.explain``, each into its group ``explain/NAME`` of the run's store; continues.
 
     Inputs and predictions come from the store: the data set is not needed.
@@ -138,7 +123,7 @@ def explain(
 
     Returns
     -------
-    tuple of Explained
+    tuple of Filled
         one for each explanation; the last one is not complete if it failed or was stopped, and later ones are missing.
 
     Raises
@@ -152,8 +137,7 @@ def explain(
     made = []
     for of in planned.of:
         outcome = run(ExplainJob.of_run(of), of.storage, planned.workers, progress=progress, stopping=stopping)
-        done = len(outcome.reports) - len(outcome.failed)
-        made.append(Explained(of.storage.location, of.group, done, outcome.skipped, outcome.failed, outcome.left))
+        made.append(Filled.of(of.storage.location, of.group, outcome))
         if not made[-1].complete:
             break
     return tuple(made)

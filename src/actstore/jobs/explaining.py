@@ -20,6 +20,7 @@ from actstore.spec.explain import Explain
 from actstore.spec.spec import Spec
 from actstore.store.attributes import layout_of, read_attributes
 from actstore.store.files.base import Storage
+from actstore.store.layout import ArrayLayout
 from actstore.store.schema import Layer, StoreLayout
 
 #: Torch's threads: another number would change the last bits.
@@ -59,6 +60,13 @@ class Explaining:
         names = [condition.name for condition in self.spec.conditions]
         return tuple(names.index(name) for name in self.settings.conditions)
 
+    def maps(self, name: str, leading: tuple[str, ...], shape: tuple[int, ...]) -> ArrayLayout:
+        """The layout of maps over the input, (sample, \\*leading, [z,] y, x) float32."""
+        layout, ones = self.layout, (1,) * len(shape)
+        dims = ("sample", *leading, *self.spec.spatial_dims)
+        whole, chunk = (*shape, *layout.space), (*ones, *layout.space)
+        return ArrayLayout(f"{self.group}/{name}", dims, "float32", layout.blocks, layout.slots, whole, chunk)
+
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers."""
         return {
@@ -96,8 +104,7 @@ class Explaining:
         """
         model, on = planned_model(self.spec, self.code, self.weights), torch.device(device)
         model.to(on)
-        with known_code(self.spec.folder, self.code):
-            yield Opened(model, on, self.spec.run.precision, Lock())
+        yield Opened(model, on, self, Lock())
 
 
 @dataclass(frozen=True)
@@ -106,13 +113,18 @@ class Opened:
 
     model: nn.Module
     device: torch.device
-    #: That of the capture.
-    precision: str
+    of: Explaining
     #: Held by the unit that uses the network, since hooks and modes are of one pass at a time.
     lock: Lock
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The network is used by nobody else, with one thread and in the capture's precision."""
-        with self.lock, torch_threads(THREADS), arithmetic(self.precision, self.device):
+        """The network is used by nobody else, with one thread, the code of the plan and the capture's precision."""
+        spec = self.of.spec
+        with (
+            self.lock,
+            torch_threads(THREADS),
+            arithmetic(spec.run.precision, self.device),
+            known_code(spec.folder, self.of.code),
+        ):
             yield

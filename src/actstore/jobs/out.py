@@ -75,7 +75,7 @@ class Out:
 
     @contextmanager
     def one_by_one(self, name: str) -> Iterator[Callable[[NDArray[Any]], None]]:
-        """Write an array of shards sample by sample. Yields a function that takes the next one, without its leading dim.
+        """Write an array of shards sample by sample. Yields a function that takes the next, without its leading dim.
 
         Raises
         ------

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from actstore.cluster.main_guard import refuse_in_worker
+from actstore.jobs.filled import Filled
 from actstore.jobs.job import Compute, Job, Report
 from actstore.jobs.optima import OpenedNetwork, Optimising
 from actstore.jobs.out import Out
@@ -228,24 +229,6 @@ def boxes(mass: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int3
     return start, np.minimum(stop, size).astype(np.int32)
 
 
-@dataclass(frozen=True)
-class Visualised:
-    """What a run of activation maximisation did."""
-
-    store: Location
-    #: The group of the images; that of the samples if it could not be finished, which comes first.
-    group: str
-    #: Units computed, and committed before.
-    done: int
-    skipped: int
-    failed: tuple[Report, ...]
-    left: int
-
-    @property
-    def complete(self) -> bool:
-        return not self.failed and not self.left
-
-
 def visualise(
     spec: Spec,
     *,
@@ -256,7 +239,7 @@ def visualise(
     device: str = "auto",
     progress: Progress | None = None,
     stopping: Callable[[], None] = lambda: None,
-) -> Visualised:
+) -> Filled:
     """Maximise channels as ``spec.visualise`` says, into the group ``features/NAME`` of the run's store; continues.
 
     Before that, what the run's samples give goes into ``responses/NAME``, unless ``spec.visualise.samples`` is false.
@@ -280,11 +263,4 @@ def visualise(
         outcome = run(job, of.storage, where, progress=progress, stopping=stopping)
         if outcome.failed or outcome.left:
             break
-    return Visualised(
-        of.storage.location,
-        job.schema.group,
-        len(outcome.reports) - len(outcome.failed),
-        outcome.skipped,
-        outcome.failed,
-        outcome.left,
-    )
+    return Filled.of(of.storage.location, job.schema.group, outcome)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator, model_validator
 
 from actstore.conditions import ORIGINAL
-from actstore.spec.values import Positive, Table, Text
+from actstore.spec.values import Positive, Text, TomlTable
 
 #: Methods that go back through the network, by how they pass an activation: its own derivative; that, and only what is
 #: positive; only what is positive.
@@ -42,7 +42,7 @@ def _filled(value: Any) -> Any:
 Lengths = Annotated[int | tuple[int, ...], BeforeValidator(_lengths)]
 
 
-class Explain(Table):
+class Explain(TomlTable):
     """One explanation: maps of classes' scores over the input, or, with ``layers``, channels projected back into it."""
 
     #: Of its group in the store, ``explain/NAME``.
@@ -52,8 +52,8 @@ class Explain(Table):
     #: Classes whose score is explained; by default all but the background.
     targets: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     conditions: Annotated[tuple[Text, ...], Field(min_length=1)] = (ORIGINAL,)
-    #: What is explained: the class's probability or logit, averaged over the pixels that the original's prediction gives
-    #: to the class.
+    #: What is explained: the class's probability or logit, averaged over the pixels where the original is predicted as
+    #: the class.
     score: Score = "probability"
     #: Side of the window that hides a part of the input, in pixels.
     window: Lengths = 16
@@ -101,14 +101,14 @@ class Explain(Table):
                 raise ValueError(f"{self.name}: {given[0]} is of {what}: take it out")
         if self.by == "mad" and ORIGINAL in self.conditions:
             raise ValueError(
-                f'{self.name}: by = "mad" ranks by the change from the original: name other conditions than {ORIGINAL!r}'
+                f'{self.name}: by = "mad" ranks by the change from the original: name conditions other than it'
             )
         if isinstance(self.window, int) == isinstance(self.stride, int):
             pairs = zip(*(v if isinstance(v, tuple) else (v,) for v in (self.window, self.stride)), strict=False)
             if any(step > side for side, step in pairs):
                 raise ValueError(
-                    f"{self.name}: stride = {self.stride} is longer than window = {self.window}: pixels between windows "
-                    "would never be hidden; give a stride up to the window"
+                    f"{self.name}: stride = {self.stride} is longer than window = {self.window}, and pixels between "
+                    "windows would never be hidden: give a stride up to the window"
                 )
         return self
 

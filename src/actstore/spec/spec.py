@@ -122,7 +122,7 @@ class Spec(TomlTable):
             for key, value in (("window", explanation.window), ("stride", explanation.stride)):
                 if isinstance(value, tuple) and len(value) != dims:
                     raise ValueError(
-                        f"explain {explanation.name!r} has {key} = {list(value)}: give one number, or {dims} ([z,] y, x)"
+                        f"explain {explanation.name!r} has {key} = {list(value)}: give one number, or {dims}"
                     )
 
     def _check_channels(self) -> None:

@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 def landmarks(
     maps: xr.DataArray, label: xr.DataArray, *, class_names: Sequence[str], regions: Regions | None = None
 ) -> xr.Dataset:
-    """The share of a map's energy, the sum of its squares, on each class, and that over the class's share of the area; lazy.
+    """The share of a map's energy, the sum of its squares, on each class, and that over the share of the area; lazy.
 
     1 is what a map gives that pays no heed to the class. Only pixels count that a sample owns and that the map covers.
 

@@ -113,8 +113,8 @@ def _layers(spec: Spec, settings: Explain, store: Store, seen: Inspected) -> tup
         own = recorded.get((layer.module, layer.call, layer.output))
         if settings.by == "mad" and own is None:
             raise SpecError(
-                f'explain {settings.name!r}: by = "mad" needs what the store records, and {layer.label!r} is none of its '
-                'layers: use by = "max" or "mean"'
+                f'explain {settings.name!r}: by = "mad" needs what the store records, and {layer.label!r} is none of '
+                'its layers: use by = "max" or "mean"'
             )
         layers.append(own or Layer(**{**vars(layer), "name": layer.label}))
     return tuple(layers)

@@ -1,4 +1,4 @@
-"""The maps of one explanation, for some samples at a time: of classes, or of channels."""
+"""Where the scores of classes come from: the maps of one explanation, for some samples at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from torch import Tensor
 
 from actstore.analysis.patches import image_boxes, owned_boxes
 from actstore.attribution.occlusion import Windows, filling, occlude
-from actstore.attribution.projection import project, strongest
 from actstore.attribution.rules import Method
 from actstore.attribution.saliency import saliency
 from actstore.attribution.scores import ClassScores
 from actstore.code.imports import resolve_callable
 from actstore.errors import ModelError, one_line
 from actstore.jobs.explaining import Explaining, Opened
-from actstore.maximisation.target import reaching
 from actstore.spec.explain import BACKWARD, OCCLUSION
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate
@@ -56,7 +54,7 @@ class ClassMaps:
         layout, group = self.of.layout, self.of.group
         leading = ("condition", "class_name")
         shape = (len(self.of.conditions), len(self.of.targets))
-        small = (
+        small: tuple[SmallLayout, ...] = (
             SmallLayout(f"{group}/score", ("sample", *leading), "float32", layout.blocks, (layout.slots, *shape)),
             SmallLayout(f"{group}/pixels", ("sample", "class_name"), "int64", layout.blocks, (layout.slots, shape[1])),
         )
@@ -64,7 +62,7 @@ class ClassMaps:
             dims = ("sample", *leading, *self._window_dims)
             chunk = (layout.slots, *shape, *self.windows.grid)
             small += (SmallLayout(f"{group}/drop", dims, "float32", layout.blocks, chunk),)
-        return (_maps(self.of, self.name, leading, shape), *small)
+        return (self.of.maps(self.name, leading, shape), *small)
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
@@ -124,7 +122,7 @@ class ClassMaps:
     ) -> Iterator[Found]:
         inputs, within = torch.from_numpy(images).to(opened.device), torch.from_numpy(masks).to(opened.device)
         score = self._scores.within(within)
-        empty = ~masks.reshape(*masks.shape[:2], -1).any(2)
+        empty = np.asarray(~masks.reshape(*masks.shape[:2], -1).any(2))
 
         def network(seen: Tensor) -> Tensor:
             return self.of.head.logits(opened.model(seen))
@@ -208,7 +206,7 @@ class ClassMaps:
         inside = tuple(slice(*ends) for ends in area)
         grown = [0] * len(area)
         if self.of.settings.box == "class":
-            there = masks.any(0)[inside]
+            there = np.asarray(masks.any(0))[inside]
             grown = list(self.windows.window)
         else:
             bright = image.mean(0)[inside]
@@ -220,102 +218,3 @@ class ClassMaps:
             ends = (along[0], along[-1] + 1) if len(along) else (0, 0)
             box.append((max(first, first + int(ends[0]) - more), min(last, first + int(ends[1]) + more)))
         return box if there.any() else [(0, 0)] * len(area)
-
-
-@dataclass(frozen=True)
-class ChannelMaps:
-    """What the strongest channels of layers answer to in each sample."""
-
-    of: Explaining
-    name = "projection"
-
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        return len(self.of.conditions), len(self.of.layers), self.of.settings.top
-
-    @property
-    def arrays(self) -> tuple[ArrayLayout | SmallLayout, ...]:
-        layout, leading = self.of.layout, ("condition", "layer", "rank")
-
-        def small(name: str, dtype: str, along: tuple[str, ...] = (), *more: int) -> SmallLayout:
-            chunk = (layout.slots, *self._shape, *more)
-            return SmallLayout(f"{self.of.group}/{name}", ("sample", *leading, *along), dtype, layout.blocks, chunk)
-
-        return (
-            _maps(self.of, self.name, leading, self._shape),
-            small("channel", "int64"),
-            small("response", "float32"),
-            small("position", "int32", ("axis",), len(layout.space)),
-        )
-
-    @property
-    def coordinates(self) -> tuple[Coordinate, ...]:
-        return (
-            Coordinate("layer", ("layer",), np.asarray([layer.name for layer in self.of.layers])),
-            Coordinate("module", ("layer",), np.asarray([layer.label for layer in self.of.layers])),
-            Coordinate("rank", ("rank",), np.arange(self.of.settings.top)),
-            Coordinate("axis", ("axis",), np.asarray(self.of.spec.spatial_dims)),
-        )
-
-    def of_samples(self, opened: Opened, store: Store, samples: Samples) -> Iterator[Found]:
-        """What each of some samples has in each array."""
-        space = self.of.layout.space
-        found = {
-            "projection": np.full((len(samples), *self._shape, *space), np.nan, np.float32),
-            "channel": np.full((len(samples), *self._shape), -1, np.int64),
-            "response": np.full((len(samples), *self._shape), np.nan, np.float32),
-            "position": np.full((len(samples), *self._shape, len(space)), -1, np.int32),
-        }
-        for position, condition in enumerate(self.of.conditions):
-            there = np.flatnonzero(store.applicable.isel(sample=samples, condition=condition).values)
-            if not len(there):
-                continue
-            inputs = torch.from_numpy(store.image.isel(sample=samples[there], condition=condition).values)
-            for number in range(len(self.of.layers)):
-                values = self._projected(opened, store, samples[there], condition, number, inputs.to(opened.device))
-                for name, value in values.items():
-                    found[name][there, position, number, : value.shape[1]] = value
-        for sample in range(len(samples)):
-            yield {name: values[sample] for name, values in found.items()}
-
-    def _projected(
-        self, opened: Opened, store: Store, samples: Samples, condition: int, number: int, inputs: Tensor
-    ) -> Found:
-        settings, layer = self.of.settings, self.of.layers[number]
-        if settings.by == "mad":
-            mad = store.statistics(layer.name, ["mad"])["mad"].isel(sample=samples, condition=condition).values
-            order = torch.from_numpy(np.argsort(-mad, axis=1, kind="stable")[:, : settings.top]).to(inputs.device)
-        chosen: list[Tensor] = []
-
-        def channels(maps: Tensor) -> Tensor:
-            chosen.append(order if settings.by == "mad" else strongest(settings.top, settings.by)(maps))
-            return chosen[0]
-
-        with reaching(opened.model, layer, follow=False) as reach:
-            found = project(
-                lambda seen: reach(seen).values,
-                inputs,
-                channels,
-                cast(Method, settings.method),
-                start=settings.start,
-                norm=settings.norm,
-            )
-        return {
-            "projection": found.maps.sum(2).cpu().numpy(),
-            "channel": chosen[0].cpu().numpy(),
-            "response": found.peaks.cpu().numpy(),
-            "position": found.places.cpu().numpy().astype(np.int32),
-        }
-
-
-def _maps(of: Explaining, name: str, leading: tuple[str, ...], shape: tuple[int, ...]) -> ArrayLayout:
-    layout = of.layout
-    return ArrayLayout(
-        f"{of.group}/{name}",
-        ("sample", *leading, *of.spec.spatial_dims),
-        "float32",
-        layout.blocks,
-        layout.slots,
-        (*shape, *layout.space),
-        (*[1] * len(shape), *layout.space),
-    )

@@ -1,0 +1,109 @@
+"""Channels projected back into the input: the maps of one explanation, for some samples at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actstore.attribution.projection import project, strongest
+from actstore.attribution.rules import Method
+from actstore.jobs.explaining import Explaining, Opened
+from actstore.maximisation.target import reaching
+from actstore.store.layout import ArrayLayout, SmallLayout
+from actstore.store.schema import Coordinate
+from actstore.store.store import Store
+
+Samples = NDArray[np.int64]
+Found = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ChannelMaps:
+    """What the strongest channels of layers answer to in each sample."""
+
+    of: Explaining
+    name = "projection"
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return len(self.of.conditions), len(self.of.layers), self.of.settings.top
+
+    @property
+    def arrays(self) -> tuple[ArrayLayout | SmallLayout, ...]:
+        layout, leading = self.of.layout, ("condition", "layer", "rank")
+
+        def small(name: str, dtype: str, along: tuple[str, ...] = (), *more: int) -> SmallLayout:
+            chunk = (layout.slots, *self._shape, *more)
+            return SmallLayout(f"{self.of.group}/{name}", ("sample", *leading, *along), dtype, layout.blocks, chunk)
+
+        return (
+            self.of.maps(self.name, leading, self._shape),
+            small("channel", "int64"),
+            small("response", "float32"),
+            small("position", "int32", ("axis",), len(layout.space)),
+        )
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        return (
+            Coordinate("layer", ("layer",), np.asarray([layer.name for layer in self.of.layers])),
+            Coordinate("module", ("layer",), np.asarray([layer.label for layer in self.of.layers])),
+            Coordinate("rank", ("rank",), np.arange(self.of.settings.top)),
+            Coordinate("axis", ("axis",), np.asarray(self.of.spec.spatial_dims)),
+        )
+
+    def of_samples(self, opened: Opened, store: Store, samples: Samples) -> Iterator[Found]:
+        """What each of some samples has in each array."""
+        space = self.of.layout.space
+        found: Found = {
+            "projection": np.full((len(samples), *self._shape, *space), np.nan, np.float32),
+            "channel": np.full((len(samples), *self._shape), -1, np.int64),
+            "response": np.full((len(samples), *self._shape), np.nan, np.float32),
+            "position": np.full((len(samples), *self._shape, len(space)), -1, np.int32),
+        }
+        for position, condition in enumerate(self.of.conditions):
+            there = np.flatnonzero(store.applicable.isel(sample=samples, condition=condition).values)
+            if not len(there):
+                continue
+            inputs = torch.from_numpy(store.image.isel(sample=samples[there], condition=condition).values)
+            for number in range(len(self.of.layers)):
+                values = self._projected(opened, store, samples[there], condition, number, inputs.to(opened.device))
+                for name, value in values.items():
+                    found[name][there, position, number, : value.shape[1]] = value
+        for sample in range(len(samples)):
+            yield {name: values[sample] for name, values in found.items()}
+
+    def _projected(
+        self, opened: Opened, store: Store, samples: Samples, condition: int, number: int, inputs: Tensor
+    ) -> Found:
+        settings, layer = self.of.settings, self.of.layers[number]
+        if settings.by == "mad":
+            mad = store.statistics(layer.name, ["mad"])["mad"].isel(sample=samples, condition=condition).values
+            order = torch.from_numpy(np.argsort(-mad, axis=1, kind="stable")[:, : settings.top]).to(inputs.device)
+        chosen: list[Tensor] = []
+
+        def channels(maps: Tensor) -> Tensor:
+            chosen.append(order if settings.by == "mad" else strongest(settings.top, settings.by)(maps))
+            return chosen[0]
+
+        with reaching(opened.model, layer, follow=False) as reach:
+            found = project(
+                lambda seen: reach(seen).values,
+                inputs,
+                channels,
+                cast(Method, settings.method),
+                start=settings.start,
+                norm=settings.norm,
+            )
+        return {
+            "projection": found.maps.sum(2).cpu().numpy(),
+            "channel": chosen[0].cpu().numpy(),
+            "response": found.peaks.cpu().numpy(),
+            "position": found.places.cpu().numpy().astype(np.int32),
+        }

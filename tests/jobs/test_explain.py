@@ -1,0 +1,306 @@
+"""The job of explanations: its groups, its numbers, resumption, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import actstore
+from actstore.attribution.saliency import saliency
+from actstore.attribution.scores import ClassScores
+from actstore.cli.commands import main
+from actstore.errors import ActstoreError, SpecError, StoreError
+from actstore.jobs.explain import explain
+from actstore.jobs.repair import repair
+from actstore.networks.heads import Head
+from actstore.networks.model import build_model
+from actstore.spec.spec import load_spec
+from actstore.store.verify import verify
+from conftest import Once, WriteSpec
+from stores import files_of
+
+CONDITION = "brightness(LV, 0.1)"
+EXPLANATIONS: list[dict[str, Any]] = [
+    {
+        "name": "hidden", "method": "occlusion", "conditions": ["original", CONDITION],
+        "window": 24, "stride": 20, "box": "image",
+    },
+    {"name": "slope", "method": "gradient", "score": "logit", "targets": ["LV", "RV"]},
+    {"name": "guided", "method": "guided", "norm": "autograd"},
+    {"name": "top", "method": "deconvnet", "layers": ["up", "bottom.1"], "top": 3},
+]
+
+
+def spec_with(
+    folder: Path, write_spec: WriteSpec, store: Path, explanations: list[dict[str, Any]], **more: Any
+) -> Path:
+    """The spec of ``tiny_store`` with explanations, of a store elsewhere."""
+    return write_spec(folder, store__path=store, explain=explanations, **more)
+
+
+@pytest.fixture(scope="session")
+def explained(once: Once, tiny_store: Path, write_spec: WriteSpec) -> Path:
+    """The captured tiny store with explanations. Not to be changed."""
+
+    def fill(folder: Path) -> None:
+        store = Path(shutil.copytree(tiny_store, folder / "tiny.zarr"))
+        spec = load_spec(spec_with(folder, write_spec, store, EXPLANATIONS))
+        found = explain(spec, cluster="inline", device="cpu")
+        assert found[-1].complete, found[-1].failed[:1]
+        assert [one.group for one in found] == [f"explain/{one['name']}" for one in EXPLANATIONS]
+        assert all(one.complete and one.done == 4 for one in found), found
+
+    return once("explained", fill) / "tiny.zarr"
+
+
+@pytest.fixture
+def copied(explained: Path, tmp_path: Path) -> Path:
+    shutil.copy(explained.with_name("spec.toml"), tmp_path / "spec.toml")
+    return Path(shutil.copytree(explained, tmp_path / "tiny.zarr"))
+
+
+def test_groups_hold_what_they_say(explained: Path) -> None:
+    store = actstore.open(explained)
+    samples = len(store.samples)
+    hidden = store.group("explain/hidden").load()
+    assert hidden["map"].dims == ("sample", "condition", "class_name", "y", "x")
+    assert hidden["drop"].dims == ("sample", "condition", "class_name", "window_y", "window_x")
+    assert hidden["window_y"].values.tolist() == [0, 20, 40]
+    assert hidden["class_name"].values.tolist() == ["RV", "MYO", "LV"]
+    assert hidden["condition"].values.tolist() == ["original", CONDITION]
+    assert hidden.sizes["sample"] == samples
+    slope = store.group("explain/slope").load()
+    assert slope["class_name"].values.tolist() == ["LV", "RV"]
+    assert slope["map"].shape == (samples, 1, 2, 64, 64)
+    top = store.group("explain/top").load()
+    assert top["projection"].dims == ("sample", "condition", "layer", "rank", "y", "x")
+    assert top["layer"].values.tolist() == ["L02", "up"], "recorded layers have the store's names"
+    assert top["module"].values.tolist() == ["bottom.1", "up"]
+    assert top["channel"].shape == (samples, 1, 2, 3)
+
+
+def network_of(explained: Path) -> torch.nn.Module:
+    return build_model(load_spec(explained.with_name("spec.toml")))
+
+
+def test_maps_are_those_of_the_method_in_memory(explained: Path) -> None:
+    store = actstore.open(explained)
+    model, scores = network_of(explained), ClassScores(Head("argmax", 4, 2), ((3,), (1,)), (2, 0), "logit")
+    slope = store.group("explain/slope").load()
+    predicted = store.prediction.isel(condition=0)
+    for sample in range(0, len(store.samples), 5):
+        images = torch.from_numpy(store.image.isel(sample=[sample], condition=0).values)
+        classes = predicted.isel(sample=sample).values
+        masks = torch.from_numpy(np.stack([classes == 3, classes == 1])[None])
+        maps, score = saliency(model, images, scores.within(masks))
+        pixels = slope["pixels"].isel(sample=sample).values
+        assert pixels.tolist() == masks.sum((2, 3))[0].tolist()
+        np.testing.assert_allclose(slope["score"][sample, 0], score[0], rtol=1e-4)
+        there = np.flatnonzero(pixels)
+        np.testing.assert_allclose(slope["map"].values[sample, 0, there], maps[0, there, 0], rtol=1e-3, atol=1e-7)
+
+
+def test_a_class_that_is_not_predicted_is_not_applicable(explained: Path) -> None:
+    slope = actstore.open(explained).group("explain/slope").load()
+    none = slope["pixels"].values == 0
+    assert np.isnan(slope["score"].values[:, 0][none]).all()
+    assert np.isnan(slope["map"].values[:, 0][none]).all()
+    assert np.isfinite(slope["map"].values[:, 0][~none]).all()
+
+
+def test_a_condition_is_explained_where_it_applies(explained: Path) -> None:
+    store = actstore.open(explained)
+    hidden = store.group("explain/hidden").load()
+    applicable = store.applicable.sel(condition=CONDITION).values
+    found = np.isfinite(hidden["drop"].sel(condition=CONDITION).values).any((1, 2, 3))
+    predicted = (hidden["pixels"].values > 0).any(1)
+    assert applicable.any()
+    assert not applicable.all()
+    assert (found == (applicable & predicted)).all()
+
+
+def test_drops_are_of_windows_that_were_hidden(explained: Path) -> None:
+    store = actstore.open(explained)
+    hidden = store.group("explain/hidden").load()
+    model, members = network_of(explained), ((1,), (2,), (3,))
+    sample = int((hidden["pixels"].values > 0).all(1).argmax())
+    image = torch.from_numpy(store.image.isel(sample=sample, condition=0).values)
+    classes = store.prediction.isel(sample=sample, condition=0).values
+    masks = torch.from_numpy(np.stack([classes == own[0] for own in members])[None])
+    score = ClassScores(Head("argmax", 4, 2), members, (0, 1, 2), "probability").within(masks)
+    other = image.clone()
+    other[:, 20:44, 40:64] = image.mean()
+    with torch.inference_mode():
+        expected = score(model(image[None]))[0] - score(model(other[None]))[0]
+    np.testing.assert_allclose(hidden["drop"].values[sample, 0, :, 1, 2], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_the_strongest_channels_are_those_of_the_stored_tensors(explained: Path) -> None:
+    store = actstore.open(explained)
+    top = store.group("explain/top").load()
+    largest = store["L02"].isel(condition=0).max(("y", "x")).values
+    order = np.argsort(-largest, axis=1, kind="stable")[:, :3]
+    assert (top["channel"].sel(layer="L02").values[:, 0] == order).all()
+    np.testing.assert_allclose(
+        top["response"].sel(layer="L02").values[:, 0], np.take_along_axis(largest, order, 1), rtol=1e-5
+    )
+    assert np.isfinite(top["projection"]).all()
+
+
+def test_run_again_it_computes_nothing_and_repairs_what_is_damaged(copied: Path) -> None:
+    spec = load_spec(copied.with_name("spec.toml"))
+    before = files_of(copied)
+    found = explain(spec, store=copied, cluster="inline", device="cpu")
+    assert [(one.done, one.skipped) for one in found] == [(0, 4)] * 4
+    assert files_of(copied) == before
+    victim = next(copied.glob("explain/top/projection/c.1.*"))
+    content = bytearray(victim.read_bytes())
+    content[100] ^= 1
+    victim.write_bytes(content)
+    damage = verify(copied).damage
+    assert damage
+    repair(copied, damage)
+    assert files_of(copied) == before
+
+
+@pytest.mark.process
+def test_the_data_set_is_not_needed_and_workers_make_the_same_files(
+    explained: Path, tiny_store: Path, tmp_path: Path, write_spec: WriteSpec
+) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    spec = spec_with(tmp_path, write_spec, store, EXPLANATIONS[:1], data__root=tmp_path / "gone")
+    for found in explain(load_spec(spec), cluster="local", workers=2, device="cpu"):
+        assert found.complete, found.failed
+    expected = files_of(explained / "explain" / "hidden")
+    assert files_of(store / "explain" / "hidden") == expected
+
+
+def test_an_interrupted_run_continues(explained: Path, tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    spec = load_spec(spec_with(tmp_path, write_spec, store, EXPLANATIONS[3:]))
+    explain(spec, cluster="inline", device="cpu")
+    records = sorted((store / "explain/top/committed").glob("c.*"))
+    records[1].unlink()
+    (found,) = explain(spec, cluster="inline", device="cpu")
+    assert (found.done, found.skipped) == (1, 3)
+    assert files_of(store / "explain" / "top") == files_of(explained / "explain" / "top")
+
+
+@pytest.fixture
+def refused(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> Any:
+    """The error of one explanation."""
+
+    def of(error: type[ActstoreError] = SpecError, **settings: Any) -> str:
+        explanation = {"name": "one", "method": "gradient", **settings}
+        with pytest.raises(error) as failed:
+            explain(
+                load_spec(spec_with(tmp_path, write_spec, tiny_store, [explanation])), cluster="inline", device="cpu"
+            )
+        message = str(failed.value)
+        assert "\n" not in message
+        return message
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "lime"}, "'lime' is unknown: use 'occlusion', 'gradient', 'guided', 'deconvnet', or 'module:call"),
+        ({"targets": ["aorta"]}, "explain 'one' names the class 'aorta': data.classes has RV, MYO, LV"),
+        ({"conditions": ["noise"]}, "explain 'one' names the condition 'noise': the run has original, brightness(LV,"),
+        ({"method": "occlusion", "window": 80}, "window = [80, 80] is larger than the input of [64, 64]"),
+        ({"method": "occlusion", "stride": 0}, "must be a number of pixels from 1 on"),
+        ({"method": "occlusion", "window": 4, "stride": 6}, "stride = 6 is longer than window = 4"),
+        ({"method": "occlusion", "window": [4, 4, 4], "stride": 2}, "has window = [4, 4, 4]: give one number, or 2"),
+        ({"window": 8}, 'window is of method = "occlusion": take it out'),
+        ({"top": 3}, "top is of channels, with layers: take it out"),
+        ({"method": "occlusion", "layers": ["up"]}, "occlusion has no layers"),
+        ({"method": "occlusion", "norm": "frozen"}, "norm is of methods that go back"),
+        ({"layers": ["up"], "score": "logit"}, "score is of classes, without layers"),
+        ({"layers": ["nowhere"]}, "'nowhere'"),
+        ({"layers": ["up"], "by": "mad"}, 'by = "mad" ranks by the change from the original'),
+        ({"layers": ["up"], "by": "mad", "conditions": [CONDITION]}, "'up' is none of its layers"),
+        ({"name": "a/b"}, "'a/b' is no name of a group"),
+        ({"fill": "noise", "method": "occlusion"}, 'must be an intensity as the network sees it, "mean" or "blur"'),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(refused: Any, settings: dict[str, Any], message: str) -> None:
+    assert message in refused(ActstoreError, **settings)
+
+
+def test_two_of_one_name_and_none_of_a_name(tmp_path: Path, tiny_store: Path, write_spec: WriteSpec) -> None:
+    twice = spec_with(tmp_path, write_spec, tiny_store, [EXPLANATIONS[1]] * 2)
+    with pytest.raises(SpecError, match="2 tables of explain have the name 'slope': give each its own"):
+        load_spec(twice)
+    spec = load_spec(spec_with(tmp_path, write_spec, tiny_store, EXPLANATIONS))
+    with pytest.raises(SpecError, match="--name other: the spec has no explanation of that name, only hidden, slope"):
+        explain(spec, names=["other"], cluster="inline")
+    with pytest.raises(SpecError, match=r"the spec has no explanations: add a table \[\[explain\]\]"):
+        explain(spec.model_copy(update={"explain": ()}), cluster="inline")
+
+
+def test_other_weights_are_refused(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    spec = spec_with(tmp_path, write_spec, tiny_store, EXPLANATIONS[:1], model__arguments={"seed": 5})
+    with pytest.raises(StoreError, match="belongs to another run: other weights"):
+        explain(load_spec(spec), cluster="inline", device="cpu")
+
+
+def test_a_prediction_that_is_not_reproduced_is_refused(tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    from actstore.jobs import reproduction
+
+    spec = load_spec(spec_with(tmp_path, write_spec, tiny_copy, EXPLANATIONS[1:2]))
+    whole = reproduction._single
+    try:
+        reproduction._single = lambda *arguments: np.roll(whole(*arguments), 7, axis=1)
+        (found,) = explain(spec, cluster="inline", device="cpu")
+    finally:
+        reproduction._single = whole
+    assert len(found.failed) == 4
+    assert "pixels are predicted otherwise than when the run was captured" in found.failed[0].error
+
+
+OWN = """
+import torch
+
+def absolute(model, image, score):
+    image.requires_grad_()
+    (found,) = torch.autograd.grad(score(model(image)).sum(), image)
+    return found.abs()
+
+def wrong(model, image, score):
+    return image.mean()
+"""
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own(explained: Path, tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    (tmp_path / "own_method.py").write_text(OWN)
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    own = [{"name": "own", "method": "own_method:absolute", "score": "logit", "targets": ["LV", "RV"]},
+           {"name": "plain", "method": "gradient", "norm": "autograd", "score": "logit", "targets": ["LV", "RV"]},
+           {"name": "wrong", "method": "own_method:wrong"}]  # fmt: skip
+    spec = load_spec(spec_with(tmp_path, write_spec, store, own))
+    found = explain(spec, cluster="inline", device="cpu")
+    assert [one.complete for one in found] == [True, True, False]
+    assert "own_method:wrong returned a map of () for an input of (1, 64, 64)" in found[2].failed[0].error
+    opened = actstore.open(store)
+    maps = opened.group("explain/own")["map"].values, opened.group("explain/plain")["map"].values
+    np.testing.assert_allclose(maps[0], np.abs(maps[1]), rtol=1e-3, atol=1e-7)
+
+
+def test_the_command(explained: Path, tmp_path: Path, tiny_store: Path, write_spec: WriteSpec) -> None:
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    spec = spec_with(tmp_path, write_spec, store, EXPLANATIONS)
+    ran = CliRunner().invoke(main, ["explain", str(spec), "--name", "slope", "--cluster", "inline", "--device", "cpu"])
+    assert ran.exit_code == 0, ran.output
+    assert "4 done, 0 skipped, 0 failed" in ran.output
+    assert "explain/slope" in ran.output
+    assert sorted(os.listdir(store / "explain")) == ["slope", "zarr.json"] or os.listdir(store / "explain") == ["slope"]
