@@ -23,11 +23,13 @@ from actstore.cli import text
 from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
+from actstore.jobs.explain import explain
 from actstore.jobs.predictions import confusion_of
 from actstore.jobs.visualise import visualise
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import build_model
 from actstore.networks.recording import forward_hooks
+from actstore.spec.explain import Explain
 from actstore.spec.spec import Spec, load_spec
 from actstore.spec.visualise import Visualise
 from actstore.store.store import Store
@@ -276,3 +278,35 @@ def test_images_of_its_channels(captured: Captured, tmp_path: Path) -> None:
     assert set(classes["layer"].values) == {"output"}
     assert (classes["final"] > classes["start"]).mean() > 0.5
     assert np.isnan(classes["data_max"]).all()
+
+
+def test_explanations_of_its_classes_and_channels(captured: Captured, tmp_path: Path) -> None:
+    """Scores over owned voxels, which together are the stitched prediction; a map for each input that has the class."""
+    location = Path(str(captured.store.path))
+    copied = shutil.copytree(location, tmp_path / "run.zarr", copy_function=os.link)
+    space = captured.store.layout.space
+    # Two windows an input: a pass takes seconds in 3D.
+    half = (*space[:-1], space[-1] // 2)
+    explanations = (
+        Explain(name="hidden", method="occlusion", window=half, stride=half, box="class", targets=("LV",)),
+        Explain(name="back", method="guided", targets=("LV",)),
+        Explain(name="top", method="deconvnet", layers=VISUALISED[captured.name][:1], top=2),
+    )
+    spec = captured.spec.model_copy(update={"explain": explanations})
+    found = explain(spec, store=copied, cluster="inline", device="cpu")
+    assert all(one.complete for one in found), [one.failed for one in found]
+    store = actstore.open(copied)
+    back, hidden, top = (store.group(f"explain/{name}").load() for name in ("back", "hidden", "top"))
+    members = captured.spec.labels.members
+    for number, name in enumerate(back["class_name"].values):
+        voxels = int(np.isin(captured.predicted, members[name]).sum())
+        assert int(back["pixels"][:, number].sum()) == int(hidden["pixels"][:, number].sum()) == voxels
+    there = back["pixels"].values > 0
+    assert there.any()
+    assert np.isfinite(back["map"].values[:, 0][there]).all()
+    assert np.isnan(back["map"].values[:, 0][~there]).all()
+    assert np.isfinite(hidden["drop"].values[:, 0].reshape(*there.shape, -1)).any(2)[there].all()
+    np.testing.assert_allclose(back["score"].values, hidden["score"].values, rtol=1e-4, atol=1e-6)
+    assert (top["response"].values[..., 0] >= top["response"].values[..., 1]).all()
+    assert top["projection"].shape == (len(store.samples), 1, 1, 2, *space)
+    assert float(np.abs(top["projection"].values).max()) > 0

@@ -29,8 +29,12 @@ from stores import files_of
 CONDITION = "brightness(LV, 0.1)"
 EXPLANATIONS: list[dict[str, Any]] = [
     {
-        "name": "hidden", "method": "occlusion", "conditions": ["original", CONDITION],
-        "window": 24, "stride": 20, "box": "image",
+        "name": "hidden",
+        "method": "occlusion",
+        "conditions": ["original", CONDITION],
+        "window": 24,
+        "stride": 20,
+        "box": "image",
     },
     {"name": "slope", "method": "gradient", "score": "logit", "targets": ["LV", "RV"]},
     {"name": "guided", "method": "guided", "norm": "autograd"},
@@ -253,16 +257,15 @@ def test_other_weights_are_refused(tiny_store: Path, tmp_path: Path, write_spec:
         explain(load_spec(spec), cluster="inline", device="cpu")
 
 
-def test_a_prediction_that_is_not_reproduced_is_refused(tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+def test_a_prediction_that_is_not_reproduced_is_refused(
+    tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from actstore.jobs import reproduction
 
     spec = load_spec(spec_with(tmp_path, write_spec, tiny_copy, EXPLANATIONS[1:2]))
     whole = reproduction._single
-    try:
-        reproduction._single = lambda *arguments: np.roll(whole(*arguments), 7, axis=1)
-        (found,) = explain(spec, cluster="inline", device="cpu")
-    finally:
-        reproduction._single = whole
+    monkeypatch.setattr(reproduction, "_single", lambda *arguments: np.roll(whole(*arguments), 7, axis=1))
+    (found,) = explain(spec, cluster="inline", device="cpu")
     assert len(found.failed) == 4
     assert "pixels are predicted otherwise than when the run was captured" in found.failed[0].error
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +13,7 @@ from torch import Tensor
 from actstore.analysis.patches import owned_boxes
 from actstore.errors import BlockError
 from actstore.inputs.adapters import pipeline_of
-from actstore.inputs.windows import Stitched
+from actstore.inputs.windows import Stitched, Windows
 from actstore.jobs.explaining import Explaining, Opened
 from actstore.store.store import Store
 
@@ -28,7 +31,10 @@ def require_reproduced(of: Explaining, opened: Opened, store: Store, samples: ND
     """
     stored = store.prediction.isel(sample=samples, condition=0)
     boxes = owned_boxes(stored, of.spec.spatial_dims)
-    found = _stitched(of, opened, store, samples) if of.layout.stitched else _single(of, opened, store, samples)
+    depth, height, width = store.samples.loc[samples[0], ["depth", "height", "width"]].astype(int)
+    windows = pipeline_of(of.spec).windows((depth, height, width))
+    logits = _logits(of, opened, store, samples)
+    found = _stitched(of, windows, logits) if windows.overlap else _single(of, logits)
     differing = pixels = 0
     for own, old, new in zip(boxes, stored.values, found, strict=True):
         box = tuple(slice(start, stop) for start, stop in own)
@@ -42,31 +48,23 @@ def require_reproduced(of: Explaining, opened: Opened, store: Store, samples: ND
         )
 
 
-@torch.inference_mode()
-def _single(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _single(of: Explaining, logits: Iterable[Tensor]) -> NDArray[np.uint8]:
     """Class of each pixel of each sample."""
-    return np.concatenate([of.head.classes(logits).cpu().numpy() for logits in _logits(of, opened, store, samples)])
+    return np.concatenate([of.head.classes(some).cpu().numpy() for some in logits])
+
+
+def _stitched(of: Explaining, windows: Windows, logits: Iterable[Tensor]) -> NDArray[np.uint8]:
+    """As `_single`, of the mean over overlapping patches."""
+    whole = Stitched(windows, of.head.channels)
+    for patch, one in enumerate(chain.from_iterable(some.float().cpu().numpy() for some in logits)):
+        whole.add(patch, one.reshape(len(one), *windows.size))
+    classes = of.head.classes(torch.from_numpy(whole.logits)[None])[0].numpy()
+    return np.stack([windows.cut(classes, patch).reshape(of.layout.space) for patch in range(len(windows))])
 
 
 @torch.inference_mode()
-def _stitched(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """As `_single`, of the mean over overlapping patches."""
-    depth, height, width = store.samples.loc[samples[0], ["depth", "height", "width"]].astype(int)
-    windows = pipeline_of(of.spec).windows((depth, height, width))
-    whole = Stitched(windows, of.head.channels)
-    patch = 0
-    for logits in _logits(of, opened, store, samples):
-        for one in logits.float().cpu().numpy():
-            whole.add(patch, one.reshape(len(one), *windows.size))
-            patch += 1
-    classes = of.head.classes(torch.from_numpy(whole.logits)[None])[0].numpy()
-    space = of.layout.space
-    return np.stack([windows.cut(classes, patch).reshape(space) for patch in range(len(windows))])
-
-
-def _logits(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64]) -> list[Tensor]:
-    found = []
+def _logits(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64]) -> Iterator[Tensor]:
+    """Of the originals, (element, channel, \\*space), batch by batch."""
     for first in range(0, len(samples), of.batch_size):
         images = store.image.isel(sample=samples[first : first + of.batch_size], condition=0).values
-        found.append(of.head.logits(opened.model(torch.from_numpy(images).to(opened.device))))
-    return found
+        yield of.head.logits(opened.model(torch.from_numpy(images).to(opened.device)))

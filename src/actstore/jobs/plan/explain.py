@@ -140,12 +140,16 @@ def _memory(of: Explaining, seen: Inspected) -> int:
         passes = max(passes, of.batch_size * alive_bytes(module_outputs(model, shape)))
     maps = len(of.layers) * of.settings.top if of.layers else len(of.targets)
     held = of.batch_size * len(layout.input_channels) * image * (maps + 2) + image * maps * len(of.conditions)
-    if layout.stitched:
-        held += 2 * of.head.channels * 4 * max(_volume(of), 1)
+    # Where patches overlap, the mean logits of a whole volume.
+    held += 8 * of.head.channels * _largest_volume(of)
     return library_bytes(of.spec) + model_bytes(model) + passes + held
 
 
-def _volume(of: Explaining) -> int:
-    """Voxels of the run's largest volume."""
-    sizes = Store(of.storage.location).samples[["depth", "height", "width"]]
-    return int(sizes.prod(axis=1).max())
+def _largest_volume(of: Explaining) -> int:
+    """Voxels of the run's largest volume of overlapping patches."""
+    shapes = Store(of.storage.location).samples[["depth", "height", "width"]].drop_duplicates().astype(int)
+    pipeline = pipeline_of(of.spec)
+    overlapping = [
+        math.prod(shape) for shape in shapes.itertuples(index=False, name=None) if pipeline.windows(shape).overlap
+    ]
+    return max(overlapping, default=0)
