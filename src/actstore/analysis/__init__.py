@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from actstore.analysis.channels.stability import frequency_certainty, sensitivity_to_k, set_stability
     from actstore.analysis.layers import layer_mean, stack_layers
     from actstore.analysis.maps.differences import cosine_similarity, mad, mean_difference, mse, psnr, ssim, statistics
+    from actstore.analysis.maps.landmarks import landmarks
     from actstore.analysis.maps.mosaic import mosaic
     from actstore.analysis.maps.regions import mean_regions, regional_mad
     from actstore.analysis.maps.rescaling import rescaling
@@ -84,6 +85,7 @@ _NAMES = {
     "actstore.analysis.layers": "layer_mean stack_layers",
     "actstore.analysis.maps.differences": "cosine_similarity mad mean_difference mse psnr ssim statistics",
     "actstore.analysis.maps.mosaic": "mosaic",
+    "actstore.analysis.maps.landmarks": "landmarks",
     "actstore.analysis.maps.regions": "mean_regions regional_mad",
     "actstore.analysis.maps.rescaling": "rescaling",
     "actstore.analysis.patients.association": "association beside_frequency",
@@ -123,7 +125,7 @@ __all__ = [
     "dice_change", "dice_curve", "dice_mean_table", "dice_over", "dice_table", "dose_cases_table",
     "dose_channels_table", "dose_half_table", "dose_table", "doses", "frequency_certainty", "frequency_table",
     "general_and_specific", "general_specific_table", "half_loss", "heterogeneity", "heterogeneity_table", "in_top",
-    "jaccard", "layer_mean", "layers_table", "leave_one_out", "leave_one_out_table", "mad", "mad_response",
+    "jaccard", "landmarks", "layer_mean", "layers_table", "leave_one_out", "leave_one_out_table", "mad", "mad_response",
     "mad_table", "mean_dice", "mean_difference", "mean_regions", "merged", "mosaic", "most_frequent", "mse",
     "network_rank", "noise_floor", "noise_ratio", "noise_table", "paired_change", "pooled", "pooled_std", "precision",
     "psnr", "regional_mad", "regions_table", "relative_table", "relative_volume_difference", "rescaling",
