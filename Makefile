@@ -29,7 +29,8 @@ demo: $(DEMO)
 	$(BIN)/actstore demo
 
 # In two processes, a module to one of them, each computing with one thread: two would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Bytecode is kept whatever the environment says: a run starts a hundred interpreters.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 QUICK := not process and not browser and not docs and not slow and not faults and not cluster and not gpu
 # Lint, types and the quick tests: before every commit, in two and a half minutes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import json
 import os
@@ -46,11 +47,13 @@ if importlib.util.find_spec("hypothesis"):
     settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
     settings.load_profile("steady")
 
-#: Modules that take half a minute or more: begun first, so that at the end no process waits for the other's.
+#: Modules that take a quarter of a minute or more, about the longest first: at the end no process waits for the other's.
 LONG = (
-    *("test_kills", "test_report", "test_docs", "test_explorer_browser", "test_memory", "test_views", "test_s3"),
-    *("test_notebooks", "test_odd_stores", "test_explorer", "test_interrupt", "test_captured_trained"),
-    *("test_sentences_property", "test_main_guard", "test_light", "test_report_browser"),
+    *("test_kills", "test_explorer_browser", "test_notebooks", "test_report", "test_captured_trained", "test_memory"),
+    *("test_docs", "test_views", "test_s3", "test_odd_stores", "test_interrupt", "test_captured_channels"),
+    *("test_explorer", "test_main_guard", "test_explorer_parts", "test_patched_views", "test_channels_last"),
+    *("test_nnunet_pipeline", "test_light", "test_reference", "test_bad_input", "test_unchanged", "test_persisted"),
+    *("test_planted", "test_report_browser", "test_sentences_property"),
 )
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow", "explained": "slow"}
@@ -60,6 +63,17 @@ def pytest_configure(config: pytest.Config) -> None:
     # Bits are compared between captures, some of which choose their device: on a GPU they would be others.
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Imports make millions of objects that stay: none of them is looked through."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -160,6 +160,7 @@ def test_original_and_not_applicable_have_no_case() -> None:
     assert found.values[1, 2] == "empty prediction"
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 6), st.integers(1, 4))
 def test_chunked_equals_one_by_one(seed: int, samples: int, step: int, split: int) -> None:

@@ -13,6 +13,7 @@ from actstore.cli.commands import main
 from patched import patched_store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "samples"),
     [

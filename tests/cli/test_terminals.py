@@ -50,6 +50,7 @@ class TestCharacters:
         assert "Łukasz Şen".encode("latin-1", terminal.READABLE) == b"\\u0141ukasz \\u015een"
         assert os.fsdecode(b"pat\xff").encode("utf-8", terminal.READABLE) == b"pat\xff"
 
+    @pytest.mark.slow
     @given(st.text(), st.sampled_from([*NARROW, "utf-8", "shift_jis"]))
     def test_every_text_can_be_shown(self, characters: str, encoding: str) -> None:
         encoded = characters.encode(encoding, terminal.READABLE)

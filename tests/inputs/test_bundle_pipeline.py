@@ -77,6 +77,7 @@ def test_of_the_reference() -> None:
     np.testing.assert_allclose(*shares, rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transforms", "inferer"),
     [

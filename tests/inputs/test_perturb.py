@@ -236,6 +236,7 @@ class TestBuiltIns:
         with pytest.raises(SpecError, match=r"names the class 'LA': there are background, RV, MYO, LV"):
             run(condition("brightness", target="LA"), image, label)
 
+    @pytest.mark.process
     def test_scipy_ndimage_is_loaded_for_blur_alone(self) -> None:
         code = "import sys, actstore.inputs.perturb; sys.exit('scipy.ndimage' in sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)

@@ -38,6 +38,7 @@ def test_owned_boxes_partition_the_volume_inside_their_patches(windows: Windows)
     np.testing.assert_array_equal(owners, 1)
 
 
+@pytest.mark.slow
 @given(covers())
 def test_the_nearest_centre_owns_a_voxel_and_the_lower_at_a_tie(windows: Windows) -> None:
     shape = windows.shape

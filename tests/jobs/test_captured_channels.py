@@ -39,6 +39,8 @@ from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.study import Study
 from conftest import Once, WriteSpec
 
+pytestmark = pytest.mark.slow
+
 PATIENTS = 5
 STRENGTHS = [0.1, 0.4, 0.7]
 MRI, CT, BOTH = choices = ("MRI", "CT", "")

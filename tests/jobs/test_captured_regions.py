@@ -148,6 +148,7 @@ def test_dice_of_a_region_is_that_of_its_union(store: Store, findings: Findings)
     assert compared == len(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_can_be_made(findings: Findings, name: str) -> None:
     try:

@@ -129,6 +129,7 @@ def test_samples_are_those_of_the_data(maximised: Path) -> None:
     assert (stop - start)[found["layer"].values == "down.0"].max() <= 3
 
 
+@pytest.mark.slow
 def test_stored_tensors_and_a_pass_over_the_data_give_the_same(
     tiny_copy: Path, write_spec: WriteSpec, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_stored_tensors_and_a_pass_over_the_data_give_the_same(
     assert (found["status"] == 3).all(), "bounded: one position behind an instance norm"
 
 
+@pytest.mark.slow
 def test_images_are_the_same_bits_whoever_computes_them(copied: Path, maximised: Path) -> None:
     """Some units deleted, computed again by several threads."""
     shutil.rmtree(copied / "features")
@@ -224,6 +226,7 @@ def test_repair_takes_the_spec_that_is_given(copied: Path, maximised: Path, monk
     assert files_of(copied) == files_of(maximised)
 
 
+@pytest.mark.slow
 def test_other_settings_need_another_name(copied: Path, write_spec: WriteSpec, tmp_path: Path) -> None:
     spec = load_spec(spec_with(tmp_path, write_spec, copied, steps=7))
     with pytest.raises(

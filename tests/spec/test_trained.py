@@ -205,6 +205,7 @@ def test_a_data_set_of_another_training_is_refused(nnunet: Path, change: dict[st
         check_dataset(spec)
 
 
+@pytest.mark.process
 def test_reading_such_a_spec_imports_no_network(nnunet: Path) -> None:
     code = (
         "import sys; from actstore.spec.spec import load_spec; load_spec(sys.argv[1]); "

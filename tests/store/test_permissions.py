@@ -85,6 +85,7 @@ def test_a_shard_that_direct_writes_are_refused_for(tmp_path: Path, monkeypatch:
     assert modes(tmp_path)["file"] == {"0o664"}
 
 
+@pytest.mark.slow
 def test_setgid_and_group_are_taken_on(write_spec: WriteSpec, tmp_path: Path) -> None:
     place = tmp_path / "project"
     place.mkdir()
@@ -115,6 +116,7 @@ def colleague() -> Iterator[None]:
         os.setgroups(groups)
 
 
+@pytest.mark.slow
 def test_a_colleague_of_the_group_continues_repairs_and_reduces(write_spec: WriteSpec, phantom_root: Path) -> None:
     # Not in pytest's folder, which only its user may enter.
     with tempfile.TemporaryDirectory() as parent, umask(0o002):
@@ -150,6 +152,7 @@ def default_acl(user: int) -> bytes:
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
+@pytest.mark.slow
 def test_a_default_acl_is_taken_on(write_spec: WriteSpec, tmp_path: Path) -> None:
     (place := tmp_path / "project").mkdir()
     try:

@@ -507,7 +507,7 @@ def count_tasks(array: xr.DataArray) -> tuple[int, int]:
     return len(array.data.__dask_graph__()), len(optimized.__dask_graph__())
 
 
-@pytest.mark.parametrize("blocks", [3, 300])
+@pytest.mark.parametrize("blocks", [3, pytest.param(300, marks=pytest.mark.slow)])
 def test_graphs_grow_with_blocks_alone(tmp_path: Path, blocks: int) -> None:
     """A layer of many inner chunks: 10 samples of 64 channels of 256 x 256 in a block, 32 chunks a sample."""
     layout = ArrayLayout(

@@ -62,6 +62,7 @@ class Source(Statistics):
         #: :attr:`dice`, NaN where the sample does not contain the class: there Dice is 0 or 1, whatever else changes.
         self.present_dice: Floats = np.where(self.present[:, None], self.dice, np.nan)
         self.cases: NDArray[np.str_] = store.cases.compute().transpose("sample", "condition").values.astype(str)
+        self._typical_samples: dict[str, int] = {}
 
     @property
     def is_3d(self) -> bool:
@@ -156,10 +157,16 @@ class Source(Statistics):
             shown = self.nearest(patient, place.get("frame"), place.get("slice"), condition, patch)
         else:
             usable = self.applicable[:, self.condition(condition)].any() and self.target(condition)
-            shown = self.at(typical_sample(self.store, condition) if usable else 0)
+            shown = self.at(self._typical(condition) if usable else 0)
         layer = list(self.channels)[-2:][0]
         first = State(condition=condition, layer=layer, channel=0, **shown)
         return replace(first, channel=self.strongest(first))
+
+    def _typical(self, condition: str) -> int:
+        """The sample of median change in Dice, which every link asks for."""
+        if condition not in self._typical_samples:
+            self._typical_samples[condition] = typical_sample(self.store, condition)
+        return self._typical_samples[condition]
 
     def strongest(self, state: State) -> int:
         """The channel of the state's layer that changes most in its sample; 0 where none does or MAD is unknown."""
