@@ -47,7 +47,7 @@ if importlib.util.find_spec("hypothesis"):
     settings.register_profile("steady", settings.get_profile("search"), derandomize=True)
     settings.load_profile("steady")
 
-#: Modules that take a quarter of a minute or more, about the longest first: at the end no process waits for the other's.
+#: Modules that take a quarter of a minute or more, the longest first: at the end no process waits for the other's.
 LONG = (
     *("test_kills", "test_explorer_browser", "test_notebooks", "test_report", "test_captured_trained", "test_memory"),
     *("test_docs", "test_views", "test_s3", "test_odd_stores", "test_interrupt", "test_captured_channels"),
