@@ -50,10 +50,10 @@ if importlib.util.find_spec("hypothesis"):
 #: Modules that take a quarter of a minute or more, the longest first: at the end no process waits for the other's.
 LONG = (
     *("test_kills", "test_explorer_browser", "test_notebooks", "test_report", "test_captured_trained", "test_memory"),
-    *("test_docs", "test_views", "test_s3", "test_odd_stores", "test_interrupt", "test_captured_channels"),
-    *("test_explorer", "test_main_guard", "test_explorer_parts", "test_patched_views", "test_channels_last"),
-    *("test_nnunet_pipeline", "test_light", "test_reference", "test_bad_input", "test_unchanged", "test_persisted"),
-    *("test_planted", "test_report_browser", "test_sentences_property"),
+    *("test_docs", "test_reference", "test_views", "test_s3", "test_interrupt", "test_odd_stores"),
+    *("test_captured_channels", "test_explorer", "test_main_guard", "test_metrics", "test_persisted"),
+    *("test_patched_views", "test_visualise", "test_explorer_parts", "test_light", "test_bad_input", "test_record"),
+    *("test_unchanged", "test_nnunet_pipeline", "test_planted", "test_report_browser"),
 )
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow", "explained": "slow"}
