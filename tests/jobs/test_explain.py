@@ -25,6 +25,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
 from conftest import Once, WriteSpec
 from stores import files_of
+from unshared import forbid_asking
 
 CONDITION = "brightness(LV, 0.1)"
 EXPLANATIONS: list[dict[str, Any]] = [
@@ -195,6 +196,23 @@ def test_an_interrupted_run_continues(explained: Path, tiny_store: Path, tmp_pat
     (found,) = explain(spec, cluster="inline", device="cpu")
     assert (found.done, found.skipped) == (1, 3)
     assert files_of(store / "explain" / "top") == files_of(explained / "explain" / "top")
+
+
+def test_units_read_by_themselves(
+    tiny_store: Path, tmp_path: Path, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_asking(monkeypatch)
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    changed = {"name": "changed", "method": "gradient", "layers": ["bottom.1"], "by": "mad", "conditions": [CONDITION]}
+    spec = load_spec(spec_with(tmp_path, write_spec, store, [*EXPLANATIONS, changed]))
+    for found in explain(spec, cluster="inline", device="cpu"):
+        assert found.complete, found.failed
+    changes = actstore.open(store).statistics("L02", ["mad"])["mad"].sel(condition=CONDITION).values
+    channel = actstore.open(store).group("explain/changed")["channel"].values[:, 0, 0]
+    there = np.isfinite(changes).all(1)
+    assert there.any()
+    assert (channel[there, :4] == np.argsort(-changes[there], axis=1, kind="stable")).all()
+    assert (channel[~there] == -1).all()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from actstore.store.verify import verify
 from conftest import Once, WriteSpec
 from processes import until
 from stores import files_of
+from unshared import forbid_asking
 
 LAYERS = ["down.0", "down.2", "bottom.0"]
 SETTINGS: dict[str, Any] = {"layers": LAYERS, "steps": 6, "batch_size": 3, "repeats": 2}
@@ -56,6 +57,19 @@ def copied(maximised: Path, tmp_path: Path) -> Path:
     """The store with images, once more, with its spec beside it."""
     shutil.copy(maximised.with_name("spec.toml"), tmp_path / "spec.toml")
     return Path(shutil.copytree(maximised, tmp_path / "tiny.zarr"))
+
+
+def test_units_read_by_themselves(
+    tiny_store: Path, tmp_path: Path, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_asking(monkeypatch)
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    for name, layers in (("kept", LAYERS[:1]), ("recorded", ["bottom.1"])):
+        spec = spec_with(
+            tmp_path, write_spec, store, layers=layers, steps=1, parameterization="maco", objective="neuron"
+        )
+        found = visualise(load_spec(spec), name=name, cluster="inline", device="cpu")
+        assert found.complete, found.failed
 
 
 def test_the_group_holds_what_it_says(maximised: Path) -> None:

@@ -1,11 +1,18 @@
-"""Dask loads this into every local worker: only the parent process handles Ctrl-C, and it ends its workers."""
+"""Dask loads this into every local worker.
+
+Only the parent process handles Ctrl-C, and it ends its workers. A lazy array that a task computes is computed by that
+task, not by the cluster, which would need another of its threads.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 
+import dask
+
 
 def dask_setup(_worker: object) -> None:
+    dask.config.set(scheduler="synchronous")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,6 +14,7 @@ from torch import Tensor
 from actstore.attribution.projection import project, strongest
 from actstore.attribution.rules import Method
 from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.reading import read
 from actstore.maximisation.target import reaching
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate
@@ -68,10 +69,10 @@ class ChannelMaps:
             "position": np.full((len(samples), *self._shape, len(space)), -1, np.int32),
         }
         for position, condition in enumerate(self.of.conditions):
-            there = np.flatnonzero(store.applicable.isel(sample=samples, condition=condition).values)
+            there = np.flatnonzero(read(store.applicable.isel(sample=samples, condition=condition)))
             if not len(there):
                 continue
-            inputs = torch.from_numpy(store.image.isel(sample=samples[there], condition=condition).values)
+            inputs = torch.from_numpy(read(store.image.isel(sample=samples[there], condition=condition)))
             for number in range(len(self.of.layers)):
                 values = self._projected(opened, store, samples[there], condition, number, inputs.to(opened.device))
                 for name, value in values.items():
@@ -84,7 +85,7 @@ class ChannelMaps:
     ) -> Found:
         settings, layer = self.of.settings, self.of.layers[number]
         if settings.by == "mad":
-            mad = store.statistics(layer.name, ["mad"])["mad"].isel(sample=samples, condition=condition).values
+            mad = read(store.statistics(layer.name, ["mad"])["mad"].isel(sample=samples, condition=condition))
             order = torch.from_numpy(np.argsort(-mad, axis=1, kind="stable")[:, : settings.top]).to(inputs.device)
         chosen: list[Tensor] = []
 

@@ -19,6 +19,7 @@ from actstore.attribution.scores import ClassScores
 from actstore.code.imports import resolve_callable
 from actstore.errors import ModelError, one_line
 from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.reading import read
 from actstore.spec.explain import BACKWARD, OCCLUSION
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate
@@ -81,10 +82,10 @@ class ClassMaps:
         for own, mask in zip(found, masks, strict=True):
             own["pixels"] = mask.reshape(len(mask), -1).sum(1).astype(np.int64)
         for position, condition in enumerate(self.of.conditions):
-            there = np.flatnonzero(store.applicable.isel(sample=samples, condition=condition).values)
+            there = np.flatnonzero(read(store.applicable.isel(sample=samples, condition=condition)))
             if not len(there):
                 continue
-            images = store.image.isel(sample=samples[there], condition=condition).values
+            images = read(store.image.isel(sample=samples[there], condition=condition))
             compute = self._occluded if self.of.settings.method == OCCLUSION else self._explained
             for at, values in zip(there, compute(opened, store, samples[there], images, masks[there]), strict=True):
                 for name, value in values.items():
@@ -107,8 +108,8 @@ class ClassMaps:
         owned = np.zeros(predicted.shape, bool)
         for one, box in zip(owned, owned_boxes(predicted, self.of.spec.spatial_dims), strict=True):
             one[tuple(slice(*ends) for ends in box)] = True
-        members = self.of.spec.labels.members
-        return np.stack([np.isin(predicted.values, members[name]) & owned for name in self.of.targets], 1)
+        classes, members = read(predicted), self.of.spec.labels.members
+        return np.stack([np.isin(classes, members[name]) & owned for name in self.of.targets], 1)
 
     @property
     def _scores(self) -> ClassScores:

@@ -15,6 +15,7 @@ from actstore.errors import BlockError
 from actstore.inputs.adapters import pipeline_of
 from actstore.inputs.windows import Stitched, Windows
 from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.reading import read
 from actstore.store.store import Store
 
 #: Share of pixels that may be predicted otherwise, as where two classes are equal but for the last bits of a device.
@@ -36,7 +37,7 @@ def require_reproduced(of: Explaining, opened: Opened, store: Store, samples: ND
     logits = _logits(of, opened, store, samples)
     found = _stitched(of, windows, logits) if windows.overlap else _single(of, logits)
     differing = pixels = 0
-    for own, old, new in zip(boxes, stored.values, found, strict=True):
+    for own, old, new in zip(boxes, read(stored), found, strict=True):
         box = tuple(slice(start, stop) for start, stop in own)
         differing += int((old[box] != new[box]).sum())
         pixels += old[box].size
@@ -66,5 +67,5 @@ def _stitched(of: Explaining, windows: Windows, logits: Iterable[Tensor]) -> NDA
 def _logits(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64]) -> Iterator[Tensor]:
     """Of the originals, (element, channel, \\*space), batch by batch."""
     for first in range(0, len(samples), of.batch_size):
-        images = store.image.isel(sample=samples[first : first + of.batch_size], condition=0).values
+        images = read(store.image.isel(sample=samples[first : first + of.batch_size], condition=0))
         yield of.head.logits(opened.model(torch.from_numpy(images).to(opened.device)))

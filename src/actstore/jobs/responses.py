@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.optima import SAMPLES, OpenedNetwork, Optimising
 from actstore.jobs.out import Out
+from actstore.jobs.reading import read
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
 from actstore.spec.spec import Spec
@@ -87,10 +88,10 @@ class Responses:
         for first in range(0, len(samples), SAMPLES):
             some = samples[first : first + SAMPLES]
             if target.name in kept:
-                stored = store[target.name].isel(sample=some, condition=0).values.astype(np.float32)
+                stored = read(store[target.name].isel(sample=some, condition=0)).astype(np.float32)
                 maps = torch.from_numpy(stored).to(opened.device)
             else:
-                maps = _recorded(opened, target, store.image.isel(sample=some, condition=0).values)
+                maps = _recorded(opened, target, read(store.image.isel(sample=some, condition=0)))
             for one in maps:
                 own = goal.maps(one[None].expand(len(target.channels), *one.shape)).double()
                 values.append(goal.reduce(own).cpu().numpy().astype(np.float32))

@@ -18,6 +18,7 @@ from actstore.jobs.job import Compute, Job, Report
 from actstore.jobs.optima import OpenedNetwork, Optimising
 from actstore.jobs.out import Out
 from actstore.jobs.plan.visualise import plan_optima
+from actstore.jobs.reading import read
 from actstore.jobs.responses import Responses
 from actstore.jobs.runner import Progress, run
 from actstore.maximisation.maximise import ascend_batch
@@ -169,7 +170,7 @@ class VisualiseJob:
         before = list(accumulate((len(t.channels) for t in self.of.targets), initial=0))[unit.target]
         own = slice(before + unit.first, before + unit.first + n)
         data = store.group(self.of.responses).isel(layer_channel=own)
-        value, position = data["value"].values, data["position"].values
+        value, position = read(data["value"]), read(data["position"])
         wide = value.astype(np.float64)
         found |= {
             "data_max": value.max(0),
@@ -186,7 +187,7 @@ class VisualiseJob:
             for rank in range(ranks):
                 at = found["top_sample"][:, rank]
                 samples, where = np.unique(at, return_inverse=True)
-                images = store.image.isel(sample=samples, condition=0).values[where]
+                images = read(store.image.isel(sample=samples, condition=0))[where]
                 channels = target.channels[unit.first : unit.first + n]
                 goal = Goal.of(self.of.settings.objective, channels, self.of.settings.directions, opened.device)
                 mass = _gradient_mass(reach, goal, images, found["top_position"][:, rank], opened.device)
