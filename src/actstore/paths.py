@@ -1,15 +1,22 @@
-"""Paths as people write them: a leading ``~`` is the home, wherever a path is given.
+"""Where things are: paths as people write them, and network addresses of this machine.
 
-A shell expands ``~`` only where a word begins with it, not in ``--store=~/run.zarr``, and Python never does: without
-this rule both would make a folder named ``~``. A folder of that name is reached by ``./~``.
+A leading ``~`` is the home, wherever a path is given. A shell expands ``~`` only where a word begins with it, not in
+``--store=~/run.zarr``, and Python never does: without this rule both would make a folder named ``~``. A folder of that
+name is reached by ``./~``.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
 from actstore.errors import ActstoreError, StoreError
+
+#: Reached by programs of this machine alone.
+LOOPBACK = "127.0.0.1"
+#: The explorer's port: the default of Panel and Bokeh.
+PORT = 5006
 
 
 def expanded(path: str | Path, error: type[ActstoreError] = StoreError) -> Path:
@@ -48,3 +55,13 @@ def given(path: str | Path, error: type[ActstoreError] = StoreError) -> Path:
 def is_url(location: str | Path) -> bool:
     """Whether ``location`` is no path: ``s3://…``, or a scheme that no storage has."""
     return "://" in str(location)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches ``address``."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -98,7 +98,7 @@ def test_a_worker_of_a_killed_capture_cannot_commit_what_was_swept(
     commits.sweep(storage, layout.capture, [0])
     monkeypatch.undo()
     assert not commits.is_finished(storage, layout.capture, 0, plan.fingerprint.token)
-    with pytest.raises(StoreError, match="vanished before its block was committed"):
+    with pytest.raises(StoreError, match="vanished before it was committed"):
         commits.commit(storage, layout.capture, 0, plan.fingerprint.token)
 
 

@@ -285,28 +285,32 @@ def test_explanations_of_its_classes_and_channels(captured: Captured, tmp_path: 
     location = Path(str(captured.store.path))
     copied = shutil.copytree(location, tmp_path / "run.zarr", copy_function=os.link)
     space = captured.store.layout.space
-    # Two windows an input: a pass takes seconds in 3D.
     half = (*space[:-1], space[-1] // 2)
+    hides = Explain(name="hidden", method="occlusion", window=half, stride=half, box="class", targets=("LV",))
     explanations = (
-        Explain(name="hidden", method="occlusion", window=half, stride=half, box="class", targets=("LV",)),
         Explain(name="back", method="guided", targets=("LV",)),
         Explain(name="top", method="deconvnet", layers=VISUALISED[captured.name][:1], top=2),
+        # nnU-Net's passes in 3D take seconds each; the bundle's network is one in 3D too.
+        *([hides] if captured.name != "3d" else []),
     )
     spec = captured.spec.model_copy(update={"explain": explanations})
     found = explain(spec, store=copied, cluster="inline", device="cpu")
     assert all(one.complete for one in found), [one.failed for one in found]
     store = actstore.open(copied)
-    back, hidden, top = (store.group(f"explain/{name}").load() for name in ("back", "hidden", "top"))
+    back, top = (store.group(f"explain/{name}").load() for name in ("back", "top"))
     members = captured.spec.labels.members
     for number, name in enumerate(back["class_name"].values):
         voxels = int(np.isin(captured.predicted, members[name]).sum())
-        assert int(back["pixels"][:, number].sum()) == int(hidden["pixels"][:, number].sum()) == voxels
+        assert int(back["pixels"][:, number].sum()) == voxels
     there = back["pixels"].values > 0
     assert there.any()
     assert np.isfinite(back["map"].values[:, 0][there]).all()
     assert np.isnan(back["map"].values[:, 0][~there]).all()
-    assert np.isfinite(hidden["drop"].values[:, 0].reshape(*there.shape, -1)).any(2)[there].all()
-    np.testing.assert_allclose(back["score"].values, hidden["score"].values, rtol=1e-4, atol=1e-6)
     assert (top["response"].values[..., 0] >= top["response"].values[..., 1]).all()
     assert top["projection"].shape == (len(store.samples), 1, 1, 2, *space)
     assert float(np.abs(top["projection"].values).max()) > 0
+    if captured.name != "3d":
+        hidden = store.group("explain/hidden").load()
+        assert np.array_equal(hidden["pixels"], back["pixels"])
+        assert np.isfinite(hidden["drop"].values[:, 0].reshape(*there.shape, -1)).any(2)[there].all()
+        np.testing.assert_allclose(back["score"].values, hidden["score"].values, rtol=1e-4, atol=1e-6)

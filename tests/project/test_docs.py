@@ -184,6 +184,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Pa
     )
     assert capture(load_spec(spec), cluster="inline", device="cpu").complete
     images = '[visualise]\nlayers = ["*.submodule.1.submodule.conv.unit0.conv"]\nchannels = [0, 1]\nsteps = 4\n'
+    images += '[[explain]]\nname = "lv"\nmethod = "guided"\ntargets = ["LV"]\n'
     (folder / "demo.toml").write_text(f"{spec.read_text(encoding='utf-8')}{images}", encoding="utf-8")
     return folder
 

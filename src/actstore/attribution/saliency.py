@@ -54,7 +54,8 @@ def saliency(
             logits = network(seen.clone())
         scores = score(logits)
         maps = torch.stack([_back(scores[:, k], seen, k + 1 < scores.shape[1]) for k in range(scores.shape[1])], 1)
-    require_fired(rules)
+    if not scores.isnan().all():
+        require_fired(rules)
     return maps, scores.detach()
 
 

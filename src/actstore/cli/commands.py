@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from actstore import __version__
-from actstore.addresses import LOOPBACK, PORT, is_loopback
 from actstore.cli import terminal
 from actstore.errors import ActstoreError, DataError, SpecError, StoreError, needing, one_line
 from actstore.measures.names import METRICS, MOST, TOP
-from actstore.paths import given, is_url
+from actstore.paths import LOOPBACK, PORT, given, is_loopback, is_url
 from actstore.spec.precision import Precision
 from actstore.tables.catalogue import TABLES
 from actstore.units import counted

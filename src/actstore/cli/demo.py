@@ -52,6 +52,10 @@ layers = ["*.submodule.1.submodule.conv.unit0.conv"]
 channels = [0, 1, 2, 3]
 steps = 48
 batch_size = 4
+[[explain]]
+name = "lv"
+method = "guided"
+targets = ["LV"]
 """
 
 

@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from actstore.addresses import LOOPBACK
 from actstore.cluster.executors import IN_FLIGHT, POLL, WORKER_LOSSES, Dask, Executor, Inline
 from actstore.cluster.main_guard import STARTED_HERE, guarded_main
 from actstore.cluster.versions import versions
 from actstore.errors import ActstoreError, ClusterError, needing, one_line
+from actstore.paths import LOOPBACK
 from actstore.spec.cluster import Cluster
 from actstore.store.files.base import Storage
 

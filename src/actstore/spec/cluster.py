@@ -8,9 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationError, field_validator, model_validator
 
-from actstore.addresses import LOOPBACK
 from actstore.errors import ClusterError, SpecError
-from actstore.paths import expanded
+from actstore.paths import LOOPBACK, expanded
 from actstore.spec.problems import problems
 from actstore.spec.values import LocalPath, Positive, Text, TomlTable, resolved
 

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
-from actstore.addresses import LOOPBACK, PORT, is_loopback
 from actstore.errors import ActstoreError, StoreError
+from actstore.paths import LOOPBACK, PORT, is_loopback
 from actstore.store.files.base import Location
 from actstore.units import counted, human_bytes
 
