@@ -41,9 +41,13 @@ check:
 quick: environment
 	$(PYTEST) -q -m '$(QUICK)'
 
-# Everything but what the next targets ask for.
-test: lint
-	$(PYTEST)
+# Everything but what the next targets ask for. In one process more: many tests wait for processes that they start.
+test:
+	@$(MAKE) --no-print-directory -j 2 lint every
+
+.PHONY: every
+every: environment
+	$(PYTEST) -n 3
 
 # What rests on sums and on a network's own arithmetic, in two minutes: to be tried as other machines compute, with
 # ATEN_CPU_CAPABILITY=default, NUMBA_CPU_NAME=generic, OMP_NUM_THREADS=1, or

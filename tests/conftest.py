@@ -224,6 +224,26 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
 
 
 @pytest.fixture(scope="session")
+def explained(once: Once, tiny_store: Path, write_spec: WriteSpec) -> Path:
+    """The captured tiny store with explanations. Not to be changed."""
+
+    def fill(folder: Path) -> None:
+        from actstore.jobs.explain import explain
+        from actstore.spec.spec import load_spec
+        from explanations import EXPLANATIONS
+
+        store = shutil.copytree(tiny_store, folder / "tiny.zarr")
+        found = explain(
+            load_spec(write_spec(folder, store__path=store, explain=EXPLANATIONS)), cluster="inline", device="cpu"
+        )
+        assert found[-1].complete, found[-1].failed[:1]
+        assert [one.group for one in found] == [f"explain/{one['name']}" for one in EXPLANATIONS]
+        assert all(one.done == 4 for one in found)
+
+    return once("explained", fill) / "tiny.zarr"
+
+
+@pytest.fixture(scope="session")
 def volume_store(once: Once, write_spec: WriteSpec) -> Path:
     """A 3D network's store of two volumes of 8 x 32 x 32; its second layer has 4 slices."""
 

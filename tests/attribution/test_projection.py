@@ -177,6 +177,8 @@ def test_functions_are_met_as_modules_are(method: Method) -> None:
         lambda x: x.clamp(min=0),
         lambda x: x.clamp_(0),
         lambda x: torch.clamp_min(x, 0),
+        lambda x: torch.clamp(x, min=torch.zeros(())),
+        lambda x: torch.maximum(x, torch.zeros_like(x)),
         lambda x: functional.threshold(x, 0, 0),
         lambda x: functional.leaky_relu(x, 0.0),
         lambda x: functional.prelu(x, torch.zeros(2)),
@@ -211,6 +213,7 @@ NORMS: dict[str, nn.Module] = {
     "group": nn.GroupNorm(2, 4),
     "layer": nn.LayerNorm([4, 5, 5]),
     "batch": nn.BatchNorm2d(4, track_running_stats=False),
+    "rms": nn.RMSNorm([4, 5, 5], eps=1e-5),
 }
 
 
@@ -229,8 +232,10 @@ def test_a_frozen_norm_is_affine(norm: str) -> None:
         spread = parts.var(2, correction=0, keepdim=True).expand_as(parts).reshape_as(inputs)
     else:
         spread = inputs.var(dims, correction=0, keepdim=True)
+    if norm == "rms":
+        spread = inputs.square().mean((1, 2, 3), keepdim=True)
     weight = dict(module.named_parameters()).get("weight", torch.ones(4, dtype=torch.float64))
-    scale = (weight if norm == "layer" else weight.reshape(4, 1, 1)) / (spread + 1e-5).sqrt()
+    scale = (weight if norm in ("layer", "rms") else weight.reshape(4, 1, 1)) / (spread + 1e-5).sqrt()
     found = back(module, inputs, sent, "gradient", "frozen")
     torch.testing.assert_close(found, sent * scale, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(found, back(module, inputs, sent, "gradient", "autograd"))
@@ -271,6 +276,14 @@ def test_activations_that_bend_are_refused(activation: Any, name: str, method: M
     with pytest.raises(ModelError, match=rf"the network uses (hardtanh|{name}), and '{method}' is for ReLU"):
         back(lambda x: activation(2 * x), inputs, inputs, method)
     back(lambda x: activation(2 * x), inputs, inputs, "gradient")
+
+
+def test_methods_and_norms_that_are_not_known_are_refused() -> None:
+    inputs = torch.randn(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="method = 'gradcam': give 'gradient', 'guided', 'deconvnet'"):
+        back(torch.relu, inputs, inputs, "gradcam")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="norm = 'froze': give 'frozen', 'autograd'"):
+        back(torch.relu, inputs, inputs, "guided", "froze")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -304,6 +304,7 @@ def test_explanations_of_its_classes_and_channels(captured: Captured, tmp_path: 
         assert int(back["pixels"][:, number].sum()) == voxels
     there = back["pixels"].values > 0
     assert there.any()
+    assert captured.name == "3d" or not there.all(), "in some patches the class is not predicted"
     assert np.isfinite(back["map"].values[:, 0][there]).all()
     assert np.isnan(back["map"].values[:, 0][~there]).all()
     assert (top["response"].values[..., 0] >= top["response"].values[..., 1]).all()

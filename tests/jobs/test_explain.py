@@ -23,24 +23,10 @@ from actstore.networks.heads import Head
 from actstore.networks.model import build_model
 from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
-from conftest import Once, WriteSpec
+from conftest import WriteSpec
+from explanations import CONDITION, EXPLANATIONS
 from stores import files_of
 from unshared import forbid_asking
-
-CONDITION = "brightness(LV, 0.1)"
-EXPLANATIONS: list[dict[str, Any]] = [
-    {
-        "name": "hidden",
-        "method": "occlusion",
-        "conditions": ["original", CONDITION],
-        "window": 24,
-        "stride": 20,
-        "box": "image",
-    },
-    {"name": "slope", "method": "gradient", "score": "logit", "targets": ["LV", "RV"]},
-    {"name": "guided", "method": "guided", "norm": "autograd"},
-    {"name": "top", "method": "deconvnet", "layers": ["up", "bottom.1"], "top": 3},
-]
 
 
 def spec_with(
@@ -48,21 +34,6 @@ def spec_with(
 ) -> Path:
     """The spec of ``tiny_store`` with explanations, of a store elsewhere."""
     return write_spec(folder, store__path=store, explain=explanations, **more)
-
-
-@pytest.fixture(scope="session")
-def explained(once: Once, tiny_store: Path, write_spec: WriteSpec) -> Path:
-    """The captured tiny store with explanations. Not to be changed."""
-
-    def fill(folder: Path) -> None:
-        store = Path(shutil.copytree(tiny_store, folder / "tiny.zarr"))
-        spec = load_spec(spec_with(folder, write_spec, store, EXPLANATIONS))
-        found = explain(spec, cluster="inline", device="cpu")
-        assert found[-1].complete, found[-1].failed[:1]
-        assert [one.group for one in found] == [f"explain/{one['name']}" for one in EXPLANATIONS]
-        assert all(one.complete and one.done == 4 for one in found), found
-
-    return once("explained", fill) / "tiny.zarr"
 
 
 @pytest.fixture
@@ -110,14 +81,6 @@ def test_maps_are_those_of_the_method_in_memory(explained: Path) -> None:
         np.testing.assert_allclose(slope["score"][sample, 0], score[0], rtol=1e-4)
         there = np.flatnonzero(pixels)
         np.testing.assert_allclose(slope["map"].values[sample, 0, there], maps[0, there, 0], rtol=1e-3, atol=1e-7)
-
-
-def test_a_class_that_is_not_predicted_is_not_applicable(explained: Path) -> None:
-    slope = actstore.open(explained).group("explain/slope").load()
-    none = slope["pixels"].values == 0
-    assert np.isnan(slope["score"].values[:, 0][none]).all()
-    assert np.isnan(slope["map"].values[:, 0][none]).all()
-    assert np.isfinite(slope["map"].values[:, 0][~none]).all()
 
 
 def test_a_condition_is_explained_where_it_applies(explained: Path) -> None:

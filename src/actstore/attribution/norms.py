@@ -12,6 +12,7 @@ from torch.nn import functional
 _INSTANCE = {functional.instance_norm, torch.instance_norm}
 _BATCH = {functional.batch_norm, torch.batch_norm}
 _GROUP = {functional.group_norm, torch.group_norm}
+_RMS = {functional.rms_norm, torch.rms_norm}
 _LAYER = {functional.layer_norm, torch.layer_norm}
 
 
@@ -63,6 +64,13 @@ def _scale(func: Any, args: Any, kwargs: Any) -> Tensor | None:
             *given.shape[:2], *[1] * (given.ndim - 2)
         )
         return each * _per_channel(weight, given)
+    if func in _RMS:
+        given, shape = _given(args, kwargs), _argument(args, kwargs, 1, "normalized_shape", ())
+        weight, eps = _argument(args, kwargs, 2, "weight", None), _argument(args, kwargs, 3, "eps", None)
+        dims = tuple(range(given.ndim - len(tuple(shape)), given.ndim))
+        least = torch.finfo(given.dtype).eps if eps is None else float(eps)
+        spread = torch.rsqrt(given.square().mean(dims, keepdim=True) + least)
+        return spread if weight is None else spread * weight
     if func in _LAYER:
         given, shape = _given(args, kwargs), _argument(args, kwargs, 1, "normalized_shape", ())
         weight, eps = _argument(args, kwargs, 2, "weight", None), _eps(args, kwargs, 4)

@@ -120,8 +120,8 @@ def occlude(
     *,
     chosen: NDArray[np.bool_] | None = None,
     batch_size: int = 8,
-) -> NDArray[np.float32]:
-    """How much lower each score is where a window of the input is filled: (class_name, \\*grid).
+) -> NDArray[np.floating]:
+    """How much lower each score is where a window of the input is filled: (class_name, \\*grid), in the scores' dtype.
 
     Parameters
     ----------
@@ -149,5 +149,5 @@ def occlude(
             one[(slice(None), *place)] = filled[(slice(None), *place)]
         at = torch.from_numpy(np.ravel_multi_index(tuple(some.T), grid)).to(whole.device)
         drops[at] = whole - score(batch[: len(some)])
-    found: NDArray[np.float32] = drops.T.reshape(-1, *grid).float().cpu().numpy()
+    found: NDArray[np.floating] = drops.T.reshape(-1, *grid).cpu().numpy()
     return found

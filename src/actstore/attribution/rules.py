@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ _PRELU = {functional.prelu, torch.prelu, Tensor.prelu}
 #: A ReLU if the lower bound is 0 and there is no upper one.
 _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, Tensor.clip, Tensor.clip_}
 _CLAMP_MIN = {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
+_MAXIMUM = {torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax}
 _THRESHOLD = {functional.threshold, torch.threshold, torch.threshold_}
 #: Working in place by their name, or by an argument at a position.
 _IN_PLACE = {
@@ -39,7 +40,7 @@ _IN_PLACE_AT = {functional.relu: 1, functional.leaky_relu: 2, functional.thresho
 #: Held constant: what they return weighs something else.
 _GATES = {
     *(torch.sigmoid, torch.sigmoid_, functional.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, functional.hardsigmoid),
-    *(torch.softmax, functional.softmax, Tensor.softmax),
+    *(torch.softmax, functional.softmax, Tensor.softmax, torch.special.expit),
 }
 _CURVED_NAMES = (
     *("elu", "elu_", "selu", "selu_", "celu", "celu_", "gelu", "silu", "mish", "softplus", "hardswish", "relu6"),
@@ -48,6 +49,7 @@ _CURVED_NAMES = (
 #: Activations for which twice the input is not twice the output: what comes back of them is no part of the input.
 _CURVED = {getattr(functional, name): name for name in _CURVED_NAMES if hasattr(functional, name)}
 _CURVED |= dict.fromkeys((torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_), "tanh")
+_CURVED |= dict.fromkeys((torch.exp, torch.exp_, Tensor.exp, Tensor.exp_), "exp")
 _CURVED |= {torch.selu: "selu", torch.selu_: "selu", torch.celu: "celu", torch.celu_: "celu"}
 
 
@@ -94,6 +96,9 @@ class Rules(TorchFunctionMode):
 
     def __init__(self, method: Method, norm: Norm) -> None:
         super().__init__()
+        for name, value, known in (("method", method, get_args(Method)), ("norm", norm, get_args(Norm))):
+            if value not in known:
+                raise ValueError(f"{name} = {value!r}: give {', '.join(map(repr, known))}")
         self.method, self.norm = method, norm
         #: How often the rule of activations was met on a way back.
         self.fired = 0
@@ -136,7 +141,7 @@ def _slope(func: Any, args: Any, kwargs: Any) -> Any:
         given, weight = args[0], _argument(args, kwargs, 1, "weight", None)
         channels = weight.detach() if weight.numel() == 1 else weight.detach().reshape(-1, *[1] * (given.ndim - 2))
         return channels
-    if func is functional.rrelu and not _argument(args, kwargs, 3, "training", False):
+    if func in (functional.rrelu, torch.rrelu) and not _argument(args, kwargs, 3, "training", False):
         return (_argument(args, kwargs, 1, "lower", 1 / 8) + _argument(args, kwargs, 2, "upper", 1 / 3)) / 2
     return None
 
@@ -144,6 +149,8 @@ def _slope(func: Any, args: Any, kwargs: Any) -> Any:
 def _is_relu(func: Any, args: Any, kwargs: Any) -> bool:
     if func in _RELU:
         return True
+    if func in _MAXIMUM:
+        return _is_zero(args[1])
     if func in _CLAMP_MIN:
         return _is_zero(_argument(args, kwargs, 1, "min", None))
     if func in _CLAMP:
@@ -156,6 +163,8 @@ def _is_relu(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 def _is_zero(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.requires_grad and not bool(value.any())
     return isinstance(value, int | float) and value == 0
 
 

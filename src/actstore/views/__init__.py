@@ -4,6 +4,7 @@ from actstore.views.figures.channels import frequency, layers
 from actstore.views.figures.cube import cube
 from actstore.views.figures.doses import dose, dose_cases, dose_channels
 from actstore.views.figures.evidence import association, certainty, controls, noise, sensitivity, stability
+from actstore.views.figures.explanations import explanation, projections
 from actstore.views.figures.groups import comparison, general_specific, heterogeneity, leave_one_out
 from actstore.views.figures.images import activation, gallery, inputs
 from actstore.views.figures.network import mad_by_layer, network
@@ -40,6 +41,7 @@ __all__ = [
     "dose",
     "dose_cases",
     "dose_channels",
+    "explanation",
     "frequency",
     "gallery",
     "general_specific",
@@ -53,6 +55,7 @@ __all__ = [
     "noise",
     "optima",
     "optimum",
+    "projections",
     "regions",
     "save",
     "sensitivity",
