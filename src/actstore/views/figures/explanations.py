@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 #: Share of the scale below which a map lets the input through.
 CLEAR = 0.08
-Rows = slice[int, int, None]
 _SMALL: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
 
 
@@ -192,7 +191,7 @@ class _Seen:
         shape = self.label.shape
         masks = np.stack([self.label, self.prediction])
         whole = slice(0, shape[0]), slice(0, shape[1])
-        shown: tuple[Rows, Rows] = window(masks) if crop else whole
+        shown: tuple[slice, slice] = window(masks) if crop else whole
         self.rows, self.columns = shown
         self.image = found["image"][0][self.rows, self.columns]
         self.place = Place(offset=(self.rows.start, self.columns.start))
