@@ -195,7 +195,13 @@ def test_every_public_function_of_a_store_is_drawn_here() -> None:
         name for name in views.__all__ if next(iter(inspect.signature(getattr(views, name)).parameters)) == "store"
     }
     # Of a study of several strengths, in the module of what is seen from inside; and of a store with optima, in theirs.
-    assert takes == {name.split()[0] for name in OF_A_STORE} | {"channel_dose", "optima", "optimum"}
+    assert takes == {name.split()[0] for name in OF_A_STORE} | {
+        "channel_dose",
+        "optima",
+        "optimum",
+        "explanation",
+        "projections",
+    }
 
 
 def test_a_figure_of_hundreds_of_patients_stays_readable(tmp_path: Path) -> None:
