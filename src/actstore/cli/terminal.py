@@ -61,7 +61,8 @@ def say(message: str, *, error: bool = False) -> None:
     """Print a line on standard output or error; do nothing if that is closed."""
     stream = sys.stderr if error else sys.stdout
     if stream is not None:
-        print(message, file=stream)
+        # At once: who reads the page's address from a pipe or a file waits for it.
+        print(message, file=stream, flush=True)
 
 
 def binary_output() -> BinaryIO:
