@@ -49,7 +49,7 @@ def test_of_a_linear_network_the_drop_is_what_the_window_held(size: tuple[int, .
 
     windows = Windows.of(size, 4, 3)
     filled = torch.full_like(image, 0.25)
-    found = occlude(score, image, filled, windows, batch_size=5)
+    found, _ = occlude(score, image, filled, windows, batch_size=5)
     assert found.shape == (2, *windows.grid)
     for index in np.ndindex(*windows.grid):
         at = (slice(None), *windows.place(index))
@@ -67,8 +67,9 @@ def test_windows_that_are_not_chosen_are_not_tried() -> None:
     windows = Windows.of((8, 8), 4, 4)
     chosen = windows.touching([(0, 3), (0, 8)])
     assert chosen.tolist() == [[True, True], [False, False]]
-    found = occlude(score, torch.ones(1, 8, 8), torch.zeros(1, 8, 8), windows, chosen=chosen)
+    found, whole = occlude(score, torch.ones(1, 8, 8), torch.zeros(1, 8, 8), windows, chosen=chosen)
     assert found.tolist() == [[[16.0, 16.0], [pytest.approx(math.nan, nan_ok=True)] * 2]]
+    assert whole.tolist() == [64.0]
     assert seen == [1, 2], "one pass of the input, one of both windows"
     spread = windows.spread(found)
     assert spread.shape == (1, 8, 8)
@@ -105,7 +106,7 @@ def test_a_planted_patch_is_found_by_occlusion_and_by_the_gradient() -> None:
     scores = ClassScores(Head("argmax", 2, 2), ((1,),), (0,), "probability")
     score = scores.within(torch.ones(1, 1, 16, 16, dtype=torch.bool))
     windows = Windows.of((16, 16), 4, 4)
-    drops = occlude(lambda x: score(network(x)), image, torch.zeros_like(image), windows)
+    drops, _ = occlude(lambda x: score(network(x)), image, torch.zeros_like(image), windows)
     assert np.unravel_index(drops[0].argmax(), windows.grid) == (2, 1)
     assert np.count_nonzero(drops) == 1
     maps, _ = saliency(network, image[None], score, "guided")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import holoviews as hv
 import numpy as np
@@ -14,21 +13,8 @@ from actstore import views
 from actstore.errors import StoreError
 from actstore.views.figures import explanations, saving
 from actstore.views.report import embedding
+from drawn import pictures, title_of
 from explanations import CONDITION
-
-
-def title_of(plot: Any) -> str:
-    return str(hv.Store.lookup_options("bokeh", plot, "plot").kwargs["title"])
-
-
-def pictures(plot: Any) -> list[Any]:
-    """The arrays of a plot's images, row 0 on top."""
-    found = []
-    for element in plot.traverse(lambda element: element, [hv.Image]):
-        rows = element.dimension_values("y", expanded=False)
-        values = element.dimension_values(2, flat=False)
-        found.append(values if rows[0] < rows[-1] else values[::-1])
-    return found
 
 
 def test_maps_lie_over_the_input(explained: Path) -> None:

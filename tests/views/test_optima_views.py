@@ -24,6 +24,7 @@ from actstore.views.report.sections.optima import numbers
 from actstore.views.report.sections.order import SECTIONS, has_section
 from actstore.views.report.sentences import optima as on
 from actstore.views.report.study import Section, Study
+from drawn import pictures, title_of
 from patched import patched_store
 from planted_optima import PlantedOptima, plant
 from reports import undrawn_report
@@ -56,22 +57,8 @@ def opened(planted: PlantedOptima) -> Store:
     return actstore.open(planted.storage.location)
 
 
-def title_of(panel: Any) -> str:
-    return str(hv.Store.lookup_options("bokeh", panel, "plot").kwargs["title"])
-
-
 def titles(figure: Any) -> list[str]:
     return [title_of(panel) for panel in figure]
-
-
-def pictures(panel: Any) -> list[Any]:
-    """The arrays of a plot's images, row 0 on top."""
-    found = []
-    for element in panel.traverse(lambda element: element, [hv.Image]):
-        rows = element.dimension_values("y", expanded=False)
-        values = element.dimension_values(2, flat=False)
-        found.append(values if rows[0] < rows[-1] else values[::-1])
-    return found
 
 
 def words(panel: Any) -> list[str]:

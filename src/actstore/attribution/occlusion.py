@@ -120,8 +120,10 @@ def occlude(
     *,
     chosen: NDArray[np.bool_] | None = None,
     batch_size: int = 8,
-) -> NDArray[np.floating]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """How much lower each score is where a window of the input is filled: (class_name, \\*grid), in the scores' dtype.
+
+    Beside it each score of the input as it is, (class_name).
 
     Parameters
     ----------
@@ -149,5 +151,4 @@ def occlude(
             one[(slice(None), *place)] = filled[(slice(None), *place)]
         at = torch.from_numpy(np.ravel_multi_index(tuple(some.T), grid)).to(whole.device)
         drops[at] = whole - score(batch[: len(some)])
-    found: NDArray[np.floating] = drops.T.reshape(-1, *grid).cpu().numpy()
-    return found
+    return drops.T.reshape(-1, *grid).cpu().numpy(), whole.cpu().numpy()

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.attribution.projection import project, strongest
 from actstore.attribution.rules import Method
-from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.explaining import Explaining, Found, Opened, Samples
 from actstore.jobs.reading import read
 from actstore.maximisation.target import reaching
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate
 from actstore.store.store import Store
-
-Samples = NDArray[np.int64]
-Found = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)

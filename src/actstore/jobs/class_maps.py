@@ -18,7 +18,7 @@ from actstore.attribution.saliency import saliency
 from actstore.attribution.scores import ClassScores
 from actstore.code.imports import resolve_callable
 from actstore.errors import ModelError, one_line
-from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.explaining import Explaining, Found, Opened, Samples
 from actstore.jobs.reading import read
 from actstore.spec.explain import BACKWARD, OCCLUSION
 from actstore.store.layout import ArrayLayout, SmallLayout
@@ -28,9 +28,6 @@ from actstore.store.store import Store
 #: A pixel belongs to the body if it is brighter than this share of the way from the sample's minimum to its 99th
 #: percentile.
 BODY = 0.1
-
-Samples = NDArray[np.int64]
-Found = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -193,9 +190,7 @@ class ClassMaps:
 
             chosen = windows.touching(self._box(image, mask, box))
             given = torch.from_numpy(image).to(opened.device)
-            drops = occlude(predicted, given, filled, windows, chosen=chosen, batch_size=self.of.batch_size)
-            with torch.inference_mode():
-                whole = predicted(given[None])[0].cpu().numpy()
+            drops, whole = occlude(predicted, given, filled, windows, chosen=chosen, batch_size=self.of.batch_size)
             yield {"map": windows.spread(drops), "drop": drops, "score": whole}
 
     def _box(

@@ -18,6 +18,7 @@ from actstore.jobs.filled import Filled
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.out import Out
 from actstore.jobs.plan.explain import plan_explain
+from actstore.jobs.reading import block_units
 from actstore.jobs.reproduction import require_reproduced
 from actstore.jobs.runner import Progress, run
 from actstore.spec.spec import Spec
@@ -94,9 +95,7 @@ class ExplainJob:
     @classmethod
     def of_run(cls, of: Explaining) -> Self:
         """The job for the blocks of the run's store."""
-        store = Store(of.storage.location)
-        names = store.attributes["blocks"]
-        return cls(of, tuple(PlainUnit(b, names[b], samples) for b, samples in store.block_samples))
+        return cls(of, block_units(Store(of.storage.location)))
 
 
 def explain(

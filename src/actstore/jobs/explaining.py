@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from actstore.code.digests import known_code
@@ -23,6 +25,9 @@ from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.schema import Layer, StoreLayout
 
+#: Numbers of samples in the store, and what one sample has in each array.
+Samples = NDArray[np.int64]
+Found = dict[str, NDArray[Any]]
 #: Torch's threads: another number would change the last bits.
 THREADS = 1
 
@@ -72,14 +77,14 @@ class Explaining:
         return {
             "explain": self.settings.as_json(),
             "layers": [layer.as_json() for layer in self.layers],
-            "head": {**asdict(self.head), "path": list(self.head.path), "order": list(self.head.order)},
+            "head": self.head.whole_json(),
             "batch_size": self.batch_size,
         }
 
     @classmethod
     def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None) -> Self:
         """From the identity of a group, and the run's spec if not the stored one: where the weights are now."""
-        attributes, head = read_attributes(storage), identity["head"]
+        attributes = read_attributes(storage)
         layout = layout_of(attributes)
         return cls(
             storage,
@@ -89,7 +94,7 @@ class Explaining:
             attributes["identity"].get("code", {}),
             Explain.model_validate(identity["explain"]),
             tuple(Layer.from_json(layer) for layer in identity["layers"]),
-            Head(**{**head, "path": tuple(head["path"]), "order": tuple(head["order"])}),
+            Head.from_json(identity["head"]),
             identity["batch_size"],
         )
 

@@ -91,7 +91,7 @@ class Optimising:
         return {
             "visualise": self.settings.model_dump(mode="json"),
             "targets": [_target_as_json(target) for target in self.targets],
-            "head": {**asdict(self.head), "path": list(self.head.path), "order": list(self.head.order)},
+            "head": self.head.whole_json(),
         }
 
     def objective_identity(self) -> dict[str, Any]:
@@ -104,7 +104,6 @@ class Optimising:
     def again(cls, storage: Storage, identity: Mapping[str, Any], spec: Spec | None) -> Self:
         """From the identity of a group, and the run's spec if not the stored one: where data and weights are now."""
         attributes = read_attributes(storage)
-        head = identity["head"]
         layout = layout_of(attributes)
         return cls(
             storage,
@@ -115,7 +114,7 @@ class Optimising:
             attributes["identity"]["code"],
             Visualise.model_validate(identity["visualise"]),
             tuple(_target_from_json(target) for target in identity["targets"]),
-            Head(**{**head, "path": tuple(head["path"]), "order": tuple(head["order"])}),
+            Head.from_json(identity["head"]),
         )
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Reads lazy arrays of a store inside a unit of work."""
+"""What jobs read of a store: its blocks as units of work, and lazy arrays inside such a unit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from typing import Any
 
 import xarray as xr
 from numpy.typing import NDArray
+
+from actstore.jobs.job import PlainUnit
+from actstore.store.store import Store
+
+
+def block_units(store: Store) -> tuple[PlainUnit, ...]:
+    """The committed blocks of a store, each a unit."""
+    names = store.attributes["blocks"]
+    return tuple(PlainUnit(block, names[block], samples) for block, samples in store.block_samples)
 
 
 def read(array: xr.DataArray) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Whether a network still predicts what a store holds: else what it is asked now is about another network."""
+"""Refuses a network that no longer predicts what the store holds, since its explanations would be of another run."""
 
 from __future__ import annotations
 

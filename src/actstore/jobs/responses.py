@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.optima import SAMPLES, OpenedNetwork, Optimising
 from actstore.jobs.out import Out
-from actstore.jobs.reading import read
+from actstore.jobs.reading import block_units, read
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
 from actstore.spec.spec import Spec
@@ -105,9 +105,7 @@ class Responses:
     @classmethod
     def of_run(cls, of: Optimising) -> Self:
         """The job for the blocks of the run's store."""
-        store = Store(of.storage.location)
-        names = store.attributes["blocks"]
-        return cls(of, tuple(PlainUnit(b, names[b], samples) for b, samples in store.block_samples))
+        return cls(of, block_units(Store(of.storage.location)))
 
 
 def _places(maps: torch.Tensor, centre: bool) -> NDArray[np.int32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -47,6 +47,14 @@ class Head:
     def as_json(self) -> dict[str, Any]:
         """The head as part of a run's identity."""
         return {"kind": self.kind, "path": list(self.path), "order": list(self.order)}
+
+    def whole_json(self) -> dict[str, Any]:
+        """All of it, for `from_json`."""
+        return {**self.as_json(), "channels": self.channels, "dims": self.dims}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return cls(**{**content, "path": tuple(content["path"]), "order": tuple(content["order"])})
 
     def described_for(self, labels: Labels) -> str:
         """How the outputs become the classes of ``labels``, for `plan`."""
