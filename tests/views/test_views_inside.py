@@ -17,6 +17,7 @@ from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
 from actstore.views.figures.selection import channel_suffix, chosen, samples_of
+from drawn import title_of
 
 DARK_LV = "brightness(LV, 0.1)"
 
@@ -34,10 +35,6 @@ def study(study_store: Path) -> Store:
 def cells_of(figure: hv.Overlay) -> Any:
     """(layer, channel, value) of the coloured cells, in the order of the network."""
     return figure.get(1).dframe().sort_values(["layer", "channel"], ignore_index=True)
-
-
-def title_of(panel: Any) -> str:
-    return str(hv.Store.lookup_options("bokeh", panel, "plot").kwargs["title"])
 
 
 def statistics_of(store: Store, name: str = "mad") -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,6 +11,7 @@ import click
 
 from actstore import __version__
 from actstore.cli import terminal
+from actstore.cli.given import given_spec, opened, verified
 from actstore.errors import ActstoreError, DataError, SpecError, StoreError, needing, one_line
 from actstore.measures.names import METRICS, MOST, TOP
 from actstore.paths import LOOPBACK, PORT, given, is_loopback, is_url
@@ -20,10 +20,7 @@ from actstore.tables.catalogue import TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
-    from actstore.spec.spec import Spec
     from actstore.store.files.base import Location
-    from actstore.store.store import Store
-    from actstore.store.verify import Verification
 
 
 class GivenPath(click.Path):
@@ -272,18 +269,6 @@ def status(store: Location) -> None:
     text.show_status(opened(store))
 
 
-def opened(path: Location) -> Store:
-    """Open a store; warn once on stderr about missing blocks."""
-    from actstore.store.opening import open_store
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        store = open_store(path)
-    for warning in caught:
-        terminal.say(f"actstore: {warning.message}", error=True)
-    return store
-
-
 @main.command()
 @STORE
 @click.option("--repair", is_flag=True, help="Repair what is found: compute damaged and missing volumes again.")
@@ -308,24 +293,6 @@ def verify(store: Location, repair: bool, spec: Path | None, **where: Any) -> No
     again = verified(store)
     text.show_verification(again)
     sys.exit(0 if again.whole else 1)
-
-
-def given_spec(path: Path | None) -> Spec | None:
-    """The spec of an option, or None; without one, a plain installation has all that reading a store needs."""
-    if path is None:
-        return None
-    from actstore.spec.spec import load_spec
-
-    return load_spec(path)
-
-
-def verified(store: Location) -> Verification:
-    """Verify with a progress display."""
-    from actstore.cli import text
-    from actstore.store.verify import verify as check
-
-    with text.unit_progress() as progress:
-        return check(store, progress=progress)
 
 
 @main.command()
