@@ -206,19 +206,28 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def study_store(once: Once, write_spec: WriteSpec) -> Path:
-    """Five patients, LV and RV at three strengths each, controls, repeats, optima: it answers every question."""
+    """Five patients, LV and RV at three strengths each, controls, repeats, optima, explanations: every answer."""
     from planted_optima import plant
 
     def fill(folder: Path) -> None:
+        from actstore.jobs.explain import explain
+        from actstore.spec.spec import load_spec
+
+        explanations = [
+            {"name": "slope", "method": "gradient", "targets": ["LV", "RV"], "deletion": 8, "randomisation": [1, 3]},
+            {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2, "randomisation": [1]},
+        ]
         write_phantom(folder / "data", patients=PATIENTS, seed=3)
         spec = write_spec(
             folder,
             data__root=folder / "data",
             perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
             controls={"region": True, "noise": True},
+            explain=explanations,
         )
         _captured(spec)
         plant(folder / "tiny.zarr")
+        assert explain(load_spec(spec), cluster="inline", device="cpu")[-1].complete
 
     return once("study", fill) / "tiny.zarr"
 

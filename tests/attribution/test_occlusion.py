@@ -28,7 +28,7 @@ def test_windows_end_with_the_input() -> None:
 @pytest.mark.parametrize(
     ("window", "stride", "message"),
     [
-        (40, 8, r"window = \[40, 40\] is larger than the input of \[32, 32\]: give a window that fits into it"),
+        (40, 8, r"window = \[40, 40\] is larger than the input of \[32, 32\]: give a side that fits into it"),
         (8, 0, r"stride = \[0, 0\]: give 2 numbers of pixels from 1 on"),
         ((8, 8, 8), 4, r"window = \[8, 8, 8\]: give 2 numbers"),
     ],

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from scipy.stats import spearmanr
+from torch import nn
 
 import actstore
+from actstore.attribution.randomisation import permuted_weights, replaced
 from actstore.attribution.saliency import saliency
 from actstore.attribution.scores import ClassScores
 from actstore.cli.commands import main
@@ -108,6 +111,69 @@ def test_drops_are_of_windows_that_were_hidden(explained: Path) -> None:
     with torch.inference_mode():
         expected = score(model(image[None]))[0] - score(model(other[None]))[0]
     np.testing.assert_allclose(hidden["drop"].values[sample, 0, :, 1, 2], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_deletion_follows_the_map(explained: Path) -> None:
+    store = actstore.open(explained)
+    slope = store.group("explain/slope").load()
+    left = slope["deletion"]
+    assert left.dims == ("sample", "condition", "class_name", "order", "deleted")
+    assert left["order"].values.tolist() == ["map", "distance", "random"]
+    predicted = slope["pixels"].values > 0
+    assert (np.isfinite(left.values).all((1, 3, 4)) == predicted).all()
+    sample = int(predicted.all(1).argmax())
+    image = store.image.isel(sample=sample, condition=0).values
+    classes = store.prediction.isel(sample=sample, condition=0).values
+    bright = image[0] > image.min() + 0.1 * (np.percentile(image, 99) - image.min())
+    rows, columns = (np.flatnonzero(bright.any(axis)) for axis in (1, 0))
+    tiles = [
+        (slice(y, y + 16), slice(x, x + 16))
+        for y in range(0, 64, 16)
+        for x in range(0, 64, 16)
+        if y <= rows[-1] and y + 16 > rows[0] and x <= columns[-1] and x + 16 > columns[0]
+    ]
+    model, masks = network_of(explained), torch.from_numpy((classes == 3)[None, None])
+    score = ClassScores(Head("argmax", 4, 2), ((3,),), (2,), "probability").within(masks)
+    centre = np.argwhere(classes == 3).mean(0)
+    ranked = {
+        "map": sorted(tiles, key=lambda tile: -slope["map"].values[sample, 0, 0][tile].mean()),
+        "distance": sorted(tiles, key=lambda tile: np.hypot(*(np.array([t.start + 7.5 for t in tile]) - centre))),
+    }
+    for order, places in ranked.items():
+        for deleted in left["deleted"].values:
+            other = torch.from_numpy(image.copy())
+            for place in places[: max(1, round(deleted * len(tiles))) if deleted else 0]:
+                other[(slice(None), *place)] = float(image.mean())
+            with torch.inference_mode():
+                expected = float(score(model(other[None])))
+            found = left.isel(sample=sample, condition=0).sel(class_name="LV", order=order, deleted=deleted)
+            assert float(found) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_randomisation_compares_with_permuted_weights(explained: Path) -> None:
+    store = actstore.open(explained)
+    slope, top = (store.group(f"explain/{name}").load() for name in ("slope", "top"))
+    levels = slope["permuted"].values.tolist()
+    assert levels[:2] == [1, 2]
+    model = network_of(explained)
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    assert levels[-1] == len(layers), "all"
+    sample = int((slope["pixels"].values > 0).all(1).argmax())
+    images = torch.from_numpy(store.image.isel(sample=[sample], condition=0).values)
+    classes = store.prediction.isel(sample=sample, condition=0).values
+    masks = torch.from_numpy(np.stack([classes == 3, classes == 1])[None])
+    score = ClassScores(Head("argmax", 4, 2), ((3,), (1,)), (2, 0), "logit").within(masks)
+    permuted = permuted_weights(model)
+    with replaced(model, permuted, list(permuted)):
+        maps, _ = saliency(model, images, score)
+    expected = spearmanr(slope["map"].values[sample, 0, 0].ravel(), maps[0, 0, 0].numpy().ravel()).statistic
+    found = slope["randomisation"].isel(sample=sample, condition=0, class_name=0)
+    assert float(found.sel(permuted=levels[-1], sign="map")) == pytest.approx(expected, abs=1e-3)
+    assert (np.abs(slope["randomisation"].fillna(0)) <= 1 + 1e-6).all()
+    # Fewer layers lie behind the middle of the network than behind its end.
+    own = top["randomisation"].isel(sample=sample, condition=0, rank=0)
+    assert np.isnan(own.sel(layer="L02", permuted=top["permuted"][-1])).all()
+    assert np.isfinite(own.sel(layer="up", permuted=1)).all()
 
 
 def test_the_strongest_channels_are_those_of_the_stored_tensors(explained: Path) -> None:
@@ -213,6 +279,12 @@ def refused(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> Any:
         ({"layers": ["nowhere"]}, "'nowhere'"),
         ({"layers": ["up"], "by": "mad"}, 'by = "mad" ranks by the change from the original'),
         ({"layers": ["up"], "by": "mad", "conditions": [CONDITION]}, "'up' is none of its layers"),
+        ({"deletion": 80}, "deletion = [80, 80] is larger than the input of [64, 64]: give a side that fits into it"),
+        ({"deletion": [8]}, "has deletion = [8]: give one number, or 2"),
+        ({"deletion": 0}, "must be a number of pixels from 1 on"),
+        ({"layers": ["up"], "deletion": 8}, "deletion is of classes, without layers"),
+        ({"randomisation": [2, 1]}, "must be numbers of layers from 1 on, rising, or [] for none"),
+        ({"randomisation": [99]}, "layers of weights lie behind what is explained: give numbers up to that"),
         ({"name": "a/b"}, "'a/b' is no name of a group"),
         ({"fill": "noise", "method": "occlusion"}, 'must be an intensity as the network sees it, "mean" or "blur"'),
     ],

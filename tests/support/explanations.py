@@ -13,8 +13,9 @@ EXPLANATIONS: list[dict[str, Any]] = [
         "window": 24,
         "stride": 20,
         "box": "image",
+        "randomisation": [1],
     },
     {"name": "slope", "method": "gradient", "score": "logit", "targets": ["LV", "RV"]},
-    {"name": "guided", "method": "guided", "norm": "autograd"},
+    {"name": "guided", "method": "guided", "norm": "autograd", "deletion": False, "randomisation": []},
     {"name": "top", "method": "deconvnet", "layers": ["up", "bottom.1"], "top": 3},
 ]

@@ -75,6 +75,7 @@ def test_a_table_has_the_columns_that_are_documented(findings: Findings, name: s
         "surface",
         "noise",
         "rescaling",
+        *("landmarks", "deletion", "randomisation"),
     ):
         assert not table["condition"].str.contains("control|repeat|original").any(), "perturbations only"
     if "patients" in table:

@@ -32,7 +32,9 @@ class Windows:
     starts: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, size: Sequence[int], window: int | Sequence[int], stride: int | Sequence[int]) -> Windows:
+    def of(
+        cls, size: Sequence[int], window: int | Sequence[int], stride: int | Sequence[int], *, name: str = "window"
+    ) -> Windows:
         """Windows over inputs of ``size`` ([z,] y, x); one number stands for all axes.
 
         Raises
@@ -43,13 +45,13 @@ class Windows:
         sides, steps = (
             tuple(value) if isinstance(value, Sequence) else (value,) * len(size) for value in (window, stride)
         )
-        for name, values in (("window", sides), ("stride", steps)):
+        for key, values in ((name, sides), ("stride", steps)):
             if len(values) != len(size) or min(values) < 1:
-                raise SpecError(f"{name} = {list(values)}: give {len(size)} numbers of pixels from 1 on, ([z,] y, x)")
+                raise SpecError(f"{key} = {list(values)}: give {len(size)} numbers of pixels from 1 on, ([z,] y, x)")
         for n, side in zip(size, sides, strict=True):
             if side > n:
                 raise SpecError(
-                    f"window = {list(sides)} is larger than the input of {list(size)}: give a window that fits into it"
+                    f"{name} = {list(sides)} is larger than the input of {list(size)}: give a side that fits into it"
                 )
         starts = tuple(
             tuple(sorted({*range(0, n - side + 1, step), n - side}))

@@ -21,6 +21,8 @@ class Projections:
 
     #: (element, rank, input_channel, [z,] y, x)
     maps: Tensor
+    #: (element, rank) int64
+    channels: Tensor
     #: (element, rank): the largest value of each channel's map.
     peaks: Tensor
     #: (element, rank, axis) int64: where, in pixels of the layer.
@@ -83,7 +85,7 @@ def project(
         peaks.append(peak)
         places.append(torch.stack(torch.unravel_index(place, own.shape[2:]), 1))
     require_fired(rules)
-    return Projections(torch.stack(found, 1), torch.stack(peaks, 1), torch.stack(places, 1))
+    return Projections(torch.stack(found, 1), chosen, torch.stack(peaks, 1), torch.stack(places, 1))
 
 
 def strongest(count: int, by: Literal["max", "mean"]) -> Callable[[Tensor], Tensor]:

@@ -320,7 +320,7 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 @click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
 @click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="Row unit of segmentation or surface.")
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
-@click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several.")
+@click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several, or of one explanation.")
 @click.option("--metric", type=click.Choice(tuple(METRICS)), help="Metric that ranks channels, by default MAD.")
 @click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Top channels per layer.")
 @click.option(
@@ -339,6 +339,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       segmentation   dice, segmentation, surface, dice-mean, cases
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
                      optima
+      explanations   landmarks, deletion, randomisation
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases

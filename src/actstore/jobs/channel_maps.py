@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from actstore.attribution.projection import project, strongest
+from actstore.analysis.patches import image_boxes
+from actstore.attribution.projection import Projections, project, strongest
 from actstore.attribution.rules import Method
 from actstore.jobs.explaining import Explaining, Found, Opened, Samples
+from actstore.jobs.map_checks import Randomisation
 from actstore.jobs.reading import read
 from actstore.maximisation.target import reaching
 from actstore.store.layout import ArrayLayout, SmallLayout
@@ -39,12 +42,19 @@ class ChannelMaps:
             chunk = (layout.slots, *self._shape, *more)
             return SmallLayout(f"{self.of.group}/{name}", ("sample", *leading, *along), dtype, layout.blocks, chunk)
 
-        return (
+        found: tuple[ArrayLayout | SmallLayout, ...] = (
             self.of.maps(self.name, leading, self._shape),
             small("channel", "int64"),
             small("response", "float32"),
             small("position", "int32", ("axis",), len(layout.space)),
         )
+        if self._randomisation is not None:
+            found += (self._randomisation.array(leading, self._shape),)
+        return found
+
+    @property
+    def _randomisation(self) -> Randomisation | None:
+        return Randomisation(self.of) if self.of.settings.randomisation else None
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
@@ -53,6 +63,7 @@ class ChannelMaps:
             Coordinate("module", ("layer",), np.asarray([layer.label for layer in self.of.layers])),
             Coordinate("rank", ("rank",), np.arange(self.of.settings.top)),
             Coordinate("axis", ("axis",), np.asarray(self.of.spec.spatial_dims)),
+            *(self._randomisation.coordinates if self._randomisation is not None else ()),
         )
 
     def of_samples(self, opened: Opened, store: Store, samples: Samples) -> Iterator[Found]:
@@ -64,6 +75,9 @@ class ChannelMaps:
             "response": np.full((len(samples), *self._shape), np.nan, np.float32),
             "position": np.full((len(samples), *self._shape, len(space)), -1, np.int32),
         }
+        if self._randomisation is not None:
+            array = self._randomisation.array((), self._shape)
+            found["randomisation"] = np.full((len(samples), *array.chunk[1:]), np.nan, np.float32)
         for position, condition in enumerate(self.of.conditions):
             there = np.flatnonzero(read(store.applicable.isel(sample=samples, condition=condition)))
             if not len(there):
@@ -83,14 +97,34 @@ class ChannelMaps:
         if settings.by == "mad":
             mad = read(store.statistics(layer.name, ["mad"])["mad"].isel(sample=samples, condition=condition))
             order = torch.from_numpy(np.argsort(-mad, axis=1, kind="stable")[:, : settings.top]).to(inputs.device)
-        chosen: list[Tensor] = []
 
-        def channels(maps: Tensor) -> Tensor:
-            chosen.append(order if settings.by == "mad" else strongest(settings.top, settings.by)(maps))
-            return chosen[0]
+        def strong(maps: Tensor) -> Tensor:
+            return order if settings.by == "mad" else strongest(settings.top, settings.by)(maps)
 
-        with reaching(opened.model, layer, follow=False) as reach:
-            found = project(
+        found = self._sent_back(opened, number, inputs, strong)
+        maps = found.maps.sum(2).cpu().numpy()
+        values: Found = {
+            "projection": maps,
+            "channel": found.channels.cpu().numpy(),
+            "response": found.peaks.cpu().numpy(),
+            "position": found.places.cpu().numpy().astype(np.int32),
+        }
+        if (randomisation := self._randomisation) is not None:
+
+            def again() -> NDArray[np.floating]:
+                return self._sent_back(opened, number, inputs, lambda _: found.channels).maps.sum(2).cpu().numpy()
+
+            areas = image_boxes(store.prediction.isel(sample=samples, condition=0), self.of.spec.spatial_dims)
+            weighted = self.of.weighted[number]
+            values["randomisation"] = randomisation.compared(opened, weighted, maps, areas.tolist(), again)
+        return values
+
+    def _sent_back(
+        self, opened: Opened, number: int, inputs: Tensor, channels: Callable[[Tensor], Tensor]
+    ) -> Projections:
+        settings = self.of.settings
+        with reaching(opened.model, self.of.layers[number], follow=False) as reach:
+            return project(
                 lambda seen: reach(seen).values,
                 inputs,
                 channels,
@@ -98,9 +132,3 @@ class ChannelMaps:
                 start=settings.start,
                 norm=settings.norm,
             )
-        return {
-            "projection": found.maps.sum(2).cpu().numpy(),
-            "channel": chosen[0].cpu().numpy(),
-            "response": found.peaks.cpu().numpy(),
-            "position": found.places.cpu().numpy().astype(np.int32),
-        }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.analysis.patches import image_boxes, owned_boxes
-from actstore.attribution.occlusion import Windows, filling, occlude
+from actstore.attribution.occlusion import Box, Windows, filling, occlude
 from actstore.attribution.rules import Method
 from actstore.attribution.saliency import saliency
-from actstore.attribution.scores import ClassScores
+from actstore.attribution.scores import ClassScores, Score
 from actstore.code.imports import resolve_callable
 from actstore.errors import ModelError, one_line
 from actstore.jobs.explaining import Explaining, Found, Opened, Samples
+from actstore.jobs.map_checks import Deletion, Randomisation
 from actstore.jobs.reading import read
 from actstore.spec.explain import BACKWARD, OCCLUSION
 from actstore.store.layout import ArrayLayout, SmallLayout
@@ -60,6 +61,10 @@ class ClassMaps:
             dims = ("sample", *leading, *self._window_dims)
             chunk = (layout.slots, *shape, *self.windows.grid)
             small += (SmallLayout(f"{group}/drop", dims, "float32", layout.blocks, chunk),)
+        if self._deletion is not None:
+            small += (self._deletion.array,)
+        if self._randomisation is not None:
+            small += (self._randomisation.array(leading, shape),)
         return (self.of.maps(self.name, leading, shape), *small)
 
     @property
@@ -68,11 +73,22 @@ class ClassMaps:
         if self.of.settings.method == OCCLUSION:
             along = zip(self._window_dims, self.windows.starts, strict=True)
             found += [Coordinate(name, (name,), np.asarray(starts, np.int64)) for name, starts in along]
+        for check in (self._deletion, self._randomisation):
+            found += check.coordinates if check is not None else ()
         return tuple(found)
+
+    @property
+    def _deletion(self) -> Deletion | None:
+        return Deletion(self.of) if self.of.settings.deletion else None
+
+    @property
+    def _randomisation(self) -> Randomisation | None:
+        return Randomisation(self.of) if self.of.settings.randomisation else None
 
     def of_samples(self, opened: Opened, store: Store, samples: Samples) -> Iterator[Found]:
         """What each of some samples has in each array."""
         masks = self._masks(store, samples)
+        areas = image_boxes(store.prediction.isel(sample=samples, condition=0), self.of.spec.spatial_dims)
         found: list[Found] = [
             {name: np.full(shape, np.nan, np.float32) for name, shape in self._shapes.items()} for _ in samples
         ]
@@ -83,8 +99,8 @@ class ClassMaps:
             if not len(there):
                 continue
             images = read(store.image.isel(sample=samples[there], condition=condition))
-            compute = self._occluded if self.of.settings.method == OCCLUSION else self._explained
-            for at, values in zip(there, compute(opened, store, samples[there], images, masks[there]), strict=True):
+            given = _Given(opened, samples[there], images, masks[there], areas[there].tolist())
+            for at, values in zip(there, self._mapped(given), strict=True):
                 for name, value in values.items():
                     found[at][name][position] = value
         yield from found
@@ -115,10 +131,41 @@ class ClassMaps:
         chosen = tuple(members[name] for name in self.of.targets)
         return ClassScores(self.of.head, chosen, numbers, self.of.settings.score)
 
-    def _explained(
-        self, opened: Opened, store: Store, samples: Samples, images: NDArray[np.float32], masks: NDArray[np.bool_]
-    ) -> Iterator[Found]:
-        inputs, within = torch.from_numpy(images).to(opened.device), torch.from_numpy(masks).to(opened.device)
+    def _mapped(self, given: _Given) -> list[Found]:
+        """What each input has in each array but ``pixels``."""
+        made = list(self._made(given))
+        if (deletion := self._deletion) is not None:
+            scores = replace(self._scores, kind="probability")
+            for one, image, mask, area, sample in zip(made, *given.each, given.samples, strict=True):
+                one["deletion"] = deletion.of_sample(
+                    given.opened,
+                    scores.within(torch.from_numpy(mask)[None].to(given.opened.device)),
+                    image,
+                    one["map"],
+                    mask,
+                    area=area,
+                    body=_body(image, area),
+                    sample=int(sample),
+                )
+        if (randomisation := self._randomisation) is not None:
+            maps = np.stack([one["map"] for one in made])
+
+            def again() -> NDArray[np.floating]:
+                return np.stack([one["map"] for one in self._made(given)])
+
+            (layers,) = self.of.weighted
+            found = randomisation.compared(given.opened, layers, maps, given.areas, again)
+            for one, values in zip(made, found, strict=True):
+                one["randomisation"] = values
+        return made
+
+    def _made(self, given: _Given) -> Iterator[Found]:
+        """The map of each input, its scores and, of occlusion, its drops."""
+        return self._occluded(given) if self.of.settings.method == OCCLUSION else self._explained(given)
+
+    def _explained(self, given: _Given) -> Iterator[Found]:
+        opened, masks = given.opened, given.masks
+        inputs, within = torch.from_numpy(given.images).to(opened.device), torch.from_numpy(masks).to(opened.device)
         score = self._scores.within(within)
         empty = np.asarray(~masks.reshape(*masks.shape[:2], -1).any(2))
 
@@ -136,7 +183,7 @@ class ClassMaps:
             yield {"map": np.where(none.reshape(-1, *[1] * (one.ndim - 1)), np.nan, one), "score": values}
 
     def _own(
-        self, opened: Opened, inputs: Tensor, score: Callable[[Tensor], Tensor], empty: NDArray[np.bool_]
+        self, opened: Opened, inputs: Tensor, score: Score, empty: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], Tensor]:
         """Maps of the user's method, one input and class at a time."""
         method = resolve_callable(self.of.settings.method, f"explain {self.of.settings.name!r}: method")
@@ -149,7 +196,7 @@ class ClassMaps:
         return maps, scores
 
     def _one(
-        self, method: Any, opened: Opened, inputs: Tensor, score: Callable[[Tensor], Tensor], element: int, number: int
+        self, method: Any, opened: Opened, inputs: Tensor, score: Score, element: int, number: int
     ) -> NDArray[np.float32]:
         name, size = self.of.settings.method, tuple(inputs.shape[2:])
 
@@ -175,42 +222,62 @@ class ClassMaps:
             )
         return values
 
-    def _occluded(
-        self, opened: Opened, store: Store, samples: Samples, images: NDArray[np.float32], masks: NDArray[np.bool_]
-    ) -> Iterator[Found]:
-        settings, windows = self.of.settings, self.windows
-        areas = image_boxes(store.prediction.isel(sample=samples, condition=0), self.of.spec.spatial_dims)
-        for image, mask, area in zip(images, masks, areas, strict=True):
-            box = [(int(start), int(stop)) for start, stop in area]
-            filled = torch.from_numpy(filling(image, settings.fill, windows.window, box)).to(opened.device)
+    def _occluded(self, given: _Given) -> Iterator[Found]:
+        settings, windows, opened = self.of.settings, self.windows, given.opened
+        for image, mask, area in zip(*given.each, strict=True):
+            filled = torch.from_numpy(filling(image, settings.fill, windows.window, area)).to(opened.device)
             score = self._scores.within(torch.from_numpy(mask)[None].to(opened.device))
 
-            def predicted(seen: Tensor, score: Callable[[Tensor], Tensor] = score) -> Tensor:
+            def predicted(seen: Tensor, score: Score = score) -> Tensor:
                 return score(self.of.head.logits(opened.model(seen)))
 
-            chosen = windows.touching(self._box(image, mask, box))
-            given = torch.from_numpy(image).to(opened.device)
-            drops, whole = occlude(predicted, given, filled, windows, chosen=chosen, batch_size=self.of.batch_size)
+            chosen = windows.touching(self._box(image, mask, area))
+            seen = torch.from_numpy(image).to(opened.device)
+            drops, whole = occlude(predicted, seen, filled, windows, chosen=chosen, batch_size=self.of.batch_size)
             yield {"map": windows.spread(drops), "drop": drops, "score": whole}
 
-    def _box(
-        self, image: NDArray[np.float32], masks: NDArray[np.bool_], area: list[tuple[int, int]]
-    ) -> list[tuple[int, int]]:
+    def _box(self, image: NDArray[np.float32], masks: NDArray[np.bool_], area: Box) -> Box:
         """Where windows lie, as the setting ``box`` says; inside ``area``."""
         if self.of.settings.box == "image":
             return area
-        inside = tuple(slice(*ends) for ends in area)
-        grown = [0] * len(area)
-        if self.of.settings.box == "class":
-            there = np.asarray(masks.any(0))[inside]
-            grown = list(self.windows.window)
-        else:
-            bright = image.mean(0)[inside]
-            low, high = bright.min(), np.percentile(bright, 99)
-            there = bright > low + BODY * (high - low)
-        box = []
-        for axis, ((first, last), more) in enumerate(zip(area, grown, strict=True)):
-            along = np.flatnonzero(there.any(tuple(other for other in range(there.ndim) if other != axis)))
-            ends = (along[0], along[-1] + 1) if len(along) else (0, 0)
-            box.append((max(first, first + int(ends[0]) - more), min(last, first + int(ends[1]) + more)))
-        return box if there.any() else [(0, 0)] * len(area)
+        if self.of.settings.box == "body":
+            return _body(image, area)
+        there = np.asarray(masks.any(0))[tuple(slice(*ends) for ends in area)]
+        return _around(there, area, self.windows.window)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Some inputs of one condition, and what is known of them."""
+
+    opened: Opened
+    #: Their numbers in the store.
+    samples: Samples
+    #: (element, input_channel, \\*space)
+    images: NDArray[np.float32]
+    #: (element, class_name, \\*space): where the original is predicted as each class.
+    masks: NDArray[np.bool_]
+    #: Of each the box of the image without its padding.
+    areas: Sequence[Box]
+
+    @property
+    def each(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], Sequence[Box]]:
+        return self.images, self.masks, self.areas
+
+
+def _body(image: NDArray[np.float32], area: Box) -> Box:
+    """The box of what is brighter than the background, in ``area``."""
+    bright = image.mean(0)[tuple(slice(*ends) for ends in area)]
+    low, high = bright.min(), np.percentile(bright, 99)
+    return _around(bright > low + BODY * (high - low), area, [0] * len(area))
+
+
+def _around(there: NDArray[np.bool_], area: Box, grown: Sequence[int]) -> Box:
+    """The box around what is true in ``area``, grown inside it."""
+    if not there.any():
+        return [(0, 0)] * len(area)
+    box = []
+    for axis, ((first, last), more) in enumerate(zip(area, grown, strict=True)):
+        along = np.flatnonzero(there.any(tuple(other for other in range(there.ndim) if other != axis)))
+        box.append((max(first, first + int(along[0]) - more), min(last, first + int(along[-1]) + 1 + more)))
+    return box

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from actstore.attribution.randomisation import Layers, permuted_weights
 from actstore.code.digests import known_code
 from actstore.jobs.stored_spec import spec_of
 from actstore.networks.arithmetic import arithmetic, torch_threads
@@ -42,10 +44,12 @@ class Explaining:
     #: Digest that the network's weights must have, and those of code beside the spec.
     weights: str
     code: Mapping[str, str]
-    #: With targets as they were found.
+    #: With what depends on the network as it was found.
     settings: Explain
     #: Whose channels are projected back; none where classes are explained.
     layers: tuple[Layer, ...]
+    #: Whose weights are permuted: of each of ``layers``, those up to it; else those of the network.
+    weighted: tuple[Layers, ...]
     head: Head
     #: Inputs of one pass.
     batch_size: int
@@ -77,6 +81,7 @@ class Explaining:
         return {
             "explain": self.settings.as_json(),
             "layers": [layer.as_json() for layer in self.layers],
+            "weighted": self.weighted,
             "head": self.head.whole_json(),
             "batch_size": self.batch_size,
         }
@@ -94,6 +99,7 @@ class Explaining:
             attributes["identity"].get("code", {}),
             Explain.model_validate(identity["explain"]),
             tuple(Layer.from_json(layer) for layer in identity["layers"]),
+            tuple(tuple(tuple(names) for names in layers) for layers in identity["weighted"]),
             Head.from_json(identity["head"]),
             identity["batch_size"],
         )
@@ -121,6 +127,11 @@ class Opened:
     of: Explaining
     #: Held by the unit that uses the network, since hooks and modes are of one pass at a time.
     lock: Lock
+
+    @cached_property
+    def permuted(self) -> dict[str, Tensor]:
+        """The values of each of the network's parameters in a random order."""
+        return permuted_weights(self.model)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -39,7 +39,23 @@ def _filled(value: Any) -> Any:
     raise ValueError('must be an intensity as the network sees it, "mean" or "blur"')
 
 
+def _tiles(value: Any) -> Any:
+    return value if value is False or value is None else _lengths(value)
+
+
+def _levels(value: Any) -> Any:
+    if value is None:
+        return value
+    numbers = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
+    if not whole or sorted({*numbers}) != [*numbers]:
+        raise ValueError("must be numbers of layers from 1 on, rising, or [] for none")
+    return tuple(numbers)
+
+
 Lengths = Annotated[int | tuple[int, ...], BeforeValidator(_lengths)]
+Tiles = Annotated[int | tuple[int, ...] | Literal[False] | None, BeforeValidator(_tiles)]
+Levels = Annotated[tuple[int, ...] | None, BeforeValidator(_levels)]
 
 
 class Explain(TomlTable):
@@ -59,7 +75,8 @@ class Explain(TomlTable):
     window: Lengths = 16
     #: From one window to the next.
     stride: Lengths = 8
-    #: What stands in the window: an intensity as the network sees it, the mean of the sample, or the sample, blurred.
+    #: What stands where the input is hidden or deleted: an intensity as the network sees it, the mean of the sample, or
+    #: the sample, blurred.
     fill: Annotated[StrictFloat | StrictInt | Literal["mean", "blur"], BeforeValidator(_filled)] = "mean"
     #: Where windows lie: all over the image without its padding, over the body, or about the class's prediction.
     box: Box = "body"
@@ -73,6 +90,13 @@ class Explain(TomlTable):
     start: Start = "peak"
     #: Whether norms keep the mean and spread of this pass, or these are differentiated too.
     norm: Norm = "frozen"
+    #: Side in pixels of the tiles that are deleted, in the map's order and in others, to see how fast the class's
+    #: probability falls; by default 16, or the input's side where that is less; ``false`` for none.
+    deletion: Tiles = None
+    #: After how many layers, from the back, whose weights are permuted maps are compared with those of the network; by
+    #: default 1, 2, 4, … and all of methods that go back, and none of others, for which that takes as long as all else
+    #: once more for each number.
+    randomisation: Levels = None
 
     @field_validator("name")
     @classmethod
@@ -116,8 +140,8 @@ class Explain(TomlTable):
     def _kinds(self) -> tuple[tuple[tuple[str, ...], bool, str], ...]:
         """Settings that only some explanations have, whether this one does, and which do."""
         return (
-            (("window", "stride", "fill", "box"), self.method == OCCLUSION, f'method = "{OCCLUSION}"'),
-            (("targets", "score"), self.layers is None, "classes, without layers"),
+            (("window", "stride", "box"), self.method == OCCLUSION, f'method = "{OCCLUSION}"'),
+            (("targets", "score", "fill", "deletion"), self.layers is None, "classes, without layers"),
             (("top", "by", "start"), self.layers is not None, "channels, with layers"),
             (("norm",), self.method in BACKWARD, f"methods that go back: {', '.join(BACKWARD)}"),
         )

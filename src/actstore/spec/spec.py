@@ -119,7 +119,8 @@ class Spec(TomlTable):
                 if condition not in conditions:
                     raise ValueError(f"{where} condition {condition!r}: the run has {', '.join(conditions)}")
             dims = len(self.data.preprocess.size)
-            for key, value in (("window", explanation.window), ("stride", explanation.stride)):
+            for key in ("window", "stride", "deletion"):
+                value = getattr(explanation, key)
                 if isinstance(value, tuple) and len(value) != dims:
                     raise ValueError(
                         f"explain {explanation.name!r} has {key} = {list(value)}: give one number, or {dims}"

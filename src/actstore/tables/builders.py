@@ -10,6 +10,7 @@ from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
 from actstore.tables import certainty, channels, controls, doses, segmentation
 from actstore.tables.catalogue import Unanswerable
+from actstore.tables.explanations import deletion_table, explanations, landmarks_table, randomisation_table
 from actstore.tables.optima import open_optima, optima_table
 from actstore.tables.reductions import Reductions
 
@@ -95,6 +96,18 @@ def regions(f: Reductions) -> pd.DataFrame:
 
 def optima(f: Reductions) -> pd.DataFrame:
     return optima_table(open_optima(f.store, f.of))
+
+
+def deletion(f: Reductions) -> pd.DataFrame:
+    return deletion_table(explanations(f.store, f.of), resamples=f.resamples)
+
+
+def randomisation(f: Reductions) -> pd.DataFrame:
+    return randomisation_table(explanations(f.store, f.of), resamples=f.resamples)
+
+
+def landmarks(f: Reductions) -> pd.DataFrame:
+    return landmarks_table(explanations(f.store, f.of), resamples=f.resamples)
 
 
 def certain_frequency(f: Reductions) -> pd.DataFrame:

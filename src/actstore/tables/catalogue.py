@@ -11,8 +11,8 @@ from typing import Literal
 from actstore.errors import StoreError
 
 #: What a store must hold: the tensors of every layer, the conditions of `[controls]`, a sweep of strengths, any
-#: prediction that failed, or what activation maximisation found.
-Need = Literal["tensors", "control", "repeat", "dose", "failure", "optima"]
+#: prediction that failed, or what activation maximisation or explanations found.
+Need = Literal["tensors", "control", "repeat", "dose", "failure", "optima", "explanations"]
 
 
 class Unanswerable(StoreError):
@@ -53,6 +53,11 @@ TABLES: dict[str, Table] = {
     ),
     "regions": Table("channels", "Where in its map does a channel change?", "regions", needs=("tensors",)),
     "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
+    "landmarks": Table("explanations", "Where do maps lie, by class?", "landmarks", ("of",), ("explanations",)),
+    "deletion": Table("explanations", "Is what maps call important so?", "deletion", ("of",), ("explanations",)),
+    "randomisation": Table(
+        "explanations", "Do maps depend on the weights?", "randomisation", ("of",), ("explanations",)
+    ),
     "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED),
     "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED),
     "sensitivity": Table("certainty", "How do the most frequent channels depend on k?", "sensitivity", _RANKED),

@@ -31,7 +31,7 @@ class Findings(Reductions):
     over
         which samples a mean of Dice counts: those whose true mask holds the class ("present"), or "all".
     of
-        name of the optima, where the store holds several.
+        name of the optima or of the explanation, where the store holds several; without one, all explanations.
     resamples
         bootstrap resamples of patients behind every interval.
 

@@ -21,6 +21,7 @@ from actstore.conditions import CONTROL, REPEAT
 from actstore.measures.names import MOST, TOP
 from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
+from actstore.tables.explanations import explanations
 from actstore.tables.optima import open_optima
 from actstore.units import first_few
 
@@ -162,6 +163,8 @@ class Reductions:
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
         if what == "optima":
             open_optima(self.store, self.of)
+        if what == "explanations":
+            explanations(self.store, self.of)
         if what == "tensors" and (gone := [layer.name for layer in self.store.layout.layers if not layer.kept]):
             raise Unanswerable(
                 f'where a map changes needs the tensors of {first_few(gone)}: capture with store.keep = "all"'
