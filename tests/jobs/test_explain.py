@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -360,3 +361,15 @@ def test_the_command(explained: Path, tmp_path: Path, tiny_store: Path, write_sp
     assert "4 done, 0 skipped, 0 failed" in ran.output
     assert "explain/slope" in ran.output
     assert sorted(os.listdir(store / "explain")) == ["slope", "zarr.json"] or os.listdir(store / "explain") == ["slope"]
+
+
+def test_plan_says_what_they_cost(tmp_path: Path, write_spec: WriteSpec) -> None:
+    given = [{"name": "hidden", "method": "occlusion", "deletion": False}, {"name": "slope", "method": "gradient"},
+             {"name": "own", "method": "own:absolute"}]  # fmt: skip
+    spec = write_spec(tmp_path, data__preprocess__size=[256, 256], explain=given)
+    said = CliRunner().invoke(main, ["plan", str(spec), "--device", "cpu", "--workers", "1"]).output
+    assert re.search(r"explain hidden +at most 961 windows, 963 passes a sample and condition, about \d", said)
+    # One to compare predictions; one and three ways back, for the network and for three permuted ones; deletions.
+    expected = 1 + (1 + 3 * 1.2) * 4 + 7 * 7
+    assert re.search(rf"explain slope +{round(expected)} passes a sample and condition, about \d", said)
+    assert re.search("explain own +as long as its method takes", said)

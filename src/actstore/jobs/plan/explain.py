@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
 
 from actstore.attribution.occlusion import Windows
-from actstore.attribution.randomisation import Layers, weighted_layers
 from actstore.code.digests import code_digests, load_code
 from actstore.code.imports import resolve_callable
 from actstore.errors import SpecError
@@ -18,6 +14,7 @@ from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.explaining import Explaining
 from actstore.jobs.plan.budget import LIVE_OUTPUTS, check_memory, choose_batch_size, library_bytes, machine_of
 from actstore.jobs.plan.captured import require_run
+from actstore.jobs.plan.explain_cost import resolved, weighted_of
 from actstore.jobs.plan.identity import load_named
 from actstore.jobs.plan.network import Inspected, inspect_model
 from actstore.jobs.runner import Workers
@@ -28,12 +25,9 @@ from actstore.networks.recording import match_modules, probe
 from actstore.spec.explain import BACKWARD, OCCLUSION, Explain
 from actstore.spec.spec import Spec
 from actstore.store.files.base import Location
-from actstore.store.schema import Layer, StoreLayout
+from actstore.store.schema import Layer
 from actstore.store.store import Store
 from actstore.units import counted
-
-#: Side in pixels of the tiles that are deleted.
-TILE = 16
 
 
 @dataclass(frozen=True)
@@ -81,14 +75,14 @@ def plan_explain(
             own = _code(spec, settings, code)
             if settings.method == OCCLUSION:
                 Windows.of(opened.layout.space, settings.window, settings.stride)
-            weighted = _weighted(seen.model, opened.layout, layers)
+            weighted = weighted_of(seen.model, opened.layout, layers)
             of = Explaining(
                 opened.storage,
                 spec,
                 opened.layout,
                 seen.weights,
                 own,
-                _checked(settings, opened.layout.space, weighted),
+                resolved(settings, opened.layout.space, weighted),
                 layers,
                 weighted,
                 seen.head,
@@ -136,32 +130,6 @@ def _layers(spec: Spec, settings: Explain, store: Store, seen: Inspected) -> tup
             )
         layers.append(own or Layer(**{**vars(layer), "name": layer.label}))
     return tuple(layers)
-
-
-def _weighted(model: nn.Module, layout: StoreLayout, layers: Sequence[Layer]) -> tuple[Layers, ...]:
-    """The network's parameters by layers from its output backwards, or those from each of ``layers`` backwards."""
-    ended = [(path, call) for path, call, _ in module_outputs(model, (len(layout.input_channels), *layout.space))]
-    ends: list[int | None] = [ended.index((layer.module, layer.call)) + 1 for layer in layers]
-    return tuple(weighted_layers(model, [path for path, _ in ended], end) for end in ends or [None])
-
-
-def _checked(settings: Explain, space: Sequence[int], weighted: Sequence[Layers]) -> Explain:
-    """The settings of the checks of an explanation, fitted to the input and the network."""
-    update: dict[str, Any] = {}
-    if settings.deletion is None:
-        update["deletion"] = tuple(min(TILE, n) for n in space)
-    elif settings.deletion is not False:
-        Windows.of(space, settings.deletion, settings.deletion, name="deletion")
-    most = max(map(len, weighted))
-    if settings.randomisation is None:
-        every = (*(2**k for k in range(most.bit_length())), most)
-        update["randomisation"] = tuple(sorted({*every} - {0})) if settings.method in BACKWARD else ()
-    elif settings.randomisation and settings.randomisation[-1] > most:
-        raise SpecError(
-            f"explain {settings.name!r}: randomisation = {list(settings.randomisation)}, and "
-            f"{counted(most, 'layer')} of weights lie behind what is explained: give numbers up to that"
-        )
-    return settings.model_copy(update=update)
 
 
 def _code(spec: Spec, settings: Explain, captured: dict[str, str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from actstore.jobs.plan.budget import (
     time_sample,
 )
 from actstore.jobs.plan.data import find, scan
+from actstore.jobs.plan.explain_cost import Cost, costs
 from actstore.jobs.plan.identity import identify, load_named
 from actstore.jobs.plan.network import examine_network
 from actstore.jobs.plan.trial import Trial, try_first
@@ -81,6 +82,8 @@ class Plan:
     pipeline: Pipeline
     #: Which of the network's outputs holds the logits, and how they become classes.
     head: Head
+    #: What the spec's explanations will cost, one by one.
+    explanations: tuple[Cost, ...] = ()
     #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
     check: Trial | None = None
     #: Where conditions apply; stores begun by an older version have another rule.
@@ -181,6 +184,11 @@ class Plan:
         return largest * voxel + inputs + predictions
 
     @property
+    def pass_seconds(self) -> float:
+        """Estimated time for one pass of every sample, on all workers."""
+        return self.samples * self.seconds_per_sample / self.layout.conditions / self.workers
+
+    @property
     def seconds(self) -> float:
         """Estimated time for every condition of every sample, with writing."""
         return CAPTURE_TIME * self.samples * self.seconds_per_sample / self.workers
@@ -242,6 +250,7 @@ def make_plan(
         repeatable=network.repeatable,
         pipeline=pipeline,
         head=network.head,
+        explanations=costs(spec, network.model, layout),
         check=tried,
     )
 
