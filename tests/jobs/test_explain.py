@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from scipy.stats import spearmanr
 from torch import nn
@@ -31,6 +32,8 @@ from conftest import WriteSpec
 from explanations import CONDITION, EXPLANATIONS
 from stores import files_of
 from unshared import forbid_asking
+
+PAGE = Path(__file__).parents[2] / "docs/howto/explain.md"
 
 
 def spec_with(
@@ -351,6 +354,26 @@ def test_a_method_of_ones_own(explained: Path, tiny_store: Path, tmp_path: Path,
     opened = actstore.open(store)
     maps = opened.group("explain/own")["map"].values, opened.group("explain/plain")["map"].values
     np.testing.assert_allclose(maps[0], np.abs(maps[1]), rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_the_method_of_the_page(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    """Integrated gradients by Captum, as docs/howto/explain.md has them."""
+    (code,) = re.findall(r"```python\n# own\.py\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "own_captum.py").write_text(code)
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    own = {"name": "own", "method": "own_captum:integrated", "targets": ["LV"], "score": "logit", "deletion": False}
+    spec = load_spec(spec_with(tmp_path, write_spec, store, [own]))
+    (found,) = explain(spec, cluster="inline", device="cpu")
+    assert found.complete, found.failed
+    opened = actstore.open(store)
+    group, model = opened.group("explain/own").load(), build_model(spec)
+    sample = int((group["pixels"].values[:, 0] > 0).argmax())
+    masks = torch.from_numpy(opened.prediction.isel(sample=sample, condition=0).values == 3)[None, None]
+    score = ClassScores(Head("argmax", 4, 2), ((3,),), (2,), "logit").within(masks)
+    image = torch.from_numpy(opened.image.isel(sample=[sample], condition=0).values)
+    expected = IntegratedGradients(lambda x: score(model(x))[:, 0]).attribute(image, internal_batch_size=1)
+    np.testing.assert_allclose(group["map"].values[sample, 0, 0], expected[0, 0].numpy(), rtol=1e-3, atol=1e-6)
 
 
 def test_the_command(explained: Path, tmp_path: Path, tiny_store: Path, write_spec: WriteSpec) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import holoviews as hv
@@ -11,8 +13,11 @@ import pytest
 import actstore
 from actstore import views
 from actstore.errors import StoreError
+from actstore.tables.explanations import open_explanation
 from actstore.views.figures import explanations, saving
 from actstore.views.report import embedding
+from actstore.views.report.sections.explanations import explained as section_of
+from actstore.views.report.study import Study
 from drawn import pictures, title_of
 from explanations import CONDITION
 
@@ -39,9 +44,10 @@ def test_maps_lie_over_the_input(explained: Path) -> None:
 
 def test_a_class_that_is_not_predicted_says_so(explained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = actstore.open(explained)
-    group = store.group("explain/slope").load()
+    whole = open_explanation(store, "slope")
+    group = whole.group.load()
     group["pixels"][2, 1], group["score"][2, 0, 1], group["map"][2, 0, 1] = 0, np.nan, np.nan
-    monkeypatch.setattr(explanations, "_group", lambda *_: group)
+    monkeypatch.setattr(explanations, "open_explanation", lambda *_: replace(whole, group=group))
     _, lv, rv = views.explanation(store, "slope", 2)
     assert title_of(rv) == "RV · not predicted"
     assert "predicted" not in title_of(lv)
@@ -61,10 +67,66 @@ def test_channels_lie_over_the_input(explained: Path) -> None:
     assert title_of(list(views.projections(store, "top"))[1]).startswith("L02")
 
 
-@pytest.mark.parametrize("name", ["hidden", "top"])
-def test_both_backends_draw_them(explained: Path, tmp_path: Path, name: str) -> None:
+def test_channels_look_together(explained: Path) -> None:
     store = actstore.open(explained)
-    figure = views.explanation(store, name, condition=CONDITION) if name == "hidden" else views.projections(store, name)
+    first, two, every = list(views.focus(store, "top", "L02", 3, most=(2, 9), crop=False))
+    assert len(pictures(first)) == 1
+    assert [title_of(one) for one in (two, every)] == ["L02 · top 2", "L02 · top 3"], "as many as there are"
+    maps = np.abs(store.group("explain/top")["projection"].sel(layer="L02").values[3, 0])
+    expected = (maps[:2] / maps[:2].max((1, 2), keepdims=True)).sum(0)
+    shown = pictures(two)[1]
+    np.testing.assert_allclose(shown[np.isfinite(shown)], expected[np.isfinite(shown)], rtol=1e-6)
+    assert (expected[np.isnan(shown)] < 0.08 * expected.max()).all()
+
+
+def test_samples_are_found_where_blocks_are_not_explained_yet(explained: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(explained, tmp_path / "tiny.zarr"))
+    (copy / "explain/slope/committed/c.0").unlink()
+    store, whole = actstore.open(copy), actstore.open(explained)
+    blocks = store.samples["block"].to_numpy()
+    later = int(np.flatnonzero(blocks == 2)[0])
+    one, other = (list(views.explanation(store, "slope", later)) for store in (store, whole))
+    for mine, theirs in zip(one, other, strict=True):
+        assert title_of(mine) == title_of(theirs)
+        for seen, expected in zip(pictures(mine), pictures(theirs), strict=True):
+            np.testing.assert_array_equal(seen, expected)
+    first = int(np.flatnonzero(blocks == 0)[0])
+    with pytest.raises(StoreError, match=f"sample {first} has no part in explain/slope yet: `actstore explain SPEC`"):
+        views.explanation(store, "slope", first)
+
+
+def test_checks_are_drawn_and_said(explained: Path) -> None:
+    store = actstore.open(explained)
+    section = section_of(Study(store, actstore.Findings(store, resamples=50)))
+    keys = {figure.key for figure in section.figures}
+    assert {"explanation-slope-0", "projections-top", "focus-top", "deletion", "randomisation"} <= keys
+    assert [table.key for table in section.tables] == ["landmarks"]
+    said = " ".join(section.words)
+    assert "hidden: each window of the input is filled in turn" in said
+    assert "in a window stands the mean of the image, which decides the map" in said
+    left = store.group("explain/slope")["deletion"].sel(class_name="LV", deleted=0.05).isel(condition=0)
+    means = [f"{float(left.sel(order=order).mean()):.2f}" for order in ("map", "distance", "random")]
+    assert f"a probability of {means[0]} is left; nearest to the class first {means[1]}, at random {means[2]}." in said
+    (summary,) = section.findings
+    assert summary.startswith("Of 8 maps of classes "), "three classes in two conditions, and two in one"
+    drawn = {figure.key: figure for figure in section.figures}
+    assert len(list(drawn["deletion"].draw())) == 6, "as many as are shown"
+    assert [title_of(one) for one in drawn["randomisation"].draw()] == ["hidden", "slope", "top"]
+    assert drawn["explanation-slope-0"].data["class_name"].tolist() == ["LV", "RV"]
+
+
+DRAWN = {
+    "hidden": lambda store: views.explanation(store, "hidden", condition=CONDITION),
+    "top": lambda store: views.projections(store, "top"),
+    "focus": lambda store: views.focus(store, "top", most=[2]),
+    "deletion": lambda store: views.deletion(actstore.Findings(store, of="slope", resamples=50).table("deletion")),
+    "randomisation": lambda store: views.randomisation(actstore.Findings(store, resamples=50).table("randomisation")),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_both_backends_draw_them(explained: Path, tmp_path: Path, name: str) -> None:
+    figure = DRAWN[name](actstore.open(explained))
     saving.save_images(figure, tmp_path / "figure.png", tmp_path / "figure.svg", dpi=50)
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert '"target_id":"here"' in embedding.page_item(figure, "here")

@@ -70,6 +70,21 @@ class Explanation:
         done = self.store.group_committed(EXPLAIN + self.name)
         return np.flatnonzero(done[self.store.samples["block"].to_numpy()])
 
+    def row(self, sample: int) -> int:
+        """Where a sample of the store, by its number, lies in the explanation.
+
+        Raises
+        ------
+        StoreError
+            if it is not explained yet.
+        """
+        at = np.flatnonzero(self.samples == sample)
+        if not len(at):
+            raise StoreError(
+                f"sample {sample} has no part in {EXPLAIN}{self.name} yet: `actstore explain SPEC` continues it"
+            )
+        return int(at[0])
+
 
 def explanation_names(store: Store) -> list[str]:
     """Names of the explanations of which something is committed, in alphabetical order."""

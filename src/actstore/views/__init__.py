@@ -4,7 +4,7 @@ from actstore.views.figures.channels import frequency, layers
 from actstore.views.figures.cube import cube
 from actstore.views.figures.doses import dose, dose_cases, dose_channels
 from actstore.views.figures.evidence import association, certainty, controls, noise, sensitivity, stability
-from actstore.views.figures.explanations import explanation, projections
+from actstore.views.figures.explanations import explanation, focus, projections
 from actstore.views.figures.groups import comparison, general_specific, heterogeneity, leave_one_out
 from actstore.views.figures.images import activation, gallery, inputs
 from actstore.views.figures.network import mad_by_layer, network
@@ -22,6 +22,7 @@ from actstore.views.figures.segmentation import (
     dice_cumulative,
     dice_paired,
 )
+from actstore.views.figures.trust import deletion, randomisation
 
 __all__ = [
     "activation",
@@ -32,6 +33,7 @@ __all__ = [
     "comparison",
     "controls",
     "cube",
+    "deletion",
     "dice",
     "dice_by_patient",
     "dice_by_position",
@@ -42,6 +44,7 @@ __all__ = [
     "dose_cases",
     "dose_channels",
     "explanation",
+    "focus",
     "frequency",
     "gallery",
     "general_specific",
@@ -56,6 +59,7 @@ __all__ = [
     "optima",
     "optimum",
     "projections",
+    "randomisation",
     "regions",
     "save",
     "sensitivity",

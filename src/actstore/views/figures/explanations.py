@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from actstore.analysis.members import mask_of
 from actstore.conditions import ORIGINAL
 from actstore.errors import StoreError
+from actstore.tables.explanations import MAP, PROJECTION, Explanation, open_explanation
 from actstore.views.figures import pixels
 from actstore.views.figures.images import frame_of
 from actstore.views.figures.pixels import Place, border, outlines
@@ -20,7 +22,6 @@ from actstore.views.figures.selection import (
     Sample,
     channel_suffix,
     input_channel_number,
-    numbers,
     picture,
     place_label,
     plane,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Share of the scale below which a map lets the input through.
 CLEAR = 0.08
+#: Colours of what is never negative, over a grey image.
+HEAT = "inferno"
 _SMALL: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
 
 
@@ -81,18 +84,19 @@ def explanation(
         if the store has no such explanation, or it is of channels; if there is no such sample, condition or slice.
     """
     check_scale(scale)
-    group = _group(store, name, "map", "projections")
-    pixel_counts = group["pixels"].values
-    s = int(pixel_counts.sum(1).argmax()) if sample is None else sample_number(store, sample)
+    one = _having(store, name, MAP, "projections")
+    group, pixel_counts = one.group, one.group["pixels"].values
+    row = int(pixel_counts.sum(1).argmax()) if sample is None else one.row(sample_number(store, sample))
+    s = int(one.samples[row])
     at, c = _condition(store, group, condition)
     found = _seen(store, s, c, z, crop, input_channel)
-    maps = _planes(group["map"].isel(sample=s, condition=at), found.z)[:, found.rows, found.columns]
+    maps = _planes(group["map"].isel(sample=row, condition=at), found.z)[:, found.rows, found.columns]
     shared = around_zero(maps)
     panels = [found.panel(store, size)]
     original = picture(store, s, [0], found.z)["prediction"][0]
     for k, class_name in enumerate(group["class_name"].values.tolist()):
-        score = float(group["score"].isel(sample=s, condition=at, class_name=k))
-        said = "not predicted" if pixel_counts[s, k] == 0 else "not applicable" if np.isnan(score) else number(score)
+        score = float(group["score"].isel(sample=row, condition=at, class_name=k))
+        said = "not predicted" if pixel_counts[row, k] == 0 else "not applicable" if np.isnan(score) else number(score)
         limits = shared if scale == "shared" else around_zero(maps[k])
         line = border([(mask_of(original, store.members[class_name]), "#111111")], width=1.4)
         panels.append(found.under(maps[k], limits, f"{class_name} · {said}", line, size))
@@ -132,16 +136,8 @@ def projections(
         as :func:`explanation`, and if it has no such layer.
     """
     check_scale(scale)
-    group = _group(store, name, "projection", "explanation")
-    layers = group["layer"].values.tolist()
-    if layer is not None and layer not in layers:
-        raise StoreError(f"explain/{name} has no layer {layer!r}: there are {', '.join(layers)}")
-    own = group.isel(layer=0 if layer is None else layers.index(layer))
-    s = 0 if sample is None else sample_number(store, sample)
-    at, c = _condition(store, group, condition)
-    found = _seen(store, s, c, z, crop, input_channel)
-    own = own.isel(sample=s, condition=at)
-    there = [rank for rank in numbers(None, own.sizes["rank"], "rank") if int(own["channel"][rank]) >= 0][:most]
+    own, found = _projected(store, name, layer, sample, condition, z, crop, input_channel)
+    there = _ranks(own)[:most]
     maps = _planes(own["projection"].isel(rank=there), found.z)[:, found.rows, found.columns]
     shared = around_zero(maps)
     panels = [found.panel(store, size)]
@@ -152,13 +148,80 @@ def projections(
     return grid(panels, min(len(panels), 4), (size, size), hspace=0.12, vspace=0.14)
 
 
-def _group(store: Store, name: str, array: str, other: str) -> xr.Dataset:
-    names = [path.removeprefix("explain/") for path in store.groups if path.startswith("explain/")]
-    if name not in names:
-        there = f"there are {', '.join(names)}" if names else "`actstore explain SPEC` makes them"
-        raise StoreError(f"no explanation {name!r}: {there}")
-    found = store.group(f"explain/{name}")
-    if array not in found:
+def focus(
+    store: Store,
+    name: str,
+    layer: str | None = None,
+    sample: Sample | None = None,
+    condition: str | None = None,
+    *,
+    most: Sequence[int] = (5, 25),
+    z: int | None = None,
+    crop: bool = True,
+    input_channel: int | str | None = None,
+    size: int = 262,
+) -> hv.Layout:
+    """Where the strongest channels of a layer look together: the magnitudes of their projections, added up.
+
+    First the input; then one heat map over it for each number in ``most``, each on its own scale, with the outline of
+    where it is above half of its largest value. A number beyond the channels that were projected stands for all.
+
+    Parameters
+    ----------
+    most
+        how many of the strongest channels are taken together.
+    name, layer, sample, condition, z, crop, input_channel, size
+        as in :func:`projections`.
+
+    Raises
+    ------
+    StoreError
+        as :func:`projections`.
+    """
+    own, found = _projected(store, name, layer, sample, condition, z, crop, input_channel)
+    there = _ranks(own)
+    maps = np.abs(_planes(own["projection"].isel(rank=there), found.z)[:, found.rows, found.columns])
+    panels = [found.panel(store, size)]
+    for count in dict.fromkeys(min(count, len(there)) for count in most):
+        heat = np.nansum(maps[:count] / np.maximum(np.nanmax(maps[:count], (1, 2), keepdims=True), 1e-30), 0)
+        line = border([(heat > heat.max() / 2, "#111111")], width=1.2) if heat.max() > 0 else []
+        title = f"{own['layer'].item()} · top {count}"
+        panels.append(found.under(heat, (0.0, float(heat.max()) or 1.0), title, line, size, cmap=HEAT))
+    return grid(panels, len(panels), (size, size), hspace=0.12, vspace=0.1)
+
+
+def _projected(
+    store: Store,
+    name: str,
+    layer: str | None,
+    sample: Sample | None,
+    condition: str | None,
+    z: int | None,
+    crop: bool,
+    input_channel: int | str | None,
+) -> tuple[xr.Dataset, _Seen]:
+    """Projections of one layer, sample and condition, and the input that they lie over."""
+    one = _having(store, name, PROJECTION, "explanation")
+    group = one.group
+    layers = group["layer"].values.tolist()
+    if layer is not None and layer not in layers:
+        raise StoreError(f"explain/{name} has no layer {layer!r}: there are {', '.join(layers)}")
+    own = group.isel(layer=0 if layer is None else layers.index(layer))
+    s = int(one.samples[0]) if sample is None else sample_number(store, sample)
+    at, c = _condition(store, group, condition)
+    found = _seen(store, s, c, z, crop, input_channel)
+    return own.isel(sample=one.row(s), condition=at), found
+
+
+def _ranks(own: xr.Dataset) -> list[int]:
+    """Ranks that have a channel."""
+    return [rank for rank in range(own.sizes["rank"]) if int(own["channel"][rank]) >= 0]
+
+
+def _having(store: Store, name: str, array: str, other: str) -> Explanation:
+    """The explanation of that name, if it has an array."""
+    found = open_explanation(store, name)
+    if array not in found.group:
         raise StoreError(f"explain/{name} has no {array}: it is shown by views.{other}")
     return found
 
@@ -206,11 +269,18 @@ class _Seen:
         return panel([self._grey(), *lines], (size, size), title=self.title, **_SMALL, **within)
 
     def under(
-        self, values: NDArray[np.float32], limits: Limits, title: str, lines: list[hv.Contours], size: int
+        self,
+        values: NDArray[np.float32],
+        limits: Limits,
+        title: str,
+        lines: list[hv.Contours],
+        size: int,
+        *,
+        cmap: str = DIVERGING,
     ) -> hv.Overlay:
         """The input below a map."""
         clear = np.where(np.abs(values) < CLEAR * limits[1], np.nan, values)
-        shown = styled(pixels.image(clear, DIVERGING, limits, place=self.place, colorbar=True), alpha=0.75)
+        shown = styled(pixels.image(clear, cmap, limits, place=self.place, colorbar=True), alpha=0.75)
         within = frame_of(self.rows, self.columns)
         return panel([self._grey(), shown, *lines], (size, size), title=title, **_SMALL, **within)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from actstore.views.report.sections.explanations import explained, has_explanations
 from actstore.views.report.sections.network import activations, channels, layers, specific
 from actstore.views.report.sections.optima import has_optima, optima
 from actstore.views.report.sections.patients import certainty, patients
@@ -24,6 +25,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "layers": layers,
     "activations": activations,
     "optima": optima,
+    "explanations": explained,
     "specific": specific,
     "certainty": certainty,
     "patients": patients,
@@ -34,10 +36,10 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
 }
 
 #: Those that need no table of the findings: they can be drawn while these are computed.
-OF_THE_STORE = ("images", "failures", "channels", "activations", "optima")
+OF_THE_STORE = ("images", "failures", "channels", "activations", "optima", "explanations")
 
 #: Of a job that a study need not run: left out, without a word, where the store has nothing of it.
-OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima}
+OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima, "explanations": has_explanations}
 
 
 def has_section(store: Store, key: str) -> bool:
