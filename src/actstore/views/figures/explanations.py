@@ -17,7 +17,7 @@ from actstore.tables.explanations import MAP, PROJECTION, Explanation, open_expl
 from actstore.views.figures import pixels
 from actstore.views.figures.images import frame_of
 from actstore.views.figures.pixels import Place, border, outlines
-from actstore.views.figures.scales import Limits, around_zero, check_scale, extremes
+from actstore.views.figures.scales import Limits, check_scale, extremes, most_around_zero
 from actstore.views.figures.selection import (
     Sample,
     channel_suffix,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 CLEAR = 0.08
 #: Colours of what is never negative, over a grey image.
 HEAT = "inferno"
+#: Between panels: room for a bar of colours where each has its own.
+_BESIDE = {"shared": 0.1, "own": 0.34}
 _SMALL: dict[str, Any] = {"bokeh": {"fontsize": {"title": "12px"}}, "matplotlib": {"fontsize": {"title": 7}}}
 
 
@@ -56,8 +58,9 @@ def explanation(
     """The maps of one explanation over the input: red where the class's score comes from, blue where it is held down.
 
     First the input with outlines of truth (solid) and prediction (dashed); then a map for each class over the same
-    input, with the outline of the pixels whose score it explains. A map lets the input through where it is below 8 % of
-    its scale. A class that is not predicted has no map, and its title says so.
+    input, with the outline of the pixels whose score it explains. A scale ends where all but 1 % of what is shown lie
+    below, and a map lets the input through where it is below 8 % of its scale. A class that is not predicted has no
+    map, and its title says so.
 
     Parameters
     ----------
@@ -91,16 +94,17 @@ def explanation(
     at, c = _condition(store, group, condition)
     found = _seen(store, s, c, z, crop, input_channel)
     maps = _planes(group["map"].isel(sample=row, condition=at), found.z)[:, found.rows, found.columns]
-    shared = around_zero(maps)
+    shared = most_around_zero(maps)
     panels = [found.panel(store, size)]
     original = picture(store, s, [0], found.z)["prediction"][0]
     for k, class_name in enumerate(group["class_name"].values.tolist()):
         score = float(group["score"].isel(sample=row, condition=at, class_name=k))
         said = "not predicted" if pixel_counts[row, k] == 0 else "not applicable" if np.isnan(score) else number(score)
-        limits = shared if scale == "shared" else around_zero(maps[k])
+        limits = shared if scale == "shared" else most_around_zero(maps[k])
         line = border([(mask_of(original, store.members[class_name]), "#111111")], width=1.4)
-        panels.append(found.under(maps[k], limits, f"{class_name} · {said}", line, size))
-    return grid(panels, len(panels), (size, size), hspace=0.12, vspace=0.1)
+        bar = scale == "own" or k == len(maps) - 1
+        panels.append(found.under(maps[k], limits, f"{class_name} · {said}", line, size, colorbar=bar))
+    return grid(panels, len(panels), (size, size), hspace=_BESIDE[scale], vspace=0.1)
 
 
 def projections(
@@ -139,13 +143,14 @@ def projections(
     own, found = _projected(store, name, layer, sample, condition, z, crop, input_channel)
     there = _ranks(own)[:most]
     maps = _planes(own["projection"].isel(rank=there), found.z)[:, found.rows, found.columns]
-    shared = around_zero(maps)
+    shared = most_around_zero(maps)
     panels = [found.panel(store, size)]
     for rank, values in zip(there, maps, strict=True):
         channel, response = int(own["channel"][rank]), float(own["response"][rank])
         title = f"{own['layer'].item()} channel {channel} · {number(response)}"
-        panels.append(found.under(values, shared if scale == "shared" else around_zero(values), title, [], size))
-    return grid(panels, min(len(panels), 4), (size, size), hspace=0.12, vspace=0.14)
+        limits = shared if scale == "shared" else most_around_zero(values)
+        panels.append(found.under(values, limits, title, [], size, colorbar=scale == "own" or rank == there[-1]))
+    return grid(panels, min(len(panels), 4), (size, size), hspace=_BESIDE[scale], vspace=0.14)
 
 
 def focus(
@@ -187,7 +192,7 @@ def focus(
         line = border([(heat > heat.max() / 2, "#111111")], width=1.2) if heat.max() > 0 else []
         title = f"{own['layer'].item()} · top {count}"
         panels.append(found.under(heat, (0.0, float(heat.max()) or 1.0), title, line, size, cmap=HEAT))
-    return grid(panels, len(panels), (size, size), hspace=0.12, vspace=0.1)
+    return grid(panels, len(panels), (size, size), hspace=_BESIDE["own"], vspace=0.1)
 
 
 def _projected(
@@ -277,10 +282,11 @@ class _Seen:
         size: int,
         *,
         cmap: str = DIVERGING,
+        colorbar: bool = True,
     ) -> hv.Overlay:
         """The input below a map."""
         clear = np.where(np.abs(values) < CLEAR * limits[1], np.nan, values)
-        shown = styled(pixels.image(clear, cmap, limits, place=self.place, colorbar=True), alpha=0.75)
+        shown = styled(pixels.image(clear, cmap, limits, place=self.place, colorbar=colorbar), alpha=0.75)
         within = frame_of(self.rows, self.columns)
         return panel([self._grey(), shown, *lines], (size, size), title=title, **_SMALL, **within)
 

@@ -66,3 +66,9 @@ def around_zero(values: NDArray[Any]) -> Limits:
     """Limits symmetric about 0 that hold every finite value; (-1, 1) where there is nothing but 0."""
     most = max(map(abs, extremes(values))) or 1.0
     return -most, most
+
+
+def most_around_zero(values: NDArray[Any], share: float = 0.99) -> Limits:
+    """As :func:`around_zero`, of all but the largest magnitudes: those of ``share`` of the values that are not 0."""
+    known = np.abs(values[np.isfinite(values) & (values != 0)])
+    return around_zero(np.array([np.quantile(known, share)]) if known.size else known)

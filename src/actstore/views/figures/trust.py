@@ -80,13 +80,14 @@ def randomisation(table: pd.DataFrame) -> hv.Layout:
                 label = str(class_name or layer) if sign == "map" else ""
                 elements.append(marks.line(x, mean.to_numpy(), colour, label=label, dashed=dashed))
         elements.append(marks.rule(y=0.0, dashed=False))
+        least = min(-0.1, float(own["spearman"].min()) - 0.05)
         panels.append(
             panel(
                 elements,
                 size,
                 title=str(name),
                 xlim=(-0.2, len(levels) - 0.8),
-                ylim=(-0.55, 1.05),
+                ylim=(least, 1.05),
                 xticks=[(k, str(level)) for k, level in enumerate(levels)],
                 xlabel="layers permuted",
                 ylabel="Spearman" if i % 3 == 0 else "",
