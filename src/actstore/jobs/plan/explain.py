@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actstore.attribution.occlusion import Windows
+from actstore.cluster.executors import IN_FLIGHT
 from actstore.code.digests import code_digests, load_code
 from actstore.code.imports import resolve_callable
 from actstore.errors import SpecError
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.explaining import Explaining
-from actstore.jobs.plan.budget import LIVE_OUTPUTS, check_memory, choose_batch_size, library_bytes, machine_of
+from actstore.jobs.plan.budget import check_memory, choose_batch_size, library_bytes, machine_of
 from actstore.jobs.plan.captured import require_run
 from actstore.jobs.plan.explain_cost import resolved, weighted_of
 from actstore.jobs.plan.identity import load_named
@@ -28,6 +29,9 @@ from actstore.store.files.base import Location
 from actstore.store.schema import Layer
 from actstore.store.store import Store
 from actstore.units import counted
+
+#: What a thread keeps of passes forward, as a multiple of the largest module output of the batch (measured).
+FORWARD = 16
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def _memory(of: Explaining, seen: Inspected) -> int:
     layout, model = of.layout, seen.model
     image = 4 * math.prod(layout.space)
     shape = (len(layout.input_channels), *layout.space)
-    passes = LIVE_OUTPUTS * of.batch_size * seen.probe.largest_output_bytes
+    passes = FORWARD * of.batch_size * seen.probe.largest_output_bytes
     if of.settings.method != OCCLUSION:
         passes = max(passes, of.batch_size * alive_bytes(module_outputs(model, shape)))
     maps = len(of.layers) * of.settings.top if of.layers else len(of.targets)
@@ -156,7 +160,7 @@ def _memory(of: Explaining, seen: Inspected) -> int:
     held += 8 * of.head.channels * _largest_volume(of)
     # Weights are permuted in a copy.
     weights = model_bytes(model) * (2 if of.settings.randomisation else 1)
-    return library_bytes(of.spec) + weights + passes + held
+    return library_bytes(of.spec) + weights + IN_FLIGHT * (passes + held)
 
 
 def _largest_volume(of: Explaining) -> int:
