@@ -49,11 +49,13 @@ if importlib.util.find_spec("hypothesis"):
 
 #: Modules that take a quarter of a minute or more, the longest first: at the end no process waits for the other's.
 LONG = (
-    *("test_kills", "test_explorer_browser", "test_notebooks", "test_report", "test_captured_trained", "test_memory"),
-    *("test_docs", "test_reference", "test_views", "test_s3", "test_interrupt", "test_odd_stores"),
-    *("test_captured_channels", "test_explorer", "test_main_guard", "test_metrics", "test_persisted"),
-    *("test_patched_views", "test_visualise", "test_explorer_parts", "test_light", "test_bad_input", "test_record"),
-    *("test_unchanged", "test_nnunet_pipeline", "test_planted", "test_report_browser"),
+    *("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_captured_trained"),
+    *("test_memory", "test_docs", "test_views", "test_reference", "test_optima_views", "test_s3", "test_interrupt"),
+    *("test_odd_stores", "test_main_guard", "test_captured_channels", "test_visualise", "test_metrics"),
+    *("test_explorer", "test_golden", "test_persisted", "test_ring", "test_code", "test_explain"),
+    *("test_patched_views", "test_resume", "test_explorer_parts", "test_bad_input", "test_light", "test_rescaling"),
+    *("test_terminals", "test_record", "test_cli", "test_planted", "test_verify", "test_models", "test_unchanged"),
+    *("test_nnunet_pipeline", "test_store", "test_report_browser"),
 )
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow", "explained": "slow"}

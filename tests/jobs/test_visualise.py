@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import torch
 from click.testing import CliRunner
 
 import actstore
+import processes
 from actstore.cli.commands import main
 from actstore.errors import ActstoreError, PlanError, SpecError, StoreError
 from actstore.jobs.plan.visualise import plan_optima
@@ -25,7 +22,7 @@ from actstore.networks.model import build_model
 from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
 from conftest import Once, WriteSpec
-from processes import until
+from processes import kill_group, until
 from stores import files_of
 from unshared import forbid_asking
 
@@ -181,15 +178,10 @@ def test_workers_give_the_same_bits_after_a_kill(maximised: Path, tiny_store: Pa
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     text = maximised.with_name("spec.toml").read_text(encoding="utf-8")
     spec.write_text(text.replace(str(maximised), str(store)), encoding="utf-8")
-    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "actstore.cli.commands", "visualise", str(spec), "--workers", "2"]
-    command[1:3] = ["-c", "from actstore.cli.commands import main\nif __name__ == '__main__': main()"]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, start_new_session=True)
     records = store / GROUP / "committed"
-    until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 1, "a unit is committed")
-    with_left = process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL) if with_left else None
-    process.wait()
+    with processes.actstore("visualise", spec, "--workers", "2") as process:
+        until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 1, "a unit is committed")
+        kill_group(process)
     found = visualise(load_spec(spec), cluster="inline", device="cpu")
     assert found.complete
     assert found.skipped >= 1

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import matplotlib
 import nbformat
 import nibabel
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
@@ -189,8 +190,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Pa
     return folder
 
 
-def trained_networks(folder: Path, planes: slice) -> None:
-    """The folders that pages about trained networks name, with some slices of one volume in the data set."""
+def trained_networks(folder: Path, part_of_volume: tuple[slice, ...]) -> None:
+    """The folders that pages about trained networks name, with a part of one volume in the data set."""
     reference = Path(str(REFERENCE))
     shutil.copytree(reference / "nnunet_v2" / "results", folder / "nnUNet_results")
     shutil.copytree(reference / "bundle", folder / "bundles" / "spleen")
@@ -199,7 +200,7 @@ def trained_networks(folder: Path, planes: slice) -> None:
         (data / part).mkdir(parents=True)
         for file in (source / part).glob("patient002_frame01*"):
             whole: Any = nibabel.load(file)  # type: ignore[no-untyped-call]
-            nibabel.save(whole.slicer[:, :, planes], data / part / file.name)  # type: ignore[no-untyped-call]
+            nibabel.save(whole.slicer[part_of_volume], data / part / file.name)  # type: ignore[no-untyped-call]
     shutil.copy(source / "dataset.json", data)
     (folder / "data").mkdir()
     (folder / "data" / "images").symlink_to(data)
@@ -214,8 +215,8 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
     monkeypatch.delenv("nnUNet_raw", raising=False)
     (tmp_path / "actstore-demo").symlink_to(study)
     if page.name in TRAINED:
-        # The 2D network sees slices one by one.
-        trained_networks(tmp_path, slice(3, 6) if page.name == "nnunet.md" else slice(None))
+        # The 2D network sees slices one by one, the other overlapping boxes.
+        trained_networks(tmp_path, np.s_[:, :, 4:5] if page.name == "nnunet.md" else np.s_[50:180, 80:210, :])
     variables: dict[str, object] = {"__name__": page.stem}
     for number, (language, body) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
         file = FILE.match(body)
@@ -236,7 +237,7 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
 
 
 def run(words: list[str]) -> None:
-    """A command line of ours; captures and images in this process, and no demo, which is what ``study`` stands for.
+    """A command line of ours; what computes in this process, and no demo, which is what ``study`` stands for.
 
     No report of a trained network either, which takes a minute: `tests/views` makes one of patches.
     """
@@ -244,7 +245,7 @@ def run(words: list[str]) -> None:
     assert program == "actstore"
     if command == "demo" or (command == "report" and Path("nnUNet_raw").exists()):
         return
-    if command in ("capture", "visualise"):
+    if command in ("capture", "explain", "visualise"):
         rest += ["--cluster", "inline"]
     done = CliRunner().invoke(main, [command, *rest])
     assert done.exit_code == 0, f"{shlex.join(words)}: {done.output}"

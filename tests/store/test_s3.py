@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,7 +39,8 @@ from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.server import Sources
 from attended import prepare_store
 from conftest import WriteSpec
-from processes import PYTHONPATH, until
+from forked import forked
+from processes import PYTHONPATH, finish, until
 from stores import files_of, is_chunk, worker
 
 pytestmark = pytest.mark.process
@@ -233,13 +233,11 @@ def test_worker_processes_write_there_and_no_secret_is_kept(
     bucket: S3Store, write_spec: WriteSpec, tmp_path: Path
 ) -> None:
     spec = write_spec(tmp_path, store__path="s3://bucket/local.zarr")
-    command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "--debug", "capture", str(spec)]
-    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
-    done = subprocess.run(
-        [*command, "--workers", "1"], capture_output=True, text=True, env=environment, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert SECRET not in done.stdout + done.stderr
+    command = ("--debug", "capture", spec, "--workers", "1")
+    with forked("actstore", *command, environment={"PYTHONPATH": PYTHONPATH}) as process:
+        output, errors = finish(process)
+    assert process.returncode == 0, errors
+    assert SECRET not in output + errors
     kept = objects(bucket, "local.zarr")
     assert len(kept) > 100
     assert not [key for key, content in kept.items() if SECRET.encode() in content]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from forked import EXPLORER, forked
 from processes import until
 
 #: Timeout in milliseconds for anything on the page; nothing should need a hundredth of it.
@@ -254,16 +254,14 @@ class Served:
 
 @contextmanager
 def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
-    """``actstore explore`` for each store, all started at once and ended as by Ctrl-C."""
-    command = [sys.executable, "-c", "from actstore.cli.commands import main; main()", "explore"]
+    """``actstore explore`` for each store, all started at once, and killed at the end."""
     started: list[Served] = []
     try:
         for i, store in enumerate(stores):
             log, output = folder / f"{i}.err", folder / f"{i}.out"
             with log.open("w") as errors, output.open("w") as out:
-                process = Popen(
-                    [*command, str(store), "--port", "0", "--no-open"], stdout=out, stderr=errors, text=True
-                )
+                arguments = ("explore", store, "--port", "0", "--no-open")
+                process = forked("actstore", *arguments, environment={}, output=out, errors=errors, modules=EXPLORER)
             started.append(Served("", process, log))
         for i, served in enumerate(started):
             output = folder / f"{i}.out"

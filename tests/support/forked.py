@@ -23,15 +23,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-#: Imported before processes are forked.
+#: Imported before processes are forked: for captures, and for explorers.
 MODULES = ("actstore.cli.commands", "actstore.jobs.capture", "actstore.cluster.launch", "distributed.cli.dask_worker")
+EXPLORER = ("actstore.cli.commands", "actstore.views.explorer.server", "actstore.views.explorer.page")
 FIRST = (str(Path(__file__).parent), str(Path(__file__).parents[1]))
-SERVE = "import sys; import forked; forked.run(forked.serve(int(sys.argv[1])))"
+SERVE = "import sys; import forked; forked.run(forked.serve(int(sys.argv[1]), sys.argv[2:]))"
 
 
-def serve(descriptor: int) -> dict[str, Any]:
+def serve(descriptor: int, modules: Sequence[str]) -> dict[str, Any]:
     """Fork a process for each request. Returns the request in that process alone; ends when nobody asks any more."""
-    for module in MODULES:
+    for module in modules:
         __import__(module)
     # A child does not look through what it never changes.
     gc.collect()
@@ -109,7 +110,9 @@ def run(request: Mapping[str, Any]) -> None:
 class Forked(subprocess.Popen[str]):
     """A process forked by `Parent`, as `subprocess.Popen` would start it."""
 
-    def __init__(self, parent: Parent, request: Mapping[str, Any], output: IO[Any] | None) -> None:
+    def __init__(
+        self, parent: Parent, request: Mapping[str, Any], output: IO[Any] | None, errors: IO[Any] | None
+    ) -> None:
         self._parent = parent
         self.args = [request["module"], *request["arguments"]]
         self.stdin = self.stdout = self.stderr = None
@@ -126,7 +129,7 @@ class Forked(subprocess.Popen[str]):
             self.stdout, self.stderr = (os.fdopen(read, encoding="utf-8") for read, _ in pipes)
             ends = [write for _, write in pipes]
         else:
-            ends = [os.dup(output.fileno()), os.dup(output.fileno())]
+            ends = [os.dup(output.fileno()), os.dup((errors or output).fileno())]
         with Path(os.devnull).open("rb") as null:
             self.pid = parent.fork(request, [null.fileno(), *ends])
         for end in ends:
@@ -148,14 +151,14 @@ class Forked(subprocess.Popen[str]):
 class Parent:
     """The process that forks, and what is known of its children."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str]) -> None:
         self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair()
         self._heard = b""
         self._ended: dict[int, int] = {}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", SERVE, str(theirs.fileno())],
+                [sys.executable, "-c", SERVE, str(theirs.fileno()), *modules],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*FIRST, os.environ.get("PYTHONPATH")]))},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -195,7 +198,8 @@ class Parent:
         self._process.wait()
 
 
-_parent: Parent | None = None
+#: By what they have imported.
+_parents: dict[tuple[str, ...], Parent] = {}
 
 
 def forked(
@@ -204,6 +208,8 @@ def forked(
     environment: Mapping[str, str],
     strict: bool = False,
     output: IO[Any] | None = None,
+    errors: IO[Any] | None = None,
+    modules: tuple[str, ...] = MODULES,
 ) -> Forked:
     """Start ``module`` in a session of its own.
 
@@ -215,14 +221,17 @@ def forked(
         whether warnings are errors.
     output
         a file for what it prints; by default its output and errors are read from the process.
+    errors
+        another file for its errors.
+    modules
+        imported beforehand.
     """
-    global _parent
-    if _parent is None:
-        _parent = Parent()
+    if modules not in _parents:
+        _parents[modules] = Parent(modules)
     request = {
         "module": module,
         "arguments": [str(argument) for argument in arguments],
         "environment": {**os.environ, **environment},
         "strict": strict,
     }
-    return Forked(_parent, request, output)
+    return Forked(_parents[modules], request, output, errors)

@@ -71,14 +71,14 @@ def measure(
 
 
 def measure_patches(folder: Path) -> Measured:
-    """An nnU-Net with random weights whose patches of 48³ overlap in a volume of 72³; seven conditions."""
+    """An nnU-Net with random weights whose patches of 48³ overlap in a volume of 72 x 72 x 48; seven conditions."""
     from actstore.spec.nnunet_results import ResultFolder
     from nnunet_folders import made_results, save_weights
 
     settings = {"patch_size": [48] * 3, "spacing": [1.0] * 3}
     results = made_results(folder, configuration="3d_fullres", settings=settings)
     save_weights(ResultFolder.read(results))
-    root = write_volumes(folder / "raw", 1, (72, 72, 72))
+    root = write_volumes(folder / "raw", 1, (72, 72, 48))
     (root / "dataset.json").write_bytes((results / "dataset.json").read_bytes())
     spec = folder / "spec.toml"
     spec.write_text(

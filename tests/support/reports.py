@@ -37,7 +37,7 @@ def undrawn(*, pages: bool = True) -> Iterator[None]:
         yield
 
 
-def undrawn_report(store: Store, output: Path, findings: Findings | None = None) -> Path:
-    """`write_report` in this process only, with a dot for each drawing."""
-    with undrawn():
+def undrawn_report(store: Store, output: Path, findings: Findings | None = None, *, pages: bool = True) -> Path:
+    """`write_report` in this process only, with a dot for each drawing; ``pages`` as of `undrawn`."""
+    with undrawn(pages=pages):
         return write_report(store, output, findings)
