@@ -83,10 +83,13 @@ landmarks.pivot(index="landmark", columns="explanation", values="concentration")
 
 # %% [markdown]
 # ## The slice that is segmented worst
+#
+# Of those in which the class is predicted: without a prediction there is nothing to explain.
 
 # %%
-dice = build_table(store, "dice").query("condition == 'original' and class_name == 'LV'").dropna()
-worst = dice.loc[dice["dice"].idxmin()]
+pixels = store.group("explain/occlusion")["pixels"].sum("class_name").values
+dice = build_table(store, "dice").query("condition == 'original' and class_name == 'LV'")
+worst = dice[pixels > 0].dropna().sort_values("dice").iloc[0]
 print(f"Dice of LV {worst['dice']:.2f} in {worst['patient']}, frame {worst['frame']}, slice {worst['slice']}")
 views.explanation(store, "occlusion", (worst["patient"], worst["frame"], worst["slice"]))
 
@@ -94,10 +97,11 @@ views.explanation(store, "occlusion", (worst["patient"], worst["frame"], worst["
 # ## What excites channels
 #
 # The strongest channels of the bottleneck in one slice, each sent back into the input by a network turned round
-# (Zeiler and Fergus 2014), and where the five and the twenty-five strongest look together.
+# (Zeiler and Fergus 2014), and where the five and the twenty-five strongest look together. The grid comes from strides.
 
 # %%
-views.projections(store, "top25", most=7)
+sample = int(pixels.argmax())
+views.projections(store, "top25", sample=sample, most=7)
 
 # %%
-views.focus(store, "top25", most=(5, 25))
+views.focus(store, "top25", sample=sample, most=(5, 25))

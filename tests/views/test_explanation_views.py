@@ -69,7 +69,7 @@ def test_channels_lie_over_the_input(explained: Path) -> None:
 
 def test_channels_look_together(explained: Path) -> None:
     store = actstore.open(explained)
-    first, two, every = list(views.focus(store, "top", "L02", 3, most=(2, 9), crop=False))
+    first, two, every = list(views.focus(store, "top", "L02", 3, most=(2, 9), crop=False, blur=0))
     assert len(pictures(first)) == 1
     assert [title_of(one) for one in (two, every)] == ["L02 · top 2", "L02 · top 3"], "as many as there are"
     maps = np.abs(store.group("explain/top")["projection"].sel(layer="L02").values[3, 0])

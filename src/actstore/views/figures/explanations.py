@@ -9,6 +9,7 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from actstore.analysis.members import mask_of
 from actstore.conditions import ORIGINAL
@@ -163,10 +164,11 @@ def focus(
     most: Sequence[int] = (5, 25),
     z: int | None = None,
     crop: bool = True,
+    blur: float = 3.0,
     input_channel: int | str | None = None,
     size: int = 262,
 ) -> hv.Layout:
-    """Where the strongest channels of a layer look together: the magnitudes of their projections, added up.
+    """Where the strongest channels of a layer look together: the magnitudes of their projections, added up and blurred.
 
     First the input; then one heat map over it for each number in ``most``, each on its own scale, with the outline of
     where it is above half of its largest value. A number beyond the channels that were projected stands for all.
@@ -175,6 +177,8 @@ def focus(
     ----------
     most
         how many of the strongest channels are taken together.
+    blur
+        standard deviation in pixels of the Gaussian that closes the gaps which strides leave; 0 for none.
     name, layer, sample, condition, z, crop, input_channel, size
         as in :func:`projections`.
 
@@ -188,7 +192,8 @@ def focus(
     maps = np.abs(_planes(own["projection"].isel(rank=there), found.z)[:, found.rows, found.columns])
     panels = [found.panel(store, size)]
     for count in dict.fromkeys(min(count, len(there)) for count in most):
-        heat = np.nansum(maps[:count] / np.maximum(np.nanmax(maps[:count], (1, 2), keepdims=True), 1e-30), 0)
+        each = maps[:count] / np.maximum(np.nanmax(maps[:count], (1, 2), keepdims=True), 1e-30)
+        heat = gaussian_filter(np.nansum(each, 0), blur)
         line = border([(heat > heat.max() / 2, "#111111")], width=1.2) if heat.max() > 0 else []
         title = f"{own['layer'].item()} · top {count}"
         panels.append(found.under(heat, (0.0, float(heat.max()) or 1.0), title, line, size, cmap=HEAT))
