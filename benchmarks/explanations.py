@@ -18,8 +18,8 @@ from actstore.networks.heads import Head
 from actstore.networks.recording import probe
 
 SIZE = (256, 256)
-#: The last norm but one: of the layers near the output the one with most channels.
-LATE = "model.2.0.adn.N"
+#: On the way up, at half of the input's size: of the layers near the output the last with more than five channels.
+LATE = "model.1.submodule.2.1.conv.unit0.adn.N"
 #: Every class but the background.
 CLASSES = ((1,), (2,), (3,))
 

@@ -322,3 +322,9 @@ class TestChannels:
     def test_a_layer_without_maps(self) -> None:
         with pytest.raises(ModelError, match=r"returns \(3,\) for an input of \(1, 2, 2\): only channels with maps"):
             project(lambda x: self.reach(x).mean((2, 3)), self.inputs, strongest(1, "max"))
+
+
+def test_a_layer_that_does_not_depend_on_the_input_is_named() -> None:
+    own = nn.Parameter(torch.rand(1, 3, 8, 8))
+    with pytest.raises(ModelError, match="the layer passes no gradient to the input, on which its maps do not depend"):
+        project(lambda seen: own.relu(), torch.rand(1, 1, 8, 8), strongest(1, "max"))

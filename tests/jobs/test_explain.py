@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import actstore
+import processes
 from actstore.attribution.randomisation import permuted_weights, replaced
 from actstore.attribution.saliency import saliency
 from actstore.attribution.scores import ClassScores
@@ -30,6 +31,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
 from conftest import WriteSpec
 from explanations import CONDITION, EXPLANATIONS
+from processes import kill_group, until
 from stores import files_of
 from unshared import forbid_asking
 
@@ -209,26 +211,20 @@ def test_run_again_it_computes_nothing_and_repairs_what_is_damaged(copied: Path)
 
 
 @pytest.mark.process
-def test_the_data_set_is_not_needed_and_workers_make_the_same_files(
+def test_killed_and_continued_without_the_data_set_the_files_are_the_same(
     explained: Path, tiny_store: Path, tmp_path: Path, write_spec: WriteSpec
 ) -> None:
+    """Two workers; killed once a block is committed; continued in this process."""
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
-    spec = spec_with(tmp_path, write_spec, store, EXPLANATIONS[:1], data__root=tmp_path / "gone")
-    for found in explain(load_spec(spec), cluster="local", workers=2, device="cpu"):
-        assert found.complete, found.failed
-    expected = files_of(explained / "explain" / "hidden")
-    assert files_of(store / "explain" / "hidden") == expected
-
-
-def test_an_interrupted_run_continues(explained: Path, tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
-    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
-    spec = load_spec(spec_with(tmp_path, write_spec, store, EXPLANATIONS[3:]))
-    explain(spec, cluster="inline", device="cpu")
-    records = sorted((store / "explain/top/committed").glob("c.*"))
-    records[1].unlink()
-    (found,) = explain(spec, cluster="inline", device="cpu")
-    assert (found.done, found.skipped) == (1, 3)
-    assert files_of(store / "explain" / "top") == files_of(explained / "explain" / "top")
+    spec = spec_with(tmp_path, write_spec, store, EXPLANATIONS, data__root=tmp_path / "gone")
+    records = store / "explain/hidden/committed"
+    with processes.actstore("explain", spec, "--workers", "2", "--device", "cpu") as process:
+        until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 1, "a block is committed")
+        kill_group(process)
+    found = explain(load_spec(spec), cluster="inline", device="cpu")
+    assert all(one.complete for one in found)
+    assert found[0].skipped >= 1
+    assert files_of(store) == files_of(explained)
 
 
 def test_units_read_by_themselves(

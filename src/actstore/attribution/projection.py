@@ -80,7 +80,9 @@ def project(
             sent[rows, chosen[:, rank]] = values
         else:
             sent.flatten(2)[rows, chosen[:, rank], place] = peak
-        (back,) = torch.autograd.grad(maps, seen, sent, retain_graph=rank + 1 < chosen.shape[1])
+        (back,) = torch.autograd.grad(maps, seen, sent, retain_graph=rank + 1 < chosen.shape[1], allow_unused=True)
+        if back is None:
+            raise ModelError("the layer passes no gradient to the input, on which its maps do not depend")
         found.append(back)
         peaks.append(peak)
         places.append(torch.stack(torch.unravel_index(place, own.shape[2:]), 1))
