@@ -13,7 +13,7 @@ from actstore.code.imports import resolve_callable
 from actstore.errors import SpecError
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.explaining import Explaining
-from actstore.jobs.plan.budget import check_memory, choose_batch_size, library_bytes, machine_of
+from actstore.jobs.plan.budget import LIVE_OUTPUTS, check_memory, choose_batch_size, library_bytes, machine_of
 from actstore.jobs.plan.captured import require_run
 from actstore.jobs.plan.explain_cost import resolved, weighted_of
 from actstore.jobs.plan.identity import load_named
@@ -30,8 +30,8 @@ from actstore.store.schema import Layer
 from actstore.store.store import Store
 from actstore.units import counted
 
-#: What a thread keeps of passes forward, as a multiple of the largest module output of the batch (measured).
-FORWARD = 16
+#: What the allocator of a thread keeps beside what passes forward need at once (measured).
+THREAD_BYTES = 160 * 2**20
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _memory(of: Explaining, seen: Inspected) -> int:
     layout, model = of.layout, seen.model
     image = 4 * math.prod(layout.space)
     shape = (len(layout.input_channels), *layout.space)
-    passes = FORWARD * of.batch_size * seen.probe.largest_output_bytes
+    passes = LIVE_OUTPUTS * of.batch_size * seen.probe.largest_output_bytes + THREAD_BYTES
     if of.settings.method != OCCLUSION:
         passes = max(passes, of.batch_size * alive_bytes(module_outputs(model, shape)))
     maps = len(of.layers) * of.settings.top if of.layers else len(of.targets)
