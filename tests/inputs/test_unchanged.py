@@ -378,6 +378,8 @@ def test_a_continued_capture_counts_this_run_alone(
 #: Of the store's conditions, those that are applicable nowhere.
 GONE = (SHUFFLES[0], "shuffle(LV, 0.0005, control)")
 DEAD = "L01"
+#: Tables but for those of what other jobs add.
+OF_A_CAPTURE = [name for name, table in TABLES.items() if not {"optima", "explanations"} & {*table.needs}]
 
 
 def test_the_dead_layer_is_one(store: Store) -> None:
@@ -386,7 +388,7 @@ def test_the_dead_layer_is_one(store: Store) -> None:
 
 
 @pytest.mark.parametrize("metric", ["mad", "cosine"])
-@pytest.mark.parametrize("name", [name for name, table in TABLES.items() if "optima" not in table.needs])
+@pytest.mark.parametrize("name", OF_A_CAPTURE)
 def test_no_table_ranks_what_did_not_change(store: Store, findings: Findings, name: str, metric: str) -> None:
     if metric != "mad":
         if name not in ("top-channels", "frequency", "certainty", "stability", "heterogeneity", "leave-one-out"):

@@ -126,33 +126,38 @@ def test_deletion_follows_the_map(explained: Path) -> None:
     assert left.dims == ("sample", "condition", "class_name", "order", "deleted")
     assert left["order"].values.tolist() == ["map", "distance", "random"]
     predicted = slope["pixels"].values > 0
-    assert (np.isfinite(left.values).all((1, 3, 4)) == predicted).all()
+    assert (np.isfinite(left.sel(deleted=[0, 0.1, 0.5]).values).all((1, 3, 4)) == predicted).all()
     sample = int(predicted.all(1).argmax())
     image = store.image.isel(sample=sample, condition=0).values
     classes = store.prediction.isel(sample=sample, condition=0).values
     bright = image[0] > image.min() + 0.1 * (np.percentile(image, 99) - image.min())
     rows, columns = (np.flatnonzero(bright.any(axis)) for axis in (1, 0))
     tiles = [
-        (slice(y, y + 16), slice(x, x + 16))
-        for y in range(0, 64, 16)
-        for x in range(0, 64, 16)
-        if y <= rows[-1] and y + 16 > rows[0] and x <= columns[-1] and x + 16 > columns[0]
+        (slice(y, y + 8), slice(x, x + 8))
+        for y in range(0, 64, 8)
+        for x in range(0, 64, 8)
+        if y <= rows[-1] and y + 8 > rows[0] and x <= columns[-1] and x + 8 > columns[0]
     ]
+    # Of equals the first is chosen at random.
+    tiles = [tiles[i] for i in np.random.default_rng((0, sample)).permutation(len(tiles))]
     model, masks = network_of(explained), torch.from_numpy((classes == 3)[None, None])
     score = ClassScores(Head("argmax", 4, 2), ((3,),), (2,), "probability").within(masks)
     centre = np.argwhere(classes == 3).mean(0)
     ranked = {
         "map": sorted(tiles, key=lambda tile: -slope["map"].values[sample, 0, 0][tile].mean()),
-        "distance": sorted(tiles, key=lambda tile: np.hypot(*(np.array([t.start + 7.5 for t in tile]) - centre))),
+        "distance": sorted(tiles, key=lambda tile: np.hypot(*(np.array([t.start + 3.5 for t in tile]) - centre))),
     }
-    for order, places in ranked.items():
+    for order, places in (ranked | {"random": tiles}).items():
         for deleted in left["deleted"].values:
+            found = left.isel(sample=sample, condition=0).sel(class_name="LV", order=order, deleted=deleted)
+            if deleted and round(deleted * len(tiles)) == 0:
+                assert np.isnan(found), "less than half of a tile"
+                continue
             other = torch.from_numpy(image.copy())
-            for place in places[: max(1, round(deleted * len(tiles))) if deleted else 0]:
+            for place in places[: round(deleted * len(tiles))]:
                 other[(slice(None), *place)] = float(image.mean())
             with torch.inference_mode():
                 expected = float(score(model(other[None])))
-            found = left.isel(sample=sample, condition=0).sel(class_name="LV", order=order, deleted=deleted)
             assert float(found) == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
@@ -286,6 +291,9 @@ def refused(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> Any:
         ({"randomisation": [2, 1]}, "must be numbers of layers from 1 on, rising, or [] for none"),
         ({"randomisation": [99]}, "layers of weights lie behind what is explained: give numbers up to that"),
         ({"name": "a/b"}, "'a/b' is no name of a group"),
+        ({"fill": float("nan"), "method": "occlusion"}, "must be an intensity as the network sees it"),
+        ({"method": "occlusion", "window": [4, 16]}, "stride = 8 is longer than window = (4, 16)"),
+        ({"targets": ["LV", "RV", "LV"]}, "targets has 'LV' twice: take one out"),
         ({"fill": "noise", "method": "occlusion"}, 'must be an intensity as the network sees it, "mean" or "blur"'),
     ],
 )  # fmt: skip
@@ -333,23 +341,70 @@ def absolute(model, image, score):
 
 def wrong(model, image, score):
     return image.mean()
+
+def batched(model, image, score):
+    inputs = torch.cat([image * share for share in (0.25, 0.5, 1.0)]).requires_grad_()
+    (found,) = torch.autograd.grad(score(model(inputs)).sum(), inputs)
+    return found[-1:].abs()
+
+def spoiling(model, image, score):
+    next(model.parameters()).data.mul_(2)
+    next(model.parameters()).add_(1)
+    return image[0]
+
+def constant(model, image, score):
+    return torch.ones_like(image)
 """
 
 
 @pytest.mark.slow
-def test_a_method_of_ones_own(explained: Path, tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+def test_a_method_of_ones_own(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
     (tmp_path / "own_method.py").write_text(OWN)
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
-    own = [{"name": "own", "method": "own_method:absolute", "score": "logit", "targets": ["LV", "RV"]},
-           {"name": "plain", "method": "gradient", "norm": "autograd", "score": "logit", "targets": ["LV", "RV"]},
+    shared = {"score": "logit", "targets": ["LV", "RV"]}
+    own = [{"name": "own", "method": "own_method:absolute", "deletion": False, **shared},
+           {"name": "batched", "method": "own_method:batched", "deletion": False, **shared},
+           {"name": "plain", "method": "gradient", "norm": "autograd", "randomisation": [], **shared},
+           {"name": "constant", "method": "own_method:constant", **shared},
            {"name": "wrong", "method": "own_method:wrong"}]  # fmt: skip
     spec = load_spec(spec_with(tmp_path, write_spec, store, own))
     found = explain(spec, cluster="inline", device="cpu")
-    assert [one.complete for one in found] == [True, True, False]
-    assert "own_method:wrong returned a map of () for an input of (1, 64, 64)" in found[2].failed[0].error
+    assert [one.complete for one in found] == [True, True, True, True, False], found[-1].failed[:1]
+    assert "own_method:wrong returned a map of () for an input of (1, 64, 64)" in found[4].failed[0].error
     opened = actstore.open(store)
-    maps = opened.group("explain/own")["map"].values, opened.group("explain/plain")["map"].values
-    np.testing.assert_allclose(maps[0], np.abs(maps[1]), rtol=1e-3, atol=1e-7)
+    maps = {name: opened.group(f"explain/{name}")["map"].values for name in ("own", "batched", "plain")}
+    np.testing.assert_allclose(maps["own"], np.abs(maps["plain"]), rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(maps["batched"], np.abs(maps["plain"]), rtol=1e-3, atol=1e-7)
+    left = opened.group("explain/constant")["deletion"]
+    assert np.isnan(left.sel(order="map")).all(), "an order of equals is none"
+    assert np.isfinite(left.sel(order="distance")).any()
+    damaged = next(store.glob("explain/own/map/c.1.*"))
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    before = maps["own"]
+    repair(store, verify(store).damage, spec=spec)
+    np.testing.assert_array_equal(actstore.open(store).group("explain/own")["map"].values, before)
+
+
+def test_a_method_that_was_edited_is_another(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    (tmp_path / "edited_method.py").write_text(OWN)
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    own = [{"name": "own", "method": "edited_method:constant", "deletion": False}]
+    spec = load_spec(spec_with(tmp_path, write_spec, store, own))
+    (found,) = explain(spec, cluster="inline", device="cpu")
+    assert found.complete
+    (tmp_path / "edited_method.py").write_text(OWN.replace("ones_like", "zeros_like"))
+    with pytest.raises(ActstoreError, match="explain/own"):
+        explain(spec, cluster="inline", device="cpu")
+
+
+def test_a_network_that_a_method_changes_is_restored(tiny_store: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
+    (tmp_path / "spoiling_method.py").write_text(OWN)
+    store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
+    own = [{"name": "own", "method": "spoiling_method:spoiling", "deletion": False}]
+    (found,) = explain(load_spec(spec_with(tmp_path, write_spec, store, own)), cluster="inline", device="cpu")
+    assert len(found.failed) == 4
+    for one in found.failed:
+        assert "spoiling_method:spoiling leaves the network's weights changed: let it work on a copy" in one.error
 
 
 @pytest.mark.slow

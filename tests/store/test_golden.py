@@ -237,7 +237,7 @@ FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
 
 
 #: Figures of what further jobs add.
-OF_GROUPS = ("optima", "optimum", "explanation", "projections")
+OF_GROUPS = ("optima", "optimum", "explanation", "projections", "focus", "deletion", "randomisation")
 
 
 def test_every_figure_is_among_them() -> None:

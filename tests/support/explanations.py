@@ -15,7 +15,7 @@ EXPLANATIONS: list[dict[str, Any]] = [
         "box": "image",
         "randomisation": [1],
     },
-    {"name": "slope", "method": "gradient", "score": "logit", "targets": ["LV", "RV"]},
+    {"name": "slope", "method": "gradient", "score": "logit", "targets": ["LV", "RV"], "deletion": 8},
     {"name": "guided", "method": "guided", "norm": "autograd", "deletion": False, "randomisation": []},
     {"name": "top", "method": "deconvnet", "layers": ["up", "bottom.1"], "top": 3},
 ]

@@ -201,6 +201,7 @@ def test_every_public_function_of_a_store_is_drawn_here() -> None:
         "optimum",
         "explanation",
         "projections",
+        "focus",
     }
 
 

@@ -6,6 +6,7 @@ called, so that modules, functions, forms that work in place and modules that ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
@@ -28,7 +29,7 @@ _PRELU = {functional.prelu, torch.prelu, Tensor.prelu}
 #: A ReLU if the lower bound is 0 and there is no upper one.
 _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, Tensor.clip, Tensor.clip_}
 _CLAMP_MIN = {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
-_MAXIMUM = {torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax}
+_MAXIMUM = {torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax, torch.max, Tensor.max}
 _THRESHOLD = {functional.threshold, torch.threshold, torch.threshold_}
 #: Working in place by their name, or by an argument at a position.
 _IN_PLACE = {
@@ -41,6 +42,13 @@ _IN_PLACE_AT = {functional.relu: 1, functional.leaky_relu: 2, functional.thresho
 _GATES = {
     *(torch.sigmoid, torch.sigmoid_, functional.sigmoid, Tensor.sigmoid, Tensor.sigmoid_, functional.hardsigmoid),
     *(torch.softmax, functional.softmax, Tensor.softmax, torch.special.expit),
+}
+#: Attention in one function, with a softmax inside.
+_ATTENTION = {
+    functional.scaled_dot_product_attention: "scaled_dot_product_attention",
+    functional.multi_head_attention_forward: "MultiheadAttention",
+    torch._native_multi_head_attention: "MultiheadAttention",
+    torch._transformer_encoder_layer_fwd: "TransformerEncoderLayer",
 }
 _CURVED_NAMES = (
     *("elu", "elu_", "selu", "selu_", "celu", "celu_", "gelu", "silu", "mish", "softplus", "hardswish", "relu6"),
@@ -111,6 +119,11 @@ class Rules(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _GATES:
             return func(*args, **kwargs).detach()
+        if func in _ATTENTION:
+            raise ModelError(
+                f"the network uses {_ATTENTION[func]}, whose softmax {self.method!r} cannot hold constant: use "
+                'method = "gradient" or "occlusion"'
+            )
         if func in _CURVED:
             raise ModelError(
                 f"the network uses {_CURVED[func]}, and {self.method!r} is for ReLU, leaky ReLU and PReLU alone: use "
@@ -122,6 +135,8 @@ class Rules(TorchFunctionMode):
 
     def _activated(self, func: Any, args: Any, kwargs: Any, slope: Any) -> Any:
         given = args[0] if args else kwargs["input"]
+        if func in _MAXIMUM and _is_zero(given):
+            given = _argument(args, kwargs, 1, "other", None)
         at = _IN_PLACE_AT.get(func)
         in_place = func in _IN_PLACE or (at is not None and bool(_argument(args, kwargs, at, "inplace", False)))
 
@@ -138,7 +153,7 @@ def _slope(func: Any, args: Any, kwargs: Any) -> Any:
     if func in _LEAKY:
         return _argument(args, kwargs, 1, "negative_slope", 0.01)
     if func in _PRELU:
-        given, weight = args[0], _argument(args, kwargs, 1, "weight", None)
+        given, weight = _argument(args, kwargs, 0, "input", None), _argument(args, kwargs, 1, "weight", None)
         channels = weight.detach() if weight.numel() == 1 else weight.detach().reshape(-1, *[1] * (given.ndim - 2))
         return channels
     if func in (functional.rrelu, torch.rrelu) and not _argument(args, kwargs, 3, "training", False):
@@ -149,12 +164,15 @@ def _slope(func: Any, args: Any, kwargs: Any) -> Any:
 def _is_relu(func: Any, args: Any, kwargs: Any) -> bool:
     if func in _RELU:
         return True
-    if func in _MAXIMUM:
-        return _is_zero(args[1])
+    # Of two tensors: the others reduce one.
+    if func in _MAXIMUM and isinstance(other := _argument(args, kwargs, 1, "other", None), Tensor):
+        return _is_zero(other) or _is_zero(_argument(args, kwargs, 0, "input", None))
     if func in _CLAMP_MIN:
         return _is_zero(_argument(args, kwargs, 1, "min", None))
     if func in _CLAMP:
-        return _is_zero(_argument(args, kwargs, 1, "min", None)) and _argument(args, kwargs, 2, "max", None) is None
+        return _is_zero(_argument(args, kwargs, 1, "min", None)) and _is_no_bound(
+            _argument(args, kwargs, 2, "max", None)
+        )
     if func in _THRESHOLD:
         return _is_zero(_argument(args, kwargs, 1, "threshold", None)) and _is_zero(
             _argument(args, kwargs, 2, "value", None)
@@ -166,6 +184,10 @@ def _is_zero(value: Any) -> bool:
     if isinstance(value, Tensor):
         return not value.requires_grad and not bool(value.any())
     return isinstance(value, int | float) and value == 0
+
+
+def _is_no_bound(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value == math.inf)
 
 
 def _argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:

@@ -32,7 +32,8 @@ class ClassScores:
     kind: Kind
 
     def maps(self, logits: Tensor) -> Tensor:
-        """Logit or probability in each pixel: (element, class_name, \\*space)."""
+        """Logit or probability in each pixel: (element, class_name, \\*space), in float32 at least."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.head.kind == "argmax":
             if self.kind == "logit":
                 return torch.stack([logits[:, list(own)].logsumexp(1) for own in self.members], 1)

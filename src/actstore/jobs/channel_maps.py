@@ -102,17 +102,19 @@ class ChannelMaps:
             return order if settings.by == "mad" else strongest(settings.top, settings.by)(maps)
 
         found = self._sent_back(opened, number, inputs, strong)
-        maps = found.maps.sum(2).cpu().numpy()
+        maps = found.maps.sum(2).float().cpu().numpy()
         values: Found = {
             "projection": maps,
             "channel": found.channels.cpu().numpy(),
-            "response": found.peaks.cpu().numpy(),
+            "response": found.peaks.float().cpu().numpy(),
             "position": found.places.cpu().numpy().astype(np.int32),
         }
         if (randomisation := self._randomisation) is not None:
 
             def again() -> NDArray[np.floating]:
-                return self._sent_back(opened, number, inputs, lambda _: found.channels).maps.sum(2).cpu().numpy()
+                return (
+                    self._sent_back(opened, number, inputs, lambda _: found.channels).maps.sum(2).float().cpu().numpy()
+                )
 
             areas = image_boxes(store.prediction.isel(sample=samples, condition=0), self.of.spec.spatial_dims)
             weighted = self.of.weighted[number]

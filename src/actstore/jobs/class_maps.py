@@ -178,46 +178,44 @@ class ClassMaps:
             # The derivative by what is added to every input channel.
             whole = maps.sum(2).cpu().numpy()
         else:
-            whole, scores = self._own(opened, inputs, score, empty)
+            whole, scores = self._own(opened, inputs, within, empty)
         for one, values, none in zip(whole, scores.cpu().numpy(), empty, strict=True):
             yield {"map": np.where(none.reshape(-1, *[1] * (one.ndim - 1)), np.nan, one), "score": values}
 
     def _own(
-        self, opened: Opened, inputs: Tensor, score: Score, empty: NDArray[np.bool_]
+        self, opened: Opened, inputs: Tensor, masks: Tensor, empty: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], Tensor]:
         """Maps of the user's method, one input and class at a time."""
         method = resolve_callable(self.of.settings.method, f"explain {self.of.settings.name!r}: method")
         with torch.no_grad():
-            scores = score(self.of.head.logits(opened.model(inputs)))
+            scores = self._scores.within(masks)(self.of.head.logits(opened.model(inputs)))
         maps = np.full((*scores.shape, *inputs.shape[2:]), np.nan, np.float32)
         for (element, number), none in np.ndenumerate(empty):
             if not none:
-                maps[element, number] = self._one(method, opened, inputs, score, element, number)
+                one = slice(element, element + 1)
+                maps[element, number] = self._one(method, opened, inputs[one].clone(), masks[one], number)
         return maps, scores
 
-    def _one(
-        self, method: Any, opened: Opened, inputs: Tensor, score: Score, element: int, number: int
-    ) -> NDArray[np.float32]:
-        name, size = self.of.settings.method, tuple(inputs.shape[2:])
+    def _one(self, method: Any, opened: Opened, image: Tensor, mask: Tensor, number: int) -> NDArray[np.float32]:
+        name, size = self.of.settings.method, tuple(image.shape[2:])
 
-        def own(output: Any) -> Tensor:
+        def score(output: Any) -> Tensor:
             logits = self.of.head.logits(output)
-            # The masks are of all inputs.
-            filled = torch.zeros(len(inputs), *logits.shape[1:], dtype=logits.dtype, device=logits.device)
-            return score(filled.index_copy(0, torch.tensor([element], device=logits.device), logits[:1]))[
-                element, number
-            ]
+            return self._scores.within(mask.expand(len(logits), *mask.shape[1:]))(logits)[:, number]
 
         try:
-            found = method(opened.model, inputs[element : element + 1].clone(), own)
+            with opened.lent() as changed:
+                found = method(opened.model, image, score)
         except Exception as error:
             raise ModelError(f"{name} failed with {one_line(error)}: correct it") from error
+        if changed:
+            raise ModelError(f"{name} leaves the network's {changed[0]} changed: let it work on a copy")
         values = np.asarray(found.detach().cpu() if isinstance(found, Tensor) else found, np.float32)
         if values.shape == (1, len(self.of.layout.input_channels), *size):
             values = values[0].sum(0)
         if values.shape != size:
             raise ModelError(
-                f"{name} returned a map of {values.shape} for an input of {tuple(inputs.shape[1:])}: return one of its "
+                f"{name} returned a map of {values.shape} for an input of {tuple(image.shape[1:])}: return one of its "
                 "shape, or of its space"
             )
         return values

@@ -84,6 +84,7 @@ class Explaining:
             "weighted": self.weighted,
             "head": self.head.whole_json(),
             "batch_size": self.batch_size,
+            "code": dict(self.code),
         }
 
     @classmethod
@@ -96,7 +97,7 @@ class Explaining:
             (spec or spec_of(attributes)).with_channels(layout.input_channels),
             layout,
             attributes["fingerprint"]["weights"],
-            attributes["identity"].get("code", {}),
+            identity["code"],
             Explain.model_validate(identity["explain"]),
             tuple(Layer.from_json(layer) for layer in identity["layers"]),
             tuple(tuple(tuple(names) for names in layers) for layers in identity["weighted"]),
@@ -132,6 +133,39 @@ class Opened:
     def permuted(self) -> dict[str, Tensor]:
         """The values of each of the network's parameters in a random order."""
         return permuted_weights(self.model)
+
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the network's weights and buffers."""
+        return {name: values.clone() for name, values in self.model.state_dict().items()}
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Of each weight and buffer how often it was written to."""
+        return tuple(values._version for values in (*self.model.parameters(), *self.model.buffers()))
+
+    @contextmanager
+    def lent(self) -> Iterator[list[str]]:
+        """Code of the user's has the network inside. Yields a list: what it left changed is named there and undone."""
+        before, changed, state = self.versions, list[str](), self.state
+        try:
+            yield changed
+        finally:
+            changed += self._restored(state, self.versions != before)
+
+    def _restored(self, state: Mapping[str, Tensor], written: bool) -> Iterator[str]:
+        if written:
+            with torch.no_grad():
+                for name, values in self.model.state_dict().items():
+                    values.copy_(state[name])
+            yield "weights"
+        if any(module.training for module in self.model.modules()):
+            self.model.eval()
+            yield "mode"
+        kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+        for hooks in [hooks for module in self.model.modules() for kind in kinds if (hooks := getattr(module, kind))]:
+            hooks.clear()
+            yield "hooks"
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from actstore.store.schema import Coordinate
 
 #: In what order tiles are deleted: as the map says; those nearest to the middle of the class first; at random.
 ORDERS = ("map", "distance", "random")
-#: Share of the body's tiles that are deleted, at least one tile where that is not 0.
+#: Share of the body's tiles that are deleted.
 DELETED = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 #: What is compared with the map of the permuted network: the map, or how large its values are.
 SIGNS = ("map", "magnitude")
@@ -66,7 +66,10 @@ class Deletion:
         body: Box,
         sample: int,
     ) -> NDArray[np.floating]:
-        """What is left of each class's probability: (class_name, order, deleted), NaN where it is not predicted.
+        """What is left of each class's probability: (class_name, order, deleted).
+
+        NaN where the class is not predicted, where a share is less than half of a tile, and in the map's order where it
+        calls all tiles equally important.
 
         Parameters
         ----------
@@ -85,14 +88,19 @@ class Deletion:
         classes = [k for k, mask in enumerate(masks) if mask.any()]
         if not len(chosen) or not classes:
             return found
-        orders = [np.random.default_rng((SEED, sample)).permutation(chosen)]
+        # Ties are at random.
+        chosen = np.random.default_rng((SEED, sample)).permutation(chosen)
+        orders = [chosen]
+        says: list[bool] = []
         for k in classes:
             importance = tile_means(maps[k], tiles).ravel()[chosen]
             distance = tile_distances(masks[k], tiles).ravel()[chosen]
             # Where the map says nothing comes last.
-            orders.append(chosen[np.argsort(-np.nan_to_num(importance, nan=-np.inf), kind="stable")])
+            ranked = np.nan_to_num(importance, nan=-np.inf)
+            says.append(bool((ranked != ranked[0]).any()))
+            orders.append(chosen[np.argsort(-ranked, kind="stable")])
             orders.append(chosen[np.argsort(distance, kind="stable")])
-        counts = [0 if share == 0 else max(1, round(share * len(chosen))) for share in DELETED]
+        counts = [round(share * len(chosen)) for share in DELETED]
         filled = torch.from_numpy(filling(image, settings.fill, tiles.window, area)).to(opened.device)
         given = torch.from_numpy(image).to(opened.device)
 
@@ -100,8 +108,10 @@ class Deletion:
             return score(self.of.head.logits(opened.model(seen)))
 
         left = delete(predicted, given, filled, tiles, orders, counts, batch_size=self.of.batch_size)
-        for position, k in enumerate(classes):
-            found[k] = left[2 * position + 1, :, k], left[2 * position + 2, :, k], left[0, :, k]
+        for position, (k, known) in enumerate(zip(classes, says, strict=True)):
+            by_map = left[2 * position + 1, :, k] if known else np.nan
+            found[k, 0], found[k, 1], found[k, 2] = by_map, left[2 * position + 2, :, k], left[0, :, k]
+        found[:, :, [count == 0 and share > 0 for count, share in zip(counts, DELETED, strict=True)]] = np.nan
         return found
 
 

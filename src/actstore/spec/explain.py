@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,9 @@ def _lengths(value: Any) -> Any:
 
 
 def _filled(value: Any) -> Any:
-    if value in ("mean", "blur") or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value in ("mean", "blur") or (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ):
         return value
     raise ValueError('must be an intensity as the network sees it, "mean" or "blur"')
 
@@ -91,7 +94,7 @@ class Explain(TomlTable):
     #: Whether norms keep the mean and spread of this pass, or these are differentiated too.
     norm: Norm = "frozen"
     #: Side in pixels of the tiles that are deleted, in the map's order and in others, to see how fast the class's
-    #: probability falls; by default 16, or the input's side where that is less; ``false`` for none.
+    #: probability falls; by default a sixteenth of the input's; ``false`` for none.
     deletion: Tiles = None
     #: After how many layers, from the back, whose weights are permuted maps are compared with those of the network; by
     #: default 1, 2, 4, … and all of methods that go back, and none of others, for which that takes as long as all else
@@ -127,13 +130,17 @@ class Explain(TomlTable):
             raise ValueError(
                 f'{self.name}: by = "mad" ranks by the change from the original: name conditions other than it'
             )
-        if isinstance(self.window, int) == isinstance(self.stride, int):
-            pairs = zip(*(v if isinstance(v, tuple) else (v,) for v in (self.window, self.stride)), strict=False)
-            if any(step > side for side, step in pairs):
-                raise ValueError(
-                    f"{self.name}: stride = {self.stride} is longer than window = {self.window}, and pixels between "
-                    "windows would never be hidden: give a stride up to the window"
-                )
+        axes = max(len(value) if isinstance(value, tuple) else 1 for value in (self.window, self.stride))
+        sides, steps = (v if isinstance(v, tuple) else (v,) * axes for v in (self.window, self.stride))
+        if any(step > side for side, step in zip(sides, steps, strict=False)):
+            raise ValueError(
+                f"{self.name}: stride = {self.stride} is longer than window = {self.window}, and pixels between "
+                "windows would never be hidden: give a stride up to the window"
+            )
+        for key in ("targets", "conditions", "layers"):
+            names = getattr(self, key) or ()
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{self.name}: {key} has {twice!r} twice: take one out")
         return self
 
     @property

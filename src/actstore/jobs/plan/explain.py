@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from actstore.attribution.occlusion import Windows
 from actstore.cluster.executors import IN_FLIGHT
 from actstore.code.digests import code_digests, load_code
@@ -77,6 +80,7 @@ def plan_explain(
         for settings in chosen:
             layers = _layers(spec, settings, opened, seen)
             own = _code(spec, settings, code)
+            _refuse_script(settings, seen.model)
             if settings.method == OCCLUSION:
                 Windows.of(opened.layout.space, settings.window, settings.stride)
             weighted = weighted_of(seen.model, opened.layout, layers)
@@ -136,6 +140,19 @@ def _layers(spec: Spec, settings: Explain, store: Store, seen: Inspected) -> tup
     return tuple(layers)
 
 
+def _refuse_script(settings: Explain, model: nn.Module) -> None:
+    """Refuse a way back through TorchScript, in which neither activations nor norms are met."""
+    script = [path or "the network" for path, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    goes_back = settings.method in BACKWARD
+    plain = settings.method == "gradient" and settings.norm == "autograd" and not settings.of_channels
+    randomised = settings.randomisation or (goes_back and settings.randomisation is None)
+    if script and (randomised or (goes_back and not plain)):
+        raise SpecError(
+            f"explain {settings.name!r}: {script[0]} is TorchScript, in which activations, norms and single layers are "
+            'not met: use method = "occlusion", or "gradient" with norm = "autograd" and randomisation = []'
+        )
+
+
 def _code(spec: Spec, settings: Explain, captured: dict[str, str]) -> dict[str, str]:
     """Digests of the code beside the spec that a worker may import."""
     if settings.method in (OCCLUSION, *BACKWARD):
@@ -155,7 +172,8 @@ def _memory(of: Explaining, seen: Inspected) -> int:
     if of.settings.method != OCCLUSION:
         passes = max(passes, of.batch_size * alive_bytes(module_outputs(model, shape)))
     maps = len(of.layers) * of.settings.top if of.layers else len(of.targets)
-    held = of.batch_size * len(layout.input_channels) * image * (maps + 2) + image * maps * len(of.conditions)
+    held = of.batch_size * len(layout.input_channels) * image * (maps + 2)
+    held += of.batch_size * image * maps * len(of.conditions)
     # Where patches overlap, the mean logits of a whole volume.
     held += 8 * of.head.channels * _largest_volume(of)
     # Weights are permuted in a copy.

@@ -20,8 +20,8 @@ from actstore.spec.spec import Spec
 from actstore.store.schema import Layer, StoreLayout
 from actstore.units import counted, human_seconds
 
-#: Side in pixels of the tiles that are deleted.
-TILE = 16
+#: Tiles along each side of the input.
+TILES = 16
 #: What a way back takes, in passes forward (measured).
 WAY_BACK = 1.2
 
@@ -37,7 +37,7 @@ def resolved(settings: Explain, space: Sequence[int], weighted: Sequence[Layers]
     """The settings of the checks of an explanation, fitted to the input and the network."""
     update: dict[str, Any] = {}
     if settings.deletion is None:
-        update["deletion"] = tuple(min(TILE, n) for n in space)
+        update["deletion"] = tuple(max(1, n // TILES) for n in space)
     elif settings.deletion is not False:
         Windows.of(space, settings.deletion, settings.deletion, name="deletion")
     most = max(map(len, weighted))

@@ -90,9 +90,11 @@ def explanation(
     check_scale(scale)
     one = _having(store, name, MAP, "projections")
     group, pixel_counts = one.group, one.group["pixels"].values
-    row = int(pixel_counts.sum(1).argmax()) if sample is None else one.row(sample_number(store, sample))
-    s = int(one.samples[row])
     at, c = _condition(store, group, condition)
+    there = group["score"].isel(condition=at).notnull().values
+    most = int(np.where(there, pixel_counts, 0).sum(1).argmax())
+    row = most if sample is None else one.row(sample_number(store, sample))
+    s = int(one.samples[row])
     found = _seen(store, s, c, z, crop, input_channel)
     maps = _planes(group["map"].isel(sample=row, condition=at), found.z)[:, found.rows, found.columns]
     shared = most_around_zero(maps)
@@ -129,7 +131,7 @@ def projections(
     layer
         a layer's name, or the path of a module that the store does not record; by default the first.
     sample
-        its number, or (patient, frame, slice[, patch]); by default the first.
+        its number, or (patient, frame, slice[, patch]); by default the first to which the condition applies.
     most
         how many channels, by default all that were projected.
     name, condition, z, crop, scale, input_channel, size
@@ -217,8 +219,9 @@ def _projected(
     if layer is not None and layer not in layers:
         raise StoreError(f"explain/{name} has no layer {layer!r}: there are {', '.join(layers)}")
     own = group.isel(layer=0 if layer is None else layers.index(layer))
-    s = int(one.samples[0]) if sample is None else sample_number(store, sample)
     at, c = _condition(store, group, condition)
+    there = (group["channel"].isel(condition=at, rank=0) >= 0).any("layer").values
+    s = int(one.samples[there.argmax()]) if sample is None else sample_number(store, sample)
     found = _seen(store, s, c, z, crop, input_channel)
     return own.isel(sample=one.row(s), condition=at), found
 

@@ -11,16 +11,17 @@ from actstore.views.figures.theme import MOST_CONDITIONS, NEUTRAL, PALETTE, grid
 
 #: Of each order its colour, and how a legend calls it.
 ORDERS = {
-    "map": (PALETTE[0], "by the map"),
-    "distance": (PALETTE[2], "nearest to the class first"),
-    "random": (NEUTRAL, "at random"),
+    "map": (PALETTE[0], "map"),
+    "distance": (PALETTE[2], "nearest"),
+    "random": (NEUTRAL, "random"),
 }
 
 
 def deletion(table: pd.DataFrame) -> hv.Layout:
     """What is left of a class's probability as tiles are deleted, with 95 % intervals; one plot a map.
 
-    A map that knows what the network looks at falls below the other orders.
+    In the map's order, of those nearest to the middle of the class first, and at random. A map that knows what the
+    network looks at falls below the other orders.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def deletion(table: pd.DataFrame) -> hv.Layout:
                 ylim=(-0.03, 1.03),
                 xlabel="% of the body deleted",
                 ylabel="probability left" if i % 3 == 0 else "",
-                legend="right" if i == len(groups) - 1 else None,
+                legend="top_right" if i == len(groups) - 1 else None,
             )
         )
     return grid(panels, 3, size)
@@ -66,7 +67,8 @@ def randomisation(table: pd.DataFrame) -> hv.Layout:
         columns ``explanation, class_name, layer, permuted, sign, spearman``, as of the table ``randomisation``.
     """
     groups = list(table.groupby("explanation", sort=False))[:MOST_CONDITIONS]
-    size = plot_size(len(groups), 220)
+    # Beside each its legend.
+    size = (plot_size(len(groups), 220)[0] - 60, 220)
     panels = []
     for i, (name, own) in enumerate(groups):
         levels = sorted(own["permuted"].unique())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from actstore.analysis.segmentation.overlap import true_pixels
 from actstore.tables.catalogue import Unanswerable
@@ -98,7 +99,9 @@ def explained(study: Study) -> Section:
 def _classes(study: Study, one: Explanation) -> list[Figure]:
     """The sample in which most is explained, and the one that is segmented worst."""
     store = study.store
-    pixels = one.group["pixels"].values.sum(1)
+    pixels = np.where(_explained(one), one.group["pixels"].values.sum(1), 0)
+    if not pixels.any():
+        return []
     chosen = {int(one.samples[pixels.argmax()]): "the sample in which most is explained"}
     if (worst := _worst(study, one)) is not None:
         chosen.setdefault(worst, "the sample that is segmented worst of those")
@@ -123,14 +126,23 @@ def _worst(study: Study, one: Explanation) -> int | None:
     present = true_pixels(study.findings.confusion.isel(condition=0), members).values > 0
     values = np.where(present, original.values, np.nan)
     known = np.zeros(len(values), bool)
-    known[one.samples] = one.group["pixels"].values.sum(1) > 0
+    known[one.samples] = _explained(one)
     rows = np.flatnonzero(known & present.any(1))
     return int(rows[np.nanmean(values[rows], 1).argmin()]) if len(rows) else None
 
 
+def _explained(one: Explanation) -> NDArray[np.bool_]:
+    """Whether each of its samples has a map of any class in its first condition."""
+    found: NDArray[np.bool_] = one.group["score"].isel(condition=0).notnull().any("class_name").values
+    return found
+
+
 def _channels(study: Study, one: Explanation) -> list[Figure]:
     store = study.store
-    sample = int(one.samples[np.nan_to_num(one.group["response"].values[:, 0, 0, 0], nan=-np.inf).argmax()])
+    responses = one.group["response"].values[:, 0, 0, 0]
+    if not np.isfinite(responses).any():
+        return []
+    sample = int(one.samples[np.nan_to_num(responses, nan=-np.inf).argmax()])
     layer, top = str(one.group["layer"].values[0]), one.group.sizes["rank"]
     at = f"{place_label(store, sample, ', ')}, the sample with the largest response. n = 1 {study.noun}."
     data = _strongest(one, sample)

@@ -53,14 +53,14 @@ def deletion(rows: pd.DataFrame) -> list[str]:
         found.append(
             f"{name}, {class_name}{where}: with {percent(AT)} of the body deleted in the map's order, a probability of "
             f"{number(by_map['probability'])} is left; nearest to the class first {nearest}, at random {random}. "
-            f"The map leaves {number(excess)}{rests} more than what is nearest."
+            f"The map leaves {number(excess)}{rests} more than what is nearest; below 0, it would know more."
         )
     return found
 
 
 def beaten(rows: pd.DataFrame) -> list[str]:
     """In how many maps the order beats the trivial one, for the summary; ``rows`` as of :func:`deletion`."""
-    maps = rows[(rows["order"] == "map") & (rows["samples"] > 0)]
+    maps = rows[(rows["order"] == "map") & rows["excess_high"].notna()]
     if maps.empty:
         return []
     better = int((maps["excess_high"] < 0).sum())
@@ -78,9 +78,11 @@ def randomisation(table: pd.DataFrame) -> list[str]:
         if known.empty:
             continue
         said = []
-        for (class_name, layer), lines in known.groupby(["class_name", "layer"], sort=False):
+        several = known["condition"].nunique() > 1
+        for (condition, class_name, layer), lines in known.groupby(["condition", "class_name", "layer"], sort=False):
             last = lines[lines["permuted"] == lines["permuted"].max()].groupby("sign")["spearman"].mean()
-            said.append(f"{class_name or layer} {number(last['map'])} and {number(last['magnitude'])}")
+            what = f"{class_name or layer}{f' under {condition}' if several else ''}"
+            said.append(f"{what} {number(last['map'])} and {number(last['magnitude'])}")
         found.append(
             f"{name} ({own['method'].iloc[0]}): rank correlation of maps, and of their magnitudes, with those of "
             f"permuted weights: {listed(said)}. The nearer to 1, the less a map tells of what the network learned."
