@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -179,6 +180,11 @@ def test_functions_are_met_as_modules_are(method: Method) -> None:
         lambda x: torch.clamp_min(x, 0),
         lambda x: torch.clamp(x, min=torch.zeros(())),
         lambda x: torch.maximum(x, torch.zeros_like(x)),
+        lambda x: torch.maximum(x, other=torch.zeros(())),
+        lambda x: torch.maximum(torch.zeros_like(x), x),
+        lambda x: torch.max(x, torch.zeros_like(x)),
+        lambda x: x.clamp(0, math.inf),
+        lambda x: functional.prelu(input=x, weight=torch.zeros(2)),
         lambda x: functional.threshold(x, 0, 0),
         lambda x: functional.leaky_relu(x, 0.0),
         lambda x: functional.prelu(x, torch.zeros(2)),
@@ -276,6 +282,24 @@ def test_activations_that_bend_are_refused(activation: Any, name: str, method: M
     with pytest.raises(ModelError, match=rf"the network uses (hardtanh|{name}), and '{method}' is for ReLU"):
         back(lambda x: activation(2 * x), inputs, inputs, method)
     back(lambda x: activation(2 * x), inputs, inputs, "gradient")
+
+
+@pytest.mark.parametrize("method", ["guided", "deconvnet"])
+def test_attention_in_one_function_is_refused(method: Method) -> None:
+    attention = nn.MultiheadAttention(4, 2, batch_first=True).eval()
+    inputs = torch.randn(1, 6, 4, generator=seeded())
+    with pytest.raises(ModelError, match="whose softmax '" + method + "' cannot hold constant: use method ="):
+        back(lambda x: attention(x, x, x)[0].relu(), inputs, torch.ones(1, 6, 4), method)
+    with pytest.raises(ModelError, match="scaled_dot_product_attention"):
+        back(lambda x: functional.scaled_dot_product_attention(x, x, x), inputs, torch.ones(1, 6, 4), method)
+
+
+def test_a_reduction_by_its_largest_is_no_relu() -> None:
+    inputs = torch.randn(1, 1, 6, 6, generator=seeded())
+    sent = torch.randn(1, 1, 6, generator=seeded(1))
+    found = back(lambda x: torch.max(x, 2).values.relu(), inputs, sent, "guided")
+    assert found.shape == inputs.shape
+    assert int((found != 0).sum()) <= 6
 
 
 def test_methods_and_norms_that_are_not_known_are_refused() -> None:

@@ -24,9 +24,11 @@ from actstore.attribution.scores import ClassScores
 from actstore.cli.commands import main
 from actstore.errors import ActstoreError, SpecError, StoreError
 from actstore.jobs.explain import explain
+from actstore.jobs.plan.explain import refuse_script
 from actstore.jobs.repair import repair
 from actstore.networks.heads import Head
 from actstore.networks.model import build_model
+from actstore.spec.explain import Explain
 from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
 from conftest import WriteSpec
@@ -381,7 +383,7 @@ def test_a_method_of_ones_own(tiny_store: Path, tmp_path: Path, write_spec: Writ
     damaged = next(store.glob("explain/own/map/c.1.*"))
     damaged.write_bytes(damaged.read_bytes()[:50])
     before = maps["own"]
-    repair(store, verify(store).damage, spec=spec)
+    repair(store, [one for one in verify(store).damage if one.group == "explain/own"], spec=spec)
     np.testing.assert_array_equal(actstore.open(store).group("explain/own")["map"].values, before)
 
 
@@ -423,7 +425,7 @@ def test_the_method_of_the_page(tiny_store: Path, tmp_path: Path, write_spec: Wr
     masks = torch.from_numpy(opened.prediction.isel(sample=sample, condition=0).values == 3)[None, None]
     score = ClassScores(Head("argmax", 4, 2), ((3,),), (2,), "logit").within(masks)
     image = torch.from_numpy(opened.image.isel(sample=[sample], condition=0).values)
-    expected = IntegratedGradients(lambda x: score(model(x))[:, 0]).attribute(image, internal_batch_size=1)
+    expected = IntegratedGradients(lambda x: score(model(x))[:, 0]).attribute(image)
     np.testing.assert_allclose(group["map"].values[sample, 0, 0], expected[0, 0].numpy(), rtol=1e-3, atol=1e-6)
 
 
@@ -447,3 +449,14 @@ def test_plan_says_what_they_cost(tmp_path: Path, write_spec: WriteSpec) -> None
     expected = 1 + (1 + 3 * 1.2) * 4 + 7 * 7
     assert re.search(rf"explain slope +{round(expected)} passes a sample and condition, about \d", said)
     assert re.search("explain own +as long as its method takes", said)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_way_back_through_torchscript_is_refused() -> None:
+    scripted = nn.Sequential(torch.jit.trace(nn.Conv2d(1, 2, 3), torch.rand(1, 1, 8, 8)), nn.ReLU())
+    for settings in ({"method": "guided"}, {"method": "gradient"}, {"method": "occlusion", "randomisation": [1]}):
+        with pytest.raises(SpecError, match="explain 'one': 0 is TorchScript, in which activations, norms and single"):
+            refuse_script(Explain.model_validate({"name": "one", **settings}), scripted)
+    plain = {"name": "one", "method": "gradient", "norm": "autograd", "randomisation": []}
+    for settings in (plain, {"name": "one", "method": "occlusion"}):
+        refuse_script(Explain.model_validate(settings), scripted)

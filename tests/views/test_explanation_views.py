@@ -8,6 +8,7 @@ from pathlib import Path
 
 import holoviews as hv
 import numpy as np
+import pandas as pd
 import pytest
 
 import actstore
@@ -16,7 +17,9 @@ from actstore.errors import StoreError
 from actstore.tables.explanations import open_explanation
 from actstore.views.figures import explanations, saving
 from actstore.views.report import embedding
+from actstore.views.report.sections import explanations as sections
 from actstore.views.report.sections.explanations import explained as section_of
+from actstore.views.report.sentences.explanations import beaten
 from actstore.views.report.study import Study
 from drawn import pictures, title_of
 from explanations import CONDITION
@@ -107,12 +110,30 @@ def test_checks_are_drawn_and_said(explained: Path) -> None:
     left = store.group("explain/slope")["deletion"].sel(class_name="LV", deleted=0.05).isel(condition=0)
     means = [f"{float(left.sel(order=order).mean()):.2f}" for order in ("map", "distance", "random")]
     assert f"a probability of {means[0]} is left; nearest to the class first {means[1]}, at random {means[2]}." in said
-    (summary,) = section.findings
-    assert summary.startswith("Of 8 maps of classes "), "three classes in two conditions, and two in one"
+    assert not section.findings, "two patients give no interval"
+    counted = pd.DataFrame({"order": ["map", "map", "map", "random"], "excess_high": [-0.1, 0.2, np.nan, 0.5]})
+    assert beaten(counted)[0].startswith("Of 2 maps of classes 1 finds what the prediction rests on better than")
     drawn = {figure.key: figure for figure in section.figures}
     assert len(list(drawn["deletion"].draw())) == 6, "as many as are shown"
     assert [title_of(one) for one in drawn["randomisation"].draw()] == ["hidden", "slope", "top"]
     assert drawn["explanation-slope-0"].data["class_name"].tolist() == ["LV", "RV"]
+
+
+def test_samples_are_chosen_where_the_condition_applies(explained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = actstore.open(explained)
+    whole = open_explanation(store, "hidden")
+    changed = replace(whole, group=whole.group.isel(condition=[1]).load())
+    monkeypatch.setattr(explanations, "open_explanation", lambda *_: changed)
+    monkeypatch.setattr(sections, "explanations", lambda *_: [changed])
+    applies = store.applicable.sel(condition=CONDITION).values
+    assert not applies.all()
+    section = section_of(Study(store, actstore.Findings(store, resamples=50)))
+    drawn = [figure for figure in section.figures if figure.key.startswith("explanation-hidden")]
+    assert drawn
+    for figure in drawn:
+        assert applies[figure.data["sample"]].all()
+        assert len(list(figure.draw())) == 4
+    assert len(list(views.explanation(store, "hidden"))) == 4
 
 
 DRAWN = {

@@ -80,7 +80,7 @@ def plan_explain(
         for settings in chosen:
             layers = _layers(spec, settings, opened, seen)
             own = _code(spec, settings, code)
-            _refuse_script(settings, seen.model)
+            refuse_script(settings, seen.model)
             if settings.method == OCCLUSION:
                 Windows.of(opened.layout.space, settings.window, settings.stride)
             weighted = weighted_of(seen.model, opened.layout, layers)
@@ -140,7 +140,7 @@ def _layers(spec: Spec, settings: Explain, store: Store, seen: Inspected) -> tup
     return tuple(layers)
 
 
-def _refuse_script(settings: Explain, model: nn.Module) -> None:
+def refuse_script(settings: Explain, model: nn.Module) -> None:
     """Refuse a way back through TorchScript, in which neither activations nor norms are met."""
     script = [path or "the network" for path, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule)]
     goes_back = settings.method in BACKWARD
