@@ -673,7 +673,8 @@ def test_arrows_step_through_slices_and_channels(visitor: Visitor, store: Store)
     expect_numbers(visitor, store)
     for key in ["ArrowDown"] * 6 + ["ArrowRight"] * 2 + ["ArrowUp"] * 2 + ["ArrowLeft"]:
         visitor.page.keyboard.press(key)
-    eventually(lambda: _expect_place(visitor, slice_=7, channel=2))
+    # Slice 8 is the last: what is pressed beyond it is not stepped back through.
+    eventually(lambda: _expect_place(visitor, slice_=6, channel=2))
     expect_numbers(visitor, store)
 
 

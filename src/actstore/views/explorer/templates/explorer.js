@@ -2,7 +2,8 @@
 (() => {
   const STEPS = { ArrowUp: ["slice", -1], ArrowDown: ["slice", 1], ArrowLeft: ["channel", -1], ArrowRight: ["channel", 1] };
   let waiting = false;
-  let held = {};
+  // Steps to send, in order; those of one direction together, since an end stops each by itself.
+  const held = [];
   let serial = 0;
 
   const model = (name) => window.Bokeh?.documents[0]?.get_model_by_name(`actstore-${name}`);
@@ -15,11 +16,10 @@
   };
 
   const flush = () => {
-    const [field, steps] = Object.entries(held)[0] ?? [];
-    if (field === undefined) { return; }
-    delete held[field];
+    const next = held.shift();
+    if (next === undefined) { return; }
     waiting = true;
-    send("key", `${field} ${steps}`);
+    send("key", `${next.field} ${next.steps}`);
   };
 
   // The server has shown a state: "serial how query".
@@ -53,7 +53,9 @@
     // Before a table that has the focus steps through its rows.
     event.preventDefault();
     event.stopPropagation();
-    held[step[0]] = (held[step[0]] ?? 0) + step[1];
+    const [field, one] = step;
+    const last = held.at(-1);
+    if (last?.field === field && Math.sign(last.steps) === one) { last.steps += one; } else { held.push({ field, steps: one }); }
     if (!waiting) { flush(); }
   }, true);
 
