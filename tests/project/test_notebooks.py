@@ -28,6 +28,7 @@ SMALLER = {
     "patients = 5": "patients = 2",
     "channels = [0, 1, 2, 3, 4, 5, 6, 7]": "channels = [0, 1, 2]",
     "steps = 64": "steps = 4",
+    "top = 25": "top = 7",
 }
 
 
