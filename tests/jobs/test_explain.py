@@ -23,6 +23,7 @@ from actstore.attribution.saliency import saliency
 from actstore.attribution.scores import ClassScores
 from actstore.cli.commands import main
 from actstore.errors import ActstoreError, SpecError, StoreError
+from actstore.jobs.capture import capture
 from actstore.jobs.explain import explain
 from actstore.jobs.plan.explain import refuse_script
 from actstore.jobs.repair import repair
@@ -460,3 +461,15 @@ def test_a_way_back_through_torchscript_is_refused() -> None:
     plain = {"name": "one", "method": "gradient", "norm": "autograd", "randomisation": []}
     for settings in (plain, {"name": "one", "method": "occlusion"}):
         refuse_script(Explain.model_validate(settings), scripted)
+
+
+@pytest.mark.slow
+def test_in_bf16(tmp_path: Path, write_spec: WriteSpec) -> None:
+    made = [{"name": "slope", "method": "gradient"},
+            {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2}]  # fmt: skip
+    more = {"store__path": tmp_path / "tiny.zarr", "run": {"threads": 1, "precision": "bf16"}}
+    spec = load_spec(write_spec(tmp_path, explain=made, **more))
+    assert capture(spec, cluster="inline", device="cpu").complete
+    for one in explain(spec, cluster="inline", device="cpu"):
+        assert one.complete, one.failed[:1]
+    assert np.isfinite(actstore.open(tmp_path / "tiny.zarr").group("explain/top")["projection"]).all()
