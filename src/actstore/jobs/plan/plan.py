@@ -82,7 +82,7 @@ class Plan:
     pipeline: Pipeline
     #: Which of the network's outputs holds the logits, and how they become classes.
     head: Head
-    #: What the spec's explanations will cost, one by one.
+    #: What the spec's explanations will cost, one by one; none where the plan was made without timing.
     explanations: tuple[Cost, ...] = ()
     #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
     check: Trial | None = None
@@ -250,7 +250,7 @@ def make_plan(
         repeatable=network.repeatable,
         pipeline=pipeline,
         head=network.head,
-        explanations=costs(spec, network.model, layout),
+        explanations=costs(spec, network.model, layout) if timing else (),
         check=tried,
     )
 

@@ -53,7 +53,8 @@ def deletion(rows: pd.DataFrame) -> list[str]:
         found.append(
             f"{name}, {class_name}{where}: with {percent(AT)} of the body deleted in the map's order, a probability of "
             f"{number(by_map['probability'])} is left; nearest to the class first {nearest}, at random {random}. "
-            f"The map leaves {number(excess)}{rests} more than what is nearest; below 0, it would know more."
+            f"The map leaves {number(excess)}{rests} more than deleting what is nearest; a negative value would mean "
+            "that the map does better."
         )
     return found
 
@@ -85,6 +86,7 @@ def randomisation(table: pd.DataFrame) -> list[str]:
             said.append(f"{what} {number(last['map'])} and {number(last['magnitude'])}")
         found.append(
             f"{name} ({own['method'].iloc[0]}): rank correlation of maps, and of their magnitudes, with those of "
-            f"permuted weights: {listed(said)}. The nearer to 1, the less a map tells of what the network learned."
+            f"permuted weights: {listed(said)}. A value near 1 means that the map depends little on what the network "
+            "learned."
         )
     return found
