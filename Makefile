@@ -33,7 +33,7 @@ demo: $(DEMO)
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 QUICK := not process and not browser and not docs and not slow and not faults and not cluster and not gpu
-# Lint, types and the quick tests: before every commit, in a minute and a half.
+# Lint, types and the quick tests: before every commit, in under two minutes.
 check:
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint quick
 
