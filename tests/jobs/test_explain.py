@@ -35,7 +35,7 @@ from actstore.store.verify import verify
 from conftest import WriteSpec
 from explanations import CONDITION, EXPLANATIONS
 from processes import kill_group, until
-from stores import files_of
+from stores import committed, files_of
 from unshared import forbid_asking
 
 PAGE = Path(__file__).parents[2] / "docs/howto/explain.md"
@@ -225,9 +225,8 @@ def test_killed_and_continued_without_the_data_set_the_files_are_the_same(
     """Two workers; killed once a block is committed; continued in this process."""
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     spec = spec_with(tmp_path, write_spec, store, EXPLANATIONS, data__root=tmp_path / "gone")
-    records = store / "explain/hidden/committed"
     with processes.actstore("explain", spec, "--workers", "2", "--device", "cpu") as process:
-        until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 1, "a block is committed")
+        until(lambda: process.poll() is not None or committed(store / "explain/hidden"), "a block is committed")
         kill_group(process)
     found = explain(load_spec(spec), cluster="inline", device="cpu")
     assert all(one.complete for one in found)

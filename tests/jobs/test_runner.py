@@ -37,7 +37,7 @@ from actstore.store.schema import Coordinate, Schema, record_of
 from actstore.store.verify import verify
 from image_means import ImageMeans
 from processes import until
-from stores import files_of
+from stores import committed, files_of
 
 GROUP = ImageMeans.group
 
@@ -135,17 +135,16 @@ def test_a_job_that_was_killed_goes_on(tiny_copy: Path, tmp_path: Path) -> None:
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", HELD_RUN, str(tiny_copy), str(held)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
-    records = tiny_copy / GROUP / "committed"
-    until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 2, "two units are committed")
+    until(lambda: process.poll() is not None or len(committed(tiny_copy / GROUP)) >= 2, "two units are committed")
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = {path.name for path in records.glob("c.*")}
+    done = committed(tiny_copy / GROUP)
     assert len(done) == 2
     assert actstore.open(tiny_copy).group(GROUP).sizes["sample"] < len(actstore.open(tiny_copy).samples)
     reports: list[Report] = []
     outcome = run(job_of(tiny_copy), storage_at(tiny_copy), Workers(), progress=lambda r, *_: reports.append(r))
     assert (outcome.skipped, len(outcome.reports)) == (2, 2)
-    assert {f"c.{report.unit}" for report in reports}.isdisjoint(done)
+    assert {report.unit for report in reports}.isdisjoint(done)
     np.testing.assert_array_equal(actstore.open(tiny_copy).group(GROUP)["mean"], expected(tiny_copy))
     assert verify(tiny_copy).whole
 

@@ -23,7 +23,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
 from conftest import Once, WriteSpec
 from processes import kill_group, until
-from stores import files_of
+from stores import committed, files_of
 from unshared import forbid_asking
 
 LAYERS = ["down.0", "down.2", "bottom.0"]
@@ -178,9 +178,8 @@ def test_workers_give_the_same_bits_after_a_kill(maximised: Path, tiny_store: Pa
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     text = maximised.with_name("spec.toml").read_text(encoding="utf-8")
     spec.write_text(text.replace(str(maximised), str(store)), encoding="utf-8")
-    records = store / GROUP / "committed"
     with processes.actstore("visualise", spec, "--workers", "2") as process:
-        until(lambda: process.poll() is not None or len(list(records.glob("c.*"))) >= 1, "a unit is committed")
+        until(lambda: process.poll() is not None or committed(store / GROUP), "a unit is committed")
         kill_group(process)
     found = visualise(load_spec(spec), cluster="inline", device="cpu")
     assert found.complete
