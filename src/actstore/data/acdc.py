@@ -241,7 +241,7 @@ def _with_infos(discovery: Discovery, root: Path) -> Discovery:
         lacking.append(f"no Info.cfg of {listed(silent)}: no phase, no group")
     return replace(
         discovery,
-        volumes=tuple(_with_info(v, infos[v.images[0].parent]) for v in discovery.volumes),
+        volumes=tuple(_with_info(v, infos[v.images[0].parent]) for v in discovery.volumes if isinstance(v, VolumeFile)),
         lacking=tuple(lacking),
     )
 

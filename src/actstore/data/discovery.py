@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 
-from actstore.data import acdc, nnunet
+from actstore.data import acdc, images, nnunet
 from actstore.data.folders import broken_link
+from actstore.data.images import BlockFiles, ImageGroup
+from actstore.data.nifti import digest_files
 from actstore.data.pairing import Discovery
-from actstore.data.volume import VolumeFile
 from actstore.errors import DataError
 from actstore.spec import toml_tables
 from actstore.units import shown
 
 
-def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
+def find_volumes(data: toml_tables.Data) -> tuple[BlockFiles, ...]:
     """The volumes that ``data`` asks for, sorted by key. Reads names, ``Info.cfg`` and ``dataset.json``, no image.
 
     The format ``phantom`` generates its data set first where ``data.root`` does not exist.
@@ -28,6 +29,17 @@ def find_volumes(data: toml_tables.Data) -> tuple[VolumeFile, ...]:
     return discover(data).volumes
 
 
+def digest_block(file: BlockFiles) -> bytes:
+    """SHA-256 of all that a block's source files hold, 32 bytes, as its volume or images have it.
+
+    Raises
+    ------
+    DataError
+        if a file cannot be read.
+    """
+    return file.digest if isinstance(file, ImageGroup) else digest_files(file)
+
+
 def discover(data: toml_tables.Data) -> Discovery:
     """The volumes that ``data`` asks for, as `find_volumes`, other files that were left out, and the input channels.
 
@@ -38,6 +50,8 @@ def discover(data: toml_tables.Data) -> Discovery:
     DataError
         as `find_volumes`.
     """
+    if data.format == "images" and os.path.exists(data.root):
+        return images.find(data)
     if data.format == "phantom" and not os.path.exists(data.root):
         from actstore.data.phantom import write_phantom
 

@@ -23,7 +23,7 @@ from actstore.conditions import BACKGROUND
 from actstore.data.geometry import BY_SLICE, Order, ordered, volume_header
 from actstore.data.headers import Geometry, geometry_of
 from actstore.data.names import is_nifti
-from actstore.data.volume import Volume, VolumeFile, VolumeHeader
+from actstore.data.volume import Volume, VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError
 from actstore.units import counted, listed, shown
 
@@ -120,7 +120,7 @@ def read_volume(
     images: list[NDArray[np.floating]] = []
     layouts: list[tuple[Path, Geometry]] = []
     for path, components in _parts(file, channels):
-        content = _read(path)
+        content = read_bytes(path)
         digest.update(content)
         pixels, of_file = _pixels(content, path, components, order)
         images.append(pixels)
@@ -133,6 +133,20 @@ def read_volume(
     indices = class_indices(label, classes, file.label)
     image = images[0] if len(images) == 1 else np.concatenate(images)
     return Volume(file.key, image, indices, digest.digest(), header.spacing)
+
+
+def read_image(
+    path: Path, *, geometry: str = "check", order: Order = BY_SLICE
+) -> tuple[NDArray[np.floating], VolumeHeader]:
+    """One image without a mask: raw intensities (1, \\*order), as in `read_volume`, and its header.
+
+    Raises
+    ------
+    DataError
+        as `read_volume`, but for what concerns masks.
+    """
+    pixels, of_file = _pixels(read_bytes(path), path, 1, order)
+    return pixels, volume_header(VolumeKey(path.name, 0), [(path, of_file)], geometry=geometry, order=order)
 
 
 def _parts(file: VolumeFile, channels: int) -> list[tuple[Path, int]]:
@@ -159,11 +173,18 @@ def digest_files(file: VolumeFile) -> bytes:
     """
     digest = hashlib.sha256()
     for path in (*file.images, file.label):
-        digest.update(_read(path))
+        digest.update(read_bytes(path))
     return digest.digest()
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises
+    ------
+    DataError
+        if it cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from actstore.conditions import ONE_CHANNEL
 from actstore.data.names import composed, folded
 from actstore.data.volume import VolumeFile, VolumeKey
 from actstore.errors import DataError
 from actstore.units import listed, shown
+
+if TYPE_CHECKING:
+    from actstore.data.images import BlockFiles
 
 #: Control characters, lone surrogates (bytes that are not UTF-8), line and paragraph separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -71,7 +74,7 @@ class Discovery:
     """The volumes of a data set, and what was left out or is missing."""
 
     #: Sorted by key.
-    volumes: tuple[VolumeFile, ...]
+    volumes: tuple[BlockFiles, ...]
     #: Number of patients in the data set, including those that ``data.patients`` does not select.
     patients: int
     #: Entries that look like data but were not used, relative to the root, printable.

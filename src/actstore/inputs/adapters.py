@@ -4,24 +4,69 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actstore.conditions import Applies
+from actstore.data.images import BlockFiles, GroupHeader, ImageGroup
+from actstore.data.volume import Volume, VolumeFile, VolumeHeader
 from actstore.errors import DataError
 from actstore.inputs.bundle import BundlePipeline
+from actstore.inputs.images import ImagePipeline, ImageSet, Inputs
 from actstore.inputs.nnunet import NnUNetPipeline
 from actstore.inputs.pipeline import Pipeline
 from actstore.inputs.plain import Plain
+from actstore.inputs.prepare import prepare
+from actstore.inputs.windows import Windows
 from actstore.spec.nnunet_results import ResultFolder, channel_names
 from actstore.spec.spec import Spec
 from actstore.spec.trained_json import read_json
 from actstore.units import shown
 
+#: What reads and preprocesses the blocks of a run.
+AnyPipeline = Pipeline | ImagePipeline
 
-def pipeline_of(spec: Spec) -> Pipeline:
+
+def pipeline_of(spec: Spec) -> AnyPipeline:
     """The pipeline of the spec's trained network, or that of ``data.preprocess``."""
+    if spec.data.classified:
+        return ImagePipeline(spec)
     if spec.trained is None:
         return Plain(spec)
     if isinstance(spec.trained, ResultFolder):
         return NnUNetPipeline(spec.trained, spec.data.geometry)
     return BundlePipeline(spec.trained, spec.data.geometry)
+
+
+def grid_of(pipeline: AnyPipeline, file: BlockFiles) -> VolumeHeader:
+    """Shape and spacing (mm) of a block's preprocessed volume or images."""
+    if isinstance(pipeline, ImagePipeline):
+        assert isinstance(file, ImageGroup)
+        return pipeline.grid(file)
+    assert isinstance(file, VolumeFile)
+    return pipeline.grid(file)
+
+
+def read_block(pipeline: AnyPipeline, file: BlockFiles) -> Volume | ImageSet:
+    """A block's raw volume, or its images."""
+    if isinstance(pipeline, ImagePipeline):
+        assert isinstance(file, ImageGroup)
+        return pipeline.read(file)
+    assert isinstance(file, VolumeFile)
+    return pipeline.read(file)
+
+
+def covered(header: VolumeHeader, pipeline: AnyPipeline) -> list[Windows]:
+    """How patches cover a block: a volume, or each of its images."""
+    if isinstance(header, GroupHeader):
+        return [pipeline.windows(size) for size in header.sizes]
+    return [pipeline.windows(header.shape)]
+
+
+def prepared(spec: Spec, pipeline: AnyPipeline, volume: Volume | ImageSet, *, applies: Applies = "changed") -> Inputs:
+    """The network's inputs of what ``pipeline`` read, under every condition of ``spec``."""
+    if isinstance(pipeline, ImagePipeline):
+        assert isinstance(volume, ImageSet)
+        return ImagePipeline(spec).prepare(volume, applies=applies)
+    assert isinstance(volume, Volume)
+    return prepare(spec, pipeline, volume, applies=applies)
 
 
 def check_dataset(spec: Spec) -> None:

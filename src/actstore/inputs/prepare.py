@@ -41,6 +41,9 @@ class Prepared:
     #: they did not change, NaN where not applicable or without contrast.
     stretched: NDArray[np.float64]
 
+    def __len__(self) -> int:
+        return len(self.windows)
+
     @cached_property
     def label(self) -> NDArray[np.uint8]:
         """(sample, \\*space) uint8 class index, 0 outside of the volume."""

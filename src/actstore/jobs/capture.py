@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actstore.cluster.main_guard import refuse_in_worker
 from actstore.code.imports import is_importing
-from actstore.data.nifti import digest_files
+from actstore.data.discovery import digest_block
 from actstore.errors import DataError, SpecError, StoreError
 from actstore.jobs.blocks import FILES_AT_ONCE, Block
 from actstore.jobs.creation import ensure_store, mend_coordinates
@@ -164,7 +164,7 @@ def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:
         if stored is None:
             return f"{block.name}: the record of its files is gone; `actstore verify STORE --repair` computes it again"
         try:
-            same = stored.tobytes() == digest_files(block.file)
+            same = stored.tobytes() == digest_block(block.file)
         except DataError as error:
             return str(error)
         return "" if same else f"{block.name}: its files changed since it was captured"

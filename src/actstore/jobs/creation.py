@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from actstore.cluster.versions import versions
 from actstore.errors import StoreError
+from actstore.inputs.adapters import covered
 from actstore.jobs.blocks import root_coordinates
 from actstore.jobs.plan.budget import ring_samples
 from actstore.jobs.plan.identity import changed_settings, other_spec, other_weights
@@ -56,7 +58,9 @@ def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
     """Coordinates of the arrays of each group."""
     spec = plan.spec
     return {
-        "": root_coordinates(plan.layout, plan.blocks, spec.conditions, spec.class_names, plan.pipeline.windows),
+        "": root_coordinates(
+            plan.layout, plan.blocks, spec.conditions, spec.class_names, partial(covered, pipeline=plan.pipeline)
+        ),
         "statistics": plan.layout.statistic_coordinates(),
     }
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from actstore.code.digests import known_code
 from actstore.conditions import Applies
 from actstore.errors import BlockError, StoreError
-from actstore.inputs.adapters import pipeline_of
-from actstore.inputs.prepare import prepare
+from actstore.inputs.adapters import pipeline_of, prepared, read_block
 from actstore.jobs.blocks import Block
 from actstore.jobs.inference import Inference, Passes
 from actstore.jobs.job import Compute, Report
@@ -141,33 +140,32 @@ class Engine:
         """
         job, spec = self.job, self.job.spec
         with known_code(spec.folder, job.code):
-            volume = self.pipeline.read(block.file)
-            prepared = prepare(spec, self.pipeline, volume, applies=job.applies)
-            if len(prepared.windows) != block.samples:
+            volume = read_block(self.pipeline, block.file)
+            inputs = prepared(spec, self.pipeline, volume, applies=job.applies)
+            if len(inputs) != block.samples:
                 raise BlockError(
                     block.name,
-                    f"{block.file.images[0]} has {counted(len(prepared.windows), 'sample')}, {block.samples} when "
+                    f"{block.file.images[0]} has {counted(len(inputs), 'sample')}, {block.samples} when "
                     "the run was planned: run capture again",
                 )
-            inference = Inference(self.device, job.layout, job.batch_size, spec, prepared, job.head)
+            inference = Inference(self.device, job.layout, job.batch_size, spec, inputs, job.head)
             statistics = BlockStatistics(job.layout, block.samples)
             self._infer(inference, statistics, out)
-            predictions = inference.predictions.finish()
-            if predictions is not None:
-                out.put("outputs/prediction", predictions)
+            for path, values in inference.predictions.finish().items():
+                out.put(path, values)
             out.put("source", np.frombuffer(volume.digest, dtype=np.uint8)[None])
-            out.put("applicable", prepared.applicable)
+            out.put("applicable", inputs.applicable)
             out.put("confusion", inference.predictions.confusion)
             statistics.put(out, "statistics/")
-        held = prepared.applicable | prepared.unchanged
+        held = inputs.applicable | inputs.unchanged
         return BlockReport(
             block.index,
             block.name,
             inferred=int(inference.needed.sum()),
             forward_passes=inference.forward_passes,
             held=tuple(held.sum(axis=0).tolist()),
-            unchanged=tuple(prepared.unchanged.sum(axis=0).tolist()),
-            rescaled=rescalings(prepared.stretched, prepared.applicable),
+            unchanged=tuple(inputs.unchanged.sum(axis=0).tolist()),
+            rescaled=rescalings(inputs.stretched, inputs.applicable),
         )
 
     def _infer(self, inference: Inference, statistics: BlockStatistics, out: Out) -> None:

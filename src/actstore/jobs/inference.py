@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actstore.errors import ModelError
+from actstore.inputs.images import Inputs
 from actstore.inputs.prepare import Prepared
 from actstore.jobs.originals import Originals
 from actstore.jobs.predictions import predictions_of
@@ -30,7 +31,7 @@ class Inference:
     """Forward passes over one volume, recorded into the slots of a ring."""
 
     def __init__(
-        self, device: torch.device, layout: StoreLayout, batch_size: int, spec: Spec, prepared: Prepared, head: Head
+        self, device: torch.device, layout: StoreLayout, batch_size: int, spec: Spec, prepared: Inputs, head: Head
     ) -> None:
         self.device = device
         self.layout = layout
@@ -39,7 +40,9 @@ class Inference:
         self.prepared = prepared
         self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched)
         #: Inputs that the network has to see: where overlapping patches are averaged, also those that are not recorded.
-        self.needed = prepared.applicable | (self.predictions.stitched & ~prepared.same)
+        self.needed = prepared.applicable
+        if isinstance(prepared, Prepared) and self.predictions.stitched:
+            self.needed = prepared.applicable | ~prepared.same
         self.forward_passes = 0
         self._head = head
         self._rounding = rounding(spec.store.mantissa_bits)
@@ -57,17 +60,19 @@ class Inference:
         Both are views of a ring's buffers, as `actstore.jobs.ring.Buffers.place` returns them. Does not wait for the
         device: `read` takes the results once they are on the host.
         """
-        image, label, *prediction = images
+        image, *of_pixels = images
         count = len(image)
         samples = slice(first, first + count)
         inputs = self.prepared.images(samples, self.needed)
         applicable = self.prepared.applicable[samples]
         _fill(image, inputs, applicable, len(self.layout.space))
-        label[...] = self.prepared.label[samples].reshape(label.shape)
-        for view in prediction:
-            view[...] = 0
+        if isinstance(self.prepared, Prepared):
+            of_pixels[0][...] = self.prepared.label[samples].reshape(of_pixels[0].shape)
+        prediction = of_pixels[1] if len(of_pixels) > 1 else None
+        if prediction is not None:
+            prediction[...] = 0
         self._blank(activations, applicable)
-        passes = Passes(first, prediction[0] if prediction else None)
+        passes = Passes(first, prediction)
         with torch.inference_mode():
             for segments in batches(self.needed[samples], self.batch_sizes, applicable):
                 batch = np.concatenate([inputs[r.start : r.stop, r.condition] for r in segments])

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from actstore.inputs.images import Inputs, PreparedImages
 from actstore.inputs.prepare import Prepared
 from actstore.inputs.windows import Stitched
 from actstore.networks.heads import Head
@@ -33,13 +34,15 @@ class Predictions(Protocol):
         """Take what was `sent` for each (sample, condition) of consecutive samples."""
         ...
 
-    def finish(self) -> NDArray[np.uint8] | None:
-        """After the last sample: class index (sample, condition, \\*space), unless each sample's is known alone."""
+    def finish(self) -> Mapping[str, NDArray[Any]]:
+        """After the last sample: arrays of the block that are known only now, by path."""
         ...
 
 
-def predictions_of(prepared: Prepared, head: Head, classes: int, *, stitched: bool) -> Predictions:
-    """Predictions of a volume, ``stitched`` from its patches or each patch's own."""
+def predictions_of(prepared: Inputs, head: Head, classes: int, *, stitched: bool) -> Predictions:
+    """Predictions of a volume, ``stitched`` from its patches or each patch's own; or of images as a whole."""
+    if isinstance(prepared, PreparedImages):
+        return Classified(prepared, head, classes)
     return (Averaged if stitched else Single)(prepared, head, classes)
 
 
@@ -62,8 +65,33 @@ class Single:
             label = self._prepared.label[sample][owned]
             self.confusion[sample, condition] = confusion_of(label, predicted[owned], self.confusion.shape[-1])
 
-    def finish(self) -> None:
-        return None
+    def finish(self) -> Mapping[str, NDArray[Any]]:
+        return {}
+
+
+class Classified:
+    """One class a sample: the largest of its logits."""
+
+    stitched = False
+
+    def __init__(self, prepared: PreparedImages, head: Head, classes: int) -> None:
+        self._prepared, self._head = prepared, head
+        shape = prepared.applicable.shape
+        self.confusion = np.zeros((*shape, classes, classes), dtype=np.int64)
+        #: (sample, condition, class) float32 logits, NaN where not applicable.
+        self.score = np.full((*shape, classes), np.nan, dtype=np.float32)
+
+    def sent(self, logits: Tensor) -> Tensor:
+        return self._head.scores(logits)
+
+    def add(self, found: Sent) -> None:
+        for (sample, condition), scores in found.items():
+            self.score[sample, condition] = scores
+            # The first of equals, as `Head.classes` has it.
+            self.confusion[sample, condition, self._prepared.classes[sample], int(scores.argmax())] = 1
+
+    def finish(self) -> Mapping[str, NDArray[Any]]:
+        return {"outputs/score": self.score}
 
 
 class Averaged:
@@ -96,7 +124,7 @@ class Averaged:
                     self._sums[condition] = Stitched(windows, len(logits))
                 self._sums[condition].add(sample, logits)
 
-    def finish(self) -> NDArray[np.uint8]:
+    def finish(self) -> Mapping[str, NDArray[Any]]:
         windows, space = self._prepared.windows, self._prepared.space
         predictions = np.zeros((*self.confusion.shape[:2], *space), np.uint8)
         for condition in self._conditions:
@@ -107,7 +135,7 @@ class Averaged:
                 found = confusion_of(self._prepared.classes[box], classes[box], self.confusion.shape[-1])
                 self.confusion[sample, condition] = found
                 predictions[sample, condition] = windows.cut(classes, sample).reshape(space)
-        return predictions
+        return {"outputs/prediction": predictions}
 
 
 def confusion_of(label: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:

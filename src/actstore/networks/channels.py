@@ -40,6 +40,8 @@ def place_channels(
 ) -> tuple[int, tuple[int, ...], bool]:
     """Number of channels, ([z,] y, x) and whether the channels are the last axis.
 
+    A layer (batch, feature) has its features as channels, and space ().
+
     Parameters
     ----------
     name
@@ -59,6 +61,9 @@ def place_channels(
     """
     axes = len(size)
     shape, where = output.shape, f"{output.module!r} ({output.type})"
+    if len(shape) == 2 and shape[0] == 1:
+        # Features of the whole input, as a classifier has them at its end.
+        return shape[1], (), False
     form = f"(batch, channel, {'z, ' if axes == 3 else ''}y, x)"
     if len(shape) != axes + 2 or shape[0] != 1:
         tokens = "; tokens (batch, token, feature) have no rows and columns" if len(shape) == 3 > shape[0] else ""

@@ -44,9 +44,17 @@ def layer_grids(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], 
     the input's pixels. Images of ones, of pixel indices along each axis and of their squares yield the sum, centre and
     spread of these weights, for all pixels of all layers at once and to the rounding of float64. Start and step follow
     if the centres are an affine function of the pixel, or repeat one, as between the taps of transposed convolutions.
+    Layers without space have a grid without axes.
     Adaptive pooling and nearest-neighbour interpolation place pixels unevenly if sizes do not divide; layers that
     depend on them are detected.
     """
+    placed = [layer for layer in layers if layer.space]
+    found = iter(_of_placed(model, placed, size, channels))
+    return [next(found) if layer.space else Grid((), (), ()) for layer in layers]
+
+
+def _of_placed(model: nn.Module, layers: Sequence[Layer], size: Sequence[int], channels: int) -> list[Grid]:
+    """Grids of layers that have space."""
     for lean in (True, False):
         try:
             return _measured(model, layers, size, channels, lean=lean)

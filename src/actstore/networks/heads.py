@@ -24,7 +24,7 @@ class Head:
     kind: HeadKind
     #: Channels of the logits.
     channels: int
-    #: Axes of space: 2 or 3.
+    #: Axes of space: 2 or 3; 0 for a classifier.
     dims: int
     #: Keys that lead from what the network returns to the tensor of logits; none where it returns that tensor.
     path: tuple[int | str, ...] = ()
@@ -90,6 +90,11 @@ class Head:
             )
         return found
 
+    def scores(self, logits: Tensor) -> Tensor:
+        """A classifier's logits (batch, class) float32, whose softmax are its probabilities: of one logit, 0 and it."""
+        logits = logits.float()
+        return torch.cat([torch.zeros_like(logits), logits], 1) if self.kind == "sigmoid" else logits
+
     def classes(self, logits: Tensor) -> Tensor:
         """Class index of each pixel: (batch, \\*space) uint8.
 
@@ -133,6 +138,8 @@ def head_of(spec: Spec, size: Sequence[int], output: Any) -> Head:
     - One channel for each exclusive class, background first: the largest logit.
     - One channel, and one class besides the background: a sigmoid.
     - One channel for each of ``data.classes``, if some of them are regions: sigmoids, written in that order.
+
+    Of a classifier, ``size`` is (), and its output (batch, class).
 
     Raises
     ------
@@ -191,9 +198,18 @@ def _unfit(spec: Spec, size: Sequence[int], path: Sequence[int | str], found: An
             fits.append(f"{(1, *size)}, one sigmoid for {', '.join(labels.members)}")
     if given or (given is None and labels.regions):
         fits.append(f"{(len(labels.members), *size)}, one sigmoid for each of {', '.join(labels.members)}")
+    if not size:
+        wanted = f"({len(labels.names)},), one logit for each of {', '.join(labels.names)}"
+        wanted += f", or (1,), one sigmoid for {labels.names[1]}" if len(labels.names) == 2 else ""
+        return (
+            f"{_returns(spec, path)} {described(found)} for one image: expected {wanted}; correct data.classes or "
+            'model.arguments, or take another data.format than "images" for a network that segments'
+        )
+    classifies = isinstance(found, Tensor) and found.ndim == 2
     return (
         f"{_returns(spec, path)} {described(found)} for one sample: expected {', or '.join(fits)}, at "
         "data.preprocess.size; correct data.classes, data.preprocess.size or model.arguments"
+        + (', or give a classifier data.format = "images"' if classifies else "")
     )
 
 

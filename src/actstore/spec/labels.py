@@ -22,7 +22,7 @@ class Labels:
     [2, 3] and LV = 3, the exclusive classes are background, "heart only", "left only" and "LV".
     """
 
-    #: Names of the exclusive classes, background first.
+    #: Names of the exclusive classes, background first; of images, which have none, the network's outputs.
     names: tuple[str, ...]
     #: Label value of each exclusive class in the masks, 0 first.
     values: tuple[int, ...]
@@ -56,6 +56,32 @@ class Labels:
         names = _exclusive_names(sets, values)
         members = {name: tuple(1 + values.index(label) for label in labels) for name, labels in sets.items()}
         return cls((BACKGROUND, *names), (0, *values), members)
+
+    @classmethod
+    def of_images(cls, classes: Mapping[str, int | Sequence[int]]) -> Labels:
+        """The classes of whole images, which give each its number among a classifier's outputs.
+
+        Raises
+        ------
+        SpecError
+            if one is a list, or the numbers are not those from 0 on, each once.
+        """
+        for name, value in classes.items():
+            if not isinstance(value, int):
+                raise SpecError(f"{name!r} = {list(value)}: a class of images is one number, its place in the outputs")
+        numbers = sorted(value for value in classes.values() if isinstance(value, int))
+        if numbers != list(range(len(numbers))):
+            raise SpecError(
+                f"classes of images have the numbers {numbers}: give those of the network's outputs, 0 to "
+                f"{len(numbers) - 1}, each once"
+            )
+        if len(numbers) < 2:
+            raise SpecError("one class alone: a classifier tells two or more apart")
+        if numbers[-1] > LARGEST_LABEL:
+            raise SpecError(f"{len(numbers)} classes are too many: 2 to {LARGEST_LABEL + 1} are possible")
+        by_number = {value: name for name, value in classes.items() if isinstance(value, int)}
+        names = tuple(by_number[number] for number in numbers)
+        return cls(names, tuple(numbers), {name: (number,) for number, name in enumerate(names)})
 
     @property
     def exclusive(self) -> dict[str, int]:

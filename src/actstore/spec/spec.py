@@ -57,7 +57,8 @@ class Spec(TomlTable):
 
     data: Data
     model: Model
-    perturb: Annotated[tuple[Perturbation, ...], Field(min_length=1)]
+    #: None of them leaves the original alone.
+    perturb: tuple[Perturbation, ...] = ()
     controls: Controls = Controls()
     store: StoreTable
     run: Run = Run()
@@ -96,6 +97,8 @@ class Spec(TomlTable):
             if perturbation.source in perturbation.targets:
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
         self._check_explain()
+        if self.data.classified:
+            self._check_images()
         for condition, count in Counter(map(_in_order, self.conditions)).items():
             if count > 1:
                 raise ValueError(f"condition {condition.name} is listed {count} times: keep one")
@@ -104,6 +107,14 @@ class Spec(TomlTable):
         if self.data.axes is None and not self.sliced:
             raise ValueError(AXES_MISSING)
         return self
+
+    def _check_images(self) -> None:
+        if self.controls.region:
+            raise ValueError("controls.region is of segmentations: a class of images is the whole image, take it out")
+        if sources := [p.source for p in self.perturb if p.source]:
+            raise ValueError(f"perturb: fills with the class {sources[0]!r}, which is no part of an image: take it out")
+        if self.trained is not None:
+            raise ValueError(f'model.{self.trained.kind} segments: data.format = "images" takes a classifier')
 
     def _check_explain(self) -> None:
         conditions = [condition.name for condition in self.conditions]
@@ -162,11 +173,14 @@ class Spec(TomlTable):
     @property
     def labels(self) -> Labels:
         """The exclusive classes of masks and predictions, and what each of ``data.classes`` is made of."""
-        return Labels.of(self.data.classes)
+        return self.data.labels
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Background, then the exclusive classes by rising label value: the output channels of a softmax in order."""
+        """Background, then the exclusive classes by rising label value: the output channels of a softmax in order.
+
+        Of images without the background.
+        """
         return self.labels.names
 
     @property
@@ -250,6 +264,8 @@ class Spec(TomlTable):
         unusual: dict[str, Any] = {name: value for name, value in chosen.items() if value not in ("check", "refuse")}
         given = {"regions_class_order": dump["data"].get("regions_class_order"), "output": dump["model"].get("output")}
         unusual |= {name: value for name, value in given.items() if value is not None}
+        if self.data.classified:
+            unusual["images"] = {"colour": self.data.images.colour}
         if self.model.channels_last:
             unusual["channels_last"] = dump["model"]["channels_last"]
         if self.input_channels != ONE_CHANNEL:

@@ -11,7 +11,9 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StrictBool,
+    StrictFloat,
     StrictInt,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -42,7 +44,7 @@ Normalization = Literal[
     "percentile-volume",
     "none",
 ]
-DataFormat = Literal["nnunet", "acdc", "phantom"]
+DataFormat = Literal["nnunet", "acdc", "phantom", "images"]
 NormalizationWindow = Literal["perturbed", "original"]
 GeometryCheck = Literal["check", "ignore"]
 Axes = Literal["nibabel", "simpleitk", "monai"]
@@ -71,12 +73,45 @@ class Phantom(TomlTable):
     seed: Annotated[StrictInt, Field(ge=0)] = 0
 
 
+class Images(TomlTable):
+    """How ``format = "images"`` reads its images."""
+
+    #: Images in one block where patients are unknown; else a block is a patient.
+    group: Positive = 64
+    #: "keep" refuses a colour image for a grey network; "grey" takes the luminance of colour images.
+    colour: Literal["keep", "grey"] = "keep"
+
+
+class Split(TomlTable):
+    """Which images of ``format = "images"`` are of the test split, and which split the run captures."""
+
+    #: What to capture: images of the test split, those of the others, or all.
+    use: Literal["test", "train", "all"] = "test"
+    #: Patients of the test split; where patients are unknown, images, by their names below the root.
+    test: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    #: The column of the CSV, or the array of the NPZ, that says "test" or another split of each image.
+    column: Text | None = None
+    #: The part of each class's patients (or images) that is of the test split, drawn with ``seed``.
+    share: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
+    #: Seed of ``share``.
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Split:
+        given = [name for name in ("test", "column", "share") if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = f"gives {' and '.join(given)}" if given else "says of no image whether it is of the test split"
+            raise ValueError(f"{what}: give one of test, column and share")
+        return self
+
+
 class Data(TomlTable):
     """Where the volumes are and what their labels mean."""
 
-    #: Layout of the data set: nnU-Net's raw folders, ACDC's own, or the synthetic one.
+    #: Layout of the data set: nnU-Net's raw folders, ACDC's own, the synthetic one, or images of one class each.
     format: DataFormat
-    #: Folder of the data set, relative to the spec's folder.
+    #: Folder of the data set, relative to the spec's folder. Of images: a folder with one folder a class, a CSV with
+    #: the columns path, label and, if known, patient, or an NPZ with the arrays image and label.
     root: LocalPath
     #: Names as in the file names; by default all.
     patients: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
@@ -93,13 +128,18 @@ class Data(TomlTable):
     geometry: GeometryCheck = "check"
     #: Conversion of a volume to the network's input.
     preprocess: Preprocess = Preprocess()
-    #: Class name to label value, or to the list of labels of a region. Label 0 is the background.
+    #: Class name to label value, or to the list of labels of a region. Label 0 is the background. Of images: class name
+    #: to its number among the network's outputs, from 0.
     classes: dict[Text, LabelValues] = Field(min_length=1)
     #: For networks with one sigmoid for each of ``classes``: the label that each writes, later ones over earlier ones,
     #: as in nnU-Net. By default the smallest label that no later region holds. Empty for exclusive output channels.
     regions_class_order: tuple[StrictInt, ...] | None = None
     #: Settings of the synthetic data set.
     phantom: Phantom = Phantom()
+    #: How images are read.
+    images: Images = Images()
+    #: Which images to capture; by default all.
+    split: Split | None = None
 
     @field_validator("channels")
     @classmethod
@@ -108,25 +148,51 @@ class Data(TomlTable):
 
     @field_validator("classes")
     @classmethod
-    def _distinct(cls, classes: dict[str, int | tuple[int, ...]]) -> dict[str, int | tuple[int, ...]]:
+    def _distinct(
+        cls, classes: dict[str, int | tuple[int, ...]], info: ValidationInfo
+    ) -> dict[str, int | tuple[int, ...]]:
         try:
-            Labels.of(classes)
+            _labels(info.data.get("format"), classes)
         except SpecError as error:
             raise ValueError(str(error)) from error
         return classes
+
+    @property
+    def labels(self) -> Labels:
+        """The exclusive classes, and what each of ``classes`` is made of."""
+        return _labels(self.format, self.classes)
+
+    @property
+    def classified(self) -> bool:
+        """Whether a sample has one class as a whole, which the network predicts, not one a pixel."""
+        return self.format == "images"
+
+    @model_validator(mode="after")
+    def _of_images(self) -> Data:
+        if self.classified:
+            if self.regions_class_order is not None:
+                raise ValueError("has regions_class_order, which is of segmentations: take it out")
+        elif self.split is not None:
+            raise ValueError(f'has a split, which is of format = "images", not {self.format!r}: name data.patients')
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Data:
         if self.regions_class_order:
             try:
-                Labels.of(self.classes).order(self.regions_class_order)
+                self.labels.order(self.regions_class_order)
             except SpecError as error:
                 raise ValueError(str(error)) from error
         return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_none(handler(self), "regions_class_order")
+        dump = without_none(handler(self), "regions_class_order", "split")
+        return {name: value for name, value in dump.items() if name != "images" or self.classified}
+
+
+def _labels(form: object, classes: Mapping[str, int | tuple[int, ...]]) -> Labels:
+    return Labels.of_images(classes) if form == "images" else Labels.of(classes)
 
 
 def _without_repeats(names: tuple[str, ...] | None) -> tuple[str, ...] | None:

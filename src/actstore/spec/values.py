@@ -17,6 +17,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    ValidationInfo,
 )
 from pydantic_core import PydanticCustomError
 
@@ -53,15 +54,19 @@ def _usable_location(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _label_values(value: Any) -> int | tuple[int, ...]:
-    """A label, or the labels of a region; which sets of labels are possible, `Labels` checks."""
+def _label_values(value: Any, info: ValidationInfo) -> int | tuple[int, ...]:
+    """A label, or the labels of a region; which sets of labels are possible, `Labels` checks.
+
+    Of images, which have no background, a class may be 0.
+    """
+    images = isinstance(info.data, dict) and info.data.get("format") == "images"
     for label in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(label, int) or isinstance(label, bool):
             raise PydanticCustomError("int_type", "Input should be a valid integer")
     if isinstance(value, list | tuple):
         return tuple(value)
-    if value < 1:
-        raise PydanticCustomError("greater_than", "Input should be greater than 0")
+    if value < (0 if images else 1):
+        raise PydanticCustomError("greater_than", f"Input should be {'0 or more' if images else 'greater than 0'}")
     number: int = value
     return number
 

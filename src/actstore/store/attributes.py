@@ -92,7 +92,13 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
         layers=tuple(Layer.from_json(layer) for layer in attributes["layers"]),
         input_channels=tuple(attributes.get("input_channels", ONE_CHANNEL)),
         version=attributes["schema"],
+        classified=is_classified(attributes),
     )
+
+
+def is_classified(attributes: Mapping[str, Any]) -> bool:
+    """Whether the network of a run classifies whole samples."""
+    return "images" in attributes["identity"]
 
 
 def regions_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -101,9 +107,12 @@ def regions_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def members_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """What results of a run are of, each with the indices of its classes; without regions, all foreground classes."""
+    """What results of a run are of, each with the indices of its classes; without regions, all foreground classes.
+
+    Of a classifier all classes: images have no background.
+    """
     regions, classes = regions_of(attributes), attributes["classes"]
-    names = attributes["targets"] if regions else classes[1:]
+    names = attributes["targets"] if regions else classes[0 if is_classified(attributes) else 1 :]
     return {name: regions.get(name) or (classes.index(name),) for name in names}
 
 

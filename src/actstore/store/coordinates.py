@@ -20,6 +20,8 @@ SAMPLE_COORDINATES = (
     *("patient", "frame", "slice", "phase", "group", "block", "valid", "depth", "height", "width", "spacing"),
     *PATCH_COORDINATES,
 )
+#: Along ``sample`` of a classifier's images: each one's name, class and split.
+IMAGE_COORDINATES = ("image_name", "label", "split")
 CONDITION_COORDINATES = ("transform", "target", "strength", "perturbation_source", "region")
 #: Along ``condition`` where a condition changes chosen input channels only: their names, "" for all channels.
 CHANNELS = "channels"
@@ -39,9 +41,17 @@ def condition_coordinates(channels: bool) -> tuple[str, ...]:
     return (*CONDITION_COORDINATES, CHANNELS) if channels else CONDITION_COORDINATES
 
 
-def root_coordinates(schema: int, *, channels: bool) -> tuple[str, ...]:
-    """Every coordinate in the root of a store of that schema; ``channels`` as in :func:`condition_coordinates`."""
-    return stored((*SAMPLE_COORDINATES, *condition_coordinates(channels), *INDEXES), schema)
+def sample_coordinates(images: bool) -> tuple[str, ...]:
+    """What describes a sample: every store's, and what only images have."""
+    return (*SAMPLE_COORDINATES, *IMAGE_COORDINATES) if images else SAMPLE_COORDINATES
+
+
+def root_coordinates(schema: int, *, channels: bool, images: bool = False) -> tuple[str, ...]:
+    """Every coordinate in the root of a store of that schema; ``channels`` as in :func:`condition_coordinates`.
+
+    ``images``: whether its samples are a classifier's.
+    """
+    return stored((*sample_coordinates(images), *condition_coordinates(channels), *INDEXES), schema)
 
 
 def statistic_coordinates(schema: int) -> tuple[str, ...]:
@@ -49,10 +59,10 @@ def statistic_coordinates(schema: int) -> tuple[str, ...]:
     return ("statistic", "layer", "channel") if schema > 3 else ()
 
 
-def read_coordinates(storage: Storage, schema: int, *, channels: bool) -> dict[str, NDArray[Any]]:
+def read_coordinates(storage: Storage, schema: int, *, channels: bool, images: bool = False) -> dict[str, NDArray[Any]]:
     """All coordinates along ``sample`` and ``condition`` of a store of that schema, by name.
 
-    ``channels`` as in :func:`condition_coordinates`.
+    ``channels`` and ``images`` as in :func:`root_coordinates`.
 
     Raises
     ------
@@ -63,7 +73,7 @@ def read_coordinates(storage: Storage, schema: int, *, channels: bool) -> dict[s
 
     try:
         root: Any = zarr.open_group(storage.zarr(), mode="r")
-        names = stored((*SAMPLE_COORDINATES, "condition", *condition_coordinates(channels)), schema)
+        names = stored((*sample_coordinates(images), "condition", *condition_coordinates(channels)), schema)
         arrays = {name: root[name] for name in names}
         if gone := [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]:
             raise FileNotFoundError(f"no chunk of {', '.join(gone)}")

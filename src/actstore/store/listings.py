@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from actstore.geometry import Grid, Origin
-from actstore.store.coordinates import PATCH_COORDINATES, SAMPLE_COORDINATES
+from actstore.store.coordinates import IMAGE_COORDINATES, PATCH_COORDINATES, SAMPLE_COORDINATES
 from actstore.store.schema import StoreLayout
 
 _BOXES = PATCH_COORDINATES[1:]
@@ -44,8 +44,8 @@ def sample_listing(
     """
     patched = bool("patch" in coordinates and coordinates["patch"][coordinates["valid"]].any())
     columns: dict[str, NDArray[Any]] = {}
-    for name in SAMPLE_COORDINATES:
-        if name not in _OF_THEIR_OWN:
+    for name in (*SAMPLE_COORDINATES, *IMAGE_COORDINATES):
+        if name not in _OF_THEIR_OWN and name in coordinates:
             columns[name] = coordinates[name][slots]
         if name == "slice" and patched:
             columns["patch"] = coordinates["patch"][slots]

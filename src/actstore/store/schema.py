@@ -186,6 +186,8 @@ class StoreLayout:
     version: int = SCHEMA_VERSION
     #: Whether predictions are averaged over overlapping samples, so that a block's are known only at its end.
     stitched: bool = False
+    #: Whether the network gives one score a class for a whole sample, not for each of its pixels.
+    classified: bool = False
 
     @property
     def space_dims(self) -> tuple[str, ...]:
@@ -225,13 +227,13 @@ class StoreLayout:
             conditions=self.conditions,
             channels=layer.channels,
             space=layer.space,
-            space_dims=self.space_dims,
+            space_dims=self.space_dims if layer.space else (),
         )
 
     @property
     def images(self) -> tuple[ArrayLayout, ...]:
-        """Inputs, labels and predictions."""
-        return (self.image, self.label, self.prediction)
+        """Inputs, labels and predictions; of a classifier inputs alone."""
+        return (self.image,) if self.classified else (self.image, self.label, self.prediction)
 
     @cached_property
     def streamed(self) -> tuple[ArrayLayout, ...]:
@@ -264,6 +266,12 @@ class StoreLayout:
     def confusion(self) -> SmallLayout:
         dims = ("sample", "condition", "true_class", "predicted_class")
         return self._small("confusion", dims, "int64", (self.slots, self.conditions, self.classes, self.classes))
+
+    @property
+    def score(self) -> SmallLayout:
+        """A classifier's logits, NaN where not applicable."""
+        dims = ("sample", "condition", "class_name")
+        return self._small("outputs/score", dims, "float32", (self.slots, self.conditions, self.classes))
 
     @property
     def source(self) -> SmallLayout:
@@ -314,7 +322,7 @@ class StoreLayout:
     @cached_property
     def capture(self) -> Schema:
         """Everything that a capture writes: the root's arrays, with the statistics as a subgroup."""
-        small = (self.source, self.applicable, self.confusion)
+        small = (self.source, self.applicable, self.confusion, *((self.score,) if self.classified else ()))
         kept = tuple(self.activation(layer) for layer in self.layers if layer.kept)
         return Schema("", record_of("", self.blocks), (*small, *self.images, *kept), subgroups=(self.statistics,))
 

@@ -50,7 +50,9 @@ class Store:
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
         channels = names_channels(self.attributes)
-        coordinates = read_coordinates(self.storage, self.layout.version, channels=channels)
+        coordinates = read_coordinates(
+            self.storage, self.layout.version, channels=channels, images=self.layout.classified
+        )
         used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
         #: Number of samples in each committed block, in order: (block, samples).
         self.block_samples = lazy.BlockSamples(
@@ -177,6 +179,8 @@ class Store:
         StoreError
             if the chunk is damaged or missing.
         """
+        if name != "image":
+            self._of_pixels(name)
         if name == "label":
             return self._one(self.layout.label, sample)
         if name == "prediction":
@@ -227,6 +231,8 @@ class Store:
             coords |= {name: ("condition", values) for name, values in self._condition.items()}
         if "true_class" in dims:
             coords |= {"true_class": list(self.class_names), "predicted_class": list(self.class_names)}
+        if "class_name" in dims:
+            coords["class_name"] = list(self.class_names)
         if layer is not None:
             coords |= {"channel": np.arange(layer.channels), "layer": layer.name, "module": layer.label}
         return xr.Coordinates(coords)
@@ -242,13 +248,42 @@ class Store:
         return found.assign_coords(input_channel=list(self.layout.input_channels))
 
     @property
+    def classified(self) -> bool:
+        """Whether the network classifies whole samples: then there are scores, no labels and predictions of pixels."""
+        return self.layout.classified
+
+    @property
+    def score(self) -> xr.DataArray:
+        """A classifier's logits: (sample, condition, class_name) float32, NaN where not applicable.
+
+        Their softmax over ``class_name`` are its probabilities.
+
+        Raises
+        ------
+        StoreError
+            if the network segments.
+        """
+        if not self.classified:
+            raise StoreError(f"{self.path} holds segmentations, which have no score a sample: use prediction")
+        return self._small(self.layout.score, "score")
+
+    def _of_pixels(self, name: str) -> None:
+        """Refuse arrays that a classifier's store has not."""
+        if self.classified:
+            raise StoreError(
+                f"{self.path} holds classifications, which have no {name} of pixels: use samples and score"
+            )
+
+    @property
     def label(self) -> xr.DataArray:
         """Ground truth: (sample, [z,] y, x) uint8 class index."""
+        self._of_pixels("label")
         return self._read(self.layout.label, "label")
 
     @property
     def prediction(self) -> xr.DataArray:
         """The network's class index: (sample, condition, [z,] y, x) uint8, 0 where not applicable."""
+        self._of_pixels("prediction")
         return self._read(self.layout.prediction, "prediction")
 
     @property
@@ -258,7 +293,7 @@ class Store:
 
     @property
     def confusion(self) -> xr.DataArray:
-        """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image."""
+        """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image; of a classifier 1."""
         return self._small(self.layout.confusion, "confusion")
 
     def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:

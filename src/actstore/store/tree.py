@@ -16,9 +16,12 @@ def tree_of(store: Store) -> xr.DataTree:
         "/": xr.Dataset(
             {"applicable": store.applicable, "confusion": store.confusion}, attrs={"path": str(store.path)}
         ),
-        "/inputs": xr.Dataset({"image": store.image, "label": store.label}),
-        "/outputs": xr.Dataset({"prediction": store.prediction}),
     }
+    if store.classified:
+        nodes |= {"/inputs": xr.Dataset({"image": store.image}), "/outputs": xr.Dataset({"score": store.score})}
+    else:
+        nodes["/inputs"] = xr.Dataset({"image": store.image, "label": store.label})
+        nodes["/outputs"] = xr.Dataset({"prediction": store.prediction})
     for layer in filter(lambda layer: layer.kept, store.layout.layers):
         nodes[f"/layers/{layer.name}"] = xr.Dataset({"activation": store[layer.name]})
     for layer in store.layout.layers:

@@ -240,7 +240,9 @@ class _Expected:
         jobs = [_Checked(storage, group.schema, group.token, group.names) for group in groups]
         self.groups = (self.capture, *jobs)
         #: Path of each coordinate to the job's group that it belongs to.
-        self._coordinates = dict.fromkeys(root_coordinates(layout.version, channels=names_channels(attributes)), "")
+        self._coordinates = dict.fromkeys(
+            root_coordinates(layout.version, channels=names_channels(attributes), images=layout.classified), ""
+        )
         self._coordinates |= {f"statistics/{name}": "" for name in statistic_coordinates(layout.version)}
         self._coordinates |= {
             f"{group.name}/{name}": group.name for group in groups for name in group.schema.coordinates

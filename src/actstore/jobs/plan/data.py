@@ -7,22 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from actstore.data.discovery import discover
+from actstore.data.images import BlockFiles
 from actstore.data.pairing import Discovery
-from actstore.data.volume import VolumeFile, VolumeHeader
+from actstore.data.volume import VolumeHeader
 from actstore.errors import DataError
-from actstore.inputs.adapters import check_dataset
-from actstore.inputs.pipeline import Pipeline
+from actstore.inputs.adapters import AnyPipeline, check_dataset, covered, grid_of
 from actstore.jobs.blocks import FILES_AT_ONCE, Block
 from actstore.spec.spec import Spec
 from actstore.units import counted
 
 
-def read_headers(files: Sequence[VolumeFile], pipeline: Pipeline) -> list[tuple[VolumeHeader | None, str]]:
+def read_headers(files: Sequence[BlockFiles], pipeline: AnyPipeline) -> list[tuple[VolumeHeader | None, str]]:
     """The header of each volume, ``None`` with the reason where it cannot be read."""
 
-    def read(file: VolumeFile) -> tuple[VolumeHeader | None, str]:
+    def read(file: BlockFiles) -> tuple[VolumeHeader | None, str]:
         try:
-            return pipeline.grid(file), ""
+            return grid_of(pipeline, file), ""
         except DataError as error:
             return None, str(error)
 
@@ -54,7 +54,7 @@ def find(spec: Spec) -> tuple[Spec, Discovery]:
     return spec.with_channels(discovery.channels), discovery
 
 
-def scan(spec: Spec, pipeline: Pipeline, discovery: Discovery) -> Scanned:
+def scan(spec: Spec, pipeline: AnyPipeline, discovery: Discovery) -> Scanned:
     """How the network's inputs cover the volumes that were found.
 
     Raises
@@ -63,9 +63,9 @@ def scan(spec: Spec, pipeline: Pipeline, discovery: Discovery) -> Scanned:
         if none can be read.
     """
     headers = read_headers(discovery.volumes, pipeline)
-    windows = [None if header is None else pipeline.windows(header.shape) for header, _ in headers]
+    windows = [[] if header is None else covered(header, pipeline) for header, _ in headers]
     blocks = tuple(
-        Block(i, file, header, 0 if covering is None else len(covering))
+        Block(i, file, header, sum(map(len, covering)))
         for i, (file, (header, _), covering) in enumerate(zip(discovery.volumes, headers, windows, strict=True))
     )
     unreadable = tuple(
@@ -73,4 +73,4 @@ def scan(spec: Spec, pipeline: Pipeline, discovery: Discovery) -> Scanned:
     )
     if len(unreadable) == len(blocks):
         raise DataError(f"none of {counted(len(blocks), 'volume')} in {spec.data.root} can be read: {unreadable[0][1]}")
-    return Scanned(blocks, unreadable, any(covering.overlap for covering in windows if covering is not None))
+    return Scanned(blocks, unreadable, any(one.overlap for covering in windows for one in covering))

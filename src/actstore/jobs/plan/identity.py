@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actstore.code.digests import code_digests, load_code
-from actstore.data.volume import VolumeFile
+from actstore.data.images import BlockFiles
 from actstore.inputs.perturb import check
 from actstore.networks.heads import Head
 from actstore.spec.spec import Spec
@@ -31,7 +31,7 @@ def load_named(spec: Spec) -> None:
 
 
 def identify(
-    spec: Spec, weights: str, head: Head, layers: Sequence[Layer], files: Sequence[VolumeFile]
+    spec: Spec, weights: str, head: Head, layers: Sequence[Layer], files: Sequence[BlockFiles]
 ) -> tuple[dict[str, Any], Fingerprint]:
     """The run's `identity_of` and its fingerprint."""
     identity = identity_of(spec, head)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from actstore.data.images import COLOURS
 from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.geometry import Grid
-from actstore.inputs.pipeline import Pipeline
+from actstore.inputs.adapters import AnyPipeline
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.grids import layer_grids
 from actstore.networks.heads import Head, head_of
@@ -33,7 +34,7 @@ class Inspected:
     head: Head
 
 
-def inspect_model(spec: Spec, pipeline: Pipeline) -> Inspected:
+def inspect_model(spec: Spec, pipeline: AnyPipeline) -> Inspected:
     """Load the spec's network and inspect it with a forward pass on zeros.
 
     Raises
@@ -51,12 +52,13 @@ def inspect_model(spec: Spec, pipeline: Pipeline) -> Inspected:
     except Exception as error:
         raise ModelError(
             f"{spec.model.source!r} fails on an input of (1, {', '.join(map(str, shape))}): {one_line(error)}; "
-            f"{_mend(model, error)}"
+            f"{_mend(spec, model, error)}"
         ) from error
-    return Inspected(model, weights, checksums, found, head_of(spec, pipeline.window, found.output))
+    size = () if spec.data.classified else pipeline.window
+    return Inspected(model, weights, checksums, found, head_of(spec, size, found.output))
 
 
-def _mend(model: nn.Module, error: Exception) -> str:
+def _mend(spec: Spec, model: nn.Module, error: Exception) -> str:
     """The likely remedy for a network that fails on zeros."""
     if "quantized::" in str(error) and (quantised := quantised_modules(model)):
         return (
@@ -65,10 +67,15 @@ def _mend(model: nn.Module, error: Exception) -> str:
         )
     if others := foreign_dtypes(model):
         return f"its weights are not float32 as inputs are ({others}): return network.float() from the factory"
+    if spec.data.classified and len(spec.input_channels) == len(COLOURS) and "channels" in str(error):
+        return (
+            f"the images have {len(COLOURS)} channels ({', '.join(spec.input_channels)}): for a grey network set "
+            'data.images.colour = "grey"'
+        )
     return "correct data.preprocess.size or model.arguments"
 
 
-def check_repeatable(spec: Spec, pipeline: Pipeline, seen: Inspected) -> Repeatability:
+def check_repeatable(spec: Spec, pipeline: AnyPipeline, seen: Inspected) -> Repeatability:
     """Check with a few passes on the CPU whether each output of the network depends on its own input alone.
 
     Raises
@@ -107,7 +114,7 @@ class Network:
     repeatable: Repeatability
 
 
-def examine_network(spec: Spec, pipeline: Pipeline, threads: int) -> Network:
+def examine_network(spec: Spec, pipeline: AnyPipeline, threads: int) -> Network:
     """Examine the spec's network with passes on the CPU.
 
     Use a worker's ``threads``: if workers are already running, more threads would mostly wait for each other.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from actstore.cluster.executors import IN_FLIGHT
 from actstore.conditions import Applies
+from actstore.data.images import BlockFiles, ImageGroup
 from actstore.data.pairing import Discovery
+from actstore.data.volume import VolumeFile
 from actstore.errors import PlanError
 from actstore.geometry import Grid
-from actstore.inputs.adapters import pipeline_of
-from actstore.inputs.pipeline import Pipeline
+from actstore.inputs.adapters import AnyPipeline, pipeline_of
+from actstore.inputs.images import ImagePipeline
 from actstore.jobs.blocks import Block
 from actstore.jobs.engine import CaptureJob
 from actstore.jobs.plan.budget import (
@@ -28,7 +31,8 @@ from actstore.jobs.plan.budget import (
 from actstore.jobs.plan.data import find, scan
 from actstore.jobs.plan.explain_cost import Cost, costs
 from actstore.jobs.plan.identity import identify, load_named
-from actstore.jobs.plan.network import examine_network
+from actstore.jobs.plan.image_trial import ClassifierTrial, try_images
+from actstore.jobs.plan.network import Network, examine_network
 from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
@@ -79,13 +83,13 @@ class Plan:
     #: Whether each output depends on its own input alone.
     repeatable: Repeatability
     #: What the network sees of a volume.
-    pipeline: Pipeline
+    pipeline: AnyPipeline
     #: Which of the network's outputs holds the logits, and how they become classes.
     head: Head
     #: What the spec's explanations will cost, one by one; none where the plan was made without timing.
     explanations: tuple[Cost, ...] = ()
     #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
-    check: Trial | None = None
+    check: Trial | ClassifierTrial | None = None
     #: Where conditions apply; stores begun by an older version have another rule.
     applies: Applies = "changed"
 
@@ -212,7 +216,7 @@ def make_plan(
     data = scan(spec, pipeline, discovery)
     with torch_threads(budget.threads):
         files = [block.file for block in data.blocks if block.header is not None]
-        tried = try_first(spec, pipeline, network, files) if spec.run.check == "warn" else None
+        tried = try_blocks(spec, pipeline, network, files) if spec.run.check == "warn" else None
     layout = StoreLayout(
         blocks=len(data.blocks),
         slots=max(block.samples for block in data.blocks),
@@ -223,6 +227,7 @@ def make_plan(
         layers=network.layers,
         input_channels=pipeline.channels,
         stitched=data.overlap,
+        classified=spec.data.classified,
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
@@ -253,6 +258,15 @@ def make_plan(
         explanations=costs(spec, network.model, layout) if timing else (),
         check=tried,
     )
+
+
+def try_blocks(
+    spec: Spec, pipeline: AnyPipeline, network: Network, files: Sequence[BlockFiles]
+) -> Trial | ClassifierTrial | None:
+    """Predict a volume, or some images, and compare with their labels."""
+    if isinstance(pipeline, ImagePipeline):
+        return try_images(spec, pipeline, network, [file for file in files if isinstance(file, ImageGroup)])
+    return try_first(spec, pipeline, network, [file for file in files if isinstance(file, VolumeFile)])
 
 
 def check_resources(plan: Plan, remaining: int) -> None:
