@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError
+from actstore.conditions import BACKGROUND
 
 #: Name of each class and region to report, with the indices of its exclusive classes, as ``store.members`` lists them.
 Regions = Mapping[str, Sequence[int]]
@@ -29,7 +30,8 @@ def members_of(names: Sequence[str], regions: Regions | None) -> dict[str, tuple
         if not len(indices) or len({*indices}) < len(indices):
             raise AnalysisError(f"region {region!r} = {list(indices)}: list one class or more, each once")
         for i in indices:
-            if not 0 < i < len(names):
+            # Classes of images have no background.
+            if not (names[0] == BACKGROUND) <= i < len(names):
                 what = "is the background" if i == 0 else "is no class"
                 raise AnalysisError(
                     f"region {region!r} = {list(indices)}: {i} {what}, foreground classes are 1 to {len(names) - 1}"

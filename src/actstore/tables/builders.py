@@ -10,6 +10,7 @@ from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
 from actstore.tables import certainty, channels, controls, doses, segmentation
 from actstore.tables.catalogue import Unanswerable
+from actstore.tables.classification import accuracy_table, class_cases_table
 from actstore.tables.explanations import deletion_table, explanations, landmarks_table, randomisation_table
 from actstore.tables.optima import open_optima, optima_table
 from actstore.tables.reductions import Reductions
@@ -43,8 +44,14 @@ def dice_mean(f: Reductions) -> pd.DataFrame:
 
 
 def cases(f: Reductions) -> pd.DataFrame:
+    if f.store.classified:
+        return class_cases_table(f.confusion, applicable=f.applicable)
     rules, regions = f.store.case_rules, f.store.members
     return segmentation.cases_table(f.confusion, rules, applicable=f.applicable, regions=regions)
+
+
+def accuracy(f: Reductions) -> pd.DataFrame:
+    return accuracy_table(f.confusion, applicable=f.applicable)
 
 
 def mad(f: Reductions) -> pd.DataFrame:

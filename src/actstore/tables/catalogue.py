@@ -10,9 +10,12 @@ from typing import Literal
 
 from actstore.errors import StoreError
 
-#: What a store must hold: the tensors of every layer, the conditions of `[controls]`, a sweep of strengths, any
-#: prediction that failed, or what activation maximisation or explanations found.
-Need = Literal["tensors", "control", "repeat", "dose", "failure", "optima", "explanations"]
+#: What a store must hold: predictions of pixels or of whole samples, a perturbation, the tensors of every layer, the
+#: conditions of `[controls]`, a sweep of strengths, any prediction that failed, or what activation maximisation or
+#: explanations found.
+Need = Literal[
+    "pixels", "classes", "perturbation", "tensors", "control", "repeat", "dose", "failure", "optima", "explanations"
+]
 
 
 class Unanswerable(StoreError):
@@ -33,42 +36,66 @@ class Table:
 
 
 _RANKED = ("metric",)
+_PIXELS: tuple[Need, ...] = ("pixels",)
+_CHANGED: tuple[Need, ...] = ("perturbation",)
+_CHANGED_PIXELS: tuple[Need, ...] = ("pixels", "perturbation")
 
 TABLES: dict[str, Table] = {
-    "dice": Table("segmentation", "How well does a prediction overlap the truth?", "dice"),
+    "dice": Table("segmentation", "How well does a prediction overlap the truth?", "dice", needs=_PIXELS),
     "segmentation": Table(
-        "segmentation", "What are a prediction's rates and volumes?", "overlap_and_volumes", ("per",)
+        "segmentation", "What are a prediction's rates and volumes?", "overlap_and_volumes", ("per",), _PIXELS
     ),
-    "surface": Table("segmentation", "How far is the predicted surface from the true one?", "surface", ("per",)),
-    "dice-mean": Table("segmentation", "How much does Dice change on average?", "dice_mean", ("over",)),
-    "cases": Table("segmentation", "How does a prediction fail?", "cases"),
-    "mad": Table("channels", "How much does each channel change?", "mad"),
-    "top-channels": Table("channels", "Which channels change most?", "top_channels", _RANKED),
-    "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_RANKED)),
-    "layers": Table("channels", "How much does each layer change?", "layers"),
-    "relative": Table("channels", "Which channels change most relative to their scale?", "relative"),
-    "comparison": Table("channels", "Which channels do classes share?", "comparison", _RANKED),
+    "surface": Table(
+        "segmentation", "How far is the predicted surface from the true one?", "surface", ("per",), _PIXELS
+    ),
+    "dice-mean": Table(
+        "segmentation", "How much does Dice change on average?", "dice_mean", ("over",), _CHANGED_PIXELS
+    ),
+    "cases": Table("segmentation", "How does a prediction fail?", "cases", needs=_CHANGED),
+    "accuracy": Table("classification", "How often is a sample classified right?", "accuracy", needs=("classes",)),
+    "mad": Table("channels", "How much does each channel change?", "mad", needs=_CHANGED),
+    "top-channels": Table("channels", "Which channels change most?", "top_channels", _RANKED, _CHANGED),
+    "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_RANKED), _CHANGED),
+    "layers": Table("channels", "How much does each layer change?", "layers", needs=_CHANGED),
+    "relative": Table("channels", "Which channels change most relative to their scale?", "relative", needs=_CHANGED),
+    "comparison": Table("channels", "Which channels do classes share?", "comparison", _RANKED, _CHANGED),
     "general-specific": Table(
-        "channels", "Do other channels respond in a kind of failure?", "general_specific", _RANKED, ("failure",)
+        "channels",
+        "Do other channels respond in a kind of failure?",
+        "general_specific",
+        _RANKED,
+        (*_CHANGED, "failure"),
     ),
-    "regions": Table("channels", "Where in its map does a channel change?", "regions", needs=("tensors",)),
+    "regions": Table(
+        "channels", "Where in its map does a channel change?", "regions", needs=(*_CHANGED_PIXELS, "tensors")
+    ),
     "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
     "landmarks": Table("explanations", "Where do maps lie, by class?", "landmarks", ("of",), ("explanations",)),
     "deletion": Table("explanations", "Is what maps call important so?", "deletion", ("of",), ("explanations",)),
     "randomisation": Table(
         "explanations", "Do maps depend on the weights?", "randomisation", ("of",), ("explanations",)
     ),
-    "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED),
-    "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED),
-    "sensitivity": Table("certainty", "How do the most frequent channels depend on k?", "sensitivity", _RANKED),
-    "heterogeneity": Table("certainty", "Do patients differ in which channels respond?", "heterogeneity", _RANKED),
-    "leave-one-out": Table("certainty", "Which channels are on top without a patient?", "leave_one_out", _RANKED),
+    "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED, _CHANGED),
+    "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED, _CHANGED),
+    "sensitivity": Table(
+        "certainty", "How do the most frequent channels depend on k?", "sensitivity", _RANKED, _CHANGED
+    ),
+    "heterogeneity": Table(
+        "certainty", "Do patients differ in which channels respond?", "heterogeneity", _RANKED, _CHANGED
+    ),
+    "leave-one-out": Table(
+        "certainty", "Which channels are on top without a patient?", "leave_one_out", _RANKED, _CHANGED
+    ),
     "controls": Table("comparison", "Does a channel respond to the class?", "against_controls", needs=("control",)),
-    "rescaling": Table("comparison", "Which inputs did normalisation rescale?", "rescaling"),
+    "rescaling": Table("comparison", "Which inputs did normalisation rescale?", "rescaling", needs=_PIXELS),
     "noise": Table("comparison", "How large is the noise of computing?", "noise", needs=("repeat",)),
-    "association": Table("comparison", "Which channels go with a worse prediction?", "association", _RANKED),
-    "dose": Table("dose-response", "How does Dice fall with the strength?", "dose", ("over",), ("dose",)),
-    "dose-half": Table("dose-response", "At which strength is half of Dice lost?", "dose_half", ("over",), ("dose",)),
+    "association": Table(
+        "comparison", "Which channels go with a worse prediction?", "association", _RANKED, _CHANGED_PIXELS
+    ),
+    "dose": Table("dose-response", "How does Dice fall with the strength?", "dose", ("over",), (*_PIXELS, "dose")),
+    "dose-half": Table(
+        "dose-response", "At which strength is half of Dice lost?", "dose_half", ("over",), (*_PIXELS, "dose")
+    ),
     "dose-channels": Table("dose-response", "How does MAD grow with the strength?", "dose_channels", needs=("dose",)),
     "dose-cases": Table("dose-response", "At which strength does a failure change?", "dose_cases", needs=("dose",)),
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from actstore.analysis.classification import class_cases
 from actstore.analysis.maps.mosaic import mosaic as mosaic_of
 from actstore.analysis.maps.rescaling import rescaling as rescaling_of
 from actstore.analysis.patches import whole_prediction
@@ -27,6 +28,8 @@ def case_rules(store: Store) -> CaseRules:
 
 def cases(store: Store) -> xr.DataArray:
     """The kind of failure of each prediction: str (sample, condition), "" where there is none; lazy."""
+    if store.classified:
+        return class_cases(store.confusion, applicable=store.applicable)
     return cases_of(store.confusion, case_rules(store), applicable=store.applicable, regions=store.members)
 
 

@@ -11,6 +11,8 @@ from dask.base import compute
 
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.channels.relative import network_rank, standardised
+from actstore.analysis.classification import class_cases
+from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import stack_layers
 from actstore.analysis.maps.regions import mean_regions, regional_mad
 from actstore.analysis.segmentation.cases import NO_CASE, cases
@@ -84,6 +86,8 @@ class Reductions:
     @cached_property
     def cases(self) -> xr.DataArray:
         """The kind of failure of each prediction: str (sample, condition), in memory."""
+        if self.store.classified:
+            return class_cases(self.confusion, applicable=self.applicable)
         rules, regions = self.store.case_rules, self.store.members
         return cases(self.confusion, rules, applicable=self.applicable, regions=regions)
 
@@ -151,6 +155,14 @@ class Reductions:
             naming what the run's spec would need.
         """
         conditions = self.store.conditions
+        if what == "pixels" and self.store.classified:
+            raise Unanswerable("the network classifies whole images: the table accuracy says how well")
+        if what == "classes" and not self.store.classified:
+            raise Unanswerable("the network segments: the tables dice and dice-mean say how well")
+        if what == "perturbation" and not len(perturbations(self.confusion)):
+            raise Unanswerable(
+                "the store holds no perturbation: add [[perturb]] to the spec, and capture to another store"
+            )
         if what == "control" and not (conditions["region"] == CONTROL).any():
             raise Unanswerable("the store has no control conditions: set `region = true` below [controls] in the spec")
         if what == "repeat" and not (conditions["transform"] == REPEAT).any():

@@ -93,7 +93,9 @@ def why_not(store: Store, condition: str, sample: int | None = None) -> str:
 
 
 def noun_of(store: Store) -> str:
-    """What a sample of a store is: a slice, a volume, or a patch of one."""
+    """What a sample of a store is: a slice, a volume, a patch of one, or an image that has one class."""
+    if store.classified:
+        return "image"
     if store.patched:
         return "patch"
     return "volume" if len(store.layout.space) == 3 else "slice"
