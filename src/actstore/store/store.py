@@ -170,7 +170,7 @@ class Store:
         """One sample's ``image``, ``label`` or ``prediction`` in one condition: ([z,] y, x), as the array of that name.
 
         Reads and checks only the inner chunk that holds it. A label is the same in every condition; ``input_channel``
-        applies to an image.
+        applies to an image. Of a classifier, the label and the prediction are the image's class in every pixel.
 
         Raises
         ------
@@ -179,8 +179,8 @@ class Store:
         StoreError
             if the chunk is damaged or missing.
         """
-        if name != "image":
-            self._of_pixels(name)
+        if name != "image" and self.classified:
+            return self._class_map(name, sample, condition)
         if name == "label":
             return self._one(self.layout.label, sample)
         if name == "prediction":
@@ -190,6 +190,14 @@ class Store:
         if input_channel:
             raise IndexError(f"input_channel {input_channel} is outside 0..0")
         return self._one(self.layout.image, sample, condition=condition)
+
+    def _class_map(self, name: str, sample: int, condition: int | str) -> NDArray[np.uint8]:
+        """The class of a whole image in every pixel of the network's input."""
+        one = self.confusion.isel(sample=[sample]).transpose("condition", "true_class", "predicted_class", ...).values
+        if name == "label":
+            return np.full(self.layout.space, one.max(axis=(0, 2))[:, 0].argmax(), np.uint8)
+        at = condition if isinstance(condition, int) else list(self._condition["condition"]).index(condition)
+        return np.full(self.layout.space, one[at].max(axis=0)[:, 0].argmax(), np.uint8)
 
     def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
         """One map of one sample, at an ``index`` along the dims before space."""

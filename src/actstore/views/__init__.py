@@ -1,6 +1,7 @@
 """Figures of a store and of its tables as HoloViews objects, and the report made of them."""
 
 from actstore.views.figures.channels import frequency, layers
+from actstore.views.figures.classification import accuracy, classified
 from actstore.views.figures.cube import cube
 from actstore.views.figures.doses import dose, dose_cases, dose_channels
 from actstore.views.figures.evidence import association, certainty, controls, noise, sensitivity, stability
@@ -25,11 +26,13 @@ from actstore.views.figures.segmentation import (
 from actstore.views.figures.trust import deletion, randomisation
 
 __all__ = [
+    "accuracy",
     "activation",
     "association",
     "cases",
     "certainty",
     "channel_dose",
+    "classified",
     "comparison",
     "controls",
     "cube",

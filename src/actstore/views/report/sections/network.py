@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -142,7 +143,8 @@ def activations(study: Study) -> Section:
     store, title = study.store, "What the channels show"
     if not study.conditions:
         return Section("activations", title, missing=[study.nothing])
-    with_tensors = [layer.name for layer in store.layout.layers if layer.kept]
+    # A layer without space, or of one pixel, has no map to show.
+    with_tensors = [layer.name for layer in store.layout.layers if layer.kept and math.prod(layer.space) > 1]
     if not with_tensors:
         why = 'The full tensors were not kept (store.keep = "statistics"), so that there are no maps to show; '
         return Section("activations", title, missing=[why + 'capture with store.keep = "all" or a list of layers.'])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from actstore.analysis.evidence import perturbations
+from actstore.conditions import REPEAT
+from actstore.views.report.sections.classification import classification
 from actstore.views.report.sections.explanations import explained, has_explanations
 from actstore.views.report.sections.network import activations, channels, layers, specific
 from actstore.views.report.sections.optima import has_optima, optima
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 #: What makes each section, in order, by its key.
 SECTIONS: dict[str, Callable[[Study], Section]] = {
     "images": images,
+    "classification": classification,
     "segmentation": segmentation,
     "failures": failures,
     "channels": channels,
@@ -36,12 +40,24 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
 }
 
 #: Those that need no table of the findings: they can be drawn while these are computed.
-OF_THE_STORE = ("images", "failures", "channels", "activations", "optima", "explanations")
+OF_THE_STORE = ("images", "classification", "failures", "channels", "activations", "optima", "explanations")
 
 #: Of a job that a study need not run: left out, without a word, where the store has nothing of it.
 OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima, "explanations": has_explanations}
 
 
+#: Of what each pixel is predicted as: none of a classifier's report.
+OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")
+#: Of what does not change without a perturbation.
+WITHOUT_PERTURBATION = ("segmentation", "classification", "controls", *OF_JOBS)
+
+
 def has_section(store: Store, key: str) -> bool:
     """Whether a report of the store has the section."""
-    return key not in OF_JOBS or OF_JOBS[key](store)
+    if key in OF_JOBS:
+        return OF_JOBS[key](store)
+    if key == "classification" or key in OF_PIXELS:
+        return store.classified == (key == "classification")
+    if not len(perturbations(store.applicable)) and key not in WITHOUT_PERTURBATION:
+        return False
+    return key != "controls" or not store.classified or REPEAT in store.conditions["transform"].tolist()

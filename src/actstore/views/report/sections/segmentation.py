@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from actstore.analysis.evidence import perturbations
 from actstore.conditions import ORIGINAL
 from actstore.store.attributes import trained_of, window_of
 from actstore.tables.rows import sample_columns
@@ -60,6 +61,8 @@ def segmentation(study: Study) -> Section:
     store, shown = study.store, study.conditions
     paired = paired_dice(store)
     paired = paired[paired["condition"].isin(shown)].reset_index(drop=True)
+    if not len(perturbations(store.applicable)):
+        return Section("segmentation", "Segmentation", on.untouched(original_dice(store), study.noun))
     if paired.empty:
         return Section("segmentation", "Segmentation before and after", missing=[study.nothing])
     means = study.table("dice-mean")
