@@ -32,13 +32,20 @@ class ClassScores:
     kind: Kind
 
     def maps(self, logits: Tensor) -> Tensor:
-        """Logit or probability in each pixel: (element, class_name, \\*space), in float32 at least."""
+        """Logit or probability in each pixel: (element, class_name, \\*space), in float32 at least.
+
+        Of a classifier (element, class_name).
+        """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.head.kind == "argmax":
             if self.kind == "logit":
                 return torch.stack([logits[:, list(own)].logsumexp(1) for own in self.members], 1)
             shares = logits.softmax(1)
             return torch.stack([shares[:, list(own)].sum(1) for own in self.members], 1)
+        if self.head.kind == "sigmoid" and not self.head.dims:
+            # Of a classifier with one logit, which the first class lowers.
+            logits = torch.cat([-logits, logits], 1)[:, [own[0] for own in self.members]]
+            return logits if self.kind == "logit" else logits.sigmoid()
         own = logits if self.head.kind == "sigmoid" else logits[:, list(self.numbers)]
         return own if self.kind == "logit" else own.sigmoid()
 
@@ -49,6 +56,9 @@ class ClassScores:
         weights = flat / pixels.clamp_min(1)[..., None]
 
         def score(logits: Tensor) -> Tensor:
+            if logits.ndim == 2:
+                # A classifier's, which are of the whole input.
+                return self.maps(logits).masked_fill(pixels == 0, torch.nan)
             return (self.maps(logits).flatten(2) * weights).sum(2).masked_fill(pixels == 0, torch.nan)
 
         return score

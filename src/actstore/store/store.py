@@ -180,7 +180,10 @@ class Store:
             if the chunk is damaged or missing.
         """
         if name != "image" and self.classified:
-            return self._class_map(name, sample, condition)
+            array = self.label if name == "label" else self.prediction
+            at = list(self._condition["condition"]).index(condition) if isinstance(condition, str) else condition
+            one = array.isel(sample=sample) if name == "label" else array.isel(sample=sample, condition=at)
+            return np.array(one.values)
         if name == "label":
             return self._one(self.layout.label, sample)
         if name == "prediction":
@@ -190,14 +193,6 @@ class Store:
         if input_channel:
             raise IndexError(f"input_channel {input_channel} is outside 0..0")
         return self._one(self.layout.image, sample, condition=condition)
-
-    def _class_map(self, name: str, sample: int, condition: int | str) -> NDArray[np.uint8]:
-        """The class of a whole image in every pixel of the network's input."""
-        one = self.confusion.isel(sample=[sample]).transpose("condition", "true_class", "predicted_class", ...).values
-        if name == "label":
-            return np.full(self.layout.space, one.max(axis=(0, 2))[:, 0].argmax(), np.uint8)
-        at = condition if isinstance(condition, int) else list(self._condition["condition"]).index(condition)
-        return np.full(self.layout.space, one[at].max(axis=0)[:, 0].argmax(), np.uint8)
 
     def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
         """One map of one sample, at an ``index`` along the dims before space."""
@@ -275,23 +270,32 @@ class Store:
             raise StoreError(f"{self.path} holds segmentations, which have no score a sample: use prediction")
         return self._small(self.layout.score, "score")
 
-    def _of_pixels(self, name: str) -> None:
-        """Refuse arrays that a classifier's store has not."""
-        if self.classified:
-            raise StoreError(
-                f"{self.path} holds classifications, which have no {name} of pixels: use samples and score"
-            )
+    def _spread(self, classes: xr.DataArray, name: str) -> xr.DataArray:
+        """The class of each image in every pixel of the network's input, uint8; lazy."""
+        import dask.array as da
+
+        dims = self.layout.space_dims
+        values: Any = classes.astype(np.uint8).data
+        shape = (*values.shape, *self.layout.space)
+        spread = da.broadcast_to(values[(..., *[None] * len(dims))], shape)
+        found = (*(str(dim) for dim in classes.dims), *dims)
+        return xr.DataArray(spread, dims=found, coords=self._coords(found), name=name)
 
     @property
     def label(self) -> xr.DataArray:
-        """Ground truth: (sample, [z,] y, x) uint8 class index."""
-        self._of_pixels("label")
+        """Ground truth: (sample, [z,] y, x) uint8 class index; of a classifier the image's class in every pixel."""
+        if self.classified:
+            return self._spread(self.confusion.sum("predicted_class").max("condition").argmax("true_class"), "label")
         return self._read(self.layout.label, "label")
 
     @property
     def prediction(self) -> xr.DataArray:
-        """The network's class index: (sample, condition, [z,] y, x) uint8, 0 where not applicable."""
-        self._of_pixels("prediction")
+        """The network's class index: (sample, condition, [z,] y, x) uint8, 0 where not applicable.
+
+        Of a classifier the image's class in every pixel.
+        """
+        if self.classified:
+            return self._spread(self.confusion.sum("true_class").argmax("predicted_class"), "prediction")
         return self._read(self.layout.prediction, "prediction")
 
     @property

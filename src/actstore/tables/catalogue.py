@@ -70,7 +70,9 @@ TABLES: dict[str, Table] = {
         "channels", "Where in its map does a channel change?", "regions", needs=(*_CHANGED_PIXELS, "tensors")
     ),
     "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
-    "landmarks": Table("explanations", "Where do maps lie, by class?", "landmarks", ("of",), ("explanations",)),
+    "landmarks": Table(
+        "explanations", "Where do maps lie, by class?", "landmarks", ("of",), (*_PIXELS, "explanations")
+    ),
     "deletion": Table("explanations", "Is what maps call important so?", "deletion", ("of",), ("explanations",)),
     "randomisation": Table(
         "explanations", "Do maps depend on the weights?", "randomisation", ("of",), ("explanations",)

@@ -65,7 +65,7 @@ def accuracy(table: pd.DataFrame, *, height: int = 240) -> hv.Layout:
     return grid(panels, 3, size)
 
 
-def classified(store: Store, condition: str = "original", *, each: int = 1, size: int = 140) -> hv.Layout:
+def classified(store: Store, condition: str = "original", *, each: int = 1, size: int = 190) -> hv.Layout:
     """Images of each class with label, prediction and its probability: of each the least sure ones first.
 
     Parameters
@@ -106,7 +106,7 @@ def classified(store: Store, condition: str = "original", *, each: int = 1, size
                 **frame_of(*map(slice, image.shape)),
             )
         )
-    return grid(panels, min(6, len(store.class_names)), (size, size), hspace=0.06, vspace=0.15)
+    return grid(panels, 4, (size, size), hspace=0.06, vspace=0.15)
 
 
 def examples(store: Store, condition: str = "original", each: int = 1) -> pd.DataFrame:
