@@ -255,6 +255,25 @@ def explained(once: Once, tiny_store: Path, write_spec: WriteSpec) -> Path:
 
 
 @pytest.fixture(scope="session")
+def classified_store(once: Once, write_spec: WriteSpec) -> Path:
+    """A classifier's store: twelve images of three classes in two blocks, two classes perturbed. Not to be changed."""
+
+    def fill(folder: Path) -> None:
+        from classifiers import spec_tables, write_images
+
+        write_images(folder / "images")
+        tables = spec_tables(folder / "images", images={"group": 8})
+        tables["perturb"] = [{"transform": "noise", "targets": ["ring", "disc"], "strengths": [0.5]}]
+        explanations = [
+            {"name": "slope", "method": "gradient", "deletion": 6, "randomisation": [1]},
+            {"name": "back", "method": "deconvnet", "layers": ["second"], "top": 2, "randomisation": []},
+        ]
+        _captured(write_spec(folder, **tables, explain=explanations, run__batch_size=5))
+
+    return once("classified", fill) / "tiny.zarr"
+
+
+@pytest.fixture(scope="session")
 def volume_store(once: Once, write_spec: WriteSpec) -> Path:
     """A 3D network's store of two volumes of 8 x 32 x 32; its second layer has 4 slices."""
 

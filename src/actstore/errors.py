@@ -57,12 +57,24 @@ class BlockError(ActstoreError):
 #: The extra that brings each library which plain actstore does not need, by the name that it is imported by.
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("distributed", "monai", "nibabel", "psutil", "pydantic", "pydantic_core", "safetensors", "skimage", "torch"),
+        (
+            "distributed",
+            "monai",
+            "nibabel",
+            "PIL",
+            "psutil",
+            "pydantic",
+            "pydantic_core",
+            "safetensors",
+            "skimage",
+            "torch",
+        ),
         "capture",
     ),
     **dict.fromkeys(
         ("bokeh", "cachetools", "holoviews", "jinja2", "markupsafe", "matplotlib", "panel", "param"), "views"
     ),
+    "pydicom": "dicom",
     "nnunetv2": "nnunet",
     "pyarrow": "parquet",
     "obstore": "s3",

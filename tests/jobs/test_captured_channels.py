@@ -47,10 +47,9 @@ MRI, CT, BOTH = choices = ("MRI", "CT", "")
 CHOSEN: dict[str, list[list[str] | None]] = {MRI: [["MRI"]], "plain": [None], "every": [["MRI"], ["CT"], None]}
 #: Tables that count the conditions of one target together, whatever tells them apart.
 POOLED = ("comparison",)
-#: All but of what other jobs add to a store.
-ANSWERED = [
-    name for name, table in TABLES.items() if name not in POOLED and not {"optima", "explanations"} & {*table.needs}
-]
+#: All but of what other jobs add to a store, and of classifiers.
+OTHERS = {"optima", "explanations", "classes"}
+ANSWERED = [name for name, table in TABLES.items() if name not in POOLED and not OTHERS & {*table.needs}]
 
 
 @pytest.fixture(scope="module")

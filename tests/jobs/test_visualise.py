@@ -264,7 +264,7 @@ def test_settings_of_visualise_do_not_make_another_run(tiny_spec: Path, write_sp
         ({}, {"parameterization": "maco", "size": [32, 32]}, SpecError, '"maco" takes its magnitude from the run'),
         ({}, {"batch_size": 10**6}, PlanError, "would take .* of memory, .* use a smaller visualise.batch_size"),
         ({"model__arguments": {"seed": 1}}, {}, StoreError, "belongs to another run: other weights"),
-        ({"perturb": None}, {}, SpecError, "missing key 'perturb'"),
+        ({"model__layers": None}, {}, SpecError, "missing key 'model.layers'"),
     ],
 )
 def test_bad_input_gets_one_line(

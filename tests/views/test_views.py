@@ -194,7 +194,8 @@ def test_every_public_function_of_a_store_is_drawn_here() -> None:
     takes = {
         name for name in views.__all__ if next(iter(inspect.signature(getattr(views, name)).parameters)) == "store"
     }
-    # Of a study of several strengths, in the module of what is seen from inside; and of a store with optima, in theirs.
+    # Of a study of several strengths, in the module of what is seen from inside; of a store with
+    # optima, explanations or classes, in theirs.
     assert takes == {name.split()[0] for name in OF_A_STORE} | {
         "channel_dose",
         "optima",
@@ -202,6 +203,7 @@ def test_every_public_function_of_a_store_is_drawn_here() -> None:
         "explanation",
         "projections",
         "focus",
+        "classified",
     }
 
 

@@ -337,6 +337,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     \b
     NAME is one of
       segmentation   dice, segmentation, surface, dice-mean, cases
+      classification accuracy
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
                      optima
       explanations   landmarks, deletion, randomisation

@@ -84,7 +84,7 @@ def _counting(
 
     samples, patients = counts.sum(0), (counts > 0).sum(0)
     residual = ((sums - mean * counts) ** 2).sum(0) * patients / (patients - 1) / samples**2
-    effect = np.maximum(residual / (mean * (1 - mean) / samples), 1)
+    effect = np.maximum(residual / (mean * (1 - mean) / (samples - 1)), 1)
     degrees = np.maximum(patients - 1, 1)
     tail = (1 + confidence) / 2
     student = (stats.norm.ppf(tail) / stats.t.ppf(tail, degrees)) ** 2

@@ -231,15 +231,26 @@ def paired_dice(store: Store, conditions: Sequence[int] | None = None) -> pd.Dat
 def typical_sample(store: Store, condition: str) -> int:
     """The sample of median change in the Dice of the perturbed class: neither the best nor the worst.
 
-    For a repeat, which perturbs no class, in the mean Dice of all classes.
+    For a repeat, which perturbs no class, in the mean Dice of all classes. Of a classifier, that of median change in
+    the difference of its own class's logit from the mean of all.
     """
     c = list(store.conditions.index).index(condition)
+    if store.classified:
+        return _typical_image(store, c)
     confusion = store.confusion.isel(condition=[0, c]).compute()
     at = np.flatnonzero(store.applicable.isel(condition=c).values)
     target = target_of(store, condition)
     overlap = dice(confusion.isel(sample=at), regions=store.members)
     own = overlap.sel(class_name=target) if target else overlap.mean("class_name")
     change = (own.isel(condition=1) - own.isel(condition=0)).values
+    return int(at[np.argsort(change, kind="stable")[len(at) // 2]])
+
+
+def _typical_image(store: Store, condition: int) -> int:
+    at = np.flatnonzero(store.applicable.isel(condition=condition).values)
+    logits = store.score.isel(sample=at, condition=[0, condition]).transpose("sample", "condition", "class_name").values
+    own = [store.class_names.index(label) for label in store.samples["label"].iloc[at]]
+    change = np.diff((logits - logits.mean(2, keepdims=True))[np.arange(len(at)), :, own], axis=1)[:, 0]
     return int(at[np.argsort(change, kind="stable")[len(at) // 2]])
 
 

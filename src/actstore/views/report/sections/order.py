@@ -56,8 +56,8 @@ def has_section(store: Store, key: str) -> bool:
     """Whether a report of the store has the section."""
     if key in OF_JOBS:
         return OF_JOBS[key](store)
+    if key not in WITHOUT_PERTURBATION and not len(perturbations(store.applicable)):
+        return False
     if key == "classification" or key in OF_PIXELS:
         return store.classified == (key == "classification")
-    if not len(perturbations(store.applicable)) and key not in WITHOUT_PERTURBATION:
-        return False
     return key != "controls" or not store.classified or REPEAT in store.conditions["transform"].tolist()

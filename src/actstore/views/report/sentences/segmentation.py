@@ -124,6 +124,11 @@ def changes(means: pd.DataFrame, shown: Sequence[str], conditions: pd.DataFrame,
 
 def pictured(doing: str, where: str, target: str, colours: str, noun: str = "slice") -> str:
     """The caption of an input beside its perturbed version."""
+    if noun == "image":
+        return (
+            f"{capital(doing)}: {where}, the image of median change in the logit of {target}. The frame has the colour "
+            f"of the label, dashed of the prediction; {colours}. n = 1 image."
+        )
     return (
         f"{capital(doing)}: {where}, the {noun} of median change in the Dice of {target}. {LINES}; {colours}. "
         f"n = 1 {noun}."

@@ -1,0 +1,95 @@
+"""Tiny classifiers ``classifiers:tiny`` and ``classifiers:volumes``, and sets of images that they tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+#: Of the images of `images`: a ring, a cross, a disc, in the order of the networks' outputs.
+CLASSES = {"ring": 0, "cross": 1, "disc": 2}
+SIDE = 24
+
+
+def images(each: int = 4, *, seed: int = 0, side: int = SIDE) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(image, y, x) uint8 and its class, ``each`` of every class, at random places and sizes, with noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    found, labels = [], []
+    for label in range(len(CLASSES)):
+        for _ in range(each):
+            cy, cx = side / 2 + rng.uniform(-2, 2, 2)
+            radius = rng.uniform(5, 8)
+            distance = np.hypot(y - cy, x - cx)
+            mask = (
+                abs(distance - radius) < 1.5,
+                (abs(y - cy) < 1.5) | (abs(x - cx) < 1.5),
+                distance < radius,
+            )[label]
+            found.append(np.clip(40 + 150 * mask + rng.normal(0, 10, mask.shape), 0, 255).astype(np.uint8))
+            labels.append(label)
+    return np.stack(found), np.array(labels)
+
+
+def write_images(root: Path, each: int = 4, *, ending: str = "png", seed: int = 0) -> Path:
+    """A folder for each class, as ``format = "images"`` reads it."""
+    from PIL import Image
+
+    found, labels = images(each, seed=seed)
+    for number, (image, label) in enumerate(zip(found, labels, strict=True)):
+        folder = root / list(CLASSES)[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number:03d}.{ending}")
+    return root
+
+
+class Tiny(nn.Module):
+    """(batch, input, y, x) to (batch, class): two convolutions, their means, a linear map."""
+
+    def __init__(self, outputs: int = 3, inputs: int = 1, dims: int = 2) -> None:
+        super().__init__()
+        conv: Any = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        pool: Any = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}[dims]
+        self.first = conv(inputs, 4, 3, padding=1)
+        self.second = conv(4, 6, 3, stride=2, padding=1)
+        self.pool = pool(1)
+        self.last = nn.Linear(6, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        found: torch.Tensor = self.last(self.pool(x).flatten(1))
+        return found
+
+
+def tiny(**arguments: Any) -> nn.Module:
+    """The same random weights at every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return Tiny(**arguments)
+
+
+def spec_tables(root: Path, **data: Any) -> dict[str, Any]:
+    """Changes of the spec of ``write_spec`` to a classifier's."""
+    return {
+        "data": {
+            "format": "images",
+            "root": str(root),
+            "preprocess": {"size": [SIDE, SIDE]},
+            "classes": dict(CLASSES),
+            **data,
+        },
+        "model": {"factory": "classifiers:tiny", "layers": ["first", "second", "pool", "last"]},
+        "perturb": None,
+    }
+
+
+def plain_forward(network: nn.Module, inputs: Sequence[NDArray[np.float32]], batch: int) -> NDArray[np.float32]:
+    """The logits of a network without hooks, in batches as a capture has them."""
+    with torch.inference_mode():
+        stacked = torch.from_numpy(np.stack(inputs))
+        return torch.cat([network(stacked[i : i + batch]) for i in range(0, len(stacked), batch)]).numpy()
