@@ -2,8 +2,8 @@
 
     python jobs/anatomy/run.py mednist_6x300.npz -o runs/anatomy
 
-The NPZ has the arrays image (n, 64, 64), label (n) and names. Half of each class is to test, a part of the rest to train
-on; docs/howto/classifiers.md says what came of it.
+The NPZ has the arrays image (n, 64, 64), label (n) and names. Half of each class is to test, a part of the rest to
+train on; docs/howto/classifiers.md says what came of it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def run(root: Path, output: Path, *, each: int, epochs: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train, capture and compare the three; returns the tables of `accuracies` and `differences`, also written as CSV."""
+    """Train, capture and compare the three: the tables of `accuracies` and `differences`, also written as CSV."""
     output.mkdir(parents=True, exist_ok=True)
     with np.load(root, allow_pickle=False) as content:
         classes = content["names"].tolist()

@@ -27,6 +27,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.shards import ShardBuffer, ShardWriter
 from actstore.store.store import Store
 from attended import ThreadStream, prepare_store
+from classifiers import spec_tables, write_images
 from conftest import WriteSpec
 from stores import worker
 
@@ -65,9 +66,13 @@ def two_sample_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_sample_ring")
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_mirrored_device_stores_the_same_bits(write_spec: WriteSpec, tmp_path: Path, dtype: str) -> None:
-    spec = write_spec(tmp_path, store__dtype=dtype)
+@pytest.mark.parametrize("kind", ["float32", "float16", "classifier"])
+def test_a_mirrored_device_stores_the_same_bits(write_spec: WriteSpec, tmp_path: Path, kind: str) -> None:
+    """Of a classifier too, whose last layer has no space."""
+    if kind == "classifier":
+        spec = write_spec(tmp_path, **spec_tables(write_images(tmp_path / "images", 2)))
+    else:
+        spec = write_spec(tmp_path, store__dtype=kind)
     direct = capture_with(spec, tmp_path / "direct.zarr", None)
     mirrored = capture_with(spec, tmp_path / "mirrored.zarr", SlowStream())
     a, b = files(direct.path), files(mirrored.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -131,15 +132,11 @@ def show_modules(found: Probe, dtype: str, conditions: int) -> None:
 
 def show_plan(plan: Plan) -> None:
     layout = plan.layout
-    patients = len({block.file.key.patient for block in plan.blocks})
-    every = plan.discovery.patients if plan.spec.data.patients else None
     lines = {
-        "blocks": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
-        f"at most {layout.slots} a block",
-        "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
+        **(_of_images(plan) if layout.classified else _of_volumes(plan)),
         "conditions": f"{layout.conditions}: {', '.join(c.name for c in plan.spec.conditions)}",
         **({} if plan.spec.trained is None else {"network": plan.spec.trained.description}),
-        "axes": _axes(plan.spec.axes, plan.spec.sliced),
+        **({} if layout.classified and plan.spec.sliced else {"axes": _axes(plan.spec.axes, plan.spec.sliced)}),
         **({"channels": ", ".join(layout.input_channels)} if plan.spec.input_channels != ONE_CHANNEL else {}),
         "normalised": _normalised(plan.identity),
         **_outputs(plan),
@@ -161,6 +158,32 @@ def show_plan(plan: Plan) -> None:
         show_warning(warning)
     for name, why in plan.unreadable:
         errors.print(f"will fail: {name}: {why}", style="red", soft_wrap=True)
+
+
+def _of_volumes(plan: Plan) -> dict[str, str]:
+    patients = len({block.file.key.patient for block in plan.blocks})
+    every = plan.discovery.patients if plan.spec.data.patients else None
+    return {
+        "blocks": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
+        f"at most {plan.layout.slots} a block",
+        "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
+    }
+
+
+def _of_images(plan: Plan) -> dict[str, str]:
+    """How many images there are of each class, and whether their patients are known."""
+    pictures = [picture for block in plan.blocks for picture in getattr(block.file, "pictures", ())]
+    each = Counter(plan.spec.class_names[picture.label] for picture in pictures)
+    patients = {picture.patient for picture in pictures}
+    known = "unknown: each image counts as a patient" if "" in patients else f"{len(patients)}"
+    split = plan.spec.data.split
+    which = f" of the split {split.use!r}" if split is not None and split.use != "all" else ""
+    return {
+        "blocks": f"{counted(len(plan.blocks), 'block')}, {counted(len(pictures), 'image')}{which}, "
+        f"at most {plan.layout.slots} a block",
+        "classes": ", ".join(f"{name} {each[name]}" for name in plan.spec.class_names),
+        "patients": f"{known}, of {plan.discovery.patients} in all" if which else known,
+    }
 
 
 def _outputs(plan: Plan) -> dict[str, str]:

@@ -58,7 +58,10 @@ class Originals:
         original = self._maps[samples]
         other = None if condition == 0 else maps.to(original.dtype)
         if self.found.device.type != "cpu":
-            self._put(samples, condition, reduce_maps(original.flatten(2), None if other is None else other.flatten(2)))
+            # A layer without space has one pixel.
+            pixels = (*original.shape[:2], -1)
+            found = reduce_maps(original.reshape(pixels), None if other is None else other.reshape(pixels))
+            self._put(samples, condition, found)
             return
         self._reduce(original.numpy(), None if other is None else other.contiguous().numpy(), samples, condition)
 

@@ -17,7 +17,8 @@ def reduce_on_device(activation: Tensor) -> Tensor:
     original for statistics of it alone. As `actstore.analysis.statistics`, summed in float64.
     """
     conditions = activation.flatten(1, 2) if activation.shape[1] == 1 else activation[:, :, 0]
-    original, *others = (conditions[:, c].flatten(3) for c in range(conditions.shape[1]))
+    # A layer without space has one pixel.
+    original, *others = (c.reshape(*c.shape[:3], -1) for c in conditions.unbind(1))
     reduced = [reduce_maps(original), *(reduce_maps(original, other) for other in others)]
     lacking = torch.full_like(reduced[0]["mean"], torch.nan)
     return torch.stack(
