@@ -23,9 +23,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-#: Imported before processes are forked: for captures, and for explorers.
+#: Imported before processes are forked: for captures, for explorers, and for notebooks' kernels.
 MODULES = ("actstore.cli.commands", "actstore.jobs.capture", "actstore.cluster.launch", "distributed.cli.dask_worker")
 EXPLORER = ("actstore.cli.commands", "actstore.views.explorer.server", "actstore.views.explorer.page")
+#: Neither HoloViews nor Panel: what they do when imported depends on whether that is in a kernel.
+KERNEL = (
+    *("ipykernel.kernelapp", "matplotlib.pyplot", "bokeh.plotting", "colorcet", "skimage.measure", "distributed"),
+    *("actstore.models", "actstore.jobs.capture", "actstore.jobs.explain", "actstore.jobs.visualise"),
+)
 FIRST = (str(Path(__file__).parent), str(Path(__file__).parents[1]))
 SERVE = "import sys; import forked; forked.run(forked.serve(int(sys.argv[1]), sys.argv[2:]))"
 
@@ -98,6 +103,8 @@ def run(request: Mapping[str, Any]) -> None:
     if request["strict"]:
         sys.warnoptions.append("error")
         warnings.simplefilter("error")
+    if request["folder"]:
+        os.chdir(request["folder"])
     sys.argv = [request["module"], *request["arguments"]]
     if request["module"] == "actstore":
         from actstore.cli.commands import main
@@ -210,6 +217,7 @@ def forked(
     output: IO[Any] | None = None,
     errors: IO[Any] | None = None,
     modules: tuple[str, ...] = MODULES,
+    folder: str | None = None,
 ) -> Forked:
     """Start ``module`` in a session of its own.
 
@@ -225,6 +233,8 @@ def forked(
         another file for its errors.
     modules
         imported beforehand.
+    folder
+        where it works; by default where this process did when the first of ``modules`` was started.
     """
     if modules not in _parents:
         _parents[modules] = Parent(modules)
@@ -233,5 +243,6 @@ def forked(
         "arguments": [str(argument) for argument in arguments],
         "environment": {**os.environ, **environment},
         "strict": strict,
+        "folder": folder,
     }
     return Forked(_parents[modules], request, output, errors)
