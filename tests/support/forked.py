@@ -85,7 +85,7 @@ def _say(channel: socket.socket, message: Mapping[str, int]) -> None:
 
 
 def run(request: Mapping[str, Any]) -> None:
-    """Become the process of a request: the command line of actstore, or of another module."""
+    """Become the process of a request: the command line of actstore, or of another module, or a script."""
     import dask
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -110,6 +110,8 @@ def run(request: Mapping[str, Any]) -> None:
         from actstore.cli.commands import main
 
         main()
+    elif request["module"].endswith(".py"):
+        runpy.run_path(request["module"], run_name="__main__")
     else:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
@@ -210,7 +212,7 @@ _parents: dict[tuple[str, ...], Parent] = {}
 
 
 def forked(
-    module: str,
+    module: str | Path,
     *arguments: object,
     environment: Mapping[str, str],
     strict: bool = False,
@@ -219,7 +221,7 @@ def forked(
     modules: tuple[str, ...] = MODULES,
     folder: str | None = None,
 ) -> Forked:
-    """Start ``module`` in a session of its own.
+    """Start ``module``, or the script in a file of that name, in a session of its own.
 
     Parameters
     ----------
@@ -239,7 +241,7 @@ def forked(
     if modules not in _parents:
         _parents[modules] = Parent(modules)
     request = {
-        "module": module,
+        "module": str(module),
         "arguments": [str(argument) for argument in arguments],
         "environment": {**os.environ, **environment},
         "strict": strict,

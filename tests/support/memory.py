@@ -13,7 +13,7 @@ import numpy as np
 
 from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
-from conftest import WriteSpec
+from conftest import SUPPORT, WriteSpec
 from forked import forked
 
 
@@ -85,7 +85,7 @@ def measure_spec(
 ) -> Measured:
     predicted = make_plan(load_spec(spec), workers=1, device=device, timing=False).worker_memory
     with forked(
-        *("capture_beside", spec, ballast, cluster, device),
+        *(SUPPORT / "capture_beside.py", spec, ballast, cluster, device),
         strict=True,
         environment={"PYTHONPATH": os.pathsep.join(sys.path)},
     ) as process:
