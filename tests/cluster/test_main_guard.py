@@ -12,13 +12,14 @@ import pytest
 from actstore.cluster.main_guard import guarded_main, refuse_in_worker
 from actstore.errors import ClusterError
 from conftest import WriteSpec
+from forked import forked
 from processes import PYTHONPATH
 
 pytestmark = pytest.mark.process
 
 SCRIPT = """
 import actstore
-print("done", actstore.capture(actstore.load_spec({spec!r}), cluster={cluster!r}, workers=2, device="cpu").done)
+print("done", actstore.capture(actstore.load_spec({spec!r}), cluster="local", workers=1, device="cpu").done)
 """
 GUARDED = (
     'import actstore\nif __name__ == "__main__":\n    print("done", actstore.capture(actstore.load_spec({spec!r}), '
@@ -31,42 +32,39 @@ def spec(write_spec: WriteSpec, tmp_path: Path) -> str:
     return str(write_spec(tmp_path, data__patients=["patient001"], store__keep="statistics"))
 
 
-def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        input=stdin,
+def run(script: Path) -> tuple[int, str, str]:
+    """Exit status, output and errors of a script in a file."""
+    with forked(script, environment={"PYTHONPATH": PYTHONPATH}) as process:
+        output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def test_a_script_in_a_file(spec: str, tmp_path: Path) -> None:
+    """One with a guard runs: `test_memory` starts it."""
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT.format(spec=spec))
+    status, output, errors = run(script)
+    assert (status, output) == (1, "")
+    *_, last = errors.splitlines()
+    assert last == (
+        f"actstore.errors.ClusterError: the workers import {script}, which starts the job again: put the call "
+        "behind `if __name__ == \"__main__\":`, or use cluster = 'inline'"
+    )
+    assert errors.count("Error") == errors.count("ClusterError"), "no other failure beside it"
+    assert errors.count("Traceback") == 1
+    assert "another job" not in errors
+
+
+def test_a_script_on_standard_input(spec: str) -> None:
+    """One with an inline cluster runs: `test_imports` starts it."""
+    ended = subprocess.run(
+        [sys.executable, "-"],
+        input=SCRIPT.format(spec=spec),
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )
-
-
-def test_a_script_in_a_file(spec: str, tmp_path: Path) -> None:
-    script = tmp_path / "study.py"
-    script.write_text(SCRIPT.format(spec=spec, cluster="local"))
-    ended = run(str(script))
-    assert ended.returncode == 1
-    assert ended.stdout == ""
-    *_, last = ended.stderr.splitlines()
-    assert last == (
-        f"actstore.errors.ClusterError: the workers import {script}, which starts the job again: put the call "
-        "behind `if __name__ == \"__main__\":`, or use cluster = 'inline'"
-    )
-    assert ended.stderr.count("Error") == ended.stderr.count("ClusterError"), "no other failure beside it"
-    assert ended.stderr.count("Traceback") == 1
-    assert "another job" not in ended.stderr
-    script.write_text(GUARDED.format(spec=spec))
-    ended = run(str(script))
-    assert (ended.returncode, ended.stdout) == (0, "done 2\n"), ended.stderr
-
-
-@pytest.mark.parametrize("cluster", ["local", "inline"])
-def test_a_script_on_standard_input(spec: str, cluster: str) -> None:
-    ended = run("-", stdin=SCRIPT.format(spec=spec, cluster=cluster))
-    if cluster == "inline":
-        assert (ended.returncode, ended.stdout) == (0, "done 2\n"), ended.stderr
-        return
     assert ended.returncode == 1
     *_, last = ended.stderr.splitlines()
     assert "ClusterError: workers import the script that starts them, and <stdin> is no file: save the script" in last
@@ -77,13 +75,13 @@ def test_a_script_on_standard_input(spec: str, cluster: str) -> None:
 def test_a_script_that_workers_cannot_import(spec: str, tmp_path: Path) -> None:
     script = tmp_path / "study.py"
     script.write_text('if __name__ != "__main__":\n    raise ValueError("not here")\n' + GUARDED.format(spec=spec))
-    ended = run(str(script))
-    assert ended.returncode == 1
-    *_, last = ended.stderr.splitlines()
+    status, _, errors = run(script)
+    assert status == 1
+    *_, last = errors.splitlines()
     assert last.endswith(
         "ClusterError: cluster 'local' does not start: a worker process ended while it began; what it said stands above"
     )
-    assert "ValueError: not here" in ended.stderr
+    assert "ValueError: not here" in errors
 
 
 def test_a_process_of_something_else_is_told_the_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -62,9 +62,10 @@ print(*{name.partition(".")[0] for name in sys.modules})
 
 
 def loaded_by(*parts: str, arguments: Sequence[object] = ()) -> list[set[str]]:
-    """Top-level modules that a fresh interpreter holds after each part of its code."""
+    """Top-level modules that a fresh interpreter holds after each part of its code, which it reads from its input."""
     finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "".join(part + LIST for part in parts), *map(str, arguments)],
+        [sys.executable, "-W", "error", "-", *map(str, arguments)],
+        input="".join(part + LIST for part in parts),
         capture_output=True,
         text=True,
         check=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,10 @@ from types import ModuleType
 import jupytext
 import nbformat
 import pytest
+from jupyter_client.provisioning import local_provisioner
 from nbformat import NotebookNode
+
+from forked import KERNEL, Forked, forked
 
 pytestmark = pytest.mark.docs
 
@@ -22,6 +26,8 @@ SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
 SHOWN = [script for script in SCRIPTS if script.stem != "02_cardiac_study"]
 STUDY = FOLDER / "02_cardiac_study.py"
 LARGEST = 10**6
+#: As a kernel itself says to matplotlib, which here is imported before there is one.
+INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 #: Of the notebooks' spec, when they run here.
 SMALLER = {
     "size = [128, 128]": "size = [64, 64]",
@@ -33,7 +39,23 @@ SMALLER = {
 
 
 @pytest.fixture(scope="module")
-def build() -> ModuleType:
+def kernels() -> Iterator[None]:
+    """Each notebook in a kernel of its own, forked from a process that has imported what notebooks import."""
+
+    def launch(command: list[str], *, env: dict[str, str], cwd: str, **_: object) -> Forked:
+        assert command[1:3] == ["-m", "ipykernel_launcher"]
+        with Path(os.devnull).open("wb") as null:
+            return forked(*command[2:], environment={**env, **INLINE}, output=null, modules=KERNEL, folder=cwd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in INLINE.items():
+            patch.setenv(name, value)
+        patch.setattr(local_provisioner, "launch_kernel", launch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def build(kernels: None) -> ModuleType:
     """What writes the notebooks."""
     spec = spec_from_file_location("build_notebooks", FOLDER / "build.py")
     assert spec is not None

@@ -23,9 +23,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-#: Imported before processes are forked: for captures, and for explorers.
+#: Imported before processes are forked: for captures, for explorers, and for notebooks' kernels.
 MODULES = ("actstore.cli.commands", "actstore.jobs.capture", "actstore.cluster.launch", "distributed.cli.dask_worker")
 EXPLORER = ("actstore.cli.commands", "actstore.views.explorer.server", "actstore.views.explorer.page")
+#: Neither HoloViews nor Panel: what they do when imported depends on whether that is in a kernel.
+KERNEL = (
+    *("ipykernel.kernelapp", "matplotlib.pyplot", "bokeh.plotting", "colorcet", "skimage.measure", "distributed"),
+    *("actstore.models", "actstore.jobs.capture", "actstore.jobs.explain", "actstore.jobs.visualise"),
+)
 FIRST = (str(Path(__file__).parent), str(Path(__file__).parents[1]))
 SERVE = "import sys; import forked; forked.run(forked.serve(int(sys.argv[1]), sys.argv[2:]))"
 
@@ -80,7 +85,7 @@ def _say(channel: socket.socket, message: Mapping[str, int]) -> None:
 
 
 def run(request: Mapping[str, Any]) -> None:
-    """Become the process of a request: the command line of actstore, or of another module."""
+    """Become the process of a request: the command line of actstore, or of another module, or a script."""
     import dask
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -98,11 +103,15 @@ def run(request: Mapping[str, Any]) -> None:
     if request["strict"]:
         sys.warnoptions.append("error")
         warnings.simplefilter("error")
+    if request["folder"]:
+        os.chdir(request["folder"])
     sys.argv = [request["module"], *request["arguments"]]
     if request["module"] == "actstore":
         from actstore.cli.commands import main
 
         main()
+    elif request["module"].endswith(".py"):
+        runpy.run_path(request["module"], run_name="__main__")
     else:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
@@ -203,15 +212,16 @@ _parents: dict[tuple[str, ...], Parent] = {}
 
 
 def forked(
-    module: str,
+    module: str | Path,
     *arguments: object,
     environment: Mapping[str, str],
     strict: bool = False,
     output: IO[Any] | None = None,
     errors: IO[Any] | None = None,
     modules: tuple[str, ...] = MODULES,
+    folder: str | None = None,
 ) -> Forked:
-    """Start ``module`` in a session of its own.
+    """Start ``module``, or the script in a file of that name, in a session of its own.
 
     Parameters
     ----------
@@ -225,13 +235,16 @@ def forked(
         another file for its errors.
     modules
         imported beforehand.
+    folder
+        where it works; by default where this process did when the first of ``modules`` was started.
     """
     if modules not in _parents:
         _parents[modules] = Parent(modules)
     request = {
-        "module": module,
+        "module": str(module),
         "arguments": [str(argument) for argument in arguments],
         "environment": {**os.environ, **environment},
         "strict": strict,
+        "folder": folder,
     }
     return Forked(_parents[modules], request, output, errors)

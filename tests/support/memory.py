@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,8 @@ import numpy as np
 
 from actstore.jobs.plan.plan import make_plan
 from actstore.spec.spec import load_spec
-from conftest import WriteSpec
-
-#: Runs in a separate process with fresh workers; ``ballast`` stands for other data of a notebook.
-RUN = """
-import sys
-from actstore.jobs.capture import capture
-from actstore.spec.spec import load_spec
-
-if __name__ == "__main__":
-    ballast = bytearray(b"x") * int(sys.argv[2])
-    summary = capture(load_spec(sys.argv[1]), cluster=sys.argv[3], workers=1, device=sys.argv[4])
-    assert summary.complete, summary.failed
-    print(summary.done, summary.peak_memory)
-"""
+from conftest import SUPPORT, WriteSpec
+from forked import forked
 
 
 def write_volumes(root: Path, volumes: int, shape: tuple[int, int, int] = (40, 36, 3)) -> Path:
@@ -96,18 +83,15 @@ def measure_patches(folder: Path) -> Measured:
 def measure_spec(
     spec: Path, volumes: int, *, ballast: int = 0, cluster: str = "local", device: str = "cpu"
 ) -> Measured:
-    script = spec.parent / "run.py"
-    script.write_text(RUN)
     predicted = make_plan(load_spec(spec), workers=1, device=device, timing=False).worker_memory
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", str(script), str(spec), str(ballast), cluster, device],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    done, peak = map(int, finished.stdout.split())
+    with forked(
+        *(SUPPORT / "capture_beside.py", spec, ballast, cluster, device),
+        strict=True,
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    done, peak = map(int, output.split())
     print(f"{volumes} volumes: peak {peak / 2**20:.0f} MiB, predicted {predicted / 2**20:.0f} MiB")
     return Measured(done, peak, predicted)
 

@@ -137,7 +137,9 @@ def _ssim(
             first = s * strides[0] + k * strides[1]
             if not np.isfinite(span[s, k, 0]):
                 continue
-            ssim[s, k] = np.where(np.isfinite(span[s, k]), 0.0, np.nan)
+            # Here and below written out: compiling `np.where`, and copies of slices, takes longer than all the rest.
+            for c in range(conditions):
+                ssim[s, k, c] = 0.0 if np.isfinite(span[s, k, c]) else np.nan
             ring[:] = 0
             sums[:] = 0
             for position in range(height if flat else depth):
@@ -196,8 +198,10 @@ def _slide(
             products = sums[3 * c + 1]
             for i in range(step):
                 products[i] += np.float64(a[i] * b[i]) - np.float64(gone[i] * old[i])
-            old[:] = b
-    gone[:] = a
+            for i in range(step):
+                old[i] = b[i]
+    for i in range(step):
+        gone[i] = a[i]
 
 
 @as_written
