@@ -322,6 +322,10 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
 @click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several, or of one explanation.")
 @click.option("--metric", type=click.Choice(tuple(METRICS)), help="Metric that ranks channels, by default MAD.")
+@click.option("--layer", metavar="LAYER", help="One layer of neighbours (or pixels) or projection, by default each.")
+@click.option("--nearest", type=click.IntRange(1), help="Neighbours of each sample, by default 5.")
+@click.option("--method", type=click.Choice(["pca", "tsne"]), help="Kind of projection, by default pca.")
+@click.option("--perplexity", type=click.FloatRange(0, min_open=True), help="Of t-SNE, by default 30.")
 @click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Top channels per layer.")
 @click.option(
     "--most",
@@ -340,6 +344,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       classification accuracy
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
                      optima
+      likeness       similarity, neighbours, projection
       explanations   landmarks, deletion, randomisation
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, rescaling, noise, association

@@ -19,6 +19,7 @@ from actstore.store.attributes import layout_of, members_of, names_channels, rea
 from actstore.store.coordinates import PATCH_COORDINATES, condition_coordinates, read_coordinates
 from actstore.store.files import storage_at
 from actstore.store.files.base import Location
+from actstore.store.filters import read_filters
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.listings import layer_grids, layer_listing, patch_listing, sample_listing
@@ -307,6 +308,19 @@ class Store:
     def confusion(self) -> xr.DataArray:
         """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image; of a classifier 1."""
         return self._small(self.layout.confusion, "confusion")
+
+    @property
+    def filters(self) -> xr.DataArray:
+        """The weight of the network's first convolution: (out_channel, input_channel, [z,] y, x) float32, read now.
+
+        With its module's path and number of groups as attributes; input channels are those of one group.
+
+        Raises
+        ------
+        StoreError
+            if the network has no convolution, or the store is from before filters were stored.
+        """
+        return read_filters(self.storage, self.attributes)
 
     def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
         """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch

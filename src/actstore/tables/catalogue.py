@@ -70,6 +70,11 @@ TABLES: dict[str, Table] = {
         "channels", "Where in its map does a channel change?", "regions", needs=(*_CHANGED_PIXELS, "tensors")
     ),
     "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
+    "similarity": Table("likeness", "Which layers see samples alike, and what does a perturbation change?", "similar"),
+    "neighbours": Table("likeness", "Which other patients are most alike?", "nearest", ("layer", "nearest")),
+    "projection": Table(
+        "likeness", "Where does a perturbation move a patient?", "projected", ("layer", "method", "perplexity")
+    ),
     "landmarks": Table(
         "explanations", "Where do maps lie, by class?", "landmarks", ("of",), (*_PIXELS, "explanations")
     ),

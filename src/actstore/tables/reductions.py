@@ -15,6 +15,7 @@ from actstore.analysis.classification import class_cases
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import stack_layers
 from actstore.analysis.maps.regions import mean_regions, regional_mad
+from actstore.analysis.representations.projection import Method
 from actstore.analysis.segmentation.cases import NO_CASE, cases
 from actstore.analysis.segmentation.overlap import dice, dice_over
 from actstore.analysis.strengths import doses
@@ -25,6 +26,7 @@ from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.explanations import explanations
 from actstore.tables.optima import open_optima
+from actstore.tables.representations import NEAREST
 from actstore.units import first_few
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ class Reductions:
         per: Literal["slice", "volume", "patient"] = "slice",
         over: Literal["present", "all"] = "present",
         of: str | None = None,
+        layer: str | None = None,
+        nearest: int = NEAREST,
+        method: Method = "pca",
+        perplexity: float | None = None,
         resamples: int = RESAMPLES,
     ) -> None:
         require_committed(store)
@@ -60,6 +66,10 @@ class Reductions:
         self.per: Literal["slice", "volume", "patient"] = per
         self.over: Literal["present", "all"] = over
         self.of: str | None = of
+        self.layer: str | None = layer
+        self.nearest: int = nearest
+        self.method: Method = method
+        self.perplexity: float | None = perplexity
         self.resamples: int = resamples
 
     @cached_property
