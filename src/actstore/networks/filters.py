@@ -21,14 +21,18 @@ class Filters:
 
     #: Module path below the network.
     module: str
-    #: Groups of input channels, each with its own output channels.
+    #: Groups of channels, each with its own output channels.
     groups: int
-    #: float32 (out_channel, input_channel, [z,] y, x), of the input channels of one group.
+    #: Whether it takes the network's input channels, all together, as they are counted there.
+    of_input: bool
+    #: float32 (out_channel, input_channel, [z,] y, x), or in_channel where the channels are not :attr:`of_input`.
     weight: NDArray[np.float32]
 
     @property
     def dims(self) -> tuple[str, ...]:
-        return ("out_channel", "input_channel", *("z", "y", "x")[5 - self.weight.ndim :])
+        # In the tree of a store, input_channel has the size that it has in the root.
+        taken = "input_channel" if self.of_input else "in_channel"
+        return ("out_channel", taken, *("z", "y", "x")[5 - self.weight.ndim :])
 
 
 class _Found(BaseException):
@@ -60,5 +64,6 @@ def first_filters(model: nn.Module, input_shape: Sequence[int]) -> Filters | Non
         except _Found:
             path, module = first[0]
             weight = module.weight.detach().to("cpu", torch.float32).numpy()
-            return Filters(path, int(module.groups), np.array(weight))
+            groups = int(module.groups)
+            return Filters(path, groups, groups == 1 and weight.shape[1] == input_shape[0], np.array(weight))
     return None

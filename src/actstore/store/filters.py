@@ -24,8 +24,7 @@ def read_filters(storage: Storage, attributes: Mapping[str, Any]) -> xr.DataArra
     """
     if FILTERS not in attributes:
         raise StoreError(
-            f"{storage.location} holds no {FILTERS}/{WEIGHT}, since it was captured before these were stored: capture it to "
-            "another store"
+            f"{storage.location} was captured before {FILTERS}/{WEIGHT} was stored: capture it to another store"
         )
     if attributes[FILTERS] is None:
         raise StoreError(f"{storage.location} holds no {FILTERS}/{WEIGHT}: no convolution ran in its network")

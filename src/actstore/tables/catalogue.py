@@ -107,6 +107,13 @@ TABLES: dict[str, Table] = {
     "dose-cases": Table("dose-response", "At which strength does a failure change?", "dose_cases", needs=("dose",)),
 }
 
+#: Tables of two stores, and the question of each.
+COMPARISONS = {
+    "similarity": "Which layers of two networks see samples alike?",
+    "dice": "How do two networks' predictions overlap the truth?",
+    "frequency": "Which channels are most often on top in either?",
+}
+
 
 def check_options(name: str, **options: object) -> None:
     """Refuse an option that means nothing to the table ``name``.

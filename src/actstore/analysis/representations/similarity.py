@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 #: Samples whose distances RSA compares, at most, drawn evenly; the rank correlation needs all pairs of them.
 RSA_SAMPLES = 500
 #: Patients whose means the test permutes, at most, drawn evenly.
-TEST_PATIENTS = 300
+TEST_PATIENTS = 100
 #: Pairs of samples that distances correlate over, at least.
 _FEWEST_PAIRS = 3
 

@@ -9,6 +9,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.conditions import REPEAT
 from actstore.views.report.sections.classification import classification
 from actstore.views.report.sections.explanations import explained, has_explanations
+from actstore.views.report.sections.likeness import likeness
 from actstore.views.report.sections.network import activations, channels, layers, specific
 from actstore.views.report.sections.optima import has_optima, optima
 from actstore.views.report.sections.patients import certainty, patients
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "optima": optima,
     "explanations": explained,
     "specific": specific,
+    "likeness": likeness,
     "certainty": certainty,
     "patients": patients,
     "regions": regions,
