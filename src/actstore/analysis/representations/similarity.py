@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -280,11 +281,13 @@ def _streamed(spaces: Sequence[xr.DataArray], layers: Sequence[int]) -> _Streame
 
 def _alike(spaces: Sequence[xr.DataArray]) -> list[xr.DataArray]:
     """``spaces`` whose parts along sample are the same."""
-    lazy = [space for space in spaces if space.chunks is not None]
-    if len(spaces) < 2 or not lazy:
-        return [space.chunk({"sample": 1 << 12}) for space in spaces] if len(spaces) > 1 else list(spaces)
-    chunks = lazy[0].chunksizes["sample"]
-    return [space.chunk({"sample": chunks}) for space in spaces]
+    if len(spaces) < 2:
+        return list(spaces)
+    # The first that is chunked decides; two parts of every space are in memory at once.
+    chunks = next(
+        (space.chunksizes["sample"] for space in spaces if space.chunks is not None), (spaces[0].sizes["sample"],)
+    )
+    return [space.copy(data=da.asarray(space.data).rechunk({0: chunks})) for space in spaces]
 
 
 def _add_by(sums: Floats, values: Floats, group: NDArray[np.intp]) -> None:

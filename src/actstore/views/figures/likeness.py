@@ -112,16 +112,8 @@ def _kept(changed: pd.DataFrame, names: Sequence[str], by: str, colours: dict[st
             ["x", by, "layer", "condition", "samples", "patients"]
         ]
         colour = of_lines[str(condition)]
-        elements.append(
-            marks.line(
-                np.asarray(shown["x"]),
-                np.asarray(shown[by]),
-                colour,
-                label=str(condition),
-                width=1.6,
-                dashed=bool(i % 2),
-            )
-        )
+        x, y = np.asarray(shown["x"]), np.asarray(shown[by])
+        elements.append(marks.line(x, y, colour, label=str(condition), width=1.6, dashed=bool(i % 2)))
         elements.append(marks.dots(shown, "x", by, colour, size=4))
     low = min(float(changed[by].min()), 0.0)
     return panel(
@@ -155,7 +147,7 @@ def neighbours(
     layer
         in whose space, or "pixels" for that of the images.
     samples
-        their numbers or (patient, frame, slice[, patch]), by default the middle ones of the first three patients.
+        their numbers or (patient, frame, slice[, patch]), by default the middle ones of the first two patients' first volumes.
     nearest
         neighbours of each.
     table
@@ -193,7 +185,7 @@ def neighbours(
     return grid(panels, nearest + 1, (size, size), hspace=0.06, vspace=0.2)
 
 
-def _middle(store: Store, patients: int = 3) -> list[int]:
+def _middle(store: Store, patients: int = 2) -> list[int]:
     """The middle samples of the first patients' first volumes."""
     samples = store.samples.reset_index(drop=True)
     first = samples["frame"] == samples.groupby("patient", sort=False)["frame"].transform("first")

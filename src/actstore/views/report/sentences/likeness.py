@@ -12,11 +12,14 @@ from actstore.tables.representations import PIXELS
 from actstore.units import counted
 from actstore.views.wording import listed, number, part, percent
 
+#: Perturbations that are spelled out.
+SPELLED = 3
 #: What CKA and the points are, for a reader who meets them first.
 CKA = (
-    "CKA compares how two layers place the same samples relative to each other: 1 where one is the other turned, scaled "
-    "or shifted, about 0 where they have nothing in common, by an estimator without bias for few samples. A sample's "
-    "point in a layer is the mean and the maximum of each channel's map; RSA is the rank correlation of distances."
+    "CKA compares how two layers place the same samples relative to each other: 1 where one is the other turned, "
+    "scaled or shifted, about 0 where they have nothing in common, by an estimator without bias for few samples. A "
+    "sample's point in a layer is the mean and the maximum of each channel's map; RSA is the rank correlation of "
+    "distances."
 )
 #: What p tests.
 PERMUTED = (
@@ -30,26 +33,27 @@ def alike(table: pd.DataFrame) -> list[str]:
     pairs = table[(table["condition"] == ORIGINAL) & table["cka"].notna()]
     if len(pairs) < 2:
         return []
-    most, least = pairs.loc[pairs["cka"].idxmax()], pairs.loc[pairs["cka"].idxmin()]
+    most, least = (pairs.iloc[at(pairs["cka"].to_numpy())] for at in (np.argmax, np.argmin))
     return [
-        f"On the original, {most['layer']} and {most['other_layer']} see samples most alike (CKA {number(most['cka'])}), "
-        f"{least['layer']} and {least['other_layer']} least (CKA {number(least['cka'])})."
+        f"On the original, {most['layer']} and {most['other_layer']} see samples most alike (CKA "
+        f"{number(most['cka'])}), {least['layer']} and {least['other_layer']} least (CKA {number(least['cka'])})."
     ]
 
 
 def kept(table: pd.DataFrame, action: Callable[[str], str]) -> list[str]:
-    """In which layer each perturbation keeps least and most of how samples lie, of the table ``similarity``."""
+    """In which layer each of the first :data:`SPELLED` perturbations keeps least and most of how samples lie, of the
+    table ``similarity``."""
     changed = table[(table["condition"] != ORIGINAL) & table["cka"].notna()]
     found = []
     for condition, own in changed.groupby("condition", sort=False):
         if own["layer"].nunique() < 2:
             continue
-        low, high = own.loc[own["cka"].idxmin()], own.loc[own["cka"].idxmax()]
+        low, high = (own.iloc[at(own["cka"].to_numpy())] for at in (np.argmin, np.argmax))
         found.append(
             f"Under {action(str(condition))}, {low['layer']} keeps least of how samples lie to each other (CKA "
             f"{number(low['cka'])} with the original), {high['layer']} most (CKA {number(high['cka'])})."
         )
-    return found
+    return found[:SPELLED]
 
 
 def nearest(table: pd.DataFrame, noun: str) -> list[str]:
@@ -91,8 +95,8 @@ def networks(table: pd.DataFrame) -> list[str]:
     known = table[table["cka"].notna()]
     if known.empty:
         return []
-    best = known.loc[known.groupby("layer_a", sort=False)["cka"].idxmax()]
-    top = best.loc[best["cka"].idxmax()]
+    best = known.sort_values("cka", ascending=False, kind="stable").drop_duplicates("layer_a")
+    top = best.iloc[0]
     tested = known[known["q"].notna()]
     found = [
         f"{top['layer_a']} of a and {top['layer_b']} of b see samples most alike (CKA {number(top['cka'])}); the best "
@@ -115,9 +119,10 @@ def dice_differs(table: pd.DataFrame) -> list[str]:
         return []
     if apart.empty:
         return [f"In none of {counted(len(tested), 'comparison')} of mean Dice does the 95 % interval leave out 0."]
+    order = apart["difference"].abs().to_numpy().argsort(kind="stable")[::-1]
+    columns = [apart[name].to_numpy()[order].tolist() for name in ("class_name", "condition", "dice_a", "dice_b")]
     names = [
-        f"{row.class_name} under {row.condition} ({number(row.dice_a)} to {number(row.dice_b)})"
-        for row in apart.reindex(apart["difference"].abs().sort_values(ascending=False).index).itertuples()
+        f"{name} under {condition} ({number(a)} to {number(b)})" for name, condition, a, b in zip(*columns, strict=True)
     ]
     return [
         f"Mean Dice differs, its 95 % interval without 0, in {part(len(apart), len(tested), 'comparison')}: "
