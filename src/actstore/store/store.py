@@ -396,6 +396,25 @@ class Store:
         dims = max((dims for dims, _ in arrays.values()), key=len)
         return xr.Dataset(arrays, coords=self._coords(dims, found))
 
+    def network_statistic(self, name: str) -> xr.DataArray | None:
+        """A persisted statistic of the channels of all layers, side by side: (sample, condition, channel), lazy.
+
+        With the coordinates ``layer``, ``module`` and ``channel`` along channel; None where a committed block has none
+        persisted, or the store's schema persists it layer by layer.
+        """
+        data = self.persisted.network(name, self.block_samples) if self.reduced else None
+        if data is None:
+            return None
+        dims = ("sample", "condition", "channel")
+        layers = [layer for layer in self.layout.layers for _ in range(layer.channels)]
+        along = {
+            "layer": [layer.name for layer in layers],
+            "module": [layer.label for layer in layers],
+            "channel": np.concatenate([np.arange(layer.channels) for layer in self.layout.layers]),
+        }
+        coords = self._coords(dims).assign({key: ("channel", values) for key, values in along.items()})
+        return xr.DataArray(data, dims=dims, coords=coords, name=name)
+
     def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
         """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).
 

@@ -11,10 +11,20 @@ from typing import Literal
 from actstore.errors import StoreError
 
 #: What a store must hold: predictions of pixels or of whole samples, a perturbation, the tensors of every layer, the
-#: conditions of `[controls]`, a sweep of strengths, any prediction that failed, or what activation maximisation or
-#: explanations found.
+#: conditions of `[controls]`, a sweep of strengths, any prediction that failed, the means and maxima that points of
+#: samples are made of, or what activation maximisation or explanations found.
 Need = Literal[
-    "pixels", "classes", "perturbation", "tensors", "control", "repeat", "dose", "failure", "optima", "explanations"
+    "pixels",
+    "classes",
+    "perturbation",
+    "tensors",
+    "control",
+    "repeat",
+    "dose",
+    "failure",
+    "points",
+    "optima",
+    "explanations",
 ]
 
 
@@ -70,10 +80,18 @@ TABLES: dict[str, Table] = {
         "channels", "Where in its map does a channel change?", "regions", needs=(*_CHANGED_PIXELS, "tensors")
     ),
     "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
-    "similarity": Table("likeness", "Which layers see samples alike, and what does a perturbation change?", "similar"),
-    "neighbours": Table("likeness", "Which other patients are most alike?", "nearest", ("layer", "nearest")),
+    "similarity": Table(
+        "likeness", "Which layers see samples alike, and what does a perturbation change?", "similar", needs=("points",)
+    ),
+    "neighbours": Table(
+        "likeness", "Which other patients are most alike?", "nearest", ("layer", "nearest"), ("points",)
+    ),
     "projection": Table(
-        "likeness", "Where does a perturbation move a patient?", "projected", ("layer", "method", "perplexity")
+        "likeness",
+        "Where does a perturbation move a patient?",
+        "projected",
+        ("layer", "method", "perplexity"),
+        ("points",),
     ),
     "landmarks": Table(
         "explanations", "Where do maps lie, by class?", "landmarks", ("of",), (*_PIXELS, "explanations")

@@ -183,6 +183,11 @@ class Reductions:
             )
         if what == "failure" and not (self.cases != NO_CASE).any():
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
+        if what == "points" and self.store.layout.version < 4 and not self.store.layout.keeps_all:
+            raise Unanswerable(
+                f"the points of samples need the maximum of each channel, which a store of schema "
+                f"{self.store.layout.version} without tensors does not hold: capture it again"
+            )
         if what == "optima":
             open_optima(self.store, self.of)
         if what == "explanations":

@@ -75,10 +75,21 @@ def embedding(
     if gone := [name for name in chosen if name not in known]:
         raise AnalysisError(f"no layer {gone[0]!r}: there are {known[0]} … {known[-1]}")
     pools = pool.split("+")
+    if chosen == known and len(pools) == 1 and (whole := _of_network(store, pool)) is not None:
+        return _renamed(_of_condition(whole, condition)).rename("embedding")
     parts = [_layer(store, name, pools, condition) for name in chosen]
     return xr.concat(
         parts, "feature", coords="minimal", compat="override", join="override", combine_attrs="drop"
     ).rename("embedding")
+
+
+def _of_network(store: object, pool: str) -> xr.DataArray | None:
+    """All layers of a store that holds them side by side, as one array: (sample, condition, channel)."""
+    find = getattr(store, "network_statistic", None)
+    whole: xr.DataArray | None = find(pool) if find is not None else None
+    if whole is None:
+        return None
+    return whole.assign_coords(pool=("channel", np.full(whole.sizes["channel"], pool)))
 
 
 def layers_along(points: xr.DataArray) -> dict[str, slice]:
@@ -96,15 +107,21 @@ def _layer(
     module = str(found.coords["module"].values) if "module" in found.coords else ""
     parts = []
     for name in pools:
-        values = _of_condition(found[name], condition)
-        channel = values.coords["channel"].values if "channel" in values.coords else np.arange(values.sizes["channel"])
-        values = values.drop_vars(["layer", "module", "channel"], errors="ignore").rename(channel="feature")
-        count = values.sizes["feature"]
-        along = {"layer": [layer] * count, "module": [module] * count, "channel": channel, "pool": [name] * count}
-        parts.append(values.assign_coords({key: ("feature", own) for key, own in along.items()}))
+        values = _of_condition(found[name], condition).drop_vars(["layer", "module"], errors="ignore")
+        count = values.sizes["channel"]
+        along = {"layer": [layer] * count, "module": [module] * count, "pool": [name] * count}
+        parts.append(_renamed(values.assign_coords({key: ("channel", own) for key, own in along.items()})))
     return xr.concat(
         parts, "feature", coords="minimal", compat="override", join="override", combine_attrs="drop"
     ).astype(np.float64, copy=False)
+
+
+def _renamed(values: xr.DataArray) -> xr.DataArray:
+    """``values`` (…, channel) with the dim feature, along which ``channel`` is a coordinate like others."""
+    along = {str(name): coord.values for name, coord in values.coords.items() if coord.dims == ("channel",)}
+    along.setdefault("channel", np.arange(values.sizes["channel"]))
+    plain = values.drop_vars(list(along), errors="ignore").rename(channel="feature")
+    return plain.assign_coords({name: ("feature", own) for name, own in along.items()})
 
 
 def _statistics(

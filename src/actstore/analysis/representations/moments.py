@@ -24,8 +24,10 @@ class Moments:
     only keeps rounding small.
     """
 
-    def __init__(self, groups: Sequence[slice]) -> None:
+    def __init__(self, groups: Sequence[slice], *, norms: bool = True) -> None:
         self.groups = tuple(groups)
+        #: Whether the sums that k is in are wanted: HSIC needs them, a covariance does not.
+        self.with_norms = norms
         features = max((group.stop for group in self.groups), default=0)
         spaces = len(self.groups)
         self.number = 0
@@ -43,10 +45,12 @@ class Moments:
         if self.shift is None:
             self.shift = points.mean(axis=0)
         x = points - self.shift
-        k = np.stack([np.einsum("ij,ij->i", x[:, group], x[:, group]) for group in self.groups], axis=1)
         self.number += len(x)
         self.sum += x.sum(axis=0)
         self.products += x.T @ x
+        if not self.with_norms:
+            return
+        k = np.stack([np.einsum("ij,ij->i", x[:, group], x[:, group]) for group in self.groups], axis=1)
         self.norms += k.sum(axis=0)
         self.norm_by_feature += k.T @ x
         self.norm_products += k.T @ k

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.arrays import AnalysisError, require_dims, require_positive
+from actstore.analysis.arrays import AnalysisError, apply_lazily, require_dims, require_positive
 from actstore.analysis.representations.moments import Moments
-from actstore.analysis.representations.stream import parts_of
+from actstore.analysis.representations.stream import finite, parts_of
 from actstore.errors import needing
 
 Floats = NDArray[np.float64]
@@ -61,13 +61,15 @@ def pca(points: xr.DataArray, components: int = 2) -> xr.Dataset:
     features = points.sizes["feature"]
     if features > _MOST_FEATURES:
         raise AnalysisError(f"{features} features: a covariance takes at most {_MOST_FEATURES}, choose fewer layers")
-    moments = Moments([slice(0, features)])
+    moments = Moments([slice(0, features)], norms=False)
     for _, values in parts_of(points.transpose("sample", ..., "feature")):
-        flat = values.reshape(-1, features)
-        moments.add(flat[np.isfinite(flat).all(axis=1)])
+        moments.add(finite(values.reshape(-1, features)))
     if moments.number < 2:
         raise AnalysisError(f"{moments.number} points without NaN: principal components take two")
-    variance, axes = np.linalg.eigh(moments.scatter / (moments.number - 1))
+    from scipy import linalg
+
+    last = (max(features - components, 0), features - 1)
+    variance, axes = linalg.eigh(moments.scatter / (moments.number - 1), subset_by_index=last)
     variance, axes = variance[::-1], axes.T[::-1]
     total = float(np.trace(moments.scatter)) / (moments.number - 1)
     most = min(components, moments.number - 1, int((variance > _ROUNDING * max(variance[0], 0.0)).sum()))
@@ -77,8 +79,14 @@ def pca(points: xr.DataArray, components: int = 2) -> xr.Dataset:
     along = {str(name): coord for name, coord in points.coords.items() if "feature" in coord.dims}
     axis = xr.DataArray(axes, dims=("component", "feature"), coords=along)
     mean = xr.DataArray(moments.mean, dims="feature", coords=along)
-    plain = points.drop_vars(list(along))
-    score = xr.dot(plain - mean.drop_vars(list(along)), axis.drop_vars(list(along)), dim="feature")
+    score = apply_lazily(
+        lambda values: (values - moments.mean) @ axes.T,
+        (points.drop_vars(list(along)), ["feature"]),
+        dtypes=[np.float64],
+        output_dims=[["component"]],
+        output_sizes={"component": most},
+        exclude_dims=["feature"],
+    )
     return xr.Dataset(
         {
             "score": score.transpose(..., "component"),

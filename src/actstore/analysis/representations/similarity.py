@@ -267,14 +267,15 @@ def _streamed(spaces: Sequence[xr.DataArray], layers: Sequence[int]) -> _Streame
     for parts in zip(*map(parts_of, _alike(spaces)), strict=True):
         where = parts[0][0]
         values = np.concatenate([part for _, part in parts], axis=1) if len(parts) > 1 else parts[0][1]
-        finite = np.isfinite(values).all(axis=1)
-        if not finite.all():
-            values = values[finite]
+        keep = np.ones(len(values), bool)
+        if not np.isfinite(values.sum()):
+            keep = np.isfinite(values).all(axis=1)
+            values = values[keep]
         samples += len(values)
         moments.add(values)
-        drawn.append(values[chosen[where][finite]])
-        _add_by(sums, values, patient[where][finite])
-        counts += np.bincount(patient[where][finite], minlength=len(counts))
+        drawn.append(values[chosen[where][keep]])
+        _add_by(sums, values, patient[where][keep])
+        counts += np.bincount(patient[where][keep], minlength=len(counts))
     means = sums[counts > 0] / counts[counts > 0, None]
     return _Streamed(moments, np.concatenate(drawn), means, samples)
 

@@ -34,6 +34,15 @@ def parts_of(points: xr.DataArray) -> Iterator[tuple[slice, Floats]]:
             yield where, values
 
 
+def finite(values: Floats) -> Floats:
+    """The rows of ``values`` (sample, feature) without NaN and infinity; ``values`` itself where all are."""
+    # A sum over any of these is none itself.
+    if np.isfinite(values.sum()):
+        return values
+    found: Floats = values[np.isfinite(values).all(axis=1)]
+    return found
+
+
 def _ranges(points: xr.DataArray) -> list[slice]:
     samples = points.sizes["sample"]
     row = max(8 * int(np.prod([n for dim, n in points.sizes.items() if dim != "sample"])), 1)

@@ -147,7 +147,8 @@ def neighbours(
     layer
         in whose space, or "pixels" for that of the images.
     samples
-        their numbers or (patient, frame, slice[, patch]), by default the middle ones of the first two patients' first volumes.
+        their numbers or (patient, frame, slice[, patch]), by default the middle ones of the first volumes of two
+        patients.
     nearest
         neighbours of each.
     table
