@@ -99,7 +99,9 @@ def test_options(tiny_store: Path) -> None:
         return run.output.strip().splitlines()[-1]
 
     assert said("projection", "--layer", "L09") == "actstore: --layer L09: there are L01, L02"
-    assert "perplexity = 50 of 90 points: give at most 30" in said("projection", "--method", "tsne", "--perplexity", "50", "--layer", "L01")
+    assert "perplexity = 50 of 90 points: give at most 30" in said(
+        "projection", "--method", "tsne", "--perplexity", "50", "--layer", "L01"
+    )
     assert "--perplexity does not go with dice, only with projection" in said("dice", "--perplexity", "5")
 
 

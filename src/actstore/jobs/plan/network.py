@@ -128,11 +128,11 @@ def examine_network(spec: Spec, pipeline: AnyPipeline, threads: int) -> Network:
         as raised by `inspect_model`, `check_repeatable` and `keep`.
     """
     seen = inspect_model(spec, pipeline)
-    filters = first_filters(seen.model, (len(pipeline.channels), *pipeline.window))
     layers = keep(seen.probe.layers, spec.store.keep, seen.model)
     with torch_threads(threads):
         repeatable = check_repeatable(spec, pipeline, seen)
         grids = layer_grids(seen.model, layers, pipeline.window, len(pipeline.channels))
+    filters = first_filters(seen.model, (len(pipeline.channels), *pipeline.window))
     return Network(seen.model, seen.weights, seen.probe, seen.head, layers, tuple(grids), repeatable, filters)
 
 
