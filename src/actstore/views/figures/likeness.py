@@ -172,7 +172,8 @@ def neighbours(
     small: dict[str, Any] = {"bokeh": {"fontsize": {"title": "11px"}}, "matplotlib": {"fontsize": {"title": 6.5}}}
     for sample in chosen:
         key = tuple(store.samples[own].iloc[sample])
-        rows = found[(found[own] == key).all(axis=1)].sort_values("rank")
+        here = np.logical_and.reduce([found[name] == value for name, value in zip(own, key, strict=True)])
+        rows = found[here].sort_values("rank")
         places = [(sample, "")]
         names = [f"neighbour_{name}" for name in own]
         for row in rows[[*names, "distance"]].itertuples(index=False, name=None):
