@@ -142,6 +142,9 @@ class TestSimilarity:
         holed = values.copy()
         holed[[3, 20], [0, 4]] = np.nan
         keep = np.isfinite(holed).all(axis=1)
+        assert str(analysis.similarity(points(values[:10], patients=5), resamples=9)["note"].values) == (
+            "10 samples: CKA varies by 0.15 by chance alone"
+        )
         found = analysis.similarity(points(holed, {"L01": 2, "L02": 3}, 8), resamples=0)
         assert int(found["samples"]) == 38
         assert float(found["cka"][0, 1]) == pytest.approx(plain_cka(values[keep, :2], values[keep, 2:]), abs=1e-12)

@@ -19,7 +19,7 @@ def test_layers_and_conditions() -> None:
         ("L01", "L01", "dark", 0.99),
         ("L02", "L02", "dark", 0.3),
         columns="layer other_layer condition cka",
-    )
+    ).assign(samples=20)
     assert on.alike(table) == [
         "On the original, L01 and L02 see samples most alike (CKA 0.90), L02 and L03 least (CKA −0.004)."
     ]
@@ -27,6 +27,8 @@ def test_layers_and_conditions() -> None:
         "Under making it dark, L02 keeps least of how samples lie to each other (CKA 0.30 with the original), L01 most "
         "(CKA 0.99)."
     ]
+    few = table.assign(samples=19)
+    assert on.alike(few) == on.kept(few, str) == []
     assert on.alike(table.iloc[3:]) == on.kept(table.iloc[:3], str) == []
 
 
@@ -52,7 +54,7 @@ def test_nearest_are_counted_against_pixels() -> None:
 def test_two_networks() -> None:
     table = rows(
         ("L01", "L01", 0.2, 0.01, 0.02, 2), ("L01", "L02", 0.8, 0.6, 0.6, 2), columns="layer_a layer_b cka p q tests"
-    )
+    ).assign(samples=44)
     assert on.networks(table) == [
         "L01 of a and L02 of b see samples most alike (CKA 0.80); the best match of a layer of a has CKA 0.80 in "
         "median.",

@@ -54,13 +54,15 @@ class Comparison:
 
     @cached_property
     def class_names(self) -> list[str]:
-        """What both stores have results of.
+        """What both stores have predictions of pixels of.
 
         Raises
         ------
         StoreError
-            if that is nothing.
+            if that is nothing, or a store is of a classifier.
         """
+        if classifiers := [str(store.path) for store in self.stores if store.classified]:
+            raise StoreError(f"{classifiers[0]} is of a classifier, which predicts no pixels: take its table accuracy")
         one, other = (list(store.members) for store in self.stores)
         if not (both := [name for name in one if name in other]):
             raise StoreError(f"the stores have no class in common: {', '.join(one)} and {', '.join(other)}")

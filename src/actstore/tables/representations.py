@@ -13,7 +13,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.analysis.representations.embedding import Pool, embedding, pixels
 from actstore.analysis.representations.neighbours import neighbours
 from actstore.analysis.representations.projection import PERPLEXITY, Method, projection
-from actstore.analysis.representations.similarity import condition_similarity, similarity
+from actstore.analysis.representations.similarity import condition_similarity, few_samples, similarity
 from actstore.errors import StoreError
 from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, sample_columns, take, with_channels
 
@@ -86,6 +86,7 @@ def similarity_table(store: Store, *, resamples: int) -> pd.DataFrame:
     if "channels" in about:
         rows["channels"] = take(about["channels"], condition)
     second = pd.DataFrame({**rows, "p": np.nan, "q": np.nan, "tests": 0, "note": ""})
+    second["note"] = [few_samples(n) for n in second["samples"].tolist()]
     # One dtype on either side, also where a part has no row.
     second = second.astype({name: first[name].dtype for name in second.columns})
     both = pd.concat([part for part in (first, second) if len(part)] or [first], ignore_index=True)

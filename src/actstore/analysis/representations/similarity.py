@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, require_dims, require_original_first
 from actstore.analysis.evidence import FEWEST_PATIENTS, corrected, note, patients_of
 from actstore.analysis.representations.embedding import layers_along
-from actstore.analysis.representations.moments import CLOSE, Moments, centred, gram_hsic, normalised
+from actstore.analysis.representations.moments import CLOSE, FEWEST_SAMPLES, Moments, centred, gram_hsic, normalised
 from actstore.analysis.representations.stream import PART_BYTES, parts_of
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 
@@ -23,6 +23,8 @@ Bools = NDArray[np.bool_]
 RSA_SAMPLES = 500
 #: Patients whose means the test permutes, at most, drawn evenly.
 TEST_PATIENTS = 100
+#: With fewer samples, similarity says little and has a note: CKA of 20 independent points varies by 0.07.
+FEW_SAMPLES = 20
 #: Pairs of samples that distances correlate over, at least.
 _FEWEST_PAIRS = 3
 
@@ -113,9 +115,20 @@ def similarity(
     return xr.Dataset(
         {name: (dims, values) for name, values in variables.items()}
         | {"tests": tests, "samples": found.samples, "patients": found.patients}
-        | {"note": str(note(found.patients, "test"))},
+        | {"note": "; ".join(filter(None, [str(note(found.patients, "test")), few_samples(found.samples)]))},
         coords={"layer": names[0], "other_layer": names[-1]},
     )
+
+
+def few_samples(samples: int) -> str:
+    """The note on a similarity that rests on few samples, "" for none and for :data:`FEW_SAMPLES` and more.
+
+    CKA of independent points has about the standard deviation of a correlation over all pairs of samples.
+    """
+    if not FEWEST_SAMPLES <= samples < FEW_SAMPLES:
+        return ""
+    deviation = 1 / np.sqrt(samples * (samples - 1) / 2)
+    return f"{samples} samples: CKA varies by {deviation:.2f} by chance alone"
 
 
 def condition_similarity(points: xr.DataArray) -> xr.Dataset:

@@ -93,6 +93,11 @@ def _similarity(comparison: Comparison) -> Section:
 def _dice(comparison: Comparison) -> Section:
     one, other = comparison.stores
     missing = []
+    if one.classified or other.classified:
+        missing.append(
+            "Dice is of predicted pixels, and a classifier predicts none: each run's report has its accuracy."
+        )
+        return Section("dice", "Which predicts better", missing=missing)
     if not set(one.members) & set(other.members):
         missing.append(f"The runs have no class in common: {', '.join(one.members)} and {', '.join(other.members)}.")
         return Section("dice", "Which predicts better", missing=missing)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from actstore.analysis.representations.similarity import FEW_SAMPLES
 from actstore.conditions import ORIGINAL
 from actstore.tables.representations import PIXELS
 from actstore.units import counted
@@ -29,8 +30,8 @@ PERMUTED = (
 
 
 def alike(table: pd.DataFrame) -> list[str]:
-    """The most and the least similar layers on the original, of the table ``similarity``."""
-    pairs = table[(table["condition"] == ORIGINAL) & table["cka"].notna()]
+    """The most and the least similar layers on the original, of the table ``similarity``; none of few samples."""
+    pairs = table[(table["condition"] == ORIGINAL) & table["cka"].notna() & (table["samples"] >= FEW_SAMPLES)]
     if len(pairs) < 2:
         return []
     most, least = (pairs.iloc[at(pairs["cka"].to_numpy())] for at in (np.argmax, np.argmin))
@@ -42,8 +43,8 @@ def alike(table: pd.DataFrame) -> list[str]:
 
 def kept(table: pd.DataFrame, action: Callable[[str], str]) -> list[str]:
     """In which layer each of the first :data:`SPELLED` perturbations keeps least and most of how samples lie, of the
-    table ``similarity``."""
-    changed = table[(table["condition"] != ORIGINAL) & table["cka"].notna()]
+    table ``similarity``; none of few samples."""
+    changed = table[(table["condition"] != ORIGINAL) & table["cka"].notna() & (table["samples"] >= FEW_SAMPLES)]
     found = []
     for condition, own in changed.groupby("condition", sort=False):
         if own["layer"].nunique() < 2:
@@ -92,7 +93,7 @@ def pictured(table: pd.DataFrame, layer: str) -> str:
 
 def networks(table: pd.DataFrame) -> list[str]:
     """Which layers of two networks match, of the table of two stores' similarity."""
-    known = table[table["cka"].notna()]
+    known = table[table["cka"].notna() & (table["samples"] >= FEW_SAMPLES)]
     if known.empty:
         return []
     best = known.sort_values("cka", ascending=False, kind="stable").drop_duplicates("layer_a")
