@@ -60,7 +60,7 @@ def test_the_wheel_says_what_each_extra_needs(built: tuple[Path, Path]) -> None:
     extras = set(metadata.get_all("Provides-Extra", []))
     assert extras == {
         *("capture", "nnunet", "views", "parquet", "representations", "tsne", "s3", "slurm", "kubernetes", "cuda"),
-        "all",
+        *("all", "dicom"),
         *("dev", "docs", "test"),
     }
     plain = [needed for needed in metadata.get_all("Requires-Dist", []) if "extra ==" not in needed]
