@@ -15,7 +15,6 @@ from actstore.analysis.classification import class_cases
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.layers import stack_layers
 from actstore.analysis.maps.regions import mean_regions, regional_mad
-from actstore.analysis.representations.projection import Method
 from actstore.analysis.segmentation.cases import NO_CASE, cases
 from actstore.analysis.segmentation.overlap import dice, dice_over
 from actstore.analysis.strengths import doses
@@ -53,7 +52,7 @@ class Reductions:
         of: str | None = None,
         layer: str | None = None,
         nearest: int = NEAREST,
-        method: Method = "pca",
+        method: Literal["pca", "tsne"] = "pca",
         perplexity: float | None = None,
         resamples: int = RESAMPLES,
     ) -> None:
@@ -68,7 +67,7 @@ class Reductions:
         self.of: str | None = of
         self.layer: str | None = layer
         self.nearest: int = nearest
-        self.method: Method = method
+        self.method: Literal["pca", "tsne"] = method
         self.perplexity: float | None = perplexity
         self.resamples: int = resamples
 
