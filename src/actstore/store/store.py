@@ -311,7 +311,7 @@ class Store:
 
     @property
     def filters(self) -> xr.DataArray:
-        """Weight of the convolution that runs first: (out_channel, input_channel, [z,] y, x) float32, read now.
+        """Weight of the convolution that runs first, (out_channel, input_channel, [z,] y, x) float32, read now.
 
         With its module's path and number of groups as attributes. The second dim is ``in_channel`` where it is not the
         network's own input channels that the convolution takes, or where it takes them in groups.
