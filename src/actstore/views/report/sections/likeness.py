@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actstore.units import counted
 from actstore.views.figures import likeness as figures
 from actstore.views.figures.projections import moved_most, projection
 from actstore.views.report.sentences import likeness as on
@@ -34,6 +35,7 @@ def likeness(study: Study) -> Section:
         )
         words += notes_of(similar)
     many = len(study.store.samples)
+    rests = f"n = {counted(many, 'sample')}, {counted(study.store.samples['patient'].nunique(), 'patient')}."
     if many > MOST_SAMPLES:
         missing.append(
             f"{many} samples are more than a report compares one with another: `actstore table` writes neighbours and "
@@ -49,7 +51,7 @@ def likeness(study: Study) -> Section:
                 "projection",
                 lambda: projection(own, colours),
                 f"Samples in {layer}, in which perturbations move them furthest beside how they spread: grey on the "
-                f"original, an arrow to where the perturbation moves each. {on.pictured(own, layer)}",
+                f"original, an arrow to where the perturbation moves each. {on.pictured(own, layer)} {rests}",
                 "Points in the plane with arrows, one plot a perturbation",
                 own,
             )
@@ -65,7 +67,7 @@ def likeness(study: Study) -> Section:
                     "neighbours",
                     lambda: figures.neighbours(study.store, layer, table=shown),
                     f"Left, a {study.noun} of each of the first patients; beside it the nearest of other patients in "
-                    f"{layer} on the original, with the distance there.",
+                    f"{layer} on the original, with the distance there. {rests}",
                     "Rows of images: a sample and its nearest",
                     shown,
                 )
