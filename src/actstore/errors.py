@@ -77,6 +77,8 @@ EXTRAS: Mapping[str, str] = {
     "pydicom": "dicom",
     "nnunetv2": "nnunet",
     "pyarrow": "parquet",
+    "sklearn": "representations",
+    "openTSNE": "tsne",
     "obstore": "s3",
     "dask_jobqueue": "slurm",
     "dask_kubernetes": "kubernetes",

@@ -45,8 +45,8 @@ PATIENTS = 5
 STRENGTHS = [0.1, 0.4, 0.7]
 MRI, CT, BOTH = choices = ("MRI", "CT", "")
 CHOSEN: dict[str, list[list[str] | None]] = {MRI: [["MRI"]], "plain": [None], "every": [["MRI"], ["CT"], None]}
-#: Tables that count the conditions of one target together, whatever tells them apart.
-POOLED = ("comparison",)
+#: Tables that take conditions together, whatever tells them apart, or have none.
+POOLED = ("comparison", "projection", "neighbours")
 #: All but of what other jobs add to a store, and of classifiers.
 OTHERS = {"optima", "explanations", "classes"}
 ANSWERED = [name for name, table in TABLES.items() if name not in POOLED and not OTHERS & {*table.needs}]

@@ -17,7 +17,7 @@ from lowest import lowest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "actstore"
 #: Cannot be installed beside the rest, or only on machines of their own.
-NOT_TESTED = {"dask-cuda", "dask-kubernetes"}
+NOT_TESTED = {"dask-cuda", "dask-kubernetes", "openTSNE"}
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,24 @@ def test_the_wheel_says_what_each_extra_needs(built: tuple[Path, Path]) -> None:
         metadata = Parser().parsestr(wheel.read(name).decode())
     extras = set(metadata.get_all("Provides-Extra", []))
     assert extras == {
-        *("capture", "nnunet", "views", "parquet", "s3", "slurm", "kubernetes", "cuda", "all"),
+        *("capture", "nnunet", "views", "parquet", "representations", "tsne", "s3", "slurm", "kubernetes", "cuda"),
+        *("all", "dicom"),
         *("dev", "docs", "test"),
     }
     plain = [needed for needed in metadata.get_all("Requires-Dist", []) if "extra ==" not in needed]
-    heavy = ("torch", "monai", "nibabel", "distributed", "holoviews", "panel", "bokeh", "matplotlib", "pydantic")
-    assert not [needed for needed in plain if needed.startswith((*heavy, "pyarrow", "scikit-image"))]
+    heavy = (
+        "torch",
+        "monai",
+        "nibabel",
+        "distributed",
+        "holoviews",
+        "panel",
+        "bokeh",
+        "matplotlib",
+        "pydantic",
+        "scikit",
+    )
+    assert not [needed for needed in plain if needed.startswith((*heavy, "pyarrow"))]
 
 
 def version(text: str) -> tuple[int, ...]:

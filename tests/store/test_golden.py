@@ -228,16 +228,19 @@ FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
     "mad_by_layer": (lambda s, c, t: views.mad_by_layer(s), ()),
     "mad_by_patient": (lambda s, c, t: views.mad_by_patient(s, "L02", 1, c), ()),
     "network": (lambda s, c, t: views.network(s), ()),
+    "neighbours": (lambda s, c, t: views.neighbours(s, "L02", [0], nearest=1), ()),
     "noise": (lambda s, c, t: views.noise(t["noise"], t["layers"]), ("noise", "layers")),
+    "projection": (lambda s, c, t: views.projection(t["projection"]), ("projection",)),
     "regions": (lambda s, c, t: views.regions(t["regions"], class_colours(s.class_names)), ("regions",)),
     "sensitivity": (lambda s, c, t: views.sensitivity(t["sensitivity"]), ("sensitivity",)),
+    "similarity": (lambda s, c, t: views.similarity(t["similarity"]), ("similarity",)),
     "stability": (lambda s, c, t: views.stability(t["stability"]), ("stability",)),
     "strongest": (lambda s, c, t: views.strongest(s, "L02", 1, c, most=2), ()),
 }
 
 
-#: Figures of what further jobs add.
-OF_GROUPS = ("optima", "optimum", "explanation", "projections", "focus", "deletion", "randomisation")
+#: Figures of what further jobs add, and later captures.
+OF_GROUPS = ("optima", "optimum", "explanation", "projections", "focus", "deletion", "randomisation", "filters")
 #: Of classifiers, which came later too.
 OF_CLASSES = ("accuracy", "classified")
 

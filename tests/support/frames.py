@@ -229,4 +229,29 @@ def made_up_tables(
         frequency_rank=lambda n: rng.integers(1, 8, n),
         association_rank=lambda n: rng.integers(1, 8, n),
     )
+    names = list(layers)
+    pairs = [(one, other) for i, one in enumerate(names) for other in names[i + 1 :]]
+    put(
+        "similarity",
+        [
+            *({"layer": a, "other_layer": b, "condition": "original", "target": ""} | rests for a, b in pairs),
+            *({**row, "other_layer": row["layer"]} | rests for row in by_layer),
+        ],
+        cka=between(-0.01, 1),
+        rsa=between(-0.1, 1),
+    )
+    put(
+        "projection",
+        [
+            {"layer": layer, "patient": p, "frame": 1, "slice": s, "condition": condition, "target": target}
+            | {"method": "pca", "trustworthiness": 0.91, "share": 0.6}
+            for layer in names
+            for condition, target in {"original": "", **conditions}.items()
+            for p in patients
+            for s in range(3)
+        ],
+        x=between(-2, 2),
+        y=between(-1, 1),
+        moved=between(0, 1),
+    )
     return tables

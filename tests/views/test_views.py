@@ -89,6 +89,10 @@ OF_A_STORE: dict[str, Callable[[Store], Any]] = {
     "dice_paired": views.dice_paired,
     "strongest": lambda s: views.strongest(s, "L02", 1, most=2),
     "mad_by_patient": lambda s: views.mad_by_patient(s, "L02", 1),
+    "neighbours": lambda s: views.neighbours(
+        s, "L02", [(*s.samples.iloc[3][["patient", "frame", "slice"]],)], nearest=2
+    ),
+    "filters": views.filters,
 }
 OF_TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], Any]] = {
     "layers": lambda t: views.layers(t["layers"], COLOURS),
@@ -105,6 +109,8 @@ OF_TABLES: dict[str, Callable[[dict[str, pd.DataFrame]], Any]] = {
     "dose_channels": lambda t: views.dose_channels(t["dose-channels"], list(LAYERS)),
     "dose_cases": lambda t: views.dose_cases(t["dose-cases"], COLOURS),
     "association": lambda t: views.association(t["association"], COLOURS),
+    "similarity": lambda t: views.similarity(t["similarity"], COLOURS, by="rsa"),
+    "projection": lambda t: views.projection(t["projection"], COLOURS),
 }
 
 

@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from actstore.analysis.patients.association import association, beside_frequency
     from actstore.analysis.patients.heterogeneity import heterogeneity
     from actstore.analysis.patients.leave_one_out import leave_one_out
+    from actstore.analysis.representations.embedding import embedding, pixels
+    from actstore.analysis.representations.neighbours import neighbours
+    from actstore.analysis.representations.projection import pca, projection, trustworthiness
+    from actstore.analysis.representations.similarity import (
+        cka,
+        condition_similarity,
+        gram_cka,
+        map_gram,
+        similarity,
+    )
     from actstore.analysis.rounding import significant
     from actstore.analysis.segmentation.cases import cases
     from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
@@ -94,6 +104,10 @@ _NAMES = {
     "actstore.analysis.patients.association": "association beside_frequency",
     "actstore.analysis.patients.heterogeneity": "heterogeneity",
     "actstore.analysis.patients.leave_one_out": "leave_one_out",
+    "actstore.analysis.representations.embedding": "embedding pixels",
+    "actstore.analysis.representations.neighbours": "neighbours",
+    "actstore.analysis.representations.projection": "pca projection trustworthiness",
+    "actstore.analysis.representations.similarity": "cka condition_similarity gram_cka map_gram similarity",
     "actstore.analysis.rounding": "significant",
     "actstore.analysis.segmentation.cases": "cases",
     "actstore.analysis.segmentation.dose": "case_changes dice_curve half_loss",
@@ -138,10 +152,12 @@ __all__ = [
     "certainty_table",
     "channel_frame",
     "channel_frequency",
+    "cka",
     "class_cases",
     "class_sensitivity",
     "class_size",
     "comparison_table",
+    "condition_similarity",
     "controls_table",
     "correct",
     "cosine_similarity",
@@ -156,10 +172,12 @@ __all__ = [
     "dose_half_table",
     "dose_table",
     "doses",
+    "embedding",
     "frequency_certainty",
     "frequency_table",
     "general_and_specific",
     "general_specific_table",
+    "gram_cka",
     "half_loss",
     "heterogeneity",
     "heterogeneity_table",
@@ -173,6 +191,7 @@ __all__ = [
     "mad",
     "mad_response",
     "mad_table",
+    "map_gram",
     "mean_dice",
     "mean_difference",
     "mean_regions",
@@ -180,14 +199,18 @@ __all__ = [
     "mosaic",
     "most_frequent",
     "mse",
+    "neighbours",
     "network_rank",
     "noise_floor",
     "noise_ratio",
     "noise_table",
     "paired_change",
+    "pca",
+    "pixels",
     "pooled",
     "pooled_std",
     "precision",
+    "projection",
     "psnr",
     "regional_mad",
     "regions_table",
@@ -204,6 +227,7 @@ __all__ = [
     "set_stability",
     "shared_channels",
     "significant",
+    "similarity",
     "slice_position",
     "specificity",
     "ssim",
@@ -216,6 +240,7 @@ __all__ = [
     "thirds",
     "top_channels",
     "top_channels_table",
+    "trustworthiness",
     "volume_difference",
 ]  # fmt: skip
 

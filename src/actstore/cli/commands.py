@@ -16,10 +16,12 @@ from actstore.errors import ActstoreError, DataError, SpecError, StoreError, nee
 from actstore.measures.names import METRICS, MOST, TOP
 from actstore.paths import LOOPBACK, PORT, given, is_loopback, is_url
 from actstore.spec.precision import Precision
-from actstore.tables.catalogue import TABLES
+from actstore.tables.catalogue import COMPARISONS, TABLES
 from actstore.units import counted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from actstore.store.files.base import Location
 
 
@@ -322,6 +324,10 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
 @click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several, or of one explanation.")
 @click.option("--metric", type=click.Choice(tuple(METRICS)), help="Metric that ranks channels, by default MAD.")
+@click.option("--layer", metavar="LAYER", help="One layer of neighbours (or pixels) or projection, by default each.")
+@click.option("--nearest", type=click.IntRange(1), help="Neighbours of each sample, by default 5.")
+@click.option("--method", type=click.Choice(["pca", "tsne"]), help="Kind of projection, by default pca.")
+@click.option("--perplexity", type=click.FloatRange(0, min_open=True), help="Of t-SNE, by default 30.")
 @click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Top channels per layer.")
 @click.option(
     "--most",
@@ -340,23 +346,63 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
       classification accuracy
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
                      optima
+      likeness       similarity, neighbours, projection
       explanations   landmarks, deletion, randomisation
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases
     """
-    from actstore.tables.build import build_table, require_parquet, write_table
+    from actstore.tables.build import build_table
     from actstore.tables.catalogue import check_options
 
     try:
         check_options(name, **options)
     except StoreError as error:
         raise click.UsageError(str(error)) from error
+    checked_output(output)
+    written(build_table(opened(store), name, **options), output)
+
+
+@main.command()
+@click.argument("one", type=LOCATION, metavar="STORE")
+@click.argument("other", type=LOCATION, metavar="STORE")
+@click.option("--table", "name", type=click.Choice(COMPARISONS), help="A table instead of the page.")
+@click.option("-o", "--output", type=PATH, help="An .html file, by default compare.html; of a table .csv or .parquet.")
+def compare(one: Location, other: Location, name: str | None, output: Path | None) -> None:
+    """Compare two runs on the same samples: a page side by side, or a table of similarity, Dice or frequency.
+
+    A table without -o goes to standard output as CSV.
+    """
+    if name is not None:
+        checked_output(output)
+    elif output is not None and output.suffix not in (".html", ".htm"):
+        raise click.UsageError(f"{output} ends in {output.suffix!r}: name an .html file, or choose a --table")
+    from actstore.tables.compare import Comparison
+
+    found = Comparison(opened(one), opened(other))
+    if name is None:
+        from actstore.views.report.compare import write_comparison
+
+        output = write_comparison(found, output or Path("compare.html"))
+        terminal.say(f"comparison: {output}")
+        return
+    written(found.table(name), output)
+
+
+def checked_output(output: Path | None) -> None:
+    """Refuse a file that no table can be written to, before computing one."""
+    from actstore.tables.build import require_parquet
+
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
     if output is not None and output.suffix == ".parquet":
         require_parquet()
-    made = build_table(opened(store), name, **options)
+
+
+def written(made: pd.DataFrame, output: Path | None) -> None:
+    """Write a table to a file, or to standard output."""
+    from actstore.tables.build import write_table
+
     write_table(made, output if output is not None else terminal.binary_output())
     if output is not None:
         terminal.say(f"{counted(len(made), 'row')}: {output}")

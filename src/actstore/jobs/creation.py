@@ -16,7 +16,7 @@ from actstore.jobs.plan.identity import changed_settings, other_spec, other_weig
 from actstore.jobs.plan.plan import Plan, check_resources
 from actstore.spec.labels import Labels
 from actstore.store.attributes import read_attributes, window_of
-from actstore.store.schema import SCHEMA_VERSION, Coordinate
+from actstore.store.schema import FILTERS, SCHEMA_VERSION, WEIGHT, Coordinate
 from actstore.store.template import coordinate_files, files_of, update_coordinates
 from actstore.units import counted, first_few
 
@@ -62,12 +62,28 @@ def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
             plan.layout, plan.blocks, spec.conditions, spec.class_names, partial(covered, pipeline=plan.pipeline)
         ),
         "statistics": plan.layout.statistic_coordinates(),
+        **_filters(plan),
     }
 
 
+def _filters(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
+    """The group of the first convolution's weight, if the network has one."""
+    found = plan.filters
+    if found is None:
+        return {}
+    about = {"module": found.module, "groups": found.groups}
+    return {FILTERS: (Coordinate(WEIGHT, found.dims, found.weight, about),)}
+
+
 def mend_coordinates(plan: Plan) -> None:
-    """Update all coordinates: files of uncommitted blocks may have been replaced, or a chunk damaged."""
-    for group, found in coordinates(plan).items():
+    """Update all coordinates: files of uncommitted blocks may have been replaced, or a chunk damaged.
+
+    A store from before filters were stored stays without.
+    """
+    groups = coordinates(plan)
+    if FILTERS not in read_attributes(plan.store):
+        groups.pop(FILTERS, None)
+    for group, found in groups.items():
         update_coordinates(plan.store, coordinate_files(found, group), fsync=plan.spec.store.fsync)
 
 
@@ -82,6 +98,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "fingerprint": plan.fingerprint.as_json(),
         "layers": [layer.as_json() for layer in plan.layout.layers],
         "grid": [grid.as_json() for grid in plan.grids],
+        FILTERS: plan.filters and {"module": plan.filters.module, "groups": plan.filters.groups},
         "input_channels": list(plan.layout.input_channels),
         "classes": list(labels.names),
         **_regions(labels),

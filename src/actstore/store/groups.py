@@ -17,7 +17,7 @@ from actstore.store.coordinates import plain
 from actstore.store.files.base import Storage
 from actstore.store.fingerprint import token_from
 from actstore.store.layout import ArrayLayout
-from actstore.store.schema import Schema
+from actstore.store.schema import FILTERS, Schema
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Attribute of a group that describes the job that made it.
 JOB = "job"
 #: Groups that a capture makes.
-CAPTURED = ("inputs", "outputs", "layers", "statistics")
+CAPTURED = ("inputs", "outputs", "layers", "statistics", FILTERS)
 NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 

@@ -155,7 +155,7 @@ class SmallLayout:
     def sections(self) -> int:
         return self.chunk[1] if self.sectioned else 1
 
-    @property
+    @cached_property
     def section_bytes(self) -> int:
         """Bytes of a part with its checksum."""
         return math.prod(self.section) * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
@@ -168,7 +168,7 @@ class SmallLayout:
         """Size in bytes of a block's file, which includes empty slots."""
         return self.sections * self.section_bytes + len(self.index)
 
-    @property
+    @cached_property
     def index(self) -> bytes:
         """The shard index with its checksum: (offset, length) of every part; empty unless sectioned."""
         if not self.sectioned:

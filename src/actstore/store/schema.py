@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,9 @@ SCHEMA_VERSION = 4
 #: The oldest readable schema. Schema 2 has no controls and therefore no coordinate ``region``. Schemas 2 and 3 have no
 #: input channels and no patches, and one small array per layer for each of the four `OLDER_STATISTICS`.
 OLDEST_SCHEMA = 2
+#: Group and array of the first convolution's weight, and the root attribute that says where it comes from: None for a
+#: network without a convolution, absent in stores from before it was stored. Written once, when a store is made.
+FILTERS, WEIGHT = "filters", "weight"
 #: Statistics persisted in schemas 2 and 3; the mean is of the original only.
 OLDER_STATISTICS = ("mad", "mse", "mean", "std")
 
@@ -67,6 +70,8 @@ class Coordinate:
     name: str
     dims: tuple[str, ...]
     values: NDArray[Any]
+    #: Of the array in its ``zarr.json``.
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

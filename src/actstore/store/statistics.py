@@ -45,6 +45,15 @@ class PersistedStatistics:
             return ("sample", "condition", "channel"), values
         return ("sample", "channel"), values[:, 0]
 
+    def network(self, name: str, blocks: lazy.BlockSamples) -> da.Array | None:
+        """A statistic of the channels of all layers: (sample, condition, layer_channel).
+
+        None where it is not one array, before schema 4, or not persisted.
+        """
+        if self.layout.version < 4 or name not in self.layout.statistic_names:
+            return None
+        return lazy.small(self.storage, self.layout.statistic, blocks, self.layout.statistic_names.index(name))
+
     def of_block(self, name: str, block: int, samples: int) -> NDArray[np.float64]:
         """One statistic of all channels of a block with ``samples`` samples: (sample, condition, layer_channel).
 

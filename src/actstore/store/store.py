@@ -19,6 +19,7 @@ from actstore.store.attributes import layout_of, members_of, names_channels, rea
 from actstore.store.coordinates import PATCH_COORDINATES, condition_coordinates, read_coordinates
 from actstore.store.files import storage_at
 from actstore.store.files.base import Location
+from actstore.store.filters import read_filters
 from actstore.store.groups import Group, open_group, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.listings import layer_grids, layer_listing, patch_listing, sample_listing
@@ -308,6 +309,20 @@ class Store:
         """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image; of a classifier 1."""
         return self._small(self.layout.confusion, "confusion")
 
+    @property
+    def filters(self) -> xr.DataArray:
+        """Weight of the convolution that runs first, (out_channel, input_channel, [z,] y, x) float32, read now.
+
+        With its module's path and number of groups as attributes. The second dim is ``in_channel`` where it is not the
+        network's own input channels that the convolution takes, or where it takes them in groups.
+
+        Raises
+        ------
+        StoreError
+            if the network has no convolution, or the store is from before filters were stored.
+        """
+        return read_filters(self.storage, self.attributes)
+
     def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
         """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch
         that owns it: (condition, [input_channel or channel,] z, y, x), a label (z, y, x); lazy.
@@ -380,6 +395,25 @@ class Store:
         arrays = layer_statistics(self, found, names or self.layout.statistic_names, persisted)
         dims = max((dims for dims, _ in arrays.values()), key=len)
         return xr.Dataset(arrays, coords=self._coords(dims, found))
+
+    def network_statistic(self, name: str) -> xr.DataArray | None:
+        """A persisted statistic of the channels of all layers, side by side: (sample, condition, channel), lazy.
+
+        With the coordinates ``layer``, ``module`` and ``channel`` along channel; None where a committed block has none
+        persisted, or the store's schema persists it layer by layer.
+        """
+        data = self.persisted.network(name, self.block_samples) if self.reduced else None
+        if data is None:
+            return None
+        dims = ("sample", "condition", "channel")
+        layers = [layer for layer in self.layout.layers for _ in range(layer.channels)]
+        along = {
+            "layer": [layer.name for layer in layers],
+            "module": [layer.label for layer in layers],
+            "channel": np.concatenate([np.arange(layer.channels) for layer in self.layout.layers]),
+        }
+        coords = self._coords(dims).assign({key: ("channel", values) for key, values in along.items()})
+        return xr.DataArray(data, dims=dims, coords=coords, name=name)
 
     def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
         """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).

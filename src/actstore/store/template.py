@@ -34,11 +34,16 @@ def files_of(
     Parameters
     ----------
     coordinates
-        by path of their group; "" for the root.
+        by path of their group; "" for the root. A group that the schema does not have is made for them.
     """
     root, files = _in_memory()
     root.update_attributes(dict(attributes))
     _fill(root, schema, coordinates)
+    known = {group.group for group in schema.schemas}
+    for path in coordinates.keys() - known:
+        root.require_group(path)
+        for coordinate in coordinates[path]:
+            _coordinate(root, coordinate, path)
     _create(root, metadata.ARRAY, (metadata.room(files()),), ("metadata_byte",), "uint8")
     made = _consolidated(root, files)
     return {**made, metadata.KEY: metadata.as_copy(made)}
@@ -133,6 +138,8 @@ def _coordinate(root: zarr.Group, coordinate: Coordinate, group: str = "") -> No
         content: NDArray[Any] = values.astype(object)
     else:
         array, content = _create(root, path, values.shape, dims, values.dtype), values
+    if coordinate.attributes:
+        array.update_attributes(dict(coordinate.attributes))
     # Write even a chunk of fill values, so that a coordinate's missing file always means damage.
     array.with_config({"write_empty_chunks": True})[...] = content
 

@@ -19,7 +19,7 @@ from actstore.store.files.base import TEMPORARY, Location, Storage
 from actstore.store.groups import Group, groups_of, read_groups
 from actstore.store.layout import ArrayLayout, SmallLayout, has_checksum
 from actstore.store.reader import MEND, ShardReader, read_small
-from actstore.store.schema import Schema
+from actstore.store.schema import FILTERS, WEIGHT, Schema
 
 #: Shards read in parallel; reading and checksums release the interpreter lock.
 THREADS = 2
@@ -244,6 +244,8 @@ class _Expected:
             root_coordinates(layout.version, channels=names_channels(attributes), images=layout.classified), ""
         )
         self._coordinates |= {f"statistics/{name}": "" for name in statistic_coordinates(layout.version)}
+        if attributes.get(FILTERS):
+            self._coordinates[f"{FILTERS}/{WEIGHT}"] = ""
         self._coordinates |= {
             f"{group.name}/{name}": group.name for group in groups for name in group.schema.coordinates
         }

@@ -14,6 +14,7 @@ from actstore.tables.classification import accuracy_table, class_cases_table
 from actstore.tables.explanations import deletion_table, explanations, landmarks_table, randomisation_table
 from actstore.tables.optima import open_optima, optima_table
 from actstore.tables.reductions import Reductions
+from actstore.tables.representations import neighbours_table, projection_table, similarity_table
 
 
 def dice(f: Reductions) -> pd.DataFrame:
@@ -103,6 +104,20 @@ def regions(f: Reductions) -> pd.DataFrame:
 
 def optima(f: Reductions) -> pd.DataFrame:
     return optima_table(open_optima(f.store, f.of))
+
+
+def similar(f: Reductions) -> pd.DataFrame:
+    return similarity_table(f.store, resamples=f.resamples)
+
+
+def nearest(f: Reductions) -> pd.DataFrame:
+    if f.store.samples["patient"].nunique() < 2:
+        raise Unanswerable("one patient: nearest samples are of other patients")
+    return neighbours_table(f.store, layer=f.layer, nearest=f.nearest)
+
+
+def projected(f: Reductions) -> pd.DataFrame:
+    return projection_table(f.store, layer=f.layer, method=f.method, perplexity=f.perplexity)
 
 
 def deletion(f: Reductions) -> pd.DataFrame:

@@ -11,10 +11,20 @@ from typing import Literal
 from actstore.errors import StoreError
 
 #: What a store must hold: predictions of pixels or of whole samples, a perturbation, the tensors of every layer, the
-#: conditions of `[controls]`, a sweep of strengths, any prediction that failed, or what activation maximisation or
-#: explanations found.
+#: conditions of `[controls]`, a sweep of strengths, any prediction that failed, the means and maxima that points of
+#: samples are made of, or what activation maximisation or explanations found.
 Need = Literal[
-    "pixels", "classes", "perturbation", "tensors", "control", "repeat", "dose", "failure", "optima", "explanations"
+    "pixels",
+    "classes",
+    "perturbation",
+    "tensors",
+    "control",
+    "repeat",
+    "dose",
+    "failure",
+    "points",
+    "optima",
+    "explanations",
 ]
 
 
@@ -70,6 +80,19 @@ TABLES: dict[str, Table] = {
         "channels", "Where in its map does a channel change?", "regions", needs=(*_CHANGED_PIXELS, "tensors")
     ),
     "optima": Table("channels", "What does each channel look for?", "optima", ("of",), ("optima",)),
+    "similarity": Table(
+        "likeness", "Which layers see samples alike, and what does a perturbation change?", "similar", needs=("points",)
+    ),
+    "neighbours": Table(
+        "likeness", "Which other patients are most alike?", "nearest", ("layer", "nearest"), ("points",)
+    ),
+    "projection": Table(
+        "likeness",
+        "Where does a perturbation move a patient?",
+        "projected",
+        ("layer", "method", "perplexity"),
+        ("points",),
+    ),
     "landmarks": Table(
         "explanations", "Where do maps lie, by class?", "landmarks", ("of",), (*_PIXELS, "explanations")
     ),
@@ -100,6 +123,13 @@ TABLES: dict[str, Table] = {
     ),
     "dose-channels": Table("dose-response", "How does MAD grow with the strength?", "dose_channels", needs=("dose",)),
     "dose-cases": Table("dose-response", "At which strength does a failure change?", "dose_cases", needs=("dose",)),
+}
+
+#: Tables of two stores, and the question of each.
+COMPARISONS = {
+    "similarity": "Which layers of two networks see samples alike?",
+    "dice": "How do two networks' predictions overlap the truth?",
+    "frequency": "Which channels are most often on top in either?",
 }
 
 

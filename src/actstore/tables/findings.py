@@ -32,8 +32,15 @@ class Findings(Reductions):
         which samples a mean of Dice counts: those whose true mask holds the class ("present"), or "all".
     of
         name of the optima or of the explanation, where the store holds several; without one, all explanations.
+    layer
+        the one layer that the tables of neighbours and of the projection are of, by default each; of neighbours also
+        ``pixels``.
+    nearest
+        neighbours listed of each sample.
+    method, perplexity
+        of the projection: "pca", or "tsne" and its perplexity, by default 30.
     resamples
-        bootstrap resamples of patients behind every interval.
+        bootstrap resamples of patients behind every interval, and permutations behind the p of similarity.
 
     Raises
     ------

@@ -25,6 +25,7 @@ from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.explanations import explanations
 from actstore.tables.optima import open_optima
+from actstore.tables.representations import NEAREST
 from actstore.units import first_few
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Reductions:
         per: Literal["slice", "volume", "patient"] = "slice",
         over: Literal["present", "all"] = "present",
         of: str | None = None,
+        layer: str | None = None,
+        nearest: int = NEAREST,
+        method: Literal["pca", "tsne"] = "pca",
+        perplexity: float | None = None,
         resamples: int = RESAMPLES,
     ) -> None:
         require_committed(store)
@@ -60,6 +65,10 @@ class Reductions:
         self.per: Literal["slice", "volume", "patient"] = per
         self.over: Literal["present", "all"] = over
         self.of: str | None = of
+        self.layer: str | None = layer
+        self.nearest: int = nearest
+        self.method: Literal["pca", "tsne"] = method
+        self.perplexity: float | None = perplexity
         self.resamples: int = resamples
 
     @cached_property
@@ -173,6 +182,11 @@ class Reductions:
             )
         if what == "failure" and not (self.cases != NO_CASE).any():
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
+        if what == "points" and self.store.layout.version < 4 and not self.store.layout.keeps_all:
+            raise Unanswerable(
+                f"the points of samples need the maximum of each channel, which a store of schema "
+                f"{self.store.layout.version} without tensors does not hold: capture it again"
+            )
         if what == "optima":
             open_optima(self.store, self.of)
         if what == "explanations":

@@ -8,10 +8,12 @@ from actstore.views.figures.evidence import association, certainty, controls, no
 from actstore.views.figures.explanations import explanation, focus, projections
 from actstore.views.figures.groups import comparison, general_specific, heterogeneity, leave_one_out
 from actstore.views.figures.images import activation, gallery, inputs
+from actstore.views.figures.likeness import filters, neighbours, similarity
 from actstore.views.figures.network import mad_by_layer, network
 from actstore.views.figures.one_channel import channel_dose, mad_by_patient, strongest
 from actstore.views.figures.optima import optima
 from actstore.views.figures.optimum import optimum
+from actstore.views.figures.projections import projection
 from actstore.views.figures.regions import regions
 from actstore.views.figures.saving import save
 from actstore.views.figures.segmentation import (
@@ -47,6 +49,7 @@ __all__ = [
     "dose_cases",
     "dose_channels",
     "explanation",
+    "filters",
     "focus",
     "frequency",
     "gallery",
@@ -57,15 +60,18 @@ __all__ = [
     "leave_one_out",
     "mad_by_layer",
     "mad_by_patient",
+    "neighbours",
     "network",
     "noise",
     "optima",
     "optimum",
+    "projection",
     "projections",
     "randomisation",
     "regions",
     "save",
     "sensitivity",
+    "similarity",
     "stability",
     "strongest",
 ]

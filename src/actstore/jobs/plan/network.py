@@ -12,6 +12,7 @@ from actstore.errors import ActstoreError, ModelError, one_line
 from actstore.geometry import Grid
 from actstore.inputs.adapters import AnyPipeline
 from actstore.networks.arithmetic import torch_threads
+from actstore.networks.filters import Filters, first_filters
 from actstore.networks.grids import layer_grids
 from actstore.networks.heads import Head, head_of
 from actstore.networks.model import build_model, foreign_dtypes, quantised_modules, weights_checksums, weights_digest
@@ -112,6 +113,8 @@ class Network:
     grids: tuple[Grid, ...]
     #: Whether each output depends on its own input alone.
     repeatable: Repeatability
+    #: The weight of the first convolution, if there is one.
+    filters: Filters | None = None
 
 
 def examine_network(spec: Spec, pipeline: AnyPipeline, threads: int) -> Network:
@@ -129,7 +132,8 @@ def examine_network(spec: Spec, pipeline: AnyPipeline, threads: int) -> Network:
     with torch_threads(threads):
         repeatable = check_repeatable(spec, pipeline, seen)
         grids = layer_grids(seen.model, layers, pipeline.window, len(pipeline.channels))
-    return Network(seen.model, seen.weights, seen.probe, seen.head, layers, tuple(grids), repeatable)
+    filters = first_filters(seen.model, (len(pipeline.channels), *pipeline.window))
+    return Network(seen.model, seen.weights, seen.probe, seen.head, layers, tuple(grids), repeatable, filters)
 
 
 def keep(layers: Sequence[Layer], wanted: str | Sequence[str], model: nn.Module) -> tuple[Layer, ...]:

@@ -37,6 +37,7 @@ from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
 from actstore.networks.arithmetic import torch_threads
+from actstore.networks.filters import Filters
 from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
@@ -86,6 +87,8 @@ class Plan:
     pipeline: AnyPipeline
     #: Which of the network's outputs holds the logits, and how they become classes.
     head: Head
+    #: The weight of the network's first convolution, if there is one.
+    filters: Filters | None = None
     #: What the spec's explanations will cost, one by one; none where the plan was made without timing.
     explanations: tuple[Cost, ...] = ()
     #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
@@ -255,6 +258,7 @@ def make_plan(
         repeatable=network.repeatable,
         pipeline=pipeline,
         head=network.head,
+        filters=network.filters,
         explanations=costs(spec, network.model, layout) if timing else (),
         check=tried,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
@@ -42,11 +43,8 @@ def write_report(store: Store, output: str | Path, findings: Findings | None = N
     StoreError
         if the store has no committed block, or ``output`` cannot be written.
     """
-    output = given(output)
-    if output.is_dir():
-        raise StoreError(f"{output} is a folder: name a file for -o, such as {output / 'report.html'}")
+    output, folder = place_of(output)
     study = Study(store, findings)
-    folder = output.with_name(f"{output.stem}_data")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         done: dict[str, Rendered] = {}
@@ -62,31 +60,55 @@ def write_report(store: Store, output: str | Path, findings: Findings | None = N
     return output
 
 
+def place_of(output: str | Path, name: str = "report.html") -> tuple[Path, Path]:
+    """Where a page goes, and the folder of its files.
+
+    Raises
+    ------
+    StoreError
+        if ``output`` is a folder, naming a file such as ``name`` in it.
+    """
+    output = given(output)
+    if output.is_dir():
+        raise StoreError(f"{output} is a folder: name a file for -o, such as {output / name}")
+    return output, output.with_name(f"{output.stem}_data")
+
+
 def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
     store = study.store
     layers = store.layers.reset_index()
     layers["size"] = [by(size) for size in layers["size"]]
     layers["bytes"] = [human_bytes(n) for n in layers["bytes"]]
-    environment = Environment(loader=PackageLoader("actstore.views.report"), autoescape=True, trim_blocks=True)
-    source = environment.loader
-    assert source is not None
-    style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
     patients = store.samples["patient"].nunique()
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
+        sections,
+        folder,
         store=store,
         name=str(store.path).rstrip("/").rpartition("/")[2],
         patients=patients,
         size=human_bytes(store.nbytes),
-        summary=[sentence for section in sections for sentence in section.findings],
-        sections=sections,
         fewest=FEWEST_PATIENTS,
-        numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
-        folder=folder.name,
-        rows=ROWS,
         layers=html_table(layers, "recorded", labelled_by="caption-recorded"),
         fingerprint=store.attributes["fingerprint"],
         versions=store.attributes["versions"],
+    )
+
+
+def page(template: str, sections: Sequence[Rendered], folder: Path, **content: Any) -> str:
+    """A self-contained page of ``sections``, whose files lie in ``folder``, and of what else the ``template`` shows."""
+    environment = Environment(loader=PackageLoader("actstore.views.report"), autoescape=True, trim_blocks=True)
+    source = environment.loader
+    assert source is not None
+    style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
+    return environment.get_template(template).render(
+        sections=sections,
+        summary=[sentence for section in sections for sentence in section.findings],
+        numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
+        folder=folder.name,
+        rows=ROWS,
         style=style,
         script=script,
         bokeh=Markup(bokeh_script()),
+        **content,
     )

@@ -9,6 +9,7 @@ from actstore.analysis.evidence import perturbations
 from actstore.conditions import REPEAT
 from actstore.views.report.sections.classification import classification
 from actstore.views.report.sections.explanations import explained, has_explanations
+from actstore.views.report.sections.likeness import likeness
 from actstore.views.report.sections.network import activations, channels, layers, specific
 from actstore.views.report.sections.optima import has_optima, optima
 from actstore.views.report.sections.patients import certainty, patients
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "optima": optima,
     "explanations": explained,
     "specific": specific,
+    "likeness": likeness,
     "certainty": certainty,
     "patients": patients,
     "regions": regions,
@@ -49,7 +51,7 @@ OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima, "explanatio
 #: Of what each pixel is predicted as: none of a classifier's report.
 OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")
 #: Of what does not change without a perturbation.
-WITHOUT_PERTURBATION = ("segmentation", "classification", "controls", *OF_JOBS)
+WITHOUT_PERTURBATION = ("segmentation", "classification", "likeness", "controls", *OF_JOBS)
 
 
 def has_section(store: Store, key: str) -> bool:
