@@ -36,6 +36,7 @@ from actstore.jobs.plan.network import Network, examine_network
 from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.jobs.scores import scored_classes
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
@@ -185,7 +186,15 @@ class Plan:
         pixels = math.prod(layout.space)
         inputs = self.ring_samples * pixels * 4 * channels * (layout.conditions + 2)
         predictions = layout.slots * pixels * (1 + (2 * layout.conditions if layout.stitched else 0))
-        return largest * voxel + inputs + predictions
+        return largest * voxel + inputs + predictions + self.score_bytes
+
+    @property
+    def score_bytes(self) -> int:
+        """Bytes of a volume's counts of scores, as counted and as written, and of logits that wait to be counted."""
+        layout = self.layout
+        counts = 2 * layout.slots * sum(array.sample_stride for array in layout.scores)
+        logits = 0 if layout.stitched else RING_BUFFERS * self.ring_samples * math.prod(layout.space) * 4
+        return counts + layout.conditions * len(layout.scored) * logits
 
     @property
     def pass_seconds(self) -> float:
@@ -228,6 +237,7 @@ def make_plan(
         input_channels=pipeline.channels,
         stitched=data.overlap,
         classified=spec.data.classified,
+        scored=scored_classes(network.head, spec.labels) if spec.store.histogram and not spec.data.classified else (),
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)
