@@ -9,7 +9,6 @@ read from disk, and by scikit-learn on the logits of all pixels, held in memory.
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +16,12 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from common import interleave, machine, parser, phantom_spec, require_free, show
+from common import interleave, parser, phantom_spec, require_free, show
 
-from actstore.inputs.prepare import prepare
 from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.runner import releasing, run_unit
-from actstore.networks.model import build_model
 from actstore.spec.spec import Spec
-from actstore.store.opening import open_store
-from actstore.units import human_bytes
 from attended import prepare_store
 
 

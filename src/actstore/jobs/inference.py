@@ -228,7 +228,7 @@ class Passes:
     segments: list[list[Segment]] = field(default_factory=list)
     #: Largest magnitude of each layer, if it is stored as float16.
     largest: dict[int, Tensor] = field(default_factory=dict)
-    #: For every pass, what its scores are counted from, unless patches are averaged or no scores are counted.
+    #: For every pass, counts of its scores that are on their way from the device; none where the host computes.
     scores: list[Tensor] = field(default_factory=list)
     #: For every pass: which inputs gave NaN, and what the predictions are made of; then the values of ``largest``, then
     #: ``scores``.

@@ -50,14 +50,17 @@ class Scores:
         self._totals = np.zeros((*shape, PROBABILITY_BINS, len(TOTALS)), np.int64)
 
     def sent(self, logits: Tensor, cells: Sequence[Cell]) -> list[Tensor]:
-        """What of a batch's logits (batch, class, \\*space) is copied to the host, one entry for each of ``cells``.
+        """Count a batch's logits (batch, class, \\*space), one entry for each of ``cells``; what is copied to the host.
 
-        The logits themselves where the host computed them; the counts of another device.
+        Nothing where the host computes; of another device the counts, for `add`.
         """
         if self.stitched:
-            return []
+            return []  # `add_volume` counts them.
         if logits.device.type == "cpu":
-            return [logits.float()]
+            # At once, as long as they are in the cache; kept, they would cost the network memory that it knows.
+            for cell, values in zip(cells, logits.float().numpy(), strict=True):
+                self._add(cell, values)
+            return []
         label = torch.from_numpy(np.stack([self._owned_label(sample) for sample, _ in cells]))
         if logits.device.type == "cuda":
             label = label.pin_memory()
@@ -66,12 +69,12 @@ class Scores:
 
     def add(self, cell: Cell, found: NDArray[Any]) -> None:
         """Take what was `sent` for one (sample, condition)."""
+        add_cells(found[0], found[1], self._histogram[cell], self._totals[cell])
+
+    def _add(self, cell: Cell, logits: NDArray[np.float32]) -> None:
         sample, _ = cell
-        if found.dtype == np.int64:
-            add_cells(found[0], found[1], self._histogram[cell], self._totals[cell])
-            return
         owned = self._owned(sample)
-        self._count(cell, found[(slice(None), *owned)], self._prepared.label[sample][owned])
+        self._count(cell, logits[(slice(None), *owned)], self._prepared.label[sample][owned])
 
     def add_volume(self, condition: int, logits: NDArray[np.float32]) -> None:
         """Take the averaged logits (class, z, y, x) of a whole volume under one condition."""

@@ -166,6 +166,8 @@ def _of_softmax(
             for i in range(count):
                 apart = values[i] - largest[i]
                 apart = apart if apart > _LOWEST else _LOWEST
+                # Of infinities too, whose difference is none.
+                apart = np.float32(0) if which[i] == number else apart
                 low[i] = apart
                 exponent = apart * _LOG2_E
                 integer = np.int32(exponent)

@@ -340,12 +340,17 @@ class Store:
         self._require_scores()
         return self._read(self.layout.calibration, "calibration")
 
+    @property
+    def no_scores(self) -> str:
+        """What a store without histograms lacks, and how to get them."""
+        return (
+            f"{self.path} has no histograms of scores, which curves are made of: it was begun before there were any, "
+            "or with store.histogram = false; capture to another store path with store.histogram = true"
+        )
+
     def _require_scores(self) -> None:
         if not self.layout.scored:
-            raise StoreError(
-                f"{self.path} has no histograms of scores, which curves are made of: it was captured before there "
-                "were any, or with store.histogram = false; capture to another store path with store.histogram = true"
-            )
+            raise StoreError(self.no_scores)
 
     def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
         """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch

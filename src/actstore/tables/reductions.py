@@ -23,6 +23,7 @@ from actstore.conditions import CONTROL, REPEAT
 from actstore.measures.names import MOST, TOP
 from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
+from actstore.tables.curves import Part, curve_parts
 from actstore.tables.explanations import explanations
 from actstore.tables.optima import open_optima
 from actstore.units import first_few
@@ -90,6 +91,17 @@ class Reductions:
             return class_cases(self.confusion, applicable=self.applicable)
         rules, regions = self.store.case_rules, self.store.members
         return cases(self.confusion, rules, applicable=self.applicable, regions=regions)
+
+    @property
+    def keys(self) -> list[str | xr.DataArray]:
+        """What groups samples: names of coordinates, and the kinds of failure for "case"."""
+        return [self.cases.rename("case") if key == "case" else key for key in self.by]
+
+    @cached_property
+    def curve_parts(self) -> list[Part]:
+        """Counts of scores of each group, by patient, in memory."""
+        self.need("scores")
+        return curve_parts(self.store.histogram, self.store.calibration, self.keys, applicable=self.applicable)
 
     @cached_property
     def layers(self) -> dict[str, xr.Dataset]:
@@ -173,6 +185,8 @@ class Reductions:
             )
         if what == "failure" and not (self.cases != NO_CASE).any():
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
+        if what == "scores" and not self.store.layout.scored:
+            raise Unanswerable(self.store.no_scores)
         if what == "optima":
             open_optima(self.store, self.of)
         if what == "explanations":

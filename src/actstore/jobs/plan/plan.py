@@ -186,15 +186,9 @@ class Plan:
         pixels = math.prod(layout.space)
         inputs = self.ring_samples * pixels * 4 * channels * (layout.conditions + 2)
         predictions = layout.slots * pixels * (1 + (2 * layout.conditions if layout.stitched else 0))
-        return largest * voxel + inputs + predictions + self.score_bytes
-
-    @property
-    def score_bytes(self) -> int:
-        """Bytes of a volume's counts of scores, as counted and as written, and of logits that wait to be counted."""
-        layout = self.layout
-        counts = 2 * layout.slots * sum(array.sample_stride for array in layout.scores)
-        logits = 0 if layout.stitched else RING_BUFFERS * self.ring_samples * math.prod(layout.space) * 4
-        return counts + layout.conditions * len(layout.scored) * logits
+        # As counted, and as they are written.
+        scores = 2 * layout.slots * sum(array.sample_stride for array in layout.scores)
+        return largest * voxel + inputs + predictions + scores
 
     @property
     def pass_seconds(self) -> float:
