@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from actstore.analysis.evidence import perturbations
 from actstore.conditions import REPEAT
 from actstore.views.report.sections.classification import classification
+from actstore.views.report.sections.curves import curves
 from actstore.views.report.sections.explanations import explained, has_explanations
 from actstore.views.report.sections.network import activations, channels, layers, specific
 from actstore.views.report.sections.optima import has_optima, optima
@@ -25,6 +26,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "classification": classification,
     "segmentation": segmentation,
     "failures": failures,
+    "curves": curves,
     "channels": channels,
     "layers": layers,
     "activations": activations,
