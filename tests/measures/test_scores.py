@@ -12,43 +12,19 @@ from numpy.typing import NDArray
 from actstore.measures.bins import BINS, CELLS, PROBABILITY_BINS, PROBABILITY_STEP, bins_of_cells, edges
 from actstore.measures.device_scores import count_on_device
 from actstore.measures.scores import add_cells, count_scores
+from counted import near_an_edge, odds_of, plain
 
 CLASSES = 4
 #: More than one packed integer holds, and no multiple of a block.
 PIXELS = 70_001
 
 
-def odds_of(logits: NDArray[np.floating[Any]], activation: str) -> NDArray[np.float64]:
-    wide = logits.astype(np.float64)
-    if activation == "sigmoid":
-        return wide
-    return np.stack([wide[c] - np.logaddexp.reduce(np.delete(wide, c, 0)) for c in range(len(wide))])
-
-
-def plain(
-    odds: NDArray[np.float64], label: NDArray[np.uint8], member: NDArray[np.uint8]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The histogram and the totals of log-odds (class, pixel)."""
-    p = 1 / (1 + np.exp(-odds))
-    histogram = np.zeros((len(odds), 2, BINS))
-    totals = np.zeros((len(odds), PROBABILITY_BINS, 3))
-    for c, row in enumerate(odds):
-        truth = member[c][label]
-        np.add.at(histogram[c], (truth, np.searchsorted(edges()[1:], row, side="right")), 1)
-        share = np.minimum((p[c] * PROBABILITY_BINS).astype(int), PROBABILITY_BINS - 1)
-        np.add.at(totals[c], share, np.stack([np.ones_like(row), truth, p[c]], -1))
-    return histogram, totals
-
-
 def drawn(activation: str, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Logits that leave no pixel near an edge of either kind, where rounding would decide; and labels."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 6, (CLASSES, PIXELS)).astype(np.float32)
-    odds = odds_of(logits, activation)
-    shares = PROBABILITY_BINS / (1 + np.exp(-odds))
-    near = np.abs(odds * 32 - np.round(odds * 32)) < 1e-3
-    near |= (np.abs(shares - np.round(shares)) < 1e-4) & (np.round(shares) % PROBABILITY_BINS > 0)
-    return logits[:, ~near.any(0)], rng.integers(0, CLASSES, int((~near.any(0)).sum())).astype(np.uint8)
+    clear = ~near_an_edge(odds_of(logits, activation)).any(0)
+    return logits[:, clear], rng.integers(0, CLASSES, int(clear.sum())).astype(np.uint8)
 
 
 def members(activation: str) -> NDArray[np.uint8]:
@@ -71,7 +47,7 @@ def test_counts_are_those_of_numpy(activation: str) -> None:
     logits, label = drawn(activation)
     assert len(label) > 2**16
     histogram, totals = counted(logits, label, activation)
-    expected, shares = plain(odds_of(logits, activation), label, members(activation))
+    expected, shares = plain(odds_of(logits, activation), members(activation)[:, label])
     np.testing.assert_array_equal(histogram, expected)
     np.testing.assert_array_equal(totals[..., :2], shares[..., :2])
     np.testing.assert_allclose(totals[..., 2] * PROBABILITY_STEP, shares[..., 2], rtol=1e-6, atol=1e-6)

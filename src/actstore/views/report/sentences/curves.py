@@ -14,9 +14,9 @@ from actstore.views.wording import capital, percent, with_interval
 #: What the curves are made of, for the words of the section.
 COUNTED = (
     "Pixels are counted by the score that the network gives each class, in 1,024 bins of its logit, in every sample "
-    "that a condition applies to. Areas and precision are exact to the bounds in the table; calibration is that of every "
-    "pixel. Most pixels are background and easy, so that the area under the ROC curve lies near 1; average precision "
-    "and F1 say more about a small class."
+    "that a condition applies to. Areas and precision are exact to the bounds in the table; calibration is that of "
+    "every pixel. Most pixels are background and easy, so that the area under the ROC curve lies near 1; average "
+    "precision and F1 say more about a small class."
 )
 
 
@@ -84,7 +84,7 @@ def confused(table: pd.DataFrame, conditions: Sequence[str]) -> list[str]:
             continue
         worst = own.sort_values("percent", ascending=False, kind="stable").iloc[0]
         said.append(
-            f"{condition}: most often confused, {percent(worst['percent'] / 100)} of {worst['true_class']} is predicted "
-            f"as {worst['predicted_class']}."
+            f"{condition}: most often confused, {percent(worst['percent'] / 100)} of {worst['true_class']} is "
+            f"predicted as {worst['predicted_class']}."
         )
     return said
