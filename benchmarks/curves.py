@@ -16,12 +16,19 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import interleave, parser, phantom_spec, require_free, show
+from numpy.typing import NDArray
+from sklearn import metrics
 
+from actstore import analysis
+from actstore.inputs.prepare import prepare
 from actstore.jobs.plan.plan import Plan, make_plan
 from actstore.jobs.runner import releasing, run_unit
+from actstore.networks.model import build_model
 from actstore.spec.spec import Spec
+from actstore.store.opening import open_store
 from attended import prepare_store
 
 
@@ -43,6 +50,60 @@ def captured(plan: Plan, used: list[float]) -> None:
     if failed:
         raise RuntimeError(failed[0])
     used.append(time.process_time() - start)
+
+
+class Pixels:
+    """The log-odds of every pixel that a condition applies to, and the label: what scikit-learn needs in memory."""
+
+    def __init__(self, plan: Plan) -> None:
+        model, spec = build_model(plan.spec), plan.spec
+        odds: list[list[NDArray[np.float32]]] = [[] for _ in spec.conditions]
+        labels: list[list[NDArray[np.uint8]]] = [[] for _ in spec.conditions]
+        for block in plan.blocks:
+            prepared = prepare(spec, plan.pipeline, plan.pipeline.read(block.file))
+            inputs = prepared.inputs
+            for sample, condition in np.argwhere(prepared.applicable):
+                with torch.inference_mode():
+                    logits = model(torch.from_numpy(inputs[sample, condition][None]))[0]
+                owned = prepared.windows.owned_in(sample)[-2:]
+                others = [torch.cat([logits[:c], logits[c + 1 :]]).logsumexp(0) for c in range(len(logits))]
+                odds[condition].append((logits - torch.stack(others)).numpy()[:, *owned].reshape(len(logits), -1))
+                labels[condition].append(prepared.label[sample][owned].ravel())
+        self.odds = [np.concatenate(parts, 1) for parts in odds]
+        self.labels = [np.concatenate(parts) for parts in labels]
+
+    def areas(self) -> NDArray[np.float64]:
+        """AUC and average precision by scikit-learn: (measure, condition, foreground class)."""
+        found = np.empty((2, len(self.odds), len(self.odds[0]) - 1))
+        for i, (rows, label) in enumerate(zip(self.odds, self.labels, strict=True)):
+            for c in range(1, len(rows)):
+                found[0, i, c - 1] = metrics.roc_auc_score(label == c, rows[c])
+                found[1, i, c - 1] = metrics.average_precision_score(label == c, rows[c])
+        return found
+
+
+def from_store(path: Path) -> NDArray[np.float64]:
+    """The same from the histograms of a store, opened and read; then the bounds of both."""
+    store = open_store(path)
+    counts = store.histogram.isel(class_name=slice(1, None)).sum("sample").compute()
+    area, precision = analysis.auc(counts), analysis.average_precision(counts)
+    return np.stack([area["auc"], precision["average_precision"], area["bound"], precision["bound"]])
+
+
+def against_scikit_learn(plan: Plan, runs: int) -> None:
+    pixels, path = Pixels(plan), Path(str(plan.store.location))
+    found, expected = from_store(path), pixels.areas()
+    off = np.abs(found[:2] - expected)
+    np.testing.assert_array_less(off, found[2:] + 1e-9)
+    steps = {"scikit-learn": pixels.areas, "histograms": partial(from_store, path)}
+    number = sum(map(len, pixels.labels))
+    show(
+        "Areas of every class and condition",
+        interleave(steps, runs=runs),
+        base="scikit-learn",
+        note=f"{number:,} pixels, {off[0].size} curves; AUC off by at most {off[0].max():.1e} (bound {found[2].max():.1e}), "
+        f"average precision by {off[1].max():.1e} (bound {found[3].max():.1e})",
+    )
 
 
 def main() -> None:
@@ -69,6 +130,7 @@ def main() -> None:
         show(f"Capture, keep = {arguments.keep}", seconds, base="without", note=note)
         cores = {name: values[1:] for name, values in used.items()}
         show(f"Seconds of cores, keep = {arguments.keep}", cores, base="without", note=note)
+        against_scikit_learn(plans["with"], 3)
 
 
 if __name__ == "__main__":

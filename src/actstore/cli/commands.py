@@ -338,6 +338,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     NAME is one of
       segmentation   dice, segmentation, surface, dice-mean, cases
       classification accuracy
+      curves         confusion, curves, roc, precision-recall, calibration
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
                      optima
       explanations   landmarks, deletion, randomisation
