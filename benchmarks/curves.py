@@ -101,8 +101,8 @@ def against_scikit_learn(plan: Plan, runs: int) -> None:
         "Areas of every class and condition",
         interleave(steps, runs=runs),
         base="scikit-learn",
-        note=f"{number:,} pixels, {off[0].size} curves; AUC off by at most {off[0].max():.1e} (bound {found[2].max():.1e}), "
-        f"average precision by {off[1].max():.1e} (bound {found[3].max():.1e})",
+        note=f"{number:,} pixels, {off[0].size} curves; AUC off by at most {off[0].max():.1e} (bound "
+        f"{found[2].max():.1e}), average precision by {off[1].max():.1e} (bound {found[3].max():.1e})",
     )
 
 

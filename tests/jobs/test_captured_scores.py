@@ -13,6 +13,7 @@ import actstore
 from actstore import analysis
 from actstore.errors import StoreError
 from actstore.jobs.capture import capture
+from actstore.jobs.scores import Scores
 from actstore.measures.bins import BINS, edges
 from actstore.spec.spec import load_spec
 from actstore.store import commits
@@ -23,6 +24,9 @@ from actstore.tables.findings import Findings
 from conftest import WriteSpec
 from counted import expect_counts, owned
 from networks import tiny_unet
+
+#: As on a device that is not the host.
+FAR = {"on_host": False}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,22 @@ def test_every_pixel_is_counted_once_in_every_class(store: Store) -> None:
         )
     assert not counts.values[~store.applicable.values].any()
     np.testing.assert_array_equal(store.calibration.sel(total="pixels").sum("probability_bin"), counts.sum("truth"))
+
+
+def test_a_device_counts_what_the_host_does(
+    store: Store, tiny_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actstore.jobs.inference.Scores", lambda *args, **options: Scores(*args, **options | FAR))
+    spec = load_spec(tiny_spec)
+    assert capture(spec, store=tmp_path / "far.zarr", cluster="inline", device="cpu").complete
+    far = actstore.open(tmp_path / "far.zarr")
+    mine, theirs = (found.histogram.astype(int).compute() for found in (store, far))
+    assert (mine.sum("bin") == theirs.sum("bin")).all()
+    # A pixel on an edge may fall on either side of it.
+    assert np.abs(mine - theirs).sum().item() < 1e-3 * mine.sum().item()
+    np.testing.assert_allclose(
+        store.calibration.sum("probability_bin"), far.calibration.sum("probability_bin"), rtol=1e-5
+    )
 
 
 def test_edges_are_stored_with_the_counts(store: Store) -> None:

@@ -40,7 +40,10 @@ class Inference:
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
         self.prepared = prepared
         #: What counts pixels by their scores; ``None`` in a store without histograms.
-        self.scores = Scores(prepared, head, spec.labels, stitched=layout.stitched) if layout.scored else None
+        self.scores: Scores | None = None
+        if layout.scored:
+            on_host = device.type == "cpu"
+            self.scores = Scores(prepared, head, spec.labels, stitched=layout.stitched, on_host=on_host)
         self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched, scores=self.scores)
         #: Inputs that the network has to see: where overlapping patches are averaged, also those that are not recorded.
         self.needed = prepared.applicable

@@ -37,10 +37,12 @@ class Scores:
     ----------
     stitched
         whether predictions of patches are averaged: then `add_volume` takes their logits, else `sent` and `add`.
+    on_host
+        whether logits are counted on the host as they come, or on their device and then copied.
     """
 
-    def __init__(self, prepared: Prepared, head: Head, labels: Labels, *, stitched: bool) -> None:
-        self.stitched = stitched
+    def __init__(self, prepared: Prepared, head: Head, labels: Labels, *, stitched: bool, on_host: bool = True) -> None:
+        self.stitched, self._on_host = stitched, on_host
         self._prepared = prepared
         self._activation = activation_of(head)
         self._member = _members(head, labels)
@@ -56,7 +58,7 @@ class Scores:
         """
         if self.stitched:
             return []  # `add_volume` counts them.
-        if logits.device.type == "cpu":
+        if self._on_host:
             # At once, as long as they are in the cache; kept, they would cost the network memory that it knows.
             for cell, values in zip(cells, logits.float().numpy(), strict=True):
                 self._add(cell, values)
