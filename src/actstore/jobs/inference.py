@@ -41,7 +41,7 @@ class Inference:
         self.prepared = prepared
         #: What counts pixels by their scores; ``None`` in a store without histograms.
         self.scores: Scores | None = None
-        if layout.scored:
+        if layout.scored and isinstance(prepared, Prepared):
             on_host = device.type == "cpu"
             self.scores = Scores(prepared, head, spec.labels, stitched=layout.stitched, on_host=on_host)
         self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched, scores=self.scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from actstore.analysis.arrays import AnalysisError
-from actstore.analysis.curves.calibrated import CALIBRATION_BINS, calibration
-from actstore.analysis.curves.counts import sum_counts
+from actstore.analysis.curves.calibrated import CALIBRATION_BINS, calibration, log_odds, score_totals
+from actstore.analysis.curves.counts import score_counts, sum_counts
 from actstore.analysis.curves.curves import precision_recall, roc
-from actstore.analysis.curves.summary import MEASURES, pixel_summary
+from actstore.analysis.curves.summary import MEASURES, pixel_summary, score_summary
 from actstore.analysis.evidence import patients_of
 from actstore.conditions import BACKGROUND
 from actstore.tables.rows import RESTS_ON, channel_frame
@@ -40,7 +41,7 @@ Key = str | xr.DataArray
 
 @dataclass(frozen=True)
 class Part:
-    """What curves are made of, of the samples of one group."""
+    """What curves are made of, of the samples of one group; without ``patient`` of scores of whole samples."""
 
     #: Name of each key to its value in this group.
     by: dict[str, Any]
@@ -50,6 +51,8 @@ class Part:
     counts: xr.DataArray
     #: (patient, condition, class_name, probability_bin, total)
     totals: xr.DataArray
+    #: Its areas with intervals, from so many resamples.
+    summary: Callable[[int], xr.Dataset]
 
 
 #: A part's dataset, and which of its cells get a row.
@@ -94,8 +97,42 @@ def curve_parts(
             kept = {name: coord for name, coord in array.coords.items() if "sample" not in coord.dims}
             dims = ("patient", *array.dims[1:])
             found.append(xr.DataArray(values[own], dims=dims, coords={**kept, "patient": names}, name=array.name))
-        parts.append(Part(labels, xr.DataArray((group == i).sum(0), dims="condition"), *found))
+        counts, totals = found
+        number = xr.DataArray((group == i).sum(0), dims="condition")
+        parts.append(Part(labels, number, counts, totals, partial(_of_pixels, counts, totals)))
     return parts
+
+
+def score_parts(
+    score: xr.DataArray, truth: xr.DataArray, by: Sequence[Key] = (), *, applicable: xr.DataArray
+) -> list[Part]:
+    """As :func:`curve_parts`, of whole samples: every score counts as it is, so that curves are exact.
+
+    Parameters
+    ----------
+    score
+        logits (sample, condition, class_name), whose softmax are the probabilities.
+    truth
+        bool (sample, class_name).
+    """
+    valid = applicable.transpose("sample", "condition")
+    groups, group = _groups(score, by, valid.values)
+    odds = log_odds(score, "softmax")
+    parts = []
+    for i, labels in enumerate(groups):
+        own = odds.where(valid.copy(data=group == i).reset_coords(drop=True))
+        number = xr.DataArray((group == i).sum(0), dims="condition")
+        summary = partial(_of_scores, own, truth)
+        parts.append(Part(labels, number, score_counts(own, truth), score_totals(own, truth), summary))
+    return parts
+
+
+def _of_pixels(counts: xr.DataArray, totals: xr.DataArray, resamples: int) -> xr.Dataset:
+    return pixel_summary(counts, totals, resamples=resamples)
+
+
+def _of_scores(odds: xr.DataArray, truth: xr.DataArray, resamples: int) -> xr.Dataset:
+    return score_summary(odds, truth, resamples=resamples)
 
 
 def _groups(
@@ -168,7 +205,7 @@ def curves_table(parts: Sequence[Part], *, resamples: int) -> pd.DataFrame:
     """
 
     def frame(part: Part) -> _Found:
-        found = pixel_summary(part.counts, part.totals, resamples=resamples)
+        found = part.summary(resamples)
         return found.assign(samples=part.samples), found["count"] > 0
 
     return _frame(parts, frame, CURVES_COLUMNS)

@@ -23,7 +23,7 @@ from actstore.conditions import CONTROL, REPEAT
 from actstore.measures.names import MOST, TOP
 from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
-from actstore.tables.curves import Part, curve_parts
+from actstore.tables.curves import Part, curve_parts, score_parts
 from actstore.tables.explanations import explanations
 from actstore.tables.optima import open_optima
 from actstore.units import first_few
@@ -101,6 +101,10 @@ class Reductions:
     def curve_parts(self) -> list[Part]:
         """Counts of scores of each group, by patient, in memory."""
         self.need("scores")
+        if self.store.classified:
+            true = self.confusion.isel(condition=0).sum("predicted_class") > 0
+            truth = true.rename(true_class="class_name").reset_coords(drop=True)
+            return score_parts(self.store.score.compute(), truth, self.keys, applicable=self.applicable)
         return curve_parts(self.store.histogram, self.store.calibration, self.keys, applicable=self.applicable)
 
     @cached_property
@@ -185,7 +189,7 @@ class Reductions:
             )
         if what == "failure" and not (self.cases != NO_CASE).any():
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
-        if what == "scores" and not self.store.layout.scored:
+        if what == "scores" and not (self.store.layout.scored or self.store.classified):
             raise Unanswerable(self.store.no_scores)
         if what == "optima":
             open_optima(self.store, self.of)

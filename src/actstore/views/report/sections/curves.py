@@ -20,7 +20,7 @@ def curves(study: Study) -> Section:
     table = study.ask("curves", missing)
     if table is not None:
         table = table[table["condition"].isin(shown)].reset_index(drop=True)
-        words += [on.COUNTED, *on.untouched(table)]
+        words += [on.SCORED if study.store.classified else on.COUNTED, *on.untouched(table)]
         words += on.perturbed(table, {name: study.action(name) for name in study.conditions})
         words += notes_of(table)
         findings += on.untouched(table)[:1]

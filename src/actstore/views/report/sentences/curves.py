@@ -19,6 +19,9 @@ COUNTED = (
     "precision and F1 say more about a small class."
 )
 
+#: The same of scores of whole samples.
+SCORED = "Curves are of the score of each sample, every one a threshold, so that areas and calibration are exact."
+
 
 def shares(table: pd.DataFrame, name: str) -> list[str]:
     """The cells "0.9993 (0.9990 to 0.9996)" of a column that lies near 1: with the digits that tell it from 1."""
