@@ -166,6 +166,15 @@ class TestScores:
             analysis.average_precision(counts)["average_precision"].squeeze(), expected, rtol=1e-12
         )
 
+    def test_rates_are_those_of_each_score(self, pixels: Any) -> None:
+        odds, truth = np.round(pixels[0][:1], 1), pixels[1][:1]
+        found = analysis.roc(analysis.score_counts(*scores_of(odds, truth))).squeeze()
+        false, true, threshold = metrics.roc_curve(truth.ravel(), odds.ravel(), drop_intermediate=False)
+        own = found["threshold"].notnull().values
+        np.testing.assert_allclose(found["threshold"].values[own], threshold)
+        np.testing.assert_allclose(found["false_positive_rate"].values[own], false)
+        np.testing.assert_allclose(found["true_positive_rate"].values[own], true)
+
     def test_a_summary_is_that_of_each_draw(self, pixels: Any) -> None:
         odds, truth = np.round(pixels[0][:5, :200], 1), pixels[1][:5, :200]
         found = analysis.score_summary(*scores_of(odds, truth)).squeeze()

@@ -123,6 +123,7 @@ def split_truth(counts: xr.DataArray, over: Sequence[str] = ("sample", "patient"
         if ``truth`` or ``bin`` is missing.
     """
     require_dims(counts, ["truth", "bin"])
-    summed = counts.astype(np.int64).sum([dim for dim in over if dim in counts.dims])
+    plain = counts.drop_vars("threshold", errors="ignore").astype(np.int64)
+    summed = plain.sum([dim for dim in over if dim in counts.dims])
     summed = summed.transpose(..., "truth", "bin")
     return summed.isel(truth=1, drop=True), summed.isel(truth=0, drop=True)
