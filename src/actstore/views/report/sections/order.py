@@ -51,7 +51,7 @@ OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima, "explanatio
 #: Of what each pixel is predicted as: none of a classifier's report.
 OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")
 #: Of what does not change without a perturbation.
-WITHOUT_PERTURBATION = ("segmentation", "classification", "controls", *OF_JOBS)
+WITHOUT_PERTURBATION = ("segmentation", "classification", "curves", "controls", *OF_JOBS)
 
 
 def has_section(store: Store, key: str) -> bool:
