@@ -102,7 +102,7 @@ class TestExitStatus:
             ("0 is not in the range x>=1", ["table", "a.zarr", "mad", "--top", "0"]),
             ("x.txt ends in '.txt': name a .csv or .parquet file", ["table", "a.zarr", "mad", "-o", "x.txt"]),
             (
-                "--by does not go with dice, only with frequency",
+                "--by does not go with dice, only with confusion, curves, roc, precision-recall, calibration, freq",
                 ["table", "a", "dice", "--by", "patient"],
             ),
         ],

@@ -32,6 +32,7 @@ from actstore.views.report.sections.order import SECTIONS
 from actstore.views.report.sentences import segmentation as on_segmentation
 from actstore.views.report.study import Study
 from conftest import Once, WriteSpec
+from counted import expect_counts, owned
 from networks import one_sigmoid, regional
 
 #: As nnU-Net lists them; the phantom's labels are RV 1, MYO 2, LV 3.
@@ -120,6 +121,19 @@ def test_predictions_are_the_regions_in_order(store: Store) -> None:
     found = prediction[tuple(pairs.T)]
     assert (found != expected).mean() < 1e-4  # the batch decides how sums round
     assert all(0.01 < share < 0.99 for share in (probabilities > 0.5).mean(axis=(0, 2, 3)))
+
+
+def test_scores_are_of_each_region(store: Store) -> None:
+    model, counts, totals = regional(), store.histogram.compute(), store.calibration.compute()
+    assert counts["class_name"].values.tolist() == list(REGIONS)
+    sample, condition = (int(i) for i in np.argwhere(store.applicable.values[:, 1:])[0] + (0, 1))
+    with torch.inference_mode():
+        image = store.image.isel(sample=sample, condition=condition).values
+        logits = model(torch.from_numpy(image)[None])[0][0].numpy()
+    at, box = {"sample": sample, "condition": condition}, owned(store, sample)
+    label = store.label.values[sample][box]
+    found = counts.isel(at).values.astype(int), totals.isel(at).values
+    expect_counts(*found, logits[(slice(None), *box)], label, list(store.members.values()), "sigmoid")
 
 
 def test_confusion_is_exclusive(store: Store) -> None:

@@ -36,6 +36,7 @@ from actstore.store.store import Store
 from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.tables.findings import Findings
 from conftest import Once
+from counted import expect_counts
 from nnunet_folders import NETWORKS, REFERENCE, own_input, own_logits
 
 pytestmark = [
@@ -75,6 +76,8 @@ class Captured:
     image: NDArray[np.float32]
     label: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
+    #: Its stitched logits (class, z, y, x).
+    logits: NDArray[np.float32]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,7 +138,7 @@ def captured(request: pytest.FixtureRequest, once: Once) -> Captured:
             predicted[logits[region] > 0] = written
     else:
         predicted = logits.argmax(0).astype(np.uint8)
-    return Captured(name, spec, store, image, pipeline.label(volume, frame), predicted)
+    return Captured(name, spec, store, image, pipeline.label(volume, frame), predicted, np.asarray(logits))
 
 
 def assembled(captured: Captured, values: NDArray[Any]) -> NDArray[Any]:
@@ -174,6 +177,20 @@ def test_confusion_counts_add_up_to_those_of_the_volume(captured: Captured) -> N
         found = assembled(captured, store.tree["outputs/prediction"].isel(condition=condition).values)
         expected = confusion_of(captured.label, found, store.layout.classes)
         np.testing.assert_array_equal(store.confusion.isel(condition=condition).sum("sample").values, expected)
+
+
+def test_scores_add_up_to_those_of_the_volume(captured: Captured) -> None:
+    store = captured.store
+    activation = store.attributes["histogram"]["activation"]
+    own = list(store.members.values()) if activation == "sigmoid" else [(c,) for c in range(len(store.class_names))]
+    expect_counts(
+        store.histogram.isel(condition=0).astype(int).sum("sample").values,
+        store.calibration.isel(condition=0).sum("sample").values,
+        captured.logits,
+        captured.label,
+        own,
+        activation,
+    )
 
 
 def test_activations_are_those_of_a_hooked_pass(captured: Captured) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 from scipy import stats
+from sklearn import metrics
 
 import actstore
 from actstore import views
@@ -119,6 +120,21 @@ def test_tables_say_what_a_classifier_has(classified_store: Path) -> None:
     middle = (whole["accuracy"] + z2 / (2 * effective)) / (1 + z2 / effective)
     if 0 < k < n:
         assert (whole["low"] + whole["high"]) / 2 == pytest.approx(middle)
+
+
+def test_curves_are_exact(classified_store: Path) -> None:
+    store = actstore.open(classified_store)
+    table = Findings(store, resamples=50).table("curves").set_index(["condition", "class_name"])
+    score = store.score.sel(condition="original").values.astype(np.float64)
+    probability = np.exp(score) / np.exp(score).sum(1, keepdims=True)
+    for c, name in enumerate(store.class_names):
+        row, true = table.loc[("original", name)], store.samples["label"].to_numpy() == name
+        assert row["auc"] == pytest.approx(metrics.roc_auc_score(true, probability[:, c]), rel=1e-12)
+        expected = metrics.average_precision_score(true, probability[:, c])
+        assert row["average_precision"] == pytest.approx(expected, rel=1e-12)
+        assert row["auc_bound"] == row["average_precision_bound"] == 0
+        assert row["f1"] == pytest.approx(metrics.f1_score(true, probability[:, c] >= 0.5, zero_division=0), rel=1e-12)
+        assert row["count"] == row["samples"] == len(true)
 
 
 def test_a_segmentation_has_no_accuracy_and_no_scores(tiny_store: Path) -> None:

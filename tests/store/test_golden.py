@@ -188,6 +188,7 @@ Draw = Callable[[Store, str, Mapping[str, pd.DataFrame]], Any]
 FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
     "activation": (lambda s, c, t: views.activation(s, "L02", 1, condition=c), ()),
     "association": (lambda s, c, t: views.association(t["association"]), ("association",)),
+    "confusion": (lambda s, c, t: views.confusion(t["confusion"]), ("confusion",)),
     "cases": (lambda s, c, t: views.cases(s), ()),
     "certainty": (lambda s, c, t: views.certainty(t["certainty"]), ("certainty",)),
     "channel_dose": (lambda s, c, t: views.channel_dose(s, "L02", 1, c), ("dose",)),
@@ -239,14 +240,22 @@ FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
 }
 
 
-#: Figures of what further jobs add, and later captures.
+#: Figures of what further jobs add, of later captures, and of histograms of scores, which these stores have not.
 OF_GROUPS = ("optima", "optimum", "explanation", "projections", "focus", "deletion", "randomisation", "filters")
 #: Of classifiers, which came later too.
 OF_CLASSES = ("accuracy", "classified")
+OF_SCORES = ("roc", "precision_recall", "calibration")
 
 
 def test_every_figure_is_among_them() -> None:
-    assert {*FIGURES} == {*views.__all__} - {"save", *OF_GROUPS, *OF_CLASSES}, "of a group that came later"
+    later = {"save", *OF_GROUPS, *OF_CLASSES, *OF_SCORES}
+    assert {*FIGURES} == {*views.__all__} - later, "of a group that came later"
+
+
+@pytest.mark.parametrize("table", ["curves", "roc", "precision-recall", "calibration"])
+def test_curves_say_what_is_missing(golden: Golden, table: str) -> None:
+    with pytest.raises(Unanswerable, match=r"has no histograms of scores, .*: it was begun before there were any"):
+        golden.findings.table(table)
 
 
 @pytest.mark.slow

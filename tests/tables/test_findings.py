@@ -78,6 +78,7 @@ def test_a_table_has_the_columns_that_are_documented(findings: Findings, classif
         "noise",
         "rescaling",
         *("landmarks", "deletion", "randomisation", "accuracy"),
+        *("confusion", "curves", "roc", "precision-recall", "calibration"),
     ):
         assert not table["condition"].str.contains("control|repeat|original").any(), "perturbations only"
     if "patients" in table:

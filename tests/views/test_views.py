@@ -20,6 +20,7 @@ import actstore
 from actstore import analysis, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
+from actstore.tables.findings import Findings
 from actstore.views.figures import images, saving
 from actstore.views.figures.channels import frequency_cells
 from actstore.views.figures.groups import patient_shares, uneven
@@ -82,6 +83,10 @@ OF_A_STORE: dict[str, Callable[[Store], Any]] = {
     "dice_by_patient": lambda s: views.dice_by_patient(s, [DARK_LV]),
     "dice_by_position": lambda s: views.dice_by_position(s, [DARK_LV]),
     "cases": views.cases,
+    "roc": lambda s: views.roc(Findings(s).table("roc"), COLOURS),
+    "precision_recall": lambda s: views.precision_recall(Findings(s).table("precision-recall")),
+    "calibration": lambda s: views.calibration(Findings(s).table("calibration"), COLOURS),
+    "confusion": lambda s: views.confusion(Findings(s).table("confusion")),
     "frequency": views.frequency,
     "frequency by case": lambda s: views.frequency(s, "case", most=2, groups=[s.cases.values[s.cases.values != ""][0]]),
     "network": lambda s: views.network(s, colour="frequency"),

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from actstore.analysis.channels.relative import network_rank, pooled_std, sample_rank, standardised
     from actstore.analysis.channels.stability import frequency_certainty, sensitivity_to_k, set_stability
     from actstore.analysis.classification import accuracy, class_cases, correct
+    from actstore.analysis.curves.calibrated import calibration, expected_calibration_error, log_odds, score_totals
+    from actstore.analysis.curves.counts import patient_counts, score_counts
+    from actstore.analysis.curves.curves import auc, average_precision, precision_recall, roc
+    from actstore.analysis.curves.summary import pixel_summary, score_summary
     from actstore.analysis.layers import layer_mean, stack_layers
     from actstore.analysis.maps.differences import cosine_similarity, mad, mean_difference, mse, psnr, ssim, statistics
     from actstore.analysis.maps.landmarks import landmarks
@@ -79,6 +83,13 @@ if TYPE_CHECKING:
     )
     from actstore.tables.classification import accuracy_table
     from actstore.tables.controls import association_table, controls_table, noise_table, rescaling_table
+    from actstore.tables.curves import (
+        calibration_table,
+        confusion_table,
+        curves_table,
+        precision_recall_table,
+        roc_table,
+    )
     from actstore.tables.doses import dose_cases_table, dose_channels_table, dose_half_table, dose_table
     from actstore.tables.rows import channel_frame
     from actstore.tables.segmentation import cases_table, dice_mean_table, dice_table, segmentation_table, surface_table
@@ -95,6 +106,10 @@ _NAMES = {
     "actstore.analysis.channels.relative": "network_rank pooled_std sample_rank standardised",
     "actstore.analysis.channels.stability": "frequency_certainty sensitivity_to_k set_stability",
     "actstore.analysis.classification": "accuracy class_cases correct",
+    "actstore.analysis.curves.calibrated": "calibration expected_calibration_error log_odds score_totals",
+    "actstore.analysis.curves.counts": "patient_counts score_counts",
+    "actstore.analysis.curves.curves": "auc average_precision precision_recall roc",
+    "actstore.analysis.curves.summary": "pixel_summary score_summary",
     "actstore.analysis.layers": "layer_mean stack_layers",
     "actstore.analysis.maps.differences": "cosine_similarity mad mean_difference mse psnr ssim statistics",
     "actstore.analysis.maps.mosaic": "mosaic",
@@ -130,6 +145,7 @@ _NAMES = {
     ),
     "actstore.tables.classification": "accuracy_table",
     "actstore.tables.controls": "association_table controls_table noise_table rescaling_table",
+    "actstore.tables.curves": ("calibration_table confusion_table curves_table precision_recall_table roc_table"),
     "actstore.tables.doses": "dose_cases_table dose_channels_table dose_half_table dose_table",
     "actstore.tables.rows": "channel_frame",
     "actstore.tables.segmentation": "cases_table dice_mean_table dice_table segmentation_table surface_table",
@@ -143,9 +159,13 @@ __all__ = [
     "accuracy_table",
     "association",
     "association_table",
+    "auc",
+    "average_precision",
     "beside_frequency",
     "bootstrap_mean",
     "by_strength",
+    "calibration",
+    "calibration_table",
     "case_changes",
     "cases",
     "cases_table",
@@ -158,9 +178,11 @@ __all__ = [
     "class_size",
     "comparison_table",
     "condition_similarity",
+    "confusion_table",
     "controls_table",
     "correct",
     "cosine_similarity",
+    "curves_table",
     "dice",
     "dice_change",
     "dice_curve",
@@ -173,6 +195,7 @@ __all__ = [
     "dose_table",
     "doses",
     "embedding",
+    "expected_calibration_error",
     "frequency_certainty",
     "frequency_table",
     "general_and_specific",
@@ -188,6 +211,7 @@ __all__ = [
     "layers_table",
     "leave_one_out",
     "leave_one_out_table",
+    "log_odds",
     "mad",
     "mad_response",
     "mad_table",
@@ -205,11 +229,15 @@ __all__ = [
     "noise_ratio",
     "noise_table",
     "paired_change",
+    "patient_counts",
     "pca",
+    "pixel_summary",
     "pixels",
     "pooled",
     "pooled_std",
     "precision",
+    "precision_recall",
+    "precision_recall_table",
     "projection",
     "psnr",
     "regional_mad",
@@ -218,7 +246,12 @@ __all__ = [
     "relative_volume_difference",
     "rescaling",
     "rescaling_table",
+    "roc",
+    "roc_table",
     "sample_rank",
+    "score_counts",
+    "score_summary",
+    "score_totals",
     "segmentation_metrics",
     "segmentation_table",
     "sensitivity",

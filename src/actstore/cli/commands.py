@@ -319,7 +319,7 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 @main.command()
 @STORE
 @click.argument("name", type=click.Choice(TABLES), metavar="NAME")
-@click.option("--by", multiple=True, help="Group a frequency by case, patient or another coordinate.")
+@click.option("--by", multiple=True, help="Group a frequency or a curve by case, patient or another coordinate.")
 @click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="Row unit of segmentation or surface.")
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
 @click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several, or of one explanation.")
@@ -344,6 +344,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
     NAME is one of
       segmentation   dice, segmentation, surface, dice-mean, cases
       classification accuracy
+      curves         confusion, curves, roc, precision-recall, calibration
       channels       mad, top-channels, frequency, layers, relative, comparison, general-specific, regions,
                      optima
       likeness       similarity, neighbours, projection

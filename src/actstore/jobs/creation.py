@@ -14,8 +14,9 @@ from actstore.jobs.blocks import root_coordinates
 from actstore.jobs.plan.budget import ring_samples
 from actstore.jobs.plan.identity import changed_settings, other_spec, other_weights
 from actstore.jobs.plan.plan import Plan, check_resources
+from actstore.jobs.scores import activation_of
 from actstore.spec.labels import Labels
-from actstore.store.attributes import read_attributes, window_of
+from actstore.store.attributes import read_attributes, scored_of, window_of
 from actstore.store.schema import FILTERS, SCHEMA_VERSION, WEIGHT, Coordinate
 from actstore.store.template import coordinate_files, files_of, update_coordinates
 from actstore.units import counted, first_few
@@ -38,7 +39,8 @@ def ensure_store(plan: Plan) -> Plan:
     """
     if not plan.store.is_empty():
         stored = check_same_run(plan)
-        layout = replace(plan.layout, slots=int(stored["slots"]))
+        # A store that was begun without histograms goes on without.
+        layout = replace(plan.layout, slots=int(stored["slots"]), scored=scored_of(stored))
         # Another batch size would change the last bits of the remaining blocks.
         batch_size = plan.spec.run.batch_size or int(stored.get("batch_size", plan.batch_size))
         return replace(
@@ -63,6 +65,7 @@ def coordinates(plan: Plan) -> dict[str, tuple[Coordinate, ...]]:
         ),
         "statistics": plan.layout.statistic_coordinates(),
         **_filters(plan),
+        "outputs": plan.layout.score_coordinates(),
     }
 
 
@@ -102,6 +105,7 @@ def attributes(plan: Plan) -> dict[str, object]:
         "input_channels": list(plan.layout.input_channels),
         "classes": list(labels.names),
         **_regions(labels),
+        **_histogram(plan),
         "blocks": [block.name for block in plan.blocks],
         "discovery": plan.discovery.as_json(),
         "caveats": [list(caveat) for caveat in plan.caveats],
@@ -119,6 +123,13 @@ def _regions(labels: Labels) -> dict[str, Any]:
     if not labels.regions:
         return {}
     return {"regions": {name: list(of) for name, of in labels.regions.items()}, "targets": list(labels.members)}
+
+
+def _histogram(plan: Plan) -> dict[str, Any]:
+    """What the histograms of scores are of; nothing in a store without them."""
+    if not plan.layout.scored:
+        return {}
+    return {"histogram": {"classes": list(plan.layout.scored), "activation": activation_of(plan.head)}}
 
 
 def check_same_run(plan: Plan) -> dict[str, Any]:

@@ -156,6 +156,9 @@ class Engine:
             out.put("source", np.frombuffer(volume.digest, dtype=np.uint8)[None])
             out.put("applicable", inputs.applicable)
             out.put("confusion", inference.predictions.confusion)
+            if inference.scores is not None:
+                for path, values in inference.scores.arrays().items():
+                    out.put(path, values)
             statistics.put(out, "statistics/")
         held = inputs.applicable | inputs.unchanged
         return BlockReport(

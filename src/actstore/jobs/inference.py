@@ -17,6 +17,7 @@ from actstore.inputs.images import Inputs
 from actstore.inputs.prepare import Prepared
 from actstore.jobs.originals import Originals
 from actstore.jobs.predictions import predictions_of
+from actstore.jobs.scores import Scores
 from actstore.networks.heads import Head
 from actstore.networks.recording import Forward
 from actstore.spec.spec import Spec
@@ -38,7 +39,12 @@ class Inference:
         self.conditions = spec.conditions
         self.batch_sizes = [condition.batch_size or batch_size for condition in self.conditions]
         self.prepared = prepared
-        self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched)
+        #: What counts pixels by their scores; ``None`` in a store without histograms.
+        self.scores: Scores | None = None
+        if layout.scored and isinstance(prepared, Prepared):
+            on_host = device.type == "cpu"
+            self.scores = Scores(prepared, head, spec.labels, stitched=layout.stitched, on_host=on_host)
+        self.predictions = predictions_of(prepared, head, layout.classes, stitched=layout.stitched, scores=self.scores)
         #: Inputs that the network has to see: where overlapping patches are averaged, also those that are not recorded.
         self.needed = prepared.applicable
         if isinstance(prepared, Prepared) and self.predictions.stitched:
@@ -81,7 +87,9 @@ class Inference:
                 logits = self._head.logits(output)
                 passes.segments.append(segments)
                 passes.results += [logits.isnan().flatten(1).any(1), self.predictions.sent(logits)]
-        passes.results += passes.largest.values()
+                if self.scores is not None:
+                    passes.scores += self.scores.sent(logits, passes.cells(segments))
+        passes.results += [*passes.largest.values(), *passes.scores]
         return passes
 
     def read(self, passes: Passes, results: Sequence[Tensor]) -> None:
@@ -105,11 +113,15 @@ class Inference:
                 for at in range(segment.stop - segment.start):
                     found[passes.first + segment.start + at, segment.condition] = values[segment.offset + at]
         self.predictions.add(found)
+        if self.scores is not None and passes.scores:
+            for segments, counted in zip(passes.segments, results[-len(passes.scores) :], strict=True):
+                for cell, values in zip(passes.cells(segments), counted.numpy(), strict=True):
+                    self.scores.add(cell, values)
         if passes.prediction is not None:
             view = _by_condition(passes.prediction, len(self.layout.space))
             for (sample, condition), classes in found.items():
                 view[(sample - passes.first, *divmod(condition, view.shape[2]))] = classes
-        for layer, largest in zip(passes.largest, results[2 * len(passes.segments) :], strict=True):
+        for layer, largest in zip(passes.largest, results[2 * len(passes.segments) :], strict=False):
             self._check_range(layer, float(largest))
 
     def _to_device(self, batch: NDArray[np.float32]) -> Tensor:
@@ -219,8 +231,15 @@ class Passes:
     segments: list[list[Segment]] = field(default_factory=list)
     #: Largest magnitude of each layer, if it is stored as float16.
     largest: dict[int, Tensor] = field(default_factory=dict)
-    #: For every pass: which inputs gave NaN, and what the predictions are made of; then the values of ``largest``.
+    #: For every pass, counts of its scores that are on their way from the device; none where the host computes.
+    scores: list[Tensor] = field(default_factory=list)
+    #: For every pass: which inputs gave NaN, and what the predictions are made of; then the values of ``largest``, then
+    #: ``scores``.
     results: list[Tensor] = field(default_factory=list)
+
+    def cells(self, segments: Sequence[Segment]) -> list[tuple[int, int]]:
+        """(sample, condition) of each input of the batch of ``segments``."""
+        return [(self.first + i, part.condition) for part in segments for i in range(part.start, part.stop)]
 
 
 def batches(

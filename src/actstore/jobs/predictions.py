@@ -13,6 +13,7 @@ from torch import Tensor
 from actstore.inputs.images import Inputs, PreparedImages
 from actstore.inputs.prepare import Prepared
 from actstore.inputs.windows import Stitched
+from actstore.jobs.scores import Scores
 from actstore.networks.heads import Head
 
 Sent = Mapping[tuple[int, int], NDArray[Any]]
@@ -39,11 +40,16 @@ class Predictions(Protocol):
         ...
 
 
-def predictions_of(prepared: Inputs, head: Head, classes: int, *, stitched: bool) -> Predictions:
-    """Predictions of a volume, ``stitched`` from its patches or each patch's own; or of images as a whole."""
+def predictions_of(
+    prepared: Inputs, head: Head, classes: int, *, stitched: bool, scores: Scores | None = None
+) -> Predictions:
+    """Predictions of a volume, ``stitched`` from its patches or each patch's own; or of images as a whole.
+
+    Averaged logits go to ``scores``.
+    """
     if isinstance(prepared, PreparedImages):
         return Classified(prepared, head, classes)
-    return (Averaged if stitched else Single)(prepared, head, classes)
+    return Averaged(prepared, head, classes, scores) if stitched else Single(prepared, head, classes)
 
 
 class Single:
@@ -103,8 +109,8 @@ class Averaged:
 
     stitched = True
 
-    def __init__(self, prepared: Prepared, head: Head, classes: int) -> None:
-        self._prepared, self._head = prepared, head
+    def __init__(self, prepared: Prepared, head: Head, classes: int, scores: Scores | None = None) -> None:
+        self._prepared, self._head, self._scores = prepared, head, scores
         self.confusion = np.zeros((*prepared.applicable.shape, classes, classes), dtype=np.int64)
         self._sums: dict[int, Stitched] = {}
         self._conditions: list[int] = np.flatnonzero(prepared.applicable.any(axis=0)).tolist()
@@ -129,6 +135,8 @@ class Averaged:
         predictions = np.zeros((*self.confusion.shape[:2], *space), np.uint8)
         for condition in self._conditions:
             logits = self._sums.pop(condition).logits
+            if self._scores is not None:
+                self._scores.add_volume(condition, logits)
             classes = self._head.classes(torch.from_numpy(logits)[None])[0].numpy()
             for sample in range(len(windows)):
                 box = windows.box(sample)

@@ -355,6 +355,8 @@ class StoreTable(TomlTable):
     #: Layers whose tensors are stored: "all", none with "statistics", or glob patterns and module types as in
     #: model.layers. Statistics are stored for every layer.
     keep: Annotated[Literal["all", "statistics"] | tuple[str, ...], BeforeValidator(_keep)] = "all"
+    #: Whether pixels are counted by the scores of every class, for curves: 35 kB a sample, condition and four classes.
+    histogram: StrictBool = True
     #: Flush every file to disk before its block is committed: survives power loss but costs time.
     fsync: bool = False
 

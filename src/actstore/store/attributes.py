@@ -93,12 +93,18 @@ def layout_of(attributes: Mapping[str, Any]) -> StoreLayout:
         input_channels=tuple(attributes.get("input_channels", ONE_CHANNEL)),
         version=attributes["schema"],
         classified=is_classified(attributes),
+        scored=scored_of(attributes),
     )
 
 
 def is_classified(attributes: Mapping[str, Any]) -> bool:
     """Whether the network of a run classifies whole samples."""
     return "images" in attributes["identity"]
+
+
+def scored_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the histograms of scores of a run are of; nothing in a store without them."""
+    return tuple(attributes.get("histogram", {}).get("classes", ()))
 
 
 def regions_of(attributes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -59,6 +59,11 @@ def statistic_coordinates(schema: int) -> tuple[str, ...]:
     return ("statistic", "layer", "channel") if schema > 3 else ()
 
 
+def score_coordinates(scored: bool) -> tuple[str, ...]:
+    """Every coordinate in the group ``outputs``, which has them where scores are counted."""
+    return ("class_name", "truth", "bin", "probability_bin", "total") if scored else ()
+
+
 def read_coordinates(storage: Storage, schema: int, *, channels: bool, images: bool = False) -> dict[str, NDArray[Any]]:
     """All coordinates along ``sample`` and ``condition`` of a store of that schema, by name.
 

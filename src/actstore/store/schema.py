@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actstore.conditions import ONE_CHANNEL
+from actstore.measures.bins import BINS, PROBABILITY_BINS, TOTALS, edges, probability_edges
 from actstore.measures.names import PER_CONDITION, STATISTICS
-from actstore.store.layout import ArrayLayout, SmallLayout, activation_layout, image_layout
+from actstore.store.layout import ArrayLayout, SmallLayout, activation_layout, image_layout, inner_chunk
 
 #: Increased whenever a reader of the previous schema would misread a store.
 SCHEMA_VERSION = 4
@@ -193,6 +195,8 @@ class StoreLayout:
     stitched: bool = False
     #: Whether the network gives one score a class for a whole sample, not for each of its pixels.
     classified: bool = False
+    #: What the histograms of scores are of; empty in a store without them.
+    scored: tuple[str, ...] = ()
 
     @property
     def space_dims(self) -> tuple[str, ...]:
@@ -243,7 +247,8 @@ class StoreLayout:
     @cached_property
     def streamed(self) -> tuple[ArrayLayout, ...]:
         """Arrays of samples that a capture writes as soon as a sample is computed."""
-        return tuple(a for a in self.capture.sharded if not (self.stitched and a == self.prediction))
+        late = (*self.scores, *((self.prediction,) if self.stitched else ()))
+        return tuple(a for a in self.capture.sharded if a not in late)
 
     @property
     def activations(self) -> tuple[ArrayLayout, ...]:
@@ -271,6 +276,47 @@ class StoreLayout:
     def confusion(self) -> SmallLayout:
         dims = ("sample", "condition", "true_class", "predicted_class")
         return self._small("confusion", dims, "int64", (self.slots, self.conditions, self.classes, self.classes))
+
+    def _scores(self, path: str, dims: tuple[str, ...], dtype: str, shape: tuple[int, ...]) -> ArrayLayout:
+        conditions, _ = inner_chunk(self.conditions, 1, math.prod(shape) * np.dtype(dtype).itemsize)
+        return ArrayLayout(
+            path=path,
+            dims=("sample", "condition", "class_name", *dims),
+            dtype=dtype,
+            blocks=self.blocks,
+            slots=self.slots,
+            sample_shape=(self.conditions, *shape),
+            chunk=(conditions, *shape),
+        )
+
+    @property
+    def histogram(self) -> ArrayLayout:
+        """Pixels by their score, those of a class apart from others; 0 where not applicable."""
+        shape = (len(self.scored), 2, BINS)
+        return self._scores("outputs/histogram", ("truth", "bin"), "uint32", shape)
+
+    @property
+    def calibration(self) -> ArrayLayout:
+        """Pixels, those of the class and the sum of their probabilities, by probability; 0 where not applicable."""
+        shape = (len(self.scored), PROBABILITY_BINS, len(TOTALS))
+        return self._scores("outputs/calibration", ("probability_bin", "total"), "float64", shape)
+
+    @property
+    def scores(self) -> tuple[ArrayLayout, ...]:
+        """Counts of scores, if the store has them."""
+        return (self.histogram, self.calibration) if self.scored else ()
+
+    def score_coordinates(self) -> tuple[Coordinate, ...]:
+        """Coordinates along the axes of `scores`; of bins their lower edges."""
+        if not self.scored:
+            return ()
+        return (
+            Coordinate("class_name", ("class_name",), np.asarray(self.scored)),
+            Coordinate("truth", ("truth",), np.arange(2)),
+            Coordinate("bin", ("bin",), edges()),
+            Coordinate("probability_bin", ("probability_bin",), probability_edges()),
+            Coordinate("total", ("total",), np.asarray(TOTALS)),
+        )
 
     @property
     def score(self) -> SmallLayout:
@@ -329,7 +375,9 @@ class StoreLayout:
         """Everything that a capture writes: the root's arrays, with the statistics as a subgroup."""
         small = (self.source, self.applicable, self.confusion, *((self.score,) if self.classified else ()))
         kept = tuple(self.activation(layer) for layer in self.layers if layer.kept)
-        return Schema("", record_of("", self.blocks), (*small, *self.images, *kept), subgroups=(self.statistics,))
+        return Schema(
+            "", record_of("", self.blocks), (*small, *self.images, *self.scores, *kept), subgroups=(self.statistics,)
+        )
 
     def statistic_coordinates(self) -> tuple[Coordinate, ...]:
         """Coordinates along the axes of `statistic`."""

@@ -236,7 +236,9 @@ class Store:
         if "true_class" in dims:
             coords |= {"true_class": list(self.class_names), "predicted_class": list(self.class_names)}
         if "class_name" in dims:
-            coords["class_name"] = list(self.class_names)
+            coords["class_name"] = list(self.layout.scored or self.class_names)
+            own = self.layout.score_coordinates()[1:]
+            coords |= {axis.name: (axis.name, axis.values) for axis in own if axis.name in dims}
         if layer is not None:
             coords |= {"channel": np.arange(layer.channels), "layer": layer.name, "module": layer.label}
         return xr.Coordinates(coords)
@@ -322,6 +324,48 @@ class Store:
             if the network has no convolution, or the store is from before filters were stored.
         """
         return read_filters(self.storage, self.attributes)
+
+    @property
+    def histogram(self) -> xr.DataArray:
+        """Pixels by their score: (sample, condition, class_name, truth, bin) uint32, 0 where not applicable.
+
+        The score of a class is the logit of its probability; ``truth`` is 1 for pixels of the class, and ``bin`` the
+        lower edge of each of 1024 bins, the first -inf. Pixels inside the image that a sample owns, as in `confusion`.
+
+        Raises
+        ------
+        StoreError
+            if the store has none.
+        """
+        self._require_scores()
+        return self._read(self.layout.histogram, "histogram")
+
+    @property
+    def calibration(self) -> xr.DataArray:
+        """Pixels by probability: (sample, condition, class_name, probability_bin, total) float64.
+
+        ``total`` is "pixels", "true", those of the class, and "probability", the sum of what the network gives them;
+        ``probability_bin`` the lower edge of each of 30 bins. 0 where not applicable.
+
+        Raises
+        ------
+        StoreError
+            if the store has none.
+        """
+        self._require_scores()
+        return self._read(self.layout.calibration, "calibration")
+
+    @property
+    def no_scores(self) -> str:
+        """What a store without histograms lacks, and how to get them."""
+        return (
+            f"{self.path} has no histograms of scores, which curves are made of: it was begun before there were any, "
+            "or with store.histogram = false; capture to another store path with store.histogram = true"
+        )
+
+    def _require_scores(self) -> None:
+        if not self.layout.scored:
+            raise StoreError(self.no_scores)
 
     def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
         """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch

@@ -113,13 +113,13 @@ def _consolidated(root: zarr.Group, files: Callable[[], dict[str, bytes]]) -> di
 
 def _fill(root: zarr.Group, schema: Schema, coordinates: Mapping[str, Sequence[Coordinate]]) -> None:
     """Add the coordinates and arrays of the group and its subgroups."""
-    for group in schema.schemas:
-        found = coordinates.get(group.group, ())
+    for path, found in coordinates.items():
         for coordinate in found:
-            _coordinate(root, coordinate, group.group)
+            _coordinate(root, coordinate, path)
         if names := [coordinate.name for coordinate in found if coordinate.dims[0] != coordinate.name]:
-            node = root.require_group(group.group) if group.group else root
+            node = root.require_group(path) if path else root
             node.update_attributes({"coordinates": " ".join(names)})
+    for group in schema.schemas:
         for array in (group.record, *group.arrays):
             _create(root, array.path, array.shape, array.dims, array.dtype, **_chunking(array))
 

@@ -22,6 +22,8 @@ def tree_of(store: Store) -> xr.DataTree:
     else:
         nodes["/inputs"] = xr.Dataset({"image": store.image, "label": store.label})
         nodes["/outputs"] = xr.Dataset({"prediction": store.prediction})
+    if store.layout.scored:
+        nodes["/outputs"] = nodes["/outputs"].assign(histogram=store.histogram, calibration=store.calibration)
     for layer in filter(lambda layer: layer.kept, store.layout.layers):
         nodes[f"/layers/{layer.name}"] = xr.Dataset({"activation": store[layer.name]})
     for layer in store.layout.layers:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from actstore.errors import DamageError, StoreError, one_line
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, names_channels, read_attributes, token_of
-from actstore.store.coordinates import root_coordinates, statistic_coordinates
+from actstore.store.coordinates import root_coordinates, score_coordinates, statistic_coordinates
 from actstore.store.files import storage_at
 from actstore.store.files.base import TEMPORARY, Location, Storage
 from actstore.store.groups import Group, groups_of, read_groups
@@ -246,6 +246,7 @@ class _Expected:
         self._coordinates |= {f"statistics/{name}": "" for name in statistic_coordinates(layout.version)}
         if attributes.get(FILTERS):
             self._coordinates[f"{FILTERS}/{WEIGHT}"] = ""
+        self._coordinates |= {f"outputs/{name}": "" for name in score_coordinates(bool(layout.scored))}
         self._coordinates |= {
             f"{group.name}/{name}": group.name for group in groups for name in group.schema.coordinates
         }

@@ -9,6 +9,7 @@ from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
 from actstore.tables import certainty, channels, controls, doses, segmentation
+from actstore.tables import curves as curve_tables
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.classification import accuracy_table, class_cases_table
 from actstore.tables.explanations import deletion_table, explanations, landmarks_table, randomisation_table
@@ -53,6 +54,26 @@ def cases(f: Reductions) -> pd.DataFrame:
 
 def accuracy(f: Reductions) -> pd.DataFrame:
     return accuracy_table(f.confusion, applicable=f.applicable)
+
+
+def confusion(f: Reductions) -> pd.DataFrame:
+    return curve_tables.confusion_table(f.confusion, f.keys, applicable=f.applicable)
+
+
+def curves(f: Reductions) -> pd.DataFrame:
+    return curve_tables.curves_table(f.curve_parts, resamples=f.resamples)
+
+
+def roc(f: Reductions) -> pd.DataFrame:
+    return curve_tables.roc_table(f.curve_parts)
+
+
+def precision_recall(f: Reductions) -> pd.DataFrame:
+    return curve_tables.precision_recall_table(f.curve_parts)
+
+
+def calibration(f: Reductions) -> pd.DataFrame:
+    return curve_tables.calibration_table(f.curve_parts)
 
 
 def mad(f: Reductions) -> pd.DataFrame:

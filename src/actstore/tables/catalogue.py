@@ -12,7 +12,7 @@ from actstore.errors import StoreError
 
 #: What a store must hold: predictions of pixels or of whole samples, a perturbation, the tensors of every layer, the
 #: conditions of `[controls]`, a sweep of strengths, any prediction that failed, the means and maxima that points of
-#: samples are made of, or what activation maximisation or explanations found.
+#: samples are made of, scores, or what activation maximisation or explanations found.
 Need = Literal[
     "pixels",
     "classes",
@@ -23,6 +23,7 @@ Need = Literal[
     "dose",
     "failure",
     "points",
+    "scores",
     "optima",
     "explanations",
 ]
@@ -63,6 +64,13 @@ TABLES: dict[str, Table] = {
     ),
     "cases": Table("segmentation", "How does a prediction fail?", "cases", needs=_CHANGED),
     "accuracy": Table("classification", "How often is a sample classified right?", "accuracy", needs=("classes",)),
+    "confusion": Table("curves", "Which class is taken for which?", "confusion", ("by",)),
+    "curves": Table("curves", "How well do scores tell classes apart?", "curves", ("by",), ("scores",)),
+    "roc": Table("curves", "Which rates does each threshold give?", "roc", ("by",), ("scores",)),
+    "precision-recall": Table(
+        "curves", "Which precision does each threshold give?", "precision_recall", ("by",), ("scores",)
+    ),
+    "calibration": Table("curves", "Are probabilities what they say?", "calibration", ("by",), ("scores",)),
     "mad": Table("channels", "How much does each channel change?", "mad", needs=_CHANGED),
     "top-channels": Table("channels", "Which channels change most?", "top_channels", _RANKED, _CHANGED),
     "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_RANKED), _CHANGED),

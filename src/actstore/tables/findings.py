@@ -25,7 +25,8 @@ class Findings(Reductions):
     metric
         what channels are ranked by, one of :data:`actstore.measures.names.METRICS`.
     by
-        what groups the table of frequencies: ``case``, ``patient`` or another coordinate along sample or condition.
+        what groups the tables of frequencies, curves and confusion: ``case``, ``patient`` or another coordinate along
+        sample, of frequencies also along condition.
     per
         what a row of the tables of segmentation is: a slice, a volume or a patient.
     over

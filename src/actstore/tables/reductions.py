@@ -23,6 +23,7 @@ from actstore.conditions import CONTROL, REPEAT
 from actstore.measures.names import MOST, TOP
 from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
+from actstore.tables.curves import Part, curve_parts, score_parts
 from actstore.tables.explanations import explanations
 from actstore.tables.optima import open_optima
 from actstore.tables.representations import NEAREST
@@ -99,6 +100,21 @@ class Reductions:
             return class_cases(self.confusion, applicable=self.applicable)
         rules, regions = self.store.case_rules, self.store.members
         return cases(self.confusion, rules, applicable=self.applicable, regions=regions)
+
+    @property
+    def keys(self) -> list[str | xr.DataArray]:
+        """What groups samples: names of coordinates, and the kinds of failure for "case"."""
+        return [self.cases.rename("case") if key == "case" else key for key in self.by]
+
+    @cached_property
+    def curve_parts(self) -> list[Part]:
+        """Counts of scores of each group, by patient, in memory."""
+        self.need("scores")
+        if self.store.classified:
+            true = self.confusion.isel(condition=0).sum("predicted_class") > 0
+            truth = true.rename(true_class="class_name").reset_coords(drop=True)
+            return score_parts(self.store.score.compute(), truth, self.keys, applicable=self.applicable)
+        return curve_parts(self.store.histogram, self.store.calibration, self.keys, applicable=self.applicable)
 
     @cached_property
     def layers(self) -> dict[str, xr.Dataset]:
@@ -187,6 +203,8 @@ class Reductions:
                 f"the points of samples need the maximum of each channel, which a store of schema "
                 f"{self.store.layout.version} without tensors does not hold: capture it again"
             )
+        if what == "scores" and not (self.store.layout.scored or self.store.classified):
+            raise Unanswerable(self.store.no_scores)
         if what == "optima":
             open_optima(self.store, self.of)
         if what == "explanations":

@@ -3,6 +3,7 @@
 from actstore.views.figures.channels import frequency, layers
 from actstore.views.figures.classification import accuracy, classified
 from actstore.views.figures.cube import cube
+from actstore.views.figures.curves import calibration, confusion, precision_recall, roc
 from actstore.views.figures.doses import dose, dose_cases, dose_channels
 from actstore.views.figures.evidence import association, certainty, controls, noise, sensitivity, stability
 from actstore.views.figures.explanations import explanation, focus, projections
@@ -31,11 +32,13 @@ __all__ = [
     "accuracy",
     "activation",
     "association",
+    "calibration",
     "cases",
     "certainty",
     "channel_dose",
     "classified",
     "comparison",
+    "confusion",
     "controls",
     "cube",
     "deletion",
@@ -65,10 +68,12 @@ __all__ = [
     "noise",
     "optima",
     "optimum",
+    "precision_recall",
     "projection",
     "projections",
     "randomisation",
     "regions",
+    "roc",
     "save",
     "sensitivity",
     "similarity",

@@ -36,6 +36,7 @@ from actstore.jobs.plan.network import Network, examine_network
 from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
 from actstore.jobs.runner import Task, Workers
+from actstore.jobs.scores import scored_classes
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.filters import Filters
 from actstore.networks.heads import Head
@@ -188,7 +189,9 @@ class Plan:
         pixels = math.prod(layout.space)
         inputs = self.ring_samples * pixels * 4 * channels * (layout.conditions + 2)
         predictions = layout.slots * pixels * (1 + (2 * layout.conditions if layout.stitched else 0))
-        return largest * voxel + inputs + predictions
+        # As counted, and as they are written.
+        scores = 2 * layout.slots * sum(array.sample_stride for array in layout.scores)
+        return largest * voxel + inputs + predictions + scores
 
     @property
     def pass_seconds(self) -> float:
@@ -231,6 +234,7 @@ def make_plan(
         input_channels=pipeline.channels,
         stitched=data.overlap,
         classified=spec.data.classified,
+        scored=scored_classes(network.head, spec.labels) if spec.store.histogram and not spec.data.classified else (),
     )
     largest = network.probe.largest_output_bytes
     batch_size = spec.run.batch_size or choose_batch_size(budget.device, largest)

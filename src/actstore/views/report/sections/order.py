@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from actstore.analysis.evidence import perturbations
 from actstore.conditions import REPEAT
 from actstore.views.report.sections.classification import classification
+from actstore.views.report.sections.curves import curves
 from actstore.views.report.sections.explanations import explained, has_explanations
 from actstore.views.report.sections.likeness import likeness
 from actstore.views.report.sections.network import activations, channels, layers, specific
@@ -26,6 +27,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "classification": classification,
     "segmentation": segmentation,
     "failures": failures,
+    "curves": curves,
     "channels": channels,
     "layers": layers,
     "activations": activations,
@@ -51,7 +53,7 @@ OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima, "explanatio
 #: Of what each pixel is predicted as: none of a classifier's report.
 OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")
 #: Of what does not change without a perturbation.
-WITHOUT_PERTURBATION = ("segmentation", "classification", "likeness", "controls", *OF_JOBS)
+WITHOUT_PERTURBATION = ("segmentation", "classification", "curves", "likeness", "controls", *OF_JOBS)
 
 
 def has_section(store: Store, key: str) -> bool:

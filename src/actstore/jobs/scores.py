@@ -1,0 +1,114 @@
+"""Histograms of the scores of one volume: of every sample, condition and class, true pixels apart from others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actstore.inputs.prepare import Prepared
+from actstore.measures.bins import BINS, PROBABILITY_BINS, PROBABILITY_STEP, TOTALS, Activation
+from actstore.measures.device_scores import count_on_device
+from actstore.measures.scores import add_cells, count_scores
+from actstore.networks.heads import Head
+from actstore.spec.labels import Labels
+
+Cell = tuple[int, int]
+
+
+def activation_of(head: Head) -> Activation:
+    """How a head's logits become probabilities."""
+    return "softmax" if head.kind == "argmax" else "sigmoid"
+
+
+def scored_classes(head: Head, labels: Labels) -> tuple[str, ...]:
+    """What each channel of a head's logits is of: an exclusive class, background too, or one of ``labels.members``."""
+    return labels.names if head.kind == "argmax" else tuple(labels.members)
+
+
+class Scores:
+    """Counts the voxels that a sample owns, by their scores.
+
+    Parameters
+    ----------
+    stitched
+        whether predictions of patches are averaged: then `add_volume` takes their logits, else `sent` and `add`.
+    on_host
+        whether logits are counted on the host as they come, or on their device and then copied.
+    """
+
+    def __init__(self, prepared: Prepared, head: Head, labels: Labels, *, stitched: bool, on_host: bool = True) -> None:
+        self.stitched, self._on_host = stitched, on_host
+        self._prepared = prepared
+        self._activation = activation_of(head)
+        self._member = _members(head, labels)
+        shape = (*prepared.applicable.shape, len(self._member))
+        #: By sample and condition, as of `count_scores`.
+        self._histogram = np.zeros((*shape, 2, BINS), np.uint32)
+        self._totals = np.zeros((*shape, PROBABILITY_BINS, len(TOTALS)), np.int64)
+
+    def sent(self, logits: Tensor, cells: Sequence[Cell]) -> list[Tensor]:
+        """Count a batch's logits (batch, class, \\*space), one entry for each of ``cells``; what is copied to the host.
+
+        Nothing where the host computes; of another device the counts, for `add`.
+        """
+        if self.stitched:
+            return []  # `add_volume` counts them.
+        if self._on_host:
+            # At once, as long as they are in the cache; kept, they would cost the network memory that it knows.
+            for cell, values in zip(cells, logits.float().numpy(), strict=True):
+                self._add(cell, values)
+            return []
+        label = torch.from_numpy(np.stack([self._owned_label(sample) for sample, _ in cells]))
+        if logits.device.type == "cuda":
+            label = label.pin_memory()
+        member = torch.from_numpy(self._member).to(logits.device)
+        return [count_on_device(logits, label.to(logits.device, non_blocking=True), member, self._activation)]
+
+    def add(self, cell: Cell, found: NDArray[Any]) -> None:
+        """Take what was `sent` for one (sample, condition)."""
+        add_cells(found[0], found[1], self._histogram[cell], self._totals[cell])
+
+    def _add(self, cell: Cell, logits: NDArray[np.float32]) -> None:
+        sample, _ = cell
+        owned = self._owned(sample)
+        self._count(cell, logits[(slice(None), *owned)], self._prepared.label[sample][owned])
+
+    def add_volume(self, condition: int, logits: NDArray[np.float32]) -> None:
+        """Take the averaged logits (class, z, y, x) of a whole volume under one condition."""
+        windows = self._prepared.windows
+        for sample in range(len(windows)):
+            box = windows.box(sample)
+            self._count((sample, condition), logits[(slice(None), *box)], self._prepared.classes[box])
+
+    def _count(self, cell: Cell, logits: NDArray[Any], label: NDArray[np.uint8]) -> None:
+        count_scores(logits, label, self._member, self._activation, self._histogram[cell], self._totals[cell])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """After the last sample: the arrays of the block, by path."""
+        calibration = self._totals.astype(np.float64)
+        calibration[..., TOTALS.index("probability")] *= PROBABILITY_STEP
+        return {"outputs/histogram": self._histogram, "outputs/calibration": calibration}
+
+    def _owned(self, sample: int) -> tuple[slice, ...]:
+        return self._prepared.windows.owned_in(sample)[-len(self._prepared.space) :]
+
+    def _owned_label(self, sample: int) -> NDArray[np.int16]:
+        """A sample's label, -1 where it does not own a voxel."""
+        label = np.full(self._prepared.space, -1, np.int16)
+        owned = self._owned(sample)
+        label[owned] = self._prepared.label[sample][owned]
+        return label
+
+
+def _members(head: Head, labels: Labels) -> NDArray[np.uint8]:
+    """(class, 256) uint8: of which class indices each class of the logits is made."""
+    member = np.zeros((head.channels, 256), np.uint8)
+    of_class = [(c,) for c in range(head.channels)] if head.kind == "argmax" else labels.members.values()
+    for c, indices in enumerate(of_class):
+        member[c, list(indices)] = 1
+    return member
