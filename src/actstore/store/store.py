@@ -260,7 +260,7 @@ class Store:
 
     @property
     def score(self) -> xr.DataArray:
-        """A classifier's logits: (sample, condition, class_name) float32, NaN where not applicable.
+        """(sample, condition, class_name) float32, a classifier's logits, NaN where not applicable.
 
         Their softmax over ``class_name`` are its probabilities.
 
@@ -327,7 +327,7 @@ class Store:
 
     @property
     def histogram(self) -> xr.DataArray:
-        """Pixels by their score: (sample, condition, class_name, truth, bin) uint32, 0 where not applicable.
+        """(sample, condition, class_name, truth, bin) uint32, pixels by their score, 0 where not applicable.
 
         The score of a class is the logit of its probability; ``truth`` is 1 for pixels of the class, and ``bin`` the
         lower edge of each of 1024 bins, the first -inf. Pixels inside the image that a sample owns, as in `confusion`.
@@ -342,7 +342,7 @@ class Store:
 
     @property
     def calibration(self) -> xr.DataArray:
-        """Pixels by probability: (sample, condition, class_name, probability_bin, total) float64.
+        """(sample, condition, class_name, probability_bin, total) float64, pixels by probability.
 
         ``total`` is "pixels", "true", those of the class, and "probability", the sum of what the network gives them;
         ``probability_bin`` the lower edge of each of 30 bins. 0 where not applicable.

@@ -39,11 +39,6 @@ def files_of(
     root, files = _in_memory()
     root.update_attributes(dict(attributes))
     _fill(root, schema, coordinates)
-    known = {group.group for group in schema.schemas}
-    for path in coordinates.keys() - known:
-        root.require_group(path)
-        for coordinate in coordinates[path]:
-            _coordinate(root, coordinate, path)
     _create(root, metadata.ARRAY, (metadata.room(files()),), ("metadata_byte",), "uint8")
     made = _consolidated(root, files)
     return {**made, metadata.KEY: metadata.as_copy(made)}
@@ -114,6 +109,8 @@ def _consolidated(root: zarr.Group, files: Callable[[], dict[str, bytes]]) -> di
 def _fill(root: zarr.Group, schema: Schema, coordinates: Mapping[str, Sequence[Coordinate]]) -> None:
     """Add the coordinates and arrays of the group and its subgroups."""
     for path, found in coordinates.items():
+        if path and found:
+            root.require_group(path)
         for coordinate in found:
             _coordinate(root, coordinate, path)
         if names := [coordinate.name for coordinate in found if coordinate.dims[0] != coordinate.name]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import pandas as pd
+
 from actstore.analysis.curves.calibrated import CALIBRATION_BINS
 from actstore.conditions import ORIGINAL
 from actstore.views.figures import curves as figures
@@ -75,9 +77,17 @@ def curves(study: Study) -> Section:
                 "confusion",
                 lambda: figures.confusion(counts),
                 "Per cent of each true class that is predicted as each class, over all samples that a condition "
-                "applies to.",
+                f"applies to. {_rests(study, counts['condition'].unique().tolist())}.",
                 "Matrix of true by predicted class, one plot a condition",
                 counts,
             )
         )
     return Section("curves", "Scores and confusion", words, drawn, tables, findings, missing)
+
+
+def _rests(study: Study, conditions: list[str]) -> str:
+    """How many samples and patients the conditions apply to."""
+    applies = study.store.applicable.sel(condition=conditions).values
+    patients = study.store.samples["patient"].to_numpy()
+    rows = [{"samples": int(own.sum()), "patients": len({*patients[own]})} for own in applies.T]
+    return rests_on(pd.DataFrame(rows))
