@@ -18,8 +18,8 @@ language = "en-GB"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_source"]
 exclude_patterns = ["_build", "_ext"]
 nitpicky = True
-# Types of other packages by the names that modules import them under, `Sample` of the views and `BlockFiles`; whole names are looked
-# up (see `from_source`).
+# Types of other packages by the names that modules import them under, `Sample` of the views and `BlockFiles`; whole
+# names are looked up (see `from_source`).
 nitpick_ignore_regex = [("py:class", r"(np|pd|xr|hv)\..*|NDArray|Path|Sample|BlockFiles")]
 
 myst_heading_anchors = 3

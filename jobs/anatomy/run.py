@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 import actstore
 from actstore import analysis
 from actstore.spec.spec import Spec, load_spec
+from actstore.tables.compare import Comparison
 from anatomy.networks import SIDE
 from anatomy.train import build, few_of_each, images_of, train
 
@@ -124,12 +124,11 @@ def accuracies(stores: dict[str, actstore.Store]) -> pd.DataFrame:
 
 def differences(stores: dict[str, actstore.Store]) -> pd.DataFrame:
     """Of each pair of networks, images that one alone classifies right, and McNemar's exact p-value."""
-    right = {name: analysis.correct(store.confusion).values[:, 0] > 0 for name, store in stores.items()}
     rows = []
     for first, second in itertools.combinations(stores, 2):
-        a, b = int((right[first] & ~right[second]).sum()), int((right[second] & ~right[first]).sum())
-        p = float(stats.binomtest(b, a + b).pvalue) if a + b else 1.0
-        rows.append({"first": first, "second": second, "first_alone": a, "second_alone": b, "p": p})
+        found = Comparison(stores[first], stores[second]).accuracy.iloc[0]
+        names = {"first_alone": "a_alone", "second_alone": "b_alone", "p": "p"}
+        rows.append({"first": first, "second": second} | {name: found[column] for name, column in names.items()})
     return pd.DataFrame(rows)
 
 

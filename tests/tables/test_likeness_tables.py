@@ -12,15 +12,20 @@ import pandas as pd
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from scipy import stats
 
 import actstore
 from actstore import analysis
+from actstore.analysis.uncertainty.sign_flips import sign_flip_p, whole_sign_p
 from actstore.cli.commands import main
 from actstore.errors import StoreError
+from actstore.jobs.capture import capture
+from actstore.spec.spec import load_spec
 from actstore.store.store import Store
 from actstore.tables.build import build_table
 from actstore.tables.compare import Comparison, _matched
 from actstore.tables.findings import Findings
+from conftest import Once, WriteSpec
 
 PLACE = ["patient", "frame", "slice"]
 
@@ -156,6 +161,55 @@ class TestComparison:
         assert run("--table", "dice", "-o", str(csv)).exit_code == 0
         assert len(pd.read_csv(csv)) == len(Findings(actstore.open(tiny_store)).table("dice"))
         assert run("-o", str(tmp_path / "a.csv")).exit_code == 2
+
+
+class TestComparisonOfClassifiers:
+    def test_a_page_and_accuracies_without_a_perturbation(self, once: Once, write_spec: WriteSpec) -> None:
+        """Two networks on the same images, in blocks of other sizes."""
+
+        def fill(folder: Path) -> None:
+            from classifiers import spec_tables, write_images
+
+            write_images(folder / "images")
+            for name, group, seed in (("one", 8, 3), ("other", 5, 4)):
+                (folder / name).mkdir()
+                tables = spec_tables(folder / "images", images={"group": group})
+                tables["model"]["arguments"] = {"seed": seed}
+                summary = capture(load_spec(write_spec(folder / name, **tables)), cluster="inline", device="cpu")
+                assert summary.complete, summary.failed
+
+        folder = once("two_classifiers", fill)
+        one, other = (actstore.open(folder / name / "tiny.zarr") for name in ("one", "other"))
+        assert one.samples["block"].tolist() != other.samples["block"].tolist()
+        found = Comparison(one, other, resamples=19)
+        row = found.table("accuracy").iloc[0]
+        right = [
+            dict(zip(s.samples["image_name"], analysis.correct(s.confusion).values[:, 0], strict=True))
+            for s in (one, other)
+        ]
+        a, b = (np.array([own[name] for name in sorted(own)]) for own in right)
+        assert (row["a_alone"], row["b_alone"]) == (((a > b).sum()), (b > a).sum())
+        assert row["p"] == pytest.approx(stats.binomtest(int((b > a).sum()), int((a != b).sum())).pvalue)
+        page = folder / "both.html"
+        done = CliRunner().invoke(main, ["compare", str(one.path), str(other.path), "-o", str(page)])
+        assert done.exit_code == 0, done.output
+        text = page.read_text(encoding="utf-8")
+        assert "Which is right more often" in text
+        assert "Which channels are on top" not in text
+        with pytest.raises(StoreError, match="is of a classifier, which predicts no pixels"):
+            found.table("dice")
+
+    def test_of_two_kinds_is_refused(self, store: Store, classified_store: Path) -> None:
+        with pytest.raises(StoreError, match="classifies images, the other segments"):
+            Comparison(store, actstore.open(classified_store))
+
+    def test_flipping_whole_differences_is_exact(self) -> None:
+        rng = np.random.default_rng(0)
+        values = rng.integers(-3, 4, 10)
+        assert whole_sign_p(values) == pytest.approx(sign_flip_p(values[None].astype(float))[0])
+        ones = np.repeat([1, -1, 0], [30, 12, 500])
+        assert whole_sign_p(ones) == pytest.approx(stats.binomtest(12, 42).pvalue)
+        assert whole_sign_p(np.zeros(5, int)) == 1
 
 
 class TestFilters:

@@ -370,7 +370,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
 @click.option("--table", "name", type=click.Choice(COMPARISONS), help="A table instead of the page.")
 @click.option("-o", "--output", type=PATH, help="An .html file, by default compare.html; of a table .csv or .parquet.")
 def compare(one: Location, other: Location, name: str | None, output: Path | None) -> None:
-    """Compare two runs on the same samples: a page side by side, or a table of similarity, Dice or frequency.
+    """Compare two runs on the same samples: a page side by side, or a table of likeness, Dice, accuracy or frequency.
 
     A table without -o goes to standard output as CSV.
     """

@@ -137,6 +137,7 @@ TABLES: dict[str, Table] = {
 COMPARISONS = {
     "similarity": "Which layers of two networks see samples alike?",
     "dice": "How do two networks' predictions overlap the truth?",
+    "accuracy": "Which of two classifiers is right more often?",
     "frequency": "Which channels are most often on top in either?",
 }
 

@@ -10,9 +10,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from actstore.analysis.classification import correct
 from actstore.analysis.representations.embedding import embedding
 from actstore.analysis.uncertainty.bootstrap import bootstrap_mean
 from actstore.analysis.uncertainty.resamples import RESAMPLES
+from actstore.analysis.uncertainty.sign_flips import whole_sign_p
 from actstore.errors import StoreError
 from actstore.tables.catalogue import COMPARISONS
 from actstore.tables.findings import Findings
@@ -28,7 +30,8 @@ SIDES = ("a", "b")
 
 
 class Comparison:
-    """Two open stores whose committed samples are the same patients, frames, slices and patches, in any order.
+    """Two open stores whose committed samples are the same patients, frames, slices and patches, or images of the same
+    names, in any order.
 
     Raises
     ------
@@ -139,6 +142,46 @@ class Comparison:
         return every.loc[every["samples"] > 0].reset_index(drop=True)
 
     @cached_property
+    def accuracy(self) -> pd.DataFrame:
+        """How often either of two classifiers is right on the same images, in each common condition.
+
+        Columns ``condition, samples, patients, accuracy_a, accuracy_b, difference, a_alone, b_alone, p``: the images
+        that one alone classifies right, and the p of flipping the sign of each patient's difference, which is McNemar's
+        exact test where each image is of another patient. A condition counts the images that it applies to in both.
+
+        Raises
+        ------
+        StoreError
+            if a store is no classifier's.
+        """
+        if segmenting := [str(store.path) for store in self.stores if not store.classified]:
+            raise StoreError(f"{segmenting[0]} segments: take the table dice")
+        right = [correct(found.confusion, applicable=found.applicable) for found in self.findings]
+        first, second = (one.isel(condition=self._numbers(i)).values for i, one in enumerate(right))
+        second = second[self.order]
+        patients, whose = np.unique(self.stores[0].samples["patient"].to_numpy(), return_inverse=True)
+        rows = []
+        for c, condition in enumerate(self.conditions):
+            a, b = first[:, c], second[:, c]
+            used = np.isfinite(a) & np.isfinite(b)
+            apart = (b[used] - a[used]).astype(int)
+            each = np.bincount(whose[used], apart, len(patients)).astype(int)
+            rows.append(
+                {
+                    "condition": condition,
+                    "samples": int(used.sum()),
+                    "patients": len(np.unique(whose[used])),
+                    "accuracy_a": a[used].mean() if used.any() else np.nan,
+                    "accuracy_b": b[used].mean() if used.any() else np.nan,
+                    "difference": apart.mean() if used.any() else np.nan,
+                    "a_alone": int((apart < 0).sum()),
+                    "b_alone": int((apart > 0).sum()),
+                    "p": whole_sign_p(each),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @cached_property
     def frequency(self) -> pd.DataFrame:
         """The table ``frequency`` of either store, one below the other: its columns after ``store``, "a" or "b".
 
@@ -155,7 +198,11 @@ class Comparison:
 
 def _matched(one: Store, other: Store) -> NDArray[np.intp]:
     """Of each sample of ``one``, its position in ``other``."""
-    columns = [sample_columns(store.samples) for store in (one, other)]
+    columns = [["image_name"] if "image_name" in s.samples else sample_columns(s.samples) for s in (one, other)]
+    if len({tuple(found) == ("image_name",) for found in columns}) > 1:
+        raise StoreError(
+            f"one of {one.path} and {other.path} classifies images, the other segments: compare two of a kind"
+        )
     if columns[0] != columns[1]:
         patched, plain = (one, other) if len(columns[0]) > len(columns[1]) else (other, one)
         raise StoreError(

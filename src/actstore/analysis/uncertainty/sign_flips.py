@@ -49,6 +49,22 @@ def sign_flip_p(values: Floats, seed: int = 0) -> Floats:
     return p
 
 
+def whole_sign_p(values: NDArray[np.integer]) -> float:
+    """As :func:`sign_flip_p` of one test, of whole numbers (patient,): exact for any number of patients.
+
+    The distribution of the sum over all patterns is built patient by patient. Where all values are -1, 0 or 1, this is
+    McNemar's exact test (Psychometrika 12 (1947), 153). 1 where all are 0.
+    """
+    sizes = np.abs(values[values != 0]).astype(int)
+    total = int(sizes.sum())
+    share = np.zeros(2 * total + 1)
+    share[total] = 1.0
+    for size in sizes.tolist():
+        share = (np.roll(share, size) + np.roll(share, -size)) / 2
+    far = np.abs(np.arange(-total, total + 1)) >= abs(int(values.sum()))
+    return float(min(1.0, share[far].sum()))
+
+
 def _extremes(values: Floats, patterns: Iterator[Floats]) -> NDArray[np.int64]:
     """How many patterns of signs give a sum of ``values`` (test, patient) at least as far from 0 as their own."""
     limit = np.abs(values.sum(axis=-1)) - _TOLERANCE * np.abs(values).sum(axis=-1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from actstore.analysis.evidence import perturbations
 from actstore.errors import StoreError
 from actstore.tables.compare import SIDES, Comparison
 from actstore.tables.unchanged import no_sample
@@ -35,7 +37,7 @@ def write_comparison(comparison: Comparison, output: str | Path) -> Path:
     one, other = comparison.stores
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = [rendered(section(comparison), folder) for section in (_similarity, _dice, _frequency)]
+        made = [rendered(section(comparison), folder) for section in _sections(comparison)]
         text = page(
             "compare.html.j2",
             made,
@@ -51,6 +53,17 @@ def write_comparison(comparison: Comparison, output: str | Path) -> Path:
     except OSError as error:
         raise StoreError(f"{output} cannot be written: {error.strerror or error}; choose another -o") from error
     return output
+
+
+def _sections(comparison: Comparison) -> list[Callable[[Comparison], Section]]:
+    """Those that two runs can have."""
+    found: list[Callable[[Comparison], Section]] = [
+        _similarity,
+        _accuracy if comparison.stores[0].classified else _dice,
+    ]
+    if all(len(perturbations(store.applicable)) for store in comparison.stores):
+        found.append(_frequency)
+    return found
 
 
 def _runs(*stores: Store) -> pd.DataFrame:
@@ -93,11 +106,6 @@ def _similarity(comparison: Comparison) -> Section:
 def _dice(comparison: Comparison) -> Section:
     one, other = comparison.stores
     missing = []
-    if one.classified or other.classified:
-        missing.append(
-            "Dice is of predicted pixels, and a classifier predicts none: each run's report has its accuracy."
-        )
-        return Section("dice", "Which predicts better", missing=missing)
     if not set(one.members) & set(other.members):
         missing.append(f"The runs have no class in common: {', '.join(one.members)} and {', '.join(other.members)}.")
         return Section("dice", "Which predicts better", missing=missing)
@@ -112,6 +120,19 @@ def _dice(comparison: Comparison) -> Section:
     ]
     tables = [ShownTable("dice-mean", "Mean Dice of either network", shown, table)]
     return Section("dice", "Which predicts better", words, (), tables, on.dice_differs(table), missing)
+
+
+def _accuracy(comparison: Comparison) -> Section:
+    table = comparison.accuracy
+    shown = table.assign(**{name: table[name].round(3) for name in ("accuracy_a", "accuracy_b", "difference")})
+    shown["p"] = [f"{p:.2g}" for p in table["p"]]
+    words = [
+        "The part of the same images that either network classifies right, in the conditions that both runs have, and "
+        "the images that one alone does. p flips the sign of each patient's difference; where each image is of another "
+        "patient, that is McNemar's exact test."
+    ]
+    tables = [ShownTable("accuracy", "Images classified right by either network", shown, table)]
+    return Section("accuracy", "Which is right more often", words, (), tables, on.accuracy_differs(table))
 
 
 def _frequency(comparison: Comparison) -> Section:

@@ -131,5 +131,22 @@ def dice_differs(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def accuracy_differs(table: pd.DataFrame) -> list[str]:
+    """Which of two classifiers is right more often, of :attr:`actstore.tables.compare.Comparison.accuracy`."""
+    found = []
+    for row in table.to_dict("records"):
+        if not row["samples"]:
+            continue
+        better, worse = ("b", "a") if row["difference"] > 0 else ("a", "b")
+        sure = "" if row["p"] < 0.05 else ", no more than chance may give"
+        said = f"{better} is right more often than {worse}" if row["difference"] else "both are right as often"
+        found.append(
+            f"Under {row['condition']}, {said}: {number(row['accuracy_a'])} and {number(row['accuracy_b'])} of "
+            f"{counted(row['samples'], 'image')} (a and b), {row['a_alone']} of them a alone and {row['b_alone']} b "
+            f"alone (p = {row['p']:.2g}){sure}."
+        )
+    return found
+
+
 def _many(noun: str) -> str:
     return {"patch": "patches"}.get(noun, f"{noun}s")
