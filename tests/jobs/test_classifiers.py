@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scipy import stats
 from sklearn import metrics
 
 import actstore
+import classifiers
 from actstore import views
 from actstore.errors import ModelError, StoreError
 from actstore.inputs.preprocess import normalize
@@ -31,6 +33,7 @@ from actstore.views.report.study import Study
 from actstore.views.report.write import write_report
 from classifiers import CLASSES, SIDE, images, plain_forward, spec_tables, tiny, write_images
 from conftest import WriteSpec
+from reference import reference
 from stores import files_of
 
 
@@ -60,6 +63,44 @@ def test_scores_are_the_bits_of_a_plain_forward_pass(classified_store: Path) -> 
     np.testing.assert_array_equal(predicted, score.argmax(1))
     truth = store.confusion.sel(condition="original").sum("predicted_class").argmax("true_class").values
     np.testing.assert_array_equal(np.asarray(list(CLASSES))[truth], store.samples["label"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "layers", "last"),
+    [
+        ("densenet", ["features.norm5", "class_layers.*"], "class_layers.out"),
+        ("resnet", ["layer4", "avgpool", "fc"], "fc"),
+        ("vgg", ["type:Conv2d", "type:Linear"], "5"),
+    ],
+)
+def test_networks_of_others(write_spec: WriteSpec, tmp_path: Path, network: str, layers: list[str], last: str) -> None:
+    """The bits of a plain forward pass, in the scores and in the last layer."""
+    found, labels = images(1)
+    found = np.kron(found, np.ones((2, 2), np.uint8)) if network != "vgg" else found
+    np.savez(tmp_path / "all.npz", image=found, label=labels)
+    tables = spec_tables(tmp_path / "all.npz", preprocess={"size": list(found.shape[1:])})
+    tables["model"] = {"factory": f"classifiers:{network}", "layers": layers}
+    store = actstore.open(captured(write_spec(tmp_path, **tables)))
+    model = getattr(classifiers, network)().eval()
+    np.testing.assert_array_equal(store.score.values[:, 0], plain_forward(model, inputs_of(found), 3))
+    name = store.layers.index[store.layers["module"] == last].item()
+    np.testing.assert_array_equal(store[name].values[:, 0], store.score.values[:, 0])
+
+
+@pytest.mark.skipif("ACTSTORE_REFERENCE" not in os.environ, reason="ACTSTORE_REFERENCE names no folder with real data")
+def test_radiographs_and_slices_of_six_kinds(write_spec: WriteSpec, tmp_path: Path) -> None:
+    """The reference's subset of MedNIST, as the comparison of three networks splits it."""
+    names = ["AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT"]
+    data = {
+        "preprocess": {"size": [64, 64]},
+        "classes": {name: i for i, name in enumerate(names)},
+        "split": {"share": 0.5},
+    }
+    tables = spec_tables(reference() / "mednist/mednist_6x300.npz", **data)
+    tables["model"]["arguments"] = {"outputs": 6}
+    plan = make_plan(load_spec(write_spec(tmp_path, **tables)), timing=False)
+    assert (plan.samples, len(plan.blocks), plan.discovery.patients) == (900, 15, 1800)
 
 
 def test_layers_without_space_have_none(classified_store: Path) -> None:

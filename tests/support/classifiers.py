@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +103,42 @@ def plain_forward(network: nn.Module, inputs: Sequence[NDArray[np.float32]], bat
     with torch.inference_mode():
         stacked = torch.from_numpy(np.stack(inputs))
         return torch.cat([network(stacked[i : i + batch]) for i in range(0, len(stacked), batch)]).numpy()
+
+
+def densenet() -> nn.Module:
+    """MONAI's DenseNet121 of one grey channel, with the same random weights at every call."""
+    from monai.networks.nets import DenseNet121
+
+    return _seeded(lambda: DenseNet121(spatial_dims=2, in_channels=1, out_channels=3))
+
+
+def resnet() -> nn.Module:
+    """MONAI's resnet18, likewise."""
+    from monai.networks.nets import resnet18
+
+    return _seeded(lambda: resnet18(spatial_dims=2, n_input_channels=1, num_classes=3))
+
+
+def vgg() -> nn.Module:
+    """A plain VGG: blocks of convolutions and maxima, then linear maps with dropout between them."""
+
+    def made() -> nn.Module:
+        layers: list[nn.Module] = []
+        for before, after in ((1, 8), (8, 16)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        head = (
+            nn.Flatten(),
+            nn.Linear(16 * (SIDE // 4) ** 2, 32),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(32, 3),
+        )
+        return nn.Sequential(nn.Sequential(*layers), *head)
+
+    return _seeded(made)
+
+
+def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return make()
