@@ -56,7 +56,9 @@ def read_block(pipeline: AnyPipeline, file: BlockFiles) -> Volume | ImageSet:
 def covered(header: VolumeHeader, pipeline: AnyPipeline) -> list[Windows]:
     """How patches cover a block: a volume, or each of its images."""
     if isinstance(header, GroupHeader):
-        return [pipeline.windows(size) for size in header.sizes]
+        # Of the images of one size once: there may be tens of thousands.
+        made = {size: pipeline.windows(size) for size in set(header.sizes)}
+        return [made[size] for size in header.sizes]
     return [pipeline.windows(header.shape)]
 
 
