@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from actstore.errors import ModelError
+from actstore.jobs.plan.plan import make_plan
 from actstore.networks.heads import Head, head_of
 from actstore.spec.labels import Labels
-from actstore.spec.spec import Spec
+from actstore.spec.spec import Spec, load_spec
+from classifiers import spec_tables, write_images
+from conftest import WriteSpec
 
 PLAIN = {"RV": 1, "MYO": 2, "LV": 3}
 HEART = {"heart": [1, 2, 3], "left": [2, 3], "LV": [3]}
@@ -231,3 +234,21 @@ def test_a_head_says_what_it_does() -> None:
 def test_impossible_heads(arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         Head(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["segments", "classifies"])
+def test_probabilities_are_no_logits(write_spec: WriteSpec, tmp_path: Path, kind: str) -> None:
+    """Their softmax would be other probabilities, without a word."""
+    if kind == "segments":
+        changes: dict[str, Any] = {"model__factory": "networks:softmax_unet"}
+    else:
+        changes = spec_tables(write_images(tmp_path / "images", 1))
+        changes["model"] = {"factory": "classifiers:softmaxed", "layers": ["0.first"]}
+    with pytest.raises(
+        ModelError, match="probabilities, which sum to 1 over its .* where logits are needed"
+    ) as refused:
+        make_plan(load_spec(write_spec(tmp_path, **changes)), timing=False)
+    assert "\n" not in str(refused.value)
+    if kind == "segments":
+        spec = load_spec(write_spec(tmp_path, **changes, store__histogram=False))
+        assert not make_plan(spec, timing=False).layout.scored

@@ -142,3 +142,8 @@ def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         return make()
+
+
+def softmaxed() -> nn.Module:
+    """Returns probabilities."""
+    return nn.Sequential(tiny(), nn.Softmax(1))

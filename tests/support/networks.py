@@ -36,6 +36,13 @@ def tiny_unet(seed: int = 0, classes: int = 4, width: int = 2, inputs: int = 1) 
     return _seeded(TinyUNet, seed, classes=classes, width=width, inputs=inputs)
 
 
+def softmax_unet() -> nn.Module:
+    """Returns probabilities."""
+    network = tiny_unet()
+    network.register_forward_hook(lambda _module, _arguments, output: output.softmax(1))
+    return network
+
+
 def unseeded() -> nn.Module:
     """Other random weights at every call."""
     return TinyUNet()

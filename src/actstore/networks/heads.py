@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from actstore.errors import ModelError, SpecError
+from actstore.networks.recording import SUMS_TO_ONE
 from actstore.spec.labels import Labels
 from actstore.spec.spec import Spec
 
@@ -152,6 +153,12 @@ def head_of(spec: Spec, size: Sequence[int], output: Any) -> Head:
     if not isinstance(found, Tensor) or found.ndim != len(size) + 2 or found.shape[2:] != size:
         raise ModelError(_unfit(spec, size, path, found))
     channels, exclusive = found.shape[1], len(labels.names)
+    if getattr(found, SUMS_TO_ONE, False) and channels == exclusive and (not size or spec.store.histogram):
+        insist = ", or set store.histogram = false, which keeps no scores" if size else ""
+        raise ModelError(
+            f"{_returns(spec, path)} probabilities, which sum to 1 over its {channels} channels, where logits are "
+            f"needed: take the softmax out of the network that the factory returns{insist}"
+        )
     regions = channels == len(labels.members) and bool(given or (given is None and labels.regions))
     if regions and given is None and channels == exclusive:
         raise ModelError(

@@ -18,6 +18,10 @@ from actstore.networks.channels import Output, channels_first, place_channels
 from actstore.store.schema import Layer
 
 TYPE_PREFIX = "type:"
+#: Attribute of a tensor of `Probe.output`: whether its values were probabilities over the classes.
+SUMS_TO_ONE = "_actstore_sums_to_one"
+#: Rounding of sums of probabilities in bfloat16.
+NEAR_ONE = 0.02
 #: Dtypes that a recorded layer may return: float32 holds all their values exactly,
 EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
 #: and the values of these up to `LARGEST_WHOLE`.
@@ -224,10 +228,20 @@ def probe(
     return Probe(layers, rows, _shapes(output), largest)
 
 
+def _sums_to_one(output: Tensor) -> bool:
+    """Whether (batch, class, …) holds probabilities over its classes, as behind a softmax."""
+    if not output.is_floating_point() or output.ndim < 2 or output.shape[1] < 2:
+        return False
+    values = output.float()
+    return bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < NEAR_ONE).all())
+
+
 def _shapes(output: Any) -> Any:
     """``output`` with tensors that have a shape and no values."""
     if isinstance(output, Tensor):
-        return torch.empty(output.shape, dtype=output.dtype, device="meta")
+        found = torch.empty(output.shape, dtype=output.dtype, device="meta")
+        setattr(found, SUMS_TO_ONE, _sums_to_one(output))
+        return found
     if isinstance(output, Mapping):
         return {key: _shapes(value) for key, value in output.items()}
     if isinstance(output, list | tuple):
