@@ -53,7 +53,11 @@ def case_summary(store: Store) -> pd.DataFrame:
 
 def frequency_summary(store: Store, *, top: int = TOP, most: int = MOST) -> pd.DataFrame:
     """The most frequent top channels of every layer: a row a layer, a column a perturbation, ``channel (count)``."""
-    frequency = build_table(store, "frequency", top=top, most=most)
+    return most_frequent_by_layer(store, build_table(store, "frequency", top=top, most=most))
+
+
+def most_frequent_by_layer(store: Store, frequency: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`frequency_summary`, of the table ``frequency`` with one row a layer, condition and channel."""
     pairs = zip(frequency["channel"], frequency["count"], strict=True)
     cells = frequency.assign(cell=[f"{channel}\u00a0({count})" for channel, count in pairs])
     wide = cells.groupby(["layer", "condition"], observed=True)["cell"].agg(" · ".join).unstack("condition")

@@ -177,12 +177,12 @@ def _frequency(
 
 
 def _most(count: Counts, n: int) -> tuple[Counts, Counts]:
-    channel = _highest_counts(count, n)
+    channel = highest_counts(count, n)
     number = np.take_along_axis(count, np.maximum(channel, 0), axis=-1)
     return channel, np.where(channel == NO_CHANNEL, 0, number)
 
 
-def _highest_counts(count: NDArray[Any], n: int) -> Counts:
+def highest_counts(count: NDArray[Any], n: int) -> Counts:
     """As :func:`highest`, but a channel that is never on top has no place."""
     return highest(np.where(count > 0, count, np.nan), n)
 
@@ -224,7 +224,7 @@ def most_often(count: NDArray[Any], most: int, layers: Iterable[slice] = (slice(
     for where in layers:
         channels = count[..., where].shape[-1]
         if most < channels:
-            found[..., where] = chosen(_highest_counts(count[..., where], most), channels)
+            found[..., where] = chosen(highest_counts(count[..., where], most), channels)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -57,15 +58,9 @@ def top_channels(
     AnalysisError
         if ``k`` is below 1, ``order`` is unknown or the dimension channel is missing.
     """
-    require_dims(score, ["channel"])
-    if order is not None and order not in get_args(Order):
-        raise AnalysisError(f"order = {order!r}: give {', '.join(map(repr, get_args(Order)))}, or None")
+    valid, options = _options(score, applicable, order)
     count = score.sizes["channel"]
     k = min(require_positive("k", k), count)
-    perturbed = ~is_original(score)
-    valid = perturbed if applicable is None else perturbed & applicable.reset_coords(drop=True)
-    name = str(score.name)
-    by = order or METRICS.get(name, "largest")
     channel, value, counted = apply_lazily(
         _rank,
         (score, ["channel"]),
@@ -74,9 +69,7 @@ def top_channels(
         dtypes=[np.int64, np.result_type(score.dtype, np.float32), bool],
         output_sizes={"rank": k},
         k=k,
-        guess=applicable is None,
-        order=by,
-        unchanged=UNCHANGED.get(name, np.nan if by == "smallest" else 0.0),
+        **options,
     )
     ranked = xr.Dataset({"channel": channel, str(score.name or "score"): value, "applicable": counted})
     return ranked.assign_coords(rank=np.arange(1, k + 1), channel_count=count)
@@ -91,22 +84,45 @@ def in_top(
     for a channel that did not change, where the condition is not applicable, and for the original.
     """
     k = require_positive("k", k)
-    parts = []
-    for where in layer_slices(score).values():
-        part = score.isel(channel=where)
-        ranks = top_channels(part, k, applicable=applicable, order=order)["channel"]
-        found: xr.DataArray = apply_lazily(
-            chosen,
-            (ranks, ["rank"]),
-            output_dims=[["channel"]],
-            dtypes=[bool],
-            output_sizes={"channel": part.sizes["channel"]},
-            channels=part.sizes["channel"],
-        )
-        parts.append(found.drop_vars("channel_count", errors="ignore"))
-    joined = xr.concat(parts, "channel", coords="minimal", compat="override", join="override")
-    along = {name: coord for name, coord in score.coords.items() if coord.dims == ("channel",)}
-    return joined.assign_coords(along).transpose(*score.dims).rename("in_top")
+    valid, options = _options(score, applicable, order)
+    # One call for all layers: xarray takes longer to prepare one than the loops to rank a layer.
+    found: xr.DataArray = apply_lazily(
+        _members,
+        (score, ["channel"]),
+        (valid, []),
+        output_dims=[["channel"]],
+        dtypes=[bool],
+        k=k,
+        layers=list(layer_slices(score).values()),
+        **options,
+    )
+    return found.transpose(*score.dims).rename("in_top")
+
+
+def _options(
+    score: xr.DataArray, applicable: xr.DataArray | None, order: Order | None
+) -> tuple[xr.DataArray, dict[str, Any]]:
+    """Where channels are ranked, bool along condition and sample, and what :func:`_rank` takes beside ``k``."""
+    require_dims(score, ["channel"])
+    if order is not None and order not in get_args(Order):
+        raise AnalysisError(f"order = {order!r}: give {', '.join(map(repr, get_args(Order)))}, or None")
+    perturbed = ~is_original(score)
+    valid = perturbed if applicable is None else perturbed & applicable.reset_coords(drop=True)
+    name = str(score.name)
+    by = order or METRICS.get(name, "largest")
+    unchanged = UNCHANGED.get(name, np.nan if by == "smallest" else 0.0)
+    return valid, {"guess": applicable is None, "order": by, "unchanged": unchanged}
+
+
+def _members(
+    score: NDArray[Any], valid: NDArray[np.bool_], k: int, layers: Sequence[slice], **options: Any
+) -> NDArray[np.bool_]:
+    found = np.zeros(score.shape, dtype=bool)
+    for where in layers:
+        part = score[..., where]
+        channels = part.shape[-1]
+        found[..., where] = chosen(_rank(part, valid, min(k, channels), **options)[0], channels)
+    return found
 
 
 def _rank(

@@ -12,9 +12,11 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from actstore.analysis.channels.frequency import channel_frequency, most_frequent
-from actstore.analysis.channels.ranking import NO_CHANNEL, top_channels
+from actstore.analysis.channels.frequency import highest_counts
+from actstore.analysis.channels.ranking import NO_CHANNEL, in_top
 from actstore.analysis.evidence import perturbations
+from actstore.analysis.grouping import count_by
+from actstore.analysis.layers import layer_slices, stack_layers
 from actstore.errors import StoreError
 from actstore.measures.names import TOP
 from actstore.tables.unchanged import no_sample
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
-def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> pd.DataFrame:
+def frequency_cells(
+    store: Store, by: str | None = None, *, top: int = TOP, member: xr.DataArray | None = None
+) -> pd.DataFrame:
     """How often each channel is among its layer's ``top`` by MAD, of every group of slices.
 
     Columns ``group, layer, row, channel, count, samples, share, rank``, one row a channel of the network and group;
@@ -37,6 +41,9 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> p
     by
         "condition" (each perturbation), "case" (each kind of failure, over perturbations), another coordinate along
         sample or condition, or None: all perturbations together.
+    member
+        bool (sample, condition, channel) of all layers, in memory: :func:`actstore.analysis.in_top` of the MAD for this
+        ``top``, where that is known already.
 
     Raises
     ------
@@ -54,13 +61,15 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> p
     if not names:
         why = no_sample(store)
         raise StoreError(f"{store.path} has no perturbed slice to rank channels on: {why[0].lower()}{why[1:-1]}")
-    key = xr.DataArray(group, dims=used.dims, name="cell_group")
-    computed = compute({layer: store.statistics(layer)["mad"] for layer in layers})[0]
+    if member is None:
+        member = in_top(network_mad(store, layers), top, applicable=applicable)
+    ranked = member.isel(condition=at).transpose("sample", "condition", "channel")
+    cell = np.where(used.values, pd.Index(names).get_indexer(group.ravel()).reshape(group.shape), -1).ravel()
+    counts = count_by(ranked.values.reshape(len(cell), -1), cell, len(names))
+    samples = count_by(cell >= 0, cell, len(names))
     parts = []
-    for row, layer in enumerate(layers):
-        ranks = top_channels(computed[layer].isel(condition=at), top, applicable=used)
-        found = channel_frequency(ranks, key).sum("condition").sel(cell_group=names)
-        count, samples = found["count"].transpose("cell_group", "channel").values, found["n"].values
+    for row, (layer, where) in enumerate(layer_slices(ranked).items()):
+        count = counts[:, where]
         groups, channels = count.shape
         own = {
             "group": np.repeat(names, channels),
@@ -70,16 +79,22 @@ def frequency_cells(store: Store, by: str | None = None, *, top: int = TOP) -> p
             "count": count.ravel(),
             "samples": np.repeat(samples, channels),
             "share": (count / samples[:, None]).ravel(),
-            "rank": _ranks(found).ravel(),
+            "rank": _ranks(count).ravel(),
         }
         parts.append(pd.DataFrame(own))
     return pd.concat(parts, ignore_index=True)
 
 
-def _ranks(frequency: xr.Dataset) -> NDArray[np.int64]:
-    """The rank of each channel (cell_group, channel) among its group's by count, from 1; 0 without any count."""
-    channels = frequency.sizes["channel"]
-    ordered = most_frequent(frequency, channels)["channel"].transpose("cell_group", "rank").values
+def network_mad(store: Store, layers: Sequence[str]) -> xr.DataArray:
+    """MAD of every channel of ``layers``: (sample, condition, channel), in memory."""
+    mad: xr.DataArray = stack_layers({layer: store.statistics(layer, ["mad"]) for layer in layers})["mad"].compute()
+    return mad
+
+
+def _ranks(count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rank of each channel (group, channel) among its group's by count, from 1; 0 without any count."""
+    channels = count.shape[1]
+    ordered = highest_counts(count, channels)
     # The last column takes the places of ranks without a channel.
     rank = np.zeros((len(ordered), channels + 1), np.int64)
     np.put_along_axis(rank, np.where(ordered == NO_CHANNEL, channels, ordered), np.arange(1, channels + 1)[None], 1)

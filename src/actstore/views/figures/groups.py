@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 import numpy as np
 import pandas as pd
-from dask.base import compute
+import xarray as xr
 
 from actstore.analysis.channels.frequency import top_counts
 from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.evidence import patients_of
+from actstore.analysis.layers import layer_slices
 from actstore.measures.names import TOP
 from actstore.views.figures import marks
+from actstore.views.figures.channels import network_mad
 from actstore.views.figures.theme import (
     DIVERGING,
     INK,
@@ -134,25 +136,31 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
     return by_condition(table, draw, 3, size, hspace=0.16, vspace=0.5)
 
 
-def patient_shares(store: Store, table: pd.DataFrame, *, top: int = TOP) -> pd.DataFrame:
+def patient_shares(
+    store: Store, table: pd.DataFrame, *, top: int = TOP, member: xr.DataArray | None = None
+) -> pd.DataFrame:
     """How often the channels of ``table`` are in their layer's ``top``, of each patient.
 
-    Takes columns ``layer, condition, channel`` and returns these with ``patient, samples, count, share``.
+    Takes columns ``layer, condition, channel`` and returns these with ``patient, samples, count, share``. ``member`` as
+    of :func:`actstore.views.figures.channels.frequency_cells`.
     """
     layers = list(dict.fromkeys(table["layer"]))
-    applicable, scores = compute(store.applicable, {layer: store.statistics(layer)["mad"] for layer in layers})
+    applicable = store.applicable.compute()
     names = patients_of(applicable)[1]
+    if member is None:
+        member = in_top(network_mad(store, layers or list(store.layers.index)), top, applicable=applicable)
+    every, samples = (found.values for found in top_counts(member, applicable))
+    where = layer_slices(member)
     parts = []
     for (layer, condition), own in table.groupby(["layer", "condition"], sort=False):
-        at = [list(store.conditions.index).index(condition)]
-        used = applicable.isel(condition=at)
-        count, samples = top_counts(in_top(scores[layer].isel(condition=at), top, applicable=used), used)
-        patients = [patient for patient in np.argsort(names) if samples[patient, 0]]
+        at = list(store.conditions.index).index(condition)
+        patients = [patient for patient in np.argsort(names) if samples[patient, at]]
+        count = every[patients, at][:, where[str(layer)]]
         counted = {
             "patient": names[patients].astype(object).repeat(len(own)),
             "channel": np.tile(own["channel"], len(patients)),
-            "count": count.values[patients, 0][:, own["channel"]].ravel(),
-            "samples": samples.values[patients, 0].repeat(len(own)),
+            "count": count[:, own["channel"].to_numpy()].ravel(),
+            "samples": samples[patients, at].repeat(len(own)),
         }
         parts.append(pd.DataFrame({**counted, "layer": str(layer), "condition": str(condition)}))
     empty = pd.DataFrame({name: [] for name in ("patient", "channel", "count", "samples", "layer", "condition")})

@@ -8,11 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import xarray as xr
 
+from actstore.analysis.channels.ranking import in_top
 from actstore.analysis.evidence import perturbations
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.findings import Findings
 from actstore.tables.unchanged import no_sample, noun_of
+from actstore.views.figures.channels import frequency_cells
 from actstore.views.figures.selection import shown_conditions
 from actstore.views.figures.theme import colours_of
 from actstore.views.report.sentences.segmentation import action
@@ -78,6 +81,7 @@ class Study:
     def __init__(self, store: Store, findings: Findings | None = None) -> None:
         self.store = store
         self.findings = findings or Findings(store)
+        self._cells: dict[str | None, pd.DataFrame] = {}
 
     @cached_property
     def colours(self) -> dict[str, str]:
@@ -123,6 +127,20 @@ class Study:
     def channels(self) -> pd.Series[int]:
         """How many channels each layer has, in network order."""
         return self.store.layers["channels"]
+
+    @cached_property
+    def member(self) -> xr.DataArray:
+        """Whether a channel is among its layer's top by MAD: bool (sample, condition, channel), in memory."""
+        findings = self.findings
+        if findings.metric == "mad":
+            return findings.member
+        return in_top(findings.network["mad"], findings.top, applicable=findings.applicable)
+
+    def frequency_cells(self, by: str | None) -> pd.DataFrame:
+        """How often each channel is among the top, as :func:`actstore.views.figures.channels.frequency_cells`."""
+        if by not in self._cells:
+            self._cells[by] = frequency_cells(self.store, by, top=self.findings.top, member=self.member)
+        return self._cells[by]
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the findings; where it has conditions, the rows of those that are shown.

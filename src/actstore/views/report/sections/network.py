@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from actstore.tables.summaries import frequency_summary
+from actstore.tables.summaries import frequency_summary, most_frequent_by_layer
 from actstore.units import counted, plural_of
 from actstore.views.figures import channels as figures
 from actstore.views.figures import groups
@@ -29,10 +28,6 @@ def channels(study: Study) -> Section:
     if not study.conditions:
         return Section("channels", "Which channels respond", missing=[study.nothing])
 
-    @cache
-    def cells(by: str | None) -> pd.DataFrame:
-        return figures.frequency_cells(store, by, top=top)
-
     def maps(by: pd.DataFrame, columns: int, most: int | None) -> Any:
         groups = None if columns == 1 else list(dict.fromkeys(by["group"]))
         return figures.frequency_maps(by, study.layers, most=most, groups=groups, columns=columns)
@@ -40,7 +35,7 @@ def channels(study: Study) -> Section:
     patients, noun = store.samples["patient"].nunique(), study.noun
     used = store.applicable.sel(condition=study.every.index.to_numpy()).any("condition")
     rests = f"{counted(int(used.sum()), noun)} under {counted(len(study.every), 'perturbation')}"
-    every, by_condition, by_case = cells(None), cells("condition"), cells("case")
+    every, by_condition, by_case = (study.frequency_cells(by) for by in (None, "condition", "case"))
     shown = by_condition[by_condition["group"].isin(study.conditions)]
     samples = by_case.drop_duplicates("group").sort_values("samples", ascending=False, kind="stable")
     kinds = samples["group"][:6].tolist()
@@ -75,8 +70,9 @@ def channels(study: Study) -> Section:
     ]
     tables = []
     # Empty where no channel is ranked anywhere; the sentence of `still` covers that.
-    if not study.findings.table("frequency").empty:
-        wide = frequency_summary(store, top=top, most=most)
+    if not (frequency := study.findings.table("frequency")).empty:
+        plain = study.findings.metric == "mad" and not study.findings.by
+        wide = most_frequent_by_layer(store, frequency) if plain else frequency_summary(store, top=top, most=most)
         wide = wide[["layer", *[c for c in study.conditions if c in wide]]]
         tables.append(
             ShownTable(
@@ -182,7 +178,7 @@ def responding(study: Study, layers: list[str], conditions: list[str]) -> list[t
 
     Layers of fewer than twice ``top`` channels come after all others: there nearly every channel is on top.
     """
-    cells = figures.frequency_cells(study.store, "condition", top=study.findings.top)
+    cells = study.frequency_cells("condition")
     wide = on.wide(study.channels, study.findings.top)
     cells = cells.assign(
         size=cells["layer"].map(study.store.layers["size"].astype(str)), narrow=~cells["layer"].isin(wide)

@@ -90,7 +90,7 @@ def patients(study: Study) -> Section:
         uneven = groups.uneven(table)
         if len(uneven):
             words.append(on.EXCHANGED)
-            shares = groups.patient_shares(study.store, uneven, top=study.findings.top)
+            shares = groups.patient_shares(study.store, uneven, member=study.member)
             drawn.append(
                 Figure(
                     "heterogeneity",
