@@ -45,8 +45,9 @@ class MadeUp:
     smooth: float = 0.0
     seed: int = 0
     path: str = "made-up.zarr"
-    #: Samples are slices.
+    #: Samples are slices, and not images of one class.
     patched: bool = False
+    classified: bool = False
     class_names: tuple[str, ...] = CLASSES
     case_rules: CaseRules = field(default_factory=CaseRules)
 

@@ -43,11 +43,11 @@ def findings(study: Store) -> Findings:
 
 
 def documented() -> dict[str, list[str]]:
-    """The columns that the documentation lists, without units and options."""
+    """The columns that the documentation lists, without units and options; tables of two stores come later."""
     found = {}
     for name, columns in re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|$", DOCS.read_text("utf-8"), re.MULTILINE):
         plain = re.sub(r" \([^)]*\)", "", columns)
-        found[name] = [c.strip() for c in plain.split(",") if not re.search(r"`--|what ", c)]
+        found.setdefault(name, [c.strip() for c in plain.split(",") if not re.search(r"`--|what ", c)])
     return found
 
 
