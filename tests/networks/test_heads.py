@@ -245,7 +245,7 @@ def test_probabilities_are_no_logits(write_spec: WriteSpec, tmp_path: Path, kind
         changes = spec_tables(write_images(tmp_path / "images", 1))
         changes["model"] = {"factory": "classifiers:softmaxed", "layers": ["0.first"]}
     with pytest.raises(
-        ModelError, match="probabilities, which sum to 1 over its .* where logits are needed"
+        ModelError, match=r"probabilities, which sum to 1 over its .*, where logits are needed"
     ) as refused:
         make_plan(load_spec(write_spec(tmp_path, **changes)), timing=False)
     assert "\n" not in str(refused.value)
