@@ -68,6 +68,27 @@ def neighbours(points: xr.DataArray, k: int = 5, *, same_patient: bool = False) 
     )
 
 
+def nearest_to(points: Floats, patient: NDArray[np.generic], sample: int, k: int) -> tuple[Numbers, Floats]:
+    """The at most ``k`` nearest points of other patients to one point, as :func:`neighbours` finds them for all.
+
+    Parameters
+    ----------
+    points
+        float64 (sample, feature).
+    patient
+        of each sample: (sample).
+
+    Returns
+    -------
+    positions, distances
+        (rank), nearest first, of equal distances the first sample; empty where the point is not finite.
+    """
+    distance = np.sqrt(((points - points[sample]) ** 2).sum(axis=1))
+    usable = np.flatnonzero(np.isfinite(distance) & (patient != patient[sample]))
+    order = usable[np.argsort(distance[usable], kind="stable")][:k]
+    return order, distance[order]
+
+
 def _nearest(values: Floats, group: Numbers, k: int) -> tuple[Numbers, Floats]:
     """Positions and distances (point, k) of the nearest points of another group, -1 and NaN where there are fewer."""
     n = len(values)

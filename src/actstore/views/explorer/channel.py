@@ -28,6 +28,9 @@ from actstore.views.figures.sweeps import DoseCurve, Sweep, sweep_of, with_uncha
 from actstore.views.figures.theme import colours_of
 
 READING = "reading statistics …"
+ALONE = (
+    "this run perturbed nothing: there is no change to show. Add [[perturb]] to the spec and capture to another store"
+)
 _FACTS = """
 span { display: inline-block; margin: 0 1.6em 4px 0; overflow-wrap: anywhere; color: var(--soft); }
 b { color: var(--ink); font-weight: 600; }
@@ -72,8 +75,11 @@ class ChannelTab:
         """Show the session's layer and channel under its condition, over its subset."""
         source, state = self._session.source, self._session.state
         c, sample = source.condition(state.condition), source.sample(state)
-        ready = source.loaded(c) and source.has("scale")
+        ready = source.loaded(c) and source.has("scale") and not source.alone
         self.facts.object = self._numbers(c, sample, ready)
+        if source.alone:
+            self.strongest.hide(ALONE)
+            return
         if not ready:
             self._wait(c)
             return
@@ -138,15 +144,18 @@ class ChannelTab:
     def _show_strongest(self, chosen: NDArray[np.intp], mad: Floats) -> None:
         changed = chosen[mad[chosen] > 0]
         strongest = changed[np.argsort(-mad[changed], kind="stable")][: thumbnails.MOST]
-        source = self._session.source
-        target = source.target(self._session.state.condition)
+        source, layer = self._session.source, self._session.state.layer
+        if not source.has_maps(layer):
+            self.strongest.hide(f"{layer} has one value a sample and channel, and no maps")
+            return
+        target = "" if source.classified else source.target(self._session.state.condition)
         try:
             maps = [self._thumbnail(int(sample), float(mad[sample]), target) for sample in strongest]
         except StoreError as error:
             self.strongest.hide(str(error))
             return
         if maps:
-            self.strongest.show(ThumbnailGrid(maps), len(chosen))
+            self.strongest.show_strongest(ThumbnailGrid(maps), len(chosen))
         elif len(chosen):
             self.strongest.hide(f"this channel changes in none of {len(chosen)} samples")
         else:
@@ -159,10 +168,7 @@ class ChannelTab:
             for i in (0, source.condition(state.condition))
         )
         cover = source.cover(state.layer, sample, target, state.slice) if target else None
-        patient, frame, slice_, *patch = self._about[sample]
-        shown = state.slice if source.is_3d else slice_
-        part = f"{shown} p{patch[0]}" if patch else shown
-        return Thumbnail(sample, patient, frame, part, mad, perturbed - original, cover)
+        return Thumbnail(sample, *source.in_short(sample, state.slice), mad, perturbed - original, cover)
 
     def _show_patients(self, chosen: NDArray[np.intp], mad: Floats) -> None:
         drawn = chosen[np.isfinite(mad[chosen])]
@@ -204,12 +210,12 @@ class ChannelTab:
     def _numbers(self, c: int, sample: int, ready: bool) -> str:
         """The line of numbers."""
         source, state = self._session.source, self._session.state
-        size = by(source.sizes[state.layer], " × ")
+        size = by(source.sizes[state.layer], " × ") or "one value"
         own = (
             f"{state.layer} · {source.modules[state.layer]} · channel {state.channel} of {source.channels[state.layer]}"
         )
         parts = [("", f"{own} · {size}")]
-        if source.store.reduced:
+        if source.store.reduced and not source.alone:
             of_layer = source.sample_mad(sample, c)[source.where[state.layer]]
             mad = float(of_layer[state.channel])
             if source.applicable[sample, c]:

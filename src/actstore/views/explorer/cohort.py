@@ -1,4 +1,7 @@
-"""The tab on all samples of a condition, where the reader chooses the subset that the page is about."""
+"""The tab on all samples of a condition, where the reader chooses the subset that the page is about.
+
+Of a classifier, accuracy stands in the place of Dice. In a run without perturbations nothing is compared.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import panel as pn
+from numpy.typing import NDArray
 
+from actstore.analysis.classification import EVERY
 from actstore.errors import StoreError
 from actstore.views.arrays import Bools
 from actstore.views.explorer import cohort_numbers as numbers
-from actstore.views.explorer.cohort_figures import PITCH, CaseFigure, DiceFigure, MadFigure, listen
+from actstore.views.explorer.accuracy_plot import AccuracyFigure
+from actstore.views.explorer.cohort_figures import HEIGHT, PITCH, CaseFigure, DiceFigure, MadFigure, listen
 from actstore.views.explorer.cohort_table import SampleTable
 from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, shown_dice, shown_mad
 from actstore.views.figures.spread import spread
 from actstore.views.figures.theme import colours_of
 
+#: A figure with more classes than fit is scrolled.
+_SCROLLED = {"overflow": "auto", "max-width": "100%", "max-height": f"{HEIGHT + 60}px"}
+
 
 class CohortTab:
-    """Dice before and after, kinds of failure, MAD by layer and the table of the samples that they are about."""
+    """Dice before and after or accuracy, kinds of failure, MAD by layer, and the table of their samples."""
 
     def __init__(self, session: Session) -> None:
         self._session, self._source = session, session.source
@@ -34,12 +44,18 @@ class CohortTab:
             **{name: source.samples[name].to_numpy(np.int32) for name in source.named_by[1:]},
             **{name: _numbered(values, names[name]) for name, values in given.items()},
         }
-        self._dice, self._cases = DiceFigure(self._colours, names, theme, source.named_by), CaseFigure(theme)
+        self._cases = CaseFigure(theme)
+        self._dice: DiceFigure | None = None
+        self._accuracy: AccuracyFigure | None = None
+        if source.classified:
+            self._accuracy = AccuracyFigure([EVERY, *source.store.class_names], theme)
+        elif not source.alone:
+            self._dice = DiceFigure(self._colours, names, theme, source.named_by)
+            listen(self._dice.figure.plot, self._tap_dice, self._box_dice)
         self._mad = MadFigure(list(source.channels), theme)
-        listen(self._dice.figure.plot, self._tap_dice, self._box_dice)
         listen(self._cases.figure.plot, self._tap_case)
         listen(self._mad.figure.plot, self._tap_mad, self._box_mad)
-        self._table = SampleTable(theme, lambda sample: session.go(sample=sample), patched=source.patched)
+        self._table = SampleTable(theme, lambda sample: session.go(sample=sample), _table_columns(source))
         self._words = pn.pane.HTML("", margin=(0, 10), align="center", styles={"color": theme.ink})
         self._clear = pn.widgets.Button(label="clear", height=28, margin=(0, 4), align="center")
         self._clear.on_click(lambda _: session.go(case="", dice=None, mad=None))
@@ -61,13 +77,14 @@ class CohortTab:
         if self._is_new("words", away := state.narrowed and not subset[self._sample]):
             words = numbers.in_words(source, state, subset)
             self._words.object = escape(words + (" · the sample shown is not among them" if away else ""))
-        if source.store.reduced:
+        if source.store.reduced and not source.alone:
             self._show_mad()
             self._load()
-        if self._is_new("dice", self._sample, state.dice):
-            self._mark_dice()
+        if self._dice and self._is_new("dice", self._sample, state.dice):
+            self._mark_dice(self._dice)
         if self._is_new("case", state.case):
-            title = f"cases · {self._n}" if len(self._counts) else "no case is known of this condition"
+            name = "label → prediction" if source.classified else "cases"
+            title = f"{name} · {self._n}" if len(self._counts) else "no case is known of this condition"
             self._cases.show(self._counts, title, state.case, self._colours[self._target])
         self._table.mark(self._sample)
         self._clear.disabled = not state.narrowed
@@ -80,11 +97,18 @@ class CohortTab:
             mad = pn.pane.HTML(escape(str(error)), styles={"color": self._session.theme.soft})
         wide = {"sizing_mode": "stretch_width", "margin": 0}
         line = pn.Row(self._words, self._clear, styles={"flex": "1 1 100%"}, margin=0)
+        first = self._dice or self._accuracy
+        parts: list[Any] = (
+            [pn.Row(first.figure.view, margin=0, styles={"overflow": "auto", **_SCROLLED})] if first else []
+        )
+        if not self._source.alone:
+            parts.append(pn.Column(mad, styles={"flex": "1 1 300px", "min-width": "300px"}, **wide))
+        if self._source.case_names:
+            flex = {"flex": "1 1 190px", "min-width": "190px"}
+            parts.append(pn.Column(self._cases.figure.view, styles=flex, **wide))
         return pn.Column(
             line,
-            pn.Row(self._dice.figure.view, margin=0, styles={"overflow-x": "auto", "max-width": "100%"}),
-            pn.Column(mad, styles={"flex": "1 1 300px", "min-width": "300px"}, **wide),
-            pn.Column(self._cases.figure.view, styles={"flex": "1 1 190px", "min-width": "190px"}, **wide),
+            *parts,
             pn.Column(self._table.view, styles={"flex": "3 1 480px", "min-width": "480px"}, **wide),
             sizing_mode="stretch_width",
             # Not a FlexBox: in one, Bokeh's table does not find its style sheet.
@@ -109,15 +133,23 @@ class CohortTab:
         self._n = f"n = {n}" if n == of else f"n = {n} of {of}"
         self._counts = numbers.case_counts(source.cases[at, c], self._chosen)
         hover = {name: values[at, c] if values.ndim > 1 else values[at] for name, values in self._hover.items()}
-        title = f"Dice of each class · {self._n}"
-        original, perturbed = source.present_dice[at][:, [0, c]].transpose(1, 0, 2)
-        self._dice.show(hover, original, perturbed, self._chosen, title)
-        rows, k = np.flatnonzero(subset), source.foreground.index(self._target)
-        dice = source.present_dice[rows, :, k]
+        if self._dice:
+            title = f"Dice of each class · {self._n}"
+            original, perturbed = source.present_dice[at][:, [0, c]].transpose(1, 0, 2)
+            self._dice.show(hover, original, perturbed, self._chosen, title)
+        if self._accuracy:
+            self._accuracy.show(source.accuracy(c), source.names[c], self._colours[self._target])
+        self._show_rows(np.flatnonzero(subset))
+
+    def _show_rows(self, rows: NDArray[np.intp]) -> None:
+        """Show samples in the table: Dice of the perturbed class, of a classifier the probability of the label."""
+        source, c = self._source, self._c
+        if source.classified:
+            own, title = source.label_probability[rows], "P(label)"
+        else:
+            own, title = source.present_dice[rows, :, source.foreground.index(self._target)], f"Dice {self._target}"
         samples = source.samples.iloc[rows].set_axis(rows)
-        self._table.show(
-            numbers.samples_table(samples, source.cases[rows, c], dice[:, 0], dice[:, c]), f"Dice {self._target}"
-        )
+        self._table.show(numbers.samples_table(samples, source.cases[rows, c], own[:, 0], own[:, c]), title)
 
     def _load(self) -> None:
         source, c = self._source, self._c
@@ -137,14 +169,14 @@ class CohortTab:
         self._shown.pop("mad", None)
         self._mad.figure.plot.title.text = "MAD by layer · could not be read"
 
-    def _mark_dice(self) -> None:
+    def _mark_dice(self, figure: DiceFigure) -> None:
         source, dice = self._source, self._session.state.dice
         ring = box = None
         if source.applicable[self._sample, self._c]:
             ring = source.present_dice[self._sample, [0, self._c]].T
         if dice:
             box = source.foreground.index(dice.class_name), (dice.left, dice.low, dice.right, dice.high)
-        self._dice.mark(ring, box)
+        figure.mark(ring, box)
 
     def _show_mad(self) -> None:
         source, state = self._source, self._session.state
@@ -175,6 +207,7 @@ class CohortTab:
     # Taps and boxes
 
     def _tap_dice(self, x: float, y: float) -> None:
+        assert self._dice is not None
         k = self._dice.class_at(x)
         dice = self._source.present_dice[self._numbers, :, k]
         at = numbers.nearest(dice[:, 0], dice[:, self._c], x - k * PITCH, y)
@@ -182,6 +215,7 @@ class CohortTab:
             self._session.go(sample=int(self._numbers[at]))
 
     def _box_dice(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        assert self._dice is not None
         k = self._dice.class_at((x0 + x1) / 2)
         ends = shown_dice(np.clip([x0 - k * PITCH, x1 - k * PITCH, y0, y1], 0, 1)).tolist()
         self._session.go(dice=DiceBox(self._source.foreground[k], *ends))
@@ -202,6 +236,15 @@ class CohortTab:
     def _box_mad(self, x0: float, y0: float, x1: float, y1: float) -> None:
         ends = shown_mad(np.clip([y0, y1], 0, None)).tolist()
         self._session.go(mad=MadRange(self._layer_at((x0 + x1) / 2), *ends))
+
+
+def _table_columns(source: Source) -> list[str]:
+    """Columns of the table of samples."""
+    columns = ["image_name", "label"] if source.classified else source.named_by
+    if source.classified and (source.image_names != source.samples["patient"].to_numpy()).any():
+        columns = ["patient", *columns]
+    known = ["case"] if source.case_names else []
+    return [*columns, *known, "original", *([] if source.alone else ["perturbed", "change"])]
 
 
 def _numbered(values: Any, names: list[str]) -> Any:

@@ -51,9 +51,10 @@ def case_counts(cases: NDArray[np.str_], chosen: Bools) -> pd.DataFrame:
 
 
 def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Floats, perturbed: Floats) -> pd.DataFrame:
-    """A row a sample, by its number: ``patient, frame, slice[, patch], case, original, perturbed, change``.
+    """A row a sample, by its number: ``patient, frame, slice[, patch][, image_name, label]``, then ``case, original,
+    perturbed, change``.
 
-    The worst first.
+    The worst first: the largest loss, or, where there is no change at all, the least value.
     """
     values: Mapping[str, Any] = {
         "case": case,
@@ -62,7 +63,9 @@ def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Float
         "perturbed": shown_dice(perturbed),
         "change": shown_dice(perturbed - original) + 0.0,
     }
-    return samples[sample_columns(samples)].assign(**values).sort_values("change", kind="stable")
+    first = "original" if np.array_equal(original, perturbed, equal_nan=True) else "change"
+    names = [*sample_columns(samples), *(name for name in ("image_name", "label") if name in samples)]
+    return samples[names].assign(**values).sort_values(first, kind="stable")
 
 
 def in_words(source: Source, state: State, subset: Bools) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ _WIDTHS = {
     "frame": 56,
     "slice": 50,
     "patch": 50,
+    "image_name": 150,
+    "label": 90,
     "case": 150,
     "original": 76,
     "perturbed": 82,
@@ -30,11 +32,13 @@ _WIDTHS = {
 class SampleTable:
     """Samples in rows, the shown one marked; ``clicked`` is called with the number of another."""
 
-    def __init__(self, theme: PageTheme, clicked: Callable[[int], None], *, patched: bool = False) -> None:
+    def __init__(self, theme: PageTheme, clicked: Callable[[int], None], columns: Sequence[str]) -> None:
         self._clicked, self._sample = clicked, -1
-        widths = {name: width for name, width in _WIDTHS.items() if patched or name != "patch"}
-        self._columns = {name: TableColumn(field=name, title=name, width=width) for name, width in widths.items()}
-        for name in ("original", "perturbed", "change"):
+        titles = {"image_name": "image"}
+        self._columns = {
+            name: TableColumn(field=name, title=titles.get(name, name), width=_WIDTHS[name]) for name in columns
+        }
+        for name in {"original", "perturbed", "change"} & {*columns}:
             self._columns[name].formatter = NumberFormatter(format="0.000", text_align="right", nan_format="—")
         self.source = ColumnDataSource({name: [] for name in ("sample", *self._columns)})
         self.source.selected.on_change("indices", self._chosen)

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from actstore.analysis.classification import RIGHT
 from actstore.paths import is_url
 from actstore.views.arrays import Bools
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice, shown_mad
-from actstore.views.figures import saving
-from actstore.views.figures.images import activation, inputs
-from actstore.views.figures.theme import grid, styled
+from actstore.views.figures import pixels, saving
+from actstore.views.figures.images import activation, frame_of, inputs
+from actstore.views.figures.pixels import outlines
+from actstore.views.figures.scales import of_inputs, of_maps
+from actstore.views.figures.theme import grid, panel, styled
 
 #: Pixels a side of a picture before it is enlarged to :data:`DPI`.
 SIDE = 278
@@ -38,10 +41,13 @@ def png(source: Source, state: State) -> bytes:
     store, sample = source.store, source.sample(state)
     plane = state.slice if source.is_3d else None
     shown, drawn = _drawn(source, state)
-    panels = list(inputs(store, sample, state.condition, z=plane, **shown))
-    if source.has_tensors[state.layer]:
-        panels += list(activation(store, state.layer, state.channel, sample, state.condition, z=plane, **drawn))
-    figure = grid(panels, 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
+    if source.alone:
+        panels = _alone(source, state)
+    else:
+        panels = list(inputs(store, sample, state.condition, z=plane, **shown))
+        if _with_maps(source, state.layer):
+            panels += list(activation(store, state.layer, state.channel, sample, state.condition, z=plane, **drawn))
+    figure = grid(panels, 2 if source.alone else 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
     # HoloViews fills in braces, and matplotlib sets text between dollars as a formula.
     title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")
     figure = styled(figure, matplotlib={"title": title, "fontsize": {"title": 9}})
@@ -49,12 +55,39 @@ def png(source: Source, state: State) -> bytes:
         return saving.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()
 
 
+def _with_maps(source: Source, layer: str) -> bool:
+    """Whether there are maps of a layer to draw."""
+    return source.has_tensors[layer] and source.has_maps(layer)
+
+
+def _alone(source: Source, state: State) -> list[Any]:
+    """The input and the map of the original, where it is the only condition."""
+    store, sample = source.store, source.sample(state)
+    image = source.picture("image", sample, 0, state.slice, source.input_channel(state)).astype(np.float32)
+    within = frame_of(*map(slice, image.shape))
+    lines = []
+    if not source.classified:
+        label, prediction = (source.picture(name, sample, 0, state.slice) for name in ("label", "prediction"))
+        lines = outlines(store, label if state.truth else None, *((prediction,) if state.prediction else ()))
+    cmap, limits = of_inputs([image] * 3, state.scale)[0]
+    own = [pixels.image(image, cmap, limits), *lines]
+    panels = [panel(own, (SIDE, SIDE), title=f"original{source.channel_suffix(state)}", **within)]
+    if _with_maps(source, state.layer):
+        values = source.map(state.layer, sample, 0, state.channel, state.slice).astype(np.float32)
+        cmap, limits = of_maps([values, values, values - values], state.scale)[0]
+        drawn = pixels.image(values, cmap, limits, place=source.place(state.layer), colorbar=True)
+        panels.append(panel([drawn], (SIDE, SIDE), title=f"{state.layer} channel {state.channel}", **within))
+    return panels
+
+
 def _drawn(source: Source, state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of :func:`actstore.views.inputs` and :func:`actstore.views.activation` that draw as the page does."""
-    shown: dict[str, Any] = {"truth": state.truth, "prediction": state.prediction, "crop": False, "scale": state.scale}
+    # Every pixel of a classifier's image has its class: there is nothing to outline.
+    truth, prediction = (flag and not source.classified for flag in (state.truth, state.prediction))
+    shown: dict[str, Any] = {"truth": truth, "prediction": prediction, "crop": False, "scale": state.scale}
     if len(source.input_channels) > 1:
         shown["input_channel"] = source.input_channels[source.input_channel(state)]
-    return shown, {"scale": state.scale, "outline": state.truth}
+    return shown, {"scale": state.scale, "outline": truth}
 
 
 def _caption(source: Source, state: State) -> str:
@@ -69,17 +102,26 @@ def csv(source: Source, state: State, subset: Bools) -> str:
     """A row a sample of ``subset`` (sample) with its case, Dice of every class, and MAD of the shown channel.
 
     Columns ``patient, frame, slice[, patch], condition, target, case``, of each class ``dice_original_…`` and
-    ``dice_perturbed_…``, and ``layer, module, channel, mad``; MAD is empty if it is not persisted.
+    ``dice_perturbed_…``, and ``layer, module, channel, mad``; MAD is empty if it is not persisted. Of a classifier also
+    ``image_name, label``, and the probabilities ``probability_original_…`` and ``probability_perturbed_…`` for Dice.
+    Without perturbations there are no columns of one.
     """
     at, c = np.flatnonzero(subset), source.condition(state.condition)
     table = source.samples.iloc[at][source.named_by].reset_index(drop=True)
     table["condition"], table["target"] = state.condition, source.target(state.condition)
     table["case"] = source.cases[at, c]
-    for k, name in enumerate(source.foreground):
-        table[f"dice_original_{name}"] = source.dice[at, 0, k]
-        table[f"dice_perturbed_{name}"] = source.dice[at, c, k]
+    if source.classified:
+        what, values, names = "probability", source.probability, list(source.store.class_names)
+        table["image_name"], table["label"] = source.image_names[at], np.array(names, object)[source.labels[at]]
+    else:
+        what, values, names = "dice", source.dice, source.foreground
+    for k, name in enumerate(names):
+        table[f"{what}_original_{name}"] = values[at, 0, k]
+        if not source.alone:
+            table[f"{what}_perturbed_{name}"] = values[at, c, k]
     table["layer"], table["module"], table["channel"] = state.layer, source.modules[state.layer], state.channel
-    table["mad"] = _mad(source, state)[at]
+    if not source.alone:
+        table["mad"] = _mad(source, state)[at]
     return str(table.to_csv(index=False))
 
 
@@ -98,6 +140,7 @@ def code(source: Source, state: State) -> str:
     row = source.samples.iloc[source.sample(state)]
     lines = [
         "import holoviews as hv",
+        *(["import numpy as np"] if source.alone and state.case else []),
         "",
         "import actstore",
         "from actstore import analysis, views" if state.dice or state.mad else "from actstore import views",
@@ -117,10 +160,14 @@ def code(source: Source, state: State) -> str:
         "",
     ]
     if not source.applicable[source.sample(state), source.condition(state.condition)]:
-        lines += [f"# {state.condition} was not inferred here: {absent(source, state)}", "view = samples.loc[[sample]]"]
+        lines += [f"# {state.condition} was not inferred here: {absent(source, state)}", "view = store.samples.loc[[sample]]"]
         return "\n".join([*lines, "view", ""])
+    if source.alone:
+        return "\n".join([*lines, *_pictures_alone(source, state), "view", ""])
     lines.append(f"view = views.inputs(store, sample, condition{plane}{shown})")
-    if source.has_tensors[state.layer]:
+    if not source.has_maps(state.layer):
+        lines.append(f"# {state.layer} has one value a sample and channel: there are no maps to show.")
+    elif source.has_tensors[state.layer]:
         maps = f"views.activation(store, layer, channel, sample, condition{plane}{drawn})"
         lines.append(f"view = (view + {maps}).cols(3)")
     else:
@@ -128,11 +175,32 @@ def code(source: Source, state: State) -> str:
     return "\n".join([*lines, "view", ""])
 
 
+def _pictures_alone(source: Source, state: State) -> list[str]:
+    """Code that shows the input and the map of the original, the only condition."""
+    z, at = ("[z]", f"[{source.plane(state.layer, state.slice)}]") if source.is_3d else ("", "")
+    image = f'store.picture("image", sample, input_channel={source.input_channel(state)}){z}'
+    lines = [f'view = hv.Raster({image}).opts(cmap="gray", title="original")']
+    if _with_maps(source, state.layer):
+        maps = f"hv.Raster(store.map(layer, sample, 0, channel){at})"
+        lines.append(f'view += {maps}.opts(cmap="RdBu_r", symmetric=True, title=f"{{layer}} channel {{channel}}")')
+    return lines
+
+
 def _narrowing(source: Source, state: State) -> list[str]:
     """Code that keeps the samples of the subset."""
     lines = ["", "subset = store.applicable.sel(condition=condition).values"]
     if state.case:
-        lines.append(f"subset &= store.cases.sel(condition=condition).values == {state.case!r}")
+        cases = "store.cases.sel(condition=condition).values"
+        if source.alone:
+            lines += [
+                'true = store.confusion.isel(condition=0).sum("predicted_class").argmax("true_class").values',
+                'predicted = store.confusion.isel(condition=0).sum("true_class").argmax("predicted_class").values',
+                "names = store.class_names",
+                'cases = [f"{names[t]}→{names[p]}" for t, p in zip(true, predicted)]',
+                f'cases = np.where(true == predicted, "{RIGHT}", cases)',
+            ]
+            cases = "cases"
+        lines.append(f"subset &= {cases} == {state.case!r}")
     if state.dice:
         name, *ends = state.dice
         left, right, low, high = shown_dice(ends).tolist()

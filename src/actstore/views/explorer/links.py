@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
+from actstore.analysis.representations.projection import Method
 from actstore.units import first_few
+from actstore.views.explorer.likeness import MOST_TSNE, Paint
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State, TabName, shown_dice, shown_mad
-from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.scales import Scale
 
 #: The fields that say which sample.
@@ -119,7 +120,17 @@ def _input_channel(text: str, source: Source) -> int:
     return number
 
 
+def _method(text: str, source: Source) -> str:
+    found: str = _choice("method", Method)(text, source)
+    if found == "tsne" and len(source.samples) > MOST_TSNE:
+        count = len(source.samples)
+        raise Refused(f"method tsne: this store has {count} samples, t-SNE places at most {MOST_TSNE}: ignored")
+    return found
+
+
 def _dice(text: str, source: Source) -> DiceBox:
+    if source.classified:
+        raise Refused(f"dice = {_short(text)}: a classifier's images have no Dice: ignored")
     name, *rest = text.rsplit(":", 4)
     if name not in source.foreground or len(rest) != 4:
         raise Refused(f"dice = {_short(text)} is not a class and four numbers, separated by colons: ignored")
@@ -153,7 +164,9 @@ _READERS: dict[str, Reader] = {
     "scale": _choice("scale", Scale),
     "truth": _flag("truth"),
     "prediction": _flag("prediction"),
-    "colour": _choice("colour", Colour),
+    "colour": _one_of("colour", lambda source: list(source.colours)),
     "tab": _choice("tab", TabName),
     "input_channel": _input_channel,
+    "method": _method,
+    "paint": _choice("paint", Paint),
 }

@@ -29,6 +29,7 @@ COLOURS: dict[str, Colour] = {
     "standardised MAD of this sample": "standardised",
     "frequency in the top 3, subset": "frequency",
     "effect against control, subset": "control",
+    "maximum in this sample": "maximum",
 }
 
 
@@ -41,6 +42,8 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
         if the store was not captured for it.
     """
     c, sample = source.condition(state.condition), source.sample(state)
+    if state.colour == "maximum":
+        return source.sample_maximum(sample)
     if state.colour == "mad":
         return source.sample_mad(sample, c)
     if state.colour == "standardised":
@@ -55,7 +58,7 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
 
 def missing(source: Source, state: State) -> list[int | Whole]:
     """What :func:`values_of` needs that is not read yet: conditions with their statistics, and whole arrays."""
-    if not source.store.reduced or state.colour == "mad":
+    if not source.store.reduced or state.colour in ("mad", "maximum"):
         return []
     if state.colour == "standardised":
         return [] if source.has("scale") else ["scale"]
@@ -156,7 +159,7 @@ class Navigator:
         """Show what the session's state and subset are now; move only the mark where the map stays the same."""
         source, state = self.session.source, self.session.state
         about: tuple[Any, ...] = (state.condition, state.colour, self.session.subset.tobytes())
-        about += (source.sample(state),) if state.colour in ("mad", "standardised") else ()
+        about += (source.sample(state),) if state.colour in ("mad", "standardised", "maximum") else ()
         if about != self._shown:
             self._shown = about
             self._read(state)

@@ -24,6 +24,7 @@ from actstore.views.explorer.cohort import CohortTab
 from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.links import read
 from actstore.views.explorer.navigator import Navigator
+from actstore.views.explorer.neighbours import NeighboursTab
 from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.pictures import Activations, Inputs
 from actstore.views.explorer.protocols import Part, Session, Tab, Work
@@ -39,7 +40,12 @@ log = logging.getLogger(__name__)
 _BACKGROUND = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
 #: Seconds between two steps of a progress bar.
 _STEP = 0.2
-_TABS: dict[str, Callable[[Session], Tab]] = {"cohort": CohortTab, "channel": ChannelTab, "provenance": ProvenanceTab}
+_TABS: dict[str, Callable[[Session], Tab]] = {
+    "cohort": CohortTab,
+    "channel": ChannelTab,
+    "neighbours": NeighboursTab,
+    "provenance": ProvenanceTab,
+}
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
 _SMALL = ("slice", "patch", "channel")
 

@@ -1,4 +1,7 @@
-"""The two rows of pictures: input, and the maps of one channel; original, perturbed, difference."""
+"""The two rows of pictures: input, and the maps of one channel; original, perturbed, difference.
+
+In a run without perturbations each row has the original alone.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
 from actstore.units import by
 from actstore.views.arrays import Floats
-from actstore.views.explorer.html import html_pane, legend, note
+from actstore.views.explorer.html import html_pane, legend, note, number
 from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure, nothing, palette
+from actstore.views.explorer.value_bars import ValueBars
 from actstore.views.figures.images import CHANGE
 from actstore.views.figures.pixels import ON_INPUT, Place, border_paths
 from actstore.views.figures.scales import Limits, ink, of_inputs, of_maps
@@ -30,14 +34,15 @@ Paths = list[dict[str, Any]]
 
 
 class Row:
-    """Three pictures beside each other, their axes linked, with legends above them."""
+    """Three pictures beside each other, or one of the original alone, their axes linked, with legends above them."""
 
     def __init__(self, session: Session, like: Row | None = None) -> None:
         self.session = session
         self.head = html_pane()
         #: Colour map and limits of each picture; None where nothing is drawn.
-        self.scales: Sequence[tuple[str, Limits] | None] = [None] * 3
-        self.pictures = [self._picture() for _ in range(3)]
+        self.count = 1 if session.source.alone else 3
+        self.scales: Sequence[tuple[str, Limits] | None] = [None] * self.count
+        self.pictures = [self._picture() for _ in range(self.count)]
         first = (like or self).pictures[0].plot
         for picture in self.pictures:
             picture.plot.update(x_range=first.x_range, y_range=first.y_range)
@@ -66,11 +71,10 @@ class Row:
         outlines: Sequence[tuple[Paths, Paths]],
         place: Place = ON_INPUT,
     ) -> None:
-        """Draw three maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
-        self.scales = [scale if np.isfinite(image).any() else None for image, scale in zip(values, scales, strict=True)]
-        for picture, image, (cmap, limits), (solid, dashed) in zip(
-            self.pictures, values, scales, outlines, strict=True
-        ):
+        """Draw maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
+        drawn = list(zip(values, scales, outlines, strict=True))[: self.count]
+        self.scales = [scale if np.isfinite(image).any() else None for image, scale, _ in drawn]
+        for picture, (image, (cmap, limits), (solid, dashed)) in zip(self.pictures, drawn, strict=True):
             picture.put_image("image", image, limits, place)
             picture.put_palette("image", cmap)
             picture.put_lines("solid", solid)
@@ -83,12 +87,13 @@ class Row:
 
     def show_heads(self, titles: Sequence[str], message: str = "") -> None:
         """Show a title and a colour scale above each picture, and a message on what cannot be shown."""
-        cells = [legend(title, scale) for title, scale in zip(titles, self.scales, strict=True)]
-        self.head.object = str(Markup('<div class="heads">{}{}{}</div>{}').format(*cells, note(message)))
+        cells = [legend(title, scale) for title, scale in zip(titles, self.scales, strict=False)]
+        columns = Markup('<div class="heads" style="grid-template-columns:repeat({},minmax(0,1fr))">{}</div>{}')
+        self.head.object = str(columns.format(self.count, Markup("").join(cells), note(message)))
 
 
 class Inputs:
-    """The input, with outlines of truth (solid) and prediction (dashed)."""
+    """The input, with outlines of truth (solid) and prediction (dashed); without any of a classifier's images."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -118,10 +123,10 @@ class Inputs:
         source, state = self.session.source, self.session.state
         plane, channel = state.slice, source.input_channel(state)
         original, perturbed = (source.picture("image", sample, i, plane, channel) for i in (0, c))
-        label = source.picture("label", sample, 0, state.slice)
-        solid = self._paths(label) if state.truth else []
+        outlined = not source.classified
+        solid = self._paths(source.picture("label", sample, 0, plane)) if outlined and state.truth else []
         dashed: list[Paths] = [[], []]
-        if state.prediction:
+        if outlined and state.prediction:
             found = [source.picture("prediction", sample, i, state.slice) for i in ((0, c) if applies else (0,))]
             dashed[: len(found)] = [self._paths(prediction, light=True) for prediction in found]
         values = [original, perturbed, perturbed - original]
@@ -145,18 +150,26 @@ def absent(source: Source, state: State) -> str:
     if not target:
         return "this sample is not part of this run"
     if not source.present[source.sample(state), source.foreground.index(target)]:
-        return f"the sample contains no {target}"
+        return f"the image is no {target}" if source.classified else f"the sample contains no {target}"
     if source.conditions.loc[state.condition, "region"] == CONTROL:
         return f"no region like its {target} was found elsewhere in the body, or nothing changed there"
     return "the perturbation changed no pixel"
 
 
 class Activations:
-    """The maps of one channel, with the outline of the perturbed class at the layer's resolution."""
+    """The maps of one channel, with the outline of the perturbed class at the layer's resolution.
+
+    Of a layer without maps, bars of the values of all its channels.
+    """
 
     def __init__(self, session: Session, like: Row) -> None:
         self.session = session
         self.row = Row(session, like)
+        source = session.source
+        #: Covers the pictures; None where every layer has maps.
+        self.bars: ValueBars | None = None
+        if not all(map(source.has_maps, source.channels)):
+            self.bars = ValueBars(session.theme, lambda channel: session.go(channel=channel))
         self._shown: Any = None
 
     def update(self) -> None:
@@ -167,9 +180,12 @@ class Activations:
         if about == self._shown:
             return
         title = f"{state.layer} channel {state.channel}"
-        place, target = source.place(state.layer), source.target(state.condition)
-        cover: Paths = []
         self._shown = None
+        if self.bars is not None and self._show_values(self.bars, sample, c):
+            self._shown = about
+            return
+        place, target = source.place(state.layer), "" if source.classified else source.target(state.condition)
+        cover: Paths = []
         try:
             maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, c)]
             if target and state.truth:
@@ -185,3 +201,24 @@ class Activations:
         size = by(source.sizes[state.layer], " × ")
         row.show_heads((f"{title} · {size}", state.condition, CHANGE))
         self._shown = about
+
+    def _show_values(self, bars: ValueBars, sample: int, c: int) -> bool:
+        """Show the values of a layer without maps; False where the layer has maps."""
+        source, state, row = self.session.source, self.session.state, self.row
+        bars.view.visible = not source.has_maps(state.layer)
+        if not bars.view.visible:
+            return False
+        title, message = f"{state.layer} channel {state.channel} · one value a sample", ""
+        row.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
+        try:
+            values = source.values(state.layer, sample)
+        except ActstoreError as error:
+            bars.view.visible, message = False, str(error)
+        else:
+            title += f": {number(float(values[0, state.channel]))}"
+            if c:
+                title += f", {state.condition}: {number(float(values[c, state.channel]))}"
+            bars.show(values[[0, c]] if c else values[:1], state.channel, state.condition)
+        # One line over all three pictures.
+        row.head.object = str(legend(title, None) + note(message))
+        return True

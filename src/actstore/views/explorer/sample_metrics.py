@@ -1,4 +1,4 @@
-"""Dice and confusion of the sample that is shown.
+"""Dice and confusion of the sample that is shown, or the probabilities that a classifier gives it.
 
 Tables are written by hand: pandas takes ten times as long, at every step through the slices, for cells with titles.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from actstore.views.explorer.html import html_pane
+from actstore.views.explorer.probabilities import probability_bars
 from actstore.views.explorer.protocols import Session
 from actstore.views.figures.theme import colours_of
 
@@ -30,39 +31,53 @@ class SampleMetrics:
         if (sample, state.slice, c) == self._shown:
             return
         self._shown = (sample, state.slice, c)
+        if source.classified:
+            self.view.object = str(self._title(sample, c) + probability_bars(source, sample, c))
+            return
+        tables = Markup('<div class="tables">{}{}</div>').format(self._dice(sample, c), self._confusion(sample, c))
+        self.view.object = str(self._title(sample, c) + tables)
+
+    def _dice(self, sample: int, c: int) -> Markup:
+        source = self.session.source
         colours = colours_of(source.store)
         rows = Markup("")
+        shown = 1 if source.alone else 3
         for i, name in enumerate(source.foreground):
             before, after = source.dice[sample, [0, c], i]
             there = source.present[sample, i]
             note = f"no {name} in this sample: 1 where none is predicted, else 0"
-            rows += Markup(
-                '<tr class="{}" title="{}"><th style="border-color:{}">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>'
-            ).format(
+            numbers = (_dice(before), _dice(after), _dice(after - before, signed=True))[:shown]
+            rows += Markup('<tr class="{}" title="{}"><th style="border-color:{}">{}</th>{}</tr>').format(
                 "" if there else "absent",
                 "" if there else note,
                 colours[name],
                 name,
-                _dice(before),
-                _dice(after),
-                _dice(after - before, signed=True),
+                Markup("").join(Markup("<td>{}</td>").format(number) for number in numbers),
             )
+        heads = Markup("").join(Markup("<th>{}</th>").format(name) for name in ("original", "perturbed", "Δ")[:shown])
+        return Markup('<table class="dice"><caption>Dice</caption><tr><th></th>{}</tr>{}</table>').format(heads, rows)
+
+    def _title(self, sample: int, c: int) -> Markup:
+        """Which sample it is, and what became of it."""
+        source, state = self.session.source, self.session.state
         case = source.cases[sample, c] or ("not applicable" if not source.applicable[sample, c] else "—")
-        dice = Markup(
-            '<table class="dice"><caption>Dice</caption><tr><th></th><th>original</th><th>perturbed</th>'
-            "<th>Δ</th></tr>{}</table>"
-        ).format(rows)
         row = source.samples.iloc[sample]
+        if source.classified:
+            name = source.image_names[sample]
+            return Markup('<p class="who">{}{} · <b>{}</b></p>').format(
+                state.patient, f" · {name}" if name != state.patient else "", case
+            )
         sizes = [row[f"spacing_{axis}"] for axis in "zyx"]
         known = all(size > 0 for size in sizes)  # NaN where no header stated it
         spacing = " × ".join(f"{size:.3g}" for size in sizes) + " mm" if known else "voxel size unknown"
         phase = f" ({row['phase']})" if row["phase"] else ""
         patch = f" · patch {state.patch}" if source.patched else ""
-        title = Markup('<p class="who" title="{}">{} · frame {}{} · slice {}{} · <b>{}</b></p>').format(
-            spacing, state.patient, state.frame, phase, state.slice, patch, case
+        if source.alone and case == "—":
+            case = ""
+        outcome = Markup(" · <b>{}</b>").format(case) if case else ""
+        return Markup('<p class="who" title="{}">{} · frame {}{} · slice {}{}{}</p>').format(
+            spacing, state.patient, state.frame, phase, state.slice, patch, outcome
         )
-        tables = Markup('<div class="tables">{}{}</div>').format(dice, self._confusion(sample, c))
-        self.view.object = str(title + tables)
 
     def _confusion(self, sample: int, condition: int) -> Markup:
         source = self.session.source

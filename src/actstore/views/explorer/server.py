@@ -187,6 +187,10 @@ def laid_out(shown: Page) -> Template:
         store_path=path,
         store_size=size,
         tall=height / width,
+        count=shown.inputs.row.count,
+        about_sample="Probabilities of this image" if source.classified else "Dice and confusion of this sample",
+        values=shown.activations.bars is not None,
+        steps="image" if source.classified and not source.is_3d else "slice",
     )
     rows = {"input": shown.inputs.row, "map": shown.activations.row}
     items: dict[str, Any] = {
@@ -203,6 +207,8 @@ def laid_out(shown: Page) -> Template:
         **{f"{name}_head": row.head for name, row in rows.items()},
         **{f"{name}_{i}": one.view for name, row in rows.items() for i, one in enumerate(row.pictures)},
     }
+    if shown.activations.bars is not None:
+        items["values"] = shown.activations.bars.view
     for name, item in items.items():
         template.add_panel(name, item)
     return template
@@ -219,7 +225,7 @@ def _template(name: str, theme: PageTheme, **variables: Any) -> Template:
     )
     other = "light" if theme is DARK else "dark"
     for key, value in {**variables, "theme": theme.name, "other_theme": other, **own}.items():
-        template.add_variable(key, escape(value))
+        template.add_variable(key, escape(value) if isinstance(value, str) else value)
     template.add_variable("colours", theme.variables)
     return template
 

@@ -42,15 +42,23 @@ class Sidebar:
         self._following = False
         source = session.source
         self._sorts = sorts(source.conditions)
+        perturbed = not source.alone
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (2, 0, 6, 0), "stylesheets": [style_sheet()]}
         self.patient = pn.widgets.Select(label="Patient", options=source.patients, **wide)
-        self.frame = pn.widgets.RadioButtonGroup(label="Frame", options=[0], **wide)
-        self.slice = pn.widgets.DiscreteSlider(label="Slice", options=[0], **wide)
+        # An image of a classifier has a number alone.
+        number = "Image" if source.classified and not source.is_3d else "Slice"
+        self.frame = pn.widgets.RadioButtonGroup(label="Frame", options=[0], visible=not source.classified, **wide)
+        self.slice = pn.widgets.DiscreteSlider(label=number, options=[0], **wide)
         self.patch = pn.widgets.DiscreteSlider(label="Patch", options=[0], visible=source.patched, **wide)
-        self.sort = pn.widgets.Select(label="Perturbation", options=list(dict.fromkeys(self._sorts["sort"])), **wide)
-        self.target = pn.widgets.RadioButtonGroup(label="Target class", options=[""], **wide)
-        self.strength = pn.widgets.Select(label="Strength", options=[""], **wide)
-        self.case = pn.widgets.Select(label="Kind of failure", options={EVERY: ""}, **wide)
+        there = wide | {"visible": perturbed}
+        self.sort = pn.widgets.Select(label="Perturbation", options=list(dict.fromkeys(self._sorts["sort"])), **there)
+        self.target = pn.widgets.RadioButtonGroup(label="Target class", options=[""], **there)
+        self.strength = pn.widgets.Select(label="Strength", options=[""], **there)
+        self.case = pn.widgets.Select(
+            label="Label → prediction" if source.classified else "Kind of failure",
+            options={EVERY: ""},
+            **wide | {"visible": perturbed or source.classified},
+        )
         self.layer = pn.widgets.Select(label="Layer", options=_layers(source), **wide)
         #: The module's whole path, for which a menu has no room.
         self.module = html_pane()
@@ -63,8 +71,11 @@ class Sidebar:
             **wide,
         )
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
-        self.outlines = pn.widgets.CheckButtonGroup(options={"truth": "truth", "prediction": "prediction"}, **wide)
-        self.colour = pn.widgets.Select(options=COLOURS, **wide | {"margin": 0})
+        self.outlines = pn.widgets.CheckButtonGroup(
+            options={"truth": "truth", "prediction": "prediction"}, **wide | {"visible": not source.classified}
+        )
+        offered = {name: colour for name, colour in COLOURS.items() if colour in source.colours}
+        self.colour = pn.widgets.Select(options=offered, **wide | {"margin": 0})
         for widget, name in (
             (self.patient, "patient"),
             (self.frame, "frame"),
@@ -85,11 +96,11 @@ class Sidebar:
         self.view = pn.Column(
             self._title("Sample"),
             self.patient,
-            html_pane(object="<label>Frame</label>"),
+            html_pane(object="<label>Frame</label>", visible=not source.classified),
             self.frame,
             self.slice,
             self.patch,
-            self._title("Perturbation"),
+            *([self._title("Perturbation")] if perturbed else []),
             self.sort,
             self.target,
             self.strength,
@@ -147,12 +158,13 @@ class Sidebar:
             self.slice.value = state.slice
             _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
             self.input_channel.value = source.input_channel(state)
-            own = self._sorts.loc[state.condition]
-            self.sort.value = own["sort"]
-            alike = self._sorts[self._sorts["sort"] == own["sort"]]
-            _set(self.target, list(dict.fromkeys(alike["target"])), own["target"])
-            alike = alike[alike["target"] == own["target"]]
-            _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
+            if not source.alone:
+                own = self._sorts.loc[state.condition]
+                self.sort.value = own["sort"]
+                alike = self._sorts[self._sorts["sort"] == own["sort"]]
+                _set(self.target, list(dict.fromkeys(alike["target"])), own["target"])
+                alike = alike[alike["target"] == own["target"]]
+                _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
             _set(self.case, self._cases(source, state), state.case)
             self.layer.value = state.layer
             self.module.object = f'<p class="module">{escape(source.modules[state.layer])}</p>'
@@ -186,6 +198,11 @@ def _set(widget: Any, options: Any, value: Any) -> None:
 def _layers(source: Source) -> dict[str, str]:
     """Entries of the menu of layers: name, channels and size, module path."""
     return {
-        f"{name} · {channels} × {'×'.join(map(str, source.sizes[name]))} · {source.modules[name]}": name
+        f"{name} · {' × '.join([str(channels), *_size(source.sizes[name])])} · {source.modules[name]}": name
         for name, channels in source.channels.items()
     }
+
+
+def _size(size: tuple[int, ...]) -> list[str]:
+    """Of a layer's maps: "12×12"; nothing where it has none."""
+    return ["×".join(map(str, size))] if size else []

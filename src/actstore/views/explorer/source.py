@@ -11,17 +11,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import softmax
 
+from actstore.analysis.classification import RIGHT, true_classes
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
 from actstore.analysis.members import mask_of
 from actstore.analysis.segmentation.overlap import dice, true_pixels
 from actstore.errors import ActstoreError
 from actstore.store.opening import require_committed
+from actstore.tables.classification import accuracy_table
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.likeness import Likeness
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.explorer.statistics import Statistics
+from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.pixels import Place, place_of
 from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample
 
@@ -37,8 +42,12 @@ class Source(Statistics):
         super().__init__(store)
         self.conditions: pd.DataFrame = store.conditions
         self.names: list[str] = list(store.conditions.index)
-        #: Every condition but the original, in the store's order.
-        self.perturbed: list[str] = self.names[1:]
+        #: Whether the run perturbed nothing: the original is the only condition, and there is no change to show.
+        self.alone: bool = len(self.names) == 1
+        #: Conditions that can be chosen, in the store's order: all but the original, unless it is alone.
+        self.perturbed: list[str] = self.names[1:] or self.names
+        #: Whether the network classifies whole images.
+        self.classified: bool = store.classified
         self.foreground: list[str] = list(store.members)
         self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
         #: Whether the store holds a layer's tensors.
@@ -53,7 +62,8 @@ class Source(Statistics):
         #: Size of the input, ([z,] y, x).
         self.space: tuple[int, ...] = tuple(store.layout.space)
         self.confusion: xr.DataArray = store.confusion.compute()
-        found = dice(self.confusion, applicable=store.applicable.compute(), regions=store.members)
+        self.applies: xr.DataArray = store.applicable.compute()
+        found = dice(self.confusion, applicable=self.applies, regions=store.members)
         #: Dice, float64 (sample, condition, class without background).
         self.dice: Floats = found.sel(class_name=self.foreground).transpose("sample", "condition", "class_name").values
         true = true_pixels(self.confusion.isel(condition=0), store.members)
@@ -61,8 +71,82 @@ class Source(Statistics):
         self.present: Bools = (true.transpose("sample", "class_name") > 0).values
         #: :attr:`dice`, NaN where the sample does not contain the class: there Dice is 0 or 1, whatever else changes.
         self.present_dice: Floats = np.where(self.present[:, None], self.dice, np.nan)
-        self.cases: NDArray[np.str_] = store.cases.compute().transpose("sample", "condition").values.astype(str)
+        if self.classified:
+            self.cases: NDArray[np.str_] = self._class_cases()
+        else:
+            self.cases = store.cases.compute().transpose("sample", "condition").values.astype(str)
+        #: Samples as points of layers' spaces.
+        self.likeness = Likeness(store)
         self._typical_samples: dict[str, int] = {}
+        self._accuracy: dict[int, pd.DataFrame] = {}
+
+    def _class_cases(self) -> NDArray[np.str_]:
+        """Of a classifier: "right" or "label→prediction", (sample, condition); of the original where it is alone."""
+        if not self.alone:
+            return self.store.cases.compute().transpose("sample", "condition").values.astype(str)
+        names, label, predicted = np.array(self.store.class_names), self.labels, self.predicted
+        mistaken = np.char.add(np.char.add(names[label], "→")[:, None], names[predicted])
+        return np.where(label[:, None] == predicted, RIGHT, mistaken).astype(str)
+
+    @cached_property
+    def labels(self) -> NDArray[np.intp]:
+        """Number of each image's class; of a segmentation, of the class of most pixels, -1 for none: (sample)."""
+        if self.classified:
+            return np.asarray(true_classes(self.confusion).values, np.intp)
+        sizes = true_pixels(self.confusion.isel(condition=0), self.store.members)
+        found = sizes.sel(class_name=self.foreground).transpose("sample", "class_name").values
+        return np.where(found.any(axis=1), found.argmax(axis=1), -1)
+
+    @cached_property
+    def image_names(self) -> NDArray[Any]:
+        """The name of each image of a classifier's: str (sample)."""
+        return self.samples["image_name"].to_numpy(object)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.intp]:
+        """Number of the class that a classifier predicts: (sample, condition); 0 where a condition does not apply."""
+        counts = self.confusion.transpose("sample", "condition", "true_class", "predicted_class").values
+        return np.asarray(counts.sum(axis=2).argmax(axis=-1), np.intp)
+
+    @cached_property
+    def probability(self) -> Floats:
+        """Softmax of a classifier's scores: float64 (sample, condition, class), NaN where not applicable."""
+        score = self.store.score.transpose("sample", "condition", "class_name").values.astype(np.float64)
+        return np.asarray(softmax(score, axis=-1), np.float64)
+
+    @property
+    def label_probability(self) -> Floats:
+        """The probability of each image's own class: float64 (sample, condition)."""
+        return np.take_along_axis(self.probability, self.labels[:, None, None], axis=2)[..., 0]
+
+    def accuracy(self, condition: int) -> pd.DataFrame:
+        """Rows of the table ``accuracy``, of the original and a condition."""
+        if condition not in self._accuracy:
+            at = sorted({0, condition})
+            own = self.confusion.isel(condition=at)
+            self._accuracy[condition] = accuracy_table(own, applicable=self.applies.isel(condition=at))
+        return self._accuracy[condition]
+
+    def has_maps(self, layer: str) -> bool:
+        """Whether a layer has more than one value a sample and channel."""
+        return int(np.prod(self.sizes[layer])) > 1
+
+    def values(self, layer: str, sample: int) -> Floats:
+        """Of a layer without maps, its values in one sample: (condition, channel), NaN where not applicable.
+
+        The mean of the one value that each channel has, where the tensors were not kept.
+        """
+        array = self.store[layer] if self.has_tensors[layer] else self._means(layer)
+        return self.recent(
+            ("values", layer, sample),
+            lambda: (
+                array.isel(sample=sample).transpose("condition", "channel", ...).values.reshape(len(self.names), -1)
+            ),
+        )
+
+    def _means(self, layer: str) -> xr.DataArray:
+        self.need_statistics()
+        return self.store.statistics(layer, ["mean"], persisted=True)["mean"]
 
     @property
     def is_3d(self) -> bool:
@@ -81,6 +165,11 @@ class Source(Statistics):
     def input_channel(self, state: State) -> int:
         """The number of the input channel that pictures show."""
         return input_channel_number(self.store, state.input_channel, self.condition(state.condition))
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """What the map of channels can be coloured by, the default first."""
+        return ("maximum",) if self.alone else ("mad", "standardised", "frequency", "control")
 
     @cached_property
     def case_names(self) -> list[str]:
@@ -156,10 +245,11 @@ class Source(Statistics):
             patch = place.get("patch", 0 if "slice" in place else None)
             shown = self.nearest(patient, place.get("frame"), place.get("slice"), condition, patch)
         else:
-            usable = self.applicable[:, self.condition(condition)].any() and self.target(condition)
-            shown = self.at(self._typical(condition) if usable else 0)
+            usable = bool(self.applicable[:, self.condition(condition)].any() and self.target(condition))
+            plain = self.nearest(self.patients[0], None, None, condition) if self.alone else self.at(0)
+            shown = self.at(self._typical(condition)) if usable else plain
         layer = list(self.channels)[-2:][0]
-        first = State(condition=condition, layer=layer, channel=0, **shown)
+        first = State(condition=condition, layer=layer, channel=0, colour=self.colours[0], **shown)
         return replace(first, channel=self.strongest(first))
 
     def _typical(self, condition: str) -> int:
@@ -169,12 +259,17 @@ class Source(Statistics):
         return self._typical_samples[condition]
 
     def strongest(self, state: State) -> int:
-        """The channel of the state's layer that changes most in its sample; 0 where none does or MAD is unknown."""
+        """The channel of the state's layer that changes most in its sample, 0 where none does or MAD is unknown; of the
+        original alone, that with the largest value."""
         try:
-            mad = self.sample_mad(self.sample(state), self.condition(state.condition))[self.where[state.layer]]
+            read = self.sample_maximum(self.sample(state)) if self.alone else self._change(state)
+            mad = read[self.where[state.layer]]
         except ActstoreError:
             return 0
         return int(np.nanargmax(mad)) if not np.isnan(mad).all() else 0
+
+    def _change(self, state: State) -> Floats:
+        return self.sample_mad(self.sample(state), self.condition(state.condition))
 
     def nearest(
         self, patient: str, frame: int | None, number: int | None, condition: str, patch: int | None = None
@@ -200,6 +295,18 @@ class Source(Statistics):
             usable = [n for n, there in zip(patches, here, strict=True) if there] or patches
             patch = usable[len(usable) // 2]
         return {"patient": patient, "frame": frame, "slice": shown, "patch": closest(patches, patch)}
+
+    def in_short(self, sample: int, plane: int = 0) -> tuple[str, str]:
+        """What to call a sample above a small picture, in two parts: patient and "f1 · s4", or image and label.
+
+        Of a volume, ``plane`` is the slice that the picture shows.
+        """
+        row = self.samples.iloc[sample]
+        if self.classified:
+            return str(row["image_name"]), str(row["label"])
+        shown = plane if self.is_3d else row["slice"]
+        patch = f" p{row['patch']}" if self.patched else ""
+        return str(row["patient"]), f"f{row['frame']} · s{shown}{patch}"
 
     # Pictures
 

@@ -8,11 +8,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from actstore.analysis.representations.projection import Method
 from actstore.analysis.rounding import significant
+from actstore.views.explorer.likeness import Paint
 from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.scales import Scale
 
-TabName = Literal["cohort", "channel", "provenance"]
+TabName = Literal["cohort", "channel", "neighbours", "provenance"]
 
 #: Digits of the page's ranges: decimals of Dice, significant digits of MAD.
 DICE_DECIMALS = 3
@@ -64,6 +66,9 @@ class State:
     patch: int = 0
     #: Which channel of the input the pictures show; None: the first that the condition changes.
     input_channel: int | None = None
+    #: How samples are placed in the plane, and what they are coloured by.
+    method: Method = "pca"
+    paint: Paint = "label"
 
     def query(self) -> str:
         """The query of the address that shows this, without "?" and without defaults."""

@@ -79,6 +79,26 @@ class Statistics:
             self._recent[key] = found = np.array(read())
         return found
 
+    def sample_maximum(self, sample: int) -> Floats:
+        """The largest value of every channel's map on the original, for one sample: float (channel).
+
+        Raises
+        ------
+        StoreError
+            if the store's statistics are not persisted, or are older than schema 4, which has this one.
+        """
+        self.need_statistics()
+        if "max" not in self.store.layout.statistic_names:
+            raise StoreError(f"{self.store.path} has schema {self.store.layout.version}, which persisted no maximum")
+        block, first = self._block_of(sample)
+        read = self.recent(("max", block), lambda: self.store.stored_statistic("max", block)[:, 0].astype(np.float32))
+        return cast(Floats, read[sample - first])
+
+    def _block_of(self, sample: int) -> tuple[int, int]:
+        """The block of a sample, and its first sample."""
+        block = int(self.samples["block"].to_numpy()[sample])
+        return block, int(np.searchsorted(self.samples["block"].to_numpy(), block))
+
     def sample_mad(self, sample: int, condition: int) -> Floats:
         """MAD of every channel of the network for one sample: float (channel), NaN where not applicable.
 
@@ -90,8 +110,7 @@ class Statistics:
         if condition in self._scores:
             return cast(Floats, self._scores[condition].mad[sample])
         self.need_statistics()
-        block = int(self.samples["block"].to_numpy()[sample])
-        first = int(np.searchsorted(self.samples["block"].to_numpy(), block))
+        block, first = self._block_of(sample)
         found = self.recent(("mad", block), lambda: self._block_mad(block))
         return cast(Floats, found[sample - first, condition])
 

@@ -1,4 +1,4 @@
-"""Maps of the samples in which a channel responds most, side by side in one image."""
+"""Small pictures of samples side by side in one image: maps in which a channel responds most, or neighbours."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.figures import marks, pixels
 from actstore.views.figures.images import CHANGE
 from actstore.views.figures.pixels import Place, border_paths
+from actstore.views.figures.scales import Limits
 from actstore.views.figures.theme import DIVERGING
 from actstore.views.wording import number
 
@@ -34,24 +35,24 @@ FITS = 15
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One sample's map."""
+    """One sample's map or picture."""
 
     sample: int
-    patient: str
-    frame: int
-    #: Of a patch with its number: "4 p2".
-    slice: int | str
-    mad: float
-    #: perturbed - original: (y, x).
-    change: Floats
+    #: What the sample is called, as :meth:`actstore.views.explorer.source.Source.in_short` does.
+    name: str
+    place: str
+    #: What it is shown for: MAD, or a distance; NaN for none.
+    value: float
+    #: Of a map perturbed - original: (y, x).
+    pixels: Floats
     #: Share of each pixel that the perturbed class covers; None where no class is perturbed.
     cover: Floats | None
 
     @property
     def title(self) -> str:
         """In two lines, short enough to stand over a map."""
-        name = self.patient if len(self.patient) <= FITS else self.patient[: FITS - 1] + "…"
-        return f"{name}\nf{self.frame} · s{self.slice} · {number(self.mad)}"
+        name = self.name if len(self.name) <= FITS else "…" + self.name[1 - FITS :]
+        return f"{name}\n{self.place} · {number(self.value)}" if np.isfinite(self.value) else f"{name}\n{self.place}"
 
 
 class ThumbnailGrid:
@@ -59,7 +60,7 @@ class ThumbnailGrid:
 
     def __init__(self, thumbnails: list[Thumbnail]) -> None:
         self.thumbnails = thumbnails[:MOST]
-        shape = self.thumbnails[0].change.shape if self.thumbnails else (1, 1)
+        shape = self.thumbnails[0].pixels.shape if self.thumbnails else (1, 1)
         #: How many pixels of a map are averaged into one a side, and how often one is repeated.
         self.fewer = -(-max(shape) // MOST_SIDE)
         self.more = -(-LEAST_SIDE // max(shape))
@@ -72,8 +73,8 @@ class ThumbnailGrid:
 
     @property
     def most(self) -> float:
-        """The largest change in any map, either way."""
-        changes = [np.abs(one.change) for one in self.thumbnails]
+        """The largest value in any map, either way."""
+        changes = [np.abs(one.pixels) for one in self.thumbnails]
         return max((float(np.nanmax(change)) for change in changes if np.isfinite(change).any()), default=0.0)
 
     def corner(self, i: int) -> tuple[int, int]:
@@ -101,16 +102,16 @@ class ThumbnailGrid:
         found = np.full(self.shape, np.nan if self.thumbnails else 0.0, np.float32)
         for i, one in enumerate(self.thumbnails):
             y, x = self.corner(i)
-            found[y : y + self.size[0], x : x + self.size[1]] = self._scaled(one.change)
+            found[y : y + self.size[0], x : x + self.size[1]] = self._scaled(one.pixels)
         return found
 
-    def _scaled(self, change: Floats) -> Floats:
-        n, (height, width) = self.fewer, change.shape
+    def _scaled(self, pixels: Floats) -> Floats:
+        n, (height, width) = self.fewer, pixels.shape
         if n > 1:
             # Drop the last pixels that do not fill a whole one.
-            cut = change[: height // n * n, : width // n * n].astype(np.float32)
-            change = cut.reshape(height // n, n, width // n, n).mean(axis=(1, 3))
-        return change.repeat(self.more, axis=0).repeat(self.more, axis=1)
+            cut = pixels[: height // n * n, : width // n * n].astype(np.float32)
+            pixels = cut.reshape(height // n, n, width // n, n).mean(axis=(1, 3))
+        return pixels.repeat(self.more, axis=0).repeat(self.more, axis=1)
 
     @property
     def outlines(self) -> Floats:
@@ -128,9 +129,18 @@ class ThumbnailGrid:
 class ThumbnailPlot(ChannelPlot):
     """The figure of the thumbnails; a tap finds the sample of a map."""
 
-    def __init__(self, theme: PageTheme, space: Sequence[int], go: Callable[[int], None]) -> None:
-        names, corners = ["patient", "frame", "slice", "MAD"], ["x0", "y0", "x1", "y1"]
-        image = pixels.image(np.zeros((2, 2), np.float32), DIVERGING, (-1.0, 1.0))
+    def __init__(
+        self,
+        theme: PageTheme,
+        space: Sequence[int],
+        go: Callable[[int], None],
+        *,
+        value: str = "MAD",
+        cmap: str = DIVERGING,
+    ) -> None:
+        names, corners = ["sample", "at", value], ["x0", "y0", "x1", "y1"]
+        self._value, self._cmap = value, cmap
+        image = pixels.image(np.zeros((2, 2), np.float32), cmap, (-1.0, 1.0))
         nothing = pd.DataFrame({"x": [], "y": [], "text": []})
         titles = marks.words(nothing, "x", "y", "text", align="center", colour=theme.ink)
         glyphs = {
@@ -157,22 +167,26 @@ class ThumbnailPlot(ChannelPlot):
         """The sample at a position."""
         return self.grid.at(x, y)
 
-    def show(self, grid: ThumbnailGrid, among: int) -> None:
-        """Draw all maps, their titles and outlines: the strongest of ``among`` samples."""
+    def show_strongest(self, grid: ThumbnailGrid, among: int) -> None:
+        """Draw maps of change: the strongest of ``among`` samples."""
+        limits = (-grid.most, grid.most)
+        self.draw(grid, limits)
+        self.show_below(legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (self._cmap, limits)))
+
+    def draw(self, grid: ThumbnailGrid, limits: Limits) -> None:
+        """Draw all pictures between ``limits``, their titles and outlines."""
         self.grid, thumbnails, figure = grid, grid.thumbnails, self.figure
         height, width = grid.shape
-        limits = (-grid.most, grid.most)
         figure.put_image("image", grid.values, limits)
         edges = grid.edges
-        about = {name: [getattr(one, name) for one in thumbnails] for name in ("patient", "frame", "slice")}
-        figure.put("edges", **edges, **about, MAD=[round(one.mad, 5) for one in thumbnails])
+        about = {"sample": [one.name for one in thumbnails], "at": [one.place for one in thumbnails]}
+        figure.put("edges", **edges, **about, **{self._value: [round(one.value, 5) for one in thumbnails]})
         x, y = grid.outlines
         figure.put("outlines", x=x, y=y)
         above = edges["top"] - 0.03 * grid.size[0]
         middle = (edges["left"] + edges["right"]) / 2
         figure.put("titles", x=middle, y=above, text=[one.title for one in thumbnails])
         self.set_limits((-1.0, width + 0.5), (height - 0.5 + grid.gap / 2, -0.5))
-        self.show_below(legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (DIVERGING, limits)))
 
     def mark(self, sample: int) -> None:
         """Frame the map of a sample, if it is there."""

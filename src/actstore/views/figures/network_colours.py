@@ -19,7 +19,7 @@ from actstore.measures.names import TOP
 from actstore.units import counted
 from actstore.views.figures.theme import DIVERGING, SEQUENTIAL
 
-Colour = Literal["mad", "frequency", "standardised", "control"]
+Colour = Literal["mad", "frequency", "standardised", "control", "maximum"]
 
 
 def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
@@ -82,11 +82,12 @@ def effect(score: xr.DataArray, rescaled: xr.DataArray) -> NDArray[np.float64]:
 
 
 def limits_of(values: NDArray[Any], colour: Colour) -> tuple[tuple[float, float], str]:
-    """Limits and colour map: from 0 to nearly the largest value; symmetric about 0 for an effect."""
+    """Limits and colour map: from 0 to nearly the largest value; symmetric about 0 for an effect and for
+    values of maps."""
     known = np.abs(values[np.isfinite(values)])
     # Not the maximum: one channel far above all others would leave these without colour.
     most = 1.0 if colour == "frequency" else (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
-    return ((-most, most), DIVERGING) if colour == "control" else ((0.0, most), SEQUENTIAL)
+    return ((-most, most), DIVERGING) if colour in ("control", "maximum") else ((0.0, most), SEQUENTIAL)
 
 
 def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:
