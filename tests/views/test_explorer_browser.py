@@ -39,7 +39,7 @@ EMPTY = {"patient": "patient001", "frame": 1, "slice": 0}
 #: High enough that nothing needs to be scrolled to.
 TALL = {"width": 1440, "height": 1300}
 SIZES = [(1280, 800), (1920, 1080)]
-TABS = ["Cohort", "Channel", "Provenance"]
+TABS = ["Cohort", "Channel", "Neighbours", "Provenance"]
 
 
 @dataclass

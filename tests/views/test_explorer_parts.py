@@ -147,15 +147,15 @@ def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, ca
     assert len(set(shown)) == len(shown) == len(expected)
     # By value: samples that differ by rounding alone may change places.
     assert mad[shown].tolist() == pytest.approx(expected, rel=1e-5)
-    assert [tile.mad for tile in card.strongest.grid.thumbnails] == pytest.approx(mad[shown], rel=1e-5)
+    assert [tile.value for tile in card.strongest.grid.thumbnails] == pytest.approx(mad[shown], rel=1e-5)
     store, state = session.source.store, session.state
     for tile in card.strongest.grid.thumbnails:
         maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
         change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
-        np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(tile.pixels, change.values, rtol=1e-5, atol=1e-6)
         row = store.samples.iloc[tile.sample]
         assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
-    assert card.strongest.grid.most == max(float(np.abs(tile.change).max()) for tile in card.strongest.grid.thumbnails)
+    assert card.strongest.grid.most == max(float(np.abs(tile.pixels).max()) for tile in card.strongest.grid.thumbnails)
 
 
 def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card: ChannelTab) -> None:
@@ -400,7 +400,7 @@ def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> lis
     rng = np.random.default_rng(0)
     mask = np.zeros(shape)
     mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
-    one = Thumbnail(0, "patient001", 1, 4, 0.42, np.zeros(shape), mask)
+    one = Thumbnail(0, "patient001", "f1 · s4", 0.42, np.zeros(shape), mask)
     return [dataclasses.replace(one, sample=i, change=rng.normal(size=shape), **changes) for i in range(number)]
 
 
@@ -414,8 +414,8 @@ def test_a_mosaic_shows_every_map_where_a_tap_finds_it(shape: tuple[int, int]) -
         part = values[y : y + found.size[0], x : x + found.size[1]]
         assert np.isfinite(part).all()
         if max(shape) <= thumbnails.MOST_SIDE:
-            assert part[0, 0] == np.float32(found.thumbnails[i].change[0, 0])
-            assert part[-1, -1] == np.float32(found.thumbnails[i].change[-1, -1])
+            assert part[0, 0] == np.float32(found.thumbnails[i].pixels[0, 0])
+            assert part[-1, -1] == np.float32(found.thumbnails[i].pixels[-1, -1])
         assert found.at(x, y) == found.at(x + found.size[1] - 1, y + found.size[0] - 1) == i
         assert found.at(x, y - found.head + 1) == i, "its title is its own"
     y, x = found.corner(7)
@@ -427,7 +427,7 @@ def test_large_maps_are_averaged() -> None:
     found = ThumbnailGrid(tiles(1, (256, 256)))
     assert found.fewer == 2
     y, x = found.corner(0)
-    assert found.values[y, x] == pytest.approx(found.thumbnails[0].change[:2, :2].mean(), rel=1e-5)
+    assert found.values[y, x] == pytest.approx(found.thumbnails[0].pixels[:2, :2].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 32), (256, 256)], ids=str)
@@ -668,7 +668,7 @@ def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
             assert f"s{plane}" in tile.title
             maps = volumes.store[layer].isel(sample=tile.sample, channel=1, z=volumes.plane(layer, plane))
             change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
-            np.testing.assert_allclose(tile.change, change.values, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(tile.pixels, change.values, rtol=1e-5, atol=1e-6)
     tap(card, "strongest", 2, card.strongest.grid.corner(0)[0] + 2)
     assert session.gone == [{"sample": card.strongest.grid.thumbnails[0].sample}]
     assert "4 × 16 × 16" in provenance(volumes)[1]

@@ -57,7 +57,7 @@ class AccuracyFigure:
     def show(self, table: pd.DataFrame, condition: str, colour: str) -> None:
         """Draw the rows of the table ``accuracy`` of the original and of ``condition``, in a colour."""
         for name, own, aside in (("original", ORIGINAL, -_ASIDE), ("perturbed", condition, _ASIDE)):
-            rows = table[table["condition"] == own] if own != condition or name == "original" else table[:0]
+            rows = table[table["condition"] == own] if name == "original" or own != ORIGINAL else table[:0]
             place = rows["class_name"].map(self._rows.index).to_numpy(float)
             columns = {key: rows[key].to_numpy() for key in _COLUMNS if key != "row"}
             row = place + (aside if condition != ORIGINAL else 0.0)

@@ -160,7 +160,8 @@ def code(source: Source, state: State) -> str:
         "",
     ]
     if not source.applicable[source.sample(state), source.condition(state.condition)]:
-        lines += [f"# {state.condition} was not inferred here: {absent(source, state)}", "view = store.samples.loc[[sample]]"]
+        lines += [f"# {state.condition} was not inferred here: {absent(source, state)}"]
+        lines += ["view = store.samples.loc[[sample]]"]
         return "\n".join([*lines, "view", ""])
     if source.alone:
         return "\n".join([*lines, *_pictures_alone(source, state), "view", ""])

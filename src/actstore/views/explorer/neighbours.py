@@ -38,7 +38,7 @@ class NeighboursTab:
         source, theme = session.source, session.theme
         go: Callable[[int], None] = lambda sample: session.go(sample=sample)  # noqa: E731
         self.nearest = ThumbnailPlot(theme, source.space, go, value="distance", cmap=GREY)
-        self.projection = ProjectionPlot(theme, np.array([" · ".join(name) for name in _names(session)], object), go)
+        self.projection = ProjectionPlot(theme, np.array([" · ".join(name) for name in source.short_names], object), go)
         self.projection.head.stylesheets = [style_sheet(), _STYLE]
         self._groups = _groups(session)
         wide: dict[str, Any] = {"stylesheets": [style_sheet()], "margin": (0, 12, 4, 0), "width": 260}
@@ -110,9 +110,7 @@ class NeighboursTab:
             scaled = (picture - low) / (high - low or 1.0)
             shown.append(Thumbnail(sample, *source.in_short(sample, state.slice), away, scaled, None))
         self.nearest.draw(ThumbnailGrid(shown), (0.0, 1.0))
-        self.nearest.show_below(
-            f"the sample, and its nearest of other patients in {state.layer}, original, with their distance"
-        )
+        self.nearest.show_below(f"nearest samples of other patients in {state.layer}, and their distance")
         self.nearest.mark(samples[0])
 
     def _show_projection(self) -> None:
@@ -149,11 +147,6 @@ class NeighboursTab:
             return work() if self._session.state.layer == layer else None
 
         self._session.soon(wanted, done, what, refused)
-
-
-def _names(session: Session) -> list[tuple[str, str]]:
-    source = session.source
-    return [source.in_short(sample) for sample in range(len(source.samples))]
 
 
 def _groups(session: Session) -> dict[Paint, Groups]:

@@ -211,7 +211,11 @@ class Page:
         """Step along slices or channels for the keys pressed: "serial slice 2" is two slices on."""
         _, field, steps = text.split(" ")
         state = before = self._state
-        if field == "slice":
+        if field == "slice" and self.source.classified and not self.source.is_3d:
+            # From image to image: a patient may have only one.
+            to = self.source.sample(state) + int(steps)
+            self.go(push=False, sample=min(max(to, 0), len(self.source.samples) - 1))
+        elif field == "slice":
             slices = self.source.slices(state.patient, state.frame)
             to = min(max(slices.index(state.slice) + int(steps), 0), len(slices) - 1)
             self.go(slice=slices[to])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,8 @@ class ProjectionPlot:
         self._holder = pn.Column(self.figure.view, sizing_mode="stretch_width", margin=0, visible=False)
         self.view = pn.Column(self.head, self._holder, sizing_mode="stretch_width", margin=0)
         self.picture: Picture | None = None
+        #: What the dots show.
+        self._drawn: Hashable = None
         on_tap(plot, self._tapped)
 
     def _tapped(self, x: float, y: float) -> None:
@@ -114,7 +116,7 @@ class ProjectionPlot:
         """Draw a picture, ``sample`` marked; ``condition`` is "" for the original alone."""
         figure, theme = self.figure, self._theme
         if picture is not self.picture:
-            self.picture = picture
+            self.picture, self._drawn = picture, None
             finite = picture.places[np.isfinite(picture.places).all(axis=-1)]
             for along, ends in zip((figure.plot.x_range, figure.plot.y_range), finite.T, strict=True):
                 low, high = float(ends.min()), float(ends.max())
@@ -125,7 +127,10 @@ class ProjectionPlot:
         at = picture.samples
         colour = groups.colours(theme, sample)[at]
         about = {"of": self._names[at], "group": groups.names[groups.of[at]]}
-        self._put("original", picture.places[:, 0], {**about, "colour": colour})
+        # Thousands of dots are not sent again at every step through the samples.
+        if self._drawn != (drawn_for := (id(groups), -1 if groups.few else int(groups.of[sample]))):
+            self._drawn = drawn_for
+            self._put("original", picture.places[:, 0], {**about, "colour": colour})
         ends = picture.places[:, -1]
         moved = np.isfinite(ends).all(axis=1) if condition else np.zeros(len(at), bool)
         joined = moved & ((at == sample) | (len(at) <= FEW))

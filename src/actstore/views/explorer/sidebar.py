@@ -156,6 +156,7 @@ class Sidebar:
                 # The old value is not among the new options: both at once.
                 self.slice.param.update(options=slices, value=state.slice)
             self.slice.value = state.slice
+            self.slice.visible = len(slices) > 1 or not source.classified
             _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
             self.input_channel.value = source.input_channel(state)
             if not source.alone:

@@ -296,17 +296,26 @@ class Source(Statistics):
             patch = usable[len(usable) // 2]
         return {"patient": patient, "frame": frame, "slice": shown, "patch": closest(patches, patch)}
 
-    def in_short(self, sample: int, plane: int = 0) -> tuple[str, str]:
-        """What to call a sample above a small picture, in two parts: patient and "f1 · s4", or image and label.
-
-        Of a volume, ``plane`` is the slice that the picture shows.
-        """
-        row = self.samples.iloc[sample]
+    @cached_property
+    def short_names(self) -> list[tuple[str, str]]:
+        """What to call each sample above a small picture: patient and "f1 · s4 p2", or image and label."""
         if self.classified:
-            return str(row["image_name"]), str(row["label"])
-        shown = plane if self.is_3d else row["slice"]
-        patch = f" p{row['patch']}" if self.patched else ""
-        return str(row["patient"]), f"f{row['frame']} · s{shown}{patch}"
+            names = np.array(self.store.class_names, object)[self.labels]
+            return list(zip(self.image_names.tolist(), names.tolist(), strict=True))
+        # To look each up in a data frame takes longer than to draw it.
+        numbers = self.samples[self.named_by[1:]].to_numpy().tolist()
+        if self.is_3d:
+            numbers = [[frame, *patch] for frame, _, *patch in numbers]
+            letters = ["f", *("p" for _ in numbers[0][1:])]
+        else:
+            letters = [name[0] for name in self.named_by[1:]]
+        places = [" · ".join(f"{letter}{n}" for letter, n in zip(letters, own, strict=True)) for own in numbers]
+        return list(zip(self.samples["patient"].astype(str).tolist(), places, strict=True))
+
+    def in_short(self, sample: int, plane: int) -> tuple[str, str]:
+        """:attr:`short_names` of a sample; of a volume with ``plane``, the slice that a picture shows."""
+        name, place = self.short_names[sample]
+        return (name, f"{place} · s{plane}") if self.is_3d and not self.classified else (name, place)
 
     # Pictures
 
