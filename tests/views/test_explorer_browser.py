@@ -932,9 +932,13 @@ def _lightness(visitor: Visitor) -> float:
 
 @pytest.fixture(scope="module")
 def others(
-    tiny_store: Path, volume_store: Path, tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec
+    tiny_store: Path,
+    volume_store: Path,
+    classified_store: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    write_spec: WriteSpec,
 ) -> Iterator[dict[str, Served]]:
-    """Servers of a store with a volume missing, of one without tensors, and of one of volumes."""
+    """Servers of a store with a volume missing, of one without tensors, of one of volumes, and of a classifier's."""
     from actstore.jobs.capture import capture
     from actstore.spec.spec import load_spec
 
@@ -944,9 +948,9 @@ def others(
     spec = write_spec(folder, store__path=folder / "statistics.zarr", store__keep="statistics")
     summary = capture(load_spec(spec), cluster="inline", device="cpu")
     assert summary.complete, summary.failed
-    made = [unfinished, summary.store, volume_store]
+    made = [unfinished, summary.store, volume_store, classified_store]
     with explorers(made, folder) as started:
-        yield dict(zip(("unfinished", "statistics", "volumes"), started, strict=True))
+        yield dict(zip(("unfinished", "statistics", "volumes", "classified"), started, strict=True))
 
 
 @pytest.fixture
@@ -1017,6 +1021,36 @@ def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[
 
 def _expect_other(before: bytes, after: bytes) -> None:
     assert np.abs(picture(before).astype(int) - picture(after)).mean() > 2
+
+
+def test_a_tap_in_the_projection_of_a_classifiers_store_shows_that_image(
+    elsewhere: Any, classified_store: Path
+) -> None:
+    visitor, store = elsewhere("classified"), open_store(classified_store)
+    visitor.tab("Neighbours")
+    visitor.choose("Layer", re.compile("^L02 "))
+    condition = visitor.state["condition"]
+    points = analysis.embedding(store, "L02", "mean+max", condition=None).sel(condition=["original", condition])
+    plane = analysis.projection(points)
+    eventually(lambda: _expect_drawn(visitor, "L02 · principal components"))
+    before = visitor.state
+    wanted = next(i for i, name in enumerate(store.samples["patient"]) if name != before["patient"])
+    visitor.tap(visitor.figure("tabs", "l02 · principal components"), *plane_at(plane, wanted))
+    row = store.samples.iloc[wanted]
+    assert visitor.state["patient"] == row["patient"]
+    assert visitor.page.locator(".sample .who").inner_text().startswith(row["image_name"])
+    label = visitor.page.locator(".sample tr.label th")
+    assert label.inner_text().split() == [row["label"], "label"]
+
+
+def _expect_drawn(visitor: Visitor, title: str) -> None:
+    assert any(found["title"].startswith(title) for found in visitor.figures())
+
+
+def plane_at(plane: Any, sample: int) -> tuple[float, float]:
+    """Where a sample lies on the original."""
+    x, y = (float(plane[name].values[sample, 0]) for name in "xy")
+    return x, y
 
 
 # After all that
