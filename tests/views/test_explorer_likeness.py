@@ -198,8 +198,8 @@ def test_a_picture_of_many_samples_is_of_some_drawn_evenly(source: Source, monke
 
 def test_a_layer_in_which_all_samples_are_one_is_said(source: Source, monkeypatch: Any) -> None:
     own = likeness.Likeness(source.store)
-    same = own.read("L02", 0) * 0
-    monkeypatch.setattr(own, "read", lambda layer, condition: same)
+    same = own.read("L02") * 0
+    monkeypatch.setattr(own, "read", lambda layer: same)
     with pytest.raises(StoreError, match="in L02 all samples are one"):
         own.draw("L02", 0, "pca")
 
@@ -324,6 +324,17 @@ def test_without_perturbations_channels_are_coloured_by_their_maximum(alone: dic
     np.testing.assert_allclose(shown[1], maximum, rtol=1e-6)
     assert page.state.channel == int(np.argmax(maximum))
     assert read("colour=mad", own)[1] == ["colour 'mad' is not in this store, which has maximum: ignored"]
+
+
+def test_without_perturbations_samples_of_least_dice_come_first(alone: dict[str, Source]) -> None:
+    own = alone["slices"]
+    rows = tab(opened(own, tab="cohort"), CohortTab)._table.source.data
+    dice = analysis.dice(own.store.confusion).isel(condition=0).values[rows["sample"]]
+    there = own.present[rows["sample"]]
+    expected = [values[here].mean() if here.any() else np.nan for values, here in zip(dice, there, strict=True)]
+    np.testing.assert_allclose(rows["original"], expected, atol=6e-4)
+    known = rows["original"][~np.isnan(rows["original"])]
+    assert list(known) == sorted(known)
 
 
 def test_images_alone_can_be_narrowed_to_those_mistaken(alone: dict[str, Source]) -> None:

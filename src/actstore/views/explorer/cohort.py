@@ -146,6 +146,10 @@ class CohortTab:
         source, c = self._source, self._c
         if source.classified:
             own, title = source.label_probability[rows], "P(label)"
+        elif source.alone:
+            # Of the classes that are there; NaN where none is.
+            shown = np.ma.masked_invalid(source.present_dice[rows])
+            own, title = shown.mean(axis=2).filled(np.nan), "mean Dice"
         else:
             own, title = source.present_dice[rows, :, source.foreground.index(self._target)], f"Dice {self._target}"
         samples = source.samples.iloc[rows].set_axis(rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import xarray as xr
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
@@ -19,8 +20,6 @@ from actstore.tables.representations import POOL
 from actstore.views.arrays import Floats
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from actstore.store.store import Store
 
 #: What points of a picture are coloured by.
@@ -67,29 +66,28 @@ class Likeness:
         self._pictures: LRUCache[Hashable, Picture] = LRUCache(64)
         self._lock = threading.Lock()
 
-    def points(self, layer: str, condition: int) -> xr.DataArray | None:
+    def points(self, layer: str) -> Floats | None:
         """What :meth:`read` has read, or None."""
         with self._lock:
-            found: xr.DataArray | None = self._points.get((layer, condition))
+            found: Floats | None = self._points.get(layer)
         return found
 
-    def read(self, layer: str, condition: int) -> xr.DataArray:
-        """Samples in a layer's space under a condition: float64 (sample, feature), each channel's mean and maximum.
+    def read(self, layer: str) -> Floats:
+        """Samples of the original in a layer's space: float64 (sample, feature), each channel's mean and maximum.
 
         Raises
         ------
         StoreError
             if the store persisted no statistics, or not these.
         """
-        if (found := self.points(layer, condition)) is None:
-            self._need()
-            statistics = self._store.statistics(layer, POOL.split("+"), persisted=True)
-            found = embedding({layer: statistics}, layer, POOL, condition=condition).compute()
+        if (found := self.points(layer)) is None:
+            found = self._embedded(layer, 0).values
             with self._lock:
-                self._points[layer, condition] = found
+                self._points[layer] = found
         return found
 
-    def _need(self) -> None:
+    def _embedded(self, layer: str, condition: int) -> xr.DataArray:
+        """Lazy, of what is persisted."""
         store = self._store
         if not store.reduced:
             raise StoreError(f"{store.path} has volumes without statistics: run `actstore reduce {store.path}`")
@@ -98,10 +96,12 @@ class Likeness:
                 f"{store.path} has schema {store.layout.version}, which persisted no mean and maximum of every "
                 "condition: capture it again to see what is alike"
             )
+        statistics = store.statistics(layer, POOL.split("+"), persisted=True)
+        return embedding({layer: statistics}, layer, POOL, condition=condition)
 
     def nearest(self, layer: str, sample: int, k: int) -> tuple[NDArray[np.intp], Floats]:
         """Numbers and distances of the at most ``k`` nearest samples of other patients, on the original."""
-        return nearest_to(self.read(layer, 0).values, self._patient, sample, k)
+        return nearest_to(np.asarray(self.read(layer), np.float64), self._patient, sample, k)
 
     def picture(self, layer: str, condition: int, method: Method) -> Picture | None:
         """What :meth:`draw` has drawn, or None."""
@@ -125,12 +125,12 @@ class Likeness:
         return found
 
     def _draw(self, layer: str, condition: int, method: Method) -> Picture:
-        import xarray as xr
-
         count = len(self._patient)
         samples = np.unique(np.linspace(0, count - 1, min(count, MOST_SAMPLES)).round().astype(np.intp))
-        parts = [self.read(layer, c).isel(sample=samples) for c in dict.fromkeys((0, condition))]
-        points = xr.DataArray(np.stack([one.values for one in parts], axis=1), dims=("sample", "condition", "feature"))
+        parts = [self.read(layer)[samples]]
+        if condition:
+            parts.append(self._embedded(layer, condition).isel(sample=samples).values)
+        points = xr.DataArray(np.stack(parts, axis=1), dims=("sample", "condition", "feature"))
         flat = points.values.reshape(-1, points.sizes["feature"])
         flat = flat[np.isfinite(flat).all(axis=1)]
         if len(flat) < 2 or not np.ptp(flat, axis=0).any():

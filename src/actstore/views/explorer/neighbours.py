@@ -41,7 +41,7 @@ class NeighboursTab:
         self.projection = ProjectionPlot(theme, np.array([" · ".join(name) for name in source.short_names], object), go)
         self.projection.head.stylesheets = [style_sheet(), _STYLE]
         self._groups = _groups(session)
-        wide: dict[str, Any] = {"stylesheets": [style_sheet()], "margin": (0, 12, 4, 0), "width": 260}
+        wide: dict[str, Any] = {"stylesheets": [style_sheet()], "margin": (0, 12, 4, 0), "width": 225}
         paints = {"by label" if source.classified else "by largest class": "label", "by patient": "patient"}
         self.paint = pn.widgets.RadioButtonGroup(options=paints, **wide)
         offered = len(source.samples) <= MOST_TSNE
@@ -81,10 +81,10 @@ class NeighboursTab:
         layer, sample = state.layer, source.sample(state)
         try:
             source.need_statistics()
-            if source.likeness.points(layer, 0) is None:
+            if source.likeness.points(layer) is None:
                 self.nearest.hide(READING)
                 self._soon(
-                    ("points", layer), lambda: source.likeness.read(layer, 0), f"reading {layer}", self.nearest.hide
+                    ("points", layer), lambda: source.likeness.read(layer), f"reading {layer}", self.nearest.hide
                 )
                 return
             about = (layer, sample, state.slice, source.input_channel(state))
@@ -110,7 +110,7 @@ class NeighboursTab:
             scaled = (picture - low) / (high - low or 1.0)
             shown.append(Thumbnail(sample, *source.in_short(sample, state.slice), away, scaled, None))
         self.nearest.draw(ThumbnailGrid(shown), (0.0, 1.0))
-        self.nearest.show_below(f"nearest samples of other patients in {state.layer}, and their distance")
+        self.nearest.show_below(f"nearest of other patients in {state.layer}, and distance")
         self.nearest.mark(samples[0])
 
     def _show_projection(self) -> None:

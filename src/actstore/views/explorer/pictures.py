@@ -208,7 +208,7 @@ class Activations:
         bars.view.visible = not source.has_maps(state.layer)
         if not bars.view.visible:
             return False
-        title, message = f"{state.layer} channel {state.channel} · one value a sample", ""
+        title, message = f"{state.layer} channel {state.channel}", ""
         row.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
         try:
             values = source.values(state.layer, sample)
