@@ -26,6 +26,8 @@ from actstore.views.explorer.state import DiceBox, MadRange, shown_dice, shown_m
 from actstore.views.figures.spread import spread
 from actstore.views.figures.theme import colours_of
 
+#: Kinds of failure that have bars, the most usual: a classifier of many classes has hundreds.
+MOST_CASES = 12
 #: A figure with more classes than fit is scrolled.
 _SCROLLED = {"overflow": "auto", "max-width": "100%", "max-height": f"{HEIGHT + 60}px"}
 
@@ -84,7 +86,7 @@ class CohortTab:
             self._mark_dice(self._dice)
         if self._is_new("case", state.case):
             name = "label → prediction" if source.classified else "cases"
-            title = f"{name} · {self._n}" if len(self._counts) else "no case is known of this condition"
+            title = f"{name} · {self._n}{self._kinds}" if len(self._counts) else "no case is known of this condition"
             self._cases.show(self._counts, title, state.case, self._colours[self._target])
         self._table.mark(self._sample)
         self._clear.disabled = not state.narrowed
@@ -131,7 +133,9 @@ class CohortTab:
         self._chosen: Bools = subset[at]
         n, of = int(self._chosen.sum()), len(at)
         self._n = f"n = {n}" if n == of else f"n = {n} of {of}"
-        self._counts = numbers.case_counts(source.cases[at, c], self._chosen)
+        counts = numbers.case_counts(source.cases[at, c], self._chosen)
+        self._counts = counts.head(MOST_CASES)
+        self._kinds = f" · {MOST_CASES} of {len(counts)} kinds" if len(counts) > MOST_CASES else ""
         hover = {name: values[at, c] if values.ndim > 1 else values[at] for name, values in self._hover.items()}
         if self._dice:
             title = f"Dice of each class · {self._n}"

@@ -88,6 +88,12 @@ class Likeness:
 
     def _embedded(self, layer: str, condition: int) -> xr.DataArray:
         """Lazy, of what is persisted."""
+        self.need_statistics()
+        statistics = self._store.statistics(layer, POOL.split("+"), persisted=True)
+        return embedding({layer: statistics}, layer, POOL, condition=condition)
+
+    def need_statistics(self) -> None:
+        """Refuse a store that did not persist what points are made of."""
         store = self._store
         if not store.reduced:
             raise StoreError(f"{store.path} has volumes without statistics: run `actstore reduce {store.path}`")
@@ -96,8 +102,6 @@ class Likeness:
                 f"{store.path} has schema {store.layout.version}, which persisted no mean and maximum of every "
                 "condition: capture it again to see what is alike"
             )
-        statistics = store.statistics(layer, POOL.split("+"), persisted=True)
-        return embedding({layer: statistics}, layer, POOL, condition=condition)
 
     def nearest(self, layer: str, sample: int, k: int) -> tuple[NDArray[np.intp], Floats]:
         """Numbers and distances of the at most ``k`` nearest samples of other patients, on the original."""

@@ -73,6 +73,12 @@ class NeighboursTab:
             self.paint.value, self.method.value = state.paint, state.method
         finally:
             self._following = False
+        try:
+            self._session.source.likeness.need_statistics()
+        except StoreError as error:
+            self.nearest.hide(str(error))
+            self.projection.hide("")
+            return
         self._show_nearest()
         self._show_projection()
 
@@ -80,7 +86,6 @@ class NeighboursTab:
         source, state = self._session.source, self._session.state
         layer, sample = state.layer, source.sample(state)
         try:
-            source.need_statistics()
             if source.likeness.points(layer) is None:
                 self.nearest.hide(READING)
                 self._soon(

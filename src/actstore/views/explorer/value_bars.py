@@ -31,9 +31,10 @@ class ValueBars:
         plot.xaxis.ticker.min_interval = 1
         plot.axis.axis_label_text_font_size = "11px"
         plot.axis.major_label_text_font_size = "10px"
-        plot.vstrip([], [], fill_color=theme.faint, line_color=None)
+        # With a line, a channel of a thousand can be seen too.
+        plot.vstrip([], [], fill_color=theme.faint, line_color=theme.accent, line_alpha=0.5)
         bars = [
-            plot.quad(*_BAR[:4], fill_color=colour, line_color=None, source=nothing(*_BAR))
+            plot.quad(*_BAR[:4], fill_color=colour, line_color=colour, line_width=0.6, source=nothing(*_BAR))
             for colour in (theme.neutral, theme.accent)
         ]
         plot.hspan(0, line_color=theme.soft, line_width=1)
