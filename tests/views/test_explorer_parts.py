@@ -401,7 +401,7 @@ def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> lis
     mask = np.zeros(shape)
     mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
     one = Thumbnail(0, "patient001", "f1 · s4", 0.42, np.zeros(shape), mask)
-    return [dataclasses.replace(one, sample=i, change=rng.normal(size=shape), **changes) for i in range(number)]
+    return [dataclasses.replace(one, sample=i, pixels=rng.normal(size=shape), **changes) for i in range(number)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 4), (32, 32), (48, 24), (130, 130), (512, 512)], ids=str)
@@ -443,7 +443,7 @@ def test_outlines_lie_on_the_mosaic_where_the_mask_does(shape: tuple[int, int]) 
 
 
 def test_long_names_are_cut_over_a_map() -> None:
-    (tile,) = tiles(1, patient="a very long name of a patient")
+    (tile,) = tiles(1, name="a very long name of a patient")
     assert tile.title == "a very long na…\nf1 · s4 · 0.42"
 
 

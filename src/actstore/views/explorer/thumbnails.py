@@ -51,7 +51,7 @@ class Thumbnail:
     @property
     def title(self) -> str:
         """In two lines, short enough to stand over a map."""
-        name = self.name if len(self.name) <= FITS else "…" + self.name[1 - FITS :]
+        name = self.name if len(self.name) <= FITS else self.name[: FITS - 1] + "…"
         return f"{name}\n{self.place} · {number(self.value)}" if np.isfinite(self.value) else f"{name}\n{self.place}"
 
 
