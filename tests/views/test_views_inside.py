@@ -193,6 +193,10 @@ def test_a_curve_of_strengths_is_drawn_by_both_backends_and_composes(study: Stor
     ("draw", "text"),
     [
         (lambda s: views.network(s, colour="mae"), "colour = 'mae': choose mad, standardised, frequency, control"),
+        (
+            lambda s: views.network(s, colour="maximum"),
+            "colour = 'maximum': choose mad, standardised, frequency, control",
+        ),
         (lambda s: views.network(s, 10**6), "sample 1000000 is outside 0.."),
         (lambda s: views.network(s, condition="blur"), "no perturbation 'blur': there are brightness(LV, 0.1)"),
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
 import numpy as np
@@ -67,7 +67,7 @@ def network(
         if there is no such sample, condition or colour, the condition does not apply to them, or for "control" the
         condition has no control or the samples are of one patient.
     """
-    if colour not in get_args(Colour):
+    if colour not in _LABELS:
         raise StoreError(f"colour = {colour!r}: choose {', '.join(_LABELS)}")
     s, c = chosen(store, sample, condition)
     if colour in ("mad", "standardised"):
