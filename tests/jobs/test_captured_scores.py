@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from actstore.errors import StoreError
 from actstore.jobs.capture import capture
 from actstore.jobs.scores import Scores
 from actstore.measures.bins import BINS, edges
+from actstore.networks.heads import Head
 from actstore.spec.spec import load_spec
 from actstore.store import commits
 from actstore.store.store import Store
@@ -65,6 +68,7 @@ def test_a_device_counts_what_the_host_does(
     spec = load_spec(tiny_spec)
     assert capture(spec, store=tmp_path / "far.zarr", cluster="inline", device="cpu").complete
     far = actstore.open(tmp_path / "far.zarr")
+    np.testing.assert_array_equal(store.prediction, far.prediction)
     mine, theirs = (found.histogram.astype(int).compute() for found in (store, far))
     assert (mine.sum("bin") == theirs.sum("bin")).all()
     # A pixel on an edge may fall on either side of it.
@@ -72,6 +76,42 @@ def test_a_device_counts_what_the_host_does(
     np.testing.assert_allclose(
         store.calibration.sum("probability_bin"), far.calibration.sum("probability_bin"), rtol=1e-5
     )
+
+
+HEADS = {
+    "argmax": Head("argmax", 4, 2),
+    "sigmoid": Head("sigmoid", 1, 2),
+    "regions": Head("regions", 3, 2, order=(3, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", HEADS)
+def test_classes_and_nan_are_those_of_torch(kind: str, dtype: torch.dtype) -> None:
+    """Of logits that are often equal, equal once rounded, infinite or NaN; the second sample owns a part of itself."""
+    head, space = HEADS[kind], (40, 41)
+    owned = [(slice(0, 40), slice(0, 41)), (slice(5, 40), slice(0, 30))]
+    prepared: Any = SimpleNamespace(
+        applicable=np.ones((2, 2), bool),
+        space=space,
+        label=np.zeros((2, *space), np.uint8),
+        windows=SimpleNamespace(owned_in=lambda sample: owned[sample]),
+    )
+    members = {name: (c,) for c, name in enumerate("abc"[: head.channels], 1)}
+    labels: Any = SimpleNamespace(members=members)
+    scores = Scores(prepared, head, labels, stitched=False)
+    cells = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    logits = torch.randint(-1, 2, (4, head.channels, *space), generator=torch.Generator().manual_seed(0)).to(dtype)
+    logits += 1e-12 * torch.randint(0, 2, logits.shape, generator=torch.Generator().manual_seed(1))
+    logits[:, :, 0, 0] = torch.inf
+    logits[:, :, 39, 29] = -torch.inf
+    broken, classes = scores.count(logits, cells)
+    assert not broken.any()
+    torch.testing.assert_close(classes, head.classes(logits), rtol=0, atol=0)
+    counted = scores.arrays()["outputs/histogram"].sum((-1, -2))
+    np.testing.assert_array_equal(counted, np.broadcast_to([[[40 * 41]], [[35 * 30]]], counted.shape))
+    logits[1, -1, 39, 40] = logits[2, 0, 0, 0] = torch.nan
+    assert scores.count(logits, cells)[0].tolist() == [False, True, True, False]
 
 
 def test_edges_are_stored_with_the_counts(store: Store) -> None:

@@ -86,6 +86,9 @@ class Inference:
                 self.forward_passes += 1
                 logits = self._head.logits(output)
                 passes.segments.append(segments)
+                if self.scores is not None and self.scores.at_once:
+                    passes.results += self.scores.count(logits, passes.cells(segments))
+                    continue
                 passes.results += [logits.isnan().flatten(1).any(1), self.predictions.sent(logits)]
                 if self.scores is not None:
                     passes.scores += self.scores.sent(logits, passes.cells(segments))

@@ -36,14 +36,17 @@ class Scores:
     Parameters
     ----------
     stitched
-        whether predictions of patches are averaged: then `add_volume` takes their logits, else `sent` and `add`.
+        whether predictions of patches are averaged: then `add_volume` takes their logits, else `count`, or `sent` and
+        `add`.
     on_host
         whether logits are counted on the host as they come, or on their device and then copied.
     """
 
     def __init__(self, prepared: Prepared, head: Head, labels: Labels, *, stitched: bool, on_host: bool = True) -> None:
-        self.stitched, self._on_host = stitched, on_host
-        self._prepared = prepared
+        self._stitched = stitched
+        #: Whether `count` takes a batch's logits; else `sent`.
+        self.at_once = on_host and not stitched
+        self._prepared, self._head = prepared, head
         self._activation = activation_of(head)
         self._member = _members(head, labels)
         shape = (*prepared.applicable.shape, len(self._member))
@@ -51,18 +54,35 @@ class Scores:
         self._histogram = np.zeros((*shape, 2, BINS), np.uint32)
         self._totals = np.zeros((*shape, PROBABILITY_BINS, len(TOTALS)), np.int64)
 
-    def sent(self, logits: Tensor, cells: Sequence[Cell]) -> list[Tensor]:
-        """Count a batch's logits (batch, class, \\*space), one entry for each of ``cells``; what is copied to the host.
+    def count(self, logits: Tensor, cells: Sequence[Cell]) -> list[Tensor]:
+        """Count a batch's logits (batch, class, \\*space) on the host, one entry for each of ``cells``.
 
-        Nothing where the host computes; of another device the counts, for `add`.
+        Returns which of them hold NaN, bool (batch), and their classes as of `Head.classes`, which come of the same
+        pass over the logits.
         """
-        if self.stitched:
+        broken = np.empty(len(cells), np.bool_)
+        classes = np.empty((len(cells), *logits.shape[2:]), np.uint8)
+        # Rounded to float32, logits that differ may be equal.
+        rounded = logits.dtype == torch.float64
+        # At once, as long as they are in the cache; kept, they would cost the network memory that it knows.
+        for i, (cell, values) in enumerate(zip(cells, logits.float().numpy(), strict=True)):
+            owned = self._owned(cell[0])
+            label = self._prepared.label[cell[0]][owned]
+            if label.shape == classes[i].shape and not rounded:
+                broken[i] = self._count(cell, values, label, classes[i])
+                continue
+            self._count(cell, values[(slice(None), *owned)], label)
+            broken[i] = np.isnan(values).any()
+            classes[i] = self._head.classes(logits[i]).numpy()
+        return [torch.from_numpy(broken), torch.from_numpy(classes)]
+
+    def sent(self, logits: Tensor, cells: Sequence[Cell]) -> list[Tensor]:
+        """Count a batch's logits on another device, as `count`; what is copied to the host, for `add`.
+
+        Nothing where predictions are averaged.
+        """
+        if self._stitched:
             return []  # `add_volume` counts them.
-        if self._on_host:
-            # At once, as long as they are in the cache; kept, they would cost the network memory that it knows.
-            for cell, values in zip(cells, logits.float().numpy(), strict=True):
-                self._add(cell, values)
-            return []
         label = torch.from_numpy(np.stack([self._owned_label(sample) for sample, _ in cells]))
         if logits.device.type == "cuda":
             label = label.pin_memory()
@@ -73,11 +93,6 @@ class Scores:
         """Take what was `sent` for one (sample, condition)."""
         add_cells(found[0], found[1], self._histogram[cell], self._totals[cell])
 
-    def _add(self, cell: Cell, logits: NDArray[np.float32]) -> None:
-        sample, _ = cell
-        owned = self._owned(sample)
-        self._count(cell, logits[(slice(None), *owned)], self._prepared.label[sample][owned])
-
     def add_volume(self, condition: int, logits: NDArray[np.float32]) -> None:
         """Take the averaged logits (class, z, y, x) of a whole volume under one condition."""
         windows = self._prepared.windows
@@ -85,8 +100,12 @@ class Scores:
             box = windows.box(sample)
             self._count((sample, condition), logits[(slice(None), *box)], self._prepared.classes[box])
 
-    def _count(self, cell: Cell, logits: NDArray[Any], label: NDArray[np.uint8]) -> None:
-        count_scores(logits, label, self._member, self._activation, self._histogram[cell], self._totals[cell])
+    def _count(
+        self, cell: Cell, logits: NDArray[Any], label: NDArray[np.uint8], classes: NDArray[np.uint8] | None = None
+    ) -> bool:
+        counts = self._histogram[cell], self._totals[cell]
+        order = (1,) if self._head.kind == "sigmoid" else self._head.order
+        return count_scores(logits, label, self._member, self._activation, *counts, classes, order)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """After the last sample: the arrays of the block, by path."""

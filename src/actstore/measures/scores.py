@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,10 @@ def count_scores(
     activation: Activation,
     histogram: NDArray[np.uint32],
     totals: NDArray[np.int64],
-) -> None:
-    """Add the pixels of one image to counts of their score, for every class.
+    classes: NDArray[np.uint8] | None = None,
+    order: Sequence[int] = (),
+) -> bool:
+    """Add the pixels of one image to counts of their score, for every class; whether a logit is NaN.
 
     Logits, exponentials and logarithms are float32: a pixel whose logit lies within about 2e-6 of an edge may be
     counted on either side of it.
@@ -51,7 +53,7 @@ def count_scores(
     Parameters
     ----------
     logits
-        (class, …space) of what the network returned, without NaN.
+        (class, …space) of what the network returned. With a NaN, counts and classes mean nothing.
     label
         (…space) class index of each pixel.
     member
@@ -61,16 +63,30 @@ def count_scores(
     totals
         (class, probability bin, total), in the order of `actstore.measures.bins.TOTALS`, with sums of p in multiples of
         `PROBABILITY_STEP`; added to.
+    classes
+        (…space) contiguous; filled with each pixel's class index, as `actstore.networks.heads.Head.classes` has it of
+        float32.
+    order
+        The class index that each sigmoid writes to ``classes``, later ones over earlier ones.
     """
-    classes = len(logits)
-    scores = np.ascontiguousarray(logits, np.float32).reshape(classes, -1)
+    channels = len(logits)
+    scores = np.ascontiguousarray(logits, np.float32).reshape(channels, -1)
     labels = np.ascontiguousarray(label).reshape(-1)
-    count = _of_softmax if activation == "softmax" else _of_sigmoid
+    found = np.empty(len(labels), np.uint8) if classes is None else classes.view()
+    # Refuses what it cannot flatten without a copy.
+    found.shape = (len(labels),)
+    written = np.array(order or [0] * channels, np.uint8)
+    broken = False
     for first in range(0, len(labels), _MOST):
-        packed = np.zeros(classes * 2 * CELLS, np.int64)
-        count(scores[:, first : first + _MOST], labels[first : first + _MOST], member, packed)
-        cells = packed.reshape(classes, 2, CELLS)
+        packed = np.zeros(channels * 2 * CELLS, np.int64)
+        some = slice(first, first + _MOST)
+        if activation == "softmax":
+            broken |= _of_softmax(scores[:, some], labels[some], member, packed, found[some])
+        else:
+            broken |= _of_sigmoid(scores[:, some], labels[some], member, packed, found[some], written)
+        cells = packed.reshape(channels, 2, CELLS)
         add_cells(cells >> _SHIFT, cells & ((1 << _SHIFT) - 1), histogram, totals)
+    return broken
 
 
 def add_cells(
@@ -138,9 +154,16 @@ def _cell(logit: np.float32, p: np.float32) -> np.int32:
 
 @compiled
 def _of_softmax(
-    logits: NDArray[np.float32], label: NDArray[np.uint8], member: NDArray[np.uint8], packed: NDArray[np.int64]
-) -> None:
-    """Add the pixels of ``logits`` (class, pixel) to ``packed``, some at a time, each step over all of them at once."""
+    logits: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    member: NDArray[np.uint8],
+    packed: NDArray[np.int64],
+    found: NDArray[np.uint8],
+) -> bool:
+    """Add the pixels of ``logits`` (class, pixel) to ``packed``, some at a time, each step over all of them at once.
+
+    Fills ``found`` with classes; whether there is a NaN.
+    """
     classes, pixels = logits.shape
     below, power = np.empty((classes, _BLOCK), np.float32), np.empty((classes, _BLOCK), np.float32)
     cell, share = np.empty((classes, _BLOCK), np.int32), np.empty((classes, _BLOCK), np.int32)
@@ -149,18 +172,21 @@ def _of_softmax(
     work, bits = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.int32)
     as_bits, as_floats = work.view(np.int32), bits.view(np.float32)
     one = np.int64(1) << np.int64(_SHIFT)
+    broken = False
     for first in range(0, pixels, _BLOCK):
         count = min(_BLOCK, pixels - first)
-        labels = label[first : first + count]
+        labels, predicted = label[first : first + count], found[first : first + count]
         values = logits[0, first : first + count]
         for i in range(count):
             largest[i], which[i], others[i] = values[i], 0, 0
+            broken |= values[i] != values[i]
         for c in range(1, classes):
             values, number = logits[c, first : first + count], np.int32(c)
             for i in range(count):
                 larger = values[i] > largest[i]
                 largest[i] = values[i] if larger else largest[i]
                 which[i] = number if larger else which[i]
+                broken |= values[i] != values[i]
         for c in range(classes):
             values, number, low, own = logits[c, first : first + count], np.int32(c), below[c], power[c]
             for i in range(count):
@@ -177,6 +203,7 @@ def _of_softmax(
                 own[i] = work[i] * as_floats[i]
                 others[i] += np.float32(0) if which[i] == number else own[i]
         for i in range(count):
+            predicted[i] = which[i]
             scale[i] = np.float32(1) / (np.float32(1) + others[i])
         for c in range(classes):
             number, low, own, cells, shares = np.int32(c), below[c], power[c], cell[c], share[c]
@@ -199,24 +226,36 @@ def _of_softmax(
         for i in range(count):
             for c in range(classes):
                 packed[cell[c, i]] += one + np.int64(share[c, i])
+    return broken
 
 
 @compiled
 def _of_sigmoid(
-    logits: NDArray[np.float32], label: NDArray[np.uint8], member: NDArray[np.uint8], packed: NDArray[np.int64]
-) -> None:
+    logits: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    member: NDArray[np.uint8],
+    packed: NDArray[np.int64],
+    found: NDArray[np.uint8],
+    written: NDArray[np.uint8],
+) -> bool:
     """As `_of_softmax`, of classes by themselves."""
     classes, pixels = logits.shape
     cell, share = np.empty((classes, _BLOCK), np.int32), np.empty((classes, _BLOCK), np.int32)
     work, bits = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.int32)
     as_floats = bits.view(np.float32)
     one = np.int64(1) << np.int64(_SHIFT)
+    broken = False
     for first in range(0, pixels, _BLOCK):
         count = min(_BLOCK, pixels - first)
-        labels = label[first : first + count]
+        labels, predicted = label[first : first + count], found[first : first + count]
+        for i in range(count):
+            predicted[i] = 0
         for c in range(classes):
             values, cells, shares = logits[c, first : first + count], cell[c], share[c]
             of_class, base = member[c], np.int32(2 * c * CELLS)
+            for i in range(count):
+                broken |= values[i] != values[i]
+                predicted[i] = written[c] if values[i] > np.float32(0) else predicted[i]
             for i in range(count):
                 apart = -abs(values[i])
                 apart = apart if apart > _LOWEST else _LOWEST
@@ -234,3 +273,4 @@ def _of_sigmoid(
         for i in range(count):
             for c in range(classes):
                 packed[cell[c, i]] += one + np.int64(share[c, i])
+    return broken

@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 #: The unbiased estimator divides by n - 3.
 FEWEST_SAMPLES = 4
+#: Points at a time, so that what they need stays in the cache.
+_BLOCK = 512
 #: A space is constant but for rounding where HSIC with itself is this small a part of the squared sum of squares, or
 #: where points are this close to each other, relative to their size.
 _CONSTANT, CLOSE = 1e-13, 1e-12
@@ -20,46 +22,57 @@ class Moments:
     """Sums over points of the spaces ``groups``, ranges along one axis of features, that HSIC is made of.
 
     With k the squared norm of a point in each space, taken from a first estimate of the mean: the sums of x, x x', k,
-    k x' and k k'. Shifting the points changes no result, since the estimator is of differences between points; it
-    only keeps rounding small.
+    k x' and k k'. They are all products of the columns (x, k, 1), so that one symmetric product holds them. Shifting
+    the points changes no result, since the estimator is of differences between points; it only keeps rounding small.
     """
 
     def __init__(self, groups: Sequence[slice], *, norms: bool = True) -> None:
         self.groups = tuple(groups)
-        #: Whether the sums that k is in are wanted: HSIC needs them, a covariance does not.
-        self.with_norms = norms
-        features = max((group.stop for group in self.groups), default=0)
-        spaces = len(self.groups)
+        self._features = max((group.stop for group in self.groups), default=0)
+        #: HSIC needs the sums that k is in, a covariance does not.
+        self._squared = self.groups if norms else ()
         self.number = 0
         self.shift: Floats | None = None
-        self.sum = np.zeros(features)
-        self.products = np.zeros((features, features))
-        self.norms = np.zeros(spaces)
-        self.norm_by_feature = np.zeros((spaces, features))
-        self.norm_products = np.zeros((spaces, spaces))
+        columns = self._features + len(self._squared) + 1
+        #: Of the columns (x, k, 1); the lower triangle stays 0.
+        self._products = np.zeros((columns, columns), order="F")
 
     def add(self, points: Floats) -> None:
         """Add ``points`` (sample, feature), all finite."""
+        from scipy.linalg.blas import dsyrk
+
         if not len(points):
             return
         if self.shift is None:
             self.shift = points.mean(axis=0)
-        x = points - self.shift
-        self.number += len(x)
-        self.sum += x.sum(axis=0)
-        self.products += x.T @ x
-        if not self.with_norms:
-            return
-        k = np.stack([np.einsum("ij,ij->i", x[:, group], x[:, group]) for group in self.groups], axis=1)
-        self.norms += k.sum(axis=0)
-        self.norm_by_feature += k.T @ x
-        self.norm_products += k.T @ k
+        self.number += len(points)
+        features = self._features
+        block = np.empty((min(_BLOCK, len(points)), len(self._products)))
+        block[:, -1] = 1.0
+        for start in range(0, len(points), _BLOCK):
+            part = points[start : start + _BLOCK]
+            columns = block[: len(part)]
+            np.subtract(part, self.shift, out=columns[:, :features])
+            for i, group in enumerate(self._squared):
+                x = columns[:, group]
+                np.einsum("ij,ij->i", x, x, out=columns[:, features + i])
+            self._products = dsyrk(1.0, columns.T, beta=1.0, c=self._products, overwrite_c=True)
+
+    @property
+    def sum(self) -> Floats:
+        """Of x: (feature)."""
+        return self._products[: self._features, -1]
+
+    @property
+    def products(self) -> Floats:
+        """Sum of x x': (feature, feature)."""
+        return _symmetric(self._products[: self._features, : self._features])
 
     @property
     def mean(self) -> Floats:
         """Of each feature, NaN without a point."""
         if self.shift is None:
-            return np.full(len(self.sum), np.nan)
+            return np.full(self._features, np.nan)
         mean: Floats = self.shift + self.sum / self.number
         return mean
 
@@ -79,25 +92,34 @@ class Moments:
         n = self.number
         if n < FEWEST_SAMPLES:
             return np.full((len(self.groups),) * 2, np.nan)
-        total = np.array([self.sum[g] @ self.sum[g] for g in self.groups]) - self.norms
+        features, products = self._features, self.products
+        norms, norm_by_feature = self._products[features:-1, -1], self._products[:features, features:-1].T
+        norm_products = _symmetric(self._products[features:-1, features:-1])
+        total = np.array([self.sum[g] @ self.sum[g] for g in self.groups]) - norms
         found = np.empty((len(self.groups),) * 2)
         for i, a in enumerate(self.groups):
             for j, b in enumerate(self.groups[: i + 1]):
-                own = self.products[a, b]
-                trace = np.vdot(own, own) - self.norm_products[i, j]
-                crossed = self.sum[a] @ own @ self.sum[b] + self.norm_products[i, j]
-                crossed -= self.norm_by_feature[j, a] @ self.sum[a] + self.norm_by_feature[i, b] @ self.sum[b]
+                own = products[a, b]
+                trace = np.vdot(own, own) - norm_products[i, j]
+                crossed = self.sum[a] @ own @ self.sum[b] + norm_products[i, j]
+                crossed -= norm_by_feature[j, a] @ self.sum[a] + norm_by_feature[i, b] @ self.sum[b]
                 value = trace + total[i] * total[j] / ((n - 1) * (n - 2)) - 2 / (n - 2) * crossed
                 found[i, j] = found[j, i] = value / (n * (n - 3))
         shift = np.zeros_like(self.sum) if self.shift is None else self.shift
         size = np.array([shift[g] @ shift[g] for g in self.groups])
-        constant = (np.diag(found) <= _CONSTANT * self.norms**2 / (n * (n - 3))) | (self.norms <= n * CLOSE**2 * size)
+        constant = (np.diag(found) <= _CONSTANT * norms**2 / (n * (n - 3))) | (norms <= n * CLOSE**2 * size)
         found[constant] = found[:, constant] = 0.0
         return found
 
     def cka(self) -> Floats:
         """CKA of every two spaces: (space, space), NaN of a space in which all points are one."""
         return normalised(self.hsic())
+
+
+def _symmetric(upper: Floats) -> Floats:
+    """The matrix whose upper triangle is that of ``upper``."""
+    found: Floats = np.triu(upper) + np.triu(upper, 1).T
+    return found
 
 
 def normalised(hsic: Floats) -> Floats:
