@@ -55,7 +55,7 @@ LONG = (
     *("test_explorer", "test_golden", "test_persisted", "test_ring", "test_code", "test_explain"),
     *("test_patched_views", "test_resume", "test_explorer_parts", "test_bad_input", "test_light", "test_rescaling"),
     *("test_terminals", "test_record", "test_cli", "test_planted", "test_verify", "test_models", "test_unchanged"),
-    *("test_nnunet_pipeline", "test_store", "test_report_browser"),
+    *("test_nnunet_pipeline", "test_store", "test_report_browser", "test_explorer_likeness"),
 )
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow", "explained": "slow"}
