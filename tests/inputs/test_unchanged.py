@@ -33,7 +33,7 @@ from actstore.store.store import Store
 from actstore.tables.catalogue import TABLES
 from actstore.tables.findings import Findings
 from actstore.tables.unchanged import Unchanged, nowhere, of_blocks, of_store
-from actstore.views.report.sections.order import SECTIONS, has_section
+from actstore.views.report.sections.order import sections_of
 from actstore.views.report.study import Study
 from conftest import WriteSpec
 from reports import undrawn_report
@@ -452,7 +452,7 @@ def test_a_curve_keeps_its_samples_where_a_strength_changed_nothing(store: Store
 
 def test_the_report_says_what_changed_nothing(store: Store, findings: Findings) -> None:
     study = Study(store, findings)
-    sections = {key: make(study) for key, make in SECTIONS.items() if has_section(store, key)}
+    sections = {key: make(study) for key, make in sections_of(store).items()}
     n = int(held_by(store, "LV").sum())
     said = f"{SHUFFLES[0]} changed no pixel in {n} of {n} samples with LV: not applicable there."
     assert said in sections["images"].words

@@ -35,7 +35,7 @@ from actstore.views.figures.doses import with_half_lost
 from actstore.views.figures.network_colours import control_of
 from actstore.views.figures.selection import picture, shown_conditions
 from actstore.views.figures.sweeps import sweep_of
-from actstore.views.report.sections.order import SECTIONS
+from actstore.views.report.sections.order import sections_of
 from actstore.views.report.study import Study
 from conftest import Once, WriteSpec
 
@@ -287,7 +287,7 @@ class TestViews:
     def test_report_names_the_channels(self, study: Study) -> None:
         assert len(shown_conditions(study.store)) == 3
         texts = {}
-        for name, section in SECTIONS.items():
+        for name, section in sections_of(study.store).items():
             made = section(study)
             texts[name] = " ".join(map(str, [*made.words, *made.findings]))
             for figure in made.figures:

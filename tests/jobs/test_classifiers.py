@@ -28,7 +28,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.verify import verify
 from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.tables.findings import Findings
-from actstore.views.report.sections.order import OF_PIXELS, SECTIONS, has_section
+from actstore.views.report.sections.order import OF_PIXELS, SECTIONS, sections_of
 from actstore.views.report.study import Study
 from actstore.views.report.write import write_report
 from classifiers import CLASSES, SIDE, images, plain_forward, spec_tables, tiny, write_images
@@ -200,7 +200,7 @@ def test_the_report_has_no_section_of_segmentations(classified_store: Path, tmp_
     np.testing.assert_array_equal(there.sum(1), 1), "the predicted class alone is explained"
     probability = torch.from_numpy(opened.score.isel(condition=0).values).softmax(1).max(1).values.numpy()
     np.testing.assert_allclose(slope["score"].sel(condition="original").values[there], probability, rtol=1e-5)
-    keys = [key for key in SECTIONS if has_section(opened, key)]
+    keys = list(sections_of(opened))
     assert not {*OF_PIXELS, "controls"} & {*keys}
     assert {"images", "classification", "channels", "activations", "explanations", "patients"} <= {*keys}
     study = Study(opened)

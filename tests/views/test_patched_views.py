@@ -23,7 +23,7 @@ from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.source import Source
 from actstore.views.figures.selection import sample_label, sample_number
-from actstore.views.report.sections.order import SECTIONS
+from actstore.views.report.sections.order import SECTIONS, sections_of
 from actstore.views.report.study import Study
 from patched import Volume, patched_store
 
@@ -107,7 +107,7 @@ def test_a_sample_is_named_with_its_patch(patched: Patched) -> None:
 def test_every_section_of_the_report(study: Study) -> None:
     assert study.noun == "patch"
     said: list[str] = []
-    for ask in SECTIONS.values():
+    for ask in sections_of(study.store).values():
         section = ask(study)
         for figure in section.figures:
             figure.draw()

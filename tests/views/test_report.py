@@ -25,7 +25,7 @@ from actstore.store.store import Store
 from actstore.tables.findings import Findings
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.views.html_tables import html_table
-from actstore.views.report.sections.order import SECTIONS, has_section
+from actstore.views.report.sections.order import sections_of
 from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
@@ -123,7 +123,7 @@ def test_a_question_without_an_answer_is_one_line(report: Path) -> None:
 def test_a_store_that_answers_all_has_figures_in_every_section(study_report: Path, study_store: Path) -> None:
     page = study_report.read_text(encoding="utf-8")
     assert "Not in this store" not in page
-    for key in (key for key in SECTIONS if has_section(actstore.open(study_store), key)):
+    for key in sections_of(actstore.open(study_store)):
         section = re.search(rf"(?s)<section id=\"{key}\">(.*?)</section>", page)
         assert section is not None, key
         assert "<figure" in section[1] or "no association with the loss of Dice can be tested" in section[1], key

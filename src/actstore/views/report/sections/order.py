@@ -56,6 +56,11 @@ OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")
 WITHOUT_PERTURBATION = ("segmentation", "classification", "curves", "likeness", "controls", *OF_JOBS)
 
 
+def sections_of(store: Store) -> dict[str, Callable[[Study], Section]]:
+    """What makes each section that a report of the store has, in order."""
+    return {key: make for key, make in SECTIONS.items() if has_section(store, key)}
+
+
 def has_section(store: Store, key: str) -> bool:
     """Whether a report of the store has the section."""
     if key in OF_JOBS:
