@@ -25,7 +25,7 @@ from actstore.store.store import Store
 from actstore.tables.findings import Findings
 from actstore.tables.summaries import case_summary, dice_summary, frequency_summary, original_dice
 from actstore.views.html_tables import html_table
-from actstore.views.report.sections.order import sections_of
+from actstore.views.report.sections.order import SECTIONS, sections_of
 from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
@@ -209,7 +209,7 @@ def test_the_demo_ends_with_tables_figure_report_and_store(
 def test_names_cannot_write_the_page(tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = actstore.open(tiny_copy)
     evil = Section("images", "<script>alert(1)</script>", words=["a < b & c"], findings=["<b>bold</b>"])
-    monkeypatch.setattr("actstore.views.report.write.SECTIONS", {"images": lambda _: evil})
+    monkeypatch.setattr("actstore.views.report.write.sections_of", lambda _: {"images": lambda _: evil})
     monkeypatch.setattr("actstore.views.report.write.OF_THE_STORE", ())
     page = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page

@@ -19,7 +19,7 @@ from actstore.units import by, human_bytes
 from actstore.views.html_tables import html_table
 from actstore.views.report.embedding import bokeh_script
 from actstore.views.report.render import Rendered, rendered, rendering_aside
-from actstore.views.report.sections.order import OF_THE_STORE, SECTIONS, sections_of
+from actstore.views.report.sections.order import OF_THE_STORE, sections_of
 from actstore.views.report.study import ROWS, Study
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ def write_report(store: Store, output: str | Path, findings: Findings | None = N
         folder.mkdir(parents=True, exist_ok=True)
         done: dict[str, Rendered] = {}
         with contextlib.ExitStack() as stack:
-            keys = list(sections_of(store))
+            sections = sections_of(store)
+            keys = list(sections)
             aside = {*OF_THE_STORE} & {*keys} if (os.cpu_count() or 1) > 1 else set()
             collect = stack.enter_context(rendering_aside(study, folder, sorted(aside))) if aside else dict
-            done |= {key: rendered(SECTIONS[key](study), folder) for key in keys if key not in aside}
+            done |= {key: rendered(sections[key](study), folder) for key in keys if key not in aside}
             done |= collect()
         output.write_text(_page(study, [done[key] for key in keys], folder), encoding="utf-8")
     except OSError as error:
