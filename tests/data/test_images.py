@@ -250,9 +250,7 @@ def test_bad_folders(find: Callable[..., Any], tmp_path: Path) -> None:
         find(root)
     (root / "square" / "1.png").unlink()
     (root / "ring" / "again").symlink_to(root / "disc")
-    with pytest.raises(
-        DataError, match=r"is the folder .*/disc once more, by a link|/disc: is the folder .*ring/again"
-    ):
+    with pytest.raises(DataError, match=r"is the folder .* once more, by a link: its images would count"):
         find(root)
     (root / "ring" / "again").unlink()
     with pytest.raises(DataError, match="no folder oval: each class has a folder"):
