@@ -81,6 +81,16 @@ def test_the_interval_covers(patients: int, each: int, truth: float) -> None:
         assert float((naive["high"] - naive["low"]).mean()) < float((found["high"] - found["low"]).mean())
 
 
+def test_the_interval_covers_where_one_patient_has_most_images() -> None:
+    rng = np.random.default_rng(2)
+    sizes = np.array([300, *[1] * 20])
+    shares = rng.beta(9 * 0.9, 9 * 0.1, (len(sizes), 200)).repeat(sizes, axis=0)
+    values = (rng.random(shares.shape) < shares).astype(float)
+    patient = np.arange(len(sizes)).repeat(sizes).astype(str)
+    found = proportion(xr.DataArray(values, dims=("sample", "study"), coords={"patient": ("sample", patient)}))
+    assert float(((found["low"] <= 0.9) & (found["high"] >= 0.9)).mean()) > 0.95
+
+
 def test_all_right_has_an_interval_with_width() -> None:
     values = xr.DataArray(np.ones(12), dims="sample", coords={"patient": ("sample", [f"p{i // 2}" for i in range(12)])})
     found = proportion(values)

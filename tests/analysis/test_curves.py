@@ -213,3 +213,10 @@ def test_mixed_bins_lie_between_the_extremes() -> None:
 
     assert of(0) < mixed < of(1)
     assert bound == pytest.approx(max(of(1) - mixed, mixed - of(0)), rel=1e-12)
+
+
+def test_infinite_logits_rank_as_they_are_predicted() -> None:
+    inf = np.inf
+    logits = xr.DataArray([[inf, 0.0, inf], [-inf] * 3, [1.0, -inf, 1.0]], dims=("sample", "class_name"))
+    odds = analysis.log_odds(logits, "softmax").values
+    np.testing.assert_array_equal(odds, [[inf, -inf, -inf], [inf, -inf, -inf], [0, -inf, 0]])

@@ -205,7 +205,12 @@ def write_list(folder: Path, *rows: str) -> Path:
 @pytest.mark.parametrize(
     ("rows", "data", "message"),
     [
-        (["path,label", "ring/000.png,ring", "ring/000.png,ring"], {}, "2 images have the name 'ring/000'"),
+        (["path,label", "ring/000.png,ring", "ring/../ring/000.png,disc"], {}, "line 3: names the image of line 2"),
+        (["path;label", "ring/000.png;ring"], {}, "no column 'path'.*: separate columns by commas, not ';'"),
+        (["path,label,Patient", "ring/000.png,ring,anna"], {}, "column 'Patient': write 'patient'"),
+        (["path,label,label", "ring/000.png,ring,disc"], {}, "2 columns 'label': keep one"),
+        (["path,label", "", "ring\\000.png,ring"], {}, "line 3: .*: separate its folders by /"),
+        (["path,label", "ring/000.png,²"], {}, "label '²' is none of"),
         (["path,label", "ring/000.png,square"], {}, r"line 2: label 'square' is none of data.classes \(ring"),
         (["path,label", "ring/009.png,ring"], {}, "line 2: no file .*ring/009.png: correct its path"),
         (["path,kind", "ring/000.png,ring"], {}, "no column 'label'; there are path and kind|no column 'label'"),
@@ -244,6 +249,10 @@ def test_bad_folders(find: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 image of 'square', which data\.classes does not have"):
         find(root)
     (root / "square" / "1.png").unlink()
+    (root / "ring" / "again").symlink_to(root / "disc")
+    with pytest.raises(DataError, match=r"is the folder .* once more, by a link: its images would count"):
+        find(root)
+    (root / "ring" / "again").unlink()
     with pytest.raises(DataError, match="no folder oval: each class has a folder"):
         find(root, classes={**CLASSES, "oval": 3})
 

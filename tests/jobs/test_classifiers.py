@@ -18,6 +18,7 @@ from sklearn import metrics
 import actstore
 import classifiers
 from actstore import views
+from actstore.analysis import AnalysisError
 from actstore.errors import ModelError, StoreError
 from actstore.inputs.preprocess import normalize
 from actstore.jobs.capture import capture
@@ -176,6 +177,8 @@ def test_curves_are_exact(classified_store: Path) -> None:
         assert row["auc_bound"] == row["average_precision_bound"] == 0
         assert row["f1"] == pytest.approx(metrics.f1_score(true, probability[:, c] >= 0.5, zero_division=0), rel=1e-12)
         assert row["count"] == row["samples"] == len(true)
+    with pytest.raises(AnalysisError, match="by = split groups nothing: no sample that counts has a value"):
+        Findings(store, by=["split"]).table("confusion")
 
 
 def test_a_segmentation_has_no_accuracy_and_no_scores(tiny_store: Path) -> None:
@@ -311,6 +314,16 @@ def test_a_network_that_does_not_fit_is_refused(write_spec: WriteSpec, tmp_path:
     ):
         with pytest.raises(ModelError, match=message):
             make_plan(load_spec(write_spec(tmp_path, **changes)), timing=False)
+
+
+def test_probabilities_in_place_of_logits_are_noticed(write_spec: WriteSpec, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "images", 1)
+    for ends, returned in ((True, "returns what looks like probabilities"), (False, "")):
+        tables = spec_tables(root) | {"model__factory": "classifiers:ending_in_softmax" if ends else "classifiers:tiny"}
+        found = make_plan(load_spec(write_spec(tmp_path, **tables, run__check="warn")), timing=False).check
+        assert found is not None
+        assert returned in (found.warning() or "")
+        assert bool(found.normalised) == ends == found.as_json().get("normalised", False)
 
 
 def test_labels_in_another_order_are_noticed(write_spec: WriteSpec, tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ class Tiny(nn.Module):
         return found
 
 
+def ending_in_softmax() -> nn.Module:
+    """`tiny`, which returns probabilities."""
+    network = tiny()
+    network.last = nn.Sequential(network.last, nn.Softmax(1))
+    return network
+
+
 def tiny(seed: int = 3, **arguments: Any) -> nn.Module:
     """The same random weights for the same ``seed``; of grey images, such that not all are of one class."""
     with torch.random.fork_rng(devices=[]):

@@ -199,6 +199,15 @@ class TestComparisonOfClassifiers:
         with pytest.raises(StoreError, match="is of a classifier, which predicts no pixels"):
             found.table("dice")
 
+    def test_names_of_other_images_are_refused_and_patients_of_either_count(self, classified_store: Path) -> None:
+        one, other = actstore.open(classified_store), actstore.open(classified_store)
+        other.__dict__["samples"] = one.samples.assign(patient=np.repeat(["anna", "bert", "carl"], 4))
+        for both in ((one, other), (other, one)):
+            assert Comparison(*both).table("accuracy")["patients"].iloc[0] == 3
+        other.__dict__["samples"] = one.samples.assign(label=one.samples["label"].to_numpy()[::-1])
+        with pytest.raises(StoreError, match=r"differ in their labels of 8 images, the first 'cross/004': 'cross' in"):
+            Comparison(one, other)
+
     def test_of_two_kinds_is_refused(self, store: Store, classified_store: Path) -> None:
         with pytest.raises(StoreError, match="classifies images, the other segments"):
             Comparison(store, actstore.open(classified_store))

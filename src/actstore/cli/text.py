@@ -174,8 +174,11 @@ def _of_images(plan: Plan) -> dict[str, str]:
     """How many images there are of each class, and whether their patients are known."""
     pictures = [picture for block in plan.blocks for picture in getattr(block.file, "pictures", ())]
     each = Counter(plan.spec.class_names[picture.label] for picture in pictures)
-    patients = {picture.patient for picture in pictures}
-    known = "unknown: each image counts as a patient" if "" in patients else f"{len(patients)}"
+    patients = {picture.patient for picture in pictures} - {""}
+    unknown = sum(not picture.patient for picture in pictures)
+    known = "unknown: each image counts as a patient" if not patients else f"{len(patients)}"
+    if patients and unknown:
+        known += f" and {counted(unknown, 'image')} of unknown ones, each counted as one"
     split = plan.spec.data.split
     which = f" of the split {split.use!r}" if split is not None and split.use != "all" else ""
     return {

@@ -115,7 +115,7 @@ def _whose(picture: Picture) -> str:
 def _of_folders(root: Path, data: Data) -> tuple[list[Picture], list[str]]:
     """Images below a folder for each class."""
     endings = (*NIFTI, *NPZ) if len(data.preprocess.size) == 3 else FLAT
-    found, left_out, unknown = list[Picture](), list[str](), dict[str, int]()
+    found, left_out, unknown, seen = list[Picture](), list[str](), dict[str, int](), dict[str, Path]()
     for entry in scan(root):
         if is_system(entry.name):
             continue
@@ -125,7 +125,7 @@ def _of_folders(root: Path, data: Data) -> tuple[list[Picture], list[str]]:
             if not is_companion(entry.name):
                 left_out.append(entry.name)
             continue
-        images, others = _below(entry.path, endings)
+        images, others = _below(entry.path, endings, seen)
         left_out += [str(path.relative_to(root)) for path in others]
         if entry.name not in data.classes:
             unknown[entry.name] = len(images)
@@ -146,10 +146,19 @@ def _of_folders(root: Path, data: Data) -> tuple[list[Picture], list[str]]:
     return found, sorted(left_out)
 
 
-def _below(folder: Path, endings: Sequence[str]) -> tuple[list[tuple[Path, str]], list[Path]]:
-    """Images below a folder with their endings, and other files that are no companions of images."""
+def _below(folder: Path, endings: Sequence[str], seen: dict[str, Path]) -> tuple[list[tuple[Path, str]], list[Path]]:
+    """Images below a folder with their endings, and other files that are no companions of images.
+
+    ``seen`` has the folders that were read before, by their real paths, and takes those that are now.
+    """
     images, others = [], []
     for where, folders, names in os.walk(folder, followlinks=True):
+        first = seen.setdefault(os.path.realpath(where), Path(where))
+        if first != Path(where):
+            raise DataError(
+                f"{shown(where)}: is the folder {shown(first)} once more, by a link: its images would count twice; "
+                "take the link away"
+            )
         folders[:] = sorted(name for name in folders if not is_system(name))
         for name in sorted(names):
             ending = next((e for e in endings if name.lower().endswith(e)), "")
@@ -167,20 +176,21 @@ def _of_csv(path: Path, data: Data) -> list[Picture]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or ()), list(reader)
+            columns, rows = list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{shown(path)}: cannot be read as CSV in UTF-8 ({error}); correct it") from error
     column = data.split.column if data.split else None
-    for wanted in ("path", "label", *filter(None, [column])):
-        if wanted not in columns:
-            raise DataError(f"{shown(path)}: no column {wanted!r}; there are {listed(columns) or 'none'}: add it")
-    found = []
-    for line, row in enumerate(rows, 2):
+    _check_columns(path, columns, column)
+    found, lines = list[Picture](), dict[str, int]()
+    for line, row in rows:
         if None in row or None in row.values():
             raise DataError(f"{shown(path)}, line {line}: not {len(columns)} values as the first line: correct it")
         image = path.parent / row["path"]
         if not row["path"] or not image.is_file():
-            raise DataError(f"{shown(path)}, line {line}: no file {shown(image)}: correct its path")
+            mend = "separate its folders by /, not \\" if "\\" in row["path"] else "correct its path"
+            raise DataError(f"{shown(path)}, line {line}: no file {shown(image)}: {mend}")
+        if (earlier := lines.setdefault(os.path.normpath(image), line)) != line:
+            raise DataError(f"{shown(path)}, line {line}: names the image of line {earlier} again: keep one of the two")
         ending = next((e for e in (*NIFTI, *FLAT) if image.name.lower().endswith(e)), image.suffix)
         name = Path(row["path"]).as_posix()
         found.append(
@@ -193,6 +203,24 @@ def _of_csv(path: Path, data: Data) -> list[Picture]:
             )
         )
     return found
+
+
+def _check_columns(path: Path, columns: Sequence[str], split: str | None) -> None:
+    """Refuse a CSV without the columns that it needs, or with one that only looks like one of them."""
+    known = ("path", "label", "patient", *filter(None, [split]))
+    for name, count in Counter(columns).items():
+        if count > 1 and name in known:
+            raise DataError(f"{shown(path)}: {count} columns {name!r}: keep one")
+    for wanted in known:
+        if wanted in columns:
+            continue
+        if alike := [name for name in columns if name.strip().lower() == wanted.lower()]:
+            raise DataError(f"{shown(path)}: column {alike[0]!r}: write {wanted!r}, without spaces and in this case")
+        if wanted == "patient":
+            continue
+        separator = next((s for s in (";", "\t") if len(columns) == 1 and s in columns[0]), None)
+        mend = f"separate columns by commas, not {separator!r}" if separator else "add it"
+        raise DataError(f"{shown(path)}: no column {wanted!r}; there are {listed(columns) or 'none'}: {mend}")
 
 
 def _of_npz(path: Path, data: Data) -> list[Picture]:
@@ -237,7 +265,7 @@ def _number(data: Data, label: str, where: str = "") -> int:
     label = label.strip()
     if label in classes:
         return int(classes[label])
-    if label.isdigit() and int(label) in classes.values():
+    if label.isdecimal() and int(label) in classes.values():
         return int(label)
     raise DataError(
         f"{where}: label {label!r} is none of data.classes ({listed(classes)}): add the class, or correct the label"

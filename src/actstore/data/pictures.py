@@ -194,6 +194,8 @@ def _channels_first(picture: Picture, values: NDArray[Any], reading: Reading) ->
     """([z,] y, x) or ([z,] y, x, 3) as (channel, z or 1, y, x)."""
     if values.dtype.kind not in "biuf":
         raise DataError(f"{_where(picture)}: pixels of type {values.dtype}; store real numbers")
+    if not values.size:
+        raise DataError(f"{_where(picture)}: has no pixel, shape {values.shape}; {_RESTORE}")
     if values.ndim == reading.dims:
         values = values[None]
     elif values.ndim == reading.dims + 1 and values.shape[-1] == 3:

@@ -16,6 +16,8 @@ from actstore.spec.spec import Spec
 
 #: How logits become classes: the largest of one channel a class, one sigmoid for one class, one sigmoid a region.
 HeadKind = Literal["argmax", "sigmoid", "regions"]
+#: By how much probabilities of half precision may miss the sum 1.
+SUM_ERROR = 0.01
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ class Head:
         """A classifier's logits (batch, class) float32, whose softmax are its probabilities: of one logit, 0 and it."""
         logits = logits.float()
         return torch.cat([torch.zeros_like(logits), logits], 1) if self.kind == "sigmoid" else logits
+
+    def is_normalised(self, logits: Tensor) -> bool:
+        """Whether logits (batch, channel, \\*space) look like probabilities: from 0 to 1 and, of softmax, of sum 1."""
+        if logits.numel() == 0 or logits.isnan().any() or logits.min() < 0 or logits.max() > 1:
+            return False
+        return self.kind != "argmax" or bool(((logits.float().sum(1) - 1).abs() < SUM_ERROR).all())
 
     def classes(self, logits: Tensor) -> Tensor:
         """Class index of each pixel: (batch, \\*space) uint8.
@@ -176,6 +184,15 @@ def head_of(spec: Spec, size: Sequence[int], output: Any) -> Head:
     if channels == 1 and exclusive == 2 and not given:
         return Head("sigmoid", channels, len(size), path)
     raise ModelError(_unfit(spec, size, path, found))
+
+
+def normalised_warning(spec: Spec) -> str:
+    """What is wrong with a network whose outputs `Head.is_normalised`, on one line."""
+    return (
+        f"{spec.model.source!r} returns what looks like probabilities, all of 0 to 1: outputs are taken for logits, so "
+        "that curves and calibration would be of their softmax or sigmoid, and a sigmoid's class would be everywhere; "
+        'leave out the network\'s last softmax or sigmoid. run.check = "off" silences this'
+    )
 
 
 def described(output: Any) -> str:

@@ -36,13 +36,18 @@ class Comparison:
     Raises
     ------
     StoreError
-        if a sample is in one store only, naming which; or a store has no committed block.
+        if a sample is in one store only, naming which; if an image has another label in either, so that its name is of
+        two images; or a store has no committed block.
     """
 
     def __init__(self, one: Store, other: Store, *, resamples: int = RESAMPLES) -> None:
         self.findings = (Findings(one, resamples=resamples), Findings(other, resamples=resamples))
         self.resamples = resamples
         self.order = _matched(one, other)
+        own, others = (store.samples["patient"].to_numpy() for store in self.stores)
+        others = others[self.order]
+        #: Of each sample of the first; where only one of two classifiers was told patients, as it was.
+        self.patient = others if len(np.unique(others)) < len(np.unique(own)) else own
 
     @property
     def stores(self) -> tuple[Store, Store]:
@@ -91,7 +96,10 @@ class Comparison:
         Columns ``layer_a, layer_b, samples, patients, cka, rsa, p, q, tests, note``.
         """
         one, other = (embedding(store, pool=POOL) for store in self.stores)
-        points = dict(zip(SIDES, (one, other.isel(sample=self.order)), strict=True))
+        both = (
+            points.assign_coords(patient=("sample", self.patient)) for points in (one, other.isel(sample=self.order))
+        )
+        points = dict(zip(SIDES, both, strict=True))
         return compared_networks(points, resamples=self.resamples)
 
     @cached_property
@@ -159,7 +167,7 @@ class Comparison:
         right = [correct(found.confusion, applicable=found.applicable) for found in self.findings]
         first, second = (one.isel(condition=self._numbers(i)).values for i, one in enumerate(right))
         second = second[self.order]
-        patients, whose = np.unique(self.stores[0].samples["patient"].to_numpy(), return_inverse=True)
+        patients, whose = np.unique(self.patient, return_inverse=True)
         rows = []
         for c, condition in enumerate(self.conditions):
             a, b = first[:, c], second[:, c]
@@ -221,7 +229,17 @@ def _matched(one: Store, other: Store) -> NDArray[np.intp]:
     ]
     if lacks:
         raise StoreError(f"the stores differ in their samples: {'; '.join(lacks)}: capture the same patients in both")
-    return np.array([places[key] for key in keys[0]], np.intp)
+    order = np.array([places[key] for key in keys[0]], np.intp)
+    if columns[0] == ["image_name"]:
+        a, b = one.samples["label"].to_numpy(), other.samples["label"].to_numpy()[order]
+        if len(apart := np.flatnonzero(a != b)):
+            first = apart[0]
+            raise StoreError(
+                f"the stores differ in their labels of {counted(len(apart), 'image')}, the first "
+                f"{keys[0][first][0]!r}: {a[first]!r} in {one.path}, {b[first]!r} in {other.path}: capture the same "
+                "images under the same names (array name of an NPZ), and classes of the same names"
+            )
+    return order
 
 
 def _said(columns: list[str], key: tuple[object, ...]) -> str:

@@ -73,14 +73,14 @@ def curve_parts(
     histogram, calibration
         of a store.
     by
-        what groups samples; a value of "" counts in no group.
+        what groups samples; a value of "" or NaN counts in no group.
     applicable
         bool (sample, condition): where a sample counts.
 
     Raises
     ------
     AnalysisError
-        if a key is unknown or does not lie along samples, or ``patient`` is missing.
+        if a key is unknown, does not lie along samples or has no value, or ``patient`` is missing.
     """
     foreground = np.flatnonzero(histogram["class_name"].values != BACKGROUND)
     arrays = [array.isel(class_name=foreground) for array in (histogram, calibration)]
@@ -152,6 +152,9 @@ def _groups(
         return [{}], np.where(valid, 0, -1)
     table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
     there = valid.ravel() & np.logical_and.reduce([table[name].to_numpy() != "" for name in columns])
+    there &= table.notna().all(axis=1).to_numpy()
+    if not there.any():
+        raise AnalysisError(f"by = {', '.join(columns)} groups nothing: no sample that counts has a value there")
     number = table[there].groupby(list(columns), sort=True).ngroup().to_numpy()
     group = np.full(valid.size, -1, np.intp)
     group[there] = number

@@ -83,7 +83,8 @@ def calibration_error(totals: NDArray[Any], bins: int = CALIBRATION_BINS) -> Flo
 def log_odds(score: xr.DataArray, activation: Activation) -> xr.DataArray:
     """log(p / (1 - p)) of each class, by which curves rank: float64 of logits (…, class_name).
 
-    p is the "softmax" over ``class_name``, or the "sigmoid" of each logit by itself, which its log-odds is.
+    p is the "softmax" over ``class_name``, or the "sigmoid" of each logit by itself, which its log-odds is. Of several
+    infinite logits, or where all are -inf, p is 1 of the first of the largest, which is what is predicted, else 0.
 
     Raises
     ------
@@ -96,8 +97,12 @@ def log_odds(score: xr.DataArray, activation: Activation) -> xr.DataArray:
         return values
     logits = values.values
     odds = np.empty_like(logits)
-    for c in range(logits.shape[-1]):
-        odds[..., c] = logits[..., c] - logsumexp(np.delete(logits, c, axis=-1), axis=-1)
+    with np.errstate(invalid="ignore"):
+        for c in range(logits.shape[-1]):
+            odds[..., c] = logits[..., c] - logsumexp(np.delete(logits, c, axis=-1), axis=-1)
+    first = np.arange(logits.shape[-1]) == np.argmax(logits, axis=-1)[..., None]
+    unknown = np.isnan(odds) & ~np.isnan(logits).any(axis=-1, keepdims=True)
+    odds[unknown] = np.where(first, np.inf, -np.inf)[unknown]
     return values.copy(data=odds)
 
 

@@ -18,9 +18,11 @@ def proportion(values: xr.DataArray, *, confidence: float = 0.95) -> xr.Dataset:
     """Mean of ``values`` that are 0 or 1, with an interval over patients; lazy where ``values`` is.
 
     Wilson's score interval (J. Am. Stat. Assoc. 22 (1927), 209) for as many samples as count: n / d, where d is the
-    variance of the mean between patients by that of n independent samples, at least 1, and reduced by Student's
-    quantile for the number of patients, as Korn and Graubard do (Survey Methodology 24 (1998), 193). Where nothing or
-    everything is true, all samples of a patient count as one. Resampling would give no width at all there.
+    variance of the mean between patients, by the jackknife (each patient left out in turn), by that of n independent
+    samples, at least 1, and reduced by Student's quantile for the number of patients, as Korn and Graubard do (Survey
+    Methodology 24 (1998), 193). That is Kish's effective number, (Σ m)² / Σ m² of patients with m samples: where one has
+    most of them, the mean is little more than that one's. Where nothing or everything is true, all samples of a patient
+    count as one. Resampling would give no width at all there.
 
     Parameters
     ----------
@@ -83,12 +85,15 @@ def _counting(
     from scipy import stats
 
     samples, patients = counts.sum(0), (counts > 0).sum(0)
-    residual = ((sums - mean * counts) ** 2).sum(0) * patients / (patients - 1) / samples**2
-    effect = np.maximum(residual / (mean * (1 - mean) / (samples - 1)), 1)
-    degrees = np.maximum(patients - 1, 1)
+    # What leaving out a patient changes; of equal patients the sum is that of the squared residuals / samples².
+    without = ((sums - mean * counts) / (samples - counts)) ** 2
+    between = without.sum(0) * (patients - 1) / patients
+    effect = np.maximum(between / (mean * (1 - mean) / (samples - 1)), 1)
+    varies = (mean > 0) & (mean < 1)
+    degrees = np.maximum(np.where(varies, samples**2 / (counts**2).sum(0), patients) - 1, 1)
     tail = (1 + confidence) / 2
     student = (stats.norm.ppf(tail) / stats.t.ppf(tail, degrees)) ** 2
-    return np.asarray(np.where((mean > 0) & (mean < 1), samples / effect, patients) * student)
+    return np.asarray(np.where(varies, samples / effect, patients) * student)
 
 
 def wilson(

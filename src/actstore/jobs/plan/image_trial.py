@@ -14,6 +14,7 @@ from actstore.data.pictures import Picture
 from actstore.errors import DataError, one_line
 from actstore.inputs.images import ImagePipeline
 from actstore.jobs.plan.network import Network
+from actstore.networks.heads import normalised_warning
 from actstore.networks.repeatable import kept_generators
 from actstore.spec.spec import Spec
 from actstore.units import counted
@@ -36,6 +37,8 @@ class ClassifierTrial:
     chance: float
     #: Why nothing could be classified, or "".
     problem: str = ""
+    #: Why outputs are no logits, or "".
+    normalised: str = ""
 
     @property
     def suspicious(self) -> bool:
@@ -54,8 +57,8 @@ class ClassifierTrial:
 
     def warning(self) -> str | None:
         """What to look at, on one line, or ``None`` if the result is well above chance."""
-        if not self.suspicious:
-            return None
+        if self.normalised or not self.suspicious:
+            return self.normalised or None
         return (
             f"the classes do not fit the labels: {self.text()}. Look at the numbers of data.classes first, which are "
             "those of the network's outputs; then at data.preprocess.normalize, data.preprocess.size and "
@@ -70,6 +73,7 @@ class ClassifierTrial:
             "each": {name: round(part, 4) for name, part in self.each.items()},
             "chance": round(self.chance, 4),
             **({"problem": self.problem} if self.problem else {}),
+            **({"normalised": True} if self.normalised else {}),
         }
 
 
@@ -84,6 +88,7 @@ def try_images(
             own.append(picture)
     plain = ImagePipeline(spec.model_copy(update={"perturb": (), "controls": type(spec.controls)()}))
     right: dict[int, list[bool]] = {}
+    normalised = True
     try:
         for label in sorted(chosen):
             group = replace(groups[0], pictures=tuple(chosen[label]))
@@ -91,6 +96,7 @@ def try_images(
             with torch.inference_mode(), kept_generators():
                 for image in inputs[:, 0]:
                     logits = network.head.logits(network.model(torch.from_numpy(image)[None]))
+                    normalised = normalised and network.head.is_normalised(logits)
                     right.setdefault(label, []).append(int(network.head.scores(logits)[0].argmax()) == label)
     except DataError:
         return None
@@ -100,4 +106,5 @@ def try_images(
         return None
     every = [one for own in right.values() for one in own]
     each = {spec.class_names[label]: float(np.mean(own)) for label, own in right.items()}
-    return ClassifierTrial(len(every), sum(every), each, 1 / len(spec.class_names))
+    why = normalised_warning(spec) if normalised else ""
+    return ClassifierTrial(len(every), sum(every), each, 1 / len(spec.class_names), normalised=why)

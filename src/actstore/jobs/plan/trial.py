@@ -18,6 +18,7 @@ from actstore.inputs.pipeline import Pipeline
 from actstore.inputs.plain import Plain
 from actstore.inputs.prepare import prepare
 from actstore.jobs.plan.network import Network
+from actstore.networks.heads import normalised_warning
 from actstore.networks.repeatable import kept_generators
 from actstore.spec.spec import Spec
 from actstore.spec.toml_tables import Axes, Controls
@@ -61,6 +62,8 @@ class Trial:
     others: Mapping[str, float] = field(default_factory=dict)
     #: Why nothing could be predicted, or "".
     problem: str = ""
+    #: Why outputs are no logits, or "".
+    normalised: str = ""
     #: Whether a trained network brought axes and preprocessing, which the spec then does not choose.
     trained: bool = False
 
@@ -88,8 +91,8 @@ class Trial:
 
     def warning(self) -> str | None:
         """What to look at, on one line, or ``None`` if the prediction agrees well enough."""
-        if not self.suspicious:
-            return None
+        if self.normalised or not self.suspicious:
+            return self.normalised or None
         unfit = f"the prediction does not fit the labels: {self.text()}"
         silence = 'run.check = "off" silences this'
         if self.trained:
@@ -117,6 +120,7 @@ class Trial:
             "dice": {name: round(dice, 4) for name, dice in self.dice.items()},
             "chance": round(self.chance, 4),
             **({"problem": self.problem} if self.problem else {}),
+            **({"normalised": True} if self.normalised else {}),
             "others": {order: round(dice, 4) for order, dice in self.others.items()},
         }
 
@@ -132,12 +136,18 @@ def try_first(spec: Spec, pipeline: Pipeline, network: Network, files: Iterable[
         other: Axes = "nibabel" if spec.axes == "simpleitk" else "simpleitk"
         pipelines[other] = Plain(spec.model_copy(update={"data": spec.data.model_copy(update={"axes": other})}))
 
+    normalised: list[bool] = []
+
     def predict(inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
         head = network.head
         with torch.inference_mode(), kept_generators():
             # One at a time: a batch of volumes may not fit the memory.
-            outputs = (network.model(torch.from_numpy(one)[None]) for one in inputs)
-            return torch.cat([head.classes(head.logits(output)) for output in outputs]).numpy()
+            classes = []
+            for one in inputs:
+                logits = head.logits(network.model(torch.from_numpy(one)[None]))
+                normalised.append(head.is_normalised(logits))
+                classes.append(head.classes(logits))
+            return torch.cat(classes).numpy()
 
     for file in islice(files, LOOKED_THROUGH):
         try:
@@ -149,7 +159,8 @@ def try_first(spec: Spec, pipeline: Pipeline, network: Network, files: Iterable[
         except Exception as error:  # a user's network may raise anything
             return Trial(str(file.key), 0, spec.axes, {}, 0.0, problem=one_line(error))
         if found is not None:
-            return replace(found, trained=spec.trained is not None)
+            why = normalised_warning(spec) if all(normalised) else ""
+            return replace(found, trained=spec.trained is not None, normalised=why)
     return None
 
 
