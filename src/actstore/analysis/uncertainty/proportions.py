@@ -20,9 +20,9 @@ def proportion(values: xr.DataArray, *, confidence: float = 0.95) -> xr.Dataset:
     Wilson's score interval (J. Am. Stat. Assoc. 22 (1927), 209) for as many samples as count: n / d, where d is the
     variance of the mean between patients, by the jackknife (each patient left out in turn), by that of n independent
     samples, at least 1, and reduced by Student's quantile for the number of patients, as Korn and Graubard do (Survey
-    Methodology 24 (1998), 193). That is Kish's effective number, (Σ m)² / Σ m² of patients with m samples: where one has
-    most of them, the mean is little more than that one's. Where nothing or everything is true, all samples of a patient
-    count as one. Resampling would give no width at all there.
+    Methodology 24 (1998), 193). That is Kish's effective number, (Σ m)² / Σ m² of patients with m samples: where one
+    has most of them, the mean is little more than that one's. Where nothing or everything is true, all samples of a
+    patient count as one. Resampling would give no width at all there.
 
     Parameters
     ----------
