@@ -30,6 +30,7 @@ from actstore.store.verify import verify
 from actstore.tables.catalogue import TABLES, Unanswerable
 from actstore.tables.findings import Findings
 from actstore.views.report.sections.order import OF_PIXELS, SECTIONS, sections_of
+from actstore.views.report.sentences.curves import perturbed
 from actstore.views.report.study import Study
 from actstore.views.report.write import write_report
 from classifiers import CLASSES, SIDE, images, plain_forward, spec_tables, tiny, write_images
@@ -177,6 +178,7 @@ def test_curves_are_exact(classified_store: Path) -> None:
         assert row["auc_bound"] == row["average_precision_bound"] == 0
         assert row["f1"] == pytest.approx(metrics.f1_score(true, probability[:, c] >= 0.5, zero_division=0), rel=1e-12)
         assert row["count"] == row["samples"] == len(true)
+    assert not perturbed(table.reset_index(), {"noise(ring, 0.5)": "adding noise"}), "no other class is there"
     with pytest.raises(AnalysisError, match="by = split groups nothing: no sample that counts has a value"):
         Findings(store, by=["split"]).table("confusion")
 

@@ -22,6 +22,7 @@ def curves(study: Study) -> Section:
     table = study.ask("curves", missing)
     if table is not None:
         table = table[table["condition"].isin(shown)].reset_index(drop=True)
+        counts_of = "images" if study.store.classified else "pixels"
         words += [on.SCORED if study.store.classified else on.COUNTED, *on.untouched(table)]
         words += on.perturbed(table, {name: study.action(name) for name in study.conditions})
         words += notes_of(table)
@@ -56,8 +57,8 @@ def curves(study: Study) -> Section:
             (
                 "calibration",
                 figures.calibration,
-                f"Share of pixels that is of the class by mean probability, in {CALIBRATION_BINS} bins; dashed: "
-                "probabilities that are what they say. Below, the number of pixels in each bin.",
+                f"Share of {counts_of} that is of the class by mean probability, in {CALIBRATION_BINS} bins; dashed: "
+                f"probabilities that are what they say. Below, the number of {counts_of} in each bin.",
                 "Reliability diagram of each class, one plot a condition, with counts",
             ),
         ):

@@ -57,13 +57,16 @@ def untouched(table: pd.DataFrame) -> list[str]:
 def perturbed(table: pd.DataFrame, actions: dict[str, str]) -> list[str]:
     """Average precision and calibration error of each perturbed class, before and after.
 
-    ``actions`` gives each perturbation that is shown in words.
+    ``actions`` gives each perturbation that is shown in words. Where it applies to nothing but the class, as one of
+    whole images does, precision is 1 whatever the network does, and nothing is said.
     """
     before = table[table["condition"] == ORIGINAL].set_index("class_name")
     said = []
     for condition, action in actions.items():
         own = table[(table["condition"] == condition) & (table["class_name"] == table["target"])]
         if own.empty or own["average_precision"].isna().all() or own["class_name"].iloc[0] not in before.index:
+            continue
+        if (own["positives"] == own["count"]).all():
             continue
         name = own["class_name"].iloc[0]
         (after,) = shares(own, "average_precision")
