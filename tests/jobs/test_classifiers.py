@@ -318,14 +318,20 @@ def test_a_network_that_does_not_fit_is_refused(write_spec: WriteSpec, tmp_path:
             make_plan(load_spec(write_spec(tmp_path, **changes)), timing=False)
 
 
-def test_probabilities_in_place_of_logits_are_noticed(write_spec: WriteSpec, tmp_path: Path) -> None:
+def test_sigmoids_in_place_of_logits_are_noticed(write_spec: WriteSpec, tmp_path: Path) -> None:
     root = write_images(tmp_path / "images", 1)
-    for ends, returned in ((True, "returns what looks like probabilities"), (False, "")):
-        tables = spec_tables(root) | {"model__factory": "classifiers:ending_in_softmax" if ends else "classifiers:tiny"}
+    shutil.rmtree(root / "disc")
+    for sigmoid, said in ((True, "returns what looks like probabilities"), (False, "do not fit the labels")):
+        tables = spec_tables(root, classes={"ring": 0, "cross": 1})
+        tables["model"] = {
+            "factory": "classifiers:one_logit",
+            "arguments": {"sigmoid": sigmoid},
+            "layers": ["first.last"],
+        }
         found = make_plan(load_spec(write_spec(tmp_path, **tables, run__check="warn")), timing=False).check
         assert found is not None
-        assert returned in (found.warning() or "")
-        assert bool(found.normalised) == ends == found.as_json().get("normalised", False)
+        assert said in (found.warning() or "")
+        assert bool(found.normalised) == sigmoid == found.as_json().get("normalised", False)
 
 
 def test_labels_in_another_order_are_noticed(write_spec: WriteSpec, tmp_path: Path) -> None:

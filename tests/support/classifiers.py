@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,6 @@ class Tiny(nn.Module):
         return found
 
 
-def ending_in_softmax() -> nn.Module:
-    """`tiny`, which returns probabilities."""
-    network = tiny()
-    network.last = nn.Sequential(network.last, nn.Softmax(1))
-    return network
-
-
 def tiny(seed: int = 3, **arguments: Any) -> nn.Module:
     """The same random weights for the same ``seed``; of grey images, such that not all are of one class."""
     with torch.random.fork_rng(devices=[]):
@@ -88,6 +82,13 @@ def tiny(seed: int = 3, **arguments: Any) -> nn.Module:
             network.last.weight.mul_(20)
             network.last.bias.copy_(-network.last.weight @ seen.mean(0))
     return network
+
+
+def one_logit(sigmoid: bool) -> nn.Module:
+    """A network of one low logit, or of its sigmoid."""
+    network = _seeded(lambda: Tiny(outputs=1))
+    nn.init.constant_(network.get_parameter("last.bias"), -5)
+    return nn.Sequential(OrderedDict(first=network, second=nn.Sigmoid() if sigmoid else nn.Identity()))
 
 
 def spec_tables(root: Path, **data: Any) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from actstore.spec.spec import Spec
 
 #: How logits become classes: the largest of one channel a class, one sigmoid for one class, one sigmoid a region.
 HeadKind = Literal["argmax", "sigmoid", "regions"]
-#: By how much probabilities of half precision may miss the sum 1.
-SUM_ERROR = 0.01
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,11 @@ class Head:
         return torch.cat([torch.zeros_like(logits), logits], 1) if self.kind == "sigmoid" else logits
 
     def is_normalised(self, logits: Tensor) -> bool:
-        """Whether logits (batch, channel, \\*space) look like probabilities: from 0 to 1 and, of softmax, of sum 1."""
-        if logits.numel() == 0 or logits.isnan().any() or logits.min() < 0 or logits.max() > 1:
-            return False
-        return self.kind != "argmax" or bool(((logits.float().sum(1) - 1).abs() < SUM_ERROR).all())
+        """Whether logits of sigmoids (batch, channel, \\*space) look like their probabilities, all from 0 to 1.
+
+        Those of a softmax are refused by `head_of`.
+        """
+        return self.kind != "argmax" and logits.numel() > 0 and bool(((logits >= 0) & (logits <= 1)).all())
 
     def classes(self, logits: Tensor) -> Tensor:
         """Class index of each pixel: (batch, \\*space) uint8.
@@ -189,9 +188,9 @@ def head_of(spec: Spec, size: Sequence[int], output: Any) -> Head:
 def normalised_warning(spec: Spec) -> str:
     """What is wrong with a network whose outputs `Head.is_normalised`, on one line."""
     return (
-        f"{spec.model.source!r} returns what looks like probabilities, all of 0 to 1: outputs are taken for logits, so "
-        "that curves and calibration would be of their softmax or sigmoid, and a sigmoid's class would be everywhere; "
-        'leave out the network\'s last softmax or sigmoid. run.check = "off" silences this'
+        f"{spec.model.source!r} returns what looks like probabilities, all from 0 to 1: outputs are taken for logits, "
+        "of which those above 0 are of the class, and curves would be of a sigmoid's sigmoid; take the sigmoid out "
+        'of the network that the factory returns. run.check = "off" silences this'
     )
 
 
