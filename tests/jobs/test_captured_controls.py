@@ -558,6 +558,7 @@ def test_plan_and_store_count_the_same_conditions(
         "slots": made.layout.slots,
         "classes": spec.class_names,
         "layers": [layer.as_json() for layer in made.layout.layers],
+        "histogram": {"classes": list(spec.class_names)},
     }
     assert layout_of(attributes) == made.layout
     assert made.seconds_per_sample == pytest.approx(3 + 2 * region + (1 + 10) * noise)

@@ -45,7 +45,14 @@ FULL: dict[str, Any] = {
         {"transform": "fill", "targets": ["LV"], "strengths": [1.0], "source": "RV", "channels": ["T2"]},
     ],
     "controls": {"region": True, "noise": True},
-    "store": {"path": "runs/a.zarr", "dtype": "float16", "mantissa_bits": 6, "keep": ["*.N"], "fsync": True},
+    "store": {
+        "path": "runs/a.zarr",
+        "dtype": "float16",
+        "mantissa_bits": 6,
+        "keep": ["*.N"],
+        "histogram": False,
+        "fsync": True,
+    },
     "run": {
         "seed": 4,
         "precision": "bf16",

@@ -99,7 +99,7 @@ def _similarity(comparison: Comparison) -> Section:
         table,
     )
     shown = ShownTable("similarity-best", "The layer of b that is most like each layer of a", best, best)
-    words = [on.CKA, "p permutes patients of one network, and is of patients' mean points.", *notes_of(table)]
+    words = [on.CKA, "Permuting patients of one network gives p, which is of patients' mean points.", *notes_of(table)]
     return Section("similarity", "Which layers match", words, [drawn], [shown], on.networks(table))
 
 
