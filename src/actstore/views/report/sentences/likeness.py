@@ -24,8 +24,8 @@ CKA = (
 )
 #: What p tests.
 PERMUTED = (
-    "Permuting patients, not their samples, gives p, which is of patients' mean points: within a network most layers are "
-    "alike, since one is computed from the other, so that p says little there."
+    "Permuting patients, not their samples, gives p, which is of patients' mean points: within a network most layers "
+    "are alike, since one is computed from the other, so that p says little there."
 )
 
 
