@@ -261,7 +261,7 @@ def test_bad_folders(find: Callable[..., Any], tmp_path: Path) -> None:
     ("data", "message"),
     [
         ({"classes": {"a": 0, "b": 2}}, r"have the numbers \[0, 2\]: give those of the network's outputs, 0 to 1"),
-        ({"classes": {"a": 0}}, "one class alone"),
+        ({"classes": {"a": 0}}, "'a' is the only class: a classifier needs at least two"),
         ({"classes": {"a": [0, 1], "b": 2}}, "a class of images is one number"),
         ({"split": {"share": 0.2, "test": ["x"]}}, "gives test and share: give one of test, column and share"),
         ({"split": {"use": "all"}}, "says of no image whether it is of the test split"),

@@ -59,7 +59,9 @@ def true_classes(confusion: xr.DataArray) -> xr.DataArray:
     """
     counts = confusion.sum("predicted_class").max("condition").compute()
     if ((counts > 0).sum("true_class") != 1).any():
-        raise AnalysisError("a sample has pixels of several classes, or of none: this is of classifiers, use dice")
+        raise AnalysisError(
+            "a sample has pixels of several classes, or of none: accuracy needs one class per sample; use dice"
+        )
     return counts.argmax("true_class").rename("label")
 
 

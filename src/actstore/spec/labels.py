@@ -76,7 +76,7 @@ class Labels:
                 f"{len(numbers) - 1}, each once"
             )
         if len(numbers) < 2:
-            raise SpecError("one class alone: a classifier tells two or more apart")
+            raise SpecError(f"{next(iter(classes))!r} is the only class: a classifier needs at least two")
         if numbers[-1] > LARGEST_LABEL:
             raise SpecError(f"{len(numbers)} classes are too many: 2 to {LARGEST_LABEL + 1} are possible")
         by_number = {value: name for name, value in classes.items() if isinstance(value, int)}

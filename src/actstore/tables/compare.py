@@ -46,7 +46,8 @@ class Comparison:
         self.order = _matched(one, other)
         own, others = (store.samples["patient"].to_numpy() for store in self.stores)
         others = others[self.order]
-        #: Of each sample of the first; where only one of two classifiers was told patients, as it was.
+        #: The patient of each sample, in the order of the first store, from the store that names fewer patients: where
+        #: they are unknown, each image counts as one.
         self.patient = others if len(np.unique(others)) < len(np.unique(own)) else own
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import holoviews as hv
 import numpy as np
@@ -147,18 +148,8 @@ def _curves(
         for name, rows in own.groupby("class_name", sort=False):
             x, y = (rows[column].to_numpy(float) for column in columns)
             elements.append(marks.line(x, y, colours[str(name)], label=str(name)))
-        return panel(
-            elements,
-            _SIZE,
-            title=str(own["condition"].iloc[0]),
-            xlim=_UNIT,
-            ylim=_UNIT,
-            xticks=_TICKS,
-            yticks=_TICKS,
-            xlabel=labels[0],
-            ylabel=labels[1] if first else "",
-            legend=legend if own["condition"].iloc[0] == conditions[0] else None,
-        )
+        shown = legend if own["condition"].iloc[0] == conditions[0] else None
+        return _unit_square(elements, own, labels[0], labels[1] if first else "", shown)
 
     return by_condition(table, draw, _COLUMNS, _SIZE)
 
@@ -170,6 +161,12 @@ def _reliability(own: pd.DataFrame, colours: Colours, *, begins: bool, legend: b
         x, y = rows["confidence"].to_numpy(float), rows["frequency"].to_numpy(float)
         elements.append(marks.line(x, y, colour, label=str(name), width=1.5))
         elements.append(marks.dots(rows[["confidence", "frequency", "count"]], "confidence", "frequency", colour))
+    ylabel = "share that is of the class" if begins else ""
+    return _unit_square(elements, own, "mean probability", ylabel, "bottom_right" if legend else None)
+
+
+def _unit_square(elements: list[Any], own: pd.DataFrame, xlabel: str, ylabel: str, legend: str | None) -> hv.Overlay:
+    """One condition's plot whose axes both run from 0 to 1."""
     return panel(
         elements,
         _SIZE,
@@ -178,9 +175,9 @@ def _reliability(own: pd.DataFrame, colours: Colours, *, begins: bool, legend: b
         ylim=_UNIT,
         xticks=_TICKS,
         yticks=_TICKS,
-        xlabel="mean probability",
-        ylabel="share that is of the class" if begins else "",
-        legend="bottom_right" if legend else None,
+        xlabel=xlabel,
+        ylabel=ylabel,
+        legend=legend,
     )
 
 
