@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actstore.cli import terminal, text
+from actstore.cli import finished, terminal, text
 from actstore.cli.commands import main
 from conftest import WriteSpec
 
@@ -59,7 +59,7 @@ class TestCharacters:
 
     def test_what_actstore_shows_itself_has_a_plain_form(self) -> None:
         """Of names of cases and conditions, and of every line on the terminal."""
-        for module in (text, sys.modules["actstore.cli.commands"]):
+        for module in (text, finished, sys.modules["actstore.cli.commands"]):
             shown = set(re.findall(r"[^\x00-\x7f]", Path(module.__file__ or "").read_text(encoding="utf-8")))
             assert "\\" not in "".join(shown).encode("ascii", terminal.READABLE).decode()
 
