@@ -6,6 +6,7 @@ Commands that compute are here, those on finished stores in `finished`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from actstore.errors import DataError, SpecError
 from actstore.units import counted
 
 if TYPE_CHECKING:
+    from actstore.jobs.filled import Filled
     from actstore.spec.precision import Precision
     from actstore.store.files.base import Location
 
@@ -167,15 +169,36 @@ def visualise(spec: Path, store: Location | None, layers: tuple[str, ...], **whe
 @CLUSTER
 @WORKERS
 @DEVICE
-def explain(spec: Path, store: Location | None, names: tuple[str, ...], **where: Any) -> None:
+def explain(spec: Path, **where: Any) -> None:
     """Find where in the image classes' scores come from, and what channels answer to; run again to continue."""
-    from actstore.cli import text
     from actstore.jobs.explain import explain as run
+
+    _fill_each(run, spec, **where)
+
+
+@main.command()
+@SPEC
+@ELSEWHERE
+@click.option(
+    "--name", "names", multiple=True, help="One of the spec's interventions; repeat for more. By default all."
+)
+@CLUSTER
+@WORKERS
+@DEVICE
+def intervene(spec: Path, **where: Any) -> None:
+    """Switch channels off or patch them, and count predictions again; run again to continue."""
+    from actstore.jobs.intervene import intervene as run
+
+    _fill_each(run, spec, **where)
+
+
+def _fill_each(run: Callable[..., tuple[Filled, ...]], spec: Path, **where: Any) -> None:
+    """Run a job that fills a group for each of a spec's tables, by blocks."""
+    from actstore.cli import text
     from actstore.spec.spec import load_spec
 
-    loaded = load_spec(spec)
     with text.unit_progress("block") as progress:
-        found = run(loaded, names=names, store=store, progress=progress, stopping=text.say_stopping, **where)
+        found = run(load_spec(spec), progress=progress, stopping=text.say_stopping, **where)
     for one in found:
         text.show_filled(one, "block")
     if not found[-1].complete:
