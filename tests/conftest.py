@@ -63,7 +63,7 @@ LONG = (
     ),
     *("test_patched_views", "test_resume", "test_explorer_parts", "test_bad_input", "test_light", "test_rescaling"),
     *("test_terminals", "test_record", "test_cli", "test_planted", "test_verify", "test_models", "test_unchanged"),
-    *("test_nnunet_pipeline", "test_store", "test_report_browser", "test_explorer_likeness"),
+    *("test_nnunet_pipeline", "test_store", "test_report_browser"),
 )
 #: A test is of the tier of what it takes.
 FIXTURE_MARKERS = {"chromium": "browser", "study_report": "slow", "explained": "slow"}
