@@ -187,7 +187,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Pa
     images = '[visualise]\nlayers = ["*.submodule.1.submodule.conv.unit0.conv"]\nchannels = [0, 1]\nsteps = 4\n'
     images += '[[explain]]\nname = "lv"\nmethod = "guided"\ntargets = ["LV"]\n'
     images += '[[intervene]]\nname = "restore"\nedit = "patch"\ninto = ["brightness(LV, 0.1)"]\n'
-    images += 'layers = ["*.2.0.adn.N"]\nsamples = 2\n'
+    images += 'layers = ["model.2.0.adn.N"]\nsamples = 2\n'
     (folder / "demo.toml").write_text(f"{spec.read_text(encoding='utf-8')}{images}", encoding="utf-8")
     return folder
 

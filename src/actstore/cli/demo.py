@@ -60,7 +60,7 @@ targets = ["LV"]
 name = "restore"
 edit = "patch"
 into = ["brightness(LV, 0.1)"]
-layers = ["*.2.0.adn.N"]
+layers = ["model.2.0.adn.N"]
 samples = 2
 """
 
