@@ -16,7 +16,7 @@ import actstore
 from actstore.analysis.patches import owned_boxes
 from actstore.cli.commands import main
 from actstore.errors import ActstoreError, SpecError, StoreError
-from actstore.jobs.edited_passes import SampleMaps
+from actstore.jobs.edited_passes import EditedSample
 from actstore.jobs.intervene import intervene
 from actstore.jobs.plan.intervene import plan_intervene
 from actstore.jobs.predictions import confusion_of
@@ -156,7 +156,8 @@ def test_what_is_put_in(tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) 
 
     def made(of: Any, number: int) -> Any:
         edit = next(edit for edit in of.edits if edit.layer == 1 and edit.sets[0] == (number,))
-        return SampleMaps(of, store, torch.device("cpu"), sample, 0).intervention(edit, 0, 0)
+        own = EditedSample(of, store, torch.device("cpu"), lambda *_: np.zeros(0, np.float32), sample, 0)
+        return own.intervention(edit, 0)
 
     stored = store.statistics("L02", ["mean"])["mean"].isel(condition=0).mean("sample").values
     assert made(mean, 3).values.item() == np.float32(stored[3])

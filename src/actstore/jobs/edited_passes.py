@@ -40,31 +40,27 @@ class EditedPasses:
 
         ``position`` is that of the condition among ``into``; the edits are of layers that are all recomputed, or none.
         """
-        of, device = self.of, self.opened.device
-        seen = torch.from_numpy(self.inputs(sample, of.into[position])).to(device)
-        first = int(of.recomputed[edits[0].layer])
+        own = self._sample(sample, position)
+        first = int(self.of.recomputed[edits[0].layer])
         # A copy each: a network may work in place on its input.
-        batch = seen.expand(first + len(edits), *seen.shape).contiguous()
+        batch = own.seen.expand(first + len(edits), *own.seen.shape).contiguous()
         if first:
-            assert of.donor is not None
-            batch[0] = torch.from_numpy(self.inputs(sample, of.donor)).to(device)
-        sample_maps = self._sample(sample, position)
+            batch[0] = own.donor_seen
         interventions: dict[int, list[Intervention]] = {}
         for element, edit in enumerate(edits, first):
-            made = sample_maps.intervention(edit, element, position)
-            interventions.setdefault(edit.layer, []).append(made)
-        return of.head.logits(self.forward(batch, interventions))[first:]
+            interventions.setdefault(edit.layer, []).append(own.intervention(edit, element))
+        return self.of.head.logits(self.forward(batch, interventions))[first:]
 
     @cached_property
-    def _samples(self) -> dict[tuple[int, int], SampleMaps]:
+    def _samples(self) -> dict[tuple[int, int], EditedSample]:
         return {}
 
-    def _sample(self, sample: int, position: int) -> SampleMaps:
-        """The maps of one sample; those of the last one are kept."""
+    def _sample(self, sample: int, position: int) -> EditedSample:
+        """What is put into one sample; that of the last one is kept."""
         key = sample, position
         if key not in self._samples:
             self._samples.clear()
-            self._samples[key] = SampleMaps(self.of, self.store, self.opened.device, sample, position)
+            self._samples[key] = EditedSample(self.of, self.store, self.opened.device, self.inputs, sample, position)
         return self._samples[key]
 
     def batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
@@ -76,17 +72,30 @@ class EditedPasses:
                 yield own[first : first + room]
 
 
-class SampleMaps:
-    """What is put into the layers of one sample; that of the last layer is kept."""
+class EditedSample:
+    """One sample in one condition, and what is put into its layers; that of the last layer is kept."""
 
-    def __init__(self, of: Intervening, store: Store, device: torch.device, sample: int, position: int) -> None:
-        self._of, self._store, self._device = of, store, device
+    def __init__(
+        self, of: Intervening, store: Store, device: torch.device, inputs: Inputs, sample: int, position: int
+    ) -> None:
+        self._of, self._store, self._device, self._inputs = of, store, device, inputs
         self._sample, self._position = sample, position
         self._kept: dict[str, tuple[int, Any]] = {}
 
-    def intervention(self, edit: Edit, element: int, position: int) -> Intervention:
+    @cached_property
+    def seen(self) -> Tensor:
+        """The input that is edited: (input_channel, \\*space)."""
+        return torch.from_numpy(self._inputs(self._sample, self._of.into[self._position])).to(self._device)
+
+    @cached_property
+    def donor_seen(self) -> Tensor:
+        """The input of the donor."""
+        assert self._of.donor is not None
+        return torch.from_numpy(self._inputs(self._sample, self._of.donor)).to(self._device)
+
+    def intervention(self, edit: Edit, element: int) -> Intervention:
         """What ``edit`` is for the ``element`` of a batch."""
-        channels = torch.tensor(edit.sets[position], device=self._device)
+        channels = torch.tensor(edit.sets[self._position], device=self._device)
         where = self._once("where", edit.layer, self._where) if self._of.settings.region != "all" else None
         if self._of.settings.edit == "shuffle":
             order = self._once("order", edit.layer, self._order)
