@@ -209,7 +209,8 @@ class _Block:
     def _logits(self, passes: EditedPasses, at: int, position: int, numbers: Sequence[int]) -> Tensor:
         edits = [self.of.edits[number] for number in numbers]
         logits = passes.logits(int(self.samples[at]), position, edits)
-        if broken := logits.isnan().flatten(1).any(1).nonzero().flatten().tolist():
+        # The largest of numbers and a NaN is NaN.
+        if broken := logits.flatten(1).amax(1).isnan().nonzero().flatten().tolist():
             edit = edits[broken[0]]
             raise BlockError(
                 self.name,
