@@ -35,10 +35,12 @@ def against_random(part: xr.DataArray, *, resamples: int | None = None, seed: in
     within each patient, independently of other patients, and p is the share of permutations in which the largest mean
     of *any* channel of the layer reaches the channel's own, (1 + as large) / (1 + permutations). It is one-sided, and
     already corrected over the channels of the layer (Westfall & Young, Resampling-Based Multiple Testing, 1993, §2.3;
-    Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39). Of P patients and C channels it cannot fall below
-    C^(1-P), which a channel has that is the largest in every patient. ``q`` is p times the number of tests, that is of
-    layers, conditions and classes (Bonferroni), at most 1. The probability that any q of a study is below 0.05 is at
-    most 0.05 if no channel differs from others of its layer.
+    Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39). Channels that are found are left out, and the others
+    compared among themselves, until no more are found (step-down). Of P patients and C channels p cannot fall below
+    C^(1-P), which a channel has that is the largest in every patient.
+
+    ``q`` is p times the number of tests, that is of layers, conditions and classes (Bonferroni), at most 1. Where no
+    channel differs from others of its layer, any q of a study is below 0.05 with a probability of at most 0.05.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def against_random(part: xr.DataArray, *, resamples: int | None = None, seed: in
         if own.any():
             # A patient that is left out has the same value for every channel, so that labels change nothing.
             values = np.where(there, cells[where], 0.0)[:, own]
-            p[where, own] = _largest_p(values, drawn, seed)
+            p[where, own] = _stepped_p(values, LEVEL / tests, drawn, seed)
     notes = np.array([_notes(number, where.stop - where.start, tests, drawn) for where in slices], dtype=_NOTE)
     layer = np.repeat(np.arange(len(slices)), [where.stop - where.start for where in slices])
     shape = (channels, conditions, classes)
@@ -103,6 +105,17 @@ def _notes(patients: NDArray[np.int64], channels: int, tests: int, drawn: int) -
         or (f"{counted(int(n), 'patient')}: q cannot fall below {min(p * tests, 1):.2g}" if p * tests >= LEVEL else "")
         for text, n, p in zip(few.tolist(), patients, least.tolist(), strict=True)
     ]
+
+
+def _stepped_p(values: Floats, level: float, number: int, seed: int) -> Floats:
+    """:func:`_largest_p`, of channels that are not below ``level`` among themselves: (channel, cell)."""
+    p = _largest_p(values, number, seed)
+    for cell in range(values.shape[1]):
+        left = np.arange(len(values))
+        while (found := p[left, cell] < level).any() and (~found).sum() > 1:
+            least, left = p[left[found], cell].max(), left[~found]
+            p[left, cell] = np.maximum(_largest_p(values[left, cell, None], number, seed)[:, 0], least)
+    return p
 
 
 def _largest_p(values: Floats, number: int, seed: int) -> Floats:
