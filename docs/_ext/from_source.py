@@ -40,8 +40,12 @@ class CommandLine(SphinxDirective):
 
 def help_of(command: click.Command, name: str) -> str:
     """What ``--help`` says, without what it says of itself."""
-    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
-    said = re.sub(r"\n +--help +Show this message and exit\.", "", command.get_help(context))
+    # As the command line has them: a command remembers those of its first context.
+    names = ["-h", "--help"]
+    context = click.Context(
+        command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names
+    )
+    said = re.sub(r"\n +-h, --help +Show this message and exit\.", "", command.get_help(context))
     return said.strip().removesuffix("Options:").strip()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Findings", "Store", "capture", "explain", "load_spec", "open", "visualise"]
+__all__ = ["Findings", "Store", "capture", "explain", "intervene", "load_spec", "open", "visualise"]
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import capture
     from actstore.jobs.explain import explain
+    from actstore.jobs.intervene import intervene
     from actstore.jobs.visualise import visualise
     from actstore.spec.spec import load_spec
     from actstore.store.opening import open_store as open
@@ -23,6 +24,7 @@ _HOMES = {
     "load_spec": ("actstore.spec.spec", "load_spec"),
     "open": ("actstore.store.opening", "open_store"),
     "explain": ("actstore.jobs.explain", "explain"),
+    "intervene": ("actstore.jobs.intervene", "intervene"),
     "visualise": ("actstore.jobs.visualise", "visualise"),
 }
 

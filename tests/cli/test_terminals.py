@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actstore.cli import terminal, text
+from actstore.cli import finished, terminal, text
 from actstore.cli.commands import main
 from conftest import WriteSpec
 
@@ -59,7 +59,7 @@ class TestCharacters:
 
     def test_what_actstore_shows_itself_has_a_plain_form(self) -> None:
         """Of names of cases and conditions, and of every line on the terminal."""
-        for module in (text, sys.modules["actstore.cli.commands"]):
+        for module in (text, finished, sys.modules["actstore.cli.commands"]):
             shown = set(re.findall(r"[^\x00-\x7f]", Path(module.__file__ or "").read_text(encoding="utf-8")))
             assert "\\" not in "".join(shown).encode("ascii", terminal.READABLE).decode()
 
@@ -68,7 +68,8 @@ class TestCharacters:
         for name in ("", *main.list_commands(context)):
             found = main.get_command(context, name) if name else main
             assert found is not None
-            assert found.get_help(click.Context(found, info_name=name)).isascii(), name
+            # Commands remember the options of the first context: those of another would stay for later tests.
+            assert found.get_help(click.Context(found, info_name=name, **main.context_settings)).isascii(), name
 
 
 class TestCommands:

@@ -24,12 +24,14 @@ from actstore.data.discovery import discover
 from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.capture import capture
 from actstore.jobs.explain import explain
+from actstore.jobs.intervene import intervene
 from actstore.jobs.predictions import confusion_of
 from actstore.jobs.visualise import visualise
 from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import build_model
 from actstore.networks.recording import forward_hooks
 from actstore.spec.explain import Explain
+from actstore.spec.intervene import Intervene
 from actstore.spec.spec import Spec, load_spec
 from actstore.spec.visualise import Visualise
 from actstore.store.store import Store
@@ -355,3 +357,23 @@ def test_explanations_of_its_classes_and_channels(captured: Captured, tmp_path: 
         assert np.array_equal(hidden["pixels"], back["pixels"])
         assert np.isfinite(hidden["drop"].values[:, 0].reshape(*there.shape, -1)).any(2)[there].all()
         np.testing.assert_allclose(back["score"].values, hidden["score"].values, rtol=1e-4, atol=1e-6)
+
+
+def test_a_cut_through_it_gives_the_donors_stitched_prediction(captured: Captured, tmp_path: Path) -> None:
+    """Of nnU-Net's networks the first norm, which all goes through; of the bundle's the last."""
+    location = Path(str(captured.store.path))
+    copied = shutil.copytree(location, tmp_path / "run.zarr", copy_function=os.link)
+    (condition,) = captured.store.conditions.index[1:]
+    layer = captured.store.layers["module"].iloc[-1 if captured.name == "bundle" else 0]
+    restore = Intervene(name="restore", edit="patch", into=(condition,), layers=(layer,), channels="layer")
+    spec = captured.spec.model_copy(update={"intervene": (restore,)})
+    (found,) = intervene(spec, store=copied, cluster="inline", device="cpu")
+    assert found.complete, found.failed
+    store = actstore.open(copied)
+    group = store.group("interventions/restore").load()
+    edited, counts = group["edited"].values[:, 0], group["confusion"].values[:, 0, 0]
+    original, perturbed = (store.confusion.isel(condition=c).values for c in (0, 1))
+    assert edited.any()
+    assert edited.all() == store.layout.stitched
+    assert (perturbed[edited] != original[edited]).any(), "the condition changes predictions"
+    assert np.abs(counts - original)[edited].sum() <= 1e-4 * original[edited].sum()

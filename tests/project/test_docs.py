@@ -186,6 +186,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, write_spec: WriteSpec) -> Pa
     assert capture(load_spec(spec), cluster="inline", device="cpu").complete
     images = '[visualise]\nlayers = ["*.submodule.1.submodule.conv.unit0.conv"]\nchannels = [0, 1]\nsteps = 4\n'
     images += '[[explain]]\nname = "lv"\nmethod = "guided"\ntargets = ["LV"]\n'
+    images += '[[intervene]]\nname = "restore"\nedit = "patch"\ninto = ["brightness(LV, 0.1)"]\n'
+    images += 'layers = ["model.2.0.adn.N"]\nsamples = 2\n'
     (folder / "demo.toml").write_text(f"{spec.read_text(encoding='utf-8')}{images}", encoding="utf-8")
     return folder
 
@@ -245,7 +247,7 @@ def run(words: list[str]) -> None:
     assert program == "actstore"
     if command == "demo" or (command == "report" and Path("nnUNet_raw").exists()):
         return
-    if command in ("capture", "explain", "visualise"):
+    if command in ("capture", "explain", "intervene", "visualise"):
         rest += ["--cluster", "inline"]
     done = CliRunner().invoke(main, [command, *rest])
     assert done.exit_code == 0, f"{shlex.join(words)}: {done.output}"

@@ -13,8 +13,10 @@ import pytest
 
 import actstore
 from actstore import analysis
+from actstore.jobs.intervene import intervene
 from actstore.jobs.stored_spec import spec_of
 from actstore.jobs.visualise import visualise
+from actstore.spec.intervene import Intervene
 from actstore.spec.visualise import Visualise
 from actstore.store.store import Store
 from actstore.tables.build import build_table
@@ -207,3 +209,22 @@ def test_optima_exceed_what_any_sample_reaches(store: Store, tmp_path: Path) -> 
     live = table[table["status"] == "live"]
     assert len(live) == 8
     assert live["above_data"].mean() >= 0.9
+
+
+def test_patching_the_last_layer_gives_the_originals_prediction(store: Store, tmp_path: Path) -> None:
+    """Every path to the output leads through L21."""
+    copied = shutil.copytree(Path(str(store.path)), tmp_path / "run.zarr", copy_function=os.link)
+    conditions = tuple(store.conditions.index[1:])
+    table = Intervene(
+        name="restore", edit="patch", into=conditions, layers=("model.2.0.adn.N",), channels="layer", samples=4
+    )
+    spec = spec_of(store.attributes).model_copy(update={"intervene": (table,)})
+    (found,) = intervene(spec, store=copied, cluster="inline", device="cpu")
+    assert found.complete, found.failed
+    group = actstore.open(copied).group("interventions/restore").load()
+    original = store.confusion.isel(condition=0).values
+    for number, condition in enumerate(conditions):
+        edited = group["edited"].values[:, number]
+        assert edited.any()
+        assert (group["confusion"].values[edited, number, 0] == original[edited]).all()
+        assert (store.confusion.sel(condition=condition).values[edited] != original[edited]).any()

@@ -25,6 +25,25 @@ class TinyUNet(nn.Module):
         return result
 
 
+class Planted(nn.Module):
+    """Predicts LV where the input is bright, by channel 1 of four alone; the others lead nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 1)
+        self.head = nn.Conv2d(4, 4, 1)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([0.5, 1.0, -1.0, 2.0]).reshape(4, 1, 1, 1))
+            self.layer.bias.copy_(torch.tensor([0.1, 0.0, 0.3, -0.2]))  # type: ignore[union-attr]
+            self.head.weight.zero_()
+            self.head.weight[3, 1] = 1.0
+            self.head.bias.copy_(torch.tensor([0.3, -1.0, -1.0, 0.0]))  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(self.layer(x))
+        return result
+
+
 def _seeded(network: type[nn.Module], seed: int, **arguments: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

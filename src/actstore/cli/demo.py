@@ -56,6 +56,12 @@ batch_size = 4
 name = "lv"
 method = "guided"
 targets = ["LV"]
+[[intervene]]
+name = "restore"
+edit = "patch"
+into = ["brightness(LV, 0.1)"]
+layers = ["model.2.0.adn.N"]
+samples = 2
 """
 
 

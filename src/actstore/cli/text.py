@@ -148,6 +148,7 @@ def show_plan(plan: Plan) -> None:
         "memory": f"{human_bytes(plan.worker_memory)} a worker at its peak",
         "time": f"about {human_seconds(plan.seconds)} once the workers are up, which takes some 10 s",
         **{f"explain {one.name}": one.text(plan.pass_seconds) for one in plan.explanations},
+        **{f"intervene {one.name}": one.text(plan.pass_seconds) for one in plan.interventions},
         **_unrepeatable(plan.repeatable.as_json()),
         **({"check": plan.check.text()} if plan.check else {}),
         "fingerprint": plan.fingerprint.run[:16],

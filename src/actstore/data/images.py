@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from actstore.conditions import ONE_CHANNEL
 from actstore.data.folders import scan
+from actstore.data.image_csv import list_csv
+from actstore.data.image_labels import class_number
+from actstore.data.image_npz import list_npz
 from actstore.data.names import NIFTI, is_companion, is_hidden, is_system
 from actstore.data.pairing import Discovery
-from actstore.data.pictures import DICOM, FLAT, NPZ, Picture, channels_of, dicom_patient, digest_of, rows_of
+from actstore.data.pictures import DICOM, FLAT, NPZ, Picture, channels_of, dicom_patient, digest_of
 from actstore.data.volume import VolumeFile, VolumeHeader, VolumeKey
 from actstore.errors import DataError
 from actstore.spec.toml_tables import Data, Split
@@ -82,9 +83,9 @@ def find(data: Data) -> Discovery:
     if root.is_dir():
         pictures, left_out = _of_folders(root, data)
     elif root.suffix.lower() == ".csv":
-        pictures, left_out = _of_csv(root, data), []
+        pictures, left_out = list_csv(root, data), []
     elif root.suffix.lower() in NPZ:
-        pictures, left_out = _of_npz(root, data), []
+        pictures, left_out = list_npz(root, data), []
     else:
         raise DataError(f"{shown(root)}: images lie in a folder, or are named by a .csv or .npz: correct data.root")
     if not pictures:
@@ -133,7 +134,7 @@ def _of_folders(root: Path, data: Data) -> tuple[list[Picture], list[str]]:
         for path, ending in images:
             name = path.relative_to(root).as_posix()[: -len(ending)]
             patient = dicom_patient(path) if ending in DICOM else ""
-            found.append(Picture(name, path, _number(data, entry.name), patient))
+            found.append(Picture(name, path, class_number(data, entry.name), patient))
     if any(unknown.values()):
         folder, count = next((name, count) for name, count in unknown.items() if count)
         raise DataError(
@@ -169,107 +170,6 @@ def _below(folder: Path, endings: Sequence[str], seen: dict[str, Path]) -> tuple
             else:
                 others.append(Path(where) / name)
     return images, others
-
-
-def _of_csv(path: Path, data: Data) -> list[Picture]:
-    """Images that a CSV lists: path (relative to the CSV), label, and, if known, patient."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{shown(path)}: cannot be read as CSV in UTF-8 ({error}); correct it") from error
-    column = data.split.column if data.split else None
-    _check_columns(path, columns, column)
-    found, lines = list[Picture](), dict[str, int]()
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise DataError(f"{shown(path)}, line {line}: not {len(columns)} values as the first line: correct it")
-        image = path.parent / row["path"]
-        if not row["path"] or not image.is_file():
-            mend = "separate its folders by /, not \\" if "\\" in row["path"] else "correct its path"
-            raise DataError(f"{shown(path)}, line {line}: no file {shown(image)}: {mend}")
-        if (earlier := lines.setdefault(os.path.normpath(image), line)) != line:
-            raise DataError(f"{shown(path)}, line {line}: names the image of line {earlier} again: keep one of the two")
-        ending = next((e for e in (*NIFTI, *FLAT) if image.name.lower().endswith(e)), image.suffix)
-        name = Path(row["path"]).as_posix()
-        found.append(
-            Picture(
-                name[: len(name) - len(ending)],
-                image,
-                _number(data, row["label"], f"{shown(path)}, line {line}"),
-                row.get("patient", "").strip() or (dicom_patient(image) if ending in DICOM else ""),
-                row[column].strip() if column else "",
-            )
-        )
-    return found
-
-
-def _check_columns(path: Path, columns: Sequence[str], split: str | None) -> None:
-    """Refuse a CSV without the columns that it needs, or with one that only looks like one of them."""
-    known = ("path", "label", "patient", *filter(None, [split]))
-    for name, count in Counter(columns).items():
-        if count > 1 and name in known:
-            raise DataError(f"{shown(path)}: {count} columns {name!r}: keep one")
-    for wanted in known:
-        if wanted in columns:
-            continue
-        if alike := [name for name in columns if name.strip().lower() == wanted.lower()]:
-            raise DataError(f"{shown(path)}: column {alike[0]!r}: write {wanted!r}, without spaces and in this case")
-        if wanted == "patient":
-            continue
-        separator = next((s for s in (";", "\t") if len(columns) == 1 and s in columns[0]), None)
-        mend = f"separate columns by commas, not {separator!r}" if separator else "add it"
-        raise DataError(f"{shown(path)}: no column {wanted!r}; there are {listed(columns) or 'none'}: {mend}")
-
-
-def _of_npz(path: Path, data: Data) -> list[Picture]:
-    """The rows of an NPZ: image (n, …), label (n,) as names, or numbers into names; patient, name and a split (n,)."""
-    arrays = rows_of(path)
-    column = data.split.column if data.split else None
-    for wanted in ("image", "label", *filter(None, [column])):
-        if wanted not in arrays:
-            raise DataError(f"{shown(path)}: no array {wanted!r}; there are {listed(arrays)}: add it")
-    count = len(arrays["image"])
-    for name in ("label", "patient", "name", *filter(None, [column])):
-        if name in arrays and arrays[name].shape != (count,):
-            raise DataError(f"{shown(path)}: {name} has shape {arrays[name].shape}, image {count} rows: give one a row")
-    labels = arrays["label"].tolist()
-    if "names" in arrays and arrays["label"].dtype.kind in "iu":
-        known = arrays["names"].tolist()
-        if outside := [label for label in labels if not 0 <= label < len(known)]:
-            raise DataError(f"{shown(path)}: label {outside[0]}, names has {len(known)}: correct one of the two")
-        labels = [known[label] for label in labels]
-
-    def each(name: str | None) -> list[str]:
-        return [str(value) for value in arrays[name]] if name and name in arrays else [""] * count
-
-    digits = len(str(max(count - 1, 0)))
-    names, patients, splits = each("name"), each("patient"), each(column)
-    return [
-        Picture(
-            names[row] or f"{row:0{digits}d}",
-            path,
-            _number(data, str(labels[row]), f"{shown(path)}, image {row}"),
-            patients[row],
-            splits[row],
-            row,
-        )
-        for row in range(count)
-    ]
-
-
-def _number(data: Data, label: str, where: str = "") -> int:
-    """The number of a class, given by its name or by that number."""
-    classes: Mapping[str, Any] = data.classes
-    label = label.strip()
-    if label in classes:
-        return int(classes[label])
-    if label.isdecimal() and int(label) in classes.values():
-        return int(label)
-    raise DataError(
-        f"{where}: label {label!r} is none of data.classes ({listed(classes)}): add the class, or correct the label"
-    )
 
 
 def _of_patients(pictures: list[Picture], data: Data, root: Path) -> list[Picture]:

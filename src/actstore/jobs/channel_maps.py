@@ -14,8 +14,9 @@ from torch import Tensor
 from actstore.analysis.patches import image_boxes
 from actstore.attribution.projection import Projections, project, strongest
 from actstore.attribution.rules import Method
-from actstore.jobs.explaining import Explaining, Found, Opened, Samples
+from actstore.jobs.explaining import Explaining, Found, Samples
 from actstore.jobs.map_checks import Randomisation
+from actstore.jobs.of_run import Opened
 from actstore.jobs.reading import read
 from actstore.maximisation.target import reaching
 from actstore.store.layout import ArrayLayout, SmallLayout

@@ -18,8 +18,9 @@ from actstore.attribution.saliency import saliency
 from actstore.attribution.scores import ClassScores, Score
 from actstore.code.imports import resolve_callable
 from actstore.errors import ModelError, one_line
-from actstore.jobs.explaining import Explaining, Found, Opened, Samples
+from actstore.jobs.explaining import Explaining, Found, Samples
 from actstore.jobs.map_checks import Deletion, Randomisation
+from actstore.jobs.of_run import Opened
 from actstore.jobs.reading import read
 from actstore.spec.explain import BACKWARD, OCCLUSION
 from actstore.store.layout import ArrayLayout, SmallLayout

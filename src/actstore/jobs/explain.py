@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from actstore.cluster.main_guard import refuse_in_worker
 from actstore.jobs.channel_maps import ChannelMaps
 from actstore.jobs.class_maps import ClassMaps
-from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.explaining import Explaining
 from actstore.jobs.filled import Filled
 from actstore.jobs.job import Compute, PlainUnit, Report
+from actstore.jobs.of_run import Opened
 from actstore.jobs.out import Out
 from actstore.jobs.plan.explain import plan_explain
 from actstore.jobs.reading import block_units

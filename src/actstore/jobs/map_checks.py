@@ -15,7 +15,8 @@ from actstore.attribution.deletion import delete, tile_distances, tile_means
 from actstore.attribution.occlusion import Box, Windows, filling
 from actstore.attribution.randomisation import Layers, rank_correlation, replaced
 from actstore.attribution.scores import Score
-from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.explaining import Explaining
+from actstore.jobs.of_run import Opened
 from actstore.store.layout import SmallLayout
 from actstore.store.schema import Coordinate
 

@@ -1,4 +1,4 @@
-"""Refuses a network that no longer predicts what the store holds, since its explanations would be of another run."""
+"""Refuses a network that no longer predicts what the store holds, since what it gives would be of another run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actstore.analysis.patches import owned_boxes
 from actstore.errors import BlockError
 from actstore.inputs.adapters import pipeline_of
 from actstore.inputs.windows import Stitched, Windows
-from actstore.jobs.explaining import Explaining, Opened
+from actstore.jobs.of_run import OfRun, Opened
 from actstore.jobs.reading import read
 from actstore.store.store import Store
 
@@ -22,7 +22,7 @@ from actstore.store.store import Store
 SHARE = 1e-4
 
 
-def require_reproduced(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64], volume: str) -> None:
+def require_reproduced(of: OfRun, opened: Opened, store: Store, samples: NDArray[np.int64], volume: str) -> None:
     """Compare new predictions of the originals of one volume's ``samples`` with those of the store.
 
     Raises
@@ -45,17 +45,17 @@ def require_reproduced(of: Explaining, opened: Opened, store: Store, samples: ND
     if differing > SHARE * pixels:
         raise BlockError(
             volume,
-            f"{differing} of {pixels} pixels are predicted otherwise than when the run was captured: explain it on the "
+            f"{differing} of {pixels} pixels are predicted otherwise than when the run was captured: compute on the "
             "same device and with the same versions, or capture again",
         )
 
 
-def _single(of: Explaining, logits: Iterable[Tensor]) -> NDArray[np.uint8]:
+def _single(of: OfRun, logits: Iterable[Tensor]) -> NDArray[np.uint8]:
     """Class of each pixel of each sample."""
     return np.concatenate([of.head.classes(some).cpu().numpy() for some in logits])
 
 
-def _stitched(of: Explaining, windows: Windows, logits: Iterable[Tensor]) -> NDArray[np.uint8]:
+def _stitched(of: OfRun, windows: Windows, logits: Iterable[Tensor]) -> NDArray[np.uint8]:
     """As `_single`, of the mean over overlapping patches."""
     whole = Stitched(windows, of.head.channels)
     for patch, one in enumerate(chain.from_iterable(some.float().cpu().numpy() for some in logits)):
@@ -65,7 +65,7 @@ def _stitched(of: Explaining, windows: Windows, logits: Iterable[Tensor]) -> NDA
 
 
 @torch.inference_mode()
-def _logits(of: Explaining, opened: Opened, store: Store, samples: NDArray[np.int64]) -> Iterator[Tensor]:
+def _logits(of: OfRun, opened: Opened, store: Store, samples: NDArray[np.int64]) -> Iterator[Tensor]:
     """Of the originals, (element, channel, \\*space), batch by batch."""
     for first in range(0, len(samples), of.batch_size):
         images = read(store.image.isel(sample=samples[first : first + of.batch_size], condition=0))

@@ -114,11 +114,13 @@ def hookable(model: nn.Module) -> list[str]:
 def forward_hooks(
     model: nn.Module,
     paths: Sequence[str],
-    hook: Callable[[str, Any], None],
+    hook: Callable[[str, Any], Any],
     *,
     before: Callable[[str, Any], None] | None = None,
 ) -> Iterator[None]:
     """Call ``hook(path, output)`` after each listed module runs; removes all hooks on exit.
+
+    What it returns, if not ``None``, takes the place of the output.
 
     ``before(path, [arguments, keyword arguments])`` is called before it runs.
     """
@@ -126,8 +128,8 @@ def forward_hooks(
     handles: list[Any] = []
 
     def attach(path: str) -> None:
-        def after(_module: nn.Module, _args: Any, output: Any) -> None:
-            hook(path, output)
+        def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+            return hook(path, output)
 
         def first(_module: nn.Module, arguments: Any, keywords: Any) -> None:
             if before is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator, model_validator
 
 from actstore.conditions import ORIGINAL
-from actstore.spec.values import Positive, Text, TomlTable
+from actstore.spec.values import GroupName, Positive, Text, TomlTable, check_known, check_names
 
 #: Methods that go back through the network, by how they pass an activation: its own derivative; that, and only what is
 #: positive; only what is positive.
@@ -20,9 +20,6 @@ Box = Literal["image", "body", "class"]
 Rank = Literal["max", "mean", "mad"]
 Start = Literal["peak", "map"]
 Norm = Literal["frozen", "autograd"]
-
-#: A name that becomes a folder.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def _lengths(value: Any) -> Any:
@@ -65,7 +62,7 @@ class Explain(TomlTable):
     """One explanation: maps of classes' scores over the input, or, with ``layers``, channels projected back into it."""
 
     #: Of its group in the store, ``explain/NAME``.
-    name: Text
+    name: GroupName
     #: "occlusion", "gradient", "guided", "deconvnet", or ``module:callable`` with (model, input, score) → map.
     method: Text
     #: Classes whose score is explained; by default all but the background.
@@ -100,13 +97,6 @@ class Explain(TomlTable):
     #: default 1, 2, 4, … and all of methods that go back, and none of others, for which that takes as long as all else
     #: once more for each number.
     randomisation: Levels = None
-
-    @field_validator("name")
-    @classmethod
-    def _is_name(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a group: use letters, digits, - and _")
-        return name
 
     @field_validator("method")
     @classmethod
@@ -162,3 +152,24 @@ class Explain(TomlTable):
     def of_channels(self) -> bool:
         """Whether it projects channels back, not classes."""
         return self.layers is not None
+
+
+def check_explanations(
+    explanations: Sequence[Explain], conditions: Sequence[str], classes: Collection[str], dims: int
+) -> None:
+    """Refuse explanations that do not fit a run's conditions, classes and number of axes of space.
+
+    Raises
+    ------
+    ValueError
+        naming what does not fit.
+    """
+    check_names("explain", (explanation.name for explanation in explanations))
+    for explanation in explanations:
+        where = f"explain {explanation.name!r}"
+        check_known(where, explanation.targets or (), list(classes), "class", "data.classes has")
+        check_known(where, explanation.conditions, conditions, "condition", "the run has")
+        for key in ("window", "stride", "deletion"):
+            value = getattr(explanation, key)
+            if isinstance(value, tuple) and len(value) != dims:
+                raise ValueError(f"{where} has {key} = {list(value)}: give one number, or {dims}")

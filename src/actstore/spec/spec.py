@@ -26,7 +26,8 @@ from actstore.errors import SpecError
 from actstore.paths import given
 from actstore.spec.cluster import Cluster, cluster_of_kind
 from actstore.spec.encoding import encoding_of
-from actstore.spec.explain import Explain
+from actstore.spec.explain import Explain, check_explanations
+from actstore.spec.intervene import Intervene, check_interventions
 from actstore.spec.labels import Labels
 from actstore.spec.precision import Precision
 from actstore.spec.problems import problems
@@ -68,6 +69,8 @@ class Spec(TomlTable):
     visualise: Visualise = Field(default=Visualise(), exclude=True)
     #: What `actstore explain` does, one table a group of the store. Likewise.
     explain: tuple[Explain, ...] = Field(default=(), exclude=True)
+    #: What `actstore intervene` does, one table a group of the store. Likewise.
+    intervene: tuple[Intervene, ...] = Field(default=(), exclude=True)
     #: Thresholds of the case rules that differ from the defaults, named as in `CaseRules`.
     cases: dict[str, StrictInt | StrictFloat] = Field(default={})
     folder: Path = Field(default=Path("."), exclude=True)
@@ -96,7 +99,9 @@ class Spec(TomlTable):
                     raise ValueError(f"perturb[{i}] names the class {name!r}: data.classes has {known}")
             if perturbation.source in perturbation.targets:
                 raise ValueError(f"perturb[{i}] fills {perturbation.source!r} with itself: choose another source")
-        self._check_explain()
+        names = [condition.name for condition in self.conditions]
+        check_explanations(self.explain, names, self.data.classes, len(self.data.preprocess.size))
+        check_interventions(self.intervene, self.conditions, self.data.classes, classified=self.data.classified)
         if self.data.classified:
             self._check_images()
         for condition, count in Counter(map(_in_order, self.conditions)).items():
@@ -115,27 +120,6 @@ class Spec(TomlTable):
             raise ValueError(f"perturb: fills with the class {sources[0]!r}, which is no part of an image: take it out")
         if self.trained is not None:
             raise ValueError(f'model.{self.trained.kind} segments: data.format = "images" takes a classifier')
-
-    def _check_explain(self) -> None:
-        conditions = [condition.name for condition in self.conditions]
-        for name, count in Counter(explanation.name for explanation in self.explain).items():
-            if count > 1:
-                raise ValueError(f"{count} tables of explain have the name {name!r}: give each its own")
-        for explanation in self.explain:
-            where = f"explain {explanation.name!r} names the"
-            for target in explanation.targets or ():
-                if target not in self.data.classes:
-                    raise ValueError(f"{where} class {target!r}: data.classes has {', '.join(self.data.classes)}")
-            for condition in explanation.conditions:
-                if condition not in conditions:
-                    raise ValueError(f"{where} condition {condition!r}: the run has {', '.join(conditions)}")
-            dims = len(self.data.preprocess.size)
-            for key in ("window", "stride", "deletion"):
-                value = getattr(explanation, key)
-                if isinstance(value, tuple) and len(value) != dims:
-                    raise ValueError(
-                        f"explain {explanation.name!r} has {key} = {list(value)}: give one number, or {dims}"
-                    )
 
     def _check_channels(self) -> None:
         for i, perturbation in enumerate(self.perturb):

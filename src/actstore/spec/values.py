@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +27,8 @@ from pydantic_core import PydanticCustomError
 from actstore.errors import StoreError
 from actstore.paths import expanded, is_url
 from actstore.store.files import storage_at
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def _finite(value: float) -> float:
@@ -82,15 +87,37 @@ def without_none(dump: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in dump.items() if name not in names or value is not None}
 
 
+def _group_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a group: use letters, digits, - and _")
+    return name
+
+
 class TomlTable(BaseModel):
     """A table of a spec: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def check_names(table: str, names: Iterable[str]) -> None:
+    """Refuse two tables ``[[table]]`` of one name."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{count} tables of {table} have the name {name!r}: give each its own")
+
+
+def check_known(where: str, names: Iterable[str], known: Sequence[str], what: str, there: str) -> None:
+    """Refuse one of ``names`` that is none of the ``known``: "``where`` names the ``what`` …: ``there`` …"."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where} names the {what} {name!r}: {there} {', '.join(known)}")
+
+
 LocalPath = Annotated[Path, BeforeValidator(_usable_path)]
 StoreLocation = Annotated[Path | str, BeforeValidator(_usable_location)]
 Text = Annotated[StrictStr, Field(min_length=1)]
+#: Of a group in the store, which is a folder.
+GroupName = Annotated[StrictStr, AfterValidator(_group_name)]
 Positive = Annotated[StrictInt, Field(gt=0)]
 SpatialSize = Annotated[tuple[Positive, ...], AfterValidator(_two_or_three)]
 LabelValues = Annotated[

@@ -125,6 +125,20 @@ def read_groups(storage: Storage) -> tuple[Group, ...]:
     return tuple(groups_of(json.loads(storage.read("zarr.json") or b"{}")))
 
 
+def find_group(storage: Storage, name: str) -> Group:
+    """A job's group by its path.
+
+    Raises
+    ------
+    KeyError
+        naming the groups that there are.
+    """
+    groups = {group.name: group for group in read_groups(storage)}
+    if name not in groups:
+        raise KeyError(f"no group {name!r}: there are {', '.join(groups) or 'none'}")
+    return groups[name]
+
+
 def open_group(storage: Storage, group: Group, captured: BlockSamples, sample: xr.Coordinates) -> xr.Dataset:
     """The group's arrays, lazy, with committed units only.
 

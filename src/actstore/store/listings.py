@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from actstore.errors import StoreError
 from actstore.geometry import Grid, Origin
 from actstore.store.coordinates import IMAGE_COORDINATES, PATCH_COORDINATES, SAMPLE_COORDINATES
+from actstore.store.files.base import Location
 from actstore.store.schema import StoreLayout
 
 _BOXES = PATCH_COORDINATES[1:]
@@ -54,8 +56,16 @@ def sample_listing(
     return columns, {f"{name}_{axis}": coordinates[name][slots, i] for name, i, axis in boxes}
 
 
-def patch_listing(coordinates: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
-    """One row per sample: its patch, and the patch's origin and owned box along each axis."""
+def patch_listing(coordinates: Mapping[str, NDArray[Any]], path: Location, layout: StoreLayout) -> pd.DataFrame:
+    """One row per sample: its patch, and the patch's origin and owned box along each axis.
+
+    Raises
+    ------
+    StoreError
+        naming ``path``, if there are no coordinates of patches, as before schema 4.
+    """
+    if not coordinates:
+        raise StoreError(f"{path} has schema {layout.version}, which records no patches: capture it again")
     columns = {"patch": coordinates["patch"]}
     for name in _BOXES:
         columns |= {f"{name}_{axis}": coordinates[name][:, i] for i, axis in enumerate("zyx")}

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
 from actstore.measures.names import MEASURES, PER_CONDITION
 from actstore.store import commits, lazy
+from actstore.store.arrays import Arrays
 from actstore.store.files.base import Location, Storage
 from actstore.store.reader import read_smalls
 from actstore.store.schema import Layer, StoreLayout
@@ -91,13 +93,13 @@ class OpenedStore(Protocol):
 
 
 def layer_statistics(
-    store: OpenedStore, layer: Layer, names: Iterable[str], persisted: bool | None
+    store: OpenedStore, layer: Layer, names: Iterable[str] | None, persisted: bool | None
 ) -> dict[str, tuple[tuple[str, ...], da.Array]]:
     """Dims and lazy values of statistics of a layer, read where they are persisted and reduced otherwise.
 
     Arguments and errors as `Store.statistics`.
     """
-    names = tuple(dict.fromkeys(names))
+    names = tuple(dict.fromkeys(names or store.layout.statistic_names))
     if unknown := [name for name in names if name not in MEASURES]:
         raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
     if persisted and not store.reduced:
@@ -114,3 +116,19 @@ def layer_statistics(
         array = store.layout.activation(store.require_kept(layer))
         arrays |= lazy.statistics(store.storage, array, store.block_samples, rest)
     return {name: arrays[name] for name in names}
+
+
+def network_statistic(arrays: Arrays, persisted: PersistedStatistics, name: str) -> xr.DataArray | None:
+    """As :meth:`actstore.store.store.Store.network_statistic`, where every committed block has its statistics."""
+    data = persisted.network(name, arrays.blocks)
+    if data is None:
+        return None
+    dims, layers = ("sample", "condition", "channel"), arrays.layout.layers
+    each = [layer for layer in layers for _ in range(layer.channels)]
+    along = {
+        "layer": [layer.name for layer in each],
+        "module": [layer.label for layer in each],
+        "channel": np.concatenate([np.arange(layer.channels) for layer in layers]),
+    }
+    coords = arrays.coordinates(dims).assign({key: ("channel", values) for key, values in along.items()})
+    return xr.DataArray(data, dims=dims, coords=coords, name=name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,20 +11,21 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.errors import StoreError
 from actstore.geometry import Grid
-from actstore.store import commits, lazy
-from actstore.store.attributes import layout_of, members_of, names_channels, read_attributes, regions_of, token_of
-from actstore.store.coordinates import PATCH_COORDINATES, condition_coordinates, read_coordinates
+from actstore.store import commits
+from actstore.store.arrays import Arrays
+from actstore.store.attributes import layout_of, members_of, read_attributes, regions_of, token_of
+from actstore.store.computed import case_rules_of, cases_of, mosaic_of, rescaling_of
 from actstore.store.files import storage_at
 from actstore.store.files.base import Location
 from actstore.store.filters import read_filters
-from actstore.store.groups import Group, open_group, read_groups
-from actstore.store.layout import ArrayLayout, SmallLayout
-from actstore.store.listings import layer_grids, layer_listing, patch_listing, sample_listing
+from actstore.store.groups import Group, find_group, open_group, read_groups
+from actstore.store.layers import find_layer, kept_layer
+from actstore.store.listings import layer_grids, layer_listing, patch_listing
+from actstore.store.pixels import read_confusion, read_image, read_label, read_picture, read_prediction
 from actstore.store.schema import Layer
-from actstore.store.single import read_single
-from actstore.store.statistics import PersistedStatistics, layer_statistics
+from actstore.store.scores import no_scores, read_calibration, read_histogram, read_score
+from actstore.store.statistics import PersistedStatistics, layer_statistics, network_statistic
 from actstore.store.tree import tree_of
 from actstore.units import counted
 
@@ -50,20 +50,10 @@ class Store:
         self.token = token_of(self.attributes)
         #: Which blocks are done, bool (block).
         self.committed = commits.finished(self.storage, self.layout.capture, self.token)
-        channels = names_channels(self.attributes)
-        coordinates = read_coordinates(
-            self.storage, self.layout.version, channels=channels, images=self.layout.classified
-        )
-        used = coordinates["valid"].reshape(self.layout.blocks, self.layout.slots)
+        self._arrays = Arrays(self.storage, self.attributes, self.layout, self.committed)
         #: Number of samples in each committed block, in order: (block, samples).
-        self.block_samples = lazy.BlockSamples(
-            tuple((int(b), int(used[b].sum())) for b in np.flatnonzero(self.committed))
-        )
-        slots = np.flatnonzero((used & self.committed[:, None]).reshape(-1))
-        self._sample, self._boxes = sample_listing(coordinates, slots)
-        self._patch = {name: coordinates[name][slots] for name in PATCH_COORDINATES if name in coordinates}
+        self.block_samples = self._arrays.blocks
         self.persisted = PersistedStatistics(self.storage, self.layout, self.token)
-        self._condition = {name: coordinates[name] for name in ("condition", *condition_coordinates(channels))}
 
     @property
     def path(self) -> Location:
@@ -98,12 +88,12 @@ class Store:
     def samples(self) -> pd.DataFrame:
         """One row per sample: patient, frame, slice (and patch where :attr:`patched`), phase, group, block, size in
         pixels, spacing in millimetres."""
-        return pd.DataFrame(self._sample).rename_axis("sample")
+        return pd.DataFrame(self._arrays.sample).rename_axis("sample")
 
     @property
     def patched(self) -> bool:
         """Whether a sample is a patch: a slice, or a volume of a 3D network, has several."""
-        return "patch" in self._sample
+        return "patch" in self._arrays.sample
 
     @cached_property
     def patches(self) -> pd.DataFrame:
@@ -117,11 +107,7 @@ class Store:
         StoreError
             if the store is older than schema 4, which introduced patches.
         """
-        if not self._patch:
-            raise StoreError(
-                f"{self.path} has schema {self.layout.version}, which records no patches: capture it again"
-            )
-        return patch_listing(self._patch)
+        return patch_listing(self._arrays.patch, self.path, self.layout)
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
@@ -129,7 +115,7 @@ class Store:
 
         In a run with chosen input channels, ``channels`` too: their names joined by "+", "" for all of them.
         """
-        return pd.DataFrame(self._condition).set_index("condition")
+        return pd.DataFrame(self._arrays.condition).set_index("condition")
 
     def __getitem__(self, layer: str) -> xr.DataArray:
         """Activations of a layer, lazy: (sample, condition, channel, [z,] y, x), NaN where not applicable.
@@ -141,8 +127,8 @@ class Store:
         StoreError
             if the layer's tensors were not kept.
         """
-        found = self.require_kept(self._layer(layer))
-        return self._read(self.layout.activation(found), "activation", found)
+        found = self.require_kept(find_layer(self.layout, layer))
+        return self._arrays.sharded(self.layout.activation(found), "activation", found)
 
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
         """One channel of one sample in one condition: ([z,] y, x), NaN where not applicable.
@@ -156,9 +142,8 @@ class Store:
         StoreError
             if the chunk is damaged or missing, or the layer's tensors were not kept.
         """
-        return self._one(
-            self.layout.activation(self.require_kept(self._layer(layer))), sample, condition=condition, channel=channel
-        )
+        array = self.layout.activation(self.require_kept(find_layer(self.layout, layer)))
+        return self._arrays.single(array, sample, condition=condition, channel=channel)
 
     def picture(
         self,
@@ -180,32 +165,7 @@ class Store:
         StoreError
             if the chunk is damaged or missing.
         """
-        if name != "image" and self.classified:
-            array = self.label if name == "label" else self.prediction
-            at = list(self._condition["condition"]).index(condition) if isinstance(condition, str) else condition
-            one = array.isel(sample=sample) if name == "label" else array.isel(sample=sample, condition=at)
-            return np.array(one.values)
-        if name == "label":
-            return self._one(self.layout.label, sample)
-        if name == "prediction":
-            return self._one(self.layout.prediction, sample, condition=condition)
-        if self.layout.version > 3:
-            return self._one(self.layout.image, sample, condition=condition, input_channel=input_channel)
-        if input_channel:
-            raise IndexError(f"input_channel {input_channel} is outside 0..0")
-        return self._one(self.layout.image, sample, condition=condition)
-
-    def _one(self, array: ArrayLayout, sample: int, **index: int | str) -> NDArray[Any]:
-        """One map of one sample, at an ``index`` along the dims before space."""
-        conditions = list(self._condition["condition"])
-        return read_single(self.storage, array, self.block_samples, sample, index, conditions)
-
-    def _layer(self, name: str) -> Layer:
-        for layer in self.layout.layers:
-            if layer.name == name:
-                return layer
-        names = [layer.name for layer in self.layout.layers]
-        raise KeyError(f"no layer {name!r}: there are {names[0]} … {names[-1]}")
+        return read_picture(self._arrays, name, sample, condition, input_channel)
 
     def require_kept(self, layer: Layer, instead: str = "") -> Layer:
         """The layer itself.
@@ -215,43 +175,14 @@ class Store:
         StoreError
             if its tensors are not stored; the message says what to do ``instead``, by default to ask for statistics.
         """
-        if not layer.kept:
-            keep, instead = self.attributes["identity"].get("keep"), instead or f"use statistics({layer.name!r})"
-            raise StoreError(
-                f"the tensors of {layer.name} ({layer.label}) are not in {self.path}, which was captured with "
-                f"store.keep = {keep!r}: {instead}, or capture to another store with the layer in store.keep"
-            )
-        return layer
-
-    def _read(self, array: ArrayLayout, name: str, layer: Layer | None = None) -> xr.DataArray:
-        data = lazy.sharded(self.storage, array, self.block_samples)
-        return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims, layer), name=name)
-
-    def _coords(self, dims: tuple[str, ...], layer: Layer | None = None) -> xr.Coordinates:
-        coords: dict[str, Any] = {}
-        for name, values in (self._sample | self._boxes).items():
-            coords[name] = ("sample", values)
-        if "condition" in dims:
-            coords |= {name: ("condition", values) for name, values in self._condition.items()}
-        if "true_class" in dims:
-            coords |= {"true_class": list(self.class_names), "predicted_class": list(self.class_names)}
-        if "class_name" in dims:
-            coords["class_name"] = list(self.layout.scored or self.class_names)
-            own = self.layout.score_coordinates()[1:]
-            coords |= {axis.name: (axis.name, axis.values) for axis in own if axis.name in dims}
-        if layer is not None:
-            coords |= {"channel": np.arange(layer.channels), "layer": layer.name, "module": layer.label}
-        return xr.Coordinates(coords)
+        return kept_layer(layer, self.path, self.attributes, instead)
 
     @property
     def image(self) -> xr.DataArray:
         """Inputs as the network saw them: (sample, condition, input_channel, [z,] y, x) float32.
 
         NaN where not applicable."""
-        found = self._read(self.layout.image, "image")
-        if "input_channel" not in found.dims:
-            found = found.expand_dims("input_channel", axis=2)
-        return found.assign_coords(input_channel=list(self.layout.input_channels))
+        return read_image(self._arrays)
 
     @property
     def classified(self) -> bool:
@@ -269,27 +200,12 @@ class Store:
         StoreError
             if the network segments.
         """
-        if not self.classified:
-            raise StoreError(f"{self.path} holds segmentations, which have no score a sample: use prediction")
-        return self._small(self.layout.score, "score")
-
-    def _spread(self, classes: xr.DataArray, name: str) -> xr.DataArray:
-        """The class of each image in every pixel of the network's input, uint8; lazy."""
-        import dask.array as da
-
-        dims = self.layout.space_dims
-        values: Any = classes.astype(np.uint8).data
-        shape = (*values.shape, *self.layout.space)
-        spread = da.broadcast_to(values[(..., *[None] * len(dims))], shape)
-        found = (*(str(dim) for dim in classes.dims), *dims)
-        return xr.DataArray(spread, dims=found, coords=self._coords(found), name=name)
+        return read_score(self._arrays)
 
     @property
     def label(self) -> xr.DataArray:
         """Ground truth: (sample, [z,] y, x) uint8 class index; of a classifier the image's class in every pixel."""
-        if self.classified:
-            return self._spread(self.confusion.sum("predicted_class").max("condition").argmax("true_class"), "label")
-        return self._read(self.layout.label, "label")
+        return read_label(self._arrays)
 
     @property
     def prediction(self) -> xr.DataArray:
@@ -297,19 +213,17 @@ class Store:
 
         Of a classifier the image's class in every pixel.
         """
-        if self.classified:
-            return self._spread(self.confusion.sum("true_class").argmax("predicted_class"), "prediction")
-        return self._read(self.layout.prediction, "prediction")
+        return read_prediction(self._arrays)
 
     @property
     def applicable(self) -> xr.DataArray:
         """(sample, condition) bool: whether the condition was inferred for the sample."""
-        return self._small(self.layout.applicable, "applicable")
+        return self._arrays.small(self.layout.applicable, "applicable")
 
     @property
     def confusion(self) -> xr.DataArray:
         """(sample, condition, true_class, predicted_class) int64 pixel counts inside the image; of a classifier 1."""
-        return self._small(self.layout.confusion, "confusion")
+        return read_confusion(self._arrays)
 
     @property
     def filters(self) -> xr.DataArray:
@@ -337,8 +251,7 @@ class Store:
         StoreError
             if the store has none.
         """
-        self._require_scores()
-        return self._read(self.layout.histogram, "histogram")
+        return read_histogram(self._arrays)
 
     @property
     def calibration(self) -> xr.DataArray:
@@ -352,20 +265,12 @@ class Store:
         StoreError
             if the store has none.
         """
-        self._require_scores()
-        return self._read(self.layout.calibration, "calibration")
+        return read_calibration(self._arrays)
 
     @property
     def no_scores(self) -> str:
         """What a store without histograms lacks, and how to get them."""
-        return (
-            f"{self.path} has no histograms of scores, which curves are made of: it was begun before there were any, "
-            "or with store.histogram = false; capture to another store path with store.histogram = true"
-        )
-
-    def _require_scores(self) -> None:
-        if not self.layout.scored:
-            raise StoreError(self.no_scores)
+        return no_scores(self.path)
 
     def mosaic(self, name: str, patient: str, frame: int = 0) -> xr.DataArray:
         """One volume's "image", "label", "prediction", or activations of the layer ``name``, each voxel from the patch
@@ -379,20 +284,17 @@ class Store:
         KeyError, StoreError
             if there is no such volume or layer; its tensors were not kept, or the store is older than schema 4.
         """
-        found: xr.DataArray = _of_store("mosaic", self, name, patient, frame)
-        return found
+        return mosaic_of(self, name, patient, frame)
 
     @property
     def case_rules(self) -> CaseRules:
         """The thresholds of the run's spec."""
-        rules: CaseRules = _of_store("case_rules", self)
-        return rules
+        return case_rules_of(self)
 
     @property
     def cases(self) -> xr.DataArray:
         """The kind of failure of each prediction: (sample, condition) str, "" for none; lazy."""
-        found: xr.DataArray = _of_store("cases", self)
-        return found
+        return cases_of(self)
 
     @property
     def rescaling(self) -> xr.DataArray:
@@ -400,12 +302,7 @@ class Store:
 
         See :func:`actstore.analysis.rescaling`; reads inputs only if the run's normalisation can stretch them.
         """
-        found: xr.DataArray = _of_store("rescaling", self)
-        return found
-
-    def _small(self, array: SmallLayout, name: str) -> xr.DataArray:
-        data = lazy.small(self.storage, array, self.block_samples)
-        return xr.DataArray(data, dims=array.dims, coords=self._coords(array.dims), name=name)
+        return rescaling_of(self)
 
     @property
     def reduced(self) -> bool:
@@ -435,10 +332,8 @@ class Store:
         StoreError
             if a name is unknown, ``persisted`` is True for statistics that are not, or they need tensors not kept.
         """
-        found = self._layer(layer)
-        arrays = layer_statistics(self, found, names or self.layout.statistic_names, persisted)
-        dims = max((dims for dims, _ in arrays.values()), key=len)
-        return xr.Dataset(arrays, coords=self._coords(dims, found))
+        found = find_layer(self.layout, layer)
+        return self._arrays.dataset(layer_statistics(self, found, names, persisted), found)
 
     def network_statistic(self, name: str) -> xr.DataArray | None:
         """A persisted statistic of the channels of all layers, side by side: (sample, condition, channel), lazy.
@@ -446,18 +341,7 @@ class Store:
         With the coordinates ``layer``, ``module`` and ``channel`` along channel; None where a committed block has none
         persisted, or the store's schema persists it layer by layer.
         """
-        data = self.persisted.network(name, self.block_samples) if self.reduced else None
-        if data is None:
-            return None
-        dims = ("sample", "condition", "channel")
-        layers = [layer for layer in self.layout.layers for _ in range(layer.channels)]
-        along = {
-            "layer": [layer.name for layer in layers],
-            "module": [layer.label for layer in layers],
-            "channel": np.concatenate([np.arange(layer.channels) for layer in self.layout.layers]),
-        }
-        coords = self._coords(dims).assign({key: ("channel", values) for key, values in along.items()})
-        return xr.DataArray(data, dims=dims, coords=coords, name=name)
+        return network_statistic(self._arrays, self.persisted, name) if self.reduced else None
 
     def stored_statistic(self, name: str, block: int) -> NDArray[np.float64]:
         """A persisted statistic of all channels of one block, read now: (sample, condition, layer_channel).
@@ -484,18 +368,13 @@ class Store:
         KeyError
             naming the groups that there are.
         """
-        return open_group(self.storage, self._group(name), self.block_samples, self._coords(("sample",)))
+        found = find_group(self.storage, name)
+        return open_group(self.storage, found, self.block_samples, self._arrays.coordinates(("sample",)))
 
     def group_committed(self, name: str) -> NDArray[np.bool_]:
         """Which units of a further job's group are done, bool (unit); a damaged record counts as not done."""
-        group = self._group(name)
+        group = find_group(self.storage, name)
         return commits.committed(self.storage, group.schema, group.token, mending=True)
-
-    def _group(self, name: str) -> Group:
-        groups = self.groups
-        if name not in groups:
-            raise KeyError(f"no group {name!r}: there are {', '.join(groups) or 'none'}")
-        return groups[name]
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -516,9 +395,3 @@ class Store:
             f"{counted(self.layout.conditions, 'condition')}, "
             f"{counted(len(self.layout.layers), 'layer')}>"
         )
-
-
-def _of_store(name: str, store: Store, *arguments: object) -> Any:
-    """A function of :mod:`actstore.tables.of_store`: by its name, since it needs ``analysis``, which lies above, and a
-    subclass up there would make what jobs open another class than that of :func:`actstore.open`."""
-    return getattr(import_module("actstore.tables.of_store"), name)(store, *arguments)

@@ -11,10 +11,10 @@ from actstore.data.images import BlockFiles
 from actstore.data.pairing import Discovery
 from actstore.data.volume import VolumeHeader
 from actstore.errors import DataError
-from actstore.inputs.adapters import AnyPipeline, check_dataset, covered, grid_of
+from actstore.inputs.adapters import AnyPipeline, check_dataset, covered, grid_of, pipeline_of
 from actstore.jobs.blocks import FILES_AT_ONCE, Block
 from actstore.spec.spec import Spec
-from actstore.units import counted
+from actstore.units import counted, first_few
 
 
 def read_headers(files: Sequence[BlockFiles], pipeline: AnyPipeline) -> list[tuple[VolumeHeader | None, str]]:
@@ -52,6 +52,24 @@ def find(spec: Spec) -> tuple[Spec, Discovery]:
     check_dataset(spec)
     discovery = discover(spec.data)
     return spec.with_channels(discovery.channels), discovery
+
+
+def blocks_of(spec: Spec, names: Sequence[str]) -> tuple[Block, ...]:
+    """The blocks of a run that has been captured, found again in its data set.
+
+    Raises
+    ------
+    DataError
+        if the data set is not there, or has other volumes than ``names``.
+    """
+    spec, discovery = find(spec)
+    blocks = scan(spec, pipeline_of(spec), discovery).blocks
+    if [block.name for block in blocks] != list(names):
+        raise DataError(
+            f"{spec.data.root} has other volumes than were captured "
+            f"({first_few([block.name for block in blocks], 3)}): give the run's data set in data.root"
+        )
+    return blocks
 
 
 def scan(spec: Spec, pipeline: AnyPipeline, discovery: Discovery) -> Scanned:

@@ -32,6 +32,7 @@ from actstore.jobs.plan.data import find, scan
 from actstore.jobs.plan.explain_cost import Cost, costs
 from actstore.jobs.plan.identity import identify, load_named
 from actstore.jobs.plan.image_trial import ClassifierTrial, try_images
+from actstore.jobs.plan.intervene_cost import InterveneCost, intervene_costs
 from actstore.jobs.plan.network import Network, examine_network
 from actstore.jobs.plan.trial import Trial, try_first
 from actstore.jobs.ring import RING_BUFFERS
@@ -92,6 +93,8 @@ class Plan:
     filters: Filters | None = None
     #: What the spec's explanations will cost, one by one; none where the plan was made without timing.
     explanations: tuple[Cost, ...] = ()
+    #: Likewise its interventions.
+    interventions: tuple[InterveneCost, ...] = ()
     #: How the prediction of one volume agrees with its label; ``None`` where that was not tried.
     check: Trial | ClassifierTrial | None = None
     #: Where conditions apply; stores begun by an older version have another rule.
@@ -264,6 +267,7 @@ def make_plan(
         head=network.head,
         filters=network.filters,
         explanations=costs(spec, network.model, layout) if timing else (),
+        interventions=intervene_costs(spec, network.model, layout, data.blocks) if timing else (),
         check=tried,
     )
 

@@ -27,11 +27,12 @@ from actstore.views.explorer.navigator import Navigator
 from actstore.views.explorer.neighbours import NeighboursTab
 from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.pictures import Activations, Inputs
+from actstore.views.explorer.places import closest
 from actstore.views.explorer.protocols import Part, Session, Tab, Work
 from actstore.views.explorer.provenance import ProvenanceTab
 from actstore.views.explorer.sample_metrics import SampleMetrics
 from actstore.views.explorer.sidebar import Sidebar
-from actstore.views.explorer.source import Source, closest
+from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -24,8 +24,8 @@ from actstore.tables.classification import accuracy_table
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.likeness import Likeness
+from actstore.views.explorer.places import Places
 from actstore.views.explorer.state import State, shown_dice, shown_mad
-from actstore.views.explorer.statistics import Statistics
 from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.pixels import Place, place_of
 from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample
@@ -34,22 +34,15 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
-class Source(Statistics):
+class Source(Places):
     """A store as the explorer sees it; all pages of a server share one."""
 
     def __init__(self, store: Store) -> None:
         require_committed(store)
         super().__init__(store)
-        self.conditions: pd.DataFrame = store.conditions
-        self.names: list[str] = list(store.conditions.index)
-        #: Whether the run perturbed nothing: the original is the only condition, and there is no change to show.
-        self.alone: bool = len(self.names) == 1
-        #: Conditions that can be chosen, in the store's order: all but the original, unless it is alone.
-        self.perturbed: list[str] = self.names[1:] or self.names
         #: Whether the network classifies whole images.
         self.classified: bool = store.classified
         self.foreground: list[str] = list(store.members)
-        self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
         #: Whether the store holds a layer's tensors.
         self.has_tensors: dict[str, bool] = {layer.name: layer.kept for layer in store.layout.layers}
         #: Names of the input's channels.
@@ -59,8 +52,6 @@ class Source(Statistics):
         self.modules: dict[str, str] = {layer.name: layer.label for layer in store.layout.layers}
         #: Size of each layer's maps, ([z,] y, x).
         self.sizes: dict[str, tuple[int, ...]] = {layer.name: tuple(layer.space) for layer in store.layout.layers}
-        #: Size of the input, ([z,] y, x).
-        self.space: tuple[int, ...] = tuple(store.layout.space)
         self.confusion: xr.DataArray = store.confusion.compute()
         self.applies: xr.DataArray = store.applicable.compute()
         found = dice(self.confusion, applicable=self.applies, regions=store.members)
@@ -148,16 +139,6 @@ class Source(Statistics):
         self.need_statistics()
         return self.store.statistics(layer, ["mean"], persisted=True)["mean"]
 
-    @property
-    def is_3d(self) -> bool:
-        """Whether a sample is a volume, or a patch of one."""
-        return len(self.space) == 3
-
-    @property
-    def patched(self) -> bool:
-        """Whether a sample is a patch of a slice or volume that has several."""
-        return self.store.patched
-
     def channel_suffix(self, state: State) -> str:
         """Names the input channel of pictures in a title, where inputs have several: " · T1"."""
         return channel_suffix(self.store, self.input_channel(state))
@@ -176,59 +157,6 @@ class Source(Statistics):
         """Kinds of failure that occur, the most usual first."""
         names, counts = np.unique(self.cases[self.cases != ""], return_counts=True)
         return [str(name) for name in names[np.argsort(-counts, kind="stable")]]
-
-    # Samples
-
-    def condition(self, name: str) -> int:
-        """Number of a condition."""
-        return self.names.index(name)
-
-    def target(self, condition: str) -> str:
-        """The class that a condition changes, "" for a repeat of the original."""
-        return str(self.conditions.loc[condition, "target"])
-
-    def volumes(self, patient: str) -> list[int]:
-        """Frames of a patient."""
-        return sorted(int(frame) for name, frame in self._volumes if name == patient)
-
-    def slices(self, patient: str, frame: int) -> list[int]:
-        """Slices of a volume that can be shown."""
-        if self.is_3d:
-            return list(range(self.space[0]))
-        return list(dict.fromkeys(self.samples["slice"].to_numpy()[self._volumes[patient, frame]].tolist()))
-
-    def patches(self, patient: str, frame: int, number: int) -> list[int]:
-        """Patches of a slice, for a 3D network of the volume; the only one is 0."""
-        at = self._of_slice(patient, frame, number)
-        return [int(n) for n in self.samples["patch"].to_numpy()[at]] if self.patched else [0]
-
-    def _of_slice(self, patient: str, frame: int, number: int) -> NDArray[np.intp]:
-        """Numbers of the samples of a slice, for a 3D network of the volume."""
-        at = self._volumes[patient, frame]
-        return at if self.is_3d else at[self.samples["slice"].to_numpy()[at] == number]
-
-    @cached_property
-    def _volumes(self) -> dict[tuple[str, int], NDArray[np.intp]]:
-        """Numbers of the samples of each patient and frame: pandas takes a millisecond to look for them."""
-        grouped: Any = self.samples.groupby(["patient", "frame"], sort=False)
-        found: dict[tuple[str, int], NDArray[np.intp]] = grouped.indices
-        return found
-
-    def sample(self, state: State) -> int:
-        """Number of the sample that ``state`` shows."""
-        at = self._of_slice(state.patient, state.frame, state.slice)
-        return int(at[self.patches(state.patient, state.frame, state.slice).index(state.patch)])
-
-    def at(self, sample: int, like: State | None = None) -> dict[str, Any]:
-        """patient, frame, slice and patch of a sample; of a volume the plane of ``like``, else the middle one."""
-        row = self.samples.iloc[sample]
-        plane = like.slice if like else self.space[0] // 2
-        return {
-            "patient": str(row["patient"]),
-            "frame": int(row["frame"]),
-            "slice": plane if self.is_3d else int(row["slice"]),
-            "patch": int(row["patch"]) if self.patched else 0,
-        }
 
     def first_state(self, condition: str | None = None, place: Mapping[str, Any] | None = None) -> State:
         """The state that a link with at most a condition and a ``place`` shows: some of patient, frame, slice, patch.
@@ -270,31 +198,6 @@ class Source(Statistics):
 
     def _change(self, state: State) -> Floats:
         return self.sample_mad(self.sample(state), self.condition(state.condition))
-
-    def nearest(
-        self, patient: str, frame: int | None, number: int | None, condition: str, patch: int | None = None
-    ) -> dict[str, Any]:
-        """The patient, frame, slice and patch nearest to those given.
-
-        That is the slice nearest to ``number``, or the middle one of those that ``condition`` applies to; so is the
-        patch.
-        """
-        frames = self.volumes(patient)
-        frame = frame if frame in frames else frames[0]
-        slices = self.slices(patient, frame)
-        applies = self.applicable[:, self.condition(condition)]
-        if number is None and not self.is_3d:
-            usable = [n for n in slices if applies[self._of_slice(patient, frame, n)].any()] or slices
-            number = usable[len(usable) // 2]
-        elif number is None:
-            number = slices[len(slices) // 2]
-        shown = closest(slices, number)
-        patches = self.patches(patient, frame, shown)
-        if patch is None:
-            here = applies[self._of_slice(patient, frame, shown)]
-            usable = [n for n, there in zip(patches, here, strict=True) if there] or patches
-            patch = usable[len(usable) // 2]
-        return {"patient": patient, "frame": frame, "slice": shown, "patch": closest(patches, patch)}
 
     @cached_property
     def short_names(self) -> list[tuple[str, str]]:
@@ -373,8 +276,3 @@ class Source(Statistics):
             low, high = shown_mad(state.mad[1:])
             chosen &= (mad >= low) & (mad <= high)
         return chosen
-
-
-def closest(numbers: Sequence[int], number: int) -> int:
-    """The one of ``numbers`` that is nearest to ``number``."""
-    return min(numbers, key=lambda n: abs(n - number))
