@@ -216,7 +216,7 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def study_store(once: Once, write_spec: WriteSpec) -> Path:
-    """Five patients, LV and RV at three strengths each, controls, repeats, optima, explanations, interventions: all answers."""
+    """Five patients, LV and RV at three strengths each, controls, repeats, and what each job adds: every answer."""
     from planted_optima import plant
 
     def fill(folder: Path) -> None:
