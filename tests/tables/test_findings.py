@@ -80,7 +80,7 @@ def test_a_table_has_the_columns_that_are_documented(findings: Findings, classif
         "rescaling",
         *("landmarks", "deletion", "randomisation", "accuracy"),
         *("confusion", "curves", "roc", "precision-recall", "calibration"),
-        *("similarity", "projection"),
+        *("similarity", "projection", "effects"),
     ):
         assert not table["condition"].str.contains("control|repeat|original").any(), "perturbations only"
     if "patients" in table and "classes" not in TABLES[name].needs:
