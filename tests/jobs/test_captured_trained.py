@@ -374,6 +374,14 @@ def test_a_cut_through_it_gives_the_donors_stitched_prediction(captured: Capture
     edited, counts = group["edited"].values[:, 0], group["confusion"].values[:, 0, 0]
     original, perturbed = (store.confusion.isel(condition=c).values for c in (0, 1))
     assert edited.any()
-    assert edited.all() == store.layout.stitched
+    assert edited.all(), "every patch of the volume, whether it has some of the class or not"
     assert (perturbed[edited] != original[edited]).any(), "the condition changes predictions"
     assert np.abs(counts - original)[edited].sum() <= 1e-4 * original[edited].sum()
+    effects = Findings(store, of="restore").table("effects")
+    own = effects[effects["class_name"] == "LV"].iloc[0]
+    assert own["quantity"] == "restoration"
+    assert own["samples"] == (1 if len(store.layout.space) == 3 else store.samples["slice"].nunique())
+    np.testing.assert_allclose(own["effect"], 1.0, atol=0.02)
+    whole = analysis.dice(analysis.pooled(store.confusion, ("patient", "frame")), regions=store.members)
+    if len(store.layout.space) == 3:
+        np.testing.assert_allclose(own["unedited"], whole.isel(sample=0, condition=1).sel(class_name="LV"), atol=1e-12)

@@ -107,7 +107,7 @@ class InterveneJob:
             if inputs have to be made again, and the data set is not the run's.
         """
         store = Store(of.storage.location)
-        if not (of.layout.stitched and of.touched):
+        if not (of.stitched and of.touched):
             return cls(of, block_units(store))
         return cls(of, blocks_of(of.spec, store.attributes["blocks"]))
 
@@ -162,7 +162,7 @@ class _Block:
         shape = (len(self.samples), conditions, edits)
         confusion = np.zeros((*shape, classes, classes), np.int64)
         score = np.full((*shape, classes), np.nan, np.float32)
-        compute = self._stitched if self.of.layout.stitched else self._single
+        compute = self._stitched if self.of.stitched else self._single
         with intervening(self.opened.model, self.of.layers) as forward:
             passes = EditedPasses(self.of, self.opened, self.store, forward, self.inputs)
             for position in range(conditions):

@@ -30,6 +30,8 @@ class Intervening(OfRun):
     layers: tuple[Layer, ...]
     #: Of each layer, whether the donor's maps are computed in the same pass, since the store does not have their bits.
     recomputed: tuple[bool, ...]
+    #: Whether predictions are averaged over overlapping patches.
+    stitched: bool
     #: What sets of channels are the beginnings of.
     rankings: tuple[Ranking, ...]
 
@@ -109,6 +111,7 @@ class Intervening(OfRun):
             "intervene": self.settings.as_json(),
             "layers": [layer.as_json() for layer in self.layers],
             "recomputed": list(self.recomputed),
+            "stitched": self.stitched,
             "rankings": [ranking.as_json() for ranking in self.rankings],
             **self.network_identity(),
         }
@@ -121,6 +124,7 @@ class Intervening(OfRun):
             settings=Intervene.model_validate(identity["intervene"]),
             layers=tuple(Layer.from_json(layer) for layer in identity["layers"]),
             recomputed=tuple(identity["recomputed"]),
+            stitched=identity["stitched"],
             rankings=tuple(Ranking.from_json(one) for one in identity["rankings"]),
         )
 
@@ -136,7 +140,7 @@ class Intervening(OfRun):
         if self.donor is not None:
             found &= applicable[:, [self.donor]]
         units = np.arange(len(found))
-        if self.layout.stitched:
+        if self.stitched:
             units = store.samples["block"].to_numpy()
             found = np.stack([found[units == unit].any(0) for unit in units])
         if self.settings.samples is None:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from actstore.analysis.interventions.effects import differences, overlaps, quantity_of
+from actstore.analysis.interventions.effects import differences, overlaps, quantity_of, whole_counts
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.job_groups import JobGroup, Kind
 
@@ -65,7 +65,10 @@ class Intervention(JobGroup):
 
 @dataclass(frozen=True)
 class Passes:
-    """The overlaps of an intervention's passes, in memory, over the samples of its committed blocks."""
+    """The overlaps of an intervention's passes, in memory, over the samples that it edited.
+
+    Where samples are patches, counts are summed over those of a slice, or of a volume for a network of three dims.
+    """
 
     one: Intervention
     over: Literal["present", "all"]
@@ -78,8 +81,7 @@ class Passes:
     @cached_property
     def edited(self) -> xr.DataArray:
         """(sample, condition, edit, class_name)."""
-        group = self.one.group
-        return self._overlaps(group["confusion"], group["edited"])
+        return self._overlaps(self.one.group["confusion"])
 
     @cached_property
     def unedited(self) -> xr.DataArray:
@@ -89,18 +91,26 @@ class Passes:
     @property
     def _donor(self) -> xr.DataArray | None:
         donor = self.one.donor
-        return None if donor is None else self._of_store([donor]).isel(condition=0, drop=True)
+        return None if donor is None else self._of_store([donor] * len(self.one.conditions))
 
     def _of_store(self, conditions: list[str]) -> xr.DataArray:
         store = self.one.store
         at = {"sample": self.one.samples, "condition": [list(store.conditions.index).index(c) for c in conditions]}
-        return self._overlaps(store.confusion.isel(at), store.applicable.isel(at))
+        return self._overlaps(store.confusion.isel(at).assign_coords(condition=self.one.conditions))
 
-    def _overlaps(self, confusion: xr.DataArray, applicable: xr.DataArray) -> xr.DataArray:
-        store = self.one.store
+    @cached_property
+    def _applicable(self) -> xr.DataArray:
+        """bool (sample, condition): what was edited."""
+        return self.one.group["edited"].compute()
+
+    def _overlaps(self, confusion: xr.DataArray) -> xr.DataArray:
+        store, applicable = self.one.store, self._applicable
+        counts = confusion.compute()
+        if store.patched:
+            by = ("patient", "frame", *(("slice",) if len(store.layout.space) == 2 else ()))
+            counts, applicable = whole_counts(counts, applicable, by)
         regions = None if store.classified else store.members
-        found = overlaps(confusion, applicable=applicable, over=self.over, regions=regions, classified=store.classified)
-        return found.compute()
+        return overlaps(counts, applicable=applicable, over=self.over, regions=regions, classified=store.classified)
 
 
 INTERVENTIONS = Kind(Intervention, "intervention", "interventions/", "intervene", "actstore intervene SPEC")

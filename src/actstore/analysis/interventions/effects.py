@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from actstore.analysis.arrays import AnalysisError, require_dims
 from actstore.analysis.classification import EVERY, correct
+from actstore.analysis.grouping import any_by, grouped, sum_by
 from actstore.analysis.members import Regions
 from actstore.analysis.segmentation.overlap import Over, class_names, dice_over
 from actstore.analysis.uncertainty.bootstrap import bootstrap_ratio
@@ -85,6 +87,42 @@ def overlaps(
     return xr.concat(parts, every, coords="minimal").transpose(..., "class_name")
 
 
+def whole_counts(
+    confusion: xr.DataArray, applicable: xr.DataArray, by: Sequence[str]
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Counts of samples where ``applicable``, summed over those that ``by`` names alike, such as patches of a volume.
+
+    Parameters
+    ----------
+    confusion
+        (sample, condition, …, true_class, predicted_class) int64, in memory.
+    applicable
+        bool (sample, condition).
+    by
+        coordinates along sample.
+
+    Returns
+    -------
+    confusion, applicable
+        with a sample for each group in order of appearance, and the coordinates that are constant within every group.
+    """
+    code, labels = grouped(confusion, by)
+    coords = {name: coord for name, coord in confusion.coords.items() if "sample" not in coord.dims}
+    coords |= {name: ("sample", values) for name, values in labels.items()}
+    valid = applicable.transpose("sample", "condition").values
+    masked = confusion.where(applicable.reset_coords(drop=True), 0).transpose("sample", ...)
+    sums = sum_by(masked.values.astype(np.int64), code)
+    there = {name: coord for name, coord in coords.items() if set(_dims(coord)) <= {"sample", "condition"}}
+    return (
+        xr.DataArray(sums, dims=masked.dims, coords=coords, name=confusion.name),
+        xr.DataArray(any_by(valid, code), dims=("sample", "condition"), coords=there),
+    )
+
+
+def _dims(coord: Any) -> tuple[str, ...]:
+    return (coord[0],) if isinstance(coord, tuple) else tuple(map(str, coord.dims))
+
+
 def differences(
     edited: xr.DataArray, unedited: xr.DataArray, donor: xr.DataArray | None, quantity: Sequence[str]
 ) -> xr.Dataset:
@@ -97,7 +135,8 @@ def differences(
     unedited
         (sample, condition, class_name): of the same conditions, not edited.
     donor
-        (sample, class_name): of the condition whose maps are put in; None for other edits.
+        (sample, condition, class_name): of the condition whose maps are put in, over the same samples of each
+        condition; None for other edits.
     quantity
         :func:`quantity_of` each condition.
 
@@ -123,7 +162,7 @@ def differences(
     part = sign * (edited - plain)
     whole = xr.ones_like(plain).where(plain.notnull())
     if donor is not None:
-        share = sign * (donor.reset_coords(drop=True) - plain)
+        share = sign * (donor.reset_coords(drop=True).drop_vars("condition", errors="ignore") - plain)
         whole = whole.where(~xr.DataArray(shares, dims="condition"), share)
     dims = ("sample", "condition", "class_name")
     return xr.Dataset({"part": part.transpose(*edited.dims), "whole": whole.transpose(*dims)}).assign_coords(

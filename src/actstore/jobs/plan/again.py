@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from actstore.errors import SpecError
@@ -56,6 +57,11 @@ class Again:
         }
 
     @property
+    def stitched(self) -> bool:
+        """Whether predictions are averaged over overlapping patches."""
+        return self.largest_volume > 0
+
+    @cached_property
     def largest_volume(self) -> int:
         """Voxels of the run's largest volume of overlapping patches, 0 without any."""
         shapes = self.store.samples[["depth", "height", "width"]].drop_duplicates().astype(int)

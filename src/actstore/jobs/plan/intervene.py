@@ -52,7 +52,14 @@ def plan_intervene(
     check_again(again, memory)
     for settings, (layers, recomputed) in zip(wanted, fitted, strict=True):
         rankings = rankings_of(settings, layers, again.store)
-        of = Intervening(**again.fields, settings=settings, layers=layers, recomputed=recomputed, rankings=rankings)
+        of = Intervening(
+            **again.fields,
+            settings=settings,
+            layers=layers,
+            recomputed=recomputed,
+            stitched=again.stitched,
+            rankings=rankings,
+        )
         yield IntervenePlan(of, again.workers(memory))
 
 
@@ -87,7 +94,7 @@ def _fitted(again: Again, settings: Intervene) -> tuple[tuple[Layer, ...], tuple
 def _as_stored(again: Again, layer: Layer, recorded: bool) -> bool:
     """Whether the store has a layer's maps with every bit, for every sample that may be edited."""
     exact = again.store.layout.dtype == "float32" and again.spec.store.mantissa_bits is None
-    return recorded and layer.kept and exact and not again.store.layout.stitched
+    return recorded and layer.kept and exact and not again.stitched
 
 
 def _memory(again: Again, layers: Sequence[Layer]) -> int:
