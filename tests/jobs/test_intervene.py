@@ -138,6 +138,9 @@ def test_recomputed_donors_are_those_that_are_stored(tiny_copy: Path, tmp_path: 
     assert "computed in the same passes" in " ".join(plan.output.split())
     assert "6 edits a sample and condition" in " ".join(plan.output.split())
     assert intervene(load_spec(spec), cluster="inline", device="cpu")[-1].complete
+    single = write_spec(lean, store__keep="statistics", intervene=[{**RESTORE, "name": "single"}], run__batch_size=1)
+    with pytest.raises(SpecError, match=r"'down.1' are not stored as they were.*run.batch_size = 1: give 2 or more"):
+        intervene(load_spec(single), cluster="inline", device="cpu")
     found = actstore.open(lean / "tiny.zarr").group("interventions/restore").load()
     assert np.abs(found["confusion"].values - stored["confusion"].values).sum() <= 1e-4 * stored["confusion"].sum()
 

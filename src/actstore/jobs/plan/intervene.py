@@ -85,10 +85,17 @@ def _fitted(again: Again, settings: Intervene) -> tuple[tuple[Layer, ...], tuple
         raise SpecError(
             f"{where}: region = {settings.region!r}, and {flat.label!r} has no pixels: take it out of layers"
         )
-    return layers, tuple(
+    recomputed = tuple(
         settings.edit == "patch" and not _as_stored(again, layer, known)
         for layer, known in zip(layers, recorded, strict=True)
     )
+    if any(recomputed) and again.spec.run.batch_size == 1:
+        raise SpecError(
+            f"{where}: the donor's maps of {layers[recomputed.index(True)].label!r} are not stored as they were and "
+            "are computed in the same pass, as a second input, and run.batch_size = 1: give 2 or more, or capture "
+            "with the layer in store.keep"
+        )
+    return layers, recomputed
 
 
 def _as_stored(again: Again, layer: Layer, recorded: bool) -> bool:
