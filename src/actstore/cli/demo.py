@@ -7,6 +7,7 @@ from pathlib import Path
 from actstore.cli import text
 from actstore.errors import ActstoreError
 from actstore.jobs.capture import capture
+from actstore.jobs.intervene import intervene
 from actstore.jobs.reduce import reduce_store
 from actstore.jobs.visualise import visualise
 from actstore.paths import given
@@ -98,6 +99,11 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
         made = visualise(spec, cluster="inline", progress=progress, stopping=text.say_stopping)
     if not made.complete:
         raise ActstoreError("images of the demo's channels are missing: run again to continue")
+    text.say("intervene: how much of what darkening costs each channel of the last layer restores")
+    with text.unit_progress("block") as progress:
+        (restored,) = intervene(spec, cluster="inline", progress=progress, stopping=text.say_stopping)
+    if not restored.complete:
+        raise ActstoreError("edited passes of the demo are missing: run again to continue")
     store = open_store(spec.store.path)
     text.show_frame(original_dice(store), "Mean Dice of untouched images, over slices that contain the class")
     text.show_frame(dice_summary(store), "Mean Dice, original → perturbed, on the same slices")

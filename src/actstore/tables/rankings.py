@@ -106,15 +106,19 @@ def _beside(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataArray) ->
             continue
         at = [names.index(name) for _, name in pairs]
         targets = mad["target"].values[at].tolist()
+        alone = _alone(one, own["part"])
+        edited, recorded = _both(alone, mad)
+        if not len(edited):
+            continue
         patients = np.isin(mad["patient"].values, own["patient"].values)
-        kept = {"sample": np.flatnonzero(patients), "condition": at}
+        kept = {"sample": np.flatnonzero(patients), "condition": at, "channel": recorded}
         parts.append(
             _Beside(
                 one.name,
                 [one.quantities[c] for c, _ in pairs],
                 member.isel(kept),
                 mad.isel(kept),
-                _of_targets(_alone(one, own["part"]), pairs, targets, mad.isel(kept)),
+                _of_targets(alone.isel(channel=edited), pairs, targets, mad.isel(kept)),
                 _of_targets(own["whole"], pairs, targets, mad.isel(kept)),
             )
         )
@@ -129,6 +133,17 @@ def _alone(one: Intervention, part: xr.DataArray) -> xr.DataArray:
     at = one.having((EACH,))
     number = one.group["chosen"].isel(condition=0, edit=at).transpose("edit", "channel").values.argmax(axis=-1)
     return part.isel(edit=at).rename(edit="channel").assign_coords(channel=number)
+
+
+def _both(alone: xr.DataArray, mad: xr.DataArray) -> tuple[list[int], list[int]]:
+    """Positions, among edits of single channels and among the network's channels, of those that are among both."""
+    recorded = {key: i for i, key in enumerate(_keys(mad))}
+    both = [(i, recorded[key]) for i, key in enumerate(_keys(alone)) if key in recorded]
+    return [i for i, _ in both], [i for _, i in both]
+
+
+def _keys(array: xr.DataArray) -> list[tuple[str, int]]:
+    return list(zip(array["layer"].values.tolist(), array["channel"].values.tolist(), strict=True))
 
 
 def _of_targets(
