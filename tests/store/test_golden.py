@@ -241,7 +241,8 @@ FIGURES: dict[str, tuple[Draw, tuple[str, ...]]] = {
 
 
 #: Figures of what further jobs add, of later captures, and of histograms of scores, which these stores have not.
-OF_GROUPS = ("optima", "optimum", "explanation", "projections", "focus", "deletion", "randomisation", "filters")
+OF_GROUPS = ("optima", "optimum", "explanation", "projections", "focus", "deletion", "randomisation", "filters",
+             "effects", "rankings", "agreement", "cumulative", "areas")  # fmt: skip
 #: Of classifiers, which came later too.
 OF_CLASSES = ("accuracy", "classified")
 OF_SCORES = ("roc", "precision_recall", "calibration")

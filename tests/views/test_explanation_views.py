@@ -14,10 +14,10 @@ import pytest
 import actstore
 from actstore import views
 from actstore.errors import StoreError
-from actstore.tables.explanations import open_explanation
-from actstore.views.figures import explanations, saving
+from actstore.tables.explanations import EXPLANATIONS
+from actstore.tables.job_groups import Kind
+from actstore.views.figures import saving
 from actstore.views.report import embedding
-from actstore.views.report.sections import explanations as sections
 from actstore.views.report.sections.explanations import explained as section_of
 from actstore.views.report.sentences.explanations import beaten
 from actstore.views.report.study import Study
@@ -47,10 +47,10 @@ def test_maps_lie_over_the_input(explained: Path) -> None:
 
 def test_a_class_that_is_not_predicted_says_so(explained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = actstore.open(explained)
-    whole = open_explanation(store, "slope")
+    whole = EXPLANATIONS.open(store, "slope")
     group = whole.group.load()
     group["pixels"][2, 1], group["score"][2, 0, 1], group["map"][2, 0, 1] = 0, np.nan, np.nan
-    monkeypatch.setattr(explanations, "open_explanation", lambda *_: replace(whole, group=group))
+    monkeypatch.setattr(Kind, "open", lambda *_: replace(whole, group=group))
     _, lv, rv = views.explanation(store, "slope", 2)
     assert title_of(rv) == "RV · not predicted"
     assert "predicted" not in title_of(lv)
@@ -121,10 +121,10 @@ def test_checks_are_drawn_and_said(explained: Path) -> None:
 
 def test_samples_are_chosen_where_the_condition_applies(explained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = actstore.open(explained)
-    whole = open_explanation(store, "hidden")
+    whole = EXPLANATIONS.open(store, "hidden")
     changed = replace(whole, group=whole.group.isel(condition=[1]).load())
-    monkeypatch.setattr(explanations, "open_explanation", lambda *_: changed)
-    monkeypatch.setattr(sections, "explanations", lambda *_: [changed])
+    monkeypatch.setattr(Kind, "open", lambda *_: changed)
+    monkeypatch.setattr(Kind, "all", lambda *_: [changed])
     applies = store.applicable.sel(condition=CONDITION).values
     assert not applies.all()
     section = section_of(Study(store, actstore.Findings(store, resamples=50)))

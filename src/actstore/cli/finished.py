@@ -84,7 +84,9 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 @click.option("--by", multiple=True, help="Group a frequency or a curve by case, patient or another coordinate.")
 @click.option("--per", type=click.Choice(["slice", "volume", "patient"]), help="Row unit of segmentation or surface.")
 @click.option("--over", type=click.Choice(["present", "all"]), help="Slices that a mean Dice includes.")
-@click.option("--of", metavar="NAME", help="Name of the optima, where STORE holds several, or of one explanation.")
+@click.option(
+    "--of", metavar="NAME", help="Name of the optima, where STORE holds several, of one explanation or intervention."
+)
 @click.option("--metric", type=click.Choice(tuple(METRICS)), help="Metric that ranks channels, by default MAD.")
 @click.option("--layer", metavar="LAYER", help="One layer of neighbours (or pixels) or projection, by default each.")
 @click.option("--nearest", type=click.IntRange(1), help="Neighbours of each sample, by default 5.")
@@ -111,6 +113,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
                      optima
       likeness       similarity, neighbours, projection
       explanations   landmarks, deletion, randomisation
+      interventions  effects, rankings, agreement, cumulative, areas
       certainty      certainty, stability, sensitivity, heterogeneity, leave-one-out
       comparison     controls, rescaling, noise, association
       dose-response  dose, dose-half, dose-channels, dose-cases

@@ -8,11 +8,12 @@ from actstore.analysis.channels.relative import pooled_std, sample_rank
 from actstore.analysis.layers import layer_slices
 from actstore.analysis.segmentation.overlap import class_size
 from actstore.analysis.segmentation.pooling import pooled
-from actstore.tables import certainty, channels, controls, doses, segmentation
+from actstore.tables import certainty, channels, controls, doses, interventions, segmentation
 from actstore.tables import curves as curve_tables
+from actstore.tables import rankings as ranked
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.classification import accuracy_table, class_cases_table
-from actstore.tables.explanations import deletion_table, explanations, landmarks_table, randomisation_table
+from actstore.tables.explanations import EXPLANATIONS, deletion_table, landmarks_table, randomisation_table
 from actstore.tables.optima import open_optima, optima_table
 from actstore.tables.reductions import Reductions
 from actstore.tables.representations import neighbours_table, projection_table, similarity_table
@@ -142,15 +143,35 @@ def projected(f: Reductions) -> pd.DataFrame:
 
 
 def deletion(f: Reductions) -> pd.DataFrame:
-    return deletion_table(explanations(f.store, f.of), resamples=f.resamples)
+    return deletion_table(EXPLANATIONS.all(f.store, f.of), resamples=f.resamples)
 
 
 def randomisation(f: Reductions) -> pd.DataFrame:
-    return randomisation_table(explanations(f.store, f.of), resamples=f.resamples)
+    return randomisation_table(EXPLANATIONS.all(f.store, f.of), resamples=f.resamples)
 
 
 def landmarks(f: Reductions) -> pd.DataFrame:
-    return landmarks_table(explanations(f.store, f.of), resamples=f.resamples)
+    return landmarks_table(EXPLANATIONS.all(f.store, f.of), resamples=f.resamples)
+
+
+def effects(f: Reductions) -> pd.DataFrame:
+    return interventions.effects_table(f.interventions, resamples=f.resamples)
+
+
+def rankings(f: Reductions) -> pd.DataFrame:
+    return ranked.rankings_table(f.interventions, f.member, f.network["mad"])
+
+
+def agreement(f: Reductions) -> pd.DataFrame:
+    return ranked.agreement_table(f.interventions, f.member, f.network["mad"], f.most, resamples=f.resamples)
+
+
+def cumulative(f: Reductions) -> pd.DataFrame:
+    return interventions.cumulative_table(f.interventions, resamples=f.resamples)
+
+
+def areas(f: Reductions) -> pd.DataFrame:
+    return interventions.areas_table(f.interventions, resamples=f.resamples)
 
 
 def certain_frequency(f: Reductions) -> pd.DataFrame:

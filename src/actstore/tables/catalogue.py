@@ -12,7 +12,7 @@ from actstore.errors import StoreError
 
 #: What a store must hold: predictions of pixels or of whole samples, a perturbation, the tensors of every layer, the
 #: conditions of `[controls]`, a sweep of strengths, any prediction that failed, the means and maxima that points of
-#: samples are made of, scores, or what activation maximisation or explanations found.
+#: samples are made of, scores, or what activation maximisation, explanations or interventions found.
 Need = Literal[
     "pixels",
     "classes",
@@ -26,6 +26,7 @@ Need = Literal[
     "scores",
     "optima",
     "explanations",
+    "interventions",
 ]
 
 
@@ -49,6 +50,9 @@ class Table:
 _RANKED = ("metric",)
 _PIXELS: tuple[Need, ...] = ("pixels",)
 _CHANGED: tuple[Need, ...] = ("perturbation",)
+_OF_EDITS = ("of", "over")
+_EDITED: tuple[Need, ...] = ("interventions",)
+_EDITED_CHANGED: tuple[Need, ...] = ("interventions", "perturbation")
 _CHANGED_PIXELS: tuple[Need, ...] = ("pixels", "perturbation")
 
 TABLES: dict[str, Table] = {
@@ -108,6 +112,17 @@ TABLES: dict[str, Table] = {
     "randomisation": Table(
         "explanations", "Do maps depend on the weights?", "randomisation", ("of",), ("explanations",)
     ),
+    "effects": Table("interventions", "What does editing a channel do?", "effects", _OF_EDITS, _EDITED),
+    "rankings": Table(
+        "interventions", "Where does each channel stand by MAD and by effect?", "rankings", _OF_EDITS, _EDITED_CHANGED
+    ),
+    "agreement": Table(
+        "interventions", "Are the channels that change most those that matter?", "agreement", _OF_EDITS, _EDITED_CHANGED
+    ),
+    "cumulative": Table(
+        "interventions", "What do growing sets of channels do, in each order?", "cumulative", _OF_EDITS, _EDITED
+    ),
+    "areas": Table("interventions", "Does an order find what matters before chance?", "areas", _OF_EDITS, _EDITED),
     "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED, _CHANGED),
     "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED, _CHANGED),
     "sensitivity": Table(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from actstore.analysis.maps.landmarks import landmarks
 from actstore.analysis.uncertainty.bootstrap import bootstrap_mean
 from actstore.errors import StoreError
 from actstore.tables.catalogue import Unanswerable
+from actstore.tables.job_groups import JobGroup, Kind
 from actstore.tables.rows import RESTS_ON
-
-if TYPE_CHECKING:
-    from actstore.store.store import Store
 
 #: Where the groups of explanations lie, and the key of the settings in what a group says of itself.
 EXPLAIN, SETTINGS = "explain/", "explain"
@@ -39,16 +35,8 @@ LANDMARKS_COLUMNS = (*_OF_MAPS, "landmark", *RESTS_ON, "energy", "area", "concen
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """One explanation of an open store."""
-
-    store: Store
-    #: Last part of the group's path.
-    name: str
-    #: Lazy, with committed units only.
-    group: xr.Dataset
-    #: The resolved table ``[[explain]]`` of the spec.
-    settings: Mapping[str, Any]
+class Explanation(JobGroup):
+    """One explanation of an open store; its settings are the resolved table ``[[explain]]`` of the spec."""
 
     @property
     def of_channels(self) -> bool:
@@ -64,12 +52,6 @@ class Explanation:
     def method(self) -> str:
         return str(self.settings["method"])
 
-    @cached_property
-    def samples(self) -> NDArray[np.int64]:
-        """Numbers, among the store's samples, of the explanation's."""
-        done = self.store.group_committed(EXPLAIN + self.name)
-        return np.flatnonzero(done[self.store.samples["block"].to_numpy()])
-
     def row(self, sample: int) -> int:
         """Where a sample of the store, by its number, lies in the explanation.
 
@@ -80,51 +62,12 @@ class Explanation:
         """
         at = np.flatnonzero(self.samples == sample)
         if not len(at):
-            raise StoreError(
-                f"sample {sample} has no part in {EXPLAIN}{self.name} yet: `actstore explain SPEC` continues it"
-            )
+            raise StoreError(f"sample {sample} has no part in {self.path} yet: `actstore explain SPEC` continues it")
         return int(at[0])
 
 
-def explanation_names(store: Store) -> list[str]:
-    """Names of the explanations of which something is committed, in alphabetical order."""
-    return [
-        path.removeprefix(EXPLAIN)
-        for path in store.groups
-        if path.startswith(EXPLAIN) and store.group_committed(path).any()
-    ]
-
-
-def open_explanation(store: Store, name: str) -> Explanation:
-    """The explanation ``name``.
-
-    Raises
-    ------
-    StoreError
-        naming those that there are.
-    """
-    names = explanation_names(store)
-    if name not in names:
-        there = f"there are {', '.join(names)}" if names else "`actstore explain SPEC` makes them"
-        raise StoreError(f"no explanation {name!r}: {there}")
-    path = EXPLAIN + name
-    return Explanation(store, name, store.group(path), store.groups[path].identity[SETTINGS])
-
-
-def explanations(store: Store, of: str | None = None) -> list[Explanation]:
-    """All explanations of a store, or the one named ``of``.
-
-    Raises
-    ------
-    Unanswerable
-        if the store holds none.
-    StoreError
-        as :func:`open_explanation`.
-    """
-    names = explanation_names(store)
-    if not names:
-        raise Unanswerable("the store holds no explanations: `actstore explain SPEC` makes them")
-    return [open_explanation(store, name) for name in ([of] if of else names)]
+#: Explanations of stores.
+EXPLANATIONS = Kind(Explanation, "explanation", EXPLAIN, SETTINGS, "actstore explain SPEC")
 
 
 def deletion_table(found: Sequence[Explanation], *, resamples: int) -> pd.DataFrame:

@@ -32,7 +32,8 @@ class Findings(Reductions):
     over
         which samples a mean of Dice counts: those whose true mask holds the class ("present"), or "all".
     of
-        name of the optima or of the explanation, where the store holds several; without one, all explanations.
+        name of the optima, of the explanation or of the intervention, where the store holds several; without one, all
+        explanations or interventions.
     layer
         the one layer that the tables of neighbours and of the projection are of, by default each; of neighbours also
         ``pixels``.

@@ -24,8 +24,9 @@ from actstore.measures.names import MOST, TOP
 from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
 from actstore.tables.curves import Part, curve_parts, score_parts
-from actstore.tables.explanations import explanations
+from actstore.tables.explanations import EXPLANATIONS
 from actstore.tables.optima import open_optima
+from actstore.tables.passes import INTERVENTIONS, Passes
 from actstore.tables.representations import NEAREST
 from actstore.units import first_few
 
@@ -167,6 +168,11 @@ class Reductions:
         return stack_layers(_computed(lazy))
 
     @cached_property
+    def interventions(self) -> list[Passes]:
+        """The passes of each intervention, or of the one that is asked for, in memory once they are used."""
+        return [Passes(one, self.over) for one in INTERVENTIONS.all(self.store, self.of)]
+
+    @cached_property
     def rescaling(self) -> xr.DataArray:
         """By how much normalisation stretched what was not perturbed: float64 (sample, condition), in memory."""
         return self.store.rescaling.compute()
@@ -208,7 +214,9 @@ class Reductions:
         if what == "optima":
             open_optima(self.store, self.of)
         if what == "explanations":
-            explanations(self.store, self.of)
+            EXPLANATIONS.all(self.store, self.of)
+        if what == "interventions":
+            INTERVENTIONS.all(self.store, self.of)
         if what == "tensors" and (gone := [layer.name for layer in self.store.layout.layers if not layer.kept]):
             raise Unanswerable(
                 f'where a map changes needs the tensors of {first_few(gone)}: capture with store.keep = "all"'

@@ -9,11 +9,13 @@ from actstore.views.figures.evidence import association, certainty, controls, no
 from actstore.views.figures.explanations import explanation, focus, projections
 from actstore.views.figures.groups import comparison, general_specific, heterogeneity, leave_one_out
 from actstore.views.figures.images import activation, gallery, inputs
+from actstore.views.figures.interventions import agreement, effects, rankings
 from actstore.views.figures.likeness import filters, neighbours, similarity
 from actstore.views.figures.network import mad_by_layer, network
 from actstore.views.figures.one_channel import channel_dose, mad_by_patient, strongest
 from actstore.views.figures.optima import optima
 from actstore.views.figures.optimum import optimum
+from actstore.views.figures.orders import areas, cumulative
 from actstore.views.figures.projections import projection
 from actstore.views.figures.regions import regions
 from actstore.views.figures.saving import save
@@ -31,6 +33,8 @@ from actstore.views.figures.trust import deletion, randomisation
 __all__ = [
     "accuracy",
     "activation",
+    "agreement",
+    "areas",
     "association",
     "calibration",
     "cases",
@@ -41,6 +45,7 @@ __all__ = [
     "confusion",
     "controls",
     "cube",
+    "cumulative",
     "deletion",
     "dice",
     "dice_by_patient",
@@ -51,6 +56,7 @@ __all__ = [
     "dose",
     "dose_cases",
     "dose_channels",
+    "effects",
     "explanation",
     "filters",
     "focus",
@@ -72,6 +78,7 @@ __all__ = [
     "projection",
     "projections",
     "randomisation",
+    "rankings",
     "regions",
     "roc",
     "save",

@@ -1,4 +1,4 @@
-"""Means with an interval from resampled patients, and changes between conditions."""
+"""Means and ratios with an interval from resampled patients, and changes between conditions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from actstore.analysis.evidence import FEWEST_PATIENTS, note, patients_of
 from actstore.analysis.grouping import Floats, count_by, sum_by
 from actstore.analysis.uncertainty.resamples import RESAMPLES, Draws, patient_draws
 
-NOTE = np.dtype("U48")
+NOTE = np.dtype("U64")
 
 #: Resampled means that are held at once: 16 MiB, beside the sorted copy that quantiles need.
 _BATCH = 2 * 2**20
+#: A mean of the whole up to this is rounding: Dice and shares of pixels are known to 1e-16.
+LEAST_WHOLE = 1e-9
 
 
 class Bootstrap(TypedDict, total=False):
@@ -84,6 +86,55 @@ def bootstrap_mean(
     return xr.Dataset(dict(zip(names_of, found, strict=True)))
 
 
+def bootstrap_ratio(
+    part: xr.DataArray, whole: xr.DataArray, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
+) -> xr.Dataset:
+    """Sum of ``part`` over the sum of ``whole``, with an interval from resampled patients; lazy where both are.
+
+    A ratio of sums over samples, not a mean of ratios: samples with little of the whole count little. A draw in which
+    the whole is not above 0 has no ratio; it counts as the most extreme value on either side, so that the interval is
+    NaN where such draws are more likely than its tails. Otherwise as :func:`bootstrap_mean`.
+
+    Parameters
+    ----------
+    part
+        (sample, …) with the coordinate ``patient`` along sample.
+    whole
+        (sample, …) over some of the dims of ``part``; its name is what a note calls it. A sample counts where both
+        are there, that is, not NaN.
+    resamples, confidence, seed
+        As for :func:`bootstrap_mean`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the other dims of ``part``: ``ratio``, ``low``, ``high`` and ``error`` float64, ``samples`` and
+        ``patients`` int64, ``note``. The ratio is NaN, with a note, where the mean of the whole is not above 1e-9.
+
+    Raises
+    ------
+    AnalysisError
+        as :func:`bootstrap_mean`.
+    """
+    patient, names = patients_of(part)
+    other = [dim for dim in part.dims if dim != "sample"]
+    found = apply_lazily(
+        _ratio,
+        (part, ["sample"]),
+        (whole.reset_coords(drop=True), ["sample"]),
+        output_dims=[[]] * 7,
+        dtypes=[*[np.float64] * 4, np.int64, np.int64, NOTE],
+        patient=patient,
+        patients=len(names),
+        resamples=require_positive("resamples", resamples),
+        confidence=require_confidence(confidence),
+        seed=seed,
+        what=str(whole.name or "whole"),
+    )
+    names_of = ("ratio", "low", "high", "error", "samples", "patients", "note")
+    return xr.Dataset(dict(zip(names_of, found, strict=True))).transpose(*other)
+
+
 def require_confidence(confidence: float) -> float:
     """``confidence`` if it lies between 0 and 1.
 
@@ -97,22 +148,29 @@ def require_confidence(confidence: float) -> float:
     return float(confidence)
 
 
-def _mean(
-    values: NDArray[Any], patient: NDArray[np.intp], patients: int, resamples: int, confidence: float, seed: int
+def _mean(values: NDArray[Any], **options: Any) -> tuple[NDArray[Any], ...]:
+    return _ratio(values, None, **options)
+
+
+def _ratio(
+    part: NDArray[Any],
+    whole: NDArray[Any] | None,
+    patient: NDArray[np.intp],
+    patients: int,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    what: str = "",
 ) -> tuple[NDArray[Any], ...]:
-    shape = values.shape[:-1]
-    cells = values.reshape(-1, values.shape[-1]) if values.size else np.empty((int(np.prod(shape)), 0))
-    sums, counts = np.zeros((2, patients, len(cells)))
-    step = max(1, _BATCH // max(values.shape[-1], 1))
-    for first in range(0, len(cells) if values.size else 0, step):
-        part = cells[first : first + step].T.astype(np.float64)
-        there = ~np.isnan(part)
-        sums[:, first : first + step] = sum_by(np.where(there, part, 0.0), patient)
-        counts[:, first : first + step] = count_by(there, patient)
+    """Sums of ``part`` (…, sample) over those of ``whole``, by default over how many there are."""
+    shape = part.shape[:-1]
+    sums, bases, counts = _patient_sums(part, whole, patient, patients)
     samples, rests_on = counts.sum(axis=0).astype(np.int64), (counts > 0).sum(axis=0)
-    mean = np.where(samples > 0, sums.sum(axis=0) / np.maximum(samples, 1), np.nan)
-    low, high, error = np.full((3, len(cells)), np.nan)
-    usable = np.flatnonzero((rests_on >= FEWEST_PATIENTS) & np.isfinite(mean))
+    base = bases.sum(axis=0)
+    there = base > LEAST_WHOLE * samples
+    ratio = np.where(there, sums.sum(axis=0) / np.where(there, base, 1.0), np.nan)
+    low, high, error = np.full((3, sums.shape[1]), np.nan)
+    usable = np.flatnonzero((rests_on >= FEWEST_PATIENTS) & np.isfinite(ratio))
     patterns, pattern = np.unique(counts[:, usable] > 0, axis=1, return_inverse=True)
     for i, present in enumerate(patterns.T):
         at = usable[pattern.ravel() == i]
@@ -120,10 +178,56 @@ def _mean(
         step = max(1, _BATCH // len(draws.weights))
         for some in np.split(at, range(step, len(at), step)):
             here = np.ix_(present, some)
-            means = (sums[here].T @ draws.weights.T) / (counts[here].T @ draws.weights.T)
-            low[some], high[some], error[some] = interval(means, draws, confidence)
+            of_sums, of_counts = (array[here].T @ draws.weights.T for array in (sums, counts))
+            of_bases = of_counts if bases is counts else bases[here].T @ draws.weights.T
+            low[some], high[some], error[some] = _ratio_interval(of_sums, of_bases, of_counts, draws, confidence)
     texts = note(rests_on, "interval").astype(NOTE)
-    return tuple(array.reshape(shape) for array in (mean, low, high, error, samples, rests_on, texts))
+    if what:
+        enough = rests_on >= FEWEST_PATIENTS
+        texts[enough & there & np.isnan(low)] = f"{what} not above 0 in some resamples: no interval"
+        texts[(samples > 0) & ~there] = f"{what} not above 0: no share of it"
+    return tuple(array.reshape(shape) for array in (ratio, low, high, error, samples, rests_on, texts))
+
+
+def _patient_sums(
+    part: NDArray[Any], whole: NDArray[Any] | None, patient: NDArray[np.intp], patients: int
+) -> tuple[Floats, Floats, Floats]:
+    """Sums of ``part`` and ``whole`` (…, sample) of each patient, and how many there are: (patient, cell) each."""
+    cells = _cells(part)
+    of_whole = None if whole is None else _cells(np.broadcast_to(whole, part.shape))
+    sums, counts = np.zeros((2, patients, len(cells)))
+    bases = counts if of_whole is None else np.zeros_like(sums)
+    step = max(1, _BATCH // max(part.shape[-1], 1))
+    for first in range(0, len(cells) if part.size else 0, step):
+        some = slice(first, first + step)
+        values = cells[some].T.astype(np.float64)
+        there = ~np.isnan(values)
+        if of_whole is not None:
+            base = of_whole[some].T.astype(np.float64)
+            there &= ~np.isnan(base)
+            bases[:, some] = sum_by(np.where(there, base, 0.0), patient)
+        sums[:, some] = sum_by(np.where(there, values, 0.0), patient)
+        counts[:, some] = count_by(there, patient)
+    return sums, bases, counts
+
+
+def _cells(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(-1, values.shape[-1]) if values.size else np.empty((int(np.prod(values.shape[:-1])), 0))
+
+
+def _ratio_interval(
+    sums: Floats, bases: Floats, counts: Floats, draws: Draws, confidence: float
+) -> tuple[Floats, Floats, Floats]:
+    """:func:`interval` of ratios of sums (cell, draw); a draw without a base is beyond either end."""
+    missing = bases <= LEAST_WHOLE * counts
+    if not missing.any():
+        return interval(sums / bases, draws, confidence)
+    ratios = sums / np.where(missing, 1.0, bases)
+    low, _, below = interval(np.where(missing, -np.inf, ratios), draws, confidence)
+    _, high, above = interval(np.where(missing, np.inf, ratios), draws, confidence)
+    known = np.isfinite(low) & np.isfinite(high)
+    error = np.fmax(below, above)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan), np.where(known, error, np.nan)
 
 
 def interval(values: Floats, draws: Draws, confidence: float) -> tuple[Floats, Floats, Floats]:

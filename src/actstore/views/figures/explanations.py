@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from actstore.analysis.members import mask_of
 from actstore.conditions import ORIGINAL
 from actstore.errors import StoreError
-from actstore.tables.explanations import MAP, PROJECTION, Explanation, open_explanation
+from actstore.tables.explanations import EXPLANATIONS, MAP, PROJECTION, Explanation
 from actstore.views.figures import pixels
 from actstore.views.figures.images import frame_of
 from actstore.views.figures.pixels import Place, border, outlines
@@ -233,7 +233,7 @@ def _ranks(own: xr.Dataset) -> list[int]:
 
 def _having(store: Store, name: str, array: str, other: str) -> Explanation:
     """The explanation of that name, if it has an array."""
-    found = open_explanation(store, name)
+    found = EXPLANATIONS.open(store, name)
     if array not in found.group:
         raise StoreError(f"explain/{name} has no {array}: it is shown by views.{other}")
     return found

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from actstore.analysis.segmentation.overlap import true_pixels
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.explanations import (
+    EXPLANATIONS,
     Explanation,
     deletion_table,
-    explanation_names,
-    explanations,
     landmarks_table,
     randomisation_table,
 )
@@ -38,13 +37,13 @@ CHANNELS = 5
 
 def has_explanations(store: Store) -> bool:
     """Whether a store has what the section shows."""
-    return bool(explanation_names(store))
+    return bool(EXPLANATIONS.names(store))
 
 
 def explained(study: Study) -> Section:
     """Explanations of a run, and their checks."""
     try:
-        found = explanations(study.store)
+        found = EXPLANATIONS.all(study.store)
     except Unanswerable as error:
         return Section("explanations", TITLE, missing=[str(error)])
     words, drawn, tables, findings = [], [], [], []
