@@ -216,13 +216,19 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def study_store(once: Once, write_spec: WriteSpec) -> Path:
-    """Five patients, LV and RV at three strengths each, controls, repeats, optima, explanations: every answer."""
+    """Five patients, LV and RV at three strengths, controls, repeats, optima, explanations, interventions: all."""
     from planted_optima import plant
 
     def fill(folder: Path) -> None:
         from actstore.jobs.explain import explain
+        from actstore.jobs.intervene import intervene
         from actstore.spec.spec import load_spec
 
+        patched = {"edit": "patch", "into": ["brightness(LV, 0.1)"], "layers": ["bottom.1"], "samples": 4}
+        interventions = [
+            {"name": "restore", **patched},
+            {"name": "grow", **patched, "channels": "cumulative", "orders": ["mad", "random"], "counts": [1, 2]},
+        ]
         explanations = [
             {"name": "slope", "method": "gradient", "targets": ["LV", "RV"], "deletion": 8, "randomisation": [1, 3]},
             {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2, "randomisation": [1]},
@@ -234,10 +240,12 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
             perturb=[{"transform": "brightness", "targets": ["LV", "RV"], "strengths": [0.1, 0.5, 1.5]}],
             controls={"region": True, "noise": True},
             explain=explanations,
+            intervene=interventions,
         )
         _captured(spec)
         plant(folder / "tiny.zarr")
         assert explain(load_spec(spec), cluster="inline", device="cpu")[-1].complete
+        assert intervene(load_spec(spec), cluster="inline", device="cpu")[-1].complete
 
     return once("study", fill) / "tiny.zarr"
 

@@ -78,7 +78,7 @@ class _Beside:
     name: str
     #: Of each perturbation.
     quantity: list[str]
-    #: (sample, condition, channel) of the store.
+    #: (sample, condition, channel) of the store, of the layers that are edited.
     member: xr.DataArray
     mad: xr.DataArray
     #: (sample, condition, channel) and (sample, condition) of the intervention, of the perturbed class.
@@ -107,14 +107,16 @@ def _beside(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataArray) ->
         at = [names.index(name) for _, name in pairs]
         targets = mad["target"].values[at].tolist()
         patients = np.isin(mad["patient"].values, own["patient"].values)
-        kept = {"sample": np.flatnonzero(patients), "condition": at}
+        alone = _alone(one, own["part"])
+        edited = np.isin(mad["layer"].values, alone["layer"].values)
+        kept = {"sample": np.flatnonzero(patients), "condition": at, "channel": np.flatnonzero(edited)}
         parts.append(
             _Beside(
                 one.name,
                 [one.quantities[c] for c, _ in pairs],
                 member.isel(kept),
                 mad.isel(kept),
-                _of_targets(_alone(one, own["part"]), pairs, targets, mad.isel(kept)),
+                _of_targets(alone, pairs, targets, mad.isel(kept)),
                 _of_targets(own["whole"], pairs, targets, mad.isel(kept)),
             )
         )
