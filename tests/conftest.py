@@ -216,7 +216,7 @@ def tiny_copy(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def study_store(once: Once, write_spec: WriteSpec) -> Path:
-    """Five patients, LV and RV at three strengths, controls, repeats, optima, explanations, interventions: all."""
+    """Five patients, LV and RV at three strengths each, controls, repeats, and what each job adds: every answer."""
     from planted_optima import plant
 
     def fill(folder: Path) -> None:
@@ -224,14 +224,15 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
         from actstore.jobs.intervene import intervene
         from actstore.spec.spec import load_spec
 
-        patched = {"edit": "patch", "into": ["brightness(LV, 0.1)"], "layers": ["bottom.1"], "samples": 4}
-        interventions = [
-            {"name": "restore", **patched},
-            {"name": "grow", **patched, "channels": "cumulative", "orders": ["mad", "random"], "counts": [1, 2]},
-        ]
         explanations = [
             {"name": "slope", "method": "gradient", "targets": ["LV", "RV"], "deletion": 8, "randomisation": [1, 3]},
             {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2, "randomisation": [1]},
+        ]
+        darkened = {"edit": "patch", "into": ["brightness(LV, 0.1)"]}
+        interventions = [
+            {"name": "restore", **darkened},
+            {"name": "remove", "edit": "zero", "layers": ["bottom.1"], "samples": 4},
+            {"name": "grow", **darkened, "channels": "cumulative", "samples": 4},
         ]
         write_phantom(folder / "data", patients=PATIENTS, seed=3)
         spec = write_spec(

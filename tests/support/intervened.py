@@ -57,7 +57,7 @@ class Intervened(MadeUp):
     def groups(self) -> dict[str, Any]:
         return {
             f"interventions/{one['name']}": SimpleNamespace(identity={"intervene": dict(one)})
-            for one in self.interventions
+            for one in sorted(self.interventions, key=lambda one: str(one["name"]))
         }
 
     def group_committed(self, path: str) -> NDArray[np.bool_]:

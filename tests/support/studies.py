@@ -55,6 +55,11 @@ class MadeUp:
     def attributes(self) -> dict[str, Any]:
         return {"spec": {"data": {"preprocess": {"normalize": "minmax-slice", "window": "perturbed"}}}}
 
+    @property
+    def groups(self) -> dict[str, Any]:
+        """No job filled any."""
+        return {}
+
     @cached_property
     def members(self) -> dict[str, tuple[int, ...]]:
         return {name: (i,) for i, name in enumerate(self.class_names) if i}

@@ -42,9 +42,9 @@ def source(study_store: Path) -> Source:
 
 @pytest.fixture(scope="module")
 def rows(study_store: Path) -> pd.DataFrame:
-    """What the table says of each channel and the perturbed class."""
-    table = build_table(actstore.open(study_store), "effects", of="restore")
-    return table[table["class_name"] == "LV"].reset_index(drop=True)
+    """What the table says of each channel of the last layer and the perturbed class."""
+    table = build_table(actstore.open(study_store), "effects")
+    return table.query("class_name == 'LV' and layer == 'L02'").set_index(["intervention", "channel"])
 
 
 def card_of(page: Page) -> list[list[str]]:
@@ -72,15 +72,19 @@ def test_stores_without_interventions_offer_what_they_did(tiny_store: Path, sour
     assert ("value", "@image{0.0000}") in hover(page).tooltips
     assert not page._tabs["channel"].effects.view.visible
     # Growing sets are no effects of channels alone.
-    assert offered_colours(source) == own | {"restoration (restore), all patients": "effect:restore"}
+    assert offered_colours(source) == own | {
+        "necessity (remove), all patients": "effect:remove",
+        "restoration (restore), all patients": "effect:restore",
+    }
 
 
 def test_the_map_of_channels_shows_the_table(source: Source, rows: pd.DataFrame) -> None:
-    page = Page(source, LIGHT, "colour=effect:restore")
-    assert page.sidebar.colour.value == "effect:restore"
+    page = Page(source, LIGHT, "colour=effect:remove")
+    assert page.sidebar.colour.value == "effect:remove"
     glyph = page.navigator.figure._glyphs["map"]
     image = glyph.data_source.data["image"][0]
     assert np.isnan(image[0]).all(), "L01 was not edited"
+    rows = rows.loc["remove"]
     np.testing.assert_allclose(image[1], rows["effect"], rtol=1e-6)
     assert glyph.glyph.color_mapper.low == -glyph.glyph.color_mapper.high < 0
     text = page.navigator._details.data["text"]
@@ -107,7 +111,7 @@ def test_an_intervention_of_another_condition_says_of_which(source: Source) -> N
     page = Page(source, LIGHT, f"condition={DARK_RV}&colour=effect:restore")
     expected = f"restore was made for {DARK_LV}: choose one of these conditions, or another colour"
     assert message(page) == expected
-    assert card_of(page) == [["restore", expected]]
+    assert card_of(page)[1] == ["restore", expected]
     page.go(condition="repeat")
     assert message(page) == "repeat perturbs no class: choose another condition or colour"
     page.go(condition=DARK_LV)
@@ -116,14 +120,16 @@ def test_an_intervention_of_another_condition_says_of_which(source: Source) -> N
 
 def test_a_card_has_a_line_for_each_intervention(source: Source, rows: pd.DataFrame) -> None:
     page = Page(source, LIGHT, "layer=L02&channel=2")
-    (line,) = card_of(page)
-    row = rows.iloc[2]
-    ends = " to ".join(interval(row["effect"], row["low"], row["high"], row["error"]))
-    assert line == ["restore", "restoration (share)", "LV", number(row["effect"]), ends, number(row["q"]), row["note"]]
+    names = [("remove", "necessity (Dice)"), ("restore", "restoration (share)")]
+    for line, (name, quantity) in zip(card_of(page), names, strict=True):
+        row = rows.loc[name, 2]
+        ends = " to ".join(interval(row["effect"], row["low"], row["high"], row["error"]))
+        assert line == [name, quantity, "LV", number(row["effect"]), ends, number(row["q"]), row["note"]]
     page.go(channel=1)
-    assert card_of(page)[0][3] == number(rows["effect"][1])
+    assert [line[3] for line in card_of(page)] == [number(rows.loc[name, 1]["effect"]) for name, _ in names]
     page.go(layer="L01")
-    assert card_of(page) == [["restore", "L01 was not edited"]]
+    assert card_of(page)[0] == ["remove", "L01 was not edited"]
+    assert card_of(page)[1][1] == "restoration (share)"
 
 
 def test_effects_are_read_once_and_not_by_the_page(study_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +137,12 @@ def test_effects_are_read_once_and_not_by_the_page(study_store: Path, monkeypatc
     state, built = replace(fresh.first_state(), colour="effect:restore"), []
     made = Findings.table
     monkeypatch.setattr(Findings, "table", lambda self, name: (built.append(name), made(self, name))[1])
-    assert missing(fresh, state) == fresh.edits.offered
+    assert missing(fresh, state) == [fresh.edits.of_colour("effect:restore")]
     assert built == []
     page = Page(fresh, LIGHT, state.query())
-    assert len(card_of(page)) == 1
     assert built == ["effects"]
+    assert len(card_of(page)) == len(card_of(page)) == 2
+    assert built == ["effects"] * 2
     assert missing(fresh, state) == []
 
 

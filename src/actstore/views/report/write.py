@@ -19,7 +19,7 @@ from actstore.units import by, human_bytes
 from actstore.views.html_tables import html_table
 from actstore.views.report.embedding import bokeh_script
 from actstore.views.report.render import Rendered, rendered, rendering_aside
-from actstore.views.report.sections.order import OF_THE_STORE, sections_of
+from actstore.views.report.sections.order import FIRST, OF_THE_STORE, sections_of
 from actstore.views.report.study import ROWS, Study
 
 if TYPE_CHECKING:
@@ -101,10 +101,12 @@ def page(template: str, sections: Sequence[Rendered], folder: Path, **content: A
     environment = Environment(loader=PackageLoader("actstore.views.report"), autoescape=True, trim_blocks=True)
     source = environment.loader
     assert source is not None
+    first = [section for section in sections if section.key in FIRST]
+    others = [section for section in sections if section.key not in FIRST]
     style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
     return environment.get_template(template).render(
         sections=sections,
-        summary=[sentence for section in sections for sentence in section.findings],
+        summary=[sentence for section in first + others for sentence in section.findings],
         numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
         folder=folder.name,
         rows=ROWS,

@@ -10,6 +10,7 @@ from actstore.conditions import REPEAT
 from actstore.views.report.sections.classification import classification
 from actstore.views.report.sections.curves import curves
 from actstore.views.report.sections.explanations import explained, has_explanations
+from actstore.views.report.sections.interventions import has_interventions, interventions
 from actstore.views.report.sections.likeness import likeness
 from actstore.views.report.sections.network import activations, channels, layers, specific
 from actstore.views.report.sections.optima import has_optima, optima
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "segmentation": segmentation,
     "failures": failures,
     "curves": curves,
+    "interventions": interventions,
     "channels": channels,
     "layers": layers,
     "activations": activations,
@@ -47,8 +49,13 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
 OF_THE_STORE = ("images", "classification", "failures", "channels", "activations", "optima", "explanations")
 
 #: Of a job that a study need not run: left out, without a word, where the store has nothing of it.
-OF_JOBS: dict[str, Callable[[Store], bool]] = {"optima": has_optima, "explanations": has_explanations}
-
+OF_JOBS: dict[str, Callable[[Store], bool]] = {
+    "optima": has_optima,
+    "explanations": has_explanations,
+    "interventions": has_interventions,
+}
+#: Whose findings the summary begins with.
+FIRST = ("interventions",)
 
 #: Of what each pixel is predicted as: none of a classifier's report.
 OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")

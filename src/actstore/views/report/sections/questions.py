@@ -8,6 +8,7 @@ from actstore.views.figures import doses
 from actstore.views.figures import evidence as figures
 from actstore.views.figures import regions as regions_figures
 from actstore.views.figures.sweeps import sweep_columns
+from actstore.views.report.sections.interventions import has_interventions
 from actstore.views.report.sentences import questions as on
 from actstore.views.report.study import Figure, Section, ShownTable, Study
 from actstore.views.wording import filled, notes_of, rests_on, with_interval
@@ -159,14 +160,17 @@ def association(study: Study) -> Section:
     """Whether a channel's change goes with the loss of Dice."""
     missing: list[str] = []
     table = study.ask("association", missing)
-    title = "Does it matter"
+    caused = has_interventions(study.store)
+    title = "What goes with a worse prediction" if caused else "Does it matter"
     if table is None:
         return Section("association", title, missing=missing)
     own = table[table["class_name"] == table["target"]]
-    findings = on.association(own, study.findings.top, study.among, study.noun)
+    said = on.association(own, study.findings.top, study.among, study.noun)
+    # Where channels were edited, the summary says what that did instead.
+    findings, words = ([], said) if caused else (said, [])
     known = own[own["correlation"].notna()]
     if known.empty:
-        return Section("association", title, on.untested(own), findings=findings)
+        return Section("association", title, words or on.untested(own), findings=findings)
     strongest = known.sort_values("correlation", key=abs, ascending=False, kind="stable", ignore_index=True)
     shown = strongest[["layer", "channel", "condition", "samples"]].assign(
         correlation=with_interval(strongest, "correlation", "low", "high"),
@@ -180,7 +184,7 @@ def association(study: Study) -> Section:
     return Section(
         "association",
         title,
-        [on.no_cause(study.noun), *notes_of(known)],
+        [on.no_cause(study.noun), *words, *notes_of(known)],
         [
             Figure(
                 "association",
