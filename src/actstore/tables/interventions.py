@@ -113,6 +113,9 @@ def _cumulative(found: Sequence[Passes]) -> list[Passes]:
 def _tests(part: xr.DataArray) -> xr.Dataset:
     """p, q and note of the edits of one channel alone: (condition, edit, class_name)."""
     alone = part.isel(edit=np.flatnonzero(part["order"].values == EACH))
+    if not alone.sizes["edit"]:
+        like = part.isel(sample=0, drop=True)
+        return xr.Dataset({name: xr.full_like(like, none, np.asarray(none).dtype) for name, none in _NONE.items()})
     found = against_random(alone.rename(edit="channel")).rename(channel="edit")
     return found.assign(tests=found["tests"].broadcast_like(found["p"])).reindex(edit=part["edit"], fill_value=_NONE)
 
