@@ -231,7 +231,7 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
         darkened = {"edit": "patch", "into": ["brightness(LV, 0.1)"]}
         interventions = [
             {"name": "restore", **darkened},
-            {"name": "remove", "edit": "zero", "samples": 4},
+            {"name": "remove", "edit": "zero", "layers": ["bottom.1"], "samples": 4},
             {"name": "grow", **darkened, "channels": "cumulative", "samples": 4},
         ]
         write_phantom(folder / "data", patients=PATIENTS, seed=3)

@@ -101,6 +101,19 @@ def test_means_and_ranks_are_those_of_the_mad_table(findings: Findings) -> None:
     np.testing.assert_allclose(one["sample_rank"], (one["mad"].rank() - 1) / (len(one) - 1))
 
 
+def test_rankings_of_the_only_layer_that_is_edited_are_of_its_channels(findings: Findings) -> None:
+    rankings = findings.table("rankings").query("intervention == 'remove' and condition == @CONDITION")
+    rankings = rankings.set_index("channel")
+    assert rankings["layer"].unique().tolist() == ["L02"]
+    for table, column in (("relative", "mad"), ("certainty", "frequency")):
+        own = findings.table(table).query("condition == @CONDITION and layer == 'L02'").set_index("channel")
+        np.testing.assert_allclose(rankings[column], own.loc[rankings.index, column])
+    agreement = findings.table("agreement").query("intervention == 'remove' and condition == @CONDITION")
+    assert agreement["layer"].tolist() == ["L02"]
+    assert agreement["frequent"].tolist() == [int((rankings["frequency"] > 0).sum())]
+    assert agreement["spearman_mad"].tolist() == pytest.approx([rankings["mad"].corr(rankings["effect"], "spearman")])
+
+
 def test_dice_before_and_after_is_over_the_same_slices(findings: Findings, study: Store) -> None:
     dice = findings.table("dice").set_index(["patient", "frame", "slice", "class_name"])
     truth = study.confusion.isel(condition=0).sum("predicted_class").compute()

@@ -115,6 +115,17 @@ def test_of_some_samples_and_of_what_is_done_so_far() -> None:
     assert row.loss == pytest.approx((original - perturbed)[used].mean())
 
 
+def test_edits_of_whole_layers_alone_have_effects_and_are_not_tested() -> None:
+    study = Intervened(interventions=[RESTORE])
+    group = study.group("interventions/restore")
+    study._made["restore"] = group.isel(edit=np.flatnonzero(group["order"].values == "layer"))
+    table = Findings(study, resamples=50).table("effects").query("class_name == 'LV'")  # type: ignore[arg-type]
+    assert table["edit"].tolist() == ["L01", "L02", "L03"]
+    assert table["effect"].notna().all()
+    assert table[["p", "q", "channel"]].isna().all(axis=None)
+    assert (table["note"] == "").all()
+
+
 def test_of_few_patients_there_is_neither_interval_nor_p() -> None:
     findings = Findings(Intervened(patients=3), resamples=50)  # type: ignore[arg-type]
     effects = findings.table("effects").query("class_name == 'LV'")

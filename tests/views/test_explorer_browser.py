@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from actstore import analysis
 from actstore.store.opening import open_store
 from actstore.store.store import Store
+from actstore.tables.findings import Findings
 from actstore.views.figures.pixels import Place, place_of
+from actstore.views.wording import interval
+from actstore.views.wording import number as words
 from browser import Figure, Served, Visitor, eventually, explorers, number, picture
 from conftest import TESTS, WriteSpec
 
@@ -36,6 +39,8 @@ BRIGHT = "brightness(RV, 1.5)"
 #: A slice with both ventricles, and one without them.
 THERE = {"patient": "patient002", "frame": 12, "slice": 5}
 EMPTY = {"patient": "patient001", "frame": 1, "slice": 0}
+#: Columns of an effect and its interval.
+ENDS = ("effect", "low", "high", "error")
 #: High enough that nothing needs to be scrolled to.
 TALL = {"width": 1440, "height": 1300}
 SIZES = [(1280, 800), (1920, 1080)]
@@ -450,6 +455,21 @@ def test_the_map_of_channels_is_coloured_by_what_is_chosen(visitor: Visitor, sto
     assert ends["frequency"] == [0, 1]
     assert ends["control"][0] == -ends["control"][1] < 0
     assert ends["standardised"][0] == 0 < ends["standardised"][1]
+
+
+def test_the_pointer_shows_an_effect_with_its_interval_and_p(visitor: Visitor, store: Store) -> None:
+    row = Findings(store, of="remove").table("effects").query("class_name == 'LV'").iloc[2]
+    tooltip = visitor.page.locator(".bk-Tooltip")
+    for colour, shown in (
+        ("effect:remove", f"{words(row['effect'])} ({' to '.join(interval(*row[list(ENDS)]))}), corrected p"),
+        ("mad", f"{mads(store, visitor.state, 'L02')[2]:.4f}"),
+    ):
+        visitor.turn(**THERE, condition=LV, colour=colour)
+        figure = visitor.figure("navigator")
+        visitor.page.mouse.move(*figure.at(0, 0))
+        visitor.page.mouse.move(*figure.at(2, 1))
+        tooltip.get_by_text(shown, exact=False).wait_for()
+    visitor.aside()
 
 
 # All samples

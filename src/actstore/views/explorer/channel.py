@@ -17,6 +17,7 @@ from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
 from actstore.views.explorer.channel_plot import ChannelPlot
 from actstore.views.explorer.dose_plot import DosePlot
+from actstore.views.explorer.effect_lines import EffectLines
 from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.patient_plot import PatientPlot
 from actstore.views.explorer.protocols import Session, Work
@@ -57,6 +58,7 @@ class ChannelTab:
             for patient, *numbers in self._about
         ]
         self.facts = html_pane(stylesheets=[style_sheet(), _FACTS])
+        self.effects = EffectLines(session)
         self.strongest = ThumbnailPlot(theme, source.space, lambda sample: session.go(sample=sample))
         self.patients = PatientPlot(theme, np.array(names, object), lambda sample: session.go(sample=sample))
         self.doses = DosePlot(theme, lambda condition: session.go(condition=condition))
@@ -65,7 +67,7 @@ class ChannelTab:
         self.strongest.view.param.update(sizing_mode=None, width=width, min_width=width)
         figures = pn.Row(*(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0)
         #: Numbers, and below them three figures.
-        self.view = pn.Column(self.facts, figures, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(self.facts, self.effects.view, figures, sizing_mode="stretch_width", margin=0)
 
     @property
     def _plots(self) -> tuple[ThumbnailPlot, PatientPlot, DosePlot]:
@@ -73,6 +75,11 @@ class ChannelTab:
 
     def update(self) -> None:
         """Show the session's layer and channel under its condition, over its subset."""
+        self._show()
+        # Last: what it reads takes longer.
+        self.effects.update()
+
+    def _show(self) -> None:
         source, state = self._session.source, self._session.state
         c, sample = source.condition(state.condition), source.sample(state)
         ready = source.loaded(c) and source.has("scale") and not source.alone

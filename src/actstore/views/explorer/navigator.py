@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import holoviews as hv
 import numpy as np
 import xarray as xr
-from bokeh.models import CustomJSHover, HoverTool
+from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool
 from markupsafe import Markup
 
 from actstore.analysis.channels.relative import in_units
 from actstore.errors import ActstoreError
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.edits import ChannelEdits, Effects
 from actstore.views.explorer.html import html_pane, legend, note
 from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
@@ -31,6 +32,19 @@ COLOURS: dict[str, Colour] = {
     "effect against control, subset": "control",
     "maximum in this sample": "maximum",
 }
+#: How the value below the pointer is written; of an effect, its interval and corrected p too.
+_HOVER = """
+const {x, y} = special_vars
+return details.data.text[Math.round(y) * width + Math.round(x)] || value.toFixed(4)
+"""
+#: What is read before the map is coloured: conditions with their statistics, whole arrays, effects of interventions.
+Needed = int | Whole | ChannelEdits
+
+
+def offered_colours(source: Source) -> dict[str, str]:
+    """What the map of this store's channels can be coloured by, in words."""
+    own = {name: colour for name, colour in COLOURS.items() if colour in source.colours}
+    return own | {edits.label: edits.colour for edits in source.edits.offered}
 
 
 def values_of(source: Source, state: State, subset: Bools) -> Floats:
@@ -42,6 +56,8 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
         if the store was not captured for it.
     """
     c, sample = source.condition(state.condition), source.sample(state)
+    if edits := source.edits.of_colour(state.colour):
+        return source.edits.effects(edits, state.condition).values
     if state.colour == "maximum":
         return source.sample_maximum(sample)
     if state.colour == "mad":
@@ -56,8 +72,10 @@ def values_of(source: Source, state: State, subset: Bools) -> Floats:
     return _effect(source, c, subset)
 
 
-def missing(source: Source, state: State) -> list[int | Whole]:
-    """What :func:`values_of` needs that is not read yet: conditions with their statistics, and whole arrays."""
+def missing(source: Source, state: State) -> list[Needed]:
+    """What :func:`values_of` needs that is not read yet."""
+    if edits := source.edits.of_colour(state.colour):
+        return [] if source.edits.loaded(edits) else [edits]
     if not source.store.reduced or state.colour in ("mad", "maximum"):
         return []
     if state.colour == "standardised":
@@ -65,16 +83,18 @@ def missing(source: Source, state: State) -> list[int | Whole]:
     wanted = [source.condition(state.condition)]
     if state.colour == "control":
         wanted += control_of(source.conditions, wanted[0])
-    needed: list[int | Whole] = [c for c in wanted if not source.loaded(c)]
+    needed: list[Needed] = [c for c in wanted if not source.loaded(c)]
     if state.colour == "control" and not source.has("rescaled"):
         needed.append("rescaled")
     return needed
 
 
-def load(source: Source, needed: list[int | Whole], progress: LoadProgress) -> None:
+def load(source: Source, needed: list[Needed], progress: LoadProgress) -> None:
     """Read what :func:`missing` found; ``progress`` is called with layers done and all layers."""
     for i, what in enumerate(needed):
-        if isinstance(what, str):
+        if isinstance(what, ChannelEdits):
+            source.edits.load(what)
+        elif isinstance(what, str):
             source.whole(what)
         else:
             source.scores(what, _share(progress, i, len(needed)))
@@ -108,7 +128,10 @@ class Navigator:
         source = session.source
         self.layers = list(source.channels)
         self.head = html_pane()
-        self.figure = self._drawn(max(source.channels.values()))
+        #: What the pointer shows of each cell, row by row, instead of its value alone.
+        self._details = ColumnDataSource({"text": []})
+        self._widest = max(source.channels.values())
+        self.figure = self._drawn(self._widest)
         on_tap(self.figure.plot, self._tapped)
         self._legend = Markup("")
         self._shown: Any = None
@@ -146,9 +169,12 @@ class Navigator:
 
     def _hover(self) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
-        return HoverTool(
-            tooltips=[("", "$y{custom} channel $x{0}"), ("value", "@image{0.0000}")], formatters={"$y": names}
-        )
+        formats: dict[str, Any] = {"$y": names}
+        shown = "@image{0.0000}"
+        if self.session.source.edits.offered:
+            details = {"details": self._details, "width": self._widest}
+            formats["@image"], shown = CustomJSHover(args=details, code=_HOVER), "@image{custom}"
+        return HoverTool(tooltips=[("", "$y{custom} channel $x{0}"), ("value", shown)], formatters=formats)
 
     def _tapped(self, x: float, y: float) -> None:
         row, channel = round(y), round(x)
@@ -179,15 +205,26 @@ class Navigator:
         except ActstoreError as error:
             self._shown, message = None, str(error)
         grid = source.as_grid(values)
-        limits, cmap = limits_of(values, state.colour)
+        edits = source.edits.of_colour(state.colour)
+        limits, cmap = limits_of(values, "effect" if edits else cast(Colour, state.colour))
         top = list(top_cells(grid))
         self.figure.put_image("map", grid, limits)
         self.figure.put_palette("map", cmap)
         self.figure.put("top", channel=[channel for _, channel in top], layer=[row for row, _ in top])
-        self._legend = legend("", (cmap, limits) if np.isfinite(values).any() else None)
+        known = bool(np.isfinite(values).any())
+        self._show_details(source.edits.effects(edits, state.condition) if edits and known else None)
+        self._legend = legend("", (cmap, limits) if known else None)
         self._show_message(message)
         if needed:
             self.session.soon(partial(load, source, needed), self._arrived, "reading statistics", self._failed)
+
+    def _show_details(self, effects: Effects | None) -> None:
+        text: list[str] = []
+        if effects is not None:
+            for where in self.session.source.where.values():
+                row = [effects.hover(channel) for channel in range(where.start, where.stop)]
+                text += row + [""] * (self._widest - len(row))
+        self._details.data = {"text": text}
 
     def _show_message(self, message: str) -> None:
         self.head.object = str(self._legend + note(message))

@@ -45,12 +45,13 @@ class Sources:
             if there is no store, or no committed block in it.
         """
         from actstore.store.store import Store
+        from actstore.views.explorer.edits import progress_of
         from actstore.views.explorer.source import Source
 
         with self._lock:
             store = Store(self._location)
             # The token differs where a store was computed anew in the place of another.
-            known = (store.token, *map(bool, store.committed), store.reduced)
+            known = (store.token, *map(bool, store.committed), store.reduced, *progress_of(store))
             if self._source is None or known != self._known:
                 self._source, self._known = Source(store), known
             return self._source

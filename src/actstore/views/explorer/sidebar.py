@@ -11,7 +11,7 @@ import panel as pn
 
 from actstore.conditions import CONTROL
 from actstore.views.explorer.html import html_pane, style_sheet
-from actstore.views.explorer.navigator import COLOURS
+from actstore.views.explorer.navigator import offered_colours
 from actstore.views.explorer.protocols import Session
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import State
@@ -74,8 +74,7 @@ class Sidebar:
         self.outlines = pn.widgets.CheckButtonGroup(
             options={"truth": "truth", "prediction": "prediction"}, **wide | {"visible": not source.classified}
         )
-        offered = {name: colour for name, colour in COLOURS.items() if colour in source.colours}
-        self.colour = pn.widgets.Select(options=offered, **wide | {"margin": 0})
+        self.colour = pn.widgets.Select(options=offered_colours(source), **wide | {"margin": 0})
         for widget, name in (
             (self.patient, "patient"),
             (self.frame, "frame"),

@@ -23,10 +23,10 @@ from actstore.store.opening import require_committed
 from actstore.tables.classification import accuracy_table
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.edits import Edits
 from actstore.views.explorer.likeness import Likeness
 from actstore.views.explorer.places import Places
 from actstore.views.explorer.state import State, shown_dice, shown_mad
-from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.pixels import Place, place_of
 from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample
 
@@ -68,6 +68,8 @@ class Source(Places):
             self.cases = store.cases.compute().transpose("sample", "condition").values.astype(str)
         #: Samples as points of layers' spaces.
         self.likeness = Likeness(store)
+        #: What interventions say of channels.
+        self.edits = Edits(store, self.where)
         self._typical_samples: dict[str, int] = {}
         self._accuracy: dict[int, pd.DataFrame] = {}
 
@@ -148,9 +150,10 @@ class Source(Places):
         return input_channel_number(self.store, state.input_channel, self.condition(state.condition))
 
     @property
-    def colours(self) -> tuple[Colour, ...]:
+    def colours(self) -> tuple[str, ...]:
         """What the map of channels can be coloured by, the default first."""
-        return ("maximum",) if self.alone else ("mad", "standardised", "frequency", "control")
+        own = ("maximum",) if self.alone else ("mad", "standardised", "frequency", "control")
+        return (*own, *(edits.colour for edits in self.edits.offered))
 
     @cached_property
     def case_names(self) -> list[str]:

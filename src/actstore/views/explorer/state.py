@@ -11,7 +11,6 @@ import numpy as np
 from actstore.analysis.representations.projection import Method
 from actstore.analysis.rounding import significant
 from actstore.views.explorer.likeness import Paint
-from actstore.views.figures.network_colours import Colour
 from actstore.views.figures.scales import Scale
 
 TabName = Literal["cohort", "channel", "neighbours", "provenance"]
@@ -60,7 +59,8 @@ class State:
     scale: Scale = "shared"
     truth: bool = True
     prediction: bool = True
-    colour: Colour = "mad"
+    #: One of :attr:`actstore.views.explorer.source.Source.colours`.
+    colour: str = "mad"
     tab: TabName = "cohort"
     #: Of the slice, for a 3D network of the volume.
     patch: int = 0

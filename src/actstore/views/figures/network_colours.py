@@ -19,7 +19,8 @@ from actstore.measures.names import TOP
 from actstore.units import counted
 from actstore.views.figures.theme import DIVERGING, SEQUENTIAL
 
-Colour = Literal["mad", "frequency", "standardised", "control", "maximum"]
+#: "effect" is that of an intervention.
+Colour = Literal["mad", "frequency", "standardised", "control", "maximum", "effect"]
 
 
 def control_of(conditions: pd.DataFrame, condition: int) -> list[int]:
@@ -87,7 +88,7 @@ def limits_of(values: NDArray[Any], colour: Colour) -> tuple[tuple[float, float]
     known = np.abs(values[np.isfinite(values)])
     # Not the maximum: one channel far above all others would leave these without colour.
     most = 1.0 if colour == "frequency" else (float(np.quantile(known, 0.995)) if known.size else 0.0) or 1.0
-    return ((-most, most), DIVERGING) if colour in ("control", "maximum") else ((0.0, most), SEQUENTIAL)
+    return ((-most, most), DIVERGING) if colour in ("control", "maximum", "effect") else ((0.0, most), SEQUENTIAL)
 
 
 def top_cells(grid: NDArray[Any]) -> Iterator[tuple[int, int]]:

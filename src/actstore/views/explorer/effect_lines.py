@@ -1,0 +1,69 @@
+"""What a channel does where it is edited alone: a line for each intervention."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from markupsafe import Markup
+
+from actstore.errors import StoreError
+from actstore.views.explorer.edits import ChannelEdits, Edits
+from actstore.views.explorer.html import html_pane, note
+from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.statistics import LoadProgress
+
+READING = "reading interventions …"
+_HEADS = ("intervention", "effect", "class", "mean", "95 % interval", "corrected p", "")
+
+
+class EffectLines:
+    """Effects of editing the shown channel alone, on the class that the shown condition perturbs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._reading = False
+        #: Nothing where no intervention edits channels alone.
+        self.view = html_pane(visible=bool(session.source.edits.offered))
+
+    def update(self) -> None:
+        """Show the session's layer and channel under its condition."""
+        edits = self._session.source.edits
+        if not edits.offered:
+            return
+        if all(map(edits.loaded, edits.offered)):
+            lines = Markup("").join(map(self._line, edits.offered))
+            heads = Markup("").join(Markup("<th>{}</th>").format(name) for name in _HEADS)
+            table = Markup('<table class="effects"><caption>edited alone</caption><tr>{}</tr>{}</table>')
+            self.view.object = str(table.format(heads, lines))
+        elif not self._reading:
+            self._reading = True
+            self.view.object = str(note(READING))
+            self._session.soon(partial(_load, edits), self._arrived, "reading interventions", self._failed)
+
+    def _line(self, edits: ChannelEdits) -> Markup:
+        source, state = self._session.source, self._session.state
+        try:
+            found = source.edits.effects(edits, state.condition)
+        except StoreError as error:
+            return Markup('<tr><td>{}</td><td colspan="6">{}</td></tr>').format(edits.name, error)
+        number = source.where[state.layer].start + state.channel
+        if number not in found.words.index:
+            return Markup('<tr><td>{}</td><td colspan="6">{} was not edited</td></tr>').format(edits.name, state.layer)
+        own = found.words.loc[number]
+        cells = (edits.name, found.quantity, found.class_name, own["mean"], own["interval"], own["p"], own["note"])
+        return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
+
+    def _arrived(self, _: object) -> None:
+        self._reading = False
+        self.update()
+
+    def _failed(self, message: str) -> None:
+        """Show why; the next change of the page tries again."""
+        self._reading = False
+        self.view.object = str(note(message))
+
+
+def _load(edits: Edits, progress: LoadProgress) -> None:
+    for i, one in enumerate(edits.offered):
+        edits.load(one)
+        progress(i + 1, len(edits.offered))
