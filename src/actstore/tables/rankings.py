@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.interventions.agreement import agreement, rankings
@@ -95,6 +96,7 @@ def _beside(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataArray) ->
     parts = []
     for passes in having(found, (EACH,), 'channels = "each"'):
         one, own = passes.one, passes.differences
+        part, channels = _ranked(_alone(one, own["part"]), mad)
         names = mad["condition"].values.tolist()
         every = [names[i] for i in perturbations(mad)]
         pairs = [
@@ -102,25 +104,27 @@ def _beside(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataArray) ->
             for c, (quantity, name) in enumerate(zip(one.quantities, one.perturbations, strict=True))
             for perturbation in (every if quantity == NECESSITY else [name] if name else [])
         ]
-        if not pairs:
+        if not pairs or not len(channels):
             continue
         at = [names.index(name) for _, name in pairs]
         targets = mad["target"].values[at].tolist()
         patients = np.isin(mad["patient"].values, own["patient"].values)
-        kept = {"sample": np.flatnonzero(patients), "condition": at}
+        kept = {"sample": np.flatnonzero(patients), "condition": at, "channel": channels}
         parts.append(
             _Beside(
                 one.name,
                 [one.quantities[c] for c, _ in pairs],
                 member.isel(kept),
                 mad.isel(kept),
-                _of_targets(_alone(one, own["part"]), pairs, targets, mad.isel(kept)),
+                _of_targets(part, pairs, targets, mad.isel(kept)),
                 _of_targets(own["whole"], pairs, targets, mad.isel(kept)),
             )
         )
     if not parts:
         names_of = ", ".join(passes.one.name for passes in found)
-        raise Unanswerable(f"{names_of}: no perturbation is undone or put in, whose MAD could be compared")
+        raise Unanswerable(
+            f"{names_of}: no MAD to compare, of a perturbation that is undone or put in, in a layer of the store"
+        )
     return parts
 
 
@@ -129,6 +133,17 @@ def _alone(one: Intervention, part: xr.DataArray) -> xr.DataArray:
     at = one.having((EACH,))
     number = one.group["chosen"].isel(condition=0, edit=at).transpose("edit", "channel").values.argmax(axis=-1)
     return part.isel(edit=at).rename(edit="channel").assign_coords(channel=number)
+
+
+def _ranked(part: xr.DataArray, mad: xr.DataArray) -> tuple[xr.DataArray, NDArray[np.intp]]:
+    """``part`` of the channels that the store records, and their positions in ``mad``; either may have fewer layers."""
+    own, every = (
+        list(zip(array["layer"].values.tolist(), array["channel"].values.tolist(), strict=True))
+        for array in (part, mad)
+    )
+    place = {key: i for i, key in enumerate(every)}
+    at = [i for i, key in enumerate(own) if key in place]
+    return part.isel(channel=at), np.array([place[own[i]] for i in at], dtype=np.intp)
 
 
 def _of_targets(
