@@ -32,6 +32,8 @@ def _channels(value: Any) -> Any:
             'must be "each", "layer", "top:3" or "cumulative", a list of channels that are edited together, or a list '
             "of such lists: numbers from 0, each once"
         )
+    if twice := next((one for i, one in enumerate(sets) if {*one} in map(set, sets[:i])), None):
+        raise ValueError(f"the set {list(twice)} is there twice: take one out")
     return tuple(tuple(one) for one in sets)
 
 
