@@ -116,6 +116,19 @@ def test_of_some_layers_rankings_are_those_of_their_channels(study: Intervened, 
         pd.testing.assert_frame_equal(found[names], every[names])
 
 
+def test_where_nothing_is_lost_no_channel_has_a_large_share() -> None:
+    study = Intervened(interventions=[RESTORE])
+    study.confusion.loc[{"condition": LV}] = study.confusion.sel(condition="original").values
+    findings = Findings(study, resamples=50)  # type: ignore[arg-type]
+    effects = findings.table("effects").query("class_name == 'LV'")
+    assert effects["effect"].isna().all()
+    assert (effects["note"] == "loss of Dice not above 0: no share of it").all()
+    assert findings.table("rankings")["effect"].isna().all()
+    agreement = findings.table("agreement")
+    assert (agreement["large"] == 0).all()
+    assert agreement[["p", "spearman_frequency", "spearman_mad"]].isna().all(axis=None)
+
+
 def test_of_some_samples_and_of_what_is_done_so_far() -> None:
     study = Intervened(chosen=3, committed=9, interventions=[RESTORE])
     table = Findings(study, resamples=50).table("effects")  # type: ignore[arg-type]

@@ -49,9 +49,7 @@ def rankings_table(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataAr
     """
     parts = []
     for own in _beside(found, member, mad):
-        there = own.part.notnull().any("channel") & own.whole.notnull()
-        whole = own.whole.where(there).sum("sample")
-        effect = own.part.where(there).sum("sample") / whole.where(whole > LEAST_WHOLE * there.sum("sample"))
+        effect = own.part.where(own.there).sum("sample") / own.lost
         values = rankings(own.member, own.mad, effect.transpose("condition", "channel"))
         parts.append(own.rows(values, RANKINGS_COLUMNS, ("condition", "channel")))
     return pd.concat(parts, ignore_index=True)
@@ -62,12 +60,13 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Whether the most frequent channels of a layer have the largest effects, in columns :data:`AGREEMENT_COLUMNS`.
 
-    ``most`` is the size of the sets; see :func:`actstore.analysis.interventions.agreement.agreement`. Otherwise as
-    :func:`rankings_table`.
+    ``most`` is the size of the sets; see :func:`actstore.analysis.interventions.agreement.agreement`. A perturbation
+    that costs nothing has no channels with large effects. Otherwise as :func:`rankings_table`.
     """
     parts = []
     for own in _beside(found, member, mad):
-        values = agreement(own.member, own.mad, own.part, most, resamples=resamples)
+        part = own.part.where(own.lost.notnull())
+        values = agreement(own.member, own.mad, part, most, resamples=resamples)
         parts.append(own.rows(values, AGREEMENT_COLUMNS, ("condition", "layer")))
     return pd.concat(parts, ignore_index=True)
 
@@ -85,6 +84,17 @@ class _Beside:
     #: (sample, condition, channel) and (sample, condition) of the intervention, of the perturbed class.
     part: xr.DataArray
     whole: xr.DataArray
+
+    @property
+    def there(self) -> xr.DataArray:
+        """Where there is an effect: bool (sample, condition)."""
+        return self.part.notnull().any("channel") & self.whole.notnull()
+
+    @property
+    def lost(self) -> xr.DataArray:
+        """What effects are shares of, summed over samples: (condition), NaN where nothing is lost."""
+        whole = self.whole.where(self.there).sum("sample")
+        return whole.where(whole > LEAST_WHOLE * self.there.sum("sample"))
 
     def rows(self, values: xr.Dataset, columns: Sequence[str], dims: Sequence[str]) -> pd.DataFrame:
         named = values.assign(intervention=self.name, quantity=("condition", self.quantity))
