@@ -250,6 +250,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "region without class": ({"edit": "zero", "region": "inside"}, "original perturbs no class: name one in target"),
     "not recorded": ({"edit": "mean", "layers": ["up"]}, "needs the stored means, and 'up' is none of its layers"),
     "effect of nothing": ({**BY_EFFECT, "name": "bad"}, "has no intervention of that name"),
+    "effect elsewhere": (
+        {**BY_EFFECT, "effect_of": "bad2", "region": "inside", "target": "LV"},
+        "which has another edit, donor, region or into",
+    ),
     "effect without name": ({"edit": "zero", "channels": "cumulative", "orders": ["effect"]}, "go together"),
     "counts of each": ({"edit": "zero", "counts": [1]}, 'counts is of channels = "cumulative"'),
     "name": ({"edit": "zero", "name": "a/b"}, "'a/b' is no name of a group"),
@@ -259,7 +263,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line(name: str, tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
     table, message = BAD[name]
-    path = write_spec(tmp_path, store__path=tiny_copy, intervene=[{"name": "bad", **table}])
+    path = write_spec(tmp_path, store__path=tiny_copy, intervene=[{"name": "bad", **table}, {**EACH, "name": "bad2"}])
     with pytest.raises(ActstoreError) as caught:
         intervene(load_spec(path), cluster="inline", device="cpu")
     assert re.search(message, str(caught.value)), caught.value
