@@ -244,11 +244,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "donor of zero": ({"edit": "zero", "donor": "original"}, 'donor is of edit = "patch": take it out'),
     "channel beyond": ({"edit": "zero", "channels": [0, 7]}, "names channel 7, and L01 .*has 2, from 0 on"),
     "channels": ({"edit": "zero", "channels": "some"}, 'must be "each", "layer", "top:3"'),
+    "set twice": ({"edit": "zero", "channels": [[0, 1], [1, 0]]}, r"the set \[1, 0\] is there twice: take one out"),
     "twice": ({"edit": "zero", "channels": [1, 1]}, "each once"),
     "no layer": ({"edit": "zero", "layers": ["nothing"]}, "matches no module"),
     "region without class": ({"edit": "zero", "region": "inside"}, "original perturbs no class: name one in target"),
     "not recorded": ({"edit": "mean", "layers": ["up"]}, "needs the stored means, and 'up' is none of its layers"),
     "effect of nothing": ({**BY_EFFECT, "name": "bad"}, "has no intervention of that name"),
+    "effect elsewhere": (
+        {**BY_EFFECT, "effect_of": "bad2", "region": "inside", "target": "LV"},
+        "which has another edit, donor, region or into",
+    ),
     "effect without name": ({"edit": "zero", "channels": "cumulative", "orders": ["effect"]}, "go together"),
     "counts of each": ({"edit": "zero", "counts": [1]}, 'counts is of channels = "cumulative"'),
     "name": ({"edit": "zero", "name": "a/b"}, "'a/b' is no name of a group"),
@@ -258,7 +263,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line(name: str, tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) -> None:
     table, message = BAD[name]
-    path = write_spec(tmp_path, store__path=tiny_copy, intervene=[{"name": "bad", **table}])
+    path = write_spec(tmp_path, store__path=tiny_copy, intervene=[{"name": "bad", **table}, {**EACH, "name": "bad2"}])
     with pytest.raises(ActstoreError) as caught:
         intervene(load_spec(path), cluster="inline", device="cpu")
     assert re.search(message, str(caught.value)), caught.value
@@ -282,6 +287,26 @@ def test_the_order_by_effect_waits_for_its_effects(tiny_copy: Path, tmp_path: Pa
         intervene(spec, names=["more"], cluster="inline", device="cpu")
 
 
+def test_the_order_by_effect_is_of_the_effects_in_the_spec(
+    tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec
+) -> None:
+    intervened(tmp_path, write_spec, tiny_copy, [{**EACH, "samples": 1}])
+    spec = load_spec(write_spec(tmp_path, store__path=tiny_copy, intervene=[EACH, BY_EFFECT]))
+    with pytest.raises(StoreError, match=r"interventions/each, which was made with other settings \(samples: 1 → null"):
+        intervene(spec, names=["more"], cluster="inline", device="cpu")
+
+
+def test_repeats_of_the_original_rank_channels_by_what_is_perturbed(tmp_path: Path, write_spec: WriteSpec) -> None:
+    table = {"edit": "patch", "into": ["repeat"], "donor": CONDITION, "channels": "cumulative", "orders": ["mad"]}
+    changes = {"controls__noise": True, "data__patients": ["patient001"]}
+    spec = load_spec(write_spec(tmp_path, intervene=[{"name": "more", **table}], **changes))
+    assert actstore.capture(spec, cluster="inline", device="cpu").complete
+    (plan,) = plan_intervene(spec, device="cpu")
+    mad = actstore.open(tmp_path / "tiny.zarr").statistics("L02", ["mad"])["mad"].sel(condition=CONDITION)
+    expected = np.argsort(-mad.mean("sample").values, kind="stable")
+    assert plan.of.rankings[0].channels[1][0] == tuple(expected)
+
+
 def test_classifiers_count_classes_and_scores(classified_store: Path, tmp_path: Path) -> None:
     store = actstore.open(shutil.copytree(classified_store, tmp_path / "tiny.zarr"))
     text = classified_store.with_name("spec.toml").read_text(encoding="utf-8")
@@ -299,3 +324,11 @@ def test_classifiers_count_classes_and_scores(classified_store: Path, tmp_path: 
     np.testing.assert_allclose(last["score"].values[edited, 0], expected, rtol=1e-4, atol=1e-5)
     assert (last["confusion"].values[edited, 0] == store.confusion.isel(condition=0).values[edited]).all()
     assert np.isnan(last["score"].values[~edited]).all()
+
+
+def test_values_of_features_are_not_shuffled(classified_store: Path, tmp_path: Path) -> None:
+    text = classified_store.with_name("spec.toml").read_text(encoding="utf-8")
+    path = tmp_path / "spec.toml"
+    path.write_text(text + '\n[[intervene]]\nname = "mixed"\nedit = "shuffle"\nlayers = ["last"]\n', encoding="utf-8")
+    with pytest.raises(SpecError, match="'last' has one value a channel: take it out of layers"):
+        intervene(load_spec(path), store=classified_store, cluster="inline", device="cpu")

@@ -52,6 +52,19 @@ class Several(nn.Module):
         return result
 
 
+class Dotted(nn.Module):
+    """As ``Several``, with a dot in a key of the dict, and a key that is a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = DottedInner(), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.inner(x)
+        result: Tensor = self.last(found["stage.1"] + found[2][0])
+        return result
+
+
 class Inner(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -59,6 +72,19 @@ class Inner(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         return {"maps": (self.conv(x), self.conv(x) * 2), "note": "kept"}
+
+
+class DottedInner(Inner):
+    def forward(self, x: Tensor) -> dict[Any, Any]:
+        return {"stage.1": self.conv(x), 2: [self.conv(x) * 2], "stage": None}
+
+
+class Inferring(Chain):
+    """Enters inference mode by itself."""
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
 
 
 def seeded(make: Any, seed: int = 0) -> nn.Module:
@@ -90,6 +116,7 @@ NETWORKS: Mapping[str, tuple[Any, tuple[int, ...], list[str]]] = {
     ),
     "in place": (Chain, (1, 8, 8), ["first", "act"]),
     "dict of a tuple": (Several, (1, 8, 8), ["inner"]),
+    "dict with a dot in a key": (Dotted, (1, 8, 8), ["inner"]),
 }
 
 
@@ -204,4 +231,11 @@ def test_what_cannot_be_edited_is_refused() -> None:
     moody = seeded(Moody)
     layers = probe(moody, (1, 8, 8), ["act"]).layers
     with pytest.raises(ModelError, match="'act' is not reached"), intervening(moody, layers) as forward:
+        forward(images(1, 1, 8, 8), edit)
+    inferring = seeded(Inferring)
+    layers = probe(inferring, (1, 8, 8), ["act"]).layers
+    with (
+        pytest.raises(ModelError, match=r"'act' runs in torch\.inference_mode"),
+        intervening(inferring, layers) as forward,
+    ):
         forward(images(1, 1, 8, 8), edit)

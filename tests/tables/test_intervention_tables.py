@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from click.testing import CliRunner
@@ -100,6 +101,32 @@ def test_rankings_are_those_of_other_tables(study: Intervened, findings: Finding
     often = findings.table("frequency").query("condition == @LV and layer == 'L02'")["channel"]
     assert agreement.loc["L02", "shared"] == len({*both} & {*often})
     assert agreement.loc["L02", "frequent"] == 7
+
+
+def test_of_some_layers_rankings_are_those_of_their_channels(study: Intervened, findings: Findings) -> None:
+    whole = study.group("interventions/restore")
+    some = whole.isel(edit=np.flatnonzero(whole["layer"].values != "L01"))
+    fewer = Intervened(louder=4.0, interventions=[RESTORE])
+    fewer._made["restore"] = some
+    for name, keys in (("rankings", ["layer", "channel"]), ("agreement", ["layer"])):
+        every = findings.table(name).query("intervention == 'restore' and layer != 'L01'").set_index(keys)
+        found = Findings(fewer, resamples=50).table(name).set_index(keys)  # type: ignore[arg-type]
+        assert found.index.tolist() == every.index.tolist()
+        names = [n for n in found if n not in ("q", "tests")]
+        pd.testing.assert_frame_equal(found[names], every[names])
+
+
+def test_where_nothing_is_lost_no_channel_has_a_large_share() -> None:
+    study = Intervened(interventions=[RESTORE])
+    study.confusion.loc[{"condition": LV}] = study.confusion.sel(condition="original").values
+    findings = Findings(study, resamples=50)  # type: ignore[arg-type]
+    effects = findings.table("effects").query("class_name == 'LV'")
+    assert effects["effect"].isna().all()
+    assert (effects["note"] == "loss of Dice not above 0: no share of it").all()
+    assert findings.table("rankings")["effect"].isna().all()
+    agreement = findings.table("agreement")
+    assert (agreement["large"] == 0).all()
+    assert agreement[["p", "spearman_frequency", "spearman_mad"]].isna().all(axis=None)
 
 
 def test_of_some_samples_and_of_what_is_done_so_far() -> None:

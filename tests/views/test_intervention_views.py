@@ -144,3 +144,10 @@ def test_its_findings_begin_the_summary(study: Study, tmp_path: Path, monkeypatc
         return page("report.html.j2", sections, folder)
 
     assert write_report(study.store, tmp_path / "report.html").read_text("utf-8") == "first,second"
+
+
+def test_the_region_is_that_of_the_class_that_was_named() -> None:
+    said = on.made("near", {**RESTORE, "region": "inside", "target": "MYO"})
+    assert said.endswith("instead of a channel's own map inside MYO.")
+    assert on.made("far", {**RESTORE, "region": "outside"}).endswith("own map outside the perturbed class.")
+    assert on.made("restore", RESTORE).endswith("instead of a channel's own map.")

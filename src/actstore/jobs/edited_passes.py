@@ -118,10 +118,7 @@ class EditedSample:
         if edit == "zero":
             return torch.zeros(layer.channels, *ones, device=self._device)
         if edit == "mean":
-            means = self._store.statistics(layer.name, ["mean"])["mean"]
-            originals = means.isel(condition=0).mean("sample")
-            values = read(originals).astype(np.float32).reshape(layer.channels, *ones)
-            return torch.from_numpy(values).to(self._device)
+            return torch.from_numpy(self._of.means[number].reshape(layer.channels, *ones)).to(self._device)
         maps = self._store[layer.name].isel(sample=self._sample, condition=self._of.donor)
         return torch.from_numpy(read(maps)).to(self._device)
 

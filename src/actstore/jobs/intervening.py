@@ -128,6 +128,13 @@ class Intervening(OfRun):
             rankings=tuple(Ranking.from_json(one) for one in identity["rankings"]),
         )
 
+    @cached_property
+    def means(self) -> tuple[NDArray[np.float32], ...]:
+        """Of each layer the mean, over all originals of the run, of each channel's mean: (channel)."""
+        store = Store(self.storage.location)
+        found = (store.statistics(layer.name, ["mean"])["mean"].isel(condition=0) for layer in self.layers)
+        return tuple(read(means.mean("sample")).astype(np.float32) for means in found)
+
     def edited(self, store: Store) -> NDArray[np.bool_]:
         """Which passes are edited: bool (sample, condition), of the store's samples and the conditions of ``into``.
 

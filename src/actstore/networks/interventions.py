@@ -79,7 +79,13 @@ def intervening(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Edited]:
     elements, reached = 0, set[int]()
 
     def before(path: str, arguments: Any) -> None:
-        given[path] = [(tensor, tensor._version) for _, tensor in tensors(arguments)]
+        found = [tensor for _, tensor in tensors(arguments)]
+        if any(tensor.is_inference() for tensor in found):
+            raise ModelError(
+                f"module {path!r} runs in torch.inference_mode, in which edits are not possible: take it out of the "
+                "network's forward"
+            )
+        given[path] = [(tensor, tensor._version) for tensor in found]
 
     def hook(path: str, output: Any) -> Any:
         call = calls[path]
@@ -138,23 +144,23 @@ def _edited(
     return found
 
 
-def _replaced(output: Any, own: Mapping[str, Tensor], path: str) -> Any:
+def _replaced(output: Any, own: Mapping[str, Tensor], path: str, within: str = "") -> Any:
     """``output`` with other tensors at the positions of ``own``, which are those of `recording.tensors`."""
     if isinstance(output, Tensor):
-        return own.get("", output)
-    below: dict[str, dict[str, Tensor]] = {}
-    for position, tensor in own.items():
-        first, _, rest = position.partition(".")
-        below.setdefault(first, {})[rest] = tensor
+        return own.get(within.removesuffix("."), output)
+    if not any(name.startswith(within) for name in own):
+        return output
+
+    def entry(key: Any, value: Any) -> Any:
+        return _replaced(value, own, path, f"{within}{key}.")
+
     if type(output) is dict:
-        return {key: _entry(value, below.get(str(key)), path) for key, value in output.items()}
+        return {key: entry(key, value) for key, value in output.items()}
     if type(output) in (list, tuple):
-        return type(output)(_entry(value, below.get(str(i)), path) for i, value in enumerate(output))
+        return type(output)(entry(i, value) for i, value in enumerate(output))
+    if not isinstance(output, Mapping | list | tuple):
+        return output
     raise ModelError(
         f"module {path!r} returns a {type(output).__name__}, which cannot be made again with an edited tensor: edit a "
         "module inside it, or let it return a tuple or dict"
     )
-
-
-def _entry(value: Any, own: Mapping[str, Tensor] | None, path: str) -> Any:
-    return value if own is None else _replaced(value, own, path)

@@ -32,6 +32,8 @@ def _channels(value: Any) -> Any:
             'must be "each", "layer", "top:3" or "cumulative", a list of channels that are edited together, or a list '
             "of such lists: numbers from 0, each once"
         )
+    if twice := next((one for i, one in enumerate(sets) if {*one} in map(set, sets[:i])), None):
+        raise ValueError(f"the set {list(twice)} is there twice: take one out")
     return tuple(tuple(one) for one in sets)
 
 
@@ -59,8 +61,8 @@ class Intervene(TomlTable):
 
     #: Of its group in the store, ``interventions/NAME``.
     name: GroupName
-    #: What stands instead of a channel's map: that of the donor, 0, the channel's mean over the originals, or its own
-    #: values at other places.
+    #: What replaces a channel's map: the donor's map, 0, the channel's mean over the originals, or its own values at
+    #: other places.
     edit: Edit
     #: Conditions whose passes are edited.
     into: Annotated[tuple[Text, ...], Field(min_length=1)] = (ORIGINAL,)
@@ -83,7 +85,7 @@ class Intervene(TomlTable):
     orders: Annotated[tuple[Order, ...], Field(min_length=1)] = ("frequency", "mad", "random")
     #: Name of the intervention with channels = "each" whose effects give the order "effect".
     effect_of: Text | None = None
-    #: Of "cumulative": how many channels are edited together; by default 1, 2, 3, 4, 6, 8, 12, … and all.
+    #: Of "cumulative": how many channels are edited together, by default 1, 2, 3, 4, 6, 8, 12, …; and always all.
     counts: Counts = None
     #: Of "cumulative": random orders.
     repeats: Positive = 3
@@ -196,9 +198,9 @@ def _check_effect(where: str, one: Intervene, named: dict[str, Intervene]) -> No
     other = named.get(one.effect_of or "")
     if other is None:
         raise ValueError(f"{where} has effect_of = {one.effect_of!r}: the spec has no intervention of that name")
-    same = (other.edit, other.from_condition, other.channels) == (one.edit, one.from_condition, EACH)
-    if not same or not {*one.into} <= {*other.into}:
+    same = [getattr(one, name) == getattr(other, name) for name in ("edit", "from_condition", "region", "target")]
+    if not all(same) or other.channels != EACH or not {*one.into} <= {*other.into}:
         raise ValueError(
-            f"{where} has effect_of = {one.effect_of!r}, which has another edit, donor or into, or edits no channel "
-            f'alone: name an intervention with channels = "{EACH}" that is otherwise the same'
+            f"{where} has effect_of = {one.effect_of!r}, which has another edit, donor, region or into, or edits "
+            f'no channel alone: name an intervention with channels = "{EACH}" that is otherwise the same'
         )

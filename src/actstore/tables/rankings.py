@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.interventions.agreement import agreement, rankings
@@ -48,9 +49,7 @@ def rankings_table(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataAr
     """
     parts = []
     for own in _beside(found, member, mad):
-        there = own.part.notnull().any("channel") & own.whole.notnull()
-        whole = own.whole.where(there).sum("sample")
-        effect = own.part.where(there).sum("sample") / whole.where(whole > LEAST_WHOLE * there.sum("sample"))
+        effect = own.part.where(own.there).sum("sample") / own.lost
         values = rankings(own.member, own.mad, effect.transpose("condition", "channel"))
         parts.append(own.rows(values, RANKINGS_COLUMNS, ("condition", "channel")))
     return pd.concat(parts, ignore_index=True)
@@ -61,12 +60,13 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Whether the most frequent channels of a layer have the largest effects, in columns :data:`AGREEMENT_COLUMNS`.
 
-    ``most`` is the size of the sets; see :func:`actstore.analysis.interventions.agreement.agreement`. Otherwise as
-    :func:`rankings_table`.
+    ``most`` is the size of the sets; see :func:`actstore.analysis.interventions.agreement.agreement`. A perturbation
+    that costs nothing has no channels with large effects. Otherwise as :func:`rankings_table`.
     """
     parts = []
     for own in _beside(found, member, mad):
-        values = agreement(own.member, own.mad, own.part, most, resamples=resamples)
+        part = own.part.where(own.lost.notnull())
+        values = agreement(own.member, own.mad, part, most, resamples=resamples)
         parts.append(own.rows(values, AGREEMENT_COLUMNS, ("condition", "layer")))
     return pd.concat(parts, ignore_index=True)
 
@@ -85,6 +85,17 @@ class _Beside:
     part: xr.DataArray
     whole: xr.DataArray
 
+    @property
+    def there(self) -> xr.DataArray:
+        """Where there is an effect: bool (sample, condition)."""
+        return self.part.notnull().any("channel") & self.whole.notnull()
+
+    @property
+    def lost(self) -> xr.DataArray:
+        """What effects are shares of, summed over samples: (condition), NaN where nothing is lost."""
+        whole = self.whole.where(self.there).sum("sample")
+        return whole.where(whole > LEAST_WHOLE * self.there.sum("sample"))
+
     def rows(self, values: xr.Dataset, columns: Sequence[str], dims: Sequence[str]) -> pd.DataFrame:
         named = values.assign(intervention=self.name, quantity=("condition", self.quantity))
         return channel_frame(named, columns, conditions=np.arange(len(self.quantity)), dims=dims)
@@ -95,6 +106,7 @@ def _beside(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataArray) ->
     parts = []
     for passes in having(found, (EACH,), 'channels = "each"'):
         one, own = passes.one, passes.differences
+        part, channels = _ranked(_alone(one, own["part"]), mad)
         names = mad["condition"].values.tolist()
         every = [names[i] for i in perturbations(mad)]
         pairs = [
@@ -102,29 +114,27 @@ def _beside(found: Sequence[Passes], member: xr.DataArray, mad: xr.DataArray) ->
             for c, (quantity, name) in enumerate(zip(one.quantities, one.perturbations, strict=True))
             for perturbation in (every if quantity == NECESSITY else [name] if name else [])
         ]
-        if not pairs:
+        if not pairs or not len(channels):
             continue
         at = [names.index(name) for _, name in pairs]
         targets = mad["target"].values[at].tolist()
-        alone = _alone(one, own["part"])
-        edited, recorded = _both(alone, mad)
-        if not len(edited):
-            continue
         patients = np.isin(mad["patient"].values, own["patient"].values)
-        kept = {"sample": np.flatnonzero(patients), "condition": at, "channel": recorded}
+        kept = {"sample": np.flatnonzero(patients), "condition": at, "channel": channels}
         parts.append(
             _Beside(
                 one.name,
                 [one.quantities[c] for c, _ in pairs],
                 member.isel(kept),
                 mad.isel(kept),
-                _of_targets(alone.isel(channel=edited), pairs, targets, mad.isel(kept)),
+                _of_targets(part, pairs, targets, mad.isel(kept)),
                 _of_targets(own["whole"], pairs, targets, mad.isel(kept)),
             )
         )
     if not parts:
         names_of = ", ".join(passes.one.name for passes in found)
-        raise Unanswerable(f"{names_of}: no perturbation is undone or put in, whose MAD could be compared")
+        raise Unanswerable(
+            f"{names_of}: no MAD to compare, of a perturbation that is undone or put in, in a layer of the store"
+        )
     return parts
 
 
@@ -135,15 +145,15 @@ def _alone(one: Intervention, part: xr.DataArray) -> xr.DataArray:
     return part.isel(edit=at).rename(edit="channel").assign_coords(channel=number)
 
 
-def _both(alone: xr.DataArray, mad: xr.DataArray) -> tuple[list[int], list[int]]:
-    """Positions, among edits of single channels and among the network's channels, of those that are among both."""
-    recorded = {key: i for i, key in enumerate(_keys(mad))}
-    both = [(i, recorded[key]) for i, key in enumerate(_keys(alone)) if key in recorded]
-    return [i for i, _ in both], [i for _, i in both]
-
-
-def _keys(array: xr.DataArray) -> list[tuple[str, int]]:
-    return list(zip(array["layer"].values.tolist(), array["channel"].values.tolist(), strict=True))
+def _ranked(part: xr.DataArray, mad: xr.DataArray) -> tuple[xr.DataArray, NDArray[np.intp]]:
+    """``part`` of the channels that the store records, and their positions in ``mad``; either may have fewer layers."""
+    own, every = (
+        list(zip(array["layer"].values.tolist(), array["channel"].values.tolist(), strict=True))
+        for array in (part, mad)
+    )
+    place = {key: i for i, key in enumerate(every)}
+    at = [i for i, key in enumerate(own) if key in place]
+    return part.isel(channel=at), np.array([place[own[i]] for i in at], dtype=np.intp)
 
 
 def _of_targets(

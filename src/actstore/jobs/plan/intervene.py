@@ -51,7 +51,7 @@ def plan_intervene(
         memory = max(_memory(again, layers) for layers, _ in fitted)
     check_again(again, memory)
     for settings, (layers, recomputed) in zip(wanted, fitted, strict=True):
-        rankings = rankings_of(settings, layers, again.store)
+        rankings = rankings_of(settings, layers, again.store, spec.intervene)
         of = Intervening(
             **again.fields,
             settings=settings,
@@ -80,6 +80,11 @@ def _fitted(again: Again, settings: Intervene) -> tuple[tuple[Layer, ...], tuple
                     f"{where}: channels names channel {beyond}, and {layer.name} ({layer.label}) has "
                     f"{layer.channels}, from 0 on: correct channels or layers"
                 )
+    if settings.edit == "shuffle" and any(math.prod(layer.space) == 1 for layer in layers):
+        flat = next(layer for layer in layers if math.prod(layer.space) == 1)
+        raise SpecError(
+            f'{where}: edit = "shuffle" moves pixels, and {flat.label!r} has one value a channel: take it out of layers'
+        )
     if settings.region != "all" and any(not layer.space for layer in layers):
         flat = next(layer for layer in layers if not layer.space)
         raise SpecError(

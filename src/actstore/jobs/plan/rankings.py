@@ -15,26 +15,33 @@ from actstore.conditions import ORIGINAL
 from actstore.errors import SpecError, StoreError
 from actstore.jobs.edits import Ranking
 from actstore.spec.intervene import Intervene
+from actstore.store.fingerprint import differences
 from actstore.store.schema import Layer
 from actstore.store.store import Store
 
 
-def rankings_of(settings: Intervene, layers: Sequence[Layer], store: Store) -> tuple[Ranking, ...]:
+def rankings_of(
+    settings: Intervene, layers: Sequence[Layer], store: Store, interventions: Sequence[Intervene]
+) -> tuple[Ranking, ...]:
     """Every order that an intervention needs, of ``layers`` that the store records.
 
     By frequency: how often a channel is among the ``top`` of its layer in the samples of the condition, channels that
     are never there by their mean MAD; of equals the lower channel first, as in the table of frequencies. The condition
     is the perturbed one of the two that a patch joins, else the one that is edited; for an edit of the original all
-    perturbations count together. By effect: what each channel alone did in the intervention ``effect_of``.
+    perturbations count together. By effect: what each channel alone did in the intervention ``effect_of``, one of the
+    spec's ``interventions``.
 
     Raises
     ------
     SpecError, StoreError
-        if the run has no perturbation to rank by, or the intervention ``effect_of`` is not complete.
+        if the run has no perturbation to rank by; if the intervention ``effect_of`` is not complete in the store, or
+        was made with other settings.
     """
     if not settings.ranked:
         return ()
     orders = settings.orders if not settings.most else ("frequency",)
+    if settings.effect_of is not None:
+        _require_effects(settings, store, next(one for one in interventions if one.name == settings.effect_of))
     made: list[Ranking] = []
     for order in orders:
         if order == "random":
@@ -64,13 +71,14 @@ def _by_change(settings: Intervene, layers: Sequence[Layer], store: Store, order
             'give channels = "each", "layer" or lists'
         )
     names = store.conditions.index.tolist()
+    perturbed = set(store.conditions.index[store.conditions["target"] != ""])
     found = []
     for layer in layers:
         mad = store.statistics(layer.name, ["mad"])["mad"].compute()
         member = in_top(mad, settings.top, applicable=applicable)
         of_layer = []
         for condition in settings.into:
-            of = next((name for name in (condition, settings.from_condition) if name != ORIGINAL), None)
+            of = next((name for name in (condition, settings.from_condition) if name in perturbed), None)
             at = perturbing if of is None else [names.index(of)]
             there = applicable.isel(condition=at)
             count = member.isel(condition=at).where(there, False).sum(("sample", "condition")).values
@@ -89,11 +97,6 @@ def _order(values: NDArray[np.floating] | NDArray[np.integer], mean: NDArray[np.
 def _by_effect(settings: Intervene, layers: Sequence[Layer], store: Store) -> list[list[NDArray[np.int64]]]:
     """By how far each channel alone moved the mean Dice of all classes away from that of the unedited pass."""
     path = f"interventions/{settings.effect_of}"
-    if path not in store.groups or not store.group_committed(path).all():
-        raise StoreError(
-            f"intervene {settings.name!r}: its order by effect needs {path}, which is not complete: "
-            f"`actstore intervene SPEC --name {settings.effect_of}` makes it"
-        )
     group = store.group(path)
     found = []
     for layer in layers:
@@ -103,6 +106,21 @@ def _by_effect(settings: Intervene, layers: Sequence[Layer], store: Store) -> li
         effects = [_effect(own.sel(condition=condition), store, condition) for condition in settings.into]
         found.append([np.argsort(-effect, kind="stable") for effect in effects])
     return found
+
+
+def _require_effects(settings: Intervene, store: Store, other: Intervene) -> None:
+    """Refuse an order by effects of ``other`` that are not in the store, or not as the spec has it."""
+    path, where = f"interventions/{other.name}", f"intervene {settings.name!r}"
+    if path not in store.groups or not store.group_committed(path).all():
+        raise StoreError(
+            f"{where}: its order by effect needs {path}, which is not complete: "
+            f"`actstore intervene SPEC --name {other.name}` makes it"
+        )
+    if changes := list(differences(store.groups[path].identity["intervene"], other.as_json())):
+        raise StoreError(
+            f"{where}: its order by effect needs {path}, which was made with other settings ({changes[0]}): give that "
+            "intervention another name, in effect_of too"
+        )
 
 
 def _effect(own: xr.Dataset, store: Store, condition: str) -> NDArray[np.float64]:

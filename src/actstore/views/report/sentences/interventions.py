@@ -31,9 +31,8 @@ def made(name: str, settings: Mapping[str, Any]) -> str:
     into = listed([str(one) for one in settings["into"]])
     edit = str(settings["edit"])
     what = f"the map of {settings['donor']}" if edit == "patch" else _EDITS.get(edit, edit)
-    where = {"inside": " inside the perturbed class", "outside": " outside the perturbed class"}.get(
-        str(settings.get("region", "all")), ""
-    )
+    region = str(settings.get("region", "all"))
+    where = "" if region == "all" else f" {region} {settings.get('target') or 'the perturbed class'}"
     return f"{name}: in passes of {into}, {what} stands instead of a channel's own map{where}."
 
 
