@@ -122,10 +122,11 @@ def test_where_nothing_is_lost_no_channel_has_a_large_share() -> None:
     findings = Findings(study, resamples=50)  # type: ignore[arg-type]
     effects = findings.table("effects").query("class_name == 'LV'")
     assert effects["effect"].isna().all()
-    assert (effects["note"] == "loss of Dice not above 0: no share of it").all()
+    assert (effects["note"] == "loss not above 0: no share of it").all()
     assert findings.table("rankings")["effect"].isna().all()
     agreement = findings.table("agreement")
     assert (agreement["large"] == 0).all()
+    assert (agreement["note"] == "loss not above 0: no share of it").all()
     assert agreement[["p", "spearman_frequency", "spearman_mad"]].isna().all(axis=None)
 
 

@@ -95,7 +95,7 @@ def test_the_report_says_what_matters(section: Section, study: Study) -> None:
     assert f"in order of mean MAD, the restoration of channels is larger by {area.area:.2f} (" in said
     assert "the order finds what matters before chance" in said
     words = " ".join(section.words)
-    assert f"grow: in passes of {LV}, the map of original stands instead of a channel's own map." in words
+    assert f"grow: in passes of {LV}, a channel's map is replaced by the original's map." in words
     assert "Rank correlation with the effect: of frequency" in words
     assert [figure.key for figure in section.figures] == [
         "effects", "cumulative-grow-brightness-LV-0.1--LV", "areas", "rankings", "agreement",
@@ -148,6 +148,13 @@ def test_its_findings_begin_the_summary(study: Study, tmp_path: Path, monkeypatc
 
 def test_the_region_is_that_of_the_class_that_was_named() -> None:
     said = on.made("near", {**RESTORE, "region": "inside", "target": "MYO"})
-    assert said.endswith("instead of a channel's own map inside MYO.")
-    assert on.made("far", {**RESTORE, "region": "outside"}).endswith("own map outside the perturbed class.")
-    assert on.made("restore", RESTORE).endswith("instead of a channel's own map.")
+    assert said.endswith("a channel's map is replaced by the original's map inside MYO.")
+    assert on.made("far", {**RESTORE, "region": "outside"}).endswith("the original's map outside the perturbed class.")
+    assert on.made("restore", RESTORE).endswith("replaced by the original's map.")
+
+
+def test_rankings_of_a_perturbation_without_a_loss_are_not_compared(study: Study) -> None:
+    own = study.findings.table("agreement").query("intervention == 'restore'")
+    without = own.assign(samples=0, note="loss not above 0: no share of it")
+    said = f"restore, LV under {LV}: rankings cannot be compared: loss not above 0: no share of it."
+    assert on.responsible(without) == [said]

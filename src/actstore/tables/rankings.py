@@ -18,6 +18,8 @@ from actstore.tables.catalogue import Unanswerable
 from actstore.tables.passes import EACH, Intervention, Passes, having
 from actstore.tables.rows import LAYER_COLUMNS, RESTS_ON, channel_frame
 
+#: Of a perturbation without a loss that channels could have a share of.
+_COSTLESS = "loss not above 0: no share of it"
 _ENDS = ("low", "high", "error")
 _RANKED = ("intervention", "quantity", "condition", "target", *LAYER_COLUMNS)
 RANKINGS_COLUMNS = (
@@ -67,6 +69,8 @@ def agreement_table(
     for own in _beside(found, member, mad):
         part = own.part.where(own.lost.notnull())
         values = agreement(own.member, own.mad, part, most, resamples=resamples)
+        costless = own.there.any("sample") & own.lost.isnull()
+        values["note"] = values["note"].where(~costless.reset_coords(drop=True), _COSTLESS)
         parts.append(own.rows(values, AGREEMENT_COLUMNS, ("condition", "layer")))
     return pd.concat(parts, ignore_index=True)
 

@@ -110,7 +110,7 @@ def areas(
         module=("curve", [module.get(name, "") for name in layer]),
         order=("curve", list(order)),
     )
-    found = bootstrap_ratio(named, whole.rename("loss of Dice"), resamples=resamples, confidence=confidence, seed=seed)
+    found = bootstrap_ratio(named, whole.rename("loss"), resamples=resamples, confidence=confidence, seed=seed)
     return found.rename(ratio="area")
 
 

@@ -194,6 +194,6 @@ def effects(
     AnalysisError
         as :func:`actstore.analysis.bootstrap_mean`.
     """
-    whole = differences["whole"].rename("loss of Dice")
+    whole = differences["whole"].rename("loss")
     found = bootstrap_ratio(differences["part"], whole, resamples=resamples, confidence=confidence, seed=seed)
     return found.rename(ratio="effect")

@@ -16,11 +16,11 @@ from actstore.tables.passes import EACH, LAYER
 from actstore.units import counted
 from actstore.views.wording import SIGNIFICANT, interval, listed, number, rests_on, span
 
-#: What stands instead of a channel's map, in words.
+#: What replaces a channel's map, in words.
 _EDITS = {
     "zero": "0",
     "mean": "the channel's mean over the originals",
-    "shuffle": "the map's own values at other places",
+    "shuffle": "its own values at other places",
 }
 #: Orders in which channels are added, in words.
 _ORDERS = {"frequency": "frequency among the top", "mad": "mean MAD", "effect": "the effect of each alone"}
@@ -28,12 +28,13 @@ _ORDERS = {"frequency": "frequency among the top", "mad": "mean MAD", "effect": 
 
 def made(name: str, settings: Mapping[str, Any]) -> str:
     """How one intervention was made; ``settings`` is its resolved table."""
-    into = listed([str(one) for one in settings["into"]])
-    edit = str(settings["edit"])
-    what = f"the map of {settings['donor']}" if edit == "patch" else _EDITS.get(edit, edit)
+    into = listed(["the original" if one == ORIGINAL else str(one) for one in settings["into"]])
+    edit, donor = str(settings["edit"]), settings.get("donor")
+    patched = "the original's map" if donor == ORIGINAL else f"its map in {donor}"
+    what = patched if edit == "patch" else _EDITS.get(edit, edit)
     region = str(settings.get("region", "all"))
     where = "" if region == "all" else f" {region} {settings.get('target') or 'the perturbed class'}"
-    return f"{name}: in passes of {into}, {what} stands instead of a channel's own map{where}."
+    return f"{name}: in passes of {into}, a channel's map is replaced by {what}{where}."
 
 
 def largest(table: pd.DataFrame, measure: str = "Dice") -> list[str]:
@@ -109,6 +110,10 @@ def responsible(table: pd.DataFrame) -> list[str]:
     """Whether the most frequent channels are those with the largest effects, of the table ``agreement``."""
     found = []
     for (name, condition), own in table.groupby(["intervention", "condition"], sort=False):
+        if not own["samples"].any():
+            where = f"{name}, {own['target'].iloc[0]} under {condition}"
+            found.append(f"{where}: rankings cannot be compared{_because(own)}.")
+            continue
         frequent, shared, expected = (float(own[column].sum()) for column in ("frequent", "shared", "expected"))
         tested = own[own["q"].notna()]
         more = int((tested["q"] < SIGNIFICANT).sum())
@@ -230,8 +235,9 @@ def larger(table: pd.DataFrame) -> str:
 
 
 def _corrected(tested: pd.DataFrame) -> str:
-    tests = f"{span(tested['tests'].min(), tested['tests'].max())} tests"
-    return f"q < {SIGNIFICANT:g}, corrected over {tests} of layers, conditions and classes"
+    tests = span(tested["tests"].min(), tested["tests"].max())
+    noun = "test" if tested["tests"].max() == 1 else "tests"
+    return f"q < {SIGNIFICANT:g}, corrected over {tests} {noun} of layers, conditions and classes"
 
 
 def _than_chance(row: Any) -> str:
