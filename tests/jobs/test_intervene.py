@@ -176,6 +176,9 @@ def test_what_is_put_in(tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) 
     moved = (own.order[0] != torch.arange(32 * 32)).reshape(32, 32)
     assert moved.any()
     assert not (moved & ~own.where).any()
+    has = (store.label.values == 3).any((1, 2))
+    assert not has.all()
+    assert (inside.edited(store)[:, 0] == has).all(), "without the class nothing would be edited"
 
 
 def test_sets_grow_in_the_order_of_the_table(tiny_copy: Path, tmp_path: Path, write_spec: WriteSpec) -> None:

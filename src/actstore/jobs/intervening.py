@@ -135,17 +135,26 @@ class Intervening(OfRun):
         found = (store.statistics(layer.name, ["mean"])["mean"].isel(condition=0) for layer in self.layers)
         return tuple(read(means.mean("sample")).astype(np.float32) for means in found)
 
+    def _present(self, store: Store) -> NDArray[np.bool_]:
+        """Whether a sample owns any of the class whose region is edited: (sample, condition)."""
+        true = read(store.confusion.isel(condition=0).sum("predicted_class"))
+        members = self.spec.labels.members
+        targets = [self.target(position) for position in range(len(self.into))]
+        return np.stack([true[:, list(members[target])].sum(1) > 0 for target in targets], 1)
+
     def edited(self, store: Store) -> NDArray[np.bool_]:
         """Which passes are edited: bool (sample, condition), of the store's samples and the conditions of ``into``.
 
-        Those where the condition, and the donor's, apply; of patches that overlap all of a volume, if they apply to
-        one. Of each patient as many samples, or such volumes, as ``samples`` says, drawn at random by the seed and the
-        patient's name alone.
+        Those where the condition, and the donor's, apply, and that own some of the class inside which is edited; of
+        patches that overlap all of a volume, if they apply to one. Of each patient as many samples, or such volumes, as
+        ``samples`` says, drawn at random by the seed and the patient's name alone.
         """
         applicable = read(store.applicable)
         found: NDArray[np.bool_] = applicable[:, list(self.into)].copy()
         if self.donor is not None:
             found &= applicable[:, [self.donor]]
+        if self.settings.region == "inside":
+            found &= self._present(store)
         units = np.arange(len(found))
         if self.stitched:
             units = store.samples["block"].to_numpy()
