@@ -555,6 +555,18 @@ def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: P
     assert np.isfinite(shown(page, 0)).all()
 
 
+def test_what_was_read_before_the_page_is_on_the_screen_waits_for_it(page: Page) -> None:
+    """A browser that still builds its views misses changes."""
+    found: list[int] = []
+    page._open = False
+    page.soon(lambda _: 3, found.append, "reading", lambda _: None)
+    assert found == []
+    page._complete()
+    assert found == [3]
+    page._complete()
+    assert found == [3]
+
+
 def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
     record = tiny_copy / Store(tiny_copy).layout.capture.record.key(3)
     kept = record.read_bytes()

@@ -96,6 +96,8 @@ class Page:
         self._add_messages(messages)
         # Pictures first: the tab below them is drawn once they are on the screen.
         self._open = self._document is None
+        #: What was read before the page was on the screen.
+        self._early: list[Callable[[], None]] = []
         self._update(push=False)
         if not self._open:
             pn.state.onload(self._complete)
@@ -154,6 +156,9 @@ class Page:
     def _complete(self) -> None:
         self._open = True
         self._update(push=False)
+        for call in self._early:
+            call()
+        self._early = []
 
     def _turned(self, event: Any) -> None:
         self.go(tab=[*_TABS][event.new])
@@ -249,7 +254,11 @@ class Page:
         def arrived(future: Future[Any]) -> None:
             nonlocal over
             over = True
-            self._arrived(future, done, failed)
+            # Not while the browser still builds its views: they would miss what changes.
+            if self._open:
+                self._arrived(future, done, failed)
+            else:
+                self._early.append(lambda: self._arrived(future, done, failed))
 
         self._progress(what, 0, 1)
         future = _BACKGROUND.submit(work, progress)
