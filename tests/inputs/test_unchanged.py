@@ -379,7 +379,11 @@ def test_a_continued_capture_counts_this_run_alone(
 GONE = (SHUFFLES[0], "shuffle(LV, 0.0005, control)")
 DEAD = "L01"
 #: Tables but for those of what other jobs add, and of classifiers.
-OF_A_CAPTURE = [name for name, table in TABLES.items() if not {"optima", "explanations", "classes"} & {*table.needs}]
+OF_A_CAPTURE = [
+    name
+    for name, table in TABLES.items()
+    if not {"optima", "explanations", "interventions", "classes"} & {*table.needs}
+]
 
 
 def test_the_dead_layer_is_one(store: Store) -> None:

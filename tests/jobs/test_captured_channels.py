@@ -48,7 +48,7 @@ CHOSEN: dict[str, list[list[str] | None]] = {MRI: [["MRI"]], "plain": [None], "e
 #: Tables that take conditions together, whatever tells them apart, or have none.
 POOLED = ("comparison", "projection", "neighbours")
 #: All but of what other jobs add to a store, and of classifiers.
-OTHERS = {"optima", "explanations", "classes"}
+OTHERS = {"optima", "explanations", "interventions", "classes"}
 ANSWERED = [name for name, table in TABLES.items() if name not in POOLED and not OTHERS & {*table.needs}]
 
 
