@@ -174,7 +174,7 @@ def test_a_loss_that_is_none_has_no_share_and_the_note_says_so() -> None:
     study: Any = Intervened(patients=6, interventions=(RESTORE,))
     study.confusion.loc[{"condition": DARK_LV}] = study.confusion.sel(condition="original")
     edits = Edits(study, {"L01": slice(0, 4), "L02": slice(4, 20), "L03": slice(20, 28)})
-    with pytest.raises(StoreError, match="restore: loss of Dice not above 0: no share of it: choose another condition"):
+    with pytest.raises(StoreError, match="restore: loss not above 0: no share of it: choose another condition"):
         edits.effects(edits.offered[0], DARK_LV)
 
 
