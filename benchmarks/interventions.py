@@ -24,6 +24,7 @@ from actstore.jobs.plan.intervene import plan_intervene
 from actstore.networks.model import build_model
 from actstore.spec.intervene import Intervene
 from actstore.store.store import Store
+from actstore.units import counted
 
 CONDITION = "brightness(LV, 0.1)"
 
@@ -70,7 +71,11 @@ def main() -> None:
 
         rounds = {"bare forward passes": bare, "patching": lambda: edit_one_block(plan.of, block)}
         seconds = interleave(rounds, runs=given.runs)
-        show(f"{edits} edits of {slices} slices, batches of {plan.of.batch_size}", seconds, base="bare forward passes")
+        show(
+            f"{edits} edits of {counted(slices, 'slice')}, batches of {plan.of.batch_size}",
+            seconds,
+            base="bare forward passes",
+        )
 
 
 if __name__ == "__main__":

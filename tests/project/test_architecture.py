@@ -90,3 +90,9 @@ def _defined(module: ast.Module) -> list[str]:
     """Functions and classes of ``module`` but ``__getattr__`` and ``__dir__``, which pass names on."""
     defined = [node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return [name for name in defined if name not in ("__getattr__", "__dir__")]
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by their bare names, and refuses the second of a name that the same process has met."""
+    names = [path.stem for path in (ROOT / "tests").rglob("test_*.py")]
+    assert [name for name in set(names) if names.count(name) > 1] == []
