@@ -60,7 +60,7 @@ def true_classes(confusion: xr.DataArray) -> xr.DataArray:
     counts = confusion.sum("predicted_class").max("condition").compute()
     if ((counts > 0).sum("true_class") != 1).any():
         raise AnalysisError(
-            "a sample has pixels of several classes, or of none: accuracy needs one class per sample; use dice"
+            "some samples have pixels of several classes, or none: accuracy is for one class a sample, use dice here"
         )
     return counts.argmax("true_class").rename("label")
 

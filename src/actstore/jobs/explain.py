@@ -14,14 +14,14 @@ from actstore.cluster.main_guard import refuse_in_worker
 from actstore.jobs.channel_maps import ChannelMaps
 from actstore.jobs.class_maps import ClassMaps
 from actstore.jobs.explaining import Explaining
-from actstore.jobs.filled import Filled
+from actstore.jobs.filled import Filled, fill_each
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.of_run import Opened
 from actstore.jobs.out import Out
 from actstore.jobs.plan.explain import plan_explain
 from actstore.jobs.reading import block_units
 from actstore.jobs.reproduction import require_reproduced
-from actstore.jobs.runner import Progress, run
+from actstore.jobs.runner import Progress
 from actstore.spec.spec import Spec
 from actstore.store.files.base import Location, Storage
 from actstore.store.schema import Coordinate, Schema, record_of
@@ -134,10 +134,5 @@ def explain(
     """
     refuse_in_worker(cluster or spec.cluster.kind)
     planned = plan_explain(spec.with_cluster(cluster), names=names, store=store, workers=workers, device=device)
-    made = []
-    for of in planned.of:
-        outcome = run(ExplainJob.of_run(of), of.storage, planned.workers, progress=progress, stopping=stopping)
-        made.append(Filled.of(of.storage.location, of.group, outcome))
-        if not made[-1].complete:
-            break
-    return tuple(made)
+    jobs = ((ExplainJob.of_run(of), of.storage, planned.workers) for of in planned.of)
+    return fill_each(jobs, progress, stopping)

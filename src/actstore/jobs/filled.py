@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from actstore.jobs.job import Report
-from actstore.jobs.runner import Outcome
-from actstore.store.files.base import Location
+from actstore.jobs.job import Job, Report
+from actstore.jobs.runner import Outcome, Progress, Workers, run
+from actstore.store.files.base import Location, Storage
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,16 @@ class Filled:
     @property
     def complete(self) -> bool:
         return not self.failed and not self.left
+
+
+def fill_each(
+    jobs: Iterable[tuple[Job, Storage, Workers]], progress: Progress | None, stopping: Callable[[], None]
+) -> tuple[Filled, ...]:
+    """Run one job after the other, up to the first that fails or is stopped."""
+    made: list[Filled] = []
+    for job, storage, workers in jobs:
+        outcome = run(job, storage, workers, progress=progress, stopping=stopping)
+        made.append(Filled.of(storage.location, job.schema.group, outcome))
+        if not made[-1].complete:
+            break
+    return tuple(made)

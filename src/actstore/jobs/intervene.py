@@ -22,7 +22,7 @@ from actstore.inputs.windows import Stitched, Windows
 from actstore.jobs.blocks import Block
 from actstore.jobs.edited_passes import EditedPasses, Inputs
 from actstore.jobs.edits import distinct
-from actstore.jobs.filled import Filled
+from actstore.jobs.filled import Filled, fill_each
 from actstore.jobs.intervening import Intervening
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.of_run import Opened
@@ -32,7 +32,7 @@ from actstore.jobs.plan.intervene import plan_intervene
 from actstore.jobs.predictions import confusion_of
 from actstore.jobs.reading import block_units, read
 from actstore.jobs.reproduction import require_reproduced
-from actstore.jobs.runner import Progress, run
+from actstore.jobs.runner import Progress
 from actstore.networks.interventions import intervening
 from actstore.spec.spec import Spec
 from actstore.store.files.base import Location, Storage
@@ -285,12 +285,6 @@ def intervene(
         settings.
     """
     refuse_in_worker(cluster or spec.cluster.kind)
-    made: list[Filled] = []
     planned = plan_intervene(spec.with_cluster(cluster), names=names, store=store, workers=workers, device=device)
-    for of in planned:
-        job = InterveneJob.of_run(of.of)
-        outcome = run(job, of.of.storage, of.workers, progress=progress, stopping=stopping)
-        made.append(Filled.of(of.of.storage.location, of.of.group, outcome))
-        if not made[-1].complete:
-            break
-    return tuple(made)
+    jobs = ((InterveneJob.of_run(plan.of), plan.of.storage, plan.workers) for plan in planned)
+    return fill_each(jobs, progress, stopping)

@@ -169,7 +169,7 @@ class Reductions:
 
     @cached_property
     def interventions(self) -> list[Passes]:
-        """The passes of each intervention, or of the one that is asked for, in memory once they are used."""
+        """The passes of every intervention, or of the one named ``of``, each read on first use."""
         return [Passes(one, self.over) for one in INTERVENTIONS.all(self.store, self.of)]
 
     @cached_property

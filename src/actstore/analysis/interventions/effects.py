@@ -150,7 +150,7 @@ def differences(
     Raises
     ------
     AnalysisError
-        if a share is asked for without a donor.
+        if a share is computed without ``donor``.
     """
     require_dims(edited, ["sample", "condition", "edit", "class_name"])
     kinds = np.asarray(quantity, dtype=str)

@@ -1,4 +1,4 @@
-"""What `explain` and `intervene` plan alike: the network of a finished run, to be run again."""
+"""What `visualise`, `explain` and `intervene` plan alike: the network of a finished run, to be run again."""
 
 from __future__ import annotations
 

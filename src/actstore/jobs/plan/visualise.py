@@ -9,18 +9,14 @@ import numpy as np
 from torch import nn
 
 from actstore.errors import SpecError
-from actstore.inputs.adapters import pipeline_of
 from actstore.jobs.optima import SAMPLES, Optimising, examples
-from actstore.jobs.plan.budget import check_memory, library_bytes, machine_of
-from actstore.jobs.plan.captured import require_run
-from actstore.jobs.plan.identity import load_named
-from actstore.jobs.plan.network import inspect_model
+from actstore.jobs.plan.again import run_again
+from actstore.jobs.plan.budget import check_memory, library_bytes
 from actstore.jobs.runner import Workers
 from actstore.maximisation.ascent import Canvas
 from actstore.maximisation.penalties import is_penalty
 from actstore.maximisation.targets import Target, find_targets
 from actstore.maximisation.transforms import transform_of
-from actstore.networks.arithmetic import torch_threads
 from actstore.networks.model import model_bytes
 from actstore.spec.spec import Spec
 from actstore.spec.visualise import Visualise
@@ -55,13 +51,8 @@ def plan_optima(
     ActstoreError
         if the store is not whole or of another run; if the settings do not fit the network; if memory does not suffice.
     """
-    load_named(spec)
-    budget = machine_of(spec, device, workers)
-    opened = Store(store or spec.store.path)
-    spec = spec.with_channels(opened.layout.input_channels)
-    with torch_threads(budget.threads):
-        seen = inspect_model(spec, pipeline_of(spec))
-        require_run(spec, opened, seen)
+    with run_again(spec, store, workers, device) as again:
+        spec, opened, seen = again.spec, again.store, again.seen
         settings = _resolved(spec, opened)
         canvas = _canvas(settings, opened)
         for regularizer in settings.regularize:
@@ -80,7 +71,7 @@ def plan_optima(
     worst = max(targets, key=lambda target: target.bytes)
     check_memory(
         spec,
-        budget.workers,
+        again.machine.workers,
         memory,
         why=f"{counted(_elements(settings), 'image')} up to layer {worst.label!r} at once",
         mend="a smaller visualise.batch_size, or fewer --workers",
@@ -97,7 +88,7 @@ def plan_optima(
         targets,
         seen.head,
     )
-    return OptimaPlan(of, Workers.of(spec, budget.workers, budget.device, memory))
+    return OptimaPlan(of, again.workers(memory))
 
 
 def _resolved(spec: Spec, store: Store) -> Visualise:

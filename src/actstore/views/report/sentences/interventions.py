@@ -222,7 +222,7 @@ def _tested(own: pd.DataFrame) -> str:
         )
     if (tested["note"].astype(str) != "").all():
         patients = span(tested["patients"].min(), tested["patients"].max())
-        return f"With {patients} patients, no q can fall below {SIGNIFICANT:g}: none can be told from random channels."
+        return f"With {patients} patients, no q can fall below {SIGNIFICANT:g}, so no channel can stand out."
     return f"No channel has a larger effect than random channels of the same layer ({how})."
 
 
