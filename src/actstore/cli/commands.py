@@ -189,7 +189,7 @@ def intervene(spec: Path, **where: Any) -> None:
     """Switch channels off or patch them, and count predictions again; run again to continue."""
     from actstore.jobs.intervene import intervene as run
 
-    _fill_each(run, spec, **where)
+    _fill_each(run, spec, say=terminal.say, **where)
 
 
 def _fill_each(run: Callable[..., tuple[Filled, ...]], spec: Path, **where: Any) -> None:

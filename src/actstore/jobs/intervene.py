@@ -32,13 +32,14 @@ from actstore.jobs.plan.intervene import plan_intervene
 from actstore.jobs.predictions import confusion_of
 from actstore.jobs.reading import block_units, read
 from actstore.jobs.reproduction import require_reproduced
-from actstore.jobs.runner import Progress
+from actstore.jobs.runner import Progress, Workers
 from actstore.networks.interventions import intervening
 from actstore.spec.spec import Spec
 from actstore.store.files.base import Location, Storage
 from actstore.store.reader import read_small
 from actstore.store.schema import Coordinate, Schema
 from actstore.store.store import Store
+from actstore.units import counted
 
 Units = tuple[Block, ...] | tuple[PlainUnit, ...]
 #: A sample's place in its block, the number of an edit, its confusion counts, and a classifier's scores.
@@ -259,6 +260,7 @@ def intervene(
     device: str = "auto",
     progress: Progress | None = None,
     stopping: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Filled, ...]:
     """Make the interventions of ``spec.intervene``, each into its group ``interventions/NAME`` of the run's store.
 
@@ -272,6 +274,8 @@ def intervene(
         of the interventions to make; by default all, in the order of the spec.
     store, cluster, workers, device, progress, stopping
         as for `actstore.capture`.
+    say
+        called with a line on each intervention whose donor's maps are computed in the same passes.
 
     Returns
     -------
@@ -286,5 +290,14 @@ def intervene(
     """
     refuse_in_worker(cluster or spec.cluster.kind)
     planned = plan_intervene(spec.with_cluster(cluster), names=names, store=store, workers=workers, device=device)
-    jobs = ((InterveneJob.of_run(plan.of), plan.of.storage, plan.workers) for plan in planned)
-    return fill_each(jobs, progress, stopping)
+
+    def jobs() -> Iterator[tuple[InterveneJob, Storage, Workers]]:
+        for plan in planned:
+            if number := sum(plan.of.recomputed):
+                say(
+                    f"{plan.of.group}: the donor's maps of {counted(number, 'layer')} are not stored as they were, and "
+                    "are computed in the same passes"
+                )
+            yield InterveneJob.of_run(plan.of), plan.of.storage, plan.workers
+
+    return fill_each(jobs(), progress, stopping)
