@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from actstore.cluster.launch import connect
 from actstore.jobs.capture import capture
+from actstore.spec.cluster import Cluster
 from actstore.spec.spec import load_spec
+from actstore.store.files import storage_at
 from conftest import WriteSpec
 from processes import captured, expect_none_left, expect_whole, finish, hear, said, until
 from stores import committed, expect_same, slow_spec, strays
@@ -100,3 +104,11 @@ def test_the_second_ctrl_c_ends_at_once(spec: Path, undisturbed: Path, cluster: 
         assert said(errors) == ["interrupted: run the same command again to continue"]
         expect_none_left(process)
     expect_resumable(spec, 0, undisturbed)
+
+
+def test_a_worker_says_nothing_of_a_scheduler_that_goes(tiny_store: Path) -> None:
+    """It may be sending a sign of life while it is asked to end; an error then would look like a failure."""
+    logger, levels = logging.getLogger("distributed.worker"), iter([logging.ERROR])
+    with connect(Cluster(kind="local"), 1, memory=0, storage=storage_at(tiny_store)) as executor:
+        ((_, heard),) = executor.run(logger.isEnabledFor, lambda: next(levels, None))
+    assert heard is False
