@@ -20,13 +20,12 @@ import pandas as pd
 
 from actstore.errors import StoreError
 from actstore.tables.build import write_csv, write_parquet
-from actstore.views.figures.saving import save_images
 from actstore.views.html_tables import html_table
-from actstore.views.report.embedding import page_item
+from actstore.views.report.picture import on_page, save_picture
 from actstore.views.report.study import ROWS, Figure, Section, ShownTable, Study
 
 #: Bytes of an SVG above which the page carries the PNG instead.
-_LARGEST_SVG = 160_000
+_LARGEST_SVG = 1_500_000
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,19 @@ def rendered(section: Section, folder: Path) -> Rendered:
 
 
 def _figure(figure: Figure, folder: Path) -> dict[str, Any]:
-    drawn = figure.draw()
     png, svg = (folder / f"{figure.key}.{ending}" for ending in ("png", "svg"))
-    save_images(drawn, png, svg)
+    spots = save_picture(figure.draw(), png, svg)
     save_data(figure.data, folder, figure.key)
-    kind, content = ("svg+xml", svg.read_bytes())
+    kind, content = "svg+xml", on_page(svg.read_text(encoding="utf-8")).encode()
     if len(content) > _LARGEST_SVG:
-        kind, content = ("png", png.read_bytes())
+        kind, content = "png", png.read_bytes()
     return {
         "key": figure.key,
         "caption": figure.caption,
         "alt": figure.alt,
         "image": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
-        "item": page_item(drawn, f"plot-{figure.key}"),
+        "still": kind == "png",
+        "spots": spots,
     }
 
 

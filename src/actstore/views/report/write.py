@@ -17,7 +17,6 @@ from actstore.paths import given
 from actstore.tables.findings import Findings
 from actstore.units import by, human_bytes
 from actstore.views.html_tables import html_table
-from actstore.views.report.embedding import bokeh_script
 from actstore.views.report.render import Rendered, rendered, rendering_aside
 from actstore.views.report.sections.order import FIRST, OF_THE_STORE, sections_of
 from actstore.views.report.study import ROWS, Study
@@ -112,6 +111,5 @@ def page(template: str, sections: Sequence[Rendered], folder: Path, **content: A
         rows=ROWS,
         style=style,
         script=script,
-        bokeh=Markup(bokeh_script()),
         **content,
     )
