@@ -16,7 +16,7 @@ class MissingBlocksWarning(UserWarning):
 
 
 def open_store(path: Location) -> Store:
-    """Open the store at ``path``, or at an ``s3://`` URL, for reading; reads only metadata and coordinates.
+    """Open the store at ``path``, or at an ``s3://`` or ``https://`` URL; reads only metadata and coordinates.
 
     Warns
     -----
