@@ -45,7 +45,7 @@ class S3Storage(Objects):
         prefix = parts.path.strip("/")
         if parts.scheme != "s3" or not parts.netloc or ":" in parts.netloc or not prefix or parts.fragment:
             raise StoreError(
-                f"store URL {url!r} is none that actstore knows: use s3://bucket/run.zarr, https://host/run.zarr, or a path"
+                f"store URL {url!r} is none that actstore knows: use s3://bucket/run.zarr, https://… or a path"
             )
         if any(part in ("", ".", "..") for part in prefix.split("/")):
             raise StoreError(f"store URL {url!r} has an empty, '.' or '..' part: use s3://bucket/run.zarr")
