@@ -179,7 +179,7 @@ def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) 
     study = Study(actstore.open(tiny_copy))
     shutil.rmtree(tiny_copy)
     with (
-        rendering_aside(study, tmp_path, ["images"]) as collect,
+        rendering_aside(study, tmp_path, ["images"], lambda _: None) as collect,
         pytest.raises(StoreError, match=r"were not drawn: .*tiny\.zarr"),
     ):
         collect()

@@ -28,6 +28,13 @@
     });
     image.addEventListener("pointerleave", function () { tip.hidden = true; });
   });
+  // On paper nothing is folded.
+  var folded = [];
+  window.addEventListener("beforeprint", function () {
+    folded = Array.prototype.slice.call(document.querySelectorAll("details:not([open])"));
+    folded.forEach(function (part) { part.open = true; });
+  });
+  window.addEventListener("afterprint", function () { folded.forEach(function (part) { part.open = false; }); });
   if (!("IntersectionObserver" in window)) { return; }
   var links = {};
   document.querySelectorAll("nav a").forEach(function (a) { links[a.hash.slice(1)] = a; });
