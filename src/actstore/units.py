@@ -33,6 +33,11 @@ def plural_of(thing: str) -> str:
     return f"{thing}es" if thing.endswith(("ch", "ss")) else f"{thing}s"
 
 
+def unit_of(classified: bool) -> str:
+    """What a run computes as a whole: a volume, or of a classifier a group of images."""
+    return "group" if classified else "volume"
+
+
 def human_seconds(seconds: float) -> str:
     """``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     if seconds < 10:
@@ -43,6 +48,17 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def clock(seconds: float) -> str:
+    """As a clock shows it.
+
+    >>> clock(17.4), clock(203), clock(7384)
+    ('0:17', '3:23', '2:03:04')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def shown(text: object) -> str:

@@ -238,7 +238,7 @@ class TestOneBadVolume:
         assert words in failed.error
         assert MENDS.search(failed.error), failed.error
         assert [finished for _, finished, _ in seen] == [1, 2, 3, 4]
-        with pytest.warns(UserWarning, match=rf"1 of 4 blocks are missing \({FRAME}\); `actstore capture"):
+        with pytest.warns(UserWarning, match=rf"1 of 4 volumes are missing \({FRAME}\); `actstore capture"):
             store = actstore.open(first.store)
         assert set(zip(store.samples["patient"], store.samples["frame"], strict=True)).isdisjoint({("patient001", 1)})
 
@@ -560,22 +560,22 @@ class TestStorePath:
 
     def test_a_file(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         (tmp_path / "tiny.zarr").write_text("mine")
-        words = f"{tmp_path / 'tiny.zarr'} holds something else than an actstore store: choose another path"
+        words = f"{tmp_path / 'tiny.zarr'} is not an actstore store, and not empty: choose another path"
         refused(write_spec(tmp_path), StoreError, words)
         assert (tmp_path / "tiny.zarr").read_text() == "mine"
 
     def test_a_folder_of_other_files(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         (tmp_path / "tiny.zarr").mkdir()
         (tmp_path / "tiny.zarr" / "notes.txt").write_text("mine")
-        refused(write_spec(tmp_path), StoreError, "holds something else than an actstore store: choose another path")
-        refused(write_spec(tmp_path, store__path="."), StoreError, f"{tmp_path} holds something else than an actstore")
+        refused(write_spec(tmp_path), StoreError, "is not an actstore store, and not empty: choose another path")
+        refused(write_spec(tmp_path, store__path="."), StoreError, f"{tmp_path} is not an actstore")
         assert (tmp_path / "tiny.zarr" / "notes.txt").read_text() == "mine"
 
     def test_another_zarr_store(self, write_spec: WriteSpec, tmp_path: Path) -> None:
         path = tmp_path / "tiny.zarr"
         zarr.create_group(path, zarr_format=3, attributes={"schema": 1}).create_array("a", shape=(3,), dtype="f4")
         before = files(path)
-        refused(write_spec(tmp_path), StoreError, f"{path} holds something else than an actstore store")
+        refused(write_spec(tmp_path), StoreError, f"{path} is not an actstore store")
         assert files(path) == before
 
     def test_an_empty_folder_is_free(self, write_spec: WriteSpec, tmp_path: Path) -> None:
@@ -678,7 +678,7 @@ class TestStorePath:
             with pytest.raises(StoreError, match=r"is damaged: its zarr\.json cannot be read; `actstore verify"):
                 actstore.open(tiny_copy)
         shutil.rmtree(tiny_copy / "metadata")
-        with pytest.raises(StoreError, match="holds something else than an actstore store"):
+        with pytest.raises(StoreError, match="is not an actstore store"):
             actstore.open(tiny_copy)
 
     @pytest.mark.parametrize("key", ["classes", "identity", "layers", "blocks", "slots"])

@@ -11,18 +11,24 @@ import sys
 import threading
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 from click.testing import CliRunner, Result
 
 import actstore
 from actstore import __version__
+from actstore.cli import terminal
 from actstore.cli.commands import main
+from actstore.cli.tables import written
 from actstore.jobs.reduce import workers_of
 from actstore.jobs.runner import Workers
 from actstore.spec.spec import load_spec
+from actstore.store.schema import SCHEMA_VERSION
+from actstore.tables.build import build_table
 from conftest import SUPPORT, WriteSpec
 from stores import files_of
 
@@ -87,7 +93,14 @@ class TestExitStatus:
             result = invoke(*arguments)
             assert result.exit_code == 0
             assert result.stdout.startswith("Usage: ")
-        assert invoke("--version").stdout == f"actstore, version {__version__}\n"
+        shown = invoke("--version").stdout
+        assert shown.startswith(f"actstore {__version__}, writes stores of schema {SCHEMA_VERSION}, ")
+        assert f"zarr {zarr.__version__}" in shown
+
+    def test_every_option_says_what_it_is_for(self) -> None:
+        commands = [main, *main.commands.values()]
+        options = [(c.name, p.name) for c in commands for p in c.params if isinstance(p, click.Option) and not p.help]
+        assert options == []
 
     @pytest.mark.parametrize(
         ("words", "arguments"),
@@ -98,6 +111,8 @@ class TestExitStatus:
             ("No such option", ["capture", "a.toml", "--wrokers", "2"]),
             ("0 is not in the range x>=1", ["capture", "a.toml", "--workers", "0"]),
             ("'many' is not a valid integer", ["capture", "a.toml", "--workers", "many"]),
+            ("'gpu' is not one of auto, cpu, cuda, cuda:N", ["capture", "a.toml", "--device", "gpu"]),
+            ("--json goes to standard output", ["table", "a.zarr", "mad", "--json", "-o", "a.csv"]),
             ("'top' is not one of '", ["table", "a.zarr", "top"]),
             ("0 is not in the range x>=1", ["table", "a.zarr", "mad", "--top", "0"]),
             ("x.txt ends in '.txt': name a .csv or .parquet file", ["table", "a.zarr", "mad", "-o", "x.txt"]),
@@ -168,7 +183,7 @@ class TestExitStatus:
         spec = write_spec(tmp_path, data__root=phantom_copy)
         first = shell("capture", spec, "--cluster", "inline", "--device", "cpu")
         assert first.returncode == 1
-        assert "blocks    3 done, 0 skipped, 1 failed" in first.stdout
+        assert "volumes   3 done, 0 skipped, 1 failed" in first.stdout
         assert "failed: patient002 frame 01: " in first.stderr
         assert "patient002_frame01.nii.gz: truncated, the compressed data end early; restore" in first.stderr
         assert "Traceback" not in first.stderr
@@ -180,7 +195,7 @@ class TestExitStatus:
         shutil.copy(phantom_root / image, phantom_copy / image)
         second = invoke("capture", spec, "--cluster", "inline", "--device", "cpu")
         assert second.exit_code == 0, second.output
-        assert "blocks    1 done, 3 skipped, 0 failed" in second.stdout
+        assert "volumes   1 done, 3 skipped, 0 failed" in second.stdout
         third = invoke("capture", spec, "--cluster", "inline", "--device", "cpu")
         assert third.exit_code == 0
         assert "0 done, 4 skipped, 0 failed" in third.stdout
@@ -198,7 +213,7 @@ class TestShow:
     def test_plan(self, tiny_spec: Path) -> None:
         result = invoke("plan", tiny_spec, "--workers", "1")
         assert result.exit_code == 0, result.output
-        assert "4 volumes, 26 samples, at most 7 a block" in result.stdout
+        assert "4 volumes, 26 samples, at most 7 each" in result.stdout
         assert "3: original, brightness(LV, 0.1), brightness(RV, 0.1)" in result.stdout
         assert "patients     2\n" in result.stdout
         assert "left out" not in result.stdout
@@ -276,6 +291,25 @@ class TestTables:
         first = dice[(dice["patient"] == "patient001") & (dice["frame"] == 1)]
         assert sorted(set(first["slice"])) == list(range(7))
 
+    def test_json_has_the_same_records(self, tiny_store: Path) -> None:
+        found = json.loads(invoke("table", tiny_store, "segmentation", "--json").stdout)
+        table = build_table(actstore.open(tiny_store), "segmentation")
+        assert [list(record) for record in found] == [list(table.columns)] * len(table)
+        expected = [None if value != value else value for value in table["sensitivity"]]
+        assert [record["sensitivity"] for record in found] == expected
+        assert None in expected
+
+    def test_a_terminal_shows_it_rounded(
+        self, tiny_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table = build_table(actstore.open(tiny_store), "dice")
+        monkeypatch.setattr(terminal, "is_terminal", lambda: True)
+        written(table, None)
+        header, _, *rows = capsys.readouterr().out.strip("\n").splitlines()
+        assert header.split() == list(table.columns)
+        assert [row.split()[-1] for row in rows] == [f"{value:.4g}" for value in table["dice"]]
+        assert {len(row) for row in rows} == {len(header)}, "numbers end below the end of their name"
+
     def test_every_applicable_condition_has_a_row(self, tiny_store: Path) -> None:
         store = actstore.open(tiny_store)
         applicable = store.applicable.compute()
@@ -309,7 +343,7 @@ class TestTables:
     def test_the_same_before_and_after_reduce(self, tiny_copy: Path) -> None:
         forget_statistics(tiny_copy)
         before = {name: table(tiny_copy, name) for name in COLUMNS}
-        assert invoke("reduce", tiny_copy).stdout == f"statistics of 4 blocks persisted in {tiny_copy}\n"
+        assert invoke("reduce", tiny_copy).stdout == f"statistics of 4 volumes persisted in {tiny_copy}\n"
         for name in COLUMNS:
             pd.testing.assert_frame_equal(table(tiny_copy, name), before[name], rtol=1e-12)
         assert invoke("reduce", tiny_copy).stdout == f"{tiny_copy}: all persisted already\n"
@@ -346,7 +380,10 @@ class TestTables:
         failed(f"{tmp_path / 'gone.json'}: no such scheduler file", "reduce", tiny_copy, "--spec", spec)
 
     def test_unknown_group(self, tiny_store: Path) -> None:
-        failed("'scanner'", "table", tiny_store, "frequency", "--by", "scanner")
+        for name, coordinate in (("frequency", "condition"), ("confusion", "slice")):
+            line = failed("by = 'scanner' groups no samples", "table", tiny_store, name, "--by", "scanner")
+            assert "use case, patient, frame, " in line
+            assert coordinate in line
 
     @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
     def test_a_path_that_cannot_be_written(self, tiny_store: Path, tmp_path: Path, name: str) -> None:
@@ -363,8 +400,8 @@ class TestTables:
             result = invoke("table", tiny_copy, name)
             assert result.exit_code == 1
             missing, error = result.stderr.splitlines()
-            assert "4 of 4 blocks are missing (patient001 frame 01, patient001 frame 13, " in missing
-            assert error == (f"actstore: {tiny_copy} has no committed block yet: `actstore capture SPEC` computes them")
+            assert "4 of 4 volumes are missing (patient001 frame 01, patient001 frame 10, " in missing
+            assert error == (f"actstore: {tiny_copy} holds no volume yet: `actstore capture SPEC` computes them")
         assert invoke("status", tiny_copy).exit_code == 0
         assert invoke("reduce", tiny_copy).exit_code == 0
 
@@ -378,7 +415,7 @@ class TestTables:
         result = invoke("reduce", tiny_copy)
         assert result.exit_code == 1
         progress, error = result.stderr.splitlines()
-        assert progress.startswith("4/4 blocks")
+        assert progress.startswith("4/4 volumes, elapsed ")
         assert progress.endswith("1 failed"), "the others are reduced"
         assert f"{shard} is damaged: wrong checksum of slot 0, inner chunk 0" in error
         shard.unlink()

@@ -82,7 +82,7 @@ def test_the_first_signal_ends_in_order(spec: Path, undisturbed: Path, cluster: 
         assert process.returncode == 1
         expect_none_left(process)
     done = IN_FLIGHT[cluster]
-    assert said(errors) == [f"stopped: {4 - done} blocks are left; the same command continues"]
+    assert said(errors) == [f"stopped: {4 - done} volumes are left; the same command continues"]
     assert f"{done} done, 0 skipped, 0 failed" in output
     assert len(committed(root)) == done
     assert strays(root) == []

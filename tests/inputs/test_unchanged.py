@@ -369,7 +369,7 @@ def test_a_continued_capture_counts_this_run_alone(
     assert {one.condition: one.held for one in again.unchanged}[SHUFFLES[0]] == (held_by(first, "LV") & of).sum()
     text.show_summary(again)
     told = capsys.readouterr().err
-    assert f"unchanged counts the 1 block of this run: `actstore status {copy}` counts all" in told
+    assert f"unchanged counts the 1 volume of this run: `actstore status {copy}` counts all" in told
     assert actstore.open(copy).applicable.values.tolist() == first.applicable.values.tolist()
     nothing = capture(spec, store=copy, cluster="inline", device="cpu")
     assert nothing.unchanged == ()

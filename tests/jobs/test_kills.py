@@ -123,7 +123,7 @@ def resume(spec: Path, whole: Summary) -> None:
     done = committed(root)
     todo = [block for block in range(whole.done) if block not in done]
     if todo:
-        with pytest.warns(MissingBlocksWarning, match=f"{len(todo)} of {whole.done} blocks are missing"):
+        with pytest.warns(MissingBlocksWarning, match=f"{len(todo)} of {whole.done} volumes are missing"):
             store = actstore.open(root)
         assert [block for block, _ in store.block_samples] == done
         store["L01"].compute()

@@ -420,7 +420,7 @@ def test_control_flow_fails_the_block_and_commits_nothing(tmp_path: Path, write_
     summary = capture(spec, cluster="inline", device="cpu")
     assert len(summary.failed) == 2
     assert all("control flow depends on its input" in report.error for report in summary.failed)
-    with pytest.warns(UserWarning, match="2 of 2 blocks are missing"):
+    with pytest.warns(UserWarning, match="2 of 2 volumes are missing"):
         assert actstore.open(summary.store).block_samples.counts == ()
 
 

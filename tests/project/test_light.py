@@ -112,7 +112,7 @@ LACKING = [
     ("explore STORE", "explore", "panel", "views"),
     ("table STORE neighbours -o NEW.csv", "the search for neighbours", "sklearn", "representations"),
     ("table STORE dice -o NEW.parquet", "a .parquet file", "pyarrow", "parquet"),
-    ("status s3://bucket/a.zarr", "a store at s3://", "obstore", "s3"),
+    ("status s3://bucket/a.zarr", "a store at a URL", "obstore", "s3"),
 ]
 #: Each command in a child of its own, which lacks one library; what a plain installation has is loaded before, without
 #: any extra.

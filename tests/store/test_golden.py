@@ -117,7 +117,7 @@ def test_a_store_says_of_itself_what_it_said(golden: Golden) -> None:
 
 
 def test_a_volume_that_was_never_committed_is_missing(every: dict[str, Golden]) -> None:
-    with pytest.warns(MissingBlocksWarning, match=r"1 of 6 blocks are missing \(patient003 frame 11\)"):
+    with pytest.warns(MissingBlocksWarning, match=r"1 of 6 volumes are missing \(patient003 frame 11\)"):
         store = actstore.open(every["schema2"].path)
     assert store.missing == ["patient003 frame 11"]
 

@@ -217,7 +217,7 @@ def test_uncommitted_blocks_are_hidden_and_counted(deep_copy: Path, deep_path: P
     whole = actstore.open(deep_path)
     for block in missing:
         (deep_copy / whole.layout.capture.record.key(block)).unlink()
-    with pytest.warns(MissingBlocksWarning, match=f"{len(missing)} of 4 blocks are missing") as caught:
+    with pytest.warns(MissingBlocksWarning, match=f"{len(missing)} of 4 volumes are missing") as caught:
         store = actstore.open(deep_copy)
     assert caught[0].filename == __file__, "the warning points at the caller"
     assert store.missing == [whole.attributes["blocks"][block] for block in missing]

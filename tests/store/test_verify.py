@@ -98,7 +98,7 @@ def test_no_store_is_no_whole_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist"):
         verify(tmp_path / "none.zarr")
     (tmp_path / "a").write_text("x")
-    with pytest.raises(StoreError, match="something else than an actstore store"):
+    with pytest.raises(StoreError, match="is not an actstore store"):
         verify(tmp_path)
 
 

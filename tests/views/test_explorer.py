@@ -595,7 +595,7 @@ def test_an_empty_store_and_a_missing_one_are_refused_in_one_line(tiny_copy: Pat
     layout = Store(tiny_copy).layout
     for block in range(layout.blocks):
         (tiny_copy / layout.capture.record.key(block)).unlink()
-    for path, message in ((tiny_copy, "has no committed block yet"), (tmp_path / "no.zarr", "no.zarr")):
+    for path, message in ((tiny_copy, "holds no volume yet"), (tmp_path / "no.zarr", "no.zarr")):
         result = CliRunner().invoke(main, ["explore", str(path), "--no-open", "--port", "0"])
         assert result.exit_code == 1
         assert message in result.stderr

@@ -19,7 +19,6 @@ from actstore.store.opening import MissingBlocksWarning
 from actstore.store.store import Store
 from actstore.views.figures import saving
 from actstore.views.figures.optima import MOST_SIDE, _columns, _reduced
-from actstore.views.report import embedding
 from actstore.views.report.sections.optima import numbers
 from actstore.views.report.sections.order import SECTIONS, has_section
 from actstore.views.report.sentences import optima as on
@@ -68,7 +67,7 @@ def words(panel: Any) -> list[str]:
 def expect_drawn(figure: Any, folder: Path) -> None:
     saving.save_images(figure, folder / "figure.png", folder / "figure.svg", dpi=50)
     assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    assert '"target_id":"here"' in embedding.page_item(figure, "here")
+    assert hv.render(figure, backend="bokeh").references()
 
 
 @pytest.mark.slow
@@ -386,12 +385,12 @@ def test_the_page_of_a_store_with_optima_and_of_one_without(
         return {key: SECTIONS[key] for key in ("activations", "optima", "dose") if has_section(store, key)}
 
     monkeypatch.setattr("actstore.views.report.write.sections_of", few)
-    page = undrawn_report(opened(slices), tmp_path / "with.html", pages=False).read_text(encoding="utf-8")
+    page = undrawn_report(opened(slices), tmp_path / "with.html").read_text(encoding="utf-8")
     assert '<section id="optima">' in page
     assert "What channels look for" in plain(page)
     data = pd.read_csv(tmp_path / "with_data" / "optima.csv")
     assert data.columns.tolist() == Findings(opened(slices)).table("optima").columns.tolist()
-    other = undrawn_report(actstore.open(tiny_store), tmp_path / "without.html", pages=False)
+    other = undrawn_report(actstore.open(tiny_store), tmp_path / "without.html")
     without = other.read_text(encoding="utf-8")
     assert "optima" not in re.sub(r"(?s)<script.*?</script>", "", without)
 

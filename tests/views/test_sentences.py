@@ -523,9 +523,9 @@ class TestWording:
 
     def test_notes_say_of_what_they_are(self) -> None:
         table = pd.DataFrame({"condition": ["a", "a", "b"], "note": ["few", "few", ""]})
-        assert notes_of(table) == ["Note (a): few."]
-        assert notes_of(table.assign(note="few")) == ["Note: few."]
-        assert notes_of(table.assign(note="")) == []
+        assert notes_of(table, "Dice") == ["On Dice (a): few."]
+        assert notes_of(table.assign(note="few"), "Dice") == ["On Dice: few."]
+        assert notes_of(table.assign(note=""), "Dice") == []
 
     def test_filled_dots_say_over_how_many_tests(self) -> None:
         table = pd.DataFrame({"q": [0.01, np.nan], "tests": [7, 0]})

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from actstore import __version__
 from actstore.cli import finished, terminal
 from actstore.cli.group import Commands
-from actstore.cli.options import CLUSTER, DEVICE, ELSEWHERE, PATH, PRECISION, SPEC, WORKERS
+from actstore.cli.options import CLUSTER, DEVICE, ELSEWHERE, PATH, PRECISION, SPEC, WORKERS, show_versions
 from actstore.errors import DataError, SpecError
-from actstore.units import counted
+from actstore.units import counted, unit_of
 
 if TYPE_CHECKING:
     from actstore.jobs.filled import Filled
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="actstore")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_versions, help="Show versions and exit."
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
 def main(debug: bool) -> None:
     """Record what happens inside a segmentation network when one class of its input is perturbed."""
@@ -40,8 +41,10 @@ def main(debug: bool) -> None:
 
 @main.command()
 @click.argument("folder", type=PATH)
-@click.option("--patients", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--patients", type=click.IntRange(1), default=4, show_default=True, help="Number of patients to make.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed makes the same images."
+)
 def phantom(folder: Path, patients: int, seed: int) -> None:
     """Write a synthetic short-axis cardiac data set in the ACDC layout to FOLDER."""
     from actstore.data.phantom import write_phantom
@@ -51,9 +54,9 @@ def phantom(folder: Path, patients: int, seed: int) -> None:
 
 
 @main.command()
-@click.option("--folder", type=PATH, default=Path("actstore-demo"), show_default=True)
-@click.option("--patients", type=click.IntRange(1), default=6, show_default=True)
-@click.option("--cluster", default="local", show_default=True)
+@click.option("--folder", type=PATH, default=Path("actstore-demo"), show_default=True, help="Everything goes there.")
+@click.option("--patients", type=click.IntRange(1), default=6, show_default=True, help="Patients of the phantom.")
+@click.option("--cluster", default="local", show_default=True, help="Where the capture runs: local or inline.")
 @WORKERS
 def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None:
     """Phantom, capture, reduce and report, with nothing to prepare."""
@@ -65,7 +68,9 @@ def demo(folder: Path, patients: int, cluster: str, workers: int | None) -> None
 @main.command()
 @click.argument("folder", type=PATH)
 @click.option("--data", type=PATH, default=None, help="Folder of the images, where FOLDER holds a network.")
-@click.option("-o", "--output", type=PATH, default=Path("actstore.toml"), show_default=True)
+@click.option(
+    "-o", "--output", type=PATH, default=Path("actstore.toml"), show_default=True, help="The spec; none is overwritten."
+)
 def init(folder: Path, data: Path | None, output: Path) -> None:
     """Write a spec for FOLDER: a result folder of nnU-Net, a MONAI bundle, or a folder of images."""
     from actstore.cli import text
@@ -121,15 +126,18 @@ def plan(spec: Path, store: Location | None, workers: int | None, device: str, p
 def capture(spec: Path, store: Location | None, precision: Precision | None, **where: Any) -> None:
     """Perturb, infer, record and store; run again to continue."""
     from actstore.cli import text
+    from actstore.cli.results import show_original
     from actstore.jobs.capture import capture as run
     from actstore.spec.spec import load_spec
 
     loaded = load_spec(spec).with_precision(precision)
-    with text.unit_progress("block") as progress:
+    noun = unit_of(loaded.data.format == "images")
+    with text.unit_progress(noun) as progress:
         summary = run(
             loaded, store=store, progress=progress, stopping=text.say_stopping, warn=text.show_warning, **where
         )
-    text.show_summary(summary)
+    text.show_summary(summary, noun)
+    show_original(summary.store)
     if not summary.complete:
         sys.exit(1)
 
@@ -193,14 +201,16 @@ def intervene(spec: Path, **where: Any) -> None:
 
 
 def _fill_each(run: Callable[..., tuple[Filled, ...]], spec: Path, **where: Any) -> None:
-    """Run a job that fills a group for each of a spec's tables, by blocks."""
+    """Run a job that fills a group for each of a spec's tables, by volumes."""
     from actstore.cli import text
     from actstore.spec.spec import load_spec
 
-    with text.unit_progress("block") as progress:
-        found = run(load_spec(spec), progress=progress, stopping=text.say_stopping, **where)
+    loaded = load_spec(spec)
+    noun = unit_of(loaded.data.format == "images")
+    with text.unit_progress(noun) as progress:
+        found = run(loaded, progress=progress, stopping=text.say_stopping, **where)
     for one in found:
-        text.show_filled(one, "block")
+        text.show_filled(one, noun)
     if not found[-1].complete:
         sys.exit(1)
 

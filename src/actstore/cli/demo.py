@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actstore.cli import text
+from actstore.cli.terminal import say_made
 from actstore.errors import ActstoreError
 from actstore.jobs.capture import capture
 from actstore.jobs.intervene import intervene
@@ -86,13 +87,13 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     path.write_text(content, encoding="utf-8")
     spec = load_spec(path)
     text.say(f"capture: {path}")
-    with text.unit_progress("block") as progress:
+    with text.unit_progress("volume") as progress:
         summary = capture(spec, cluster=cluster, workers=workers, progress=progress, stopping=text.say_stopping)
     text.show_summary(summary)
     if not summary.complete:
-        raise ActstoreError(f"{counted(len(summary.failed), 'block')} of the demo failed: run again to continue")
+        raise ActstoreError(f"{counted(len(summary.failed), 'volume')} of the demo failed: run again to continue")
     store = open_store(spec.store.path)
-    with text.unit_progress("block") as progress:
+    with text.unit_progress("volume") as progress:
         reduce_store(store, progress=progress)
     text.say("visualise: what four channels of the bottleneck respond to")
     with text.unit_progress() as progress:
@@ -100,7 +101,7 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     if not made.complete:
         raise ActstoreError("images of the demo's channels are missing: run again to continue")
     text.say("intervene: how much of what darkening costs each channel of the last layer restores")
-    with text.unit_progress("block") as progress:
+    with text.unit_progress("volume") as progress:
         (restored,) = intervene(spec, cluster="inline", progress=progress, stopping=text.say_stopping)
     if not restored.complete:
         raise ActstoreError("edited passes of the demo are missing: run again to continue")
@@ -113,7 +114,8 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     )
     figure = save_png(frequency(store, "condition", columns=1), folder / "frequency.png")
     sheet = save_png(optima(store, _visualised(store)), folder / "optima.png")
-    report = write_report(store, folder / "report.html")
+    text.say("report: figures and tables of what was found")
+    report = write_report(store, folder / "report.html", made=say_made)
     text.say(
         f"figures {figure}, {sheet}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}"
     )

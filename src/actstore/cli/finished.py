@@ -12,22 +12,21 @@ from actstore.cli import terminal
 from actstore.cli.given import given_spec, opened, verified
 from actstore.cli.group import Verb
 from actstore.cli.options import CLUSTER, DEVICE, LOCATION, PATH, STORE, WORKERS
+from actstore.cli.tables import checked_output, written
 from actstore.errors import StoreError
 from actstore.measures.names import METRICS, MOST, TOP
 from actstore.paths import LOOPBACK, PORT, is_loopback
 from actstore.tables.catalogue import COMPARISONS, TABLES
-from actstore.units import counted
+from actstore.units import counted, unit_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from actstore.store.files.base import Location
 
 
 @click.command(cls=Verb)
 @STORE
 def status(store: Location) -> None:
-    """Committed and missing blocks, size, layers and provenance of STORE."""
+    """Volumes there and missing, size, layers, versions and provenance of STORE."""
     from actstore.cli import text
 
     text.show_status(opened(store))
@@ -71,10 +70,11 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 
     found = opened(store)
     where = workers_of(found, cluster, workers, given_spec(spec))
-    with text.unit_progress("block") as progress:
+    noun = unit_of(found.classified)
+    with text.unit_progress(noun) as progress:
         done = reduce_store(found, workers=where, progress=progress, stopping=text.say_stopping)
     terminal.say(
-        f"statistics of {counted(done, 'block')} persisted in {store}" if done else f"{store}: all persisted already"
+        f"statistics of {counted(done, noun)} persisted in {store}" if done else f"{store}: all persisted already"
     )
 
 
@@ -101,8 +101,9 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
     help="Number of most frequent channels per layer.",
 )
 @click.option("-o", "--output", type=PATH, default=None, help="A .csv or .parquet file.")
-def table(store: Location, name: str, output: Path | None, **options: Any) -> None:
-    """Write a table of STORE as CSV or Parquet; CSV to standard output without -o, always in UTF-8.
+@click.option("--json", "as_json", is_flag=True, help="A list of records on standard output; null for no value.")
+def table(store: Location, name: str, output: Path | None, as_json: bool, **options: Any) -> None:
+    """Show a table of STORE: rounded on a terminal, in a pipe as CSV, always in UTF-8; or write it to a file.
 
     \b
     NAME is one of
@@ -125,8 +126,8 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
         check_options(name, **options)
     except StoreError as error:
         raise click.UsageError(str(error)) from error
-    checked_output(output)
-    written(build_table(opened(store), name, **options), output)
+    checked_output(output, as_json=as_json)
+    written(build_table(opened(store), name, **options), output, as_json=as_json)
 
 
 @click.command(cls=Verb)
@@ -137,7 +138,7 @@ def table(store: Location, name: str, output: Path | None, **options: Any) -> No
 def compare(one: Location, other: Location, name: str | None, output: Path | None) -> None:
     """Compare two runs on the same samples: a page side by side, or a table of likeness, Dice, accuracy or frequency.
 
-    A table without -o goes to standard output as CSV.
+    A table without -o goes to standard output, in a pipe as CSV.
     """
     if name is not None:
         checked_output(output)
@@ -157,12 +158,19 @@ def compare(one: Location, other: Location, name: str | None, output: Path | Non
 
 @click.command(cls=Verb)
 @STORE
-@click.option("-o", "--output", type=PATH, default=Path("report.html"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    default=Path("report.html"),
+    show_default=True,
+    help="The page; its data lie beside it.",
+)
 def report(store: Location, output: Path) -> None:
     """Write one self-contained HTML page about STORE."""
     from actstore.views.report.write import write_report
 
-    write_report(opened(store), output)
+    write_report(opened(store), output, made=terminal.say_made)
     terminal.say(f"report: {output}")
 
 
@@ -187,22 +195,3 @@ def explore(store: Location, port: int, address: str, origin: tuple[str, ...], b
             click.launch(url)
 
     serve(store, port=port, address=address, origins=origin, ready=ready)
-
-
-def checked_output(output: Path | None) -> None:
-    """Refuse a file that no table can be written to, before computing one."""
-    from actstore.tables.build import require_parquet
-
-    if output is not None and output.suffix not in (".csv", ".parquet"):
-        raise click.UsageError(f"{output} ends in {output.suffix!r}: name a .csv or .parquet file")
-    if output is not None and output.suffix == ".parquet":
-        require_parquet()
-
-
-def written(made: pd.DataFrame, output: Path | None) -> None:
-    """Write a table to a file, or to standard output."""
-    from actstore.tables.build import write_table
-
-    write_table(made, output if output is not None else terminal.binary_output())
-    if output is not None:
-        terminal.say(f"{counted(len(made), 'row')}: {output}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def opened(path: Location) -> Store:
-    """Open a store; warn once on stderr about missing blocks."""
+    """Open a store; warn once on stderr about missing volumes."""
     from actstore.store.opening import open_store
 
     with warnings.catch_warnings(record=True) as caught:

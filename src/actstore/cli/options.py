@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
+from actstore.cli import terminal
 from actstore.paths import given, is_url
 from actstore.spec.precision import Precision
 
@@ -24,6 +27,36 @@ class GivenPath(click.Path):
         return value if self.url and is_url(value) else given(value)
 
 
+class Device(click.ParamType[str]):
+    """A device by the name that torch knows it by, or ``auto``."""
+
+    name = "device"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "[auto|cpu|cuda|cuda:N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+            self.fail(f"{str(value)!r} is not one of auto, cpu, cuda, cuda:N", param, ctx)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
+
+
+def show_versions(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    """Print versions of what computes and reads stores, and end."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from actstore import __version__
+    from actstore.cluster.versions import versions
+    from actstore.store.schema import OLDEST_SCHEMA, SCHEMA_VERSION
+
+    terminal.say(f"actstore {__version__}, writes stores of schema {SCHEMA_VERSION}, reads {OLDEST_SCHEMA} and newer")
+    terminal.say(", ".join(f"{name} {version}" for name, version in versions().items() if name != "actstore"))
+    ctx.exit()
+
+
 PATH = GivenPath()
 LOCATION = GivenPath(url=True)
 SPEC = click.argument("spec", type=PATH)
@@ -35,8 +68,19 @@ CLUSTER = click.option(
     help="inline, local, cuda, slurm, kubernetes, tcp://HOST:PORT, tls://HOST:PORT or a scheduler's JSON file; "
     "by default the spec's cluster.kind, itself local by default.",
 )
-WORKERS = click.option("--workers", type=click.IntRange(1), default=None)
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=None,
+    help="Processes, by default the spec's run.workers, or what fits.",
+)
+DEVICE = click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    help="Where networks run; auto: a GPU if there is one.",
+)
 PRECISION = click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),

@@ -65,6 +65,11 @@ def say(message: str, *, error: bool = False) -> None:
         print(message, file=stream, flush=True)
 
 
+def say_made(title: str) -> None:
+    """Name a part of a page that is made, on standard error."""
+    say(f"made: {title}", error=True)
+
+
 def binary_output() -> BinaryIO:
     """Standard output as a binary file.
 
@@ -77,6 +82,11 @@ def binary_output() -> BinaryIO:
         raise StoreError("standard output is closed: name a file with -o")
     sys.stdout.flush()
     return sys.stdout.buffer
+
+
+def is_terminal() -> bool:
+    """Whether a person sees standard output at once."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def reader_left() -> bool:

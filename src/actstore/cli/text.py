@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from actstore.cli import progress
 from actstore.cli.terminal import held
 from actstore.conditions import ONE_CHANNEL
 from actstore.store.attributes import trained_of, unrepeatable, window_of
 from actstore.tables.unchanged import nowhere, of_store
-from actstore.units import counted, human_bytes, human_seconds, listed
+from actstore.units import counted, human_bytes, human_seconds, listed, unit_of
 
 if TYPE_CHECKING:
     from actstore.jobs.capture import Summary
@@ -37,43 +36,9 @@ console = Console(highlight=False, markup=False, width=None if sys.stdout and sy
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
-class Advance(Protocol):
-    """Called after every unit with its report, units finished and units to do."""
-
-    def __call__(self, report: Any, finished: int, total: int) -> None: ...
-
-
-@contextmanager
-def unit_progress(noun: str = "unit") -> Iterator[Advance]:
-    """A bar with rate and time left on a terminal; a line now and then elsewhere. A ``noun`` says what is counted."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    last, failed, first = time.perf_counter(), 0, 0.0
-    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task(f"{noun}s", total=None, rate="")
-
-        def show(report: Any, finished: int, total: int) -> None:
-            nonlocal last, failed, first
-            now = time.perf_counter()
-            # The first includes the start of workers and loading the network, so leave it out of the rate.
-            first = first or now
-            rate = (finished - 1) / (now - first) if finished > 1 else 0.0
-            failed += bool(getattr(report, "error", ""))
-            note = f", {failed} failed" if failed else ""
-            bar.update(task, completed=finished, total=total, rate=f"{rate:.2f}/s{note}" if rate else note)
-            if not errors.is_terminal and (time.perf_counter() - last > 10 or finished == total):
-                last = time.perf_counter()
-                left = f", {rate:.2f}/s, {human_seconds((total - finished) / rate)} left" if rate else ""
-                errors.print(f"{finished}/{counted(total, noun)}{left}{note}", soft_wrap=True)
-
-        yield show
+def unit_progress(noun: str = "unit") -> AbstractContextManager[progress.Shown]:
+    """Progress on standard error; ``noun`` says what is counted."""
+    return progress.unit_progress(errors, noun)
 
 
 def say_stopping() -> None:
@@ -165,8 +130,8 @@ def _of_volumes(plan: Plan) -> dict[str, str]:
     patients = len({block.file.key.patient for block in plan.blocks})
     every = plan.discovery.patients if plan.spec.data.patients else None
     return {
-        "blocks": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
-        f"at most {plan.layout.slots} a block",
+        "volumes": f"{counted(len(plan.blocks), 'volume')}, {counted(plan.samples, 'sample')}, "
+        f"at most {plan.layout.slots} each",
         "patients": f"{patients}" if every is None else f"{patients} of {every}, by data.patients",
     }
 
@@ -183,8 +148,8 @@ def _of_images(plan: Plan) -> dict[str, str]:
     split = plan.spec.data.split
     which = f" of the split {split.use!r}" if split is not None and split.use != "all" else ""
     return {
-        "blocks": f"{counted(len(plan.blocks), 'block')}, {counted(len(pictures), 'image')}{which}, "
-        f"at most {plan.layout.slots} a block",
+        "groups": f"{counted(len(plan.blocks), 'group')}, {counted(len(pictures), 'image')}{which}, "
+        f"at most {plan.layout.slots} each",
         "classes": ", ".join(f"{name} {each[name]}" for name in plan.spec.class_names),
         "patients": f"{known}, of {plan.discovery.patients} in all" if which else known,
     }
@@ -272,7 +237,8 @@ def show_status(store: Store) -> None:
     missing = store.missing
     lines = {
         "store": str(store.path),
-        "blocks": f"{len(store.block_samples)} committed, {len(missing)} missing, {layout.blocks} in all",
+        f"{unit_of(layout.classified)}s": f"{len(store.block_samples)} committed, {len(missing)} missing, "
+        f"{layout.blocks} in all",
         "samples": _samples(store),
         **_input_channels(layout.input_channels),
         "conditions": ", ".join(store.conditions.index),
@@ -286,6 +252,7 @@ def show_status(store: Store) -> None:
         **({"jobs": "; ".join(_job(store, name) for name in store.groups)} if store.groups else {}),
         "fingerprint": attributes["fingerprint"]["run"][:16],
         "weights": f"sha256 {attributes['fingerprint']['weights'][:16]}",
+        "schema": str(layout.version),
         "versions": ", ".join(f"{k} {v}" for k, v in attributes["versions"].items()),
     }
     _show_lines(lines | _beside(attributes.get("discovery", {})))
@@ -328,11 +295,14 @@ def show_verification(found: Verification) -> None:
         errors.print("not whole: `actstore verify STORE --repair` mends exactly that", style="red", soft_wrap=True)
 
 
-def show_summary(summary: Summary) -> None:
-    written = "nothing: every block is there" if not summary.done and not summary.failed else human_bytes(summary.bytes)
+def show_summary(summary: Summary, noun: str = "volume") -> None:
+    """Show what a capture did; ``noun`` says what it counts."""
+    written = (
+        f"nothing: every {noun} is there" if not summary.done and not summary.failed else human_bytes(summary.bytes)
+    )
     _show_lines(
         {
-            "blocks": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
+            f"{noun}s": f"{summary.done} done, {summary.skipped} skipped, {len(summary.failed)} failed",
             "inferred": f"{counted(summary.inferred, 'input')} of {counted(summary.samples, 'sample')} "
             f"in {counted(summary.forward_passes, 'forward pass', 'forward passes')}",
             "written": f"{written}, {human_seconds(summary.seconds)} with start-up",
@@ -341,9 +311,9 @@ def show_summary(summary: Summary) -> None:
     )
     _show_caveats(summary.caveats)
     _show_failed(summary.failed)
-    _show_counts(summary, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
-    _show_counts(summary, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
-    _show_left(summary.left, "block")
+    _show_counts(summary, noun, "unchanged", summary.unchanged, f"`actstore status {summary.store}` counts all")
+    _show_counts(summary, noun, "rescaled", summary.rescaled, f"`actstore table {summary.store} rescaling` lists all")
+    _show_left(summary.left, noun)
 
 
 def show_filled(found: Filled, noun: str) -> None:
@@ -371,12 +341,12 @@ def _show_left(left: int, noun: str) -> None:
         errors.print(f"stopped: {what} left; the same command continues", soft_wrap=True)
 
 
-def _show_counts(summary: Summary, what: str, counts: Sequence[object], every: str) -> None:
-    """Show this run's counts, one line per condition; if it skipped blocks, say how to see ``every`` count."""
+def _show_counts(summary: Summary, noun: str, what: str, counts: Sequence[object], every: str) -> None:
+    """Show this run's counts, one line per condition; if it skipped some, say how to see ``every`` count."""
     for count in counts:
         errors.print(f"{what}: {count}", style="yellow", soft_wrap=True)
     if counts and summary.skipped:
-        done = counted(summary.done, "block")
+        done = counted(summary.done, noun)
         errors.print(f"{what} counts the {done} of this run: {every}", soft_wrap=True)
 
 

@@ -21,7 +21,7 @@ from actstore.spec.cluster import cluster_without_spec
 from actstore.spec.spec import Spec
 from actstore.store import commits, metadata
 from actstore.store.attributes import layout_of, read_attributes
-from actstore.store.files import storage_at
+from actstore.store.files import writable_at
 from actstore.store.files.base import Location, Storage
 from actstore.store.groups import Group, read_groups
 from actstore.store.schema import SCHEMA_VERSION
@@ -58,7 +58,7 @@ def repair(
     if cluster and spec is None:
         cluster_without_spec(cluster)
     given, elsewhere = spec, cluster or "inline"
-    storage = storage_at(location)
+    storage = writable_at(location)
     with storage.locked():
         _restore_metadata(storage, damage)
         storage.delete(found.key for found in damage if found.kind == "stray")

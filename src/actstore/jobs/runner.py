@@ -99,7 +99,8 @@ def run(
         called with the units that are done, bool (unit), before anything is deleted or computed; may raise, or clear
         units whose records it withdraws.
     progress
-        called after every unit with its report, units finished and units to do.
+        called after every unit with its report, units finished and units to do; its method ``starting``, if it has
+        one, before worker processes start, with their number.
     stopping
         called on the first Ctrl-C or SIGTERM: units in flight are still finished and committed.
 
@@ -119,6 +120,9 @@ def run(
         if todo:
             commits.sweep(storage, job.schema, [unit.index for unit in todo])
             task = Task(job, storage, token, workers.device, workers.fsync)
+            starting = getattr(progress, "starting", None)
+            if starting is not None and workers.cluster is not None:
+                starting(min(workers.count, len(todo)))
             with closing(_computed(task, workers, todo, lock, stopping)) as running:
                 for report in running:
                     reports.append(report)

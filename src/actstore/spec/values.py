@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from actstore.errors import StoreError
 from actstore.paths import expanded, is_url
-from actstore.store.files import storage_at
+from actstore.store.files import writable_at
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -54,7 +54,7 @@ def _usable_location(value: Any) -> Any:
     if not isinstance(value, str) or not is_url(value):
         return _usable_path(value)
     try:
-        return storage_at(value).location
+        return writable_at(value).location
     except StoreError as error:
         raise ValueError(str(error)) from error
 

@@ -39,7 +39,7 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
             raise StoreError(f"{storage} is damaged: its zarr.json is missing; {REPAIR}")
         if storage.is_empty():
             raise StoreError(f"{storage} does not exist or is empty: give the path of an actstore store")
-        raise StoreError(f"{storage} holds something else than an actstore store: choose another path")
+        raise StoreError(f"{storage} is not an actstore store, and not empty: choose another path")
     try:
         attributes: dict[str, Any] = json.loads(content)["attributes"]
         schema = attributes["schema"]
@@ -47,7 +47,7 @@ def read_attributes(storage: Storage) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         if storage.exists(metadata.KEY):
             raise StoreError(f"{storage} is damaged: its zarr.json cannot be read; {REPAIR}") from error
-        raise StoreError(f"{storage} holds something else than an actstore store: choose another path") from error
+        raise StoreError(f"{storage} is not an actstore store, and not empty: choose another path") from error
     if type(schema) is not int:
         raise StoreError(f"{storage} has schema {schema!r}, which is no number: its zarr.json is damaged; {REPAIR}")
     reads = f"{storage} has schema {schema}, this actstore reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"

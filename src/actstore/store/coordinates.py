@@ -80,7 +80,7 @@ def read_coordinates(storage: Storage, schema: int, *, channels: bool, images: b
         root: Any = zarr.open_group(storage.zarr(), mode="r")
         names = stored((*sample_coordinates(images), "condition", *condition_coordinates(channels)), schema)
         arrays = {name: root[name] for name in names}
-        if gone := [name for name, array in arrays.items() if array.nchunks_initialized < array.nchunks]:
+        if gone := [name for name, array in arrays.items() if not _is_whole(storage, name, array)]:
             raise FileNotFoundError(f"no chunk of {', '.join(gone)}")
         found = {name: plain(array[...]) for name, array in arrays.items()}
     except Exception as error:
@@ -89,6 +89,12 @@ def read_coordinates(storage: Storage, schema: int, *, channels: bool, images: b
         ) from error
     # A store of schema 2 holds no controls.
     return {"region": np.where(found["target"] == "", "", TARGET), **found}
+
+
+def _is_whole(storage: Storage, name: str, array: Any) -> bool:
+    """Whether each chunk of an array in the root exists; not by listing, which a web server cannot."""
+    keys = map(array.metadata.encode_chunk_key, np.ndindex(*array.cdata_shape))
+    return all(storage.exists(f"{name}/{key}") for key in keys)
 
 
 def plain(values: Any) -> NDArray[Any]:

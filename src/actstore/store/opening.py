@@ -8,7 +8,7 @@ from actstore.errors import StoreError
 from actstore.store.files.base import Location
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.store.store import Store
-from actstore.units import counted, first_few
+from actstore.units import counted, first_few, unit_of
 
 
 class MissingBlocksWarning(UserWarning):
@@ -16,7 +16,7 @@ class MissingBlocksWarning(UserWarning):
 
 
 def open_store(path: Location) -> Store:
-    """Open the store at ``path``, or at an ``s3://`` URL, for reading; reads only metadata and coordinates.
+    """Open the store at ``path``, or at an ``s3://`` or ``https://`` URL; reads only metadata and coordinates.
 
     Warns
     -----
@@ -30,10 +30,11 @@ def open_store(path: Location) -> Store:
     """
     store = Store(path)
     if store.missing:
+        unit = unit_of(store.classified)
         continued = store.layout.version == SCHEMA_VERSION
         mend = "`actstore capture SPEC` computes them" if continued else "a store of this schema is not continued"
         warnings.warn(
-            f"{path}: {len(store.missing)} of {counted(store.layout.blocks, 'block is', 'blocks are')} missing "
+            f"{path}: {len(store.missing)} of {counted(store.layout.blocks, f'{unit} is', f'{unit}s are')} missing "
             f"({first_few(store.missing)}); {mend}",
             MissingBlocksWarning,
             stacklevel=2,
@@ -50,4 +51,5 @@ def require_committed(store: Store) -> None:
         naming the command that computes them.
     """
     if not store.block_samples:
-        raise StoreError(f"{store.path} has no committed block yet: `actstore capture SPEC` computes them")
+        unit = unit_of(store.classified)
+        raise StoreError(f"{store.path} holds no {unit} yet: `actstore capture SPEC` computes them")

@@ -103,7 +103,7 @@ def layer_statistics(
     if unknown := [name for name in names if name not in MEASURES]:
         raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
     if persisted and not store.reduced:
-        raise StoreError(f"{store.path} has blocks without persisted statistics: run `actstore reduce {store.path}`")
+        raise StoreError(f"{store.path} has volumes without persisted statistics: run `actstore reduce {store.path}`")
     there = store.layout.statistic_names
     read = [name for name in names if name in there and (store.reduced if persisted is None else persisted)]
     rest = tuple(name for name in names if name not in read)

@@ -57,7 +57,7 @@ class Store:
 
     @property
     def path(self) -> Location:
-        """Path or ``s3://`` URL of the store."""
+        """Path or URL of the store."""
         return self.storage.location
 
     @property

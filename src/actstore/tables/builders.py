@@ -96,7 +96,7 @@ def top_channels(f: Reductions) -> pd.DataFrame:
 
 
 def frequency(f: Reductions) -> pd.DataFrame:
-    keys = [f.cases if key == "case" else key for key in f.by]
+    keys = [f.cases if key == "case" else key for key in f.groups_of_cells()]
     return channels.frequency_table(f.layers, f.top, most=f.most, by=keys, applicable=f.applicable, metric=f.metric)
 
 

@@ -20,6 +20,7 @@ from actstore.analysis.segmentation.overlap import dice, dice_over
 from actstore.analysis.strengths import doses
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import CONTROL, REPEAT
+from actstore.errors import StoreError
 from actstore.measures.names import MOST, TOP
 from actstore.store.opening import require_committed
 from actstore.tables.catalogue import Need, Unanswerable
@@ -106,6 +107,20 @@ class Reductions:
     def keys(self) -> list[str | xr.DataArray]:
         """What groups samples: names of coordinates, and the kinds of failure for "case"."""
         return [self.cases.rename("case") if key == "case" else key for key in self.by]
+
+    def groups_of_cells(self) -> tuple[str, ...]:
+        """``by``, of coordinates along sample or condition.
+
+        Raises
+        ------
+        StoreError
+            naming everything that groups them.
+        """
+        coords = self.applicable.coords
+        known = ["case", *(str(name) for name in coords if {*coords[name].dims} <= {"sample", "condition"})]
+        if unknown := [key for key in self.by if key not in known]:
+            raise StoreError(f"by = {unknown[0]!r} groups no samples or conditions: use {', '.join(known)}")
+        return self.by
 
     @cached_property
     def curve_parts(self) -> list[Part]:

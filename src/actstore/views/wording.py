@@ -105,8 +105,8 @@ def rests_on(table: pd.DataFrame) -> str:
     return f"n = {', '.join(parts)}" if parts else ""
 
 
-def notes_of(table: pd.DataFrame, of: Sequence[str] = ("condition",)) -> list[str]:
-    """What the column ``note`` of a table says, each note once; beyond :data:`NOTES`, how many more there are.
+def notes_of(table: pd.DataFrame, about: str, of: Sequence[str] = ("condition",)) -> list[str]:
+    """What the column ``note`` of a table says ``about`` its numbers, each note once; beyond :data:`NOTES`, how many.
 
     A note that is not of all rows is said with the values of the columns ``of`` that it is of.
     """
@@ -122,9 +122,9 @@ def notes_of(table: pd.DataFrame, of: Sequence[str] = ("condition",)) -> list[st
         if columns and len(own) < len(table):
             cells = [", ".join(map(str, row)) for row in own[columns].drop_duplicates().itertuples(index=False)]
             where = f" ({listed(cells, 2)})"
-        written.append(f"Note{where}: {note}.")
+        written.append(f"On {about}{where}: {note}.")
     if len(notes) > NOTES:
-        written.append(f"The column note of the table has {len(notes) - NOTES} more.")
+        written.append(f"On {about}, the column note of the table has {len(notes) - NOTES} more.")
     return written
 
 

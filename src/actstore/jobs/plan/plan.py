@@ -44,7 +44,7 @@ from actstore.networks.heads import Head
 from actstore.networks.model import model_bytes
 from actstore.networks.repeatable import Repeatability
 from actstore.spec.spec import Spec
-from actstore.store.files import storage_at
+from actstore.store.files import writable_at
 from actstore.store.files.base import Location, Storage
 from actstore.store.files.local import PAGE
 from actstore.store.fingerprint import Fingerprint
@@ -245,7 +245,7 @@ def make_plan(
     shape = (len(pipeline.channels), *pipeline.window)
     return Plan(
         spec=spec,
-        store=storage_at(store or spec.store.path),
+        store=writable_at(store or spec.store.path),
         layout=layout,
         identity=identity,
         fingerprint=fingerprint,

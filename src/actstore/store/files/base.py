@@ -68,6 +68,16 @@ class Storage(Protocol):
     @property
     def location(self) -> Location: ...
 
+    def check_writable(self) -> None:
+        """Refuse a storage that can only be read; neither reads nor creates anything.
+
+        Raises
+        ------
+        StoreError
+            naming where a store can be written.
+        """
+        ...
+
     def at(self, key: str) -> str:
         """Where ``key`` lies, for messages."""
         ...

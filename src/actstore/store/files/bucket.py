@@ -26,7 +26,7 @@ def library() -> Any:
     MissingError
         if it is not installed.
     """
-    with needing("a store at s3://"):
+    with needing("a store at a URL"):
         import obstore
     return obstore
 

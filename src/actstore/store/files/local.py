@@ -59,6 +59,9 @@ class LocalStorage:
     def location(self) -> Path:
         return self.root
 
+    def check_writable(self) -> None:
+        return None
+
     def at(self, key: str) -> str:
         return f"{self.root}/{key}"
 

@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.store.files.bucket import library, naming, opened
 from actstore.store.files.lease import Lease
+from actstore.store.files.objects import READ_AHEAD, Objects
 
-#: Bytes fetched ahead of sequential reads, since a request costs some ten milliseconds.
-READ_AHEAD = 16 * 2**20
-#: Bytes fetched from an object's end when it is opened: a shard's index lies there.
-TAIL = 64 * 2**10
 #: Bytes of one part of a multipart upload; smaller objects take one request.
 PART = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class S3Storage:
+class S3Storage(Objects):
     """Objects ``s3://bucket/prefix/…``; endpoint, region and credentials come from the usual ``AWS_…`` environment."""
 
     bucket: str
@@ -47,7 +44,9 @@ class S3Storage:
             raise StoreError(f"store URL cannot be read: {error}; use s3://bucket/run.zarr") from error
         prefix = parts.path.strip("/")
         if parts.scheme != "s3" or not parts.netloc or ":" in parts.netloc or not prefix or parts.fragment:
-            raise StoreError(f"store URL {url!r} is none that actstore knows: use s3://bucket/run.zarr, or a path")
+            raise StoreError(
+                f"store URL {url!r} is none that actstore knows: use s3://bucket/run.zarr, https://… or a path"
+            )
         if any(part in ("", ".", "..") for part in prefix.split("/")):
             raise StoreError(f"store URL {url!r} has an empty, '.' or '..' part: use s3://bucket/run.zarr")
         return cls(parts.netloc, prefix)
@@ -59,54 +58,31 @@ class S3Storage:
     def location(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"
 
+    def check_writable(self) -> None:
+        return None
+
     def at(self, key: str) -> str:
         return f"{self.location}/{key}"
 
-    def read(self, key: str) -> bytes | None:
-        with self._naming(key):
-            try:
-                return bytes(library().get(self._store, self._path(key)).bytes())
-            except FileNotFoundError:
-                return None
-
-    def fill(self, key: str, content: bytearray) -> int | None:
-        found = self.read(key)
-        if found is None:
-            return None
-        if len(found) == len(content):
-            content[:] = found
-        return len(found)
-
-    def open(self, key: str) -> S3File:
-        return S3File(self, key)
-
     def write(self, key: str, content: bytes, *, fsync: bool = False) -> None:
-        with self._naming(""):
-            library().put(self._store, self._path(key), content)
+        with self.naming(""):
+            library().put(self.store, self.path(key), content)
 
     def sink(self, key: str, size: int, *, fsync: bool = False) -> S3Sink:
         return S3Sink(self, key, size)
-
-    def exists(self, key: str) -> bool:
-        with self._naming(key):
-            try:
-                library().head(self._store, self._path(key))
-            except FileNotFoundError:
-                return False
-            return True
 
     def lacking(self, keys: Iterable[str]) -> str:
         return ""
 
     def delete(self, keys: Iterable[str]) -> None:
-        paths = [self._path(key) for key in keys]
-        with self._naming(""):
+        paths = [self.path(key) for key in keys]
+        with self.naming(""):
             if paths:
-                library().delete(self._store, paths)
+                library().delete(self.store, paths)
 
     def files(self) -> Iterator[tuple[str, int]]:
-        with self._naming(""):
-            for batch in library().list(self._store, self.prefix):
+        with self.naming(""):
+            for batch in library().list(self.store, self.prefix):
                 for entry in batch:
                     yield entry["path"][len(self.prefix) + 1 :], entry["size"]
 
@@ -123,7 +99,7 @@ class S3Storage:
 
     @contextmanager
     def locked(self) -> Iterator[Lease]:
-        lease = Lease(self._store, f"{self.prefix}.lock", self.location)
+        lease = Lease(self.store, f"{self.prefix}.lock", self.location)
         lease.acquire()
         try:
             yield lease
@@ -139,49 +115,14 @@ class S3Storage:
         return ObjectStore(opened(self.bucket, self.prefix), read_only=True)
 
     @property
-    def _store(self) -> Any:
+    def store(self) -> Any:
         return opened(self.bucket)
 
-    def _path(self, key: str) -> str:
+    def path(self, key: str) -> str:
         return f"{self.prefix}/{key}"
 
-    def _naming(self, key: str) -> AbstractContextManager[None]:
+    def naming(self, key: str) -> AbstractContextManager[None]:
         return naming(self.at(key), may_be_missing=bool(key))
-
-
-class S3File:
-    """An object read by ranges, with read-ahead for sequential reads."""
-
-    def __init__(self, storage: S3Storage, key: str) -> None:
-        self._storage, self._key = storage, key
-        with storage._naming(key):
-            found = library().get(storage._store, storage._path(key), options={"range": {"suffix": TAIL}})
-            self.size: int = found.meta["size"]
-            self._tail = memoryview(bytes(found.bytes()))
-        self._ahead = memoryview(b"")
-        self._start = self._next = 0
-
-    def read_into(self, view: memoryview, offset: int) -> int:
-        wanted = min(len(view), max(0, self.size - offset))
-        tail_start = self.size - len(self._tail)
-        if offset >= tail_start:
-            view[:wanted] = self._tail[offset - tail_start : offset - tail_start + wanted]
-            return wanted
-        end = offset + wanted
-        if not self._start <= offset <= end <= self._start + len(self._ahead):
-            fetched = min(self.size, max(end, offset + READ_AHEAD if offset == self._next else 0))
-            with self._storage._naming(self._key):
-                content = library().get_range(
-                    self._storage._store, self._storage._path(self._key), start=offset, end=fetched
-                )
-            self._ahead, self._start = memoryview(content), offset
-        self._next = end
-        part = self._ahead[offset - self._start : end - self._start]
-        view[: len(part)] = part
-        return len(part)
-
-    def close(self) -> None:
-        self._ahead = self._tail = memoryview(b"")
 
 
 class S3Sink:
@@ -196,21 +137,21 @@ class S3Sink:
         if self._whole is not None:
             self._whole += memory[start:stop].data
             return
-        with self._storage._naming(self._key):
+        with self._storage.naming(self._key):
             if self._writer is None:
                 self._writer = library().open_writer(
-                    self._storage._store, self._storage._path(self._key), buffer_size=PART
+                    self._storage.store, self._storage.path(self._key), buffer_size=PART
                 )
             # Copy: the writer keeps the bytes until it has a whole part.
             self._writer.write(memory[start:stop].tobytes())
 
     def close(self) -> None:
-        with self._storage._naming(self._key):
+        with self._storage.naming(self._key):
             if self._whole is None:
                 self._writer.close()
             else:
-                path = self._storage._path(self._key)
-                library().put(self._storage._store, path, self._whole, use_multipart=False)
+                path = self._storage.path(self._key)
+                library().put(self._storage.store, path, self._whole, use_multipart=False)
         self.abandon()
 
     def abandon(self) -> None:

@@ -164,7 +164,7 @@ def frequency_maps(
                 colorbar=(i + 1) % columns == 0 or i == len(groups) - 1,
                 first=i % columns == 0,
                 base=own,
-                label="share of slices",
+                label="share of samples",
             )
         )
     return grid(panels, columns, size, hspace=0.14 if columns > 1 else 0.25, vspace=0.25)

@@ -6,15 +6,20 @@ import math
 import re
 import warnings
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
 
 from actstore.errors import StoreError
 from actstore.paths import given
 from actstore.views.figures.theme import FAINT, INK, SOFT
+
+if TYPE_CHECKING:
+    from matplotlib.transforms import Bbox
 
 #: Frames of sliders and menus that a page holds at most.
 MOST_FRAMES = 1000
@@ -80,6 +85,16 @@ def save(figure: Any, path: str | Path) -> Path:
 
 def save_images(figure: Any, png: Path | None, svg: Path | None = None, *, dpi: int = 144) -> None:
     """Draw a HoloViews object once with matplotlib and save it as PNG and SVG. Leaves no setting behind."""
+    with drawing(figure) as (plot, box):
+        for path in (png, svg):
+            if path is not None:
+                metadata = {"Date": None} if path.suffix == ".svg" else None
+                plot.state.savefig(path, dpi=dpi, bbox_inches=box, metadata=metadata)
+
+
+@contextmanager
+def drawing(figure: Any) -> Iterator[tuple[Any, Bbox]]:
+    """HoloViews' plot of ``figure`` by matplotlib, and the box in inches that holds all of it; closed at the end."""
     import matplotlib
     import matplotlib.pyplot as plt
 
@@ -91,11 +106,7 @@ def save_images(figure: Any, png: Path | None, svg: Path | None = None, *, dpi: 
         try:
             # Measure once: `bbox_inches="tight"` would draw everything again for each file.
             plot.state.draw_without_rendering()
-            box = plot.state.get_tightbbox().padded(0.06)
-            for path in (png, svg):
-                if path is not None:
-                    metadata = {"Date": None} if path.suffix == ".svg" else None
-                    plot.state.savefig(path, dpi=dpi, bbox_inches=box, metadata=metadata)
+            yield plot, plot.state.get_tightbbox().padded(0.06)
         finally:
             plt.close(plot.state)
 

@@ -12,6 +12,8 @@ import pandas as pd
 from actstore.errors import StoreError
 from actstore.tables.rows import sample_columns
 from actstore.tables.summaries import case_summary
+from actstore.tables.unchanged import noun_of
+from actstore.units import plural_of
 from actstore.views.figures import marks
 from actstore.views.figures.selection import chosen, paired_dice, shown_conditions
 from actstore.views.figures.theme import INK, colours_of, grid, panel, plot_size, shades
@@ -93,7 +95,7 @@ def dice_change(store: Store, conditions: list[str] | None = None) -> hv.Layout:
         high = max(0.1, float(np.ceil(own["change"].max() * 10) / 10))
         elements = [marks.blocks(bars[bars["slices"] > 0], colour), marks.rule(x=float(own["change"].mean()))]
         limits = {"xlim": (low, high), "ylim": (0, max(counts) * 1.08)}
-        return elements, {"xlabel": f"change in Dice of {target}", "ylabel": "slices", **limits}
+        return elements, {"xlabel": f"change in Dice of {target}", "ylabel": plural_of(noun_of(store)), **limits}
 
     return _of_targets(store, conditions, 200, draw)
 
@@ -108,7 +110,10 @@ def dice_cumulative(store: Store, conditions: list[str] | None = None) -> hv.Lay
             x = np.r_[-0.02, ordered, 1.02]
             y = np.r_[0, np.arange(1, len(ordered) + 1) / len(ordered), 1]
             curves.append(marks.line(x, y, colour, label=kind, dashed=kind == "original", step=True))
-        labels = {"xlabel": f"Dice of {target} (dashed: original)", "ylabel": "share of slices up to it"}
+        labels = {
+            "xlabel": f"Dice of {target} (dashed: original)",
+            "ylabel": f"share of {plural_of(noun_of(store))} up to it",
+        }
         return curves, {**labels, "xlim": (-0.02, 1.02), "ylim": (0, 1.03)}
 
     return _of_targets(store, conditions, 220, draw)

@@ -99,7 +99,8 @@ def _similarity(comparison: Comparison) -> Section:
         table,
     )
     shown = ShownTable("similarity-best", "The layer of b that is most like each layer of a", best, best)
-    words = [on.CKA, "Permuting patients of one network gives p, which is of patients' mean points.", *notes_of(table)]
+    words = [on.CKA, "Permuting patients of one network gives p, which is of patients' mean points."]
+    words += notes_of(table, "similarity")
     return Section("similarity", "Which layers match", words, [drawn], [shown], on.networks(table))
 
 
@@ -116,7 +117,7 @@ def _dice(comparison: Comparison) -> Section:
     words = [
         "Mean Dice of samples whose truth holds the class, in the conditions that both runs have; the difference is b "
         "less a, sample by sample, with a 95 % interval from resampling patients.",
-        *notes_of(table),
+        *notes_of(table, "Dice"),
     ]
     tables = [ShownTable("dice-mean", "Mean Dice of either network", shown, table)]
     return Section("dice", "Which predicts better", words, (), tables, on.dice_differs(table), missing)

@@ -11,22 +11,26 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from actstore.errors import StoreError
+from actstore.paths import LOOPBACK, PORT
 from actstore.tables.build import write_csv, write_parquet
-from actstore.views.figures.saving import save_images
 from actstore.views.html_tables import html_table
-from actstore.views.report.embedding import page_item
+from actstore.views.report.picture import on_page, save_picture
 from actstore.views.report.study import ROWS, Figure, Section, ShownTable, Study
 
+#: Called with the title of each section that is made.
+Made = Callable[[str], None]
 #: Bytes of an SVG above which the page carries the PNG instead.
-_LARGEST_SVG = 160_000
+_LARGEST_SVG = 1_500_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Rendered:
     findings: Sequence[str]
     figures: Sequence[dict[str, Any]]
     tables: Sequence[dict[str, Any]]
+
+    @property
+    def answers(self) -> bool:
+        """Whether it shows more than what the store lacks."""
+        return bool(self.figures or self.tables or self.words or self.findings)
 
 
 def rendered(section: Section, folder: Path) -> Rendered:
@@ -56,20 +65,27 @@ def rendered(section: Section, folder: Path) -> Rendered:
 
 
 def _figure(figure: Figure, folder: Path) -> dict[str, Any]:
-    drawn = figure.draw()
     png, svg = (folder / f"{figure.key}.{ending}" for ending in ("png", "svg"))
-    save_images(drawn, png, svg)
+    spots = save_picture(figure.draw(), png, svg)
     save_data(figure.data, folder, figure.key)
-    kind, content = ("svg+xml", svg.read_bytes())
+    kind, content = "svg+xml", on_page(svg.read_text(encoding="utf-8")).encode()
     if len(content) > _LARGEST_SVG:
-        kind, content = ("png", png.read_bytes())
+        kind, content = "png", png.read_bytes()
     return {
         "key": figure.key,
         "caption": figure.caption,
         "alt": figure.alt,
         "image": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
-        "item": page_item(drawn, f"plot-{figure.key}"),
+        "still": kind == "png",
+        "explore": _address(figure.view),
+        "spots": spots,
     }
+
+
+def _address(view: Mapping[str, object]) -> str:
+    """Where `actstore explore` shows the same, with its default port; "" of no view."""
+    query = "&".join(f"{name}={quote(str(value), safe=',:().')}" for name, value in view.items())
+    return f"http://{LOOPBACK}:{PORT}/?{query}" if query else ""
 
 
 def _table(table: ShownTable, folder: Path) -> dict[str, Any]:
@@ -98,10 +114,13 @@ def save_data(frame: pd.DataFrame, folder: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def rendering_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator[Callable[[], dict[str, Rendered]]]:
+def rendering_aside(
+    study: Study, folder: Path, keys: Sequence[str], made: Made
+) -> Iterator[Callable[[], dict[str, Rendered]]]:
     """Render the sections ``keys`` of the same store in another process; yields a function that waits for them.
 
-    The process is a fresh interpreter: nothing of a notebook's or script's state runs in it.
+    The process is a fresh interpreter: nothing of a notebook's or script's state runs in it. ``made`` gets the title of
+    each section when it is there.
 
     Raises
     ------
@@ -122,13 +141,23 @@ def rendering_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "actstore.views.report.render", json.dumps(task)],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=stderr,
+                encoding="utf-8",
                 env={**os.environ, "PYTHONIOENCODING": "utf-8:replace"},
             )
 
+        def listen() -> None:
+            for title in process.stdout or ():
+                made(title.rstrip("\n"))
+
+        listener = Thread(target=listen, name="actstore-sections", daemon=True)
+        listener.start()
+
         def collect() -> dict[str, Rendered]:
-            if process.wait() != 0 or not result.exists():
+            status = process.wait()
+            listener.join()
+            if status != 0 or not result.exists():
                 last = errors.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
                 raise StoreError(
                     f"the figures of {study.store.path} were not drawn: {last or 'the process was killed'}"
@@ -142,6 +171,9 @@ def rendering_aside(study: Study, folder: Path, keys: Sequence[str]) -> Iterator
             if process.poll() is None:
                 process.kill()
             process.wait()
+            listener.join()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def main(task: dict[str, Any]) -> None:
@@ -155,7 +187,10 @@ def main(task: dict[str, Any]) -> None:
         warnings.simplefilter("ignore", MissingBlocksWarning)
         store = open_store(task["store"])
     study = Study(store, Findings(store, **task["settings"]))
-    done = {key: rendered(SECTIONS[key](study), Path(task["folder"])) for key in task["keys"]}
+    done = {}
+    for key in task["keys"]:
+        done[key] = rendered(SECTIONS[key](study), Path(task["folder"]))
+        print(done[key].title, flush=True)
     Path(task["result"]).write_bytes(pickle.dumps(done))
 
 

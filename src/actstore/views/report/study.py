@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class Figure:
     #: Describes it to a reader who cannot see it.
     alt: str
     data: pd.DataFrame
+    #: What the explorer shows of it, by the names of its address: ``condition``, ``layer``, …; empty for no link.
+    view: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,12 @@ class Study:
     def noun(self) -> str:
         """What a sample is."""
         return noun_of(self.store)
+
+    def view(self, sample: int, condition: str, **more: object) -> dict[str, object]:
+        """What leads to a sample under a condition in the explorer, for :attr:`Figure.view`."""
+        row = self.store.samples.iloc[sample]
+        place = {name: row[name] for name in ("patient", "frame", "slice", "patch") if name in row}
+        return {**place, "condition": condition, **more}
 
     @property
     def among(self) -> str:

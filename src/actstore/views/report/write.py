@@ -15,18 +15,19 @@ from actstore.analysis.evidence import FEWEST_PATIENTS
 from actstore.errors import StoreError
 from actstore.paths import given
 from actstore.tables.findings import Findings
-from actstore.units import by, human_bytes
+from actstore.units import by, human_bytes, plural_of
 from actstore.views.html_tables import html_table
-from actstore.views.report.embedding import bokeh_script
-from actstore.views.report.render import Rendered, rendered, rendering_aside
-from actstore.views.report.sections.order import FIRST, OF_THE_STORE, sections_of
+from actstore.views.report.render import Made, Rendered, rendered, rendering_aside
+from actstore.views.report.sections.order import BRIEF, LEAD, LEADING, OF_THE_STORE, sections_of
 from actstore.views.report.study import ROWS, Study
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
-def write_report(store: Store, output: str | Path, findings: Findings | None = None) -> Path:
+def write_report(
+    store: Store, output: str | Path, findings: Findings | None = None, *, made: Made = lambda _: None
+) -> Path:
     """Write what ``store`` answers to ``output``, and the data and figures to the folder ``<name>_data`` beside it.
 
     The page is self-contained: style, script and figures are inside, and it loads nothing. Where the store cannot
@@ -37,6 +38,8 @@ def write_report(store: Store, output: str | Path, findings: Findings | None = N
     ----------
     findings
         of ``store``, where some are computed already.
+    made
+        called with the title of each section when it is drawn, in any order.
 
     Raises
     ------
@@ -52,8 +55,12 @@ def write_report(store: Store, output: str | Path, findings: Findings | None = N
             sections = sections_of(store)
             keys = list(sections)
             aside = {*OF_THE_STORE} & {*keys} if (os.cpu_count() or 1) > 1 else set()
-            collect = stack.enter_context(rendering_aside(study, folder, sorted(aside))) if aside else dict
-            done |= {key: rendered(sections[key](study), folder) for key in keys if key not in aside}
+            there = sorted(aside, key=keys.index)
+            collect = stack.enter_context(rendering_aside(study, folder, there, made)) if aside else dict
+            for key in keys:
+                if key not in aside:
+                    done[key] = rendered(sections[key](study), folder)
+                    made(done[key].title)
             done |= collect()
         output.write_text(_page(study, [done[key] for key in keys], folder), encoding="utf-8")
     except OSError as error:
@@ -88,6 +95,7 @@ def _page(study: Study, sections: list[Rendered], folder: Path) -> str:
         store=store,
         name=str(store.path).rstrip("/").rpartition("/")[2],
         patients=patients,
+        many=plural_of(study.noun),
         size=human_bytes(store.nbytes),
         fewest=FEWEST_PATIENTS,
         layers=html_table(layers, "recorded", labelled_by="caption-recorded"),
@@ -101,17 +109,23 @@ def page(template: str, sections: Sequence[Rendered], folder: Path, **content: A
     environment = Environment(loader=PackageLoader("actstore.views.report"), autoescape=True, trim_blocks=True)
     source = environment.loader
     assert source is not None
-    first = [section for section in sections if section.key in FIRST]
-    others = [section for section in sections if section.key not in FIRST]
+    sections = sorted(sections, key=lambda section: not section.answers)
+    lead = [section.figures[0] for section in sections if section.key in LEAD and section.figures]
+    leading = sorted(
+        sections, key=lambda section: LEADING.index(section.key) if section.key in LEADING else len(LEADING)
+    )
+    summary = [section.findings[0] for section in leading if section.findings][:BRIEF]
+    numbers = [*lead, *(drawn for section in sections for drawn in section.figures if drawn not in lead)]
     style, script = (Markup(source.get_source(environment, f"report.{kind}")[0]) for kind in ("css", "js"))
     return environment.get_template(template).render(
         sections=sections,
-        summary=[sentence for section in first + others for sentence in section.findings],
-        numbers={drawn["key"]: i for i, drawn in enumerate((f for s in sections for f in s.figures), start=1)},
+        lead=lead,
+        summary=summary,
+        others=[sentence for section in sections for sentence in section.findings if sentence not in summary],
+        numbers={drawn["key"]: i for i, drawn in enumerate(numbers, start=1)},
         folder=folder.name,
         rows=ROWS,
         style=style,
         script=script,
-        bokeh=Markup(bokeh_script()),
         **content,
     )

@@ -43,4 +43,4 @@ def classification(study: Study) -> Section:
         accuracy=with_interval(table, "accuracy", "low", "high")
     )
     tables = [ShownTable("accuracy-classes", "Part classified right, with 95 % intervals", rows, table)]
-    return Section("classification", title, notes_of(table), drawn, tables, on.accuracy(table))
+    return Section("classification", title, notes_of(table, "intervals of accuracy"), drawn, tables, on.accuracy(table))

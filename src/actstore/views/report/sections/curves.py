@@ -25,7 +25,7 @@ def curves(study: Study) -> Section:
         counts_of = "images" if study.store.classified else "pixels"
         words += [on.SCORED if study.store.classified else on.COUNTED, *on.untouched(table)]
         words += on.perturbed(table, {name: study.action(name) for name in study.conditions})
-        words += notes_of(table)
+        words += notes_of(table, "areas under curves")
         findings += on.untouched(table)[:1]
         cells = table[["condition", "class_name", "samples", "patients"]].assign(
             auc=on.shares(table, "auc"),

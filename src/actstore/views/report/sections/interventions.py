@@ -62,7 +62,10 @@ def _effects(study: Study) -> _Part:
         return _Part()
     own = figures.of_targets(table)
     alone = figures.alone(table)
-    words = [*on.layers(own, _measure(study)), *notes_of(alone, ["intervention", "condition", "class_name"])]
+    words = [
+        *on.layers(own, _measure(study)),
+        *notes_of(alone, "effects of channels", ["intervention", "condition", "class_name"]),
+    ]
     if alone.empty:
         return _Part(words)
     ranked = alone.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
@@ -109,7 +112,11 @@ def _orders(study: Study) -> _Part:
             own,
         )
     )
-    return _Part(notes_of(own, ["intervention", "condition", "class_name"]), drawn, findings=on.orders(own, measure))
+    return _Part(
+        notes_of(own, "areas between curves", ["intervention", "condition", "class_name"]),
+        drawn,
+        findings=on.orders(own, measure),
+    )
 
 
 def _groups(table: pd.DataFrame) -> list[pd.DataFrame]:

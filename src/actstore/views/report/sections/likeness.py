@@ -33,7 +33,7 @@ def likeness(study: Study) -> Section:
                 similar,
             )
         )
-        words += notes_of(similar)
+        words += notes_of(similar, "similarity")
     many = len(study.store.samples)
     rests = f"n = {counted(many, 'sample')}, {counted(study.store.samples['patient'].nunique(), 'patient')}."
     if many > MOST_SAMPLES:

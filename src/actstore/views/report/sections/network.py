@@ -118,7 +118,7 @@ def layers(study: Study) -> Section:
             "MAD divided by the channel's standard deviation on the original, and the rank of a channel's mean MAD "
             "within the whole network (0 lowest, 1 highest), averaged over the layer.",
             *on.layers(table),
-            *notes_of(table),
+            *notes_of(table, "mean MAD of a layer"),
         ],
         [
             Figure(
@@ -160,6 +160,7 @@ def activations(study: Study) -> Section:
                 f"outline is {target} at the layer's resolution. n = 1 {study.noun}.",
                 f"Activation maps of channel {channel} of {layer}, original, perturbed and difference",
                 _pixels(study, layer, channel, condition, sample),
+                study.view(sample, condition, layer=layer, channel=channel),
             )
         )
     every = _resolutions(study, study.layers)
@@ -252,7 +253,7 @@ def specific(study: Study) -> Section:
                 mean,
             )
         )
-        words += notes_of(orders, ("condition", "case"))
+        words += notes_of(orders, "orders of channels by kind of failure", ("condition", "case"))
     return Section("specific", "Shared or specific", words, drawn, tables, findings, missing)
 
 

@@ -54,8 +54,11 @@ OF_JOBS: dict[str, Callable[[Store], bool]] = {
     "explanations": has_explanations,
     "interventions": has_interventions,
 }
-#: Whose findings the summary begins with.
-FIRST = ("interventions",)
+#: Whose first figures the page begins with: a picture, how the prediction changes, and the network's map.
+LEAD = ("images", "segmentation", "classification", "channels")
+#: Sentences of the summary, the first of a section each, and which sections come first.
+BRIEF = 5
+LEADING = ("interventions", "segmentation", "classification", "channels", "controls")
 
 #: Of what each pixel is predicted as: none of a classifier's report.
 OF_PIXELS = ("segmentation", "failures", "regions", "dose", "association")

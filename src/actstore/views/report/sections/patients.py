@@ -48,7 +48,7 @@ def certainty(study: Study) -> Section:
                 least,
             )
         )
-        words += notes_of(table)
+        words += notes_of(table, "frequencies of channels")
     stable = study.ask("stability", missing)
     if stable is not None:
         drawn.append(
@@ -106,7 +106,7 @@ def patients(study: Study) -> Section:
             tables.append(
                 ShownTable("heterogeneity-uneven", "Channels of lowest q, whether significant or not", shown, uneven)
             )
-        words += notes_of(table)
+        words += notes_of(table, "whether patients differ")
     out = study.ask("leave-one-out", missing)
     if out is not None:
         out = out.assign(kept=groups.retained_share(out))

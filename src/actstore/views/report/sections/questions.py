@@ -31,7 +31,7 @@ def regions(study: Study) -> Section:
             f"of the layer's pixels; the rim reaches {RIM:g} mm beyond it. Inside, rim and outside are MAD per pixel; "
             "shares are of the summed absolute difference, and grow with the area.",
             *on.seen(table),
-            *notes_of(table),
+            *notes_of(table, "shares of change by region"),
         ],
         [
             Figure(
@@ -78,7 +78,7 @@ def controls(study: Study) -> Section:
                 first,
             )
         )
-        words += notes_of(table)
+        words += notes_of(table, "effects against controls")
     noise = study.ask("noise", missing)
     if noise is not None:
         layers = study.ask("layers", [])
@@ -117,14 +117,14 @@ def dose(study: Study) -> Section:
                 doses.with_half_lost(table, half),
             )
         )
-        words += notes_of(table, sweep_columns(table))
+        words += notes_of(table, "Dice by strength", sweep_columns(table))
     if half is not None:
         findings += on.half_lost(half, table, study.noun) if table is not None else []
         own = half[half["class_name"] == half["target"]].reset_index(drop=True)
         shown = own[[*sweep_columns(own), "samples", "baseline"]].assign(
             half_lost_below=with_interval(own, "half_below"), half_lost_above=with_interval(own, "half_above")
         )
-        words += notes_of(own, sweep_columns(own))
+        words += notes_of(own, "the strength at which half of the Dice is lost", sweep_columns(own))
         tables.append(ShownTable("dose-half", "Strength at which half of the Dice is lost", shown, own))
     channels = study.ask("dose-channels", missing) if table is not None else None
     if channels is not None and channels.filter(like="slope_").notna().any(axis=None):
@@ -184,7 +184,7 @@ def association(study: Study) -> Section:
     return Section(
         "association",
         title,
-        [on.no_cause(study.noun), *words, *notes_of(known)],
+        [on.no_cause(study.noun), *words, *notes_of(known, "the association with the loss of Dice")],
         [
             Figure(
                 "association",

@@ -40,6 +40,7 @@ def images(study: Study) -> Section:
                 ),
                 alt=f"Original, perturbed image and their difference of {where}",
                 data=_pixels(study, sample, condition),
+                view=study.view(sample, condition),
             )
         )
     identity = store.attributes["identity"]
@@ -131,7 +132,7 @@ def segmentation(study: Study) -> Section:
     return Section(
         "segmentation",
         "Segmentation before and after",
-        [*on.untouched(original_dice(store), study.noun), *notes_of(means)],
+        [*on.untouched(original_dice(store), study.noun), *notes_of(means, "mean Dice")],
         drawn,
         tables + _further(study),
         findings=on.changes(means, shown, store.conditions, study.noun),
