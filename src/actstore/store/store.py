@@ -20,6 +20,7 @@ from actstore.store.files import storage_at
 from actstore.store.files.base import Location
 from actstore.store.filters import read_filters
 from actstore.store.groups import Group, find_group, open_group, read_groups
+from actstore.store.html import html_of
 from actstore.store.layers import find_layer, kept_layer
 from actstore.store.listings import layer_grids, layer_listing, patch_listing
 from actstore.store.pixels import read_confusion, read_image, read_label, read_picture, read_prediction
@@ -129,6 +130,10 @@ class Store:
         """
         found = self.require_kept(find_layer(self.layout, layer))
         return self._arrays.sharded(self.layout.activation(found), "activation", found)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What Tab offers after ``store["``: the layers whose tensors are kept."""
+        return [layer.name for layer in self.layout.layers if layer.kept]
 
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
         """One channel of one sample in one condition: ([z,] y, x), NaN where not applicable.
@@ -395,3 +400,6 @@ class Store:
             f"{counted(self.layout.conditions, 'condition')}, "
             f"{counted(len(self.layout.layers), 'layer')}>"
         )
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
