@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden."""
+    """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden.
+
+    Examples
+    --------
+    >>> store.samples["patient"].nunique(), store.conditions.index[1]
+    (5, 'brightness(LV, 0.1)')
+    >>> store.layers["channels"].to_dict(), store.missing
+    ({'L01': 2, 'L02': 4}, [])
+    >>> store.classes
+    {'background': 0, 'RV': 1, 'MYO': 2, 'LV': 3}
+    >>> store["L02"].dims, store.confusion.dims
+    (('sample', 'condition', 'channel', 'y', 'x'), ('sample', 'condition', 'true_class', 'predicted_class'))
+    """
 
     def __init__(self, location: Location) -> None:
         self.storage = storage_at(location)
@@ -127,6 +139,11 @@ class Store:
             naming the layers that there are.
         StoreError
             if the layer's tensors were not kept.
+
+        Examples
+        --------
+        >>> store["L01"].dims
+        ('sample', 'condition', 'channel', 'y', 'x')
         """
         found = self.require_kept(find_layer(self.layout, layer))
         return self._arrays.sharded(self.layout.activation(found), "activation", found)
@@ -146,6 +163,11 @@ class Store:
             if there is no such layer or condition, sample or channel.
         StoreError
             if the chunk is damaged or missing, or the layer's tensors were not kept.
+
+        Examples
+        --------
+        >>> store.map("L01", 5, "brightness(LV, 0.1)", 1).shape
+        (64, 64)
         """
         array = self.layout.activation(self.require_kept(find_layer(self.layout, layer)))
         return self._arrays.single(array, sample, condition=condition, channel=channel)
@@ -169,6 +191,11 @@ class Store:
             if there is no such condition or sample.
         StoreError
             if the chunk is damaged or missing.
+
+        Examples
+        --------
+        >>> store.picture("prediction", 5, "brightness(LV, 0.1)").shape
+        (64, 64)
         """
         return read_picture(self._arrays, name, sample, condition, input_channel)
 
@@ -179,6 +206,11 @@ class Store:
         ------
         StoreError
             if its tensors are not stored; the message says what to do ``instead``, by default to ask for statistics.
+
+        Examples
+        --------
+        >>> store.require_kept(store.layout.layers[0]).name
+        'L01'
         """
         return kept_layer(layer, self.path, self.attributes, instead)
 
@@ -288,6 +320,11 @@ class Store:
         ------
         KeyError, StoreError
             if there is no such volume or layer; its tensors were not kept, or the store is older than schema 4.
+
+        Examples
+        --------
+        >>> store.mosaic("L01", "patient001", 1).dims
+        ('condition', 'channel', 'z', 'y', 'x')
         """
         return mosaic_of(self, name, patient, frame)
 
@@ -336,6 +373,11 @@ class Store:
             naming the layers that there are.
         StoreError
             if a name is unknown, ``persisted`` is True for statistics that are not, or they need tensors not kept.
+
+        Examples
+        --------
+        >>> list(store.statistics("L01"))
+        ['mad', 'mse', 'mean', 'max', 'std']
         """
         found = find_layer(self.layout, layer)
         return self._arrays.dataset(layer_statistics(self, found, names, persisted), found)
@@ -345,6 +387,11 @@ class Store:
 
         With the coordinates ``layer``, ``module`` and ``channel`` along channel; None where a committed block has none
         persisted, or the store's schema persists it layer by layer.
+
+        Examples
+        --------
+        >>> store.network_statistic("mad").dims
+        ('sample', 'condition', 'channel')
         """
         return network_statistic(self._arrays, self.persisted, name) if self.reduced else None
 
@@ -357,6 +404,11 @@ class Store:
         ------
         DamageError
             if a file of it is damaged, or missing.
+
+        Examples
+        --------
+        >>> store.stored_statistic("mad", 0).shape[1:]
+        (15, 6)
         """
         return self.persisted.of_block(name, block, dict(self.block_samples)[block])
 
@@ -372,12 +424,23 @@ class Store:
         ------
         KeyError
             naming the groups that there are.
+
+        Examples
+        --------
+        >>> store.group("explain/slope")["map"].dims
+        ('sample', 'condition', 'class_name', 'y', 'x')
         """
         found = find_group(self.storage, name)
         return open_group(self.storage, found, self.block_samples, self._arrays.coordinates(("sample",)))
 
     def group_committed(self, name: str) -> NDArray[np.bool_]:
-        """Which units of a further job's group are done, bool (unit); a damaged record counts as not done."""
+        """Which units of a further job's group are done, bool (unit); a damaged record counts as not done.
+
+        Examples
+        --------
+        >>> bool(store.group_committed("explain/slope").all())
+        True
+        """
         group = find_group(self.storage, name)
         return commits.committed(self.storage, group.schema, group.token, mending=True)
 
