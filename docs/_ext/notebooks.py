@@ -37,7 +37,7 @@ def markdown_of(notebook: dict[str, Any]) -> str:
 def linked(text: str) -> str:
     """Links to notebooks and to pages lead to pages, from a page in ``notebooks/``."""
     text = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.md", text)
-    return text.replace("](../docs/", "](../").replace("](../README.md", "](../../README.md")
+    return text.replace("](../", "](../../").replace("](../../docs/", "](../")
 
 
 def fenced(language: str, text: str) -> str:

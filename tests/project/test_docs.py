@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import shutil
@@ -24,6 +25,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib import pyplot
 
+from actstore import analysis, views
 from actstore.cli.commands import main
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
@@ -44,7 +46,7 @@ TRAINED = ("nnunet.md", "bundle.md")
 #: Pages whose code runs as it stands.
 TO_RUN = [
     pytest.param(page, marks=[needs_reference, pytest.mark.slow] if page.name in TRAINED else [])
-    for page in [*sorted((DOCS / "howto").glob("*.md")), DOCS / "tutorial.md"]
+    for page in [*sorted((DOCS / "howto").glob("*.md")), DOCS / "tutorial.md", DOCS / "install.md"]
 ]
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -126,8 +128,15 @@ def test_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     pages = {path.relative_to(tmp_path / "html").with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
     assert {page.relative_to(DOCS).as_posix() for page in PAGES if page.is_relative_to(DOCS)} <= pages
-    reference = (tmp_path / "html" / "reference" / "analysis.html").read_text(encoding="utf-8")
-    assert "actstore.analysis.channel_frequency" in reference
+    for package in (analysis, views):
+        own = tmp_path / "html" / "reference" / package.__name__.rpartition(".")[2]
+        described = "".join(page.read_text(encoding="utf-8") for page in own.glob("*.html"))
+        functions = [name for name in package.__all__ if inspect.isfunction(getattr(package, name))]
+        assert [name for name in functions if f'id="{package.__name__}.{name}"' not in described] == []
+    notebook = (tmp_path / "html" / "notebooks" / "01_quick_start.html").read_text(encoding="utf-8")
+    assert notebook.count("data:image/png") == 4
+    trouble = (tmp_path / "html" / "troubleshooting.html").read_text(encoding="utf-8")
+    assert "does not exist or is empty: give the path of an actstore store" in trouble
     for html in (tmp_path / "html").rglob("*.html"):
         page = html.read_text(encoding="utf-8")
         asked = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]+", page)
