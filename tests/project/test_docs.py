@@ -247,6 +247,16 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
         assert variables.keys() > {"__name__", "__builtins__"}
 
 
+def test_what_the_readme_shows_in_python_runs(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "acdc.zarr").symlink_to(study / "phantom.zarr")
+    blocks = [body for language, body in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if language == "python"]
+    for body in blocks:
+        exec(compile(body, "README.md", "exec"), {"__name__": "README"})
+    assert len(blocks) == 1
+
+
 def run(words: list[str]) -> None:
     """A command line of ours; what computes in this process, and no demo, which is what ``study`` stands for.
 
