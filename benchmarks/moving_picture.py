@@ -1,4 +1,4 @@
-"""Makes the README's moving picture from the explorer's own page: `python benchmarks/moving_picture.py STORE [-o FILE]`.
+"""Makes the README's moving picture from the explorer's own page: `python benchmarks/moving_picture.py STORE`.
 
 Each frame is a link of the explorer, opened in headless Chromium and photographed once nothing moves. STORE is the
 demo's (`make demo`).
@@ -44,7 +44,7 @@ def scenes() -> Iterator[dict[str, object]]:
 @contextmanager
 def served(store: str) -> Iterator[str]:
     """The address of an explorer of ``store``, ended afterwards."""
-    command = [sys.executable, "-c", SERVE, "explore", store, "--port", "0", "--no-browser"]
+    command = [sys.executable, "-c", SERVE, "explore", store, "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
