@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -24,6 +25,8 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib import pyplot
+from nbclient import NotebookClient
+from traitlets.config import Config
 
 from actstore import analysis, views
 from actstore.cli.commands import main
@@ -43,10 +46,13 @@ PAGES = sorted(
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: Pages about trained networks, whose code runs where there are some.
 TRAINED = ("nnunet.md", "bundle.md")
+#: The page whose code runs in a kernel, as it says.
+IN_A_KERNEL = "notebooks.md"
 #: Pages whose code runs as it stands.
 TO_RUN = [
     pytest.param(page, marks=[needs_reference, pytest.mark.slow] if page.name in TRAINED else [])
     for page in [*sorted((DOCS / "howto").glob("*.md")), DOCS / "tutorial.md", DOCS / "install.md"]
+    if page.name != IN_A_KERNEL
 ]
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -255,6 +261,27 @@ def test_what_the_readme_shows_in_python_runs(study: Path, tmp_path: Path, monke
     for body in blocks:
         exec(compile(body, "README.md", "exec"), {"__name__": "README"})
     assert len(blocks) == 1
+
+
+def test_what_the_page_on_notebooks_shows_runs_in_a_kernel(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "actstore-demo").symlink_to(study)
+    blocks = FENCE.findall((DOCS / "howto" / IN_A_KERNEL).read_text(encoding="utf-8"))
+    cells = [body for language, body in blocks if language == "python"]
+    complete = "get_ipython().Completer.complete('store[\"')[1]"
+    notebook = nbformat.v4.new_notebook(
+        cells=list(map(nbformat.v4.new_code_cell, [*cells, "store", "figure", complete]))
+    )
+    config = Config(KernelManager={"transport": "ipc", "ip": str(tmp_path / "kernel")})
+    here = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, kernel_name="python3", timeout=300, resources=here, config=config).execute()
+    every = "".join(json.dumps(cell.outputs) for cell in notebook.cells)
+    asked = re.findall(r"js_urls = \[\W*https?:", every)
+    assert asked == [], "scripts come from another server"
+    assert "js_urls = [" in every
+    own, drawn, layers = (json.dumps(cell.outputs) for cell in notebook.cells[-3:])
+    assert "volumes committed" in own
+    assert "application/vnd.holoviews_exec" in drawn
+    assert "L07" in layers
 
 
 def run(words: list[str]) -> None:
