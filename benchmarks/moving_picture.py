@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 SERVE = "from actstore.cli.commands import main; main()"
 #: Pixels of the page, and of the picture.
-PAGE, PICTURE = (1440, 900), (864, 540)
+PAGE, PICTURE = (1440, 900), (1152, 720)
 #: Milliseconds that a frame stays, and for which nothing may change before it is taken.
 STAYS, STILL = 1100, 700
 LARGEST = 1_500_000
@@ -50,7 +50,7 @@ def served(store: str) -> Iterator[str]:
             assert process.stdout
             yield next(word for line in process.stdout for word in line.split() if word.startswith("http://"))
         finally:
-            process.terminate()
+            process.kill()
 
 
 def photograph(page: Page, address: str) -> Image.Image:
@@ -76,7 +76,7 @@ def main() -> None:
         page.set_default_timeout(60_000)
         frames = [photograph(page, f"{address.rstrip('/')}/?{urlencode(scene)}") for scene in scenes()]
         browser.close()
-    frames[0].save(given.output, save_all=True, append_images=frames[1:], duration=STAYS, loop=0, quality=55, method=6)
+    frames[0].save(given.output, save_all=True, append_images=frames[1:], duration=STAYS, loop=0, quality=72, method=6)
     size = given.output.stat().st_size
     print(f"{given.output}: {len(frames)} frames, {size / 1e6:.2f} MB")
     if size > LARGEST:
