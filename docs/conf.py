@@ -15,7 +15,7 @@ project_copyright = "the actstore developers, Apache-2.0"
 release = version = __version__
 language = "en-GB"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_source"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_source", "notebooks", "error_texts"]
 exclude_patterns = ["_build", "_ext"]
 nitpicky = True
 # Types of other packages by the names that modules import them under, `Sample` of the views and `BlockFiles`; whole

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
     from actstore.tables.findings import Findings
 
+#: Packages that are read through their names, imported on first use.
+_PACKAGES = ("analysis", "views")
 _HOMES = {
     "Findings": ("actstore.tables.findings", "Findings"),
     "Store": ("actstore.store.store", "Store"),
@@ -31,12 +33,19 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import the public verbs on first use, so that ``import actstore`` costs nothing."""
-    if name not in _HOMES:
+    if name not in _HOMES and name not in _PACKAGES:
         raise AttributeError(f"module 'actstore' has no attribute {name!r}")
     from importlib import import_module
 
     from actstore.errors import needing
 
-    module, attribute = _HOMES[name]
     with needing(f"actstore.{name}"):
+        if name in _PACKAGES:
+            return import_module(f"actstore.{name}")
+        module, attribute = _HOMES[name]
         return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """What is public: the verbs, the two packages of functions, and the version."""
+    return sorted([*__all__, *_PACKAGES, "__version__"])

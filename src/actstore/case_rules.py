@@ -15,6 +15,13 @@ class CaseRules:
     The defaults are those of Güler, “Visualization of neuronal activations under class-specific perturbations”,
     University of Bonn, 2025, for short-axis cardiac MRI at its native in-plane resolution. "From" is inclusive, "up to"
     inclusive, "below" and "above" exclusive.
+
+    Examples
+    --------
+    >>> rules = analysis.CaseRules(empty_below=20)
+    >>> kinds = analysis.cases(store.confusion, rules, applicable=store.applicable)
+    >>> rules.empty_below, kinds.dims
+    (20, ('sample', 'condition'))
     """
 
     #: "empty prediction": foreground pixels predicted, below.

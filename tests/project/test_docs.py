@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import shlex
 import shutil
@@ -23,7 +25,10 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from matplotlib import pyplot
+from nbclient import NotebookClient
+from traitlets.config import Config
 
+from actstore import analysis, views
 from actstore.cli.commands import main
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
@@ -41,10 +46,13 @@ PAGES = sorted(
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: Pages about trained networks, whose code runs where there are some.
 TRAINED = ("nnunet.md", "bundle.md")
+#: The page whose code runs in a kernel, as it says.
+IN_A_KERNEL = "notebooks.md"
 #: Pages whose code runs as it stands.
 TO_RUN = [
     pytest.param(page, marks=[needs_reference, pytest.mark.slow] if page.name in TRAINED else [])
-    for page in [*sorted((DOCS / "howto").glob("*.md")), DOCS / "tutorial.md"]
+    for page in [*sorted((DOCS / "howto").glob("*.md")), DOCS / "tutorial.md", DOCS / "install.md"]
+    if page.name != IN_A_KERNEL
 ]
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -126,8 +134,15 @@ def test_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     pages = {path.relative_to(tmp_path / "html").with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
     assert {page.relative_to(DOCS).as_posix() for page in PAGES if page.is_relative_to(DOCS)} <= pages
-    reference = (tmp_path / "html" / "reference" / "analysis.html").read_text(encoding="utf-8")
-    assert "actstore.analysis.channel_frequency" in reference
+    for package in (analysis, views):
+        own = tmp_path / "html" / "reference" / package.__name__.rpartition(".")[2]
+        described = "".join(page.read_text(encoding="utf-8") for page in own.glob("*.html"))
+        functions = [name for name in package.__all__ if inspect.isfunction(getattr(package, name))]
+        assert [name for name in functions if f'id="{package.__name__}.{name}"' not in described] == []
+    notebook = (tmp_path / "html" / "notebooks" / "01_quick_start.html").read_text(encoding="utf-8")
+    assert notebook.count("data:image/png") == 4
+    trouble = (tmp_path / "html" / "troubleshooting.html").read_text(encoding="utf-8")
+    assert "does not exist or is empty: give the path of an actstore store" in trouble
     for html in (tmp_path / "html").rglob("*.html"):
         page = html.read_text(encoding="utf-8")
         asked = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]+", page)
@@ -236,6 +251,37 @@ def test_what_pages_say_to_run_runs(page: Path, study: Path, tmp_path: Path, mon
     pyplot.close("all")
     if page.name not in TRAINED:
         assert variables.keys() > {"__name__", "__builtins__"}
+
+
+def test_what_the_readme_shows_in_python_runs(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "acdc.zarr").symlink_to(study / "phantom.zarr")
+    blocks = [body for language, body in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if language == "python"]
+    for body in blocks:
+        exec(compile(body, "README.md", "exec"), {"__name__": "README"})
+    assert len(blocks) == 1
+
+
+def test_what_the_page_on_notebooks_shows_runs_in_a_kernel(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "actstore-demo").symlink_to(study)
+    blocks = FENCE.findall((DOCS / "howto" / IN_A_KERNEL).read_text(encoding="utf-8"))
+    cells = [body for language, body in blocks if language == "python"]
+    complete = "get_ipython().Completer.complete('store[\"')[1]"
+    notebook = nbformat.v4.new_notebook(
+        cells=list(map(nbformat.v4.new_code_cell, [*cells, "store", "figure", complete]))
+    )
+    config = Config(KernelManager={"transport": "ipc", "ip": str(tmp_path / "kernel")})
+    here = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, kernel_name="python3", timeout=300, resources=here, config=config).execute()
+    every = "".join(json.dumps(cell.outputs) for cell in notebook.cells)
+    asked = re.findall(r"js_urls = \[\W*https?:", every)
+    assert asked == [], "scripts come from another server"
+    assert "js_urls = [" in every
+    own, drawn, layers = (json.dumps(cell.outputs) for cell in notebook.cells[-3:])
+    assert "volumes committed" in own
+    assert "application/vnd.holoviews_exec" in drawn
+    assert "L07" in layers
 
 
 def run(words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,13 +12,17 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
+import actstore
 from lowest import lowest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "actstore"
 #: Cannot be installed beside the rest, or only on machines of their own.
-NOT_TESTED = {"dask-cuda", "dask-kubernetes", "openTSNE"}
+NOT_TESTED = {"dask-cuda", "dask-kubernetes", "openTSNE", "jupyterlab"}
+#: Names on conda-forge that differ from PyPI's.
+ON_CONDA = {"dask": "dask-core", "torch": "pytorch", "matplotlib": "matplotlib-base", "pydantic_core": "pydantic-core"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,7 @@ def test_the_wheel_says_what_each_extra_needs(built: tuple[Path, Path]) -> None:
     extras = set(metadata.get_all("Provides-Extra", []))
     assert extras == {
         *("capture", "nnunet", "views", "parquet", "representations", "tsne", "s3", "slurm", "kubernetes", "cuda"),
-        *("all", "dicom"),
+        *("all", "dicom", "notebook"),
         *("dev", "docs", "test"),
     }
     plain = [needed for needed in metadata.get_all("Requires-Dist", []) if "extra ==" not in needed]
@@ -107,4 +112,34 @@ def test_all_holds_every_extra_but_those_of_one_kind_of_machine_and_of_developme
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     named = set(everything.removeprefix("actstore[").removesuffix("]").split(","))
-    assert named == set(extras) - {"all", "cuda", "dev", "docs", "test"}
+    assert named == set(extras) - {"all", "cuda", "notebook", "dev", "docs", "test"}
+
+
+def test_the_conda_recipe_needs_what_the_package_needs() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    base, whole = (output["requirements"]["run"] for output in recipe["outputs"])
+    extras = project["optional-dependencies"]
+    of_views = [*extras["views"], *extras["parquet"], *extras["representations"]]
+    assert set(base[1:]) == on_conda(project["dependencies"])
+    assert set(whole[1:]) == on_conda([*extras["capture"], *of_views])
+    assert recipe["context"]["version"] == actstore.__version__
+    assert base[0] == "python >=${{ python_min }}"
+    assert project["requires-python"] == f">={recipe['context']['python_min']}"
+
+
+def on_conda(requirements: list[str]) -> set[str]:
+    """Requirements of PyPI as a recipe writes them, without extras."""
+    found = set()
+    for requirement in requirements:
+        name, bound = re.split(r"[\[>]", requirement)[0], requirement.rpartition(">=")[2]
+        if name != "actstore":
+            found.add(f"{ON_CONDA.get(name, name)} >={bound}")
+    return found
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == actstore.__version__
+    assert f"## {actstore.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

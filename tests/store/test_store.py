@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import warnings
@@ -141,6 +142,32 @@ def test_xarray_opens_every_group(store: Store) -> None:
         with xr.open_zarr(store.path, group=group or None, chunks=None) as dataset:
             assert dataset[name].dims == array.dims
             assert same(dataset[name].values[slots], array.values), path
+
+
+def test_a_notebook_completes_layers_and_shows_what_is_there(store: Store) -> None:
+    assert store._ipython_key_completions_() == list(store.layers.index)
+    shown = store._repr_html_()
+    for text in (*store.samples["patient"], *store.conditions.index, *store.layers["module"], *store.layers.index):
+        assert html.escape(text) in shown
+    assert f"{store.layout.blocks} of {store.layout.blocks} volumes committed" in shown
+    assert "No volume is missing" in shown
+    assert "<script" not in shown
+
+
+def test_a_notebook_shows_what_is_missing(deep_copy: Path) -> None:
+    before = actstore.open(deep_copy)
+    lost = before.attributes["blocks"][1]
+    (deep_copy / before.layout.capture.record.key(1)).unlink()
+    with pytest.warns(MissingBlocksWarning):
+        shown = actstore.open(deep_copy)._repr_html_()
+    assert f"<b>1 missing</b>: {html.escape(lost)}" in shown
+    assert "<details open><summary>3 of 4 volumes committed" in shown
+
+
+def test_the_package_lists_what_is_public() -> None:
+    names = {"Findings", "Store", "capture", "explain", "intervene", "load_spec", "open", "visualise"}
+    assert set(dir(actstore)) == names | {"__version__", "analysis", "views"}
+    assert all(getattr(actstore, name) is not None for name in dir(actstore))
 
 
 def test_xarray_opens_the_tree(store: Store) -> None:

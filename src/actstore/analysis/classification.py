@@ -37,6 +37,12 @@ def correct(confusion: xr.DataArray, *, applicable: xr.DataArray | None = None) 
     ------
     AnalysisError
         if ``confusion`` lacks its class dimensions or their names.
+
+    Examples
+    --------
+    >>> right = analysis.correct(classified.confusion, applicable=classified.applicable)
+    >>> right.dims
+    ('sample', 'condition')
     """
     class_names(confusion)
     valid = has_prediction(confusion) if applicable is None else applicable.reset_coords(drop=True)
@@ -88,6 +94,12 @@ def accuracy(
     ------
     AnalysisError
         as :func:`true_classes`; if ``patient`` is missing.
+
+    Examples
+    --------
+    >>> right = analysis.accuracy(classified.confusion, applicable=classified.applicable)
+    >>> list(right)
+    ['accuracy', 'low', 'high', 'samples', 'patients', 'note']
     """
     right = correct(confusion, applicable=applicable)
     label = true_classes(confusion).values
@@ -103,6 +115,12 @@ def class_cases(confusion: xr.DataArray, *, applicable: xr.DataArray | None = No
 
     "right", or "label→prediction"; "" for the original, its repeats and controls, and where the condition is not
     applicable. Arguments and errors as in :func:`correct`; the coordinate ``target`` along condition is needed too.
+
+    Examples
+    --------
+    >>> kinds = analysis.class_cases(classified.confusion, applicable=classified.applicable)
+    >>> kinds.dims, kinds.name
+    (('sample', 'condition'), 'case')
     """
     names = class_names(confusion)
     perturbed = np.zeros(confusion.sizes["condition"], bool)

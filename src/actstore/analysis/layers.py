@@ -31,6 +31,12 @@ def stack_layers(layers: Mapping[str, xr.Dataset] | Mapping[str, xr.DataArray]) 
     ------
     AnalysisError
         if there is no layer, or two differ in samples or conditions.
+
+    Examples
+    --------
+    >>> network = analysis.stack_layers({layer: store.statistics(layer) for layer in store.layers.index})
+    >>> network["mad"].dims, network.sizes["channel"]
+    (('sample', 'condition', 'channel'), 6)
     """
     parts: list[xr.Dataset] = []
     for name, layer in layers.items():
@@ -69,6 +75,12 @@ def layer_mean(values: xr.DataArray) -> xr.DataArray:
     """Mean over the channels of each layer, NaN left out: (…, layer) float64 of ``values`` (…, channel), lazy.
 
     With the coordinates ``layer`` and, where ``values`` has it, ``module``.
+
+    Examples
+    --------
+    >>> means = analysis.layer_mean(findings.score)
+    >>> means.dims, means["layer"].values.tolist()
+    (('sample', 'condition', 'layer'), ['L01', 'L02'])
     """
     parts = [values.isel(channel=where).mean("channel") for where in layer_slices(values).values()]
     means = xr.concat(parts, "layer", coords="minimal", compat="override", join="override").transpose(..., "layer")

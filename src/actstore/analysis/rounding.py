@@ -24,7 +24,7 @@ def significant(values: Values, digits: int = 4) -> Values:
 
     Examples
     --------
-    >>> significant(0.66666667, 3), significant(12345.0, 2)
+    >>> analysis.significant(0.66666667, 3), analysis.significant(12345.0, 2)
     (0.667, 12000.0)
     """
     numbers = np.asarray(values, dtype=np.float64)

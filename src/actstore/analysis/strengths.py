@@ -37,6 +37,11 @@ def doses(array: xr.DataArray | xr.Dataset) -> list[Dose]:
     ------
     AnalysisError
         if a coordinate along condition is missing.
+
+    Examples
+    --------
+    >>> [(dose.transform, dose.target) for dose in analysis.doses(store.confusion)]
+    [('brightness', 'LV'), ('brightness', 'RV')]
     """
     found = dict.fromkeys(_doses(array))
     swept = [dose for dose in found if dose.transform in IDENTITY_STRENGTH]
@@ -80,6 +85,12 @@ def by_strength(
     ------
     AnalysisError
         if there is no such condition or no original, no identity is known, or a dimension or coordinate is missing.
+
+    Examples
+    --------
+    >>> curve = analysis.by_strength(findings.dice, "brightness", "LV")
+    >>> curve["strength"].values.tolist()
+    [0.1, 0.5, 1.0, 1.5]
     """
     require_dims(array, ["sample", "condition"])
     dose = Dose(transform, target, source, channels)

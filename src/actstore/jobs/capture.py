@@ -93,6 +93,12 @@ def capture(
     ------
     ActstoreError
         if nothing can be computed: the spec, data, network, cluster or store cannot be used, or the run does not fit.
+
+    Examples
+    --------
+    >>> summary = actstore.capture(actstore.load_spec("run.toml"), cluster="inline")
+    >>> summary.complete
+    True
     """
     start = time.perf_counter()
     spec = spec.with_cluster(cluster)

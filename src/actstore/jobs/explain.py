@@ -131,6 +131,12 @@ def explain(
     ActstoreError
         if the store is not whole or of another run; if the settings do not fit the network; if a group belongs to other
         settings.
+
+    Examples
+    --------
+    >>> found = actstore.explain(actstore.load_spec("run.toml"), cluster="inline")
+    >>> [one.group for one in found]
+    ['explain/slope']
     """
     refuse_in_worker(cluster or spec.cluster.kind)
     planned = plan_explain(spec.with_cluster(cluster), names=names, store=store, workers=workers, device=device)

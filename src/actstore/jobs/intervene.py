@@ -287,6 +287,12 @@ def intervene(
     ActstoreError
         if the store is not whole or of another run; if the settings do not fit the network; if a group belongs to other
         settings.
+
+    Examples
+    --------
+    >>> found = actstore.intervene(actstore.load_spec("run.toml"), cluster="inline")
+    >>> [one.group for one in found]
+    ['interventions/restore']
     """
     refuse_in_worker(cluster or spec.cluster.kind)
     planned = plan_intervene(spec.with_cluster(cluster), names=names, store=store, workers=workers, device=device)

@@ -255,6 +255,12 @@ def visualise(
     ActstoreError
         if the store is not whole or of another run; if the settings do not fit the network; if the group belongs to
         other settings.
+
+    Examples
+    --------
+    >>> found = actstore.visualise(actstore.load_spec("run.toml"), cluster="inline")
+    >>> found.complete, "features/optima" in actstore.open("run.zarr").groups
+    (True, True)
     """
     refuse_in_worker(cluster or spec.cluster.kind)
     planned = plan_optima(spec.with_cluster(cluster), store=store, name=name, workers=workers, device=device)

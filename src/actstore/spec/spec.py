@@ -334,6 +334,12 @@ def load_spec(path: str | Path) -> Spec:
     ------
     SpecError
         if the file is missing, is not TOML, or holds an unknown key, a wrong type or an impossible value.
+
+    Examples
+    --------
+    >>> spec = actstore.load_spec("run.toml")
+    >>> spec.class_names
+    ('background', 'RV', 'MYO', 'LV')
     """
     path = given(path, SpecError)
     try:

@@ -27,6 +27,12 @@ def open_store(path: Location) -> Store:
     ------
     StoreError
         if there is no store, its schema is not supported, or a commit record is damaged.
+
+    Examples
+    --------
+    >>> store = actstore.open("run.zarr")
+    >>> store.missing
+    []
     """
     store = Store(path)
     if store.missing:

@@ -20,6 +20,7 @@ from actstore.store.files import storage_at
 from actstore.store.files.base import Location
 from actstore.store.filters import read_filters
 from actstore.store.groups import Group, find_group, open_group, read_groups
+from actstore.store.html import html_of
 from actstore.store.layers import find_layer, kept_layer
 from actstore.store.listings import layer_grids, layer_listing, patch_listing
 from actstore.store.pixels import read_confusion, read_image, read_label, read_picture, read_prediction
@@ -34,7 +35,19 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden."""
+    """A store opened for reading. Every array is lazy; unused slots and uncommitted blocks are hidden.
+
+    Examples
+    --------
+    >>> store.samples["patient"].nunique(), store.conditions.index[1]
+    (5, 'brightness(LV, 0.1)')
+    >>> store.layers["channels"].to_dict(), store.missing
+    ({'L01': 2, 'L02': 4}, [])
+    >>> store.classes
+    {'background': 0, 'RV': 1, 'MYO': 2, 'LV': 3}
+    >>> store["L02"].dims, store.confusion.dims
+    (('sample', 'condition', 'channel', 'y', 'x'), ('sample', 'condition', 'true_class', 'predicted_class'))
+    """
 
     def __init__(self, location: Location) -> None:
         self.storage = storage_at(location)
@@ -126,9 +139,18 @@ class Store:
             naming the layers that there are.
         StoreError
             if the layer's tensors were not kept.
+
+        Examples
+        --------
+        >>> store["L01"].dims
+        ('sample', 'condition', 'channel', 'y', 'x')
         """
         found = self.require_kept(find_layer(self.layout, layer))
         return self._arrays.sharded(self.layout.activation(found), "activation", found)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What Tab offers after ``store["``: the layers whose tensors are kept."""
+        return [layer.name for layer in self.layout.layers if layer.kept]
 
     def map(self, layer: str, sample: int, condition: int | str, channel: int) -> NDArray[np.floating]:
         """One channel of one sample in one condition: ([z,] y, x), NaN where not applicable.
@@ -141,6 +163,11 @@ class Store:
             if there is no such layer or condition, sample or channel.
         StoreError
             if the chunk is damaged or missing, or the layer's tensors were not kept.
+
+        Examples
+        --------
+        >>> store.map("L01", 5, "brightness(LV, 0.1)", 1).shape
+        (64, 64)
         """
         array = self.layout.activation(self.require_kept(find_layer(self.layout, layer)))
         return self._arrays.single(array, sample, condition=condition, channel=channel)
@@ -164,6 +191,11 @@ class Store:
             if there is no such condition or sample.
         StoreError
             if the chunk is damaged or missing.
+
+        Examples
+        --------
+        >>> store.picture("prediction", 5, "brightness(LV, 0.1)").shape
+        (64, 64)
         """
         return read_picture(self._arrays, name, sample, condition, input_channel)
 
@@ -174,6 +206,11 @@ class Store:
         ------
         StoreError
             if its tensors are not stored; the message says what to do ``instead``, by default to ask for statistics.
+
+        Examples
+        --------
+        >>> store.require_kept(store.layout.layers[0]).name
+        'L01'
         """
         return kept_layer(layer, self.path, self.attributes, instead)
 
@@ -283,6 +320,11 @@ class Store:
         ------
         KeyError, StoreError
             if there is no such volume or layer; its tensors were not kept, or the store is older than schema 4.
+
+        Examples
+        --------
+        >>> store.mosaic("L01", "patient001", 1).dims
+        ('condition', 'channel', 'z', 'y', 'x')
         """
         return mosaic_of(self, name, patient, frame)
 
@@ -331,6 +373,11 @@ class Store:
             naming the layers that there are.
         StoreError
             if a name is unknown, ``persisted`` is True for statistics that are not, or they need tensors not kept.
+
+        Examples
+        --------
+        >>> list(store.statistics("L01"))
+        ['mad', 'mse', 'mean', 'max', 'std']
         """
         found = find_layer(self.layout, layer)
         return self._arrays.dataset(layer_statistics(self, found, names, persisted), found)
@@ -340,6 +387,11 @@ class Store:
 
         With the coordinates ``layer``, ``module`` and ``channel`` along channel; None where a committed block has none
         persisted, or the store's schema persists it layer by layer.
+
+        Examples
+        --------
+        >>> store.network_statistic("mad").dims
+        ('sample', 'condition', 'channel')
         """
         return network_statistic(self._arrays, self.persisted, name) if self.reduced else None
 
@@ -352,6 +404,11 @@ class Store:
         ------
         DamageError
             if a file of it is damaged, or missing.
+
+        Examples
+        --------
+        >>> store.stored_statistic("mad", 0).shape[1:]
+        (15, 6)
         """
         return self.persisted.of_block(name, block, dict(self.block_samples)[block])
 
@@ -367,12 +424,23 @@ class Store:
         ------
         KeyError
             naming the groups that there are.
+
+        Examples
+        --------
+        >>> store.group("explain/slope")["map"].dims
+        ('sample', 'condition', 'class_name', 'y', 'x')
         """
         found = find_group(self.storage, name)
         return open_group(self.storage, found, self.block_samples, self._arrays.coordinates(("sample",)))
 
     def group_committed(self, name: str) -> NDArray[np.bool_]:
-        """Which units of a further job's group are done, bool (unit); a damaged record counts as not done."""
+        """Which units of a further job's group are done, bool (unit); a damaged record counts as not done.
+
+        Examples
+        --------
+        >>> bool(store.group_committed("explain/slope").all())
+        True
+        """
         group = find_group(self.storage, name)
         return commits.committed(self.storage, group.schema, group.token, mending=True)
 
@@ -395,3 +463,6 @@ class Store:
             f"{counted(self.layout.conditions, 'condition')}, "
             f"{counted(len(self.layout.layers), 'layer')}>"
         )
+
+    def _repr_html_(self) -> str:
+        return html_of(self)

@@ -51,6 +51,12 @@ def certainty_table(
 
     ``score``, ``k`` and ``applicable`` as in :func:`heterogeneity_table`, the rest, the values and errors as for
     :func:`actstore.analysis.frequency_certainty`.
+
+    Examples
+    --------
+    >>> table = analysis.certainty_table(findings.score, applicable=findings.applicable, resamples=50)
+    >>> list(table)[:6]
+    ['layer', 'module', 'condition', 'target', 'channel', 'count']
     """
     member, valid = _top(score, k, applicable)
     return channel_frame(frequency_certainty(member, most, applicable=valid, **bootstrap), CERTAINTY_COLUMNS)
@@ -68,6 +74,11 @@ def stability_table(
 
     ``score``, ``k`` and ``applicable`` as in :func:`heterogeneity_table`, the rest, the values and errors as for
     :func:`actstore.analysis.set_stability`.
+
+    Examples
+    --------
+    >>> list(analysis.stability_table(findings.score, applicable=findings.applicable, resamples=50))[:5]
+    ['layer', 'module', 'condition', 'target', 'k']
     """
     member, valid = _top(score, k, applicable)
     found = set_stability(member, mosts, applicable=valid, **bootstrap)
@@ -85,6 +96,11 @@ def sensitivity_table(
     """How the sets of most frequent channels depend on k and on their size, in columns :data:`SENSITIVITY_COLUMNS`.
 
     Arguments, values and errors as for :func:`actstore.analysis.sensitivity_to_k`.
+
+    Examples
+    --------
+    >>> list(analysis.sensitivity_table(findings.score, applicable=findings.applicable))
+    ['layer', 'module', 'condition', 'target', 'k', 'most', 'samples', 'patients', 'overlap']
     """
     return channel_frame(sensitivity_to_k(score, ks, mosts, reference, applicable=applicable), SENSITIVITY_COLUMNS)
 
@@ -102,6 +118,11 @@ def heterogeneity_table(
     ``score`` (sample, condition, channel), of one layer or of :func:`actstore.analysis.stack_layers`; ``k`` and
     ``applicable`` as for :func:`actstore.analysis.in_top`; the rest, the values and errors as for
     :func:`actstore.analysis.heterogeneity`. Perturbations only; the correction is over these.
+
+    Examples
+    --------
+    >>> list(analysis.heterogeneity_table(findings.score, applicable=findings.applicable, resamples=50))[:5]
+    ['layer', 'module', 'condition', 'target', 'channel']
     """
     member, valid = _top(score, k, applicable)
     found = heterogeneity(member, applicable=valid, resamples=resamples, seed=seed)
@@ -116,6 +137,11 @@ def leave_one_out_table(
     A row for every layer, perturbation and patient with a sample of it: how many channels are in the set with and
     without the patient, and those that come in and drop out, as "3, 5". ``samples`` are those of the other patients.
     Arguments and errors as in :func:`heterogeneity_table` and :func:`actstore.analysis.leave_one_out`.
+
+    Examples
+    --------
+    >>> list(analysis.leave_one_out_table(findings.score, applicable=findings.applicable))
+    ['layer', 'module', 'condition', 'target', 'patient', 'samples', 'shared', 'gained', 'lost']
     """
     member, valid = _top(score, k, applicable)
     found = leave_one_out(member, most, applicable=valid).compute()

@@ -78,6 +78,12 @@ def top_channels_table(
     ------
     AnalysisError
         if the layers differ in samples or conditions, or a coordinate is missing.
+
+    Examples
+    --------
+    >>> statistics = {layer: store.statistics(layer) for layer in store.layers.index}
+    >>> list(analysis.top_channels_table(statistics, k=2, applicable=store.applicable))[:5]
+    ['layer', 'module', 'patient', 'frame', 'slice']
     """
     values = tuple(dict.fromkeys(["mad", "mse", metric]))
     layers = _computed(statistics, values)
@@ -103,6 +109,12 @@ def mad_table(
 
     Other arguments and errors as in :func:`top_channels_table`. Text is pandas "category" here: millions of rows are
     usual, and take a third of the memory so.
+
+    Examples
+    --------
+    >>> statistics = {layer: store.statistics(layer) for layer in store.layers.index}
+    >>> list(analysis.mad_table(statistics, applicable=store.applicable))[:5]
+    ['layer', 'module', 'patient', 'frame', 'slice']
     """
     names = ("mad", "mse", *beside)
     layers = _computed(statistics, names)
@@ -135,6 +147,12 @@ def frequency_table(
     as :func:`actstore.analysis.channel_frequency`: for cases, ``by=cases(store.confusion)``. "condition" and "target"
     add no column: each condition is counted apart, controls and repeats (target "") too. Other arguments and errors as
     in :func:`top_channels_table`.
+
+    Examples
+    --------
+    >>> statistics = {layer: store.statistics(layer) for layer in store.layers.index}
+    >>> list(analysis.frequency_table(statistics, k=2, applicable=store.applicable))
+    ['layer', 'condition', 'target', 'channel', 'count', 'rank']
     """
     keys = [by] if isinstance(by, str | xr.DataArray) else list(by or [])
     extra = [key for key in keys if not isinstance(key, str) or key not in ("condition", "target")]
@@ -175,6 +193,12 @@ def layers_table(
         bool (sample, condition). Without it, a condition counts as not applicable where every MAD of the layer is NaN.
     **bootstrap
         As for :func:`actstore.analysis.bootstrap_mean`, also for errors.
+
+    Examples
+    --------
+    >>> table = analysis.layers_table(findings.score, findings.standardised, findings.network_rank, resamples=50)
+    >>> list(table)[:6]
+    ['layer', 'module', 'condition', 'target', 'samples', 'patients']
     """
     arrays = (layer_mean(mad), layer_mean(standardised), layer_mean(network_rank))
     found = _means(*arrays, applicable, bootstrap).rename(network_rank="mean_network_rank")
@@ -192,6 +216,12 @@ def relative_table(
     """Mean MAD of each channel under each perturbation, raw and relative, in columns :data:`RELATIVE_COLUMNS`.
 
     Arguments and errors as in :func:`layers_table`; nothing is averaged over channels.
+
+    Examples
+    --------
+    >>> table = analysis.relative_table(findings.score, findings.standardised, findings.network_rank, resamples=50)
+    >>> list(table)[:6]
+    ['layer', 'module', 'condition', 'target', 'channel', 'samples']
     """
     return channel_frame(_means(mad, standardised, network_rank, applicable, bootstrap), RELATIVE_COLUMNS)
 
@@ -207,6 +237,11 @@ def comparison_table(
     """Channels that are among the most frequent of any class, in columns :data:`COMPARISON_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.shared_channels`.
+
+    Examples
+    --------
+    >>> list(analysis.comparison_table(findings.member, applicable=findings.applicable, resamples=50))
+    ['layer', 'module', 'channel', 'targets', 'number', 'specific', 'specific_share']
     """
     shared = shared_channels(member, most, applicable=applicable, resamples=resamples, seed=seed)
     return channel_frame(shared, COMPARISON_COLUMNS, keep=shared["number"] > 0)
@@ -216,6 +251,11 @@ def general_specific_table(member: xr.DataArray, cases: xr.DataArray, most: int 
     """Order of channels within each case against that over all samples, in columns :data:`GENERAL_SPECIFIC_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.general_and_specific`; a case without a sample has no row.
+
+    Examples
+    --------
+    >>> list(analysis.general_specific_table(findings.member, findings.cases))[:5]
+    ['layer', 'module', 'condition', 'target', 'case']
     """
     compared = general_and_specific(member, cases, most)
     return channel_frame(compared, GENERAL_SPECIFIC_COLUMNS, keep=compared["samples"] > 0)
@@ -225,6 +265,11 @@ def regions_table(regions: xr.Dataset) -> pd.DataFrame:
     """Where in its map each channel changes, in columns :data:`REGIONS_COLUMNS`.
 
     ``regions`` is of :func:`actstore.analysis.mean_regions`, of one layer or stacked.
+
+    Examples
+    --------
+    >>> list(analysis.regions_table(findings.regions))[:5]
+    ['layer', 'module', 'condition', 'target', 'channel']
     """
     return channel_frame(regions, REGIONS_COLUMNS)
 

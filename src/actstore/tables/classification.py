@@ -18,6 +18,11 @@ def accuracy_table(confusion: xr.DataArray, *, applicable: xr.DataArray | None =
     """The part classified right of all samples and of each class, in columns :data:`ACCURACY_COLUMNS`.
 
     Values and errors as for :func:`actstore.analysis.accuracy`; classes without a sample are left out.
+
+    Examples
+    --------
+    >>> list(analysis.accuracy_table(classified.confusion, applicable=classified.applicable))
+    ['condition', 'target', 'class_name', 'samples', 'patients', 'accuracy', 'low', 'high', 'note']
     """
     found = accuracy(confusion, applicable=applicable)
     along = {name: coord for name, coord in confusion.coords.items() if coord.dims == ("condition",)}

@@ -40,6 +40,11 @@ def controls_table(
     """Every channel against its control, in columns :data:`CONTROLS_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.class_sensitivity`.
+
+    Examples
+    --------
+    >>> list(analysis.controls_table(findings.score))[:5]
+    ['layer', 'module', 'condition', 'target', 'channel']
     """
     return channel_frame(class_sensitivity(score, scale, rescaled=rescaled, alpha=alpha), CONTROLS_COLUMNS)
 
@@ -54,6 +59,11 @@ def rescaling_table(factor: xr.DataArray, *, applicable: xr.DataArray | None = N
     ------
     AnalysisError
         if a coordinate is missing.
+
+    Examples
+    --------
+    >>> list(analysis.rescaling_table(store.rescaling, applicable=store.applicable))
+    ['patient', 'frame', 'slice', 'condition', 'target', 'region', 'factor']
     """
     changed = coordinate(factor, "target", "condition") != ""
     valid = factor.notnull() if applicable is None else applicable.astype(bool)
@@ -64,6 +74,11 @@ def noise_table(score: xr.DataArray) -> pd.DataFrame:
     """The noise of computing, in columns :data:`NOISE_COLUMNS`.
 
     Argument and errors as in :func:`actstore.analysis.noise_floor`.
+
+    Examples
+    --------
+    >>> list(analysis.noise_table(findings.score))
+    ['layer', 'module', 'channel', 'condition', 'samples', 'patients', 'mad', 'largest']
     """
     floor = noise_floor(score)
     return channel_frame(floor, NOISE_COLUMNS, conditions=np.arange(floor.sizes["condition"]))
@@ -81,6 +96,12 @@ def association_table(
     """Association of each channel with the loss of Dice beside its frequency, in columns :data:`ASSOCIATION_COLUMNS`.
 
     Arguments and errors as in :func:`actstore.analysis.association` and :func:`actstore.analysis.beside_frequency`.
+
+    Examples
+    --------
+    >>> table = analysis.association_table(findings.score, findings.dice, findings.member)
+    >>> list(table)[:6]
+    ['layer', 'module', 'condition', 'target', 'class_name', 'channel']
     """
     associated = association(score, dice, size=size, confidence=confidence)
     return channel_frame(beside_frequency(associated, member, applicable=applicable), ASSOCIATION_COLUMNS)

@@ -167,6 +167,11 @@ def roc_table(parts: Sequence[Part]) -> pd.DataFrame:
 
     Scores from ``threshold`` on, a probability, are called positive; inf calls none. Classes without positives or
     negatives have no rows.
+
+    Examples
+    --------
+    >>> list(analysis.roc_table(findings.curve_parts))
+    ['condition', 'target', 'class_name', 'threshold', 'false_positive_rate', 'true_positive_rate']
     """
 
     def frame(part: Part) -> _Found:
@@ -177,7 +182,13 @@ def roc_table(parts: Sequence[Part]) -> pd.DataFrame:
 
 
 def precision_recall_table(parts: Sequence[Part]) -> pd.DataFrame:
-    """Precision, recall and F1 at thresholds, in columns :data:`PRECISION_RECALL_COLUMNS`; as :func:`roc_table`."""
+    """Precision, recall and F1 at thresholds, in columns :data:`PRECISION_RECALL_COLUMNS`; as :func:`roc_table`.
+
+    Examples
+    --------
+    >>> list(analysis.precision_recall_table(findings.curve_parts))
+    ['condition', 'target', 'class_name', 'threshold', 'recall', 'precision', 'f1']
+    """
 
     def frame(part: Part) -> _Found:
         found = _by_probability(precision_recall(part.counts))
@@ -190,6 +201,11 @@ def calibration_table(parts: Sequence[Part], bins: int = CALIBRATION_BINS) -> pd
     """How often a class is true by the probability given to it, in columns :data:`CALIBRATION_COLUMNS`.
 
     A row for each of ``bins`` from ``low`` to ``high`` that holds a pixel.
+
+    Examples
+    --------
+    >>> list(analysis.calibration_table(findings.curve_parts))
+    ['condition', 'target', 'class_name', 'low', 'high', 'count', 'confidence', 'frequency']
     """
 
     def frame(part: Part) -> _Found:
@@ -205,6 +221,11 @@ def curves_table(parts: Sequence[Part], *, resamples: int) -> pd.DataFrame:
     """Areas, calibration error and F1 with intervals over patients, in columns :data:`CURVES_COLUMNS`.
 
     Values as of :func:`actstore.analysis.pixel_summary`.
+
+    Examples
+    --------
+    >>> list(analysis.curves_table(findings.curve_parts, resamples=50))[:5]
+    ['condition', 'target', 'class_name', 'samples', 'patients']
     """
 
     def frame(part: Part) -> _Found:
@@ -218,6 +239,11 @@ def confusion_table(confusion: xr.DataArray, by: Sequence[Key] = (), *, applicab
     """Which true class was predicted as which, in columns :data:`CONFUSION_COLUMNS`.
 
     ``percent`` is of the pixels of the true class, NaN without any. ``by`` as for :func:`curve_parts`.
+
+    Examples
+    --------
+    >>> list(analysis.confusion_table(store.confusion, applicable=store.applicable))
+    ['condition', 'target', 'true_class', 'predicted_class', 'count', 'percent']
     """
     valid = applicable.transpose("sample", "condition").values
     groups, group = _groups(confusion, by, valid)

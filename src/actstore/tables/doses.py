@@ -46,6 +46,11 @@ def dose_table(
     ------
     AnalysisError
         if there is no such transform and target.
+
+    Examples
+    --------
+    >>> list(analysis.dose_table(findings.averaged_dice, resamples=50))[:5]
+    ['transform', 'target', 'class_name', 'strength', 'samples']
     """
     return _dose_rows(dice, partial(dice_curve, **bootstrap), DOSE_COLUMNS, applicable)
 
@@ -56,6 +61,11 @@ def dose_half_table(
     """Strength at which half of the Dice is lost, in columns :data:`DOSE_HALF_COLUMNS`.
 
     As :func:`dose_table`, of :func:`actstore.analysis.half_loss`.
+
+    Examples
+    --------
+    >>> list(analysis.dose_half_table(findings.averaged_dice, resamples=50))[:5]
+    ['transform', 'target', 'class_name', 'samples', 'patients']
     """
     return _dose_rows(dice, partial(half_loss, **bootstrap), DOSE_HALF_COLUMNS, applicable)
 
@@ -71,6 +81,12 @@ def dose_channels_table(
 
     ``score`` is (sample, condition, channel); other arguments and errors as in :func:`actstore.analysis.mad_response`
     and :func:`dose_table`.
+
+    Examples
+    --------
+    >>> scale = analysis.pooled_std(findings.network)
+    >>> list(analysis.dose_channels_table(findings.score, scale, applicable=findings.applicable))[:5]
+    ['layer', 'module', 'channel', 'transform', 'target']
     """
     return _dose_rows(score, partial(mad_response, scale=scale, threshold=threshold), DOSE_CHANNELS_COLUMNS, applicable)
 
@@ -80,6 +96,11 @@ def dose_cases_table(cases: xr.DataArray, *, applicable: xr.DataArray | None = N
 
     ``cases`` is (sample, condition); errors as in :func:`dose_table`. Rows of a slice go from the strength that changes
     nothing downwards, then from there upwards.
+
+    Examples
+    --------
+    >>> list(analysis.dose_cases_table(findings.cases, applicable=findings.applicable))[:5]
+    ['patient', 'frame', 'slice', 'transform', 'target']
     """
     return _dose_rows(cases, _changes_outward, DOSE_CASES_COLUMNS, applicable)
 

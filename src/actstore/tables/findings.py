@@ -48,6 +48,12 @@ class Findings(Reductions):
     ------
     StoreError
         if no block is committed.
+
+    Examples
+    --------
+    >>> findings = actstore.Findings(store, top=2, by=["patient"])
+    >>> list(findings.table("frequency"))
+    ['layer', 'condition', 'target', 'patient', 'channel', 'count', 'rank']
     """
 
     @cached_property
@@ -63,6 +69,12 @@ class Findings(Reductions):
             if the store was not captured for it.
         KeyError
             naming the tables that there are.
+
+        Examples
+        --------
+        >>> findings = actstore.Findings(store)
+        >>> list(findings.table("frequency"))
+        ['layer', 'condition', 'target', 'channel', 'count', 'rank']
         """
         if name not in TABLES:
             raise KeyError(f"no table {name!r}: there are {', '.join(TABLES)}")

@@ -150,6 +150,12 @@ def channel_frame(
     ------
     AnalysisError
         for a column that is neither a variable nor a coordinate.
+
+    Examples
+    --------
+    >>> frame = analysis.channel_frame(store.statistics("L01"), ["patient", "condition", "channel", "mad"])
+    >>> list(frame)
+    ['patient', 'condition', 'channel', 'mad']
     """
     columns = with_channels(columns, dataset)
     arrays = {name: _array(dataset, name) for name in columns}

@@ -46,6 +46,11 @@ def segmentation_table(
 
     Arguments and errors as in :func:`actstore.analysis.segmentation_metrics`; a missing coordinate is an AnalysisError
     too.
+
+    Examples
+    --------
+    >>> list(analysis.segmentation_table(store.confusion, applicable=store.applicable))[:8]
+    ['patient', 'frame', 'slice', 'condition', 'target', 'class_name', 'dice', 'jaccard']
     """
     order = _present(SEGMENTATION_COLUMNS, confusion)
     valid = has_prediction(confusion) if applicable is None else applicable
@@ -69,6 +74,15 @@ def surface_table(
 
     Arguments and errors as in :func:`actstore.analysis.surface_distances`; a missing coordinate is an AnalysisError
     too.
+
+    Examples
+    --------
+    >>> few = slice(0, 4)
+    >>> table = analysis.surface_table(
+    ...     store.prediction.isel(sample=few), store.label.isel(sample=few), store.class_names
+    ... )
+    >>> list(table)[:6]
+    ['patient', 'frame', 'slice', 'condition', 'target', 'class_name']
     """
     found = surface_distances(prediction, label, class_names, applicable=applicable, regions=regions, by=by)
     order = _present(SURFACE_COLUMNS, found)
@@ -87,6 +101,11 @@ def dice_table(
     """Dice of every foreground class, in columns :data:`DICE_COLUMNS`; target "" for the original and its repeats.
 
     Arguments and errors as in :func:`actstore.analysis.dice`; a missing coordinate is an AnalysisError too.
+
+    Examples
+    --------
+    >>> list(analysis.dice_table(store.confusion, applicable=store.applicable))
+    ['patient', 'frame', 'slice', 'condition', 'target', 'class_name', 'dice']
     """
     values = dice(confusion, applicable=applicable, regions=regions)
     return sample_rows(confusion, {"class_name": values["class_name"], "dice": values}, DICE_COLUMNS, values.notnull())
@@ -103,6 +122,11 @@ def dice_mean_table(
     """Mean Dice before and after each perturbation over the same samples, in columns :data:`DICE_MEAN_COLUMNS`.
 
     Arguments, values and errors as for :func:`actstore.analysis.dice_change`.
+
+    Examples
+    --------
+    >>> list(analysis.dice_mean_table(store.confusion, applicable=store.applicable, resamples=50))[:5]
+    ['class_name', 'condition', 'target', 'samples', 'patients']
     """
     found = dice_change(confusion, over=over, applicable=applicable, regions=regions, **bootstrap)
     return channel_frame(found, DICE_MEAN_COLUMNS)
@@ -118,6 +142,11 @@ def cases_table(
     """The case of every prediction under a perturbation, in columns :data:`CASES_COLUMNS`; controls have none.
 
     Arguments and errors as in :func:`actstore.analysis.cases`; a missing coordinate is an AnalysisError too.
+
+    Examples
+    --------
+    >>> list(analysis.cases_table(store.confusion, applicable=store.applicable))
+    ['patient', 'frame', 'slice', 'condition', 'target', 'case']
     """
     found = cases(confusion, rules, applicable=applicable, regions=regions)
     return sample_rows(confusion, {"case": found}, CASES_COLUMNS, found != NO_CASE)

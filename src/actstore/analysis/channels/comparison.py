@@ -60,6 +60,11 @@ def shared_channels(
     ------
     AnalysisError
         if a dimension or coordinate is missing, no condition perturbs a class, or ``most`` or ``resamples`` is below 1.
+
+    Examples
+    --------
+    >>> list(analysis.shared_channels(findings.member, applicable=findings.applicable, resamples=50))[:5]
+    ['count', 'selected', 'number', 'targets', 'specific']
     """
     at, member = _perturbed(member)
     used = applicable_samples(member, None if applicable is None else applicable.isel(condition=at))
@@ -131,6 +136,11 @@ def general_and_specific(member: xr.DataArray, cases: xr.DataArray, most: int = 
     AnalysisError
         if a dimension or coordinate is missing, sizes differ, no condition perturbs a class, there is no case, or
         ``most`` is below 1.
+
+    Examples
+    --------
+    >>> list(analysis.general_and_specific(findings.member, findings.cases))
+    ['correlation', 'gained', 'lost', 'samples', 'patients', 'note']
     """
     _, member = _perturbed(member)
     most = require_positive("most", most)

@@ -72,6 +72,11 @@ def class_sensitivity(
     g = J·d, d = mean / standard deviation of the differences, J = Γ(m/2) / (√(m/2) Γ((m-1)/2)) with m = patients - 1
     (Hedges, J. Educ. Stat. 6 (1981), 107, eq. 6e). d·√patients has a noncentral t distribution, whose noncentrality
     the interval inverts (Steiger & Fouladi, in: What if there were no significance tests?, 1997, 221), times J.
+
+    Examples
+    --------
+    >>> list(analysis.class_sensitivity(findings.score))[:5]
+    ['mad', 'control', 'difference', 'effect', 'effect_low']
     """
     require_dims(score, _DIMS)
     if not 0 < alpha < 1:
@@ -153,6 +158,11 @@ def noise_floor(score: xr.DataArray) -> xr.Dataset:
     ------
     AnalysisError
         if the store holds no repeat of the original, or a dimension or coordinate is missing.
+
+    Examples
+    --------
+    >>> list(analysis.noise_floor(findings.score))
+    ['mad', 'largest', 'samples', 'patients']
     """
     repeats = _repeats(score)
     used = repeats.notnull()
@@ -166,6 +176,11 @@ def noise_ratio(score: xr.DataArray) -> xr.DataArray:
 
     Argument and errors as in :func:`noise_floor`. The conditions are the perturbations; inf where repeats are the same
     to the last bit, NaN where the perturbation changes nothing either.
+
+    Examples
+    --------
+    >>> analysis.noise_ratio(findings.score).dims
+    ('condition', 'channel')
     """
     loudest = sample_mean(_repeats(score)).max("condition")
     mean = sample_mean(score.isel(condition=perturbations(score)))

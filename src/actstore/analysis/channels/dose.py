@@ -41,6 +41,12 @@ def mad_response(curve: xr.DataArray, scale: xr.DataArray, *, threshold: float =
     ------
     AnalysisError
         if ``curve`` is not of :func:`by_strength`, or ``threshold`` is not above 0.
+
+    Examples
+    --------
+    >>> curve = analysis.by_strength(findings.score, "brightness", "LV")
+    >>> list(analysis.mad_response(curve, analysis.pooled_std(findings.network)))[:5]
+    ['mad', 'standardised', 'slope_below', 'threshold_below', 'slope_above']
     """
     identity = identity_of(curve)
     require_dims(curve, ["channel"])

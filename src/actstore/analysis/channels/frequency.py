@@ -53,6 +53,13 @@ def channel_frequency(top: xr.Dataset, by: Key | Sequence[Key] | None = None, mo
     ------
     AnalysisError
         if ``top`` is not of :func:`top_channels` or a key is unknown.
+
+    Examples
+    --------
+    >>> top = analysis.top_channels(store.statistics("L02")["mad"], k=2, applicable=store.applicable)
+    >>> frequency = analysis.channel_frequency(top, by="patient")
+    >>> list(frequency), frequency["count"].dims
+    (['count', 'n'], ('patient', 'condition', 'channel'))
     """
     if not {"channel", "applicable"} <= {*top} or "channel_count" not in top.coords:
         raise AnalysisError("top has no channel ranks: give the result of top_channels")
@@ -98,6 +105,13 @@ def most_frequent(frequency: xr.Dataset, n: int = MOST) -> xr.Dataset:
     ------
     AnalysisError
         if ``n`` is below 1.
+
+    Examples
+    --------
+    >>> top = analysis.top_channels(store.statistics("L02")["mad"], k=2, applicable=store.applicable)
+    >>> best = analysis.most_frequent(analysis.channel_frequency(top), n=2)
+    >>> best.sizes["rank"]
+    2
     """
     n = min(require_positive("n", n), frequency.sizes["channel"])
     channel, count = apply_lazily(

@@ -57,6 +57,12 @@ def top_channels(
     ------
     AnalysisError
         if ``k`` is below 1, ``order`` is unknown or the dimension channel is missing.
+
+    Examples
+    --------
+    >>> top = analysis.top_channels(store.statistics("L02")["mad"], k=2, applicable=store.applicable)
+    >>> list(top), top["channel"].dims
+    (['channel', 'mad', 'applicable'], ('sample', 'condition', 'rank'))
     """
     valid, options = _options(score, applicable, order)
     count = score.sizes["channel"]
@@ -82,6 +88,12 @@ def in_top(
 
     Arguments and errors as in :func:`top_channels`; ``score`` may be of one layer or of :func:`stack_layers`. False
     for a channel that did not change, where the condition is not applicable, and for the original.
+
+    Examples
+    --------
+    >>> member = analysis.in_top(store.statistics("L02")["mad"], k=2, applicable=store.applicable)
+    >>> member.dims, int(member.sum("channel").max())
+    (('sample', 'condition', 'channel'), 2)
     """
     k = require_positive("k", k)
     valid, options = _options(score, applicable, order)

@@ -34,6 +34,11 @@ def pooled_std(statistics: xr.Dataset) -> xr.DataArray:
     ------
     AnalysisError
         if "mean", "std" or the dimension sample is missing.
+
+    Examples
+    --------
+    >>> analysis.pooled_std(store.statistics("L01")).dims
+    ('channel',)
     """
     _require(statistics, ("mean", "std"))
     require_dims(statistics, ["sample"])
@@ -57,6 +62,11 @@ def standardised(statistics: xr.Dataset) -> xr.DataArray:
     ------
     AnalysisError
         if "mad", "mean", "std" or a dimension is missing.
+
+    Examples
+    --------
+    >>> analysis.standardised(store.statistics("L01")).dims
+    ('sample', 'condition', 'channel')
     """
     _require(statistics, ("mad",))
     return in_units(statistics["mad"], pooled_std(statistics)).rename("standardised")
@@ -88,6 +98,12 @@ def network_rank(score: xr.DataArray) -> xr.DataArray:
     ------
     AnalysisError
         if a dimension is missing.
+
+    Examples
+    --------
+    >>> rank = analysis.network_rank(findings.score)
+    >>> rank.dims, bool(rank.max() <= 1)
+    (('condition', 'channel'), True)
     """
     require_dims(score, ["sample", "condition", "channel"])
     return _ranked(sample_mean(score)).rename("network_rank")
@@ -97,6 +113,12 @@ def sample_rank(score: xr.DataArray) -> xr.DataArray:
     """Percentile rank of each channel's score among all channels, within each sample: (sample, condition, channel).
 
     As :func:`network_rank`, of the scores themselves instead of their means.
+
+    Examples
+    --------
+    >>> rank = analysis.sample_rank(store.statistics("L02")["mad"])
+    >>> rank.dims, bool(rank.max() <= 1)
+    (('sample', 'condition', 'channel'), True)
     """
     require_dims(score, ["sample", "condition", "channel"])
     return _ranked(score).rename("sample_rank")

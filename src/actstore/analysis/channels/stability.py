@@ -60,6 +60,12 @@ def frequency_certainty(
     ------
     AnalysisError
         if ``patient`` or a dimension is missing, or an argument is out of range.
+
+    Examples
+    --------
+    >>> sure = analysis.frequency_certainty(findings.member, applicable=findings.applicable, resamples=50)
+    >>> list(sure)[:4]
+    ['frequency', 'low', 'high', 'error']
     """
     valid = applicable_samples(member, applicable)
     rate = bootstrap_mean(member.astype(np.float32).where(valid), resamples=resamples, confidence=confidence, seed=seed)
@@ -130,6 +136,11 @@ def set_stability(
     ------
     AnalysisError
         as :func:`frequency_certainty`.
+
+    Examples
+    --------
+    >>> list(analysis.set_stability(findings.member, applicable=findings.applicable, resamples=50))
+    ['overlap', 'low', 'high', 'note', 'samples', 'patients']
     """
     sizes = [require_positive("most", most) for most in mosts]
     slices = layer_slices(member)
@@ -211,6 +222,11 @@ def sensitivity_to_k(
     ------
     AnalysisError
         if ``patient`` or a dimension is missing, or a number is below 1.
+
+    Examples
+    --------
+    >>> list(analysis.sensitivity_to_k(findings.score, ks=(1, 2), mosts=(3,), reference=(1, 3)))
+    ['overlap', 'note', 'samples', 'patients']
     """
     tops, sizes = ([require_positive(name, n) for n in given] for name, given in (("k", ks), ("most", mosts)))
     chosen = (require_positive("k", reference[0]), require_positive("most", reference[1]))

@@ -38,6 +38,12 @@ def calibration(totals: xr.DataArray, bins: int = CALIBRATION_BINS) -> xr.Datase
     ------
     AnalysisError
         if a dim is missing, or ``bins`` is no such divisor.
+
+    Examples
+    --------
+    >>> found = analysis.calibration(store.calibration.sum("sample"), bins=10)
+    >>> found.sizes["probability_bin"]
+    10
     """
     require_dims(totals, ["probability_bin", "total"])
     own = totals.sizes["probability_bin"]
@@ -60,6 +66,12 @@ def expected_calibration_error(totals: xr.DataArray, bins: int = CALIBRATION_BIN
     """Mean over pixels of |confidence - frequency| of their bin: float64 (…), NaN without pixels.
 
     Of each class by itself. Arguments and errors as for :func:`calibration`.
+
+    Examples
+    --------
+    >>> error = analysis.expected_calibration_error(store.calibration.sum("sample"))
+    >>> error.dims
+    ('condition', 'class_name')
     """
     found = calibration(totals, bins)
     number = found["count"].sum("probability_bin")
@@ -90,6 +102,12 @@ def log_odds(score: xr.DataArray, activation: Activation) -> xr.DataArray:
     ------
     AnalysisError
         if ``class_name`` is missing.
+
+    Examples
+    --------
+    >>> odds = analysis.log_odds(classified.score, "softmax")
+    >>> odds.dims
+    ('sample', 'condition', 'class_name')
     """
     require_dims(score, ["class_name"])
     values = score.transpose(..., "class_name").astype(np.float64)
@@ -120,6 +138,13 @@ def score_totals(odds: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     ------
     AnalysisError
         if ``sample`` is missing.
+
+    Examples
+    --------
+    >>> truth = classified.confusion.isel(condition=0).sum("predicted_class").rename(true_class="class_name") > 0
+    >>> odds = analysis.log_odds(classified.score, "softmax")
+    >>> analysis.score_totals(odds, truth).dims
+    ('condition', 'class_name', 'probability_bin', 'total')
     """
     require_dims(odds, ["sample"])
     values, true = xr.broadcast(odds, truth.reset_coords(drop=True))

@@ -55,6 +55,12 @@ def patient_counts(counts: xr.DataArray, *, applicable: xr.DataArray | None = No
     ------
     AnalysisError
         if a dimension or ``patient`` is missing.
+
+    Examples
+    --------
+    >>> counts = analysis.patient_counts(store.histogram, applicable=store.applicable)
+    >>> counts.dims[:2], counts.sizes["patient"]
+    (('patient', 'condition'), 5)
     """
     require_dims(counts, ["sample", "condition"])
     counts = counts.transpose("sample", "condition", ...)
@@ -88,6 +94,13 @@ def score_counts(score: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     ------
     AnalysisError
         if ``sample`` is missing.
+
+    Examples
+    --------
+    >>> truth = classified.confusion.isel(condition=0).sum("predicted_class").rename(true_class="class_name") > 0
+    >>> odds = analysis.log_odds(classified.score.isel(condition=0), "softmax")
+    >>> analysis.score_counts(odds, truth).dims
+    ('class_name', 'truth', 'bin')
     """
     require_dims(score, ["sample"])
     if extra := [str(dim) for dim in truth.dims if dim not in score.dims]:

@@ -31,6 +31,12 @@ def roc(counts: xr.DataArray) -> xr.Dataset:
     ------
     AnalysisError
         if ``truth`` or ``bin`` is missing, or bins have no score.
+
+    Examples
+    --------
+    >>> counts = analysis.patient_counts(store.histogram, applicable=store.applicable).sum("patient")
+    >>> list(analysis.roc(counts))
+    ['false_positive_rate', 'true_positive_rate', 'threshold']
     """
     positives, negatives = split_truth(counts)
     true, false = _called(positives), _called(negatives)
@@ -52,6 +58,12 @@ def precision_recall(counts: xr.DataArray) -> xr.Dataset:
         ``precision``, ``recall`` and ``f1`` float64 (…, point), with ``threshold`` as for :func:`roc`. F1 is the
         harmonic mean 2 · precision · recall / (precision + recall). Precision is 1 where nothing is called positive, as
         in scikit-learn; recall and F1 are NaN without positives.
+
+    Examples
+    --------
+    >>> counts = analysis.patient_counts(store.histogram, applicable=store.applicable).sum("patient")
+    >>> list(analysis.precision_recall(counts))
+    ['precision', 'recall', 'f1', 'threshold']
     """
     positives, negatives = split_truth(counts)
     true, false = _called(positives), _called(negatives)
@@ -71,6 +83,12 @@ def auc(counts: xr.DataArray) -> xr.Dataset:
         ``auc`` float64 (…), and ``bound``: the area of the scores themselves lies within it of ``auc``, since only
         pairs within one bin have an unknown order; it is half of their share. Ties of :func:`score_counts` are real and
         count half in both. NaN without positives or negatives.
+
+    Examples
+    --------
+    >>> counts = analysis.patient_counts(store.histogram, applicable=store.applicable)
+    >>> analysis.auc(counts)["auc"].dims
+    ('condition', 'class_name')
     """
     positives, negatives = split_truth(counts)
     found, bound = ranked.area(*_plain(positives, negatives))
@@ -87,6 +105,12 @@ def average_precision(counts: xr.DataArray) -> xr.Dataset:
         ``average_precision`` float64 (…), and ``bound``: within it of the value lies that of any order of scores within
         bins; positives and negatives of a bin are taken to be mixed evenly. 0 of :func:`score_counts`, where the value
         is scikit-learn's. NaN without positives.
+
+    Examples
+    --------
+    >>> counts = analysis.patient_counts(store.histogram, applicable=store.applicable)
+    >>> list(analysis.average_precision(counts))
+    ['average_precision', 'bound']
     """
     positives, negatives = split_truth(counts)
     found, bound = ranked.average_precision(*_plain(positives, negatives), exact=is_exact(counts))

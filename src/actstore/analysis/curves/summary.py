@@ -115,6 +115,13 @@ def pixel_summary(
     ------
     AnalysisError
         if a dimension is missing or an argument is out of range.
+
+    Examples
+    --------
+    >>> counts = analysis.patient_counts(store.histogram, applicable=store.applicable).isel(condition=[0])
+    >>> totals = analysis.patient_counts(store.calibration, applicable=store.applicable).isel(condition=[0])
+    >>> list(analysis.pixel_summary(counts, totals, resamples=50))[:4]
+    ['count', 'positives', 'patients', 'auc']
     """
     require_dims(counts, ["patient", "condition", "class_name", "truth", "bin"])
     require_dims(totals, ["patient", "condition", "class_name", "probability_bin", "total"])
@@ -146,6 +153,13 @@ def score_summary(
         count.
     truth
         bool (sample, class_name), or (sample, condition, class_name).
+
+    Examples
+    --------
+    >>> truth = classified.confusion.isel(condition=0).sum("predicted_class").rename(true_class="class_name") > 0
+    >>> summary = analysis.score_summary(classified.score, truth, resamples=50)
+    >>> list(summary)[:4]
+    ['count', 'positives', 'patients', 'auc']
     """
     require_dims(score, ["sample", "condition", "class_name"])
     patient, names = patients_of(score)

@@ -54,6 +54,12 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
     ------
     AnalysisError
         for an unknown name, a missing dimension, or a first condition that is not the original.
+
+    Examples
+    --------
+    >>> found = analysis.statistics(store["L01"], ["mad", "cosine"])
+    >>> list(found)
+    ['mad', 'cosine']
     """
     chosen = tuple(dict.fromkeys(names))
     if isinstance(names, str) or not chosen:
@@ -116,6 +122,12 @@ def mad(activation: xr.DataArray) -> xr.DataArray:
     """Mean absolute difference from the original over space: float64 (sample, condition, channel), lazy.
 
     As :func:`statistics`, which takes several in one pass.
+
+    Examples
+    --------
+    >>> mad = analysis.mad(store["L01"])
+    >>> mad.dims, float(mad.isel(condition=0).max())
+    (('sample', 'condition', 'channel'), 0.0)
     """
     return statistics(activation, ["mad"])["mad"]
 
@@ -124,6 +136,12 @@ def mse(activation: xr.DataArray) -> xr.DataArray:
     """Mean squared difference from the original over space: float64 (sample, condition, channel), lazy.
 
     As :func:`statistics`, which takes several in one pass.
+
+    Examples
+    --------
+    >>> mse = analysis.mse(store["L01"])
+    >>> float(mse.isel(condition=0).max())
+    0.0
     """
     return statistics(activation, ["mse"])["mse"]
 
@@ -132,6 +150,11 @@ def mean_difference(activation: xr.DataArray) -> xr.DataArray:
     """Mean of condition minus original over space, signed: float64 (sample, condition, channel), lazy.
 
     As :func:`statistics`, which takes several in one pass.
+
+    Examples
+    --------
+    >>> analysis.mean_difference(store["L01"]).dims
+    ('sample', 'condition', 'channel')
     """
     return statistics(activation, ["mean_difference"])["mean_difference"]
 
@@ -140,6 +163,12 @@ def cosine_similarity(activation: xr.DataArray) -> xr.DataArray:
     """Cosine of the angle between a map and the original's, as vectors: float64 (sample, condition, channel), lazy.
 
     As :func:`statistics`, which takes several in one pass.
+
+    Examples
+    --------
+    >>> likeness = analysis.cosine_similarity(store["L01"])
+    >>> likeness.dims, bool(likeness.max() <= 1)
+    (('sample', 'condition', 'channel'), True)
     """
     return statistics(activation, ["cosine"])["cosine"]
 
@@ -148,6 +177,11 @@ def psnr(activation: xr.DataArray) -> xr.DataArray:
     """Peak signal-to-noise ratio in decibels against the original: float64 (sample, condition, channel), lazy.
 
     As :func:`statistics`, which takes several in one pass.
+
+    Examples
+    --------
+    >>> analysis.psnr(store["L01"]).dims
+    ('sample', 'condition', 'channel')
     """
     return statistics(activation, ["psnr"])["psnr"]
 
@@ -156,5 +190,11 @@ def ssim(activation: xr.DataArray) -> xr.DataArray:
     """Structural similarity to the original, maps min-max scaled: float64 (sample, condition, channel), lazy.
 
     As :func:`statistics`, which takes several in one pass.
+
+    Examples
+    --------
+    >>> likeness = analysis.ssim(store["L01"])
+    >>> likeness.dims, likeness.dtype.name
+    (('sample', 'condition', 'channel'), 'float64')
     """
     return statistics(activation, ["ssim"])["ssim"]

@@ -45,6 +45,12 @@ def landmarks(
     ------
     AnalysisError
         if dimensions do not fit.
+
+    Examples
+    --------
+    >>> maps = store.group("explain/slope")["map"].isel(condition=0)
+    >>> list(analysis.landmarks(maps, store.label, class_names=store.class_names))
+    ['energy', 'area', 'concentration']
     """
     require_dims(label, ["sample"])
     space = [d for d in label.dims if d != "sample"]

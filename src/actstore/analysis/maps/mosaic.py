@@ -53,6 +53,14 @@ def mosaic(values: xr.DataArray, *, grid: Grid | None = None) -> xr.DataArray:
     ------
     AnalysisError
         if a dimension or coordinate is missing, ``values`` hold samples of several volumes, or the boxes do not fit.
+
+    Examples
+    --------
+    >>> first = (store.samples["block"] == 0).values
+    >>> places = {name: ("sample", store.patches[name]) for name in store.patches.columns[1:]}
+    >>> volume = store["L01"].assign_coords(places).isel(sample=first)
+    >>> analysis.mosaic(volume).dims
+    ('condition', 'channel', 'z', 'y', 'x')
     """
     require_dims(values, ["sample", "y", "x"])
     space = [axis for axis in _AXES if axis in values.dims]

@@ -73,6 +73,12 @@ def regional_mad(
     ------
     AnalysisError
         if dimensions do not fit, a target is no class, ``rim`` is not positive, or ``grid`` has other axes.
+
+    Examples
+    --------
+    >>> where = analysis.regional_mad(store["L01"], store.label, class_names=store.class_names)
+    >>> list(where)
+    ['inside', 'rim', 'outside', 'inside_area', 'rim_area', 'outside_area', 'seen', 'stride', 'start']
     """
     require_original_first(activation)
     space = _space(activation, label)
@@ -116,6 +122,12 @@ def mean_regions(regional: xr.Dataset) -> xr.Dataset:
         (condition, channel); ``samples`` and ``patients`` int64 (condition, channel) that they rest on; ``stride``
         float64, of the last axis, in pixels of the input; ``seen`` float64 (condition), the mean share of the class
         that lies in any pixel of the layer.
+
+    Examples
+    --------
+    >>> regional = analysis.regional_mad(store["L01"], store.label, class_names=store.class_names)
+    >>> list(analysis.mean_regions(regional))[:5]
+    ['mad', 'inside', 'rim', 'outside', 'inside_share']
     """
     require_dims(regional, ["sample", "condition", "channel"])
     areas = {name: regional[f"{name}_area"] for name in REGIONS}

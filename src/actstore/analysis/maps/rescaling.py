@@ -75,6 +75,12 @@ def rescaling(
     not clipped lie up to rounding, provided that the target's are among them and that the others fit into the target's
     box; where there is no such line, it is NaN. It is 1 where none of the target's pixels differs and what differs
     elsewhere fits into that box.
+
+    Examples
+    --------
+    >>> factor = analysis.rescaling(store.image.isel(input_channel=0), store.label, store.class_names)
+    >>> factor.dims
+    ('sample', 'condition')
     """
     require_original_first(image)
     space = [str(d) for d in image.dims if d not in ("sample", "condition", INPUT_CHANNEL)]

@@ -92,6 +92,12 @@ def association(
     matter; only patients count, and with P of them p is 2^(1 - P) at least. The interval, of Student's t over patients
     and no narrower than from the variance of z without association, 1.06/(n - 3) a volume (Fieller, Hartley & Pearson,
     Biometrika 44 (1957), 470), describes and does not test: it may leave out 0 where p is above 0.05.
+
+    Examples
+    --------
+    >>> found = analysis.association(findings.score, findings.dice)
+    >>> found.sizes["channel"] == findings.score.sizes["channel"]
+    True
     """
     require_dims(score, _DIMS)
     require_dims(dice, ["sample", "condition", "class_name"])
@@ -147,6 +153,12 @@ def beside_frequency(
     ------
     AnalysisError
         if ``member`` differs in size or a dimension is missing.
+
+    Examples
+    --------
+    >>> found = analysis.association(findings.score, findings.dice)
+    >>> list(analysis.beside_frequency(found, findings.member))[:5]
+    ['p', 'correlation', 'low', 'high', 'size_correlation']
     """
     require_dims(member, _DIMS)
     at = perturbations(member)

@@ -84,6 +84,11 @@ def heterogeneity(
     ------
     AnalysisError
         if ``patient``, ``frame`` or a dimension is missing, or ``resamples`` is below 1.
+
+    Examples
+    --------
+    >>> list(analysis.heterogeneity(findings.member, applicable=findings.applicable, resamples=50))[:5]
+    ['count', 'statistic', 'p', 'q', 'highest']
     """
     patient, names = patients_of(member)
     volume, volumes = _volumes(member, patient)

@@ -34,6 +34,11 @@ def leave_one_out(member: xr.DataArray, most: int = MOST, *, applicable: xr.Data
     ------
     AnalysisError
         if ``patient`` or a dimension is missing, or ``most`` is below 1.
+
+    Examples
+    --------
+    >>> list(analysis.leave_one_out(findings.member, applicable=findings.applicable))
+    ['all', 'without', 'samples', 'left_out']
     """
     most = require_positive("most", most)
     count, samples = top_counts(member, applicable)

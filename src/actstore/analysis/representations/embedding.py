@@ -65,6 +65,12 @@ def embedding(
         for an unknown pool or layer, no layer, statistics without the pool, or a condition that they do not have.
     StoreError
         where tensors are needed that were not kept.
+
+    Examples
+    --------
+    >>> points = analysis.embedding(store, ["L01", "L02"])
+    >>> points.dims, points.sizes["feature"]
+    (('sample', 'feature'), 6)
     """
     if pool not in get_args(Pool):
         raise AnalysisError(f"pool = {pool!r}: choose {', '.join(get_args(Pool))}")
@@ -174,6 +180,12 @@ def pixels(image: xr.DataArray, most: int = MOST_PIXELS) -> xr.DataArray:
     ------
     AnalysisError
         if a dimension is missing, there are conditions to choose from, or ``most`` is no positive integer.
+
+    Examples
+    --------
+    >>> points = analysis.pixels(store.image.isel(condition=0), most=256)
+    >>> points.dims, points.sizes["feature"]
+    (('sample', 'feature'), 256)
     """
     require_dims(image, ["sample", "y", "x"])
     require_positive("most", most)

@@ -44,6 +44,13 @@ def neighbours(points: xr.DataArray, k: int = 5, *, same_patient: bool = False) 
         if a dimension or coordinate is missing, ``k`` is no positive integer, or all samples are of one patient.
     MissingError
         if scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> points = analysis.embedding(store, "L02")
+    >>> nearest = analysis.neighbours(points, k=3)
+    >>> list(nearest), nearest.sizes["rank"]
+    (['neighbour', 'distance'], 3)
     """
     require_dims(points, ["sample", "feature"])
     require_positive("k", k)

@@ -55,6 +55,12 @@ def pca(points: xr.DataArray, components: int = 2) -> xr.Dataset:
     AnalysisError
         if a dimension is missing, ``components`` is no positive integer, there are fewer than two points, or too many
         features for a covariance.
+
+    Examples
+    --------
+    >>> found = analysis.pca(analysis.embedding(store, "L02"), components=2)
+    >>> list(found)
+    ['score', 'axis', 'mean', 'variance', 'share', 'points']
     """
     require_dims(points, ["sample", "feature"])
     require_positive("components", components)
@@ -132,6 +138,12 @@ def projection(
         for an unknown method, or a perplexity above a third of the points; as :func:`pca`.
     MissingError
         if scikit-learn or openTSNE is needed and not installed.
+
+    Examples
+    --------
+    >>> points = analysis.embedding(store, "L02", condition=None)
+    >>> list(analysis.projection(points))
+    ['x', 'y', 'trustworthiness', 'share', 'points', 'judged']
     """
     if method not in get_args(Method):
         raise AnalysisError(f"method = {method!r}: choose {', '.join(get_args(Method))}")
@@ -184,6 +196,14 @@ def trustworthiness(points: xr.DataArray, plane: xr.DataArray, nearest: int = NE
     ------
     AnalysisError
         if a dimension is missing, or ``nearest`` is no positive integer.
+
+    Examples
+    --------
+    >>> points = analysis.embedding(store, "L02")
+    >>> found = analysis.projection(points)
+    >>> plane = xr.concat([found["x"], found["y"]], "axis").transpose("sample", "axis")
+    >>> bool(0 < analysis.trustworthiness(points, plane) <= 1)
+    True
     """
     require_dims(points, ["sample", "feature"])
     require_dims(plane, ["sample", "axis"])

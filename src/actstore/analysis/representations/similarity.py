@@ -50,6 +50,13 @@ def cka(x: xr.DataArray, y: xr.DataArray) -> float:
     ------
     AnalysisError
         if a dimension is missing, or the numbers of samples differ.
+
+    Examples
+    --------
+    >>> points = analysis.embedding(store)
+    >>> first, second = (points.isel(feature=(points["layer"] == name).values) for name in ("L01", "L02"))
+    >>> bool(0 < analysis.cka(first, second) <= 1)
+    True
     """
     found = _streamed([_points(x), _points(y)], [])
     return float(found.cka[0, 1])
@@ -94,6 +101,12 @@ def similarity(
     ------
     AnalysisError
         if a dimension or coordinate is missing, or the two differ in their number of samples.
+
+    Examples
+    --------
+    >>> alike = analysis.similarity(analysis.embedding(store), resamples=50)
+    >>> list(alike), alike["cka"].dims
+    (['cka', 'rsa', 'p', 'q', 'tests', 'samples', 'patients', 'note'], ('layer', 'other_layer'))
     """
     spaces = [_points(points)] if other is None else [_points(points), _points(other)]
     names = [list(layers_along(space)) for space in spaces]
@@ -151,6 +164,12 @@ def condition_similarity(points: xr.DataArray) -> xr.Dataset:
     ------
     AnalysisError
         if a dimension or coordinate is missing, or the first condition is not the original.
+
+    Examples
+    --------
+    >>> points = analysis.embedding(store, condition=None)
+    >>> list(analysis.condition_similarity(points))
+    ['cka', 'rsa', 'samples', 'patients']
     """
     require_dims(points, ["sample", "condition", "feature"])
     require_original_first(points)
@@ -193,6 +212,12 @@ def map_gram(maps: xr.DataArray) -> xr.DataArray:
     ------
     AnalysisError
         if the dimension sample is missing, or there are conditions to choose from.
+
+    Examples
+    --------
+    >>> gram = analysis.map_gram(store["L02"].isel(condition=0))
+    >>> gram.dims
+    ('sample', 'other_sample')
     """
     require_dims(maps, ["sample"])
     if "condition" in maps.dims:
@@ -223,6 +248,12 @@ def gram_cka(grams: Mapping[str, xr.DataArray]) -> xr.DataArray:
     ------
     AnalysisError
         if there is none, a dimension is missing, or they differ in size.
+
+    Examples
+    --------
+    >>> grams = {layer: analysis.map_gram(store[layer].isel(condition=0)) for layer in ("L01", "L02")}
+    >>> analysis.gram_cka(grams).dims
+    ('layer', 'other_layer')
     """
     if not grams:
         raise AnalysisError("no Gram matrices: give at least one")

@@ -63,6 +63,12 @@ def cases(
     ------
     AnalysisError
         if a dimension, a class name or the coordinate ``target`` is missing, or a target is no foreground class.
+
+    Examples
+    --------
+    >>> kinds = analysis.cases(store.confusion, applicable=store.applicable)
+    >>> kinds.dims, kinds.name
+    (('sample', 'condition'), 'case')
     """
     names = class_names(confusion)
     members = members_of(names, regions)

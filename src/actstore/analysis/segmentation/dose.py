@@ -24,6 +24,12 @@ def dice_curve(
 
     ``curve`` is (sample, strength, class_name), of :func:`by_strength`. Intervals resample patients, as
     :func:`actstore.analysis.bootstrap_mean`, whose arguments and errors these are.
+
+    Examples
+    --------
+    >>> curve = analysis.by_strength(findings.averaged_dice, "brightness", "LV")
+    >>> analysis.dice_curve(curve, resamples=50)["dice"].dims
+    ('strength', 'class_name')
     """
     identity_of(curve)
     return bootstrap_mean(curve, resamples=resamples, confidence=confidence, seed=seed).rename(mean="dice")
@@ -57,6 +63,12 @@ def half_loss(
     ------
     AnalysisError
         if ``curve`` is not of :func:`by_strength` or has no coordinate ``patient``.
+
+    Examples
+    --------
+    >>> curve = analysis.by_strength(findings.averaged_dice, "brightness", "LV")
+    >>> list(analysis.half_loss(curve, resamples=50))[:5]
+    ['baseline', 'half_below', 'half_below_low', 'half_below_high', 'half_below_error']
     """
     identity = identity_of(curve)
     code, _ = patients_of(curve)
@@ -86,6 +98,12 @@ def case_changes(curve: xr.DataArray) -> xr.Dataset:
     ------
     AnalysisError
         if ``curve`` is not of :func:`by_strength`.
+
+    Examples
+    --------
+    >>> curve = analysis.by_strength(findings.cases, "brightness", "LV", applicable=findings.applicable)
+    >>> list(analysis.case_changes(curve))
+    ['case', 'previous_case', 'changed', 'previous_strength']
     """
     origin = int(np.flatnonzero(curve.coords["strength"].values == identity_of(curve))[0])
     strengths = curve.coords["strength"].values

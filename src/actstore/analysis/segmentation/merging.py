@@ -34,6 +34,12 @@ def merged(confusion: xr.DataArray, regions: Regions) -> xr.DataArray:
     ------
     AnalysisError
         if two regions share a class, or a region is empty, holds the background or no class.
+
+    Examples
+    --------
+    >>> merged = analysis.merged(store.confusion, {"heart": (1, 2, 3)})
+    >>> merged["true_class"].values.tolist()
+    ['background', 'heart']
     """
     names = class_names(confusion)
     members = members_of(names, regions)

@@ -70,6 +70,12 @@ def dice(
     ------
     AnalysisError
         if ``confusion`` lacks its class dimensions or their names.
+
+    Examples
+    --------
+    >>> dice = analysis.dice(store.confusion, applicable=store.applicable)
+    >>> dice.dims, dice["class_name"].values.tolist()
+    (('sample', 'condition', 'class_name'), ['RV', 'MYO', 'LV'])
     """
     return _overlap("dice", lambda n: _ratio(2 * n.both, n.true + n.predicted), confusion, applicable, regions)
 
@@ -84,6 +90,12 @@ def class_size(confusion: xr.DataArray, *, regions: Regions | None = None) -> xr
     ------
     AnalysisError
         if there is no original among the conditions, or as :func:`dice`.
+
+    Examples
+    --------
+    >>> size = analysis.class_size(store.confusion)
+    >>> size.dims, size["class_name"].values.tolist()
+    (('sample', 'class_name'), ['RV', 'MYO', 'LV'])
     """
     original = np.flatnonzero(is_original(confusion).values)
     if not len(original):
@@ -111,6 +123,12 @@ def jaccard(
     """Jaccard index |A∩B| / (|A|+|B|-|A∩B|) of every foreground class: float64 (sample, condition, class_name), lazy.
 
     Arguments, empty masks and errors as in :func:`dice`.
+
+    Examples
+    --------
+    >>> jaccard, dice = analysis.jaccard(store.confusion), analysis.dice(store.confusion)
+    >>> bool((jaccard <= dice).where(dice.notnull(), True).all())
+    True
     """
     return _overlap("jaccard", lambda n: _ratio(n.both, n.true + n.predicted - n.both), confusion, applicable, regions)
 
@@ -122,6 +140,11 @@ def sensitivity(
 
     NaN where the true mask is empty: there is nothing to find, and means leave such samples out
     (on such edge cases: Reinke et al., Nat. Methods 21 (2024), 182). Otherwise as :func:`dice`.
+
+    Examples
+    --------
+    >>> analysis.sensitivity(store.confusion, applicable=store.applicable).dims
+    ('sample', 'condition', 'class_name')
     """
     return _overlap("sensitivity", lambda n: _ratio(n.both, n.true, np.nan), confusion, applicable, regions)
 
@@ -132,6 +155,11 @@ def specificity(
     """Share of the pixels outside the true mask that are not predicted: float64 (sample, condition, class_name), lazy.
 
     NaN where the true mask fills the image. Otherwise as :func:`dice`.
+
+    Examples
+    --------
+    >>> analysis.specificity(store.confusion, applicable=store.applicable).dims
+    ('sample', 'condition', 'class_name')
     """
     return _overlap(
         "specificity",
@@ -149,6 +177,12 @@ def precision(
 
     NaN where the predicted mask is empty: there is no claim to check; :func:`sensitivity` shows what was missed.
     Otherwise as :func:`dice`.
+
+    Examples
+    --------
+    >>> precision = analysis.precision(store.confusion, applicable=store.applicable)
+    >>> precision.dims
+    ('sample', 'condition', 'class_name')
     """
     return _overlap("precision", lambda n: _ratio(n.both, n.predicted, np.nan), confusion, applicable, regions)
 
@@ -165,6 +199,11 @@ def volume_difference(
     ------
     AnalysisError
         if a spacing is missing; as :func:`dice`.
+
+    Examples
+    --------
+    >>> analysis.volume_difference(store.confusion, applicable=store.applicable).dims
+    ('sample', 'condition', 'class_name')
     """
     millilitres = voxel_volume(confusion) / 1000
     excess = _overlap(
@@ -180,6 +219,12 @@ def relative_volume_difference(
 
     0 is equal, -1 nothing predicted; NaN where the true mask is empty, since no volume is a share of nothing. Otherwise
     as :func:`dice`.
+
+    Examples
+    --------
+    >>> difference = analysis.relative_volume_difference(store.confusion, applicable=store.applicable)
+    >>> bool(difference.min() >= -1)
+    True
     """
     return _overlap(
         "relative_volume_difference",
@@ -205,6 +250,11 @@ def segmentation_metrics(
     ------
     AnalysisError
         as :func:`volume_difference`.
+
+    Examples
+    --------
+    >>> list(analysis.segmentation_metrics(store.confusion, applicable=store.applicable))[:5]
+    ['dice', 'jaccard', 'sensitivity', 'specificity', 'precision']
     """
     options: Any = {"applicable": applicable, "regions": regions}
     return xr.Dataset({measure.__name__: measure(confusion, **options) for measure in _MEASURES})
@@ -248,6 +298,12 @@ def dice_over(
     ------
     AnalysisError
         for another value of ``over``; as :func:`dice`.
+
+    Examples
+    --------
+    >>> present = analysis.dice_over(store.confusion, over="present", applicable=store.applicable)
+    >>> bool(present.isnull().sum() > analysis.dice(store.confusion).isnull().sum())
+    True
     """
     if over not in get_args(Over):
         raise AnalysisError(f"over = {over!r}: give {' or '.join(map(repr, get_args(Over)))}")
@@ -267,6 +323,12 @@ def mean_dice(
     """Mean Dice over samples: float64 (condition, class_name), lazy; NaN where there is no sample to average.
 
     Arguments and errors as in :func:`dice_over`.
+
+    Examples
+    --------
+    >>> mean = analysis.mean_dice(store.confusion, applicable=store.applicable)
+    >>> mean.dims
+    ('condition', 'class_name')
     """
     return sample_mean(dice_over(confusion, over=over, applicable=applicable, regions=regions)).rename("mean_dice")
 
@@ -285,6 +347,12 @@ def dice_change(
 
     As :func:`actstore.analysis.paired_change`, over (condition, class_name); ``confusion``, ``over``, ``applicable``
     and ``regions`` as for :func:`dice_over`, with the coordinate ``patient``.
+
+    Examples
+    --------
+    >>> change = analysis.dice_change(store.confusion, applicable=store.applicable, resamples=200)
+    >>> list(change)[:5]
+    ['original', 'original_low', 'original_high', 'original_error', 'samples']
     """
     values = dice_over(confusion, over=over, applicable=applicable, regions=regions)
     return paired_change(values, resamples=resamples, confidence=confidence, seed=seed)

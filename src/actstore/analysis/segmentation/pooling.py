@@ -44,6 +44,12 @@ def pooled(
     ------
     AnalysisError
         if a coordinate is missing, the first condition is not the original, or as :func:`actstore.analysis.dice`.
+
+    Examples
+    --------
+    >>> volumes = analysis.pooled(store.confusion, applicable=store.applicable)
+    >>> volumes.sizes["sample"], len(store.attributes["blocks"])
+    (10, 10)
     """
     class_names(confusion)
     require_original_first(confusion)
@@ -85,6 +91,12 @@ def slice_position(confusion: xr.DataArray) -> xr.DataArray:
     ------
     AnalysisError
         if the coordinate patient, frame or slice is missing, or as :func:`actstore.analysis.dice`.
+
+    Examples
+    --------
+    >>> position = analysis.slice_position(store.confusion)
+    >>> position.dims, float(position.min()), float(position.max())
+    (('sample',), 0.0, 1.0)
     """
     class_names(confusion)
     own, _ = grouped(confusion, [*VOLUME, "slice"])
@@ -141,6 +153,12 @@ def thirds(position: xr.DataArray) -> xr.DataArray:
 
     ``position`` is of :func:`slice_position`. Three equal parts of the long axis: Cerqueira et al., Circulation 105
     (2002), 539 (American Heart Association). The apex beyond the cavity, a segment of its own there, is not separated.
+
+    Examples
+    --------
+    >>> third = analysis.thirds(analysis.slice_position(store.confusion))
+    >>> sorted(set(third.values.tolist()) - {""})
+    ['apical', 'basal', 'mid']
     """
     found: xr.DataArray = apply_lazily(_third, (position, []), dtypes=[f"U{len(APICAL)}"])
     return found.rename("third")

@@ -80,6 +80,12 @@ def surface_distances(
     AnalysisError
         if a dimension or coordinate is missing, the first condition is not the original, prediction and label differ in
         size, ``by`` is unknown, or slices of a volume are missing.
+
+    Examples
+    --------
+    >>> distances = analysis.surface_distances(store.prediction, store.label, store.class_names)
+    >>> list(distances)
+    ['hd95', 'assd']
     """
     if by not in ("slice", "volume"):
         raise AnalysisError(f"by = {by!r}: give 'slice' or 'volume'")

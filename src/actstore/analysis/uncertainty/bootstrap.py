@@ -69,6 +69,12 @@ def bootstrap_mean(
     ------
     AnalysisError
         if ``patient`` or the dimension sample is missing, or an argument is out of range.
+
+    Examples
+    --------
+    >>> interval = analysis.bootstrap_mean(findings.dice.sel(class_name="LV"), resamples=200)
+    >>> list(interval)
+    ['mean', 'low', 'high', 'error', 'samples', 'patients', 'note']
     """
     patient, names = patients_of(values)
     found = apply_lazily(
@@ -273,6 +279,12 @@ def paired_change(
     ------
     AnalysisError
         if there is not exactly one original; as :func:`bootstrap_mean`.
+
+    Examples
+    --------
+    >>> change = analysis.paired_change(findings.dice.sel(class_name="LV"), resamples=200)
+    >>> list(change)[:5]
+    ['original', 'original_low', 'original_high', 'original_error', 'samples']
     """
     require_dims(values, ["sample", "condition"])
     original = np.flatnonzero(is_original(values).values)

@@ -145,7 +145,7 @@ def code(source: Source, state: State) -> str:
         "import actstore",
         "from actstore import analysis, views" if state.dice or state.mad else "from actstore import views",
         "",
-        'hv.extension("bokeh", logo=False)',
+        'hv.extension("bokeh", logo=False, inline=True)',
         f"store = actstore.open({where!r})",
         f"condition, layer, channel = {state.condition!r}, {state.layer!r}, {state.channel}",
         f"patient, frame, slice_ = {state.patient!r}, {state.frame}, {int(row['slice'])}",

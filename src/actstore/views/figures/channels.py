@@ -124,6 +124,10 @@ def frequency(
         only these maps; by default all, at most twelve, those with most samples.
     columns
         maps beside each other.
+
+    Examples
+    --------
+    >>> figure = views.frequency(store, by="case", most=2)
     """
     return frequency_maps(
         frequency_cells(store, by, top=top),
@@ -226,6 +230,10 @@ def layers(table: pd.DataFrame, colours: dict[str, str] | None = None) -> hv.Lay
         paler for other input channels where there is a column ``channels``.
     colours
         class name to colour; by default those of the order of appearance.
+
+    Examples
+    --------
+    >>> figure = views.layers(findings.table("layers"))
     """
     names = list(dict.fromkeys(table["layer"]))
     colours = colours or dict(zip(dict.fromkeys(table["target"]), PALETTE, strict=False))

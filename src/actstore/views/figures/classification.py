@@ -37,6 +37,10 @@ def accuracy(table: pd.DataFrame, *, height: int = 240) -> hv.Layout:
     ----------
     table
         columns ``condition, class_name, samples, accuracy, low, high``, as of the table ``accuracy``.
+
+    Examples
+    --------
+    >>> figure = views.accuracy(actstore.Findings(classified).table("accuracy"))
     """
     groups = list(table.groupby("condition", sort=False))[:MOST_CONDITIONS]
     names = list(dict.fromkeys(table["class_name"]))
@@ -81,6 +85,10 @@ def classified(store: Store, condition: str = "original", *, each: int = 1, size
     ------
     StoreError
         if the store is no classifier's, there is no such condition, or it applies to no image.
+
+    Examples
+    --------
+    >>> figure = views.classified(classified)
     """
     c = _number(store, condition)
     found = examples(store, condition, each)

@@ -81,6 +81,10 @@ def cube(
         too many to draw at once.
     KeyError
         naming the layers that there are.
+
+    Examples
+    --------
+    >>> figure = views.cube(store, "L02", channels=[0, 1], conditions=["brightness(LV, 0.1)"])
     """
     store[layer]  # raises where its tensors were not kept: now, not at the first frame
     if show not in ("activation", "change"):

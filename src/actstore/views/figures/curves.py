@@ -30,6 +30,10 @@ def roc(table: pd.DataFrame, colours: Colours | None = None) -> hv.Layout:
         columns ``condition, class_name, false_positive_rate, true_positive_rate``, as of the table ``roc``.
     colours
         of classes, by default in the order of the table.
+
+    Examples
+    --------
+    >>> figure = views.roc(findings.table("roc"))
     """
     return _curves(
         table,
@@ -50,6 +54,10 @@ def precision_recall(table: pd.DataFrame, colours: Colours | None = None) -> hv.
         columns ``condition, class_name, recall, precision``, as of the table ``precision-recall``.
     colours
         as for :func:`roc`.
+
+    Examples
+    --------
+    >>> figure = views.precision_recall(findings.table("precision-recall"))
     """
     return _curves(
         table, colours, ("recall", "precision"), ("recall", "precision"), diagonal=False, legend="bottom_left"
@@ -67,6 +75,10 @@ def calibration(table: pd.DataFrame, colours: Colours | None = None) -> hv.Layou
         columns ``condition, class_name, low, high, count, confidence, frequency``, as of the table ``calibration``.
     colours
         as for :func:`roc`.
+
+    Examples
+    --------
+    >>> figure = views.calibration(findings.table("calibration"))
     """
     colours = _of_classes(table, colours)
     groups = [own for _, own in table.groupby("condition", sort=False)][:MOST_CONDITIONS]
@@ -93,6 +105,10 @@ def confusion(table: pd.DataFrame) -> hv.Layout:
     ----------
     table
         columns ``condition, true_class, predicted_class, count, percent``, as of the table ``confusion``.
+
+    Examples
+    --------
+    >>> figure = views.confusion(findings.table("confusion"))
     """
     names = list(dict.fromkeys(table["predicted_class"]))
 

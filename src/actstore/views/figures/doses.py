@@ -28,6 +28,11 @@ def dose(table: pd.DataFrame, half: pd.DataFrame | None, colours: Mapping[str, s
         columns ``transform, target, class_name, strength, dice, low, high``.
     half
         columns ``transform, target, class_name, half_below, half_above``.
+
+    Examples
+    --------
+    >>> colours = {"LV": "#cc79a7", "RV": "#0072b2", "MYO": "#e69f00"}
+    >>> figure = views.dose(findings.table("dose"), findings.table("dose-half"), colours)
     """
     groups = list(table.groupby(sweep_columns(table), sort=False))[:MOST_CONDITIONS]
     size = plot_size(len(groups), 240)
@@ -75,6 +80,10 @@ def dose_channels(table: pd.DataFrame, layers: Sequence[str]) -> hv.Layout:
         columns ``layer, channel, transform, target, slope_below, slope_above``.
     layers
         in network order.
+
+    Examples
+    --------
+    >>> figure = views.dose_channels(findings.table("dose-channels"), list(store.layers.index))
     """
     panels = []
     sides = [s for s in ("slope_below", "slope_above") if s in table and table[s].notna().any()]
@@ -120,6 +129,11 @@ def dose_cases(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
     ----------
     table
         columns ``patient, transform, target, strength, previous_strength``, a row a change.
+
+    Examples
+    --------
+    >>> colours = {"LV": "#cc79a7", "RV": "#0072b2", "MYO": "#e69f00"}
+    >>> figure = views.dose_cases(findings.table("dose-cases"), colours)
     """
     counts = changes_of_case(table)
     groups = list(counts.groupby(sweep_columns(counts), sort=False))[:MOST_CONDITIONS]

@@ -50,6 +50,10 @@ def certainty(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
         columns ``layer, condition, target, channel, frequency, low, high, selected``.
     colours
         class name to colour, here as in every figure; by default in order of appearance.
+
+    Examples
+    --------
+    >>> figure = views.certainty(findings.table("certainty"))
     """
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
@@ -84,6 +88,10 @@ def stability(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> 
     ----------
     table
         columns ``layer, condition, target, k, most, overlap, low, high``; filled for the largest ``most``, hollow else.
+
+    Examples
+    --------
+    >>> figure = views.stability(findings.table("stability"))
     """
     largest = table["most"].max()
 
@@ -107,7 +115,12 @@ def over_layers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sensitivity(table: pd.DataFrame) -> hv.Layout:
-    """Overlap with the chosen setting for other numbers of top (``k``) and most frequent channels: mean over layers."""
+    """Overlap with the chosen setting for other numbers of top (``k``) and most frequent channels: mean over layers.
+
+    Examples
+    --------
+    >>> figure = views.sensitivity(findings.table("sensitivity"))
+    """
     mean = over_layers(table)
     ks, mosts = (sorted(mean[name].unique()) for name in ("k", "most"))
     size = (250, max(26 * len(mosts), 90))
@@ -144,6 +157,10 @@ def controls(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -> h
     ----------
     table
         columns ``layer, condition, target, channel, mad, control, effect, q, sensitive``.
+
+    Examples
+    --------
+    >>> figure = views.controls(findings.table("controls"))
     """
 
     def draw(own: pd.DataFrame, colour: str) -> list[Any]:
@@ -187,6 +204,10 @@ def noise(
         columns ``layer, channel, condition, mad, largest`` of the repeats.
     layers
         the table of the same name, to compare with.
+
+    Examples
+    --------
+    >>> figure = views.noise(findings.table("noise"))
     """
     names = list(dict.fromkeys(table["layer"]))
     positive = table["largest"][table["largest"] > 0]
@@ -229,6 +250,10 @@ def association(table: pd.DataFrame, colours: Mapping[str, str] | None = None) -
         columns ``layer, condition, target, class_name, channel, correlation, q, size_baseline, frequency,
         frequency_rank, association_rank``; drawn for the perturbed class. A dashed line is the correlation of the
         class's size with the loss.
+
+    Examples
+    --------
+    >>> figure = views.association(findings.table("association"))
     """
     own_class = table[table["class_name"] == table["target"]]
     colours = colours or _in_order(table)

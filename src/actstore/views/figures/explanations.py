@@ -86,6 +86,10 @@ def explanation(
     ------
     StoreError
         if the store has no such explanation, or it is of channels; if there is no such sample, condition or slice.
+
+    Examples
+    --------
+    >>> figure = views.explanation(store, "slope")
     """
     check_scale(scale)
     one = _having(store, name, MAP, "projections")
@@ -141,6 +145,10 @@ def projections(
     ------
     StoreError
         as :func:`explanation`, and if it has no such layer.
+
+    Examples
+    --------
+    >>> figure = views.projections(store, "top", "L02")
     """
     check_scale(scale)
     own, found = _projected(store, name, layer, sample, condition, z, crop, input_channel)
@@ -188,6 +196,10 @@ def focus(
     ------
     StoreError
         as :func:`projections`.
+
+    Examples
+    --------
+    >>> figure = views.focus(store, "top", "L02")
     """
     own, found = _projected(store, name, layer, sample, condition, z, crop, input_channel)
     there = _ranks(own)

@@ -53,6 +53,12 @@ def comparison(
         layer to its number of channels, in network order.
     classes
         names of the perturbed classes; by default those that are in ``targets``.
+
+    Examples
+    --------
+    >>> colours = {"LV": "#cc79a7", "RV": "#0072b2", "MYO": "#e69f00"}
+    >>> widths = store.layers["channels"].to_dict()
+    >>> figure = views.comparison(findings.table("comparison"), colours, widths)
     """
     names = list(widths)
     classes = list(dict.fromkeys(", ".join(table["targets"]).split(", "))) if classes is None else classes
@@ -113,6 +119,10 @@ def general_specific(table: pd.DataFrame) -> hv.Layout:
     ----------
     table
         columns ``layer, condition, case, samples, correlation, gained, lost``.
+
+    Examples
+    --------
+    >>> figure = views.general_specific(findings.table("general-specific"))
     """
     names = list(dict.fromkeys(table["layer"]))
     size = (240, max(14 * len(names), 90))
@@ -196,6 +206,12 @@ def heterogeneity(table: pd.DataFrame, shares: pd.DataFrame) -> hv.Layout:
         columns ``layer, condition, channel, q, highest``: of :func:`uneven`.
     shares
         columns ``layer, condition, channel, patient, share``: of :func:`patient_shares`.
+
+    Examples
+    --------
+    >>> from actstore.views.figures.groups import patient_shares
+    >>> table = findings.table("heterogeneity")
+    >>> figure = views.heterogeneity(table, patient_shares(store, table))
     """
     patients = sorted(shares["patient"].unique())
     columns = 3 if len(patients) <= 12 else 1
@@ -245,6 +261,10 @@ def leave_one_out(table: pd.DataFrame) -> hv.Layout:
     ----------
     table
         columns ``layer, condition, patient, shared, gained, lost``.
+
+    Examples
+    --------
+    >>> figure = views.leave_one_out(findings.table("leave-one-out"))
     """
     names = list(dict.fromkeys(table["layer"]))
     patients = sorted(table["patient"].unique())

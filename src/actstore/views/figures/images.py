@@ -78,6 +78,10 @@ def inputs(
     ------
     StoreError
         if there is no such sample, condition, slice or channel, or the perturbation does not apply to the sample.
+
+    Examples
+    --------
+    >>> figure = views.inputs(store, ("patient001", 1, 4), "brightness(LV, 0.1)")
     """
     s, c = chosen(store, sample, condition)
     k = input_channel_number(store, input_channel, c)
@@ -135,6 +139,11 @@ def gallery(
     ------
     StoreError
         if no prediction is of that case, or there is no such channel.
+
+    Examples
+    --------
+    >>> case = next(kind for kind in findings.cases.values.ravel() if kind)
+    >>> figure = views.gallery(store, case, examples=1)
     """
     cells = example_cells(store, case, condition, examples)
     panels = []
@@ -228,6 +237,10 @@ def activation(
         tensors were not kept.
     KeyError, IndexError
         if there is no such layer or channel.
+
+    Examples
+    --------
+    >>> figure = views.activation(store, "L02", 1, sample=5, condition="brightness(LV, 0.1)")
     """
     s, c = chosen(store, sample, condition)
     maps = [store.map(layer, s, i, channel).astype(np.float32) for i in (0, c)]

@@ -54,6 +54,10 @@ def effects(table: pd.DataFrame) -> hv.Layout:
     table
         columns ``intervention, quantity, condition, target, class_name, layer, order, channel, effect, q``, as of the
         table ``effects``; drawn for the perturbed class, or every class where none is perturbed.
+
+    Examples
+    --------
+    >>> figure = views.effects(findings.table("effects"))
     """
 
     def draw(own: pd.DataFrame, title: str) -> hv.Overlay:
@@ -98,6 +102,10 @@ def rankings(table: pd.DataFrame, most: int = MOST) -> hv.Layout:
         effect, effect_rank``, as of the table ``rankings``.
     most
         size of the sets.
+
+    Examples
+    --------
+    >>> figure = views.rankings(findings.table("rankings"))
     """
 
     def draw(own: pd.DataFrame, title: str) -> hv.Overlay:
@@ -134,6 +142,10 @@ def agreement(table: pd.DataFrame) -> hv.Layout:
     table
         columns ``intervention, condition, target, layer, frequent, large, shared, expected, spearman_frequency,
         spearman_mad`` and their ``…_low`` and ``…_high``, as of the table ``agreement``.
+
+    Examples
+    --------
+    >>> figure = views.agreement(findings.table("agreement"))
     """
 
     def draw(own: pd.DataFrame, title: str) -> hv.Overlay:

@@ -46,6 +46,10 @@ def similarity(
     ------
     StoreError
         for an unknown ``by``.
+
+    Examples
+    --------
+    >>> figure = views.similarity(findings.table("similarity"))
     """
     if by not in _LABELS:
         raise StoreError(f"by = {by!r}: choose {', '.join(_LABELS)}")
@@ -160,6 +164,10 @@ def neighbours(
     ------
     StoreError
         if there is no such layer or sample, or it has no neighbour.
+
+    Examples
+    --------
+    >>> figure = views.neighbours(store, "L02", [("patient001", 1, 4)], nearest=2)
     """
     found = neighbours_table(store, layer=layer, nearest=nearest) if table is None else table
     found = found[(found["layer"] == layer) & (found["rank"] <= nearest)]
@@ -211,6 +219,10 @@ def filters(store: Store) -> hv.Layout:
     ------
     StoreError
         if the store holds none, saying how to get them.
+
+    Examples
+    --------
+    >>> figure = views.filters(store)
     """
     weight = store.filters
     values = weight.values

@@ -66,6 +66,10 @@ def network(
     StoreError
         if there is no such sample, condition or colour, the condition does not apply to them, or for "control" the
         condition has no control or the samples are of one patient.
+
+    Examples
+    --------
+    >>> figure = views.network(store, colour="frequency")
     """
     if colour not in _LABELS:
         raise StoreError(f"colour = {colour!r}: choose {', '.join(_LABELS)}")
@@ -113,6 +117,10 @@ def mad_by_layer(store: Store, sample: Sample | None = None, condition: str | No
     ------
     StoreError
         if there is no such sample or condition, or the one does not apply to the other.
+
+    Examples
+    --------
+    >>> figure = views.mad_by_layer(store, sample=5)
     """
     s, c = chosen(store, sample, condition)
     used = samples_of(store, c)

@@ -53,6 +53,10 @@ def strongest(
         ``most`` is not positive, or the layer's tensors were not kept.
     KeyError
         naming the layers that there are.
+
+    Examples
+    --------
+    >>> figure = views.strongest(store, "L02", 1, most=2)
     """
     if most < 1:
         raise StoreError(f"most = {most}: ask for one sample at least")
@@ -109,6 +113,10 @@ def mad_by_patient(store: Store, layer: str, channel: int, condition: str | None
         if there is no such condition or channel, or the perturbation applies to no sample.
     KeyError
         naming the layers that there are.
+
+    Examples
+    --------
+    >>> figure = views.mad_by_patient(store, "L02", 1)
     """
     c, name = _condition(store, condition)
     mad = _mad(store, layer, channel, [c])[:, 0]
@@ -163,6 +171,10 @@ def channel_dose(store: Store, layer: str, channel: int, condition: str | None =
         strengths.
     KeyError
         naming the layers that there are.
+
+    Examples
+    --------
+    >>> figure = views.channel_dose(store, "L02", 1, condition="brightness(LV, 0.1)")
     """
     c, name = _condition(store, condition)
     sweep = sweep_of(store.conditions, name)

@@ -74,6 +74,10 @@ def optima(
         if the store holds no optima, or several and none is named; or there is no such input channel or slice.
     KeyError
         naming the layers that there are.
+
+    Examples
+    --------
+    >>> figure = views.optima(store, "L02")
     """
     check_scale(scale)
     found = open_optima(store, of)

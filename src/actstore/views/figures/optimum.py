@@ -102,6 +102,10 @@ def optimum(
         or ``most`` is negative.
     KeyError
         naming the layers that there are.
+
+    Examples
+    --------
+    >>> figure = views.optimum(store, "L02", 0)
     """
     check_scale(scale)
     if most < 0:

@@ -49,6 +49,10 @@ def cumulative(table: pd.DataFrame) -> hv.Layout:
     table
         columns ``intervention, condition, target, class_name, layer, order, count, dice, dice_low, dice_high``, as of
         the table ``cumulative``.
+
+    Examples
+    --------
+    >>> figure = views.cumulative(findings.table("cumulative"))
     """
     own = curves_of(table)
     groups = list(own.groupby("layer", sort=False))
@@ -95,6 +99,10 @@ def areas(table: pd.DataFrame) -> hv.Layout:
     table
         columns ``intervention, quantity, condition, target, class_name, layer, order, area, low, high``, as of the
         table ``areas``.
+
+    Examples
+    --------
+    >>> figure = views.areas(findings.table("areas"))
     """
     drawn = of_targets(table)
     ends = [0.0, *drawn[["area", "low", "high"]].to_numpy(float).ravel()]

@@ -60,6 +60,10 @@ def projection(table: pd.DataFrame, colours: dict[str, str] | None = None, *, la
     ------
     StoreError
         if there is no such layer, or no sample.
+
+    Examples
+    --------
+    >>> figure = views.projection(findings.table("projection"))
     """
     layer = layer or moved_most(table)
     own = table[table["layer"] == layer]

@@ -25,6 +25,11 @@ def regions(table: pd.DataFrame, colours: Mapping[str, str]) -> hv.Layout:
     ----------
     table
         columns ``layer, condition, target, channel, inside_share, rim_share, outside_share``; the mean over channels.
+
+    Examples
+    --------
+    >>> colours = {"LV": "#cc79a7", "RV": "#0072b2", "MYO": "#e69f00"}
+    >>> figure = views.regions(findings.table("regions"), colours)
     """
     names = list(dict.fromkeys(table["layer"]))
     size = (250, max(15 * len(names), 90))

@@ -63,6 +63,11 @@ def save(figure: Any, path: str | Path) -> Path:
     ------
     StoreError
         if the name ends otherwise, there are more than 1,000 frames, or the file cannot be written.
+
+    Examples
+    --------
+    >>> views.save(views.filters(store), "filters.svg").name
+    'filters.svg'
     """
     path = given(path)
     kind = path.suffix.lower()

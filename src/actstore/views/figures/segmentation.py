@@ -41,6 +41,10 @@ def dice(store: Store, conditions: list[str] | None = None) -> hv.Layout:
     ------
     StoreError
         if no perturbation applies to any slice.
+
+    Examples
+    --------
+    >>> figure = views.dice(store, ["brightness(LV, 0.1)"])
     """
     table, shown = _paired(store, conditions)
     colours = colours_of(store)
@@ -85,7 +89,12 @@ def dice(store: Store, conditions: list[str] | None = None) -> hv.Layout:
 
 
 def dice_change(store: Store, conditions: list[str] | None = None) -> hv.Layout:
-    """Histogram of the change in Dice of the perturbed class, one plot a perturbation; the dashed line is the mean."""
+    """Histogram of the change in Dice of the perturbed class, one plot a perturbation; the dashed line is the mean.
+
+    Examples
+    --------
+    >>> figure = views.dice_change(store, ["brightness(LV, 0.1)"])
+    """
 
     def draw(own: pd.DataFrame, target: str, colour: str) -> tuple[list[Any], dict[str, Any]]:
         edges = np.linspace(-1, 1, 41)
@@ -101,7 +110,12 @@ def dice_change(store: Store, conditions: list[str] | None = None) -> hv.Layout:
 
 
 def dice_cumulative(store: Store, conditions: list[str] | None = None) -> hv.Layout:
-    """Share of slices whose Dice of the perturbed class is at most a value: original dashed, perturbed solid."""
+    """Share of slices whose Dice of the perturbed class is at most a value: original dashed, perturbed solid.
+
+    Examples
+    --------
+    >>> figure = views.dice_cumulative(store, ["brightness(LV, 0.1)"])
+    """
 
     def draw(own: pd.DataFrame, target: str, colour: str) -> tuple[list[Any], dict[str, Any]]:
         curves = []
@@ -120,7 +134,12 @@ def dice_cumulative(store: Store, conditions: list[str] | None = None) -> hv.Lay
 
 
 def dice_by_patient(store: Store, conditions: list[str] | None = None) -> hv.Layout:
-    """Mean Dice of the perturbed class of each patient, original and perturbed, joined by a line a patient."""
+    """Mean Dice of the perturbed class of each patient, original and perturbed, joined by a line a patient.
+
+    Examples
+    --------
+    >>> figure = views.dice_by_patient(store, ["brightness(LV, 0.1)"])
+    """
     table, shown = _paired(store, conditions)
     patients = sorted(table["patient"].unique())
     few = len(patients) <= NAMED_PATIENTS
@@ -159,6 +178,10 @@ def dice_by_position(store: Store, conditions: list[str] | None = None, *, bins:
     """Dice of the perturbed class along the heart, original dashed and perturbed solid: mean and quartiles of slices.
 
     Position is of :func:`actstore.analysis.slice_position`.
+
+    Examples
+    --------
+    >>> figure = views.dice_by_position(store, ["brightness(LV, 0.1)"])
     """
 
     def draw(own: pd.DataFrame, target: str, colour: str) -> tuple[list[Any], dict[str, Any]]:
@@ -191,6 +214,10 @@ def dice_paired(store: Store, condition: str | None = None) -> hv.Layout:
     ------
     StoreError
         if there is no such condition, or it applies to no sample.
+
+    Examples
+    --------
+    >>> figure = views.dice_paired(store, "brightness(LV, 0.1)")
     """
     _, c = chosen(store, None, condition)
     table = paired_dice(store, [c])
@@ -247,6 +274,10 @@ def cases(store: Store, conditions: list[str] | None = None) -> hv.Layout:
     ------
     StoreError
         if no perturbation applies to any slice.
+
+    Examples
+    --------
+    >>> figure = views.cases(store)
     """
     table = case_summary(store)
     shown = [c for c in conditions or shown_conditions(store) if (table["condition"] == c).any()]

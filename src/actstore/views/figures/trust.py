@@ -28,6 +28,10 @@ def deletion(table: pd.DataFrame) -> hv.Layout:
     table
         columns ``explanation, condition, class_name, order, deleted, probability, low, high``, as of the table
         ``deletion``.
+
+    Examples
+    --------
+    >>> figure = views.deletion(findings.table("deletion"))
     """
     groups = list(table.groupby(["explanation", "condition", "class_name"], sort=False))[:MOST_CONDITIONS]
     size = plot_size(len(groups), 220)
@@ -65,6 +69,10 @@ def randomisation(table: pd.DataFrame) -> hv.Layout:
     ----------
     table
         columns ``explanation, class_name, layer, permuted, sign, spearman``, as of the table ``randomisation``.
+
+    Examples
+    --------
+    >>> figure = views.randomisation(findings.table("randomisation"))
     """
     groups = list(table.groupby("explanation", sort=False))[:MOST_CONDITIONS]
     # Beside each its legend.
