@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,7 @@ def page(source: Source) -> Page:
 
 def test_a_link_says_the_whole_state(source: Source) -> None:
     first = source.first_state()
-    other = replace(
-        first,
+    other = first.copy(
         layer="L02",
         channel=3,
         case=source.case_names[0],
@@ -83,7 +81,7 @@ def test_a_link_says_the_whole_state(source: Source) -> None:
 def test_a_class_may_have_any_name(source: Source) -> None:
     named = copy(source)
     named.foreground = ["a:b{c}", *source.foreground[1:]]
-    state = replace(source.first_state(), dice=DiceBox("a:b{c}", 0.0, 1.0, 0.25, 1.0))
+    state = source.first_state().copy(dice=DiceBox("a:b{c}", 0.0, 1.0, 0.25, 1.0))
     assert read(state.query(), named) == (state, [])
 
 
@@ -234,11 +232,11 @@ def test_colours_of_the_navigator_are_those_of_the_tables(source: Source) -> Non
     sample, c = source.sample(state), source.condition(state.condition)
     every = source.subset(state)
     np.testing.assert_allclose(values_of(source, state, every), findings.score.values[sample, c], rtol=1e-6)
-    standardised = values_of(source, replace(state, colour="standardised"), every)
+    standardised = values_of(source, state.copy(colour="standardised"), every)
     np.testing.assert_allclose(standardised, findings.standardised.values[sample, c], rtol=1e-5)
-    frequency = values_of(source, replace(state, colour="frequency"), every)
+    frequency = values_of(source, state.copy(colour="frequency"), every)
     np.testing.assert_allclose(frequency, findings.member.values[every, c].mean(axis=0), rtol=1e-6)
-    effect = values_of(source, replace(state, colour="control"), every)
+    effect = values_of(source, state.copy(colour="control"), every)
     table = findings.table("controls").query("condition == @state.condition")
     np.testing.assert_allclose(effect, table["effect"], rtol=1e-4)
 
@@ -251,15 +249,15 @@ def test_a_subset_is_what_its_words_say(source: Source) -> None:
     original, perturbed = dice.sel(class_name="LV").values[:, [0, c]].T
     # In the middle of the widest gap, so that no sample lies near the end.
     middle = gap(perturbed[applies])
-    low = replace(state, dice=DiceBox("LV", 0.0, 1.0, 0.0, middle))
+    low = state.copy(dice=DiceBox("LV", 0.0, 1.0, 0.0, middle))
     np.testing.assert_array_equal(source.subset(low), applies & (perturbed <= middle) & (original >= 0))
     case = source.case_names[0]
     cases = source.store.cases.values[:, c]
-    np.testing.assert_array_equal(source.subset(replace(state, case=case)), applies & (cases == case))
+    np.testing.assert_array_equal(source.subset(state.copy(case=case)), applies & (cases == case))
     mad = source.store.statistics("L01")["mad"].values[:, c].mean(axis=1)
     middle = gap(mad[applies])
     np.testing.assert_array_equal(
-        source.subset(replace(state, mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
+        source.subset(state.copy(mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
     )
 
 
@@ -403,7 +401,7 @@ def test_keys_step_through_slices_and_channels_within_their_ends(page: Page, sou
 
 
 def test_going_back_shows_what_was_shown(page: Page) -> None:
-    before = page.state
+    before = page.state.copy()
     page.go(layer=other_layer(page))
     assert page.state != before
     page.visit.value = f"1 ?{before.query()}"
@@ -558,7 +556,7 @@ def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: P
 def test_what_was_read_before_the_page_is_on_the_screen_waits_for_it(page: Page) -> None:
     """A browser that still builds its views misses changes."""
     found: list[int] = []
-    page._open = False
+    page.background.ready = False
     page.soon(lambda _: 3, found.append, "reading", lambda _: None)
     assert found == []
     page._complete()
@@ -653,7 +651,9 @@ def test_both_looks_know_the_same_names() -> None:
 
 
 def test_a_state_is_a_value(source: Source) -> None:
-    assert source.first_state() == State(**vars(source.first_state()))
+    first = source.first_state()
+    assert first == State(**first.fields())
+    assert first != first.copy(channel=first.channel + 1)
 
 
 @pytest.mark.process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -288,7 +287,7 @@ def test_keys_step_from_image_to_image(classified: Source) -> None:
 
 
 def test_a_classifiers_downloads(classified: Source) -> None:
-    state = dataclasses.replace(classified.first_state(RING), layer="L04")
+    state = classified.first_state(RING).copy(layer="L04")
     rows = downloads.csv(classified, state, classified.subset(state)).splitlines()
     assert "image_name,label,probability_original_ring,probability_perturbed_ring" in rows[0]
     assert len(rows) == 5

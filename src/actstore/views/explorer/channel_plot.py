@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import holoviews as hv
@@ -36,8 +36,6 @@ class ChannelPlot(ABC):
         # Hide a column around Bokeh's pane: Panel reads back the page's design from a hidden pane itself.
         self._holder = pn.Column(self.figure.view, sizing_mode="stretch_width", margin=0, visible=False)
         self.view = pn.Column(self.head, self._holder, sizing_mode="stretch_width", margin=(0, 8, 0, 0))
-        #: What the figure shows; None while it is hidden.
-        self.about: Hashable = None
         self._go = go
         on_tap(self.figure.plot, self._tapped)
 
@@ -63,4 +61,3 @@ class ChannelPlot(ABC):
         """Show a message in place of the figure."""
         self.head.object = str(note(message))
         self._holder.visible = False
-        self.about = None

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import parse_qsl
 
-from actstore.analysis.representations.projection import Method
 from actstore.units import first_few
-from actstore.views.explorer.likeness import MOST_TSNE, Paint
+from actstore.views.explorer.likeness import MOST_TSNE
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange, State, TabName, shown_dice, shown_mad
-from actstore.views.figures.scales import Scale
+from actstore.views.explorer.state import SAMPLE, DiceBox, MadRange, State, shown_dice, shown_mad
 
-#: The fields that say which sample.
-PLACE = ("patient", "frame", "slice", "patch")
 #: Characters of a query that are read; a longer one is no link of this page.
 LONGEST = 2000
 
@@ -45,19 +40,19 @@ def read(query: str, source: Source) -> tuple[State, list[str]]:
                 asked[name] = reader(given[name], source)
             except Refused as error:
                 messages.append(str(error))
-    place = {name: asked.pop(name) for name in PLACE if name in asked}
+    place = {name: asked.pop(name) for name in SAMPLE if name in asked}
     found = source.first_state(asked.get("condition"), place)
     if any(getattr(found, name) != value for name, value in place.items()):
         wanted = ", ".join(str(value) if name == "patient" else f"{name} {value}" for name, value in place.items())
         patch = f", patch {found.patch}" if source.patched or "patch" in place else ""
         shown = f"{found.patient}, frame {found.frame}, slice {found.slice}{patch}"
         messages.append(f"{wanted} is not in this store: shown is {shown}")
-    found = replace(found, **asked)
+    found.param.update(**asked)
     channels = source.channels[found.layer]
     if found.channel >= channels:
         if "channel" in asked:
             messages.append(f"channel {found.channel}: {found.layer} has channels 0–{channels - 1}; 0 is shown")
-        found = replace(found, channel=0)
+        found.channel = 0
     return found, messages
 
 
@@ -80,8 +75,8 @@ def _number(what: str) -> Reader:
     return read_number
 
 
-def _choice(what: str, kind: Any) -> Reader:
-    names = get_args(kind)
+def _choice(what: str) -> Reader:
+    names = State.param[what].objects
 
     def read_choice(text: str, _: Source) -> str:
         if text in names:
@@ -121,7 +116,7 @@ def _input_channel(text: str, source: Source) -> int:
 
 
 def _method(text: str, source: Source) -> str:
-    found: str = _choice("method", Method)(text, source)
+    found: str = _choice("method")(text, source)
     if found == "tsne" and len(source.samples) > MOST_TSNE:
         count = len(source.samples)
         raise Refused(f"method tsne: this store has {count} samples, t-SNE places at most {MOST_TSNE}: ignored")
@@ -161,12 +156,12 @@ _READERS: dict[str, Reader] = {
     "case": _one_of("case", lambda source: source.case_names, blank=True),
     "dice": _dice,
     "mad": _mad,
-    "scale": _choice("scale", Scale),
+    "scale": _choice("scale"),
     "truth": _flag("truth"),
     "prediction": _flag("prediction"),
     "colour": _one_of("colour", lambda source: list(source.colours)),
-    "tab": _choice("tab", TabName),
+    "tab": _choice("tab"),
     "input_channel": _input_channel,
     "method": _method,
-    "paint": _choice("paint", Paint),
+    "paint": _choice("paint"),
 }

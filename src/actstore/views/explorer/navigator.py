@@ -16,9 +16,9 @@ from actstore.errors import ActstoreError
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.edits import ChannelEdits, Effects
 from actstore.views.explorer.html import html_pane, legend, note
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import SAMPLE, SUBSET, State
 from actstore.views.explorer.statistics import LoadProgress, Whole
 from actstore.views.explorer.streamed import BLANK, StreamedFigure, on_tap
 from actstore.views.figures.network_colours import Colour, control_of, effect, limits_of, top_cells, with_control
@@ -120,11 +120,11 @@ def _effect(source: Source, condition: int, subset: Bools) -> Floats:
     return effect(score, xr.DataArray(source.whole("rescaled")[subset][:, at], dims=("sample", "condition")))
 
 
-class Navigator:
+class Navigator(Part):
     """The map, a choice of its colours, and marks on the top channels of each layer."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        super().__init__(session)
         source = session.source
         self.layers = list(source.channels)
         self.head = html_pane()
@@ -134,7 +134,6 @@ class Navigator:
         self.figure = self._drawn(self._widest)
         on_tap(self.figure.plot, self._tapped)
         self._legend = Markup("")
-        self._shown: Any = None
 
     def _drawn(self, widest: int) -> StreamedFigure:
         axes = ["channel", "layer"]
@@ -171,39 +170,28 @@ class Navigator:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
         formats: dict[str, Any] = {"$y": names}
         shown = "@image{0.0000}"
-        if self.session.source.edits.offered:
+        if self.source.edits.offered:
             details = {"details": self._details, "width": self._widest}
             formats["@image"], shown = CustomJSHover(args=details, code=_HOVER), "@image{custom}"
         return HoverTool(tooltips=[("", "$y{custom} channel $x{0}"), ("value", shown)], formatters=formats)
 
     def _tapped(self, x: float, y: float) -> None:
         row, channel = round(y), round(x)
-        if 0 <= row < len(self.layers) and 0 <= channel < self.session.source.channels[self.layers[row]]:
+        if 0 <= row < len(self.layers) and 0 <= channel < self.source.channels[self.layers[row]]:
             self.session.go(layer=self.layers[row], channel=channel)
 
-    def update(self) -> None:
-        """Show what the session's state and subset are now; move only the mark where the map stays the same."""
-        source, state = self.session.source, self.session.state
-        about: tuple[Any, ...] = (state.condition, state.colour, self.session.subset.tobytes())
-        about += (source.sample(state),) if state.colour in ("mad", "standardised", "maximum") else ()
-        if about != self._shown:
-            self._shown = about
-            self._read(state)
-        row = self.layers.index(state.layer)
-        edges = {"left": state.channel - 0.5, "right": state.channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
-        self.figure.put("shown", **{name: [value] for name, value in edges.items()})
-
-    def _read(self, state: State) -> None:
-        source = self.session.source
+    @shows(*SUBSET, *SAMPLE, "colour")
+    def _show(self) -> bool:
+        source, state = self.source, self.state
         values, message = np.full(sum(source.channels.values()), np.nan), ""
-        needed = missing(source, state)
+        needed, failed = missing(source, state), False
         try:
             if needed:
                 message = "reading statistics …"
             else:
                 values = values_of(source, state, self.session.subset)
         except ActstoreError as error:
-            self._shown, message = None, str(error)
+            failed, message = True, str(error)
         grid = source.as_grid(values)
         edits = source.edits.of_colour(state.colour)
         limits, cmap = limits_of(values, "effect" if edits else cast(Colour, state.colour))
@@ -214,26 +202,25 @@ class Navigator:
         known = bool(np.isfinite(values).any())
         self._show_details(source.edits.effects(edits, state.condition) if edits and known else None)
         self._legend = legend("", (cmap, limits) if known else None)
-        self._show_message(message)
+        self._note(message)
         if needed:
-            self.session.soon(partial(load, source, needed), self._arrived, "reading statistics", self._failed)
+            key = (state.condition, state.colour)
+            self.read(key, partial(load, source, needed), "reading statistics", self._show, self._note)
+        return failed
+
+    @shows("layer", "channel")
+    def _mark(self) -> None:
+        channel, row = self.state.channel, self.layers.index(self.state.layer)
+        edges = {"left": channel - 0.5, "right": channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
+        self.figure.put("shown", **{name: [value] for name, value in edges.items()})
 
     def _show_details(self, effects: Effects | None) -> None:
         text: list[str] = []
         if effects is not None:
-            for where in self.session.source.where.values():
+            for where in self.source.where.values():
                 row = [effects.hover(channel) for channel in range(where.start, where.stop)]
                 text += row + [""] * (self._widest - len(row))
         self._details.data = {"text": text}
 
-    def _show_message(self, message: str) -> None:
+    def _note(self, message: str) -> None:
         self.head.object = str(self._legend + note(message))
-
-    def _failed(self, message: str) -> None:
-        """Show why; the next change of the page tries again."""
-        self._shown = None
-        self._show_message(message)
-
-    def _arrived(self, _: object) -> None:
-        self._shown = None
-        self.update()

@@ -20,9 +20,9 @@ from actstore.errors import ActstoreError
 from actstore.units import by
 from actstore.views.arrays import Floats
 from actstore.views.explorer.html import html_pane, legend, note, number
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import SAMPLE, State
 from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure, nothing, palette
 from actstore.views.explorer.value_bars import ValueBars
 from actstore.views.figures.images import CHANGE
@@ -92,35 +92,29 @@ class Row:
         self.head.object = str(columns.format(self.count, Markup("").join(cells), note(message)))
 
 
-class Inputs:
+class Inputs(Part):
     """The input, with outlines of truth (solid) and prediction (dashed); without any of a classifier's images."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        super().__init__(session)
         self.row = Row(session)
-        self._shown: Any = None
 
-    def update(self) -> None:
-        """Show the sample and condition of the session's state."""
-        source, state = self.session.source, self.session.state
-        sample, c = source.sample(state), source.condition(state.condition)
-        about = (sample, state.slice, c, state.scale, state.truth, state.prediction, state.input_channel)
-        if about == self._shown:
-            return
-        applies = bool(source.applicable[sample, c])
-        self._shown = None
+    @shows(*SAMPLE, "condition", "scale", "truth", "prediction", "input_channel")
+    def _show(self) -> bool:
+        source, state, c = self.source, self.state, self.condition
+        applies = bool(source.applicable[self.sample, c])
         titles = (f"Input, original{source.channel_suffix(state)}", state.condition, CHANGE)
         try:
-            self._show(sample, c, applies)
+            self._draw(self.sample, c, applies)
         except ActstoreError as error:
             self.row.refuse(titles, str(error))
-            return
+            return True
         message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
         self.row.show_heads(titles, message)
-        self._shown = about
+        return False
 
-    def _show(self, sample: int, c: int, applies: bool) -> None:
-        source, state = self.session.source, self.session.state
+    def _draw(self, sample: int, c: int, applies: bool) -> None:
+        source, state = self.source, self.state
         plane, channel = state.slice, source.input_channel(state)
         original, perturbed = (source.picture("image", sample, i, plane, channel) for i in (0, c))
         outlined = not source.classified
@@ -134,7 +128,7 @@ class Inputs:
         self.row.show(values, of_inputs(values, state.scale), outlines)
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
-        store = self.session.source.store
+        store = self.source.store
         colours = colours_of(store)
         return border_paths(
             [
@@ -156,62 +150,58 @@ def absent(source: Source, state: State) -> str:
     return "the perturbation changed no pixel"
 
 
-class Activations:
+class Activations(Part):
     """The maps of one channel, with the outline of the perturbed class at the layer's resolution.
 
     Of a layer without maps, bars of the values of all its channels.
     """
 
     def __init__(self, session: Session, like: Row) -> None:
-        self.session = session
+        super().__init__(session)
         self.row = Row(session, like)
         source = session.source
         #: Covers the pictures; None where every layer has maps.
         self.bars: ValueBars | None = None
         if not all(map(source.has_maps, source.channels)):
             self.bars = ValueBars(session.theme, lambda channel: session.go(channel=channel))
-        self._shown: Any = None
 
-    def update(self) -> None:
-        """Show the channel, sample and condition of the session's state."""
-        source, state, row = self.session.source, self.session.state, self.row
-        sample, c = source.sample(state), source.condition(state.condition)
-        about = (sample, state.slice, c, state.layer, state.channel, state.scale, state.truth)
-        if about == self._shown:
-            return
+    @shows(*SAMPLE, "condition", "layer", "channel", "scale", "truth")
+    def _show(self) -> bool:
+        source, state = self.source, self.state
+        if self.bars is not None:
+            self.bars.view.visible = not source.has_maps(state.layer)
+            if self.bars.view.visible:
+                self._show_values(self.bars)
+                return False
         title = f"{state.layer} channel {state.channel}"
-        self._shown = None
-        if self.bars is not None and self._show_values(self.bars, sample, c):
-            self._shown = about
-            return
-        place, target = source.place(state.layer), "" if source.classified else source.target(state.condition)
-        cover: Paths = []
         try:
-            maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, c)]
-            if target and state.truth:
-                cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
+            self._draw()
         except ActstoreError as error:
-            row.refuse((title, state.condition, CHANGE), str(error))
-            return
+            self.row.refuse((title, state.condition, CHANGE), str(error))
+            return True
+        self.row.show_heads((f"{title} · {by(source.sizes[state.layer], ' × ')}", state.condition, CHANGE))
+        return False
+
+    def _draw(self) -> None:
+        source, state, sample = self.source, self.state, self.sample
+        place, target = source.place(state.layer), "" if source.classified else source.target(state.condition)
+        maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, self.condition)]
+        cover: Paths = []
+        if target and state.truth:
+            cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
         original, perturbed = (values.astype(np.float32) for values in maps)
         values = [original, perturbed, perturbed - original]
         scales = of_maps(values, state.scale)
         lines = [[path | {"colour": ink(cmap)} for path in cover] for cmap, _ in scales]
-        row.show(values, scales, [(line, []) for line in lines], place)
-        size = by(source.sizes[state.layer], " × ")
-        row.show_heads((f"{title} · {size}", state.condition, CHANGE))
-        self._shown = about
+        self.row.show(values, scales, [(line, []) for line in lines], place)
 
-    def _show_values(self, bars: ValueBars, sample: int, c: int) -> bool:
-        """Show the values of a layer without maps; False where the layer has maps."""
-        source, state, row = self.session.source, self.session.state, self.row
-        bars.view.visible = not source.has_maps(state.layer)
-        if not bars.view.visible:
-            return False
+    def _show_values(self, bars: ValueBars) -> None:
+        """Show the values of a layer without maps."""
+        state, row, c = self.state, self.row, self.condition
         title, message = f"{state.layer} channel {state.channel}", ""
         row.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
         try:
-            values = source.values(state.layer, sample)
+            values = self.source.values(state.layer, self.sample)
         except ActstoreError as error:
             bars.view.visible, message = False, str(error)
         else:
@@ -221,4 +211,3 @@ class Activations:
             bars.show(values[[0, c]] if c else values[:1], state.channel, state.condition)
         # One line over all three pictures.
         row.head.object = str(legend(title, None) + note(message))
-        return True

@@ -198,7 +198,7 @@ def laid_out(shown: Page) -> Template:
         "sidebar": shown.sidebar.view,
         "downloads": shown.downloads,
         "notice": shown.notice,
-        "progress": shown.progress,
+        "progress": shown.background.progress,
         "metrics": shown.metrics.view,
         "colour": shown.sidebar.colour,
         "navigator_head": shown.navigator.head,

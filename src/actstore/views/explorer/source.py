@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -181,7 +180,8 @@ class Source(Places):
             shown = self.at(self._typical(condition)) if usable else plain
         layer = list(self.channels)[-2:][0]
         first = State(condition=condition, layer=layer, channel=0, colour=self.colours[0], **shown)
-        return replace(first, channel=self.strongest(first))
+        first.channel = self.strongest(first)
+        return first
 
     def _typical(self, condition: str) -> int:
         """The sample of median change in Dice, which every link asks for."""
