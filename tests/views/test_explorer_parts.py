@@ -143,17 +143,17 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
 def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelTab) -> None:
     mad = own_mad(session)
     expected = np.sort(mad[np.isfinite(mad)])[::-1][: thumbnails.MOST]
-    shown = [tile.sample for tile in card.strongest.grid.thumbnails]
+    shown = [tile.number for tile in card.strongest.grid.thumbnails]
     assert len(set(shown)) == len(shown) == len(expected)
     # By value: samples that differ by rounding alone may change places.
     assert mad[shown].tolist() == pytest.approx(expected, rel=1e-5)
     assert [tile.value for tile in card.strongest.grid.thumbnails] == pytest.approx(mad[shown], rel=1e-5)
     store, state = session.source.store, session.state
     for tile in card.strongest.grid.thumbnails:
-        maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
+        maps = store[state.layer].isel(sample=tile.number, channel=state.channel)
         change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
         np.testing.assert_allclose(tile.pixels, change.values, rtol=1e-5, atol=1e-6)
-        row = store.samples.iloc[tile.sample]
+        row = store.samples.iloc[tile.number]
         assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
     assert card.strongest.grid.most == max(float(np.abs(tile.pixels).max()) for tile in card.strongest.grid.thumbnails)
 
@@ -185,7 +185,7 @@ def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card:
     at = np.flatnonzero(session.subset)
     assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
     assert list(card.patients.columns.samples) == list(at)
-    assert {tile.sample for tile in card.strongest.grid.thumbnails} <= set(at)
+    assert {tile.number for tile in card.strongest.grid.thumbnails} <= set(at)
     assert f"of {len(at)} samples" in text_of(card.facts)
 
 
@@ -294,7 +294,7 @@ def test_a_tap_shows_the_sample_or_the_strength(session: FakeSession, card: Chan
     tap(card, "patients", strips.x[3], strips.mad[3])
     tap(card, "doses", 0.6, 0.0)
     assert session.gone == [
-        {"sample": card.strongest.grid.thumbnails[1].sample},
+        {"sample": card.strongest.grid.thumbnails[1].number},
         {"sample": strips.samples[3]},
         {"condition": "brightness(LV, 0.5)"},
     ]
@@ -327,7 +327,7 @@ def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: S
             assert (figure.x_range.start, figure.x_range.end) == (-1.0, width + 0.5)
             assert figure.y_range.start > height - 0.5 > figure.y_range.end == -0.5, "row 0 on top"
             assert list(data(card, "strongest", 3)["text"]) == [tile.title for tile in mosaic.thumbnails]
-            marked = [tile.sample for tile in mosaic.thumbnails].index(sample) if sample in shown(card) else None
+            marked = [tile.number for tile in mosaic.thumbnails].index(sample) if sample in shown(card) else None
             assert list(data(card, "strongest", 4)["top"]) == ([] if marked is None else [mosaic.edges["top"][marked]])
             strips = card.patients.columns
             assert card.patients.figure.plot.y_range.end == pytest.approx(strips.mad.max(), rel=0.2)
@@ -335,7 +335,7 @@ def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: S
 
 
 def shown(card: ChannelTab) -> list[int]:
-    return [tile.sample for tile in card.strongest.grid.thumbnails]
+    return [tile.number for tile in card.strongest.grid.thumbnails]
 
 
 def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, card: ChannelTab) -> None:
@@ -401,7 +401,7 @@ def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> lis
     mask = np.zeros(shape)
     mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
     one = Thumbnail(0, "patient001", "f1 · s4", 0.42, np.zeros(shape), mask)
-    return [dataclasses.replace(one, sample=i, pixels=rng.normal(size=shape), **changes) for i in range(number)]
+    return [dataclasses.replace(one, number=i, pixels=rng.normal(size=shape), **changes) for i in range(number)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 4), (32, 32), (48, 24), (130, 130), (512, 512)], ids=str)
@@ -666,11 +666,11 @@ def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
         assert len(tiles) == 2
         for tile in tiles:
             assert f"s{plane}" in tile.title
-            maps = volumes.store[layer].isel(sample=tile.sample, channel=1, z=volumes.plane(layer, plane))
+            maps = volumes.store[layer].isel(sample=tile.number, channel=1, z=volumes.plane(layer, plane))
             change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
             np.testing.assert_allclose(tile.pixels, change.values, rtol=1e-5, atol=1e-6)
     tap(card, "strongest", 2, card.strongest.grid.corner(0)[0] + 2)
-    assert session.gone == [{"sample": card.strongest.grid.thumbnails[0].sample}]
+    assert session.gone == [{"sample": card.strongest.grid.thumbnails[0].number}]
     assert "4 × 16 × 16" in provenance(volumes)[1]
 
 

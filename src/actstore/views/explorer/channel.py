@@ -61,11 +61,13 @@ class ChannelTab(Part):
         ]
         self.facts = html_pane(stylesheets=[style_sheet(), _FACTS])
         self.effects = EffectLines(session)
-        self.strongest = ThumbnailPlot(theme, source.space, lambda sample: session.go(sample=sample))
+        self.strongest = ThumbnailPlot(
+            theme, lambda sample: session.go(sample=sample), **thumbnails.screen_size(source.space)
+        )
         self.patients = PatientPlot(theme, np.array(names, object), lambda sample: session.go(sample=sample))
         self.doses = DosePlot(theme, lambda condition: session.go(condition=condition))
         # Maps keep their shape, and their column its width.
-        width = max(thumbnails.screen_size(source.space)[0] + 30, 360)
+        width = max(thumbnails.screen_size(source.space)["frame_width"] + 30, 360)
         self.strongest.view.param.update(sizing_mode=None, width=width, min_width=width)
         figures = pn.Row(*(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0)
         #: Numbers, and below them three figures.

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from bokeh.models import BoxSelectTool, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
-from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.cohort_numbers import drawn_others
 from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.state import MAD_DIGITS
-from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap
+from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap, small_figure
 from actstore.views.figures.spread import Spread
 from actstore.views.figures.theme import ticks
 
@@ -284,11 +283,4 @@ def _outline(box: Box | None) -> dict[str, list[float]]:
 
 
 def _figure(**options: Any) -> Any:
-    """A figure without tools of its own."""
-    plain: dict[str, Any] = {"tools": "", "toolbar_location": None, "title": " ", "height": HEIGHT}
-    plot: Any = figure(**plain | options)
-    plot.grid.visible = False
-    plot.title.text_font_size = "12px"
-    plot.axis.axis_label_text_font_size = "11px"
-    plot.axis.major_label_text_font_size = "10px"
-    return plot
+    return small_figure(**{"title": " ", "height": HEIGHT} | options)

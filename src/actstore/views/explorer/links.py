@@ -164,4 +164,6 @@ _READERS: dict[str, Reader] = {
     "input_channel": _input_channel,
     "method": _method,
     "paint": _choice("paint"),
+    "gallery": _choice("gallery"),
+    "order": _choice("order"),
 }

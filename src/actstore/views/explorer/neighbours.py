@@ -39,7 +39,9 @@ class NeighboursTab(Part):
         super().__init__(session)
         source, theme = session.source, session.theme
         go: Callable[[int], None] = lambda sample: session.go(sample=sample)  # noqa: E731
-        self.nearest = ThumbnailPlot(theme, source.space, go, value="distance", cmap=GREY)
+        self.nearest = ThumbnailPlot(
+            theme, go, names=("sample", "at", "distance"), **thumbnails.screen_size(source.space)
+        )
         self.projection = ProjectionPlot(theme, np.array([" · ".join(name) for name in source.short_names], object), go)
         self.projection.head.stylesheets = [style_sheet(), _STYLE]
         self._groups = _groups(session)
@@ -50,7 +52,7 @@ class NeighboursTab(Part):
         self.method = pn.widgets.RadioButtonGroup(options=METHODS, visible=offered, **wide)
         for name in ("paint", "method"):
             getattr(self, name).param.watch(lambda event, name=name: session.go(**{name: event.new}), "value")
-        width = max(thumbnails.screen_size(source.space)[0] + 30, 360)
+        width = max(thumbnails.screen_size(source.space)["frame_width"] + 30, 360)
         self.nearest.view.param.update(sizing_mode=None, width=width, min_width=width)
         right = pn.Column(
             pn.Row(self.paint, self.method, margin=0, styles={"flex-wrap": "wrap"}),
@@ -95,7 +97,7 @@ class NeighboursTab(Part):
             low, high = float(picture.min()), float(picture.max())
             scaled = (picture - low) / (high - low or 1.0)
             shown.append(Thumbnail(sample, *source.in_short(sample, state.slice), away, scaled, None))
-        self.nearest.draw(ThumbnailGrid(shown), (0.0, 1.0))
+        self.nearest.draw(ThumbnailGrid(shown), (0.0, 1.0), GREY)
         self.nearest.show_below(f"nearest of other patients in {state.layer}, and distance")
         self.nearest.mark(samples[0])
 

@@ -18,6 +18,7 @@ from actstore.views.explorer.background import Background
 from actstore.views.explorer.channel import ChannelTab
 from actstore.views.explorer.cohort import CohortTab
 from actstore.views.explorer.download_buttons import download_buttons
+from actstore.views.explorer.gallery import GalleryTab
 from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.links import read
 from actstore.views.explorer.navigator import Navigator
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _TABS: dict[str, Callable[[Session], Part]] = {
     "cohort": CohortTab,
+    "gallery": GalleryTab,
     "channel": ChannelTab,
     "neighbours": NeighboursTab,
     "provenance": ProvenanceTab,

@@ -23,6 +23,7 @@ from actstore.tables.classification import accuracy_table
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.edits import Edits
+from actstore.views.explorer.layer_optima import LayerOptima
 from actstore.views.explorer.likeness import Likeness
 from actstore.views.explorer.places import Places
 from actstore.views.explorer.state import State, shown_dice, shown_mad
@@ -67,8 +68,9 @@ class Source(Places):
             self.cases = store.cases.compute().transpose("sample", "condition").values.astype(str)
         #: Samples as points of layers' spaces.
         self.likeness = Likeness(store)
-        #: What interventions say of channels.
+        #: What interventions say of channels, and what activation maximisation found for them.
         self.edits = Edits(store, self.where)
+        self.optima = LayerOptima(store)
         self._typical_samples: dict[str, int] = {}
         self._accuracy: dict[int, pd.DataFrame] = {}
 
@@ -241,6 +243,13 @@ class Source(Places):
         key = (layer, sample, condition, channel)
         found = self.recent(key, lambda: self.store.map(layer, sample, condition, channel))
         return found[self.plane(layer, plane)] if self.is_3d else found
+
+    def maps(self, layer: str, sample: int, condition: int, plane: int) -> Floats:
+        """All channels' maps of one sample, as :meth:`map`: (channel, y, x)."""
+        channels = range(self.channels[layer])
+        read = lambda: np.stack([self.store.map(layer, sample, condition, k) for k in channels])  # noqa: E731
+        found = self.recent(("maps", layer, sample, condition), read)
+        return found[:, self.plane(layer, plane)] if self.is_3d else found
 
     def cover(self, layer: str, sample: int, class_name: str, plane: int) -> Floats:
         """Share of each of a layer's pixels that a class of the truth covers: (y, x)."""

@@ -13,8 +13,11 @@ from actstore.analysis.rounding import significant
 from actstore.views.explorer.likeness import Paint
 from actstore.views.figures.scales import Scale
 
-TabName = Literal["cohort", "channel", "neighbours", "provenance"]
+TabName = Literal["cohort", "gallery", "channel", "neighbours", "provenance"]
 
+#: What the gallery shows of each channel, and what channels are sorted by there.
+Gallery = Literal["difference", "original", "perturbed", "optima"]
+Order = Literal["number", "mad", "frequency", "effect"]
 #: Parameters that say which sample is shown, and which samples the page is about.
 SAMPLE = ("patient", "frame", "slice", "patch")
 SUBSET = ("condition", "case", "dice", "mad")
@@ -69,6 +72,9 @@ class State(param.Parameterized):
     input_channel = param.Integer(None, allow_None=True, doc="None: the first that the condition changes")
     method: Any = param.Selector(objects=list(get_args(Method)), doc="how samples are placed in the plane")
     paint: Any = param.Selector(objects=list(get_args(Paint)), doc="what these samples are coloured by")
+
+    gallery: Any = param.Selector(objects=list(get_args(Gallery)))
+    order: Any = param.Selector(objects=list(get_args(Order)))
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)  # type: ignore[no-untyped-call]
