@@ -131,7 +131,7 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
     card.update()
     assert text_of(card.strongest.head) == READING
     assert not shows(card, "strongest")
-    assert len(session.waiting) == 2, "statistics, and effects of interventions"
+    assert len(session.waiting) == 3, "statistics, what channels have in common, and effects of interventions"
     mad = own_mad(session)[session.source.sample(session.state)]
     told = number_in(text_of(card.facts), "MAD of this sample")
     assert told == pytest.approx(mad, rel=1e-3), "what one block says is told at once"

@@ -19,8 +19,10 @@ from actstore.views.explorer import thumbnails
 from actstore.views.explorer.dose_plot import DosePlot
 from actstore.views.explorer.effect_lines import EffectLines
 from actstore.views.explorer.html import html_pane, style_sheet
+from actstore.views.explorer.looks_for import LooksFor
 from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.patient_plot import PatientPlot
+from actstore.views.explorer.pin_buttons import PinButtons
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, SUBSET
 from actstore.views.explorer.statistics import LoadProgress
@@ -60,7 +62,10 @@ class ChannelTab(Part):
             for patient, *numbers in self._about
         ]
         self.facts = html_pane(stylesheets=[style_sheet(), _FACTS])
-        self.effects = EffectLines(session)
+        self.effects, self.looks_for = EffectLines(session), LooksFor(session)
+        # What effects read takes longer.
+        pins = PinButtons(session)
+        self.inside = [pins, self.looks_for, self.effects]
         self.strongest = ThumbnailPlot(
             theme, lambda sample: session.go(sample=sample), **thumbnails.screen_size(source.space)
         )
@@ -70,8 +75,9 @@ class ChannelTab(Part):
         width = max(thumbnails.screen_size(source.space)["frame_width"] + 30, 360)
         self.strongest.view.param.update(sizing_mode=None, width=width, min_width=width)
         figures = pn.Row(*(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0)
-        #: Numbers, and below them three figures.
-        self.view = pn.Column(self.facts, self.effects.view, figures, sizing_mode="stretch_width", margin=0)
+        #: Numbers, below them three figures, and what the channel looks for.
+        parts = [self.facts, pins.view, self.effects.view, figures, self.looks_for.view]
+        self.view = pn.Column(*parts, sizing_mode="stretch_width", margin=0)
 
     @property
     def _plots(self) -> tuple[ThumbnailPlot, PatientPlot, DosePlot]:
@@ -136,11 +142,6 @@ class ChannelTab(Part):
     def _arrived(self) -> None:
         self._show_numbers()
         self._show_figures()
-
-    # Last: what it reads takes longer.
-    @shows("condition", "layer", "channel")
-    def _show_effects(self) -> None:
-        self.effects.update()
 
     # What is shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import panel as pn
 
@@ -16,30 +17,35 @@ from actstore.views.explorer.part import Session
 log = logging.getLogger(__name__)
 
 
-def download_buttons(session: Session, complain: Callable[[str], None]) -> pn.Column:
-    """Pictures, numbers and code of what the page shows; ``complain`` is called with an error's message."""
+def download_button(
+    session: Session, label: str, suffix: str, make: Callable[[], str | bytes], **options: Any
+) -> pn.widgets.FileDownload:
+    """A button that makes its file when it is pressed, or a file with the reason why not."""
 
-    def button(label: str, suffix: str, make: Callable[[], bytes]) -> pn.widgets.FileDownload:
-        def named() -> BytesIO:
-            made.filename = downloads.filename(session.state, suffix)
-            try:
-                return BytesIO(make())
-            except Exception as error:  # a file with the reason is better than none
-                if not isinstance(error, ActstoreError | OSError):
-                    log.exception("%s could not be made", made.filename)
-                complain(one_line(error))
-                made.filename = "nothing.txt"
-                return BytesIO(f"{one_line(error)}\n".encode())
+    def named() -> BytesIO:
+        made.filename = downloads.filename(session.state, suffix)
+        try:
+            content = make()
+        except Exception as error:
+            if not isinstance(error, ActstoreError | OSError):
+                log.exception("%s could not be made", made.filename)
+            session.complain(one_line(error))
+            made.filename, content = "nothing.txt", f"{one_line(error)}\n"
+        return BytesIO(content.encode() if isinstance(content, str) else content)
 
-        style = {"sizing_mode": "stretch_width", "margin": (0, 0, 4, 0), "stylesheets": [style_sheet()]}
-        made = pn.widgets.FileDownload(callback=named, label=label, filename=suffix, **style)
-        return made
+    style = {"margin": (0, 6, 4, 0), "stylesheets": [style_sheet()]} | options
+    made = pn.widgets.FileDownload(callback=named, label=label, filename=suffix, **style)
+    return made
 
+
+def download_buttons(session: Session) -> pn.Column:
+    """Pictures, numbers and code of what the page shows."""
     source = session.source
-    return pn.Column(
-        button("these pictures (PNG)", "png", lambda: downloads.png(source, session.state)),
-        button("these samples (CSV)", "csv", lambda: downloads.csv(source, session.state, session.subset).encode()),
-        button("notebook code (Python)", "py", lambda: downloads.code(source, session.state).encode()),
-        sizing_mode="stretch_width",
-        margin=0,
-    )
+    wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 4, 0)}
+    made: dict[str, tuple[str, Callable[[], str | bytes]]] = {
+        "these pictures (PNG)": ("png", lambda: downloads.png(source, session.state)),
+        "these samples (CSV)": ("csv", lambda: downloads.csv(source, session.state, session.subset)),
+        "notebook code (Python)": ("py", lambda: downloads.code(source, session.state)),
+    }
+    buttons = [download_button(session, label, *of, **wide) for label, of in made.items()]
+    return pn.Column(*buttons, sizing_mode="stretch_width", margin=0)

@@ -9,11 +9,9 @@ from urllib.parse import parse_qsl
 
 from actstore.units import first_few
 from actstore.views.explorer.likeness import MOST_TSNE
+from actstore.views.explorer.pins import ChannelPin, SamplePin, channel_pins, sample_pins
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import SAMPLE, DiceBox, MadRange, State, shown_dice, shown_mad
-
-#: Characters of a query that are read; a longer one is no link of this page.
-LONGEST = 2000
+from actstore.views.explorer.state import LONGEST, SAMPLE, DiceBox, MadRange, State, shown_dice, shown_mad
 
 Reader = Callable[[str, Source], Any]
 
@@ -141,6 +139,29 @@ def _mad(text: str, source: Source) -> MadRange:
     return MadRange(name, *_floats("mad", rest, shown_mad))
 
 
+def _channels(text: str, source: Source) -> tuple[ChannelPin, ...]:
+    pins: tuple[ChannelPin, ...] = _pins("channels", text, channel_pins)
+    for pin in pins:
+        if not 0 <= pin.channel < source.channels.get(pin.layer, 0):
+            raise Refused(f"channels: {pin.layer} channel {pin.channel} is not in this store: ignored")
+    return pins
+
+
+def _samples(text: str, source: Source) -> tuple[SamplePin, ...]:
+    pins: tuple[SamplePin, ...] = _pins("samples", text, sample_pins)
+    for pin in pins:
+        if not source.holds(*pin):
+            raise Refused(f"samples: {pin.patient}, frame {pin.frame}, slice {pin.slice} is not in this store: ignored")
+    return pins
+
+
+def _pins(what: str, text: str, reader: Callable[[str], Any]) -> Any:
+    try:
+        return reader(text)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{what} = {_short(text)} is no list of pins: ignored") from error
+
+
 def _short(text: str, most: int = 40) -> str:
     return repr(text if len(text) <= most else text[: most - 1] + "…")
 
@@ -166,4 +187,6 @@ _READERS: dict[str, Reader] = {
     "paint": _choice("paint"),
     "gallery": _choice("gallery"),
     "order": _choice("order"),
+    "channels": _channels,
+    "samples": _samples,
 }

@@ -26,6 +26,7 @@ from actstore.views.explorer.neighbours import NeighboursTab
 from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.part import Part, Session
 from actstore.views.explorer.pictures import Activations, Inputs
+from actstore.views.explorer.pins_tab import PinsTab
 from actstore.views.explorer.places import closest
 from actstore.views.explorer.provenance import ProvenanceTab
 from actstore.views.explorer.sample_metrics import SampleMetrics
@@ -40,6 +41,7 @@ _TABS: dict[str, Callable[[Session], Part]] = {
     "gallery": GalleryTab,
     "channel": ChannelTab,
     "neighbours": NeighboursTab,
+    "pins": PinsTab,
     "provenance": ProvenanceTab,
 }
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
@@ -57,7 +59,7 @@ class Page:
         self._serial = 0
         self._push = True
         self._document = pn.state.curdoc
-        self.background = Background(self._document, lambda message: self._add_messages([message]))
+        self.background = Background(self._document, self.complain)
         self.soon = self.background.soon
         self.notice = html_pane()
         # Between page and script: the address to set, the address gone back to, and the key pressed. Bokeh's own
@@ -81,7 +83,7 @@ class Page:
         titled = [(name.title(), place) for name, place in self._places.items()]
         self.tabs = pn.Tabs(*titled, stylesheets=[style_sheet()], sizing_mode="stretch_width", margin=0)
         self.tabs.param.watch(lambda event: self.go(tab=[*_TABS][event.new]), "active")
-        self.downloads = download_buttons(self, lambda message: self._add_messages([message]))
+        self.downloads = download_buttons(self)
         self._show("replace")
         if not self.background.ready:
             pn.state.onload(self._complete)
@@ -165,10 +167,13 @@ class Page:
             if not isinstance(error, ActstoreError | OSError):
                 log.exception("%s could not be shown", type(part).__name__)
                 message = f"{type(part).__name__} could not be shown: {message}"
-            self._add_messages([message])
+            self.complain(message)
+
+    def complain(self, message: str) -> None:
+        """Show a message, until the page shows something else."""
+        self._add_messages([message])
 
     def _add_messages(self, messages: list[str]) -> None:
-        """Show further messages, until the page shows something else."""
         self._messages = list(dict.fromkeys([*self._messages, *messages]))
         self._notify()
 

@@ -32,6 +32,9 @@ class Session(Protocol):
     def go(self, **changes: Any) -> None:
         """Show something else: fields of :class:`State`, or ``sample``, the number of one."""
 
+    def complain(self, message: str) -> None:
+        """Show a message."""
+
     def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
         """Do long ``work`` in the background, show its progress as ``what``, then call ``done`` with its result.
 
@@ -61,6 +64,8 @@ class Part:
 
     def __init__(self, session: Session) -> None:
         self.session, self.source = session, session.source
+        #: Parts of this part, which are updated after it.
+        self.inside: list[Part] = []
         self._again: set[str] = set()
         self._reading: set[Hashable] = set()
 
@@ -86,6 +91,8 @@ class Part:
                 self._again.discard(name)
                 if getattr(self, name)():
                     self._again.add(name)
+        for part in self.inside:
+            part.update(changed)
 
     def read(
         self,

@@ -65,6 +65,11 @@ class Places(Statistics):
         at = self._of_slice(patient, frame, number)
         return [int(n) for n in self.samples["patch"].to_numpy()[at]] if self.patched else [0]
 
+    def holds(self, patient: str, frame: int, number: int, patch: int) -> bool:
+        """Whether there is such a sample, or plane of one."""
+        there = (patient, frame) in self._volumes and number in self.slices(patient, frame)
+        return there and patch in self.patches(patient, frame, number)
+
     def _of_slice(self, patient: str, frame: int, number: int) -> NDArray[np.intp]:
         """Numbers of the samples of a slice, for a 3D network of the volume."""
         at = self._volumes[patient, frame]

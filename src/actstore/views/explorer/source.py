@@ -22,6 +22,7 @@ from actstore.store.opening import require_committed
 from actstore.tables.classification import accuracy_table
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.channel_findings import ChannelFindings
 from actstore.views.explorer.edits import Edits
 from actstore.views.explorer.layer_optima import LayerOptima
 from actstore.views.explorer.likeness import Likeness
@@ -68,9 +69,10 @@ class Source(Places):
             self.cases = store.cases.compute().transpose("sample", "condition").values.astype(str)
         #: Samples as points of layers' spaces.
         self.likeness = Likeness(store)
-        #: What interventions say of channels, and what activation maximisation found for them.
+        #: What interventions, activation maximisation, and statistics with explanations say of channels.
         self.edits = Edits(store, self.where)
         self.optima = LayerOptima(store)
+        self.findings = ChannelFindings(store, self.likeness)
         self._typical_samples: dict[str, int] = {}
         self._accuracy: dict[int, pd.DataFrame] = {}
 

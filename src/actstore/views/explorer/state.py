@@ -11,9 +11,10 @@ import param
 from actstore.analysis.representations.projection import Method
 from actstore.analysis.rounding import significant
 from actstore.views.explorer.likeness import Paint
+from actstore.views.explorer.pins import written
 from actstore.views.figures.scales import Scale
 
-TabName = Literal["cohort", "gallery", "channel", "neighbours", "provenance"]
+TabName = Literal["cohort", "gallery", "channel", "neighbours", "pins", "provenance"]
 
 #: What the gallery shows of each channel, and what channels are sorted by there.
 Gallery = Literal["difference", "original", "perturbed", "optima"]
@@ -21,6 +22,8 @@ Order = Literal["number", "mad", "frequency", "effect"]
 #: Parameters that say which sample is shown, and which samples the page is about.
 SAMPLE = ("patient", "frame", "slice", "patch")
 SUBSET = ("condition", "case", "dice", "mad")
+#: Characters of a query that are read; a longer one is no link of this page.
+LONGEST = 2000
 #: Digits of the page's ranges: decimals of Dice, significant digits of MAD.
 DICE_DECIMALS = 3
 MAD_DIGITS = 4
@@ -76,6 +79,9 @@ class State(param.Parameterized):
     gallery: Any = param.Selector(objects=list(get_args(Gallery)))
     order: Any = param.Selector(objects=list(get_args(Order)))
 
+    channels: Any = param.ClassSelector(class_=tuple, default=(), doc="pinned: actstore.views.explorer.pins.ChannelPin")
+    samples: Any = param.ClassSelector(class_=tuple, default=(), doc="pinned: actstore.views.explorer.pins.SamplePin")
+
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)  # type: ignore[no-untyped-call]
 
@@ -96,9 +102,16 @@ class State(param.Parameterized):
         return State(**self.fields() | changes)
 
     def query(self) -> str:
-        """The query of the address that shows this, without "?" and without defaults."""
+        """The query of the address that shows this, without "?" and without defaults.
+
+        Notes are left out where it would be longer than what is read of an address.
+        """
+        whole = self._query(notes=True)
+        return whole if len(whole) <= LONGEST else self._query(notes=False)
+
+    def _query(self, *, notes: bool) -> str:
         shown = [(name, value) for name, value in self.fields().items() if value != State.param[name].default]
-        return "&".join(f"{name}={quote(_written(value), safe=',:().')}" for name, value in shown)
+        return "&".join(f"{name}={quote(_written(value, notes=notes), safe=',:().')}" for name, value in shown)
 
     @property
     def narrowed(self) -> bool:
@@ -106,11 +119,13 @@ class State(param.Parameterized):
         return bool(self.case or self.dice or self.mad)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, *, notes: bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, DiceBox | MadRange):
         return ":".join(f"{part:.{MAD_DIGITS}g}" if isinstance(part, float) else part for part in value)
+    if isinstance(value, tuple):
+        return written(value, notes=notes)
     return str(value)
 
 

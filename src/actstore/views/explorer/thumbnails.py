@@ -205,6 +205,12 @@ class ThumbnailPlot(ChannelPlot):
         self.figure.put("shown", **{name: ends[own] for name, ends in self.grid.edges.items()})
 
 
+def resized(pixels: Floats, shape: Sequence[int]) -> Floats:
+    """Pixels (y, x) as one of a grid of ``shape``, each from the nearest one."""
+    y, x = (np.arange(to) * own // to for own, to in zip(pixels.shape, shape, strict=True))
+    return pixels[np.ix_(y, x)]
+
+
 def screen_size(space: Sequence[int]) -> dict[str, Any]:
     """Options of a figure: pixels of the screen for the maps of an input of ``space`` ([z,] y, x)."""
     y, x = (n / max(space[-2:]) for n in space[-2:])
