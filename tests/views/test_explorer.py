@@ -314,7 +314,7 @@ def other_layer(page: Page) -> str:
 def shown(page: Page, number: int, row: str = "activations") -> np.ndarray:
     """What one picture of the page is drawn from: (y, x)."""
     picture = getattr(page, row).row.pictures[number]
-    return np.asarray(picture.plot.renderers[0].data_source.data["image"][0])
+    return np.asarray(picture.columns("image")["image"][0])
 
 
 def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
@@ -333,15 +333,71 @@ def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
 def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: Source) -> None:
     first = page.inputs.row.pictures[0].plot
     height, width = source.space
+    page.go(view="whole")
     assert (first.y_range.start, first.y_range.end) == (height - 0.5, -0.5)
     assert (first.x_range.start, first.x_range.end) == (-0.5, width - 0.5)
-    data = page.activations.row.pictures[0].plot.renderers[0].data_source.data
+    data = page.activations.row.pictures[0].columns("image")
     stride = height / source.sizes[page.state.layer][0]
     assert data["dh"][0] == stride * source.sizes[page.state.layer][0]
     assert data["y"][0] == source.store.grids[page.state.layer].low[0] - 0.5, "the first row, at the low end of y"
     for row in (page.inputs.row, page.activations.row):
         assert {picture.plot.x_range for picture in row.pictures} == {first.x_range}
         assert {picture.plot.y_range for picture in row.pictures} == {first.y_range}
+
+
+def test_pictures_start_on_the_target_and_stay_where_the_reader_zoomed(page: Page, source: Source) -> None:
+    along = page.inputs.row.pictures[0].plot.x_range
+    _, columns = source.target_window(page.state)
+    assert along.start <= columns.start
+    assert along.end >= columns.stop - 1
+    along.update(start=3.0, end=9.0)
+    page.go(channel=(page.state.channel + 1) % 2)
+    page.go(slice=source.slices(page.state.patient, page.state.frame)[-1])
+    assert (along.start, along.end) == (3.0, 9.0)
+    page.key.value = "1 view target"
+    assert along.start <= columns.start
+    page.key.value = "2 view whole"
+    assert (along.start, along.end) == (-0.5, source.space[-1] - 0.5)
+    assert page.state.view == "whole"
+
+
+def test_maps_lie_over_the_image_with_contrast_and_colours(page: Page) -> None:
+    picture = page.activations.row.pictures[0]
+    mapper = picture._glyphs["image"].glyph.color_mapper
+    assert len(picture.columns("under")["image"]) == 0
+    high = mapper.high
+    page.go(opacity=40, contrast=50, colours="viridis")
+    assert picture._glyphs["image"].glyph.global_alpha == 0.4
+    assert mapper.high == pytest.approx(high / 2)
+    np.testing.assert_array_equal(picture.columns("under")["image"][0], shown(page, 0, "inputs"))
+    assert read(page.state.query(), page.source) == (page.state, [])
+    page.go(opacity=100)
+    assert len(picture.columns("under")["image"]) == 0
+
+
+def test_the_jump_box_shows_a_layer_and_channel_or_says_why_not(page: Page) -> None:
+    for text, expected in (("L02%2F3", ("L02", 3)), ("l1/1", ("L01", 1)), ("0", ("L01", 0))):
+        page.key.value = f"1 jump {text}"
+        assert (page.state.layer, page.state.channel) == expected
+    for text, message in (
+        ("L99", "is no channel"),
+        ("L02/77", "L02 has channels 0–3, not 77"),
+        ("L02/x", "is no channel"),
+    ):
+        page.key.value = f"2 jump {text}"
+        assert message in page.notice.object
+        assert (page.state.layer, page.state.channel) == ("L01", 0)
+
+
+def test_a_kind_of_failure_leads_to_its_first_sample(source: Source) -> None:
+    page = Page(source, LIGHT, "patient=patient001&slice=0")
+    case = source.case_names[-1]
+    condition = next(name for name in source.perturbed if (source.cases[:, source.condition(name)] == case).any())
+    page.go(condition=condition)
+    page.go(case=case)
+    assert page.subset[source.sample(page.state)]
+    page.key.value = "1 clear all"
+    assert not page.state.narrowed
 
 
 def test_the_card_tells_dice_and_confusion_of_the_sample(page: Page, source: Source) -> None:
@@ -492,14 +548,14 @@ def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
 @pytest.mark.parametrize("name", ["image", "label"])
 def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
     source = Source(open_store(tiny_copy))
-    page = Page(source, LIGHT, "patient=patient001")
+    page = Page(source, LIGHT, "patient=patient001&view=whole")
     other = next(s for s in range(len(source.samples)) if source.samples["patient"][s] != "patient001")
     block = int(source.samples["block"].iloc[other])
     array = next(own for own in source.store.layout.images if own.path.endswith(name))
     spoil(tiny_copy / array.key(block))
     page.go(sample=other)
     assert "damaged" in page.inputs.row.head.object
-    assert np.isnan(page.inputs.row.pictures[0].plot.renderers[0].data_source.data["image"][0]).all()
+    assert np.isnan(page.inputs.row.pictures[0].columns("image")["image"][0]).all()
     assert ("damaged" in page.activations.row.head.object) == (name == "label")
 
 

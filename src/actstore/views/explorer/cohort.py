@@ -21,6 +21,7 @@ from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.accuracy_plot import AccuracyFigure
 from actstore.views.explorer.cohort_figures import HEIGHT, PITCH, CaseFigure, DiceFigure, MadFigure, listen
 from actstore.views.explorer.cohort_table import SampleTable
+from actstore.views.explorer.html import failure
 from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, SUBSET, DiceBox, MadRange, shown_dice, shown_mad
@@ -41,6 +42,7 @@ class CohortTab(Part):
         source, theme = session.source, session.theme
         self._colours = colours_of(source.store)
         names = {"patient": source.patients, "case": source.case_names}
+        words = names | {"case": [failure(name) for name in source.case_names]}
         given = {"patient": source.samples["patient"], "case": source.cases}
         #: What dots show of their samples, names as their numbers: (sample) or, of the case, (sample, condition).
         self._hover = {
@@ -53,7 +55,7 @@ class CohortTab(Part):
         if source.classified:
             self._accuracy = AccuracyFigure([EVERY, *source.store.class_names], theme)
         elif not source.alone:
-            self._dice = DiceFigure(self._colours, names, theme, source.named_by)
+            self._dice = DiceFigure(self._colours, words, theme, source.named_by)
             listen(self._dice.figure.plot, self._tap_dice, self._box_dice)
         self._mad = MadFigure(list(source.channels), theme)
         listen(self._cases.figure.plot, self._tap_case)
@@ -171,9 +173,9 @@ class CohortTab(Part):
 
     def _show_cases(self, counts: pd.DataFrame) -> None:
         self._counts = counts.head(MOST_CASES)
-        name = "label → prediction" if self.source.classified else "cases"
+        name = "label → prediction" if self.source.classified else "kinds of failure"
         kinds = f" · {MOST_CASES} of {len(counts)} kinds" if len(counts) > MOST_CASES else ""
-        title = f"{name} · {self._n}{kinds}" if len(counts) else "no case is known of this condition"
+        title = f"{name} · {self._n}{kinds}" if len(counts) else "no kind of failure is known of this condition"
         self._cases.show(self._counts, title, self.state.case, self._colours[self._target])
 
     def _show_rows(self, rows: NDArray[np.intp]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.errors import StoreError
 from actstore.units import counted
 from actstore.views.arrays import Floats
+from actstore.views.explorer.colour_maps import on_page
 from actstore.views.explorer.html import legend, style_sheet
 from actstore.views.explorer.layer_optima import BLANK
 from actstore.views.explorer.navigator import load, missing, values_of
@@ -148,7 +149,9 @@ class GalleryTab(Part):
         height, width = grid.shape
         self.plot.figure.plot.update(aspect_ratio=width / height, max_width=columns * WIDEST)
         self.plot.draw(grid, limits, cmap)
-        self.plot.show_below(legend(self._head(len(maps)), (cmap, limits) if state.scale == "shared" else None))
+        shared = state.scale == "shared" and self._what != "optima"
+        scale = (on_page(cmap, self.session.theme.name), limits) if shared else None
+        self.plot.show_below(legend(self._head(len(maps)), scale))
 
     def _title(self, channel: int, value: float) -> str:
         return str(channel) if np.isnan(value) else f"{channel} · {value:.2g}".replace("-", "−")

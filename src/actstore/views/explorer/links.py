@@ -84,6 +84,18 @@ def _choice(what: str) -> Reader:
     return read_choice
 
 
+def _percent(what: str) -> Reader:
+    low, high = State.param[what].bounds
+
+    def read_percent(text: str, source: Source) -> int:
+        number: int = _number(what)(text, source)
+        if low <= number <= high:
+            return number
+        raise Refused(f"{what} {number} is not {low} to {high}: ignored")
+
+    return read_percent
+
+
 def _flag(what: str) -> Reader:
     def read_flag(text: str, _: Source) -> bool:
         if text in ("yes", "no"):
@@ -187,6 +199,10 @@ _READERS: dict[str, Reader] = {
     "paint": _choice("paint"),
     "gallery": _choice("gallery"),
     "order": _choice("order"),
+    "view": _choice("view"),
+    "opacity": _percent("opacity"),
+    "contrast": _percent("contrast"),
+    "colours": _choice("colours"),
     "channels": _channels,
     "samples": _samples,
 }

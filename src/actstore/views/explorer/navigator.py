@@ -13,13 +13,14 @@ from markupsafe import Markup
 from actstore.analysis.channels.relative import in_units
 from actstore.errors import ActstoreError
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.colour_maps import on_page, palette
 from actstore.views.explorer.edits import ChannelEdits, Effects
 from actstore.views.explorer.html import html_pane, legend, note
 from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, SUBSET, State
 from actstore.views.explorer.statistics import LoadProgress, Whole
-from actstore.views.explorer.streamed import IMAGE, StreamedFigure, nothing, on_tap, palette, small_figure
+from actstore.views.explorer.streamed import IMAGE, StreamedFigure, nothing, on_tap, small_figure
 from actstore.views.figures.network_colours import Colour, control_of, effect, limits_of, top_cells, with_control
 from actstore.views.figures.theme import SEQUENTIAL, ticks
 
@@ -142,7 +143,7 @@ class Navigator(Part):
             active_scroll="wheel_zoom",
             x_range=(-0.5, widest - 0.5),
             y_range=(rows - 0.5, -0.5),
-            x_axis_label="channel (○ the top 3 of each layer)",
+            x_axis_label="channel (○ the top 3 of each layer; tap a cell to see it)",
             sizing_mode="stretch_both",
         )
         plot.xaxis.ticker.min_interval = 1
@@ -190,6 +191,7 @@ class Navigator(Part):
         grid = source.as_grid(values)
         edits = source.edits.of_colour(state.colour)
         limits, cmap = limits_of(values, "effect" if edits else cast(Colour, state.colour))
+        cmap = on_page(cmap, self.session.theme.name)
         top = list(top_cells(grid))
         self.figure.put_image("map", grid, limits)
         self.figure.put_palette("map", cmap)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import panel as pn
 from bokeh.models.callbacks import CustomJS
@@ -45,7 +47,7 @@ _TABS: dict[str, Callable[[Session], Part]] = {
     "provenance": ProvenanceTab,
 }
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
-_SMALL = {"slice", "patch", "channel"}
+_SMALL = {"slice", "patch", "channel", "opacity", "contrast"}
 
 
 class Page:
@@ -104,6 +106,10 @@ class Page:
         if (sample := changes.pop("sample", None)) is not None:
             changes |= source.at(int(sample), before)
         state = before.copy(**changes)
+        if changes.get("case") and not (subset := source.subset(state))[source.sample(before)] and subset.any():
+            # A kind of failure leads to its first sample.
+            changes |= source.at(int(subset.argmax()), before)
+            state = before.copy(**changes)
         if {*changes} & {"patient", "frame"} and "slice" not in changes:
             place = source.nearest(state.patient, state.frame, state.slice, state.condition, state.patch)
             state.param.update(**place)
@@ -192,7 +198,7 @@ class Page:
         self._add_messages(messages)
 
     def _pressed(self, text: str) -> None:
-        """Step along slices or channels for the keys pressed: "serial slice 2" is two slices on."""
+        """What the script asks for: "serial slice 2" is two slices on, "serial jump L15/36" another channel."""
         _, field, steps = text.split(" ")
         state, before = self.state, self._serial
         if field == "slice" and self.source.classified and not self.source.is_3d:
@@ -205,9 +211,32 @@ class Page:
             self.go(slice=slices[to])
         elif field == "channel":
             self.go(channel=state.channel + int(steps))
+        elif field == "view":
+            self.inputs.look(steps)
+        elif field == "clear":
+            self.go(case="", dice=None, mad=None)
+        elif field == "jump":
+            self._jump(steps)
         # The script waits for an answer before it sends the next.
         if self._serial == before:
             self._send("keep")
+
+    def _jump(self, text: str) -> None:
+        """Show a layer and channel, such as "L15/36", a layer, or a channel of the layer shown."""
+        layer, _, channel = unquote(text).strip().partition("/")
+        if not channel and layer.isdigit():
+            layer, channel = self.state.layer, layer
+        names = {name.casefold(): name for name in self.source.channels}
+        names |= {f"l{name[1:].lstrip('0')}": name for name in self.source.channels if re.fullmatch(r"L\d+", name)}
+        if (found := names.get(layer.casefold())) is None or (channel and not channel.isdigit()):
+            self.complain(
+                f"{unquote(text)!r} is no channel: write a layer and a channel, such as {next(iter(names.values()))}/0"
+            )
+        elif channel and int(channel) >= self.source.channels[found]:
+            self.complain(f"{found} has channels 0–{self.source.channels[found] - 1}, not {channel}")
+        else:
+            changes: dict[str, Any] = {"channel": int(channel)} if channel else {}
+            self.go(layer=found, **changes)
 
     def _send(self, how: str) -> None:
         """Report to the script that the state is shown, and whether to "push", "replace" or "keep" the address."""

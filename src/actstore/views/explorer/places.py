@@ -54,6 +54,13 @@ class Places(Statistics):
         """Frames of a patient."""
         return sorted(int(frame) for name, frame in self._volumes if name == patient)
 
+    def frame_name(self, patient: str, frame: int) -> str:
+        """A frame with its phase, where that is known: "ED 1"."""
+        phase = (
+            str(self.samples["phase"].to_numpy()[self._volumes[patient, frame][0]]) if "phase" in self.samples else ""
+        )
+        return f"{phase} {frame}".strip()
+
     def slices(self, patient: str, frame: int) -> list[int]:
         """Slices of a volume that can be shown."""
         if self.is_3d:

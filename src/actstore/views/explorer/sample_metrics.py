@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from actstore.views.explorer.html import html_pane
+from actstore.views.explorer.html import failure, html_pane
 from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.probabilities import probability_bars
 from actstore.views.explorer.state import SAMPLE
@@ -68,7 +68,7 @@ class SampleMetrics(Part):
         patch = f" · patch {state.patch}" if source.patched else ""
         if source.alone and case == "—":
             case = ""
-        outcome = Markup(" · <b>{}</b>").format(case) if case else ""
+        outcome = Markup(" · kind of failure: <b>{}</b>").format(failure(case)) if case else ""
         return Markup('<p class="who" title="{}">{} · frame {}{} · slice {}{}{}</p>').format(
             spacing, state.patient, state.frame, phase, state.slice, patch, outcome
         )

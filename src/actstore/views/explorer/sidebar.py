@@ -10,7 +10,7 @@ import pandas as pd
 import panel as pn
 
 from actstore.conditions import CONTROL
-from actstore.views.explorer.html import html_pane, style_sheet
+from actstore.views.explorer.html import failure, html_pane, style_sheet
 from actstore.views.explorer.navigator import offered_colours
 from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
@@ -20,6 +20,8 @@ from actstore.views.explorer.state import SAMPLE, State
 EVERY = "every kind"
 #: The outlines that can be drawn.
 OUTLINES = ("truth", "prediction")
+#: Colours of maps in words.
+COLOURS = {"of the scale": "own", "grey": "gray", "viridis": "viridis", "magma": "magma", "blue to red": "RdBu_r"}
 #: What makes conditions alike.
 _WEIGHTS = {"sort": 4, "target": 2, "strength": 1}
 
@@ -77,6 +79,9 @@ class Sidebar(Part):
         self.outlines = pn.widgets.CheckButtonGroup(
             options={name: name for name in OUTLINES}, **wide | {"visible": not source.classified}
         )
+        self.opacity = pn.widgets.IntSlider(label="Map over image, %", start=0, end=100, step=5, **wide)
+        self.contrast = pn.widgets.IntSlider(label="Contrast, % of the range", start=5, end=100, step=5, **wide)
+        self.colours = pn.widgets.Select(label="Colours of maps", options=COLOURS, **wide)
         self.colour = pn.widgets.Select(options=offered_colours(source), **wide | {"margin": 0})
         for widget, name in (
             (self.patient, "patient"),
@@ -87,6 +92,9 @@ class Sidebar(Part):
             (self.input_channel, "input_channel"),
             (self.scale, "scale"),
             (self.colour, "colour"),
+            (self.opacity, "opacity"),
+            (self.contrast, "contrast"),
+            (self.colours, "colours"),
         ):
             self._watch(widget, name)
         # Not `value_throttled`: it does not change where a key has moved the slider in between.
@@ -116,6 +124,9 @@ class Sidebar(Part):
             self.input_channel,
             self.scale,
             self.outlines,
+            self.opacity,
+            self.contrast,
+            self.colours,
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -145,7 +156,8 @@ class Sidebar(Part):
     def _show_sample(self) -> None:
         source, state = self.source, self.state
         self.patient.value = state.patient
-        _set(self.frame, source.volumes(state.patient), state.frame)
+        frames = source.volumes(state.patient)
+        _set(self.frame, {source.frame_name(state.patient, frame): frame for frame in frames}, state.frame)
         slices = source.slices(state.patient, state.frame)
         _set(self.slice, slices, state.slice)
         self.slice.visible = len(slices) > 1 or not source.classified
@@ -159,6 +171,8 @@ class Sidebar(Part):
             self.sort.value = own["sort"]
             alike = self._sorts[self._sorts["sort"] == own["sort"]]
             _set(self.target, list(dict.fromkeys(alike["target"])), own["target"])
+            # A repeat of the original changes no class.
+            self.target.visible = self.strength.visible = bool(own["target"])
             alike = alike[alike["target"] == own["target"]]
             _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
         _set(self.case, self._cases(self.source, self.state), self.state.case)
@@ -171,8 +185,10 @@ class Sidebar(Part):
         last = source.channels[state.layer] - 1
         self.channel.param.update(label=f"Channel (0–{last})", end=last, value=state.channel)
 
-    @shows("scale", "truth", "prediction", "colour")
+    @shows("scale", "truth", "prediction", "colour", "opacity", "contrast", "colours")
     def _show_drawing(self) -> None:
+        for name in ("opacity", "contrast", "colours"):
+            getattr(self, name).value = getattr(self.state, name)
         self.scale.value = self.state.scale
         self.outlines.value = [name for name in OUTLINES if getattr(self.state, name)]
         self.colour.value = self.state.colour
@@ -184,7 +200,7 @@ class Sidebar(Part):
         found = {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
         found.setdefault(state.case, 0)
         ordered = sorted((name for name in found if name), key=lambda name: -found[name])
-        return {EVERY: "", **{f"{name} ({found[name]})": name for name in ordered}}
+        return {EVERY: "", **{f"{failure(name)} ({found[name]})": name for name in ordered}}
 
 
 def _set(widget: Any, options: Any, value: Any) -> None:

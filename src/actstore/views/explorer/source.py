@@ -29,7 +29,7 @@ from actstore.views.explorer.likeness import Likeness
 from actstore.views.explorer.places import Places
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.figures.pixels import Place, place_of
-from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample
+from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample, window
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -257,12 +257,26 @@ class Source(Places):
         """Share of each of a layer's pixels that a class of the truth covers: (y, x)."""
 
         def read() -> Floats:
-            label = self.recent(("label", sample, 0, 0), lambda: self.store.picture("label", sample))
-            mask = mask_of(label, self.store.members[class_name])
+            mask = mask_of(self._label(sample), self.store.members[class_name])
             return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
         found = self.recent(("cover", layer, sample, class_name), read)
         return found[self.plane(layer, plane)] if self.is_3d else found
+
+    def _label(self, sample: int) -> NDArray[Any]:
+        return self.recent(("label", sample, 0, 0), lambda: self.store.picture("label", sample))
+
+    def target_window(self, state: State) -> tuple[slice, slice]:
+        """Rows and columns around the class that the condition changes, in all slices of the volume shown.
+
+        Around every class where the truth does not hold that one, the whole image where it holds none.
+        """
+        at = self._volumes[state.patient, state.frame]
+        at = at[self.samples["patch"].to_numpy()[at] == state.patch] if self.patched else at
+        every = np.stack([self._label(int(n)) for n in at]).reshape(-1, *self.space[-2:])
+        target = self.target(state.condition)
+        own = mask_of(every, self.store.members[target]) if target in self.store.members else every[:0]
+        return window(own if own.any() else every)
 
     def plane(self, layer: str, plane: int) -> int:
         """The z of a layer in which the middle of the input's ``plane`` lies."""

@@ -19,6 +19,9 @@ TabName = Literal["cohort", "gallery", "channel", "neighbours", "pins", "provena
 #: What the gallery shows of each channel, and what channels are sorted by there.
 Gallery = Literal["difference", "original", "perturbed", "optima"]
 Order = Literal["number", "mad", "frequency", "effect"]
+#: Which part of the pictures is shown, and the colours of maps: "own" are those of the scale.
+View = Literal["target", "whole"]
+Colours = Literal["own", "gray", "viridis", "magma", "RdBu_r"]
 #: Parameters that say which sample is shown, and which samples the page is about.
 SAMPLE = ("patient", "frame", "slice", "patch")
 SUBSET = ("condition", "case", "dice", "mad")
@@ -79,6 +82,10 @@ class State(param.Parameterized):
     gallery: Any = param.Selector(objects=list(get_args(Gallery)))
     order: Any = param.Selector(objects=list(get_args(Order)))
 
+    view: Any = param.Selector(objects=list(get_args(View)))
+    opacity: Any = param.Integer(100, bounds=(0, 100), doc="of maps over the image, in per cent")
+    contrast: Any = param.Integer(100, bounds=(5, 100), doc="the share of all values that colours are given to")
+    colours: Any = param.Selector(objects=list(get_args(Colours)))
     channels: Any = param.ClassSelector(class_=tuple, default=(), doc="pinned: actstore.views.explorer.pins.ChannelPin")
     samples: Any = param.ClassSelector(class_=tuple, default=(), doc="pinned: actstore.views.explorer.pins.SamplePin")
 

@@ -7,16 +7,15 @@ one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import panel as pn
 from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
-from holoviews.plotting.util import process_cmap
 from numpy.typing import NDArray
 
+from actstore.views.explorer.colour_maps import palette
 from actstore.views.figures.pixels import ON_INPUT, Place
 
 #: An image to draw a figure with before there is any.
@@ -49,6 +48,11 @@ class StreamedFigure:
     def put(self, glyph: str, **columns: Any) -> None:
         """Give a glyph other data: every column of its source."""
         self._glyphs[glyph].data_source.data = columns
+
+    def columns(self, glyph: str) -> dict[str, Any]:
+        """What a glyph draws."""
+        found: dict[str, Any] = self._glyphs[glyph].data_source.data
+        return found
 
     def put_image(self, glyph: str, values: NDArray[Any], limits: tuple[float, float], place: Place = ON_INPUT) -> None:
         """Show ``values`` (y, x), row 0 first, coloured between ``limits``."""
@@ -105,9 +109,3 @@ def on_tap(plot: Any, do: Callable[[float, float], None]) -> None:
 def nothing(*columns: str) -> ColumnDataSource:
     """A source for a glyph before there is anything to draw."""
     return ColumnDataSource({name: [] for name in columns})
-
-
-@cache
-def palette(cmap: str) -> list[str]:
-    """A colour map as 256 colours."""
-    return list(process_cmap(cmap, 256))

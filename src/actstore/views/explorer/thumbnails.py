@@ -12,9 +12,10 @@ from bokeh.models import HoverTool, LinearColorMapper
 from actstore.units import counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer.channel_plot import ChannelPlot
+from actstore.views.explorer.colour_maps import ink, on_page, palette
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.explorer.streamed import IMAGE, nothing, palette, set_limits, small_figure
+from actstore.views.explorer.streamed import IMAGE, nothing, set_limits, small_figure
 from actstore.views.figures.images import CHANGE
 from actstore.views.figures.pixels import Place, border_paths
 from actstore.views.figures.scales import Limits
@@ -158,7 +159,7 @@ class ThumbnailPlot(ChannelPlot):
         names: tuple[str, str, str] = ("sample", "at", "MAD"),
         **options: Any,
     ) -> None:
-        self._names = names
+        self._names, self._theme = names, theme.name
         plot = small_figure(x_axis_type=None, y_axis_type=None, x_range=(0, 1), y_range=(1, 0), min_border=0, **options)
         mapper = LinearColorMapper(palette=palette(DIVERGING), nan_color="rgba(0, 0, 0, 0)")
         plot.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
@@ -180,14 +181,18 @@ class ThumbnailPlot(ChannelPlot):
         """Draw maps of change: the strongest of ``among`` samples."""
         limits = (-grid.most, grid.most)
         self.draw(grid, limits)
-        self.show_below(legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (DIVERGING, limits)))
+        self.show_below(
+            legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (on_page(DIVERGING, self._theme), limits))
+        )
 
     def draw(self, grid: ThumbnailGrid, limits: Limits, cmap: str = DIVERGING) -> None:
         """Draw all pictures in the colours of ``cmap`` between ``limits``, their titles and outlines."""
         self.grid, thumbnails, figure = grid, grid.thumbnails, self.figure
         height, width = grid.shape
         figure.put_image("image", grid.values, limits)
-        figure.put_palette("image", cmap)
+        shown = on_page(cmap, self._theme)
+        figure.put_palette("image", shown)
+        figure.style("outlines", line_color=ink(shown))
         edges = grid.edges
         told = ([one.name, one.place, round(one.value, 5)] for one in thumbnails)
         about = dict(zip(self._names, zip(*told, strict=True), strict=True)) if thumbnails else {}
