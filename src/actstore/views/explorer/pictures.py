@@ -99,7 +99,7 @@ class Row:
             picture.put_lines("dashed", dashed)
 
     def put_under(self, images: Sequence[Floats], opacity: int) -> None:
-        """Show images (y, x), original and perturbed, or none, below the maps; these have an ``opacity`` in per cent."""
+        """Show images (y, x), original and perturbed, or none, below the maps, which have an ``opacity`` (per cent)."""
         for i, picture in enumerate(self.pictures):
             if images:
                 image = images[i % 2]

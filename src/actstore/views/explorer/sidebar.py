@@ -82,7 +82,9 @@ class Sidebar(Part):
         self.opacity = pn.widgets.IntSlider(label="Map over image, %", start=0, end=100, step=5, **wide)
         self.contrast = pn.widgets.IntSlider(label="Contrast, % of the range", start=5, end=100, step=5, **wide)
         self.colours = pn.widgets.Select(label="Colours of maps", options=COLOURS, **wide)
-        self.colour = pn.widgets.Select(options=offered_colours(source), **wide | {"margin": 0})
+        self.colour = pn.widgets.Select(
+            label="Channels coloured by", options=offered_colours(source), **wide | {"margin": 0}
+        )
         for widget, name in (
             (self.patient, "patient"),
             (self.frame, "frame"),

@@ -81,8 +81,17 @@
       }
     }
     // The grid swallows Tab: it is reached, and left, as one thing.
-    for (const grid of every(document, ".slick-viewport")) { grid.tabIndex = 0; grid.setAttribute("aria-label", "Table of samples"); }
-    for (const sink of every(document, ".bk-data-table > [tabindex='0']:not(.slick-viewport)")) { sink.tabIndex = -1; }
+    for (const table of every(document, ".bk-data-table")) {
+      const parts = [...every(table, "[tabindex]")];
+      for (const part of parts) { part.tabIndex = -1; }
+      const viewport = table.querySelector(".slick-viewport");
+      if (viewport) { viewport.tabIndex = 0; viewport.setAttribute("role", "region"); viewport.setAttribute("aria-label", "Table of samples"); }
+    }
+    // Figures answer to the pointer alone; what they choose, menus and buttons choose too.
+    for (const layer of every(document, ".bk-events[tabindex]")) { layer.tabIndex = -1; }
+    for (const [name, label] of [["up", "one more"], ["down", "one less"]]) {
+      for (const button of every(document, `.bk-spin-btn-${name}`)) { button.setAttribute("aria-label", label); button.tabIndex = -1; }
+    }
     for (const handle of every(document, ".noUi-handle")) {
       const title = handle.getRootNode().querySelector?.(".bk-slider-title")?.textContent;
       handle.setAttribute("aria-label", title || "slider");
@@ -131,6 +140,8 @@
 
   window.addEventListener("keydown", (event) => {
     const keys = document.getElementById("keys");
+    // Not the grid's: it would step through its cells, and never let go.
+    if (event.key === "Tab" && event.composedPath().some((node) => node.classList?.contains("bk-data-table"))) { event.stopImmediatePropagation(); }
     if (event.ctrlKey || event.altKey || event.metaKey || keys.open || !model("key")) { return; }
     if (event.key === "Escape") { document.activeElement?.blur(); send("key", "clear all"); return; }
     // Arrows of tabs and groups of buttons are their own.
