@@ -175,7 +175,7 @@ class Driver:
 
     def other_button(self, names: list[str]) -> None:
         """Press another button of a radio group."""
-        buttons = [self.page.get_by_role("button", name=name, exact=True) for name in names]
+        buttons = [self.page.get_by_role("radio", name=name, exact=True) for name in names]
         idle = [button for button in buttons if "bk-active" not in (button.get_attribute("class") or "")]
         random.choice(idle).click()
 

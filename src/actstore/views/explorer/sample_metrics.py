@@ -14,6 +14,9 @@ from actstore.views.explorer.probabilities import probability_bars
 from actstore.views.explorer.state import SAMPLE
 from actstore.views.figures.theme import colours_of
 
+#: What a sample is called that the condition does not apply to.
+ABSENT = "not applicable"
+
 
 class SampleMetrics(Part):
     """Dice of each class before and after, the kind of failure, and the confusion of both predictions, in pixels."""
@@ -54,7 +57,7 @@ class SampleMetrics(Part):
     def _title(self, sample: int, c: int) -> Markup:
         """Which sample it is, and what became of it."""
         source, state = self.source, self.state
-        case = source.cases[sample, c] or ("not applicable" if not source.applicable[sample, c] else "—")
+        case = source.cases[sample, c] or (ABSENT if not source.applicable[sample, c] else "—")
         row = source.samples.iloc[sample]
         if source.classified:
             name = source.image_names[sample]
@@ -66,9 +69,10 @@ class SampleMetrics(Part):
         spacing = " × ".join(f"{size:.3g}" for size in sizes) + " mm" if known else "voxel size unknown"
         phase = f" ({row['phase']})" if row["phase"] else ""
         patch = f" · patch {state.patch}" if source.patched else ""
-        if source.alone and case == "—":
+        if case == "—":
             case = ""
-        outcome = Markup(" · kind of failure: <b>{}</b>").format(failure(case)) if case else ""
+        what = "" if case == ABSENT else "kind of failure: "
+        outcome = Markup(" · {}<b>{}</b>").format(what, failure(case)) if case else ""
         return Markup('<p class="who" title="{}">{} · frame {}{} · slice {}{}{}</p>').format(
             spacing, state.patient, state.frame, phase, state.slice, patch, outcome
         )

@@ -190,6 +190,8 @@ def laid_out(shown: Page) -> Template:
         store_size=size,
         tall=height / width,
         example=f"{source.first_state().layer}/0",
+        # Without any tensors the one line above the pictures says so, and three empty boxes are left out.
+        maps=any(source.has_tensors.values()) or shown.activations.bars is not None,
         target=not source.classified,
         classes={} if source.classified else colours_of(source.store),
         count=shown.inputs.row.count,

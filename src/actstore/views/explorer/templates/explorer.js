@@ -65,18 +65,16 @@
         };
       });
     }
-    for (const group of every(document, ".bk-btn-group")) {
-      const own = views();
-      for (const view of own) {
-        if (!view.shadow_el?.contains(group)) { continue; }
-        const radio = view.model.type === "RadioButtonGroup";
+    for (const view of views()) {
+      const kind = view.model?.type ?? "";
+      const radio = kind.endsWith("RadioButtonGroup");
+      if (!radio && !kind.endsWith("CheckboxButtonGroup")) { continue; }
+      for (const group of every(view.shadow_el, ".bk-btn-group")) {
         group.setAttribute("role", radio ? "radiogroup" : "group");
-        group.setAttribute("aria-label", view.model.label || view.model.title || (radio ? "one of" : "outlines"));
+        group.setAttribute("aria-label", view.model.label || view.model.title || (radio ? "one of these" : "outlines"));
         for (const button of group.children) {
-          const on = button.classList.contains("bk-active");
-          button.setAttribute("role", radio ? "radio" : "button");
-          button.setAttribute(radio ? "aria-checked" : "aria-pressed", on);
-          button.tabIndex = 0;
+          if (radio) { button.setAttribute("role", "radio"); }
+          button.setAttribute(radio ? "aria-checked" : "aria-pressed", button.classList.contains("bk-active"));
         }
       }
     }
@@ -93,7 +91,9 @@
       for (const button of every(document, `.bk-spin-btn-${name}`)) { button.setAttribute("aria-label", label); button.tabIndex = -1; }
     }
     for (const handle of every(document, ".noUi-handle")) {
-      const title = handle.getRootNode().querySelector?.(".bk-slider-title")?.textContent;
+      const root = handle.getRootNode();
+      // A slider of given values has its title in the element before it.
+      const title = root.querySelector?.(".bk-slider-title")?.textContent || root.host?.previousElementSibling?.shadowRoot?.querySelector("div")?.textContent;
       handle.setAttribute("aria-label", title || "slider");
     }
     const heads = [...every(document, ".heads b")].map((head) => head.textContent);
