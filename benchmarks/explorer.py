@@ -44,8 +44,10 @@ print(f"http://127.0.0.1:{server.port}/", flush=True)
 server.run_until_shutdown()
 """
 #: Target in milliseconds by action.
-TARGETS = {"channel": 400, "layer": 400, "tap": 400, "sample": 800}
-FIRST = 4000
+TARGETS = {"channel": 400, "layer": 400, "tap": 400, "sample": 800, "gallery": 800}
+FIRST = 2500
+#: Channels of the layers that the gallery is measured on.
+WIDE = 64
 #: Milliseconds without a change after which a page counts as painted.
 QUIET = 500
 PATIENCE = 60_000
@@ -173,7 +175,7 @@ class Driver:
 
     def other_button(self, names: list[str]) -> None:
         """Press another button of a radio group."""
-        buttons = [self.page.get_by_role("button", name=name, exact=True) for name in names]
+        buttons = [self.page.get_by_role("radio", name=name, exact=True) for name in names]
         idle = [button for button in buttons if "bk-active" not in (button.get_attribute("class") or "")]
         random.choice(idle).click()
 
@@ -226,6 +228,23 @@ def actions(driver: Driver, layers: int, channels: int, targets: list[str]) -> d
         "sample, slice by key": partial(key, "slice"),
         "sample, another patient": partial(driver.other, "Patient"),
         "condition, another class": partial(driver.other_button, targets),
+    }
+
+
+def gallery_actions(driver: Driver) -> dict[str, Callable[[], object]]:
+    """Actions that draw all channels of a layer again, of the widest layer first."""
+    menu = driver.page.get_by_label("Layer", exact=True)
+    texts = menu.evaluate("menu => [...menu.options].map(one => one.text)")
+    wide = [text for text in texts if f"· {WIDE} ×" in text]
+
+    def layer() -> None:
+        now = menu.evaluate("menu => menu.options[menu.selectedIndex].text")
+        menu.select_option(label=random.choice([text for text in wide or texts if text != now]))
+
+    return {
+        f"gallery, another layer of {WIDE} channels": layer,
+        "gallery, another order": partial(driver.other, "Sorted by"),
+        "gallery, another patient": partial(driver.other, "Patient"),
     }
 
 
@@ -327,6 +346,9 @@ def measure(store: Path, runs: int, number: int) -> None:
                 found = medians(driver, what | more, runs, tab) | found
                 if more:
                     driver.act(lambda: page.get_by_role("button", name="clear", exact=True).click())
+            driver.tab("Gallery")
+            driver.act(gallery_actions(driver)[f"gallery, another layer of {WIDE} channels"])
+            medians(driver, gallery_actions(driver), runs, "Gallery")
             driver.tab("Cohort")
             memory(driver, process, what, number)
         with served(ALTERNATIVE, str(store), layer) as (url, _):

@@ -127,7 +127,12 @@ class Visitor:
 
     def press(self, name: str) -> None:
         """Press a button that changes the view."""
-        self.act(lambda: self.page.get_by_role("button", name=name, exact=True).click())
+        self.act(lambda: self.button(name).click())
+
+    def button(self, name: str) -> Any:
+        """A button, or one of several that exclude each other."""
+        found = self.page.get_by_role("button", name=name, exact=True)
+        return found.or_(self.page.get_by_role("radio", name=name, exact=True))
 
     def tab(self, name: str) -> None:
         """Open a tab."""

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,7 @@ def page(source: Source) -> Page:
 
 def test_a_link_says_the_whole_state(source: Source) -> None:
     first = source.first_state()
-    other = replace(
-        first,
+    other = first.copy(
         layer="L02",
         channel=3,
         case=source.case_names[0],
@@ -83,7 +81,7 @@ def test_a_link_says_the_whole_state(source: Source) -> None:
 def test_a_class_may_have_any_name(source: Source) -> None:
     named = copy(source)
     named.foreground = ["a:b{c}", *source.foreground[1:]]
-    state = replace(source.first_state(), dice=DiceBox("a:b{c}", 0.0, 1.0, 0.25, 1.0))
+    state = source.first_state().copy(dice=DiceBox("a:b{c}", 0.0, 1.0, 0.25, 1.0))
     assert read(state.query(), named) == (state, [])
 
 
@@ -234,11 +232,11 @@ def test_colours_of_the_navigator_are_those_of_the_tables(source: Source) -> Non
     sample, c = source.sample(state), source.condition(state.condition)
     every = source.subset(state)
     np.testing.assert_allclose(values_of(source, state, every), findings.score.values[sample, c], rtol=1e-6)
-    standardised = values_of(source, replace(state, colour="standardised"), every)
+    standardised = values_of(source, state.copy(colour="standardised"), every)
     np.testing.assert_allclose(standardised, findings.standardised.values[sample, c], rtol=1e-5)
-    frequency = values_of(source, replace(state, colour="frequency"), every)
+    frequency = values_of(source, state.copy(colour="frequency"), every)
     np.testing.assert_allclose(frequency, findings.member.values[every, c].mean(axis=0), rtol=1e-6)
-    effect = values_of(source, replace(state, colour="control"), every)
+    effect = values_of(source, state.copy(colour="control"), every)
     table = findings.table("controls").query("condition == @state.condition")
     np.testing.assert_allclose(effect, table["effect"], rtol=1e-4)
 
@@ -251,15 +249,15 @@ def test_a_subset_is_what_its_words_say(source: Source) -> None:
     original, perturbed = dice.sel(class_name="LV").values[:, [0, c]].T
     # In the middle of the widest gap, so that no sample lies near the end.
     middle = gap(perturbed[applies])
-    low = replace(state, dice=DiceBox("LV", 0.0, 1.0, 0.0, middle))
+    low = state.copy(dice=DiceBox("LV", 0.0, 1.0, 0.0, middle))
     np.testing.assert_array_equal(source.subset(low), applies & (perturbed <= middle) & (original >= 0))
     case = source.case_names[0]
     cases = source.store.cases.values[:, c]
-    np.testing.assert_array_equal(source.subset(replace(state, case=case)), applies & (cases == case))
+    np.testing.assert_array_equal(source.subset(state.copy(case=case)), applies & (cases == case))
     mad = source.store.statistics("L01")["mad"].values[:, c].mean(axis=1)
     middle = gap(mad[applies])
     np.testing.assert_array_equal(
-        source.subset(replace(state, mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
+        source.subset(state.copy(mad=MadRange("L01", 0.0, middle))), applies & (mad <= middle)
     )
 
 
@@ -316,7 +314,7 @@ def other_layer(page: Page) -> str:
 def shown(page: Page, number: int, row: str = "activations") -> np.ndarray:
     """What one picture of the page is drawn from: (y, x)."""
     picture = getattr(page, row).row.pictures[number]
-    return np.asarray(picture.plot.renderers[0].data_source.data["image"][0])
+    return np.asarray(picture.columns("image")["image"][0])
 
 
 def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
@@ -335,15 +333,71 @@ def test_pictures_are_those_of_the_store(page: Page, source: Source) -> None:
 def test_row_0_lies_on_top_and_rows_of_pictures_are_linked(page: Page, source: Source) -> None:
     first = page.inputs.row.pictures[0].plot
     height, width = source.space
+    page.go(view="whole")
     assert (first.y_range.start, first.y_range.end) == (height - 0.5, -0.5)
     assert (first.x_range.start, first.x_range.end) == (-0.5, width - 0.5)
-    data = page.activations.row.pictures[0].plot.renderers[0].data_source.data
+    data = page.activations.row.pictures[0].columns("image")
     stride = height / source.sizes[page.state.layer][0]
     assert data["dh"][0] == stride * source.sizes[page.state.layer][0]
     assert data["y"][0] == source.store.grids[page.state.layer].low[0] - 0.5, "the first row, at the low end of y"
     for row in (page.inputs.row, page.activations.row):
         assert {picture.plot.x_range for picture in row.pictures} == {first.x_range}
         assert {picture.plot.y_range for picture in row.pictures} == {first.y_range}
+
+
+def test_pictures_start_on_the_target_and_stay_where_the_reader_zoomed(page: Page, source: Source) -> None:
+    along = page.inputs.row.pictures[0].plot.x_range
+    _, columns = source.target_window(page.state)
+    assert along.start <= columns.start
+    assert along.end >= columns.stop - 1
+    along.update(start=3.0, end=9.0)
+    page.go(channel=(page.state.channel + 1) % 2)
+    page.go(slice=source.slices(page.state.patient, page.state.frame)[-1])
+    assert (along.start, along.end) == (3.0, 9.0)
+    page.key.value = "1 view target"
+    assert along.start <= columns.start
+    page.key.value = "2 view whole"
+    assert (along.start, along.end) == (-0.5, source.space[-1] - 0.5)
+    assert page.state.view == "whole"
+
+
+def test_maps_lie_over_the_image_with_contrast_and_colours(page: Page) -> None:
+    picture = page.activations.row.pictures[0]
+    mapper = picture._glyphs["image"].glyph.color_mapper
+    assert len(picture.columns("under")["image"]) == 0
+    high = mapper.high
+    page.go(opacity=40, contrast=50, colours="viridis")
+    assert picture._glyphs["image"].glyph.global_alpha == 0.4
+    assert mapper.high == pytest.approx(high / 2)
+    np.testing.assert_array_equal(picture.columns("under")["image"][0], shown(page, 0, "inputs"))
+    assert read(page.state.query(), page.source) == (page.state, [])
+    page.go(opacity=100)
+    assert len(picture.columns("under")["image"]) == 0
+
+
+def test_the_jump_box_shows_a_layer_and_channel_or_says_why_not(page: Page) -> None:
+    for text, expected in (("L02%2F3", ("L02", 3)), ("l1/1", ("L01", 1)), ("0", ("L01", 0))):
+        page.key.value = f"1 jump {text}"
+        assert (page.state.layer, page.state.channel) == expected
+    for text, message in (
+        ("L99", "is no channel"),
+        ("L02/77", "L02 has channels 0–3, not 77"),
+        ("L02/x", "is no channel"),
+    ):
+        page.key.value = f"2 jump {text}"
+        assert message in page.notice.object
+        assert (page.state.layer, page.state.channel) == ("L01", 0)
+
+
+def test_a_kind_of_failure_leads_to_its_first_sample(source: Source) -> None:
+    page = Page(source, LIGHT, "patient=patient001&slice=0")
+    case = source.case_names[-1]
+    condition = next(name for name in source.perturbed if (source.cases[:, source.condition(name)] == case).any())
+    page.go(condition=condition)
+    page.go(case=case)
+    assert page.subset[source.sample(page.state)]
+    page.key.value = "1 clear all"
+    assert not page.state.narrowed
 
 
 def test_the_card_tells_dice_and_confusion_of_the_sample(page: Page, source: Source) -> None:
@@ -403,7 +457,7 @@ def test_keys_step_through_slices_and_channels_within_their_ends(page: Page, sou
 
 
 def test_going_back_shows_what_was_shown(page: Page) -> None:
-    before = page.state
+    before = page.state.copy()
     page.go(layer=other_layer(page))
     assert page.state != before
     page.visit.value = f"1 ?{before.query()}"
@@ -494,14 +548,14 @@ def test_a_reading_that_failed_is_said_and_tried_again(tiny_copy: Path) -> None:
 @pytest.mark.parametrize("name", ["image", "label"])
 def test_no_picture_of_another_sample_stays(tiny_copy: Path, name: str) -> None:
     source = Source(open_store(tiny_copy))
-    page = Page(source, LIGHT, "patient=patient001")
+    page = Page(source, LIGHT, "patient=patient001&view=whole")
     other = next(s for s in range(len(source.samples)) if source.samples["patient"][s] != "patient001")
     block = int(source.samples["block"].iloc[other])
     array = next(own for own in source.store.layout.images if own.path.endswith(name))
     spoil(tiny_copy / array.key(block))
     page.go(sample=other)
     assert "damaged" in page.inputs.row.head.object
-    assert np.isnan(page.inputs.row.pictures[0].plot.renderers[0].data_source.data["image"][0]).all()
+    assert np.isnan(page.inputs.row.pictures[0].columns("image")["image"][0]).all()
     assert ("damaged" in page.activations.row.head.object) == (name == "label")
 
 
@@ -558,7 +612,7 @@ def test_without_statistics_the_maps_are_shown_and_the_mend_is_said(tiny_copy: P
 def test_what_was_read_before_the_page_is_on_the_screen_waits_for_it(page: Page) -> None:
     """A browser that still builds its views misses changes."""
     found: list[int] = []
-    page._open = False
+    page.background.ready = False
     page.soon(lambda _: 3, found.append, "reading", lambda _: None)
     assert found == []
     page._complete()
@@ -653,7 +707,9 @@ def test_both_looks_know_the_same_names() -> None:
 
 
 def test_a_state_is_a_value(source: Source) -> None:
-    assert source.first_state() == State(**vars(source.first_state()))
+    first = source.first_state()
+    assert first == State(**first.fields())
+    assert first != first.copy(channel=first.channel + 1)
 
 
 @pytest.mark.process

@@ -44,7 +44,7 @@ ENDS = ("effect", "low", "high", "error")
 #: High enough that nothing needs to be scrolled to.
 TALL = {"width": 1440, "height": 1300}
 SIZES = [(1280, 800), (1920, 1080)]
-TABS = ["Cohort", "Channel", "Neighbours", "Provenance"]
+TABS = ["Cohort", "Gallery", "Channel", "Neighbours", "Pins", "Provenance"]
 
 
 @dataclass
@@ -206,7 +206,7 @@ def test_the_page_tells_the_numbers_of_the_store(visitor: Visitor, store: Store)
     who = visitor.page.locator(".sample .who").inner_text()
     case = store.cases.sel(condition=LV).values[sample_of(store, where)]
     assert who.startswith("patient002 · frame 12")
-    assert who.endswith(f"slice 5 · {case}")
+    assert who.endswith(f"slice 5 · kind of failure: {case}")
 
 
 @pytest.mark.parametrize(("layer", "scale"), [("L01", "shared"), ("L02", "shared"), ("L02", "own")])
@@ -294,13 +294,13 @@ def test_widgets_choose_the_sample(visitor: Visitor, store: Store) -> None:
     visitor.choose("Patient", "patient004")
     assert visitor.state["patient"] == "patient004"
     expect_numbers(visitor, store)
-    frames = sorted(set(store.samples.query("patient == 'patient004'")["frame"]))
-    other = next(frame for frame in frames if frame != int(visitor.state["frame"]))
-    visitor.press(str(other))
+    own = store.samples.query("patient == 'patient004'")
+    phase, other = next(p for p in zip(own["phase"], own["frame"], strict=True) if p[1] != int(visitor.state["frame"]))
+    visitor.press(f"{phase} {other}")
     assert visitor.state["frame"] == str(other)
     expect_numbers(visitor, store)
     before = int(visitor.state["slice"])
-    handle = visitor.page.locator("aside .noUi-handle:visible")
+    handle = visitor.page.locator("aside .noUi-handle:visible").first
     handle.focus()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowLeft"))
     assert int(visitor.state["slice"]) == before - 1
@@ -533,16 +533,16 @@ def test_a_tap_on_a_bar_chooses_a_kind_of_failure(visitor: Visitor, store: Store
     names, counts = np.unique(cases[cases != ""], return_counts=True)
     bars = sorted(zip(-counts, names, strict=True))
     eventually(lambda: _expect_bars(visitor, int(counts.sum())))
-    visitor.tap(visitor.figure("tabs", "case"), 0.5, 1)
+    visitor.tap(visitor.figure("tabs", "kinds"), 0.5, 1)
     count, name = bars[1]
     assert visitor.state["case"] == name
     expect_words(visitor, -count, int(counts.sum()))
-    visitor.tap(visitor.figure("tabs", "case"), 0.5, 1)
+    visitor.tap(visitor.figure("tabs", "kinds"), 0.5, 1)
     assert "case" not in visitor.state
 
 
 def _expect_bars(visitor: Visitor, number: int) -> None:
-    assert visitor.figure("tabs", "case").title.endswith(f"n = {number}")
+    assert visitor.figure("tabs", "kinds").title.endswith(f"n = {number}")
 
 
 #: Columns of the table, in their order.
@@ -719,6 +719,7 @@ def test_arrows_in_a_widget_are_the_widget_s(visitor: Visitor) -> None:
 
 
 def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visitor) -> None:
+    visitor.act(lambda: visitor.page.keyboard.press("0"))
     visitor.aside()
     _settled(visitor)
     whole = visitor.pictures()
@@ -730,6 +731,42 @@ def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visito
     visitor.aside()
     visitor.page.keyboard.press("0")
     eventually(lambda: _expect_same(whole, visitor.pictures()))
+
+
+def test_the_keyboard_reaches_the_tabs_help_and_any_channel(visitor: Visitor) -> None:
+    page = visitor.page
+    page.get_by_role("tab", name="Cohort").focus()
+    visitor.act(lambda: page.keyboard.press("ArrowRight"))
+    assert visitor.state["tab"] == "gallery"
+    page.wait_for_function("() => document.querySelector('#under')")
+    page.locator("header h1").click()
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").is_visible()
+    page.keyboard.press("Escape")
+    assert page.get_by_role("dialog").is_hidden()
+    page.keyboard.press("/")
+    page.keyboard.type("L2/3")
+    visitor.act(lambda: page.keyboard.press("Enter"))
+    assert (visitor.state["layer"], visitor.state["channel"]) == ("L02", "3")
+    figure = visitor.figure("tabs")
+    visitor.tap(figure, figure.x[0] + 0.06 * (figure.x[1] - figure.x[0]), sum(figure.y) / 2)
+    assert visitor.state["channel"] == "0", "the first of the gallery"
+    visitor.choose("Kind of failure", re.compile("every class"))
+    assert "case" in visitor.state
+    page.locator("header h1").click()
+    visitor.act(lambda: page.keyboard.press("Escape"))
+    assert "case" not in visitor.state
+
+
+def test_tab_leaves_the_table(visitor: Visitor) -> None:
+    before = visitor.state
+    visitor.page.get_by_label("Table of samples").focus()
+    visitor.page.keyboard.press("Tab")
+    inside = """() => { let at = document.activeElement;
+        while (at?.shadowRoot?.activeElement) { at = at.shadowRoot.activeElement; }
+        return Boolean(at?.closest(".bk-data-table")); }"""
+    assert not visitor.page.evaluate(inside)
+    assert visitor.state == before
 
 
 def _expect_same(before: list[bytes], after: list[bytes]) -> None:
@@ -1027,7 +1064,7 @@ def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[
     shown = visitor.pictures()[0]
     assert visitor.state["slice"] == "4"
     assert "8 × 32 × 32" in visitor.heads[3]
-    visitor.page.locator("aside .noUi-handle:visible").focus()
+    visitor.page.locator("aside .noUi-handle:visible").first.focus()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
     assert visitor.state["slice"] == "5"
     visitor.aside()

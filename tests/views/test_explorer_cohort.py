@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from actstore.views.explorer import cohort_numbers as numbers
 from actstore.views.explorer.cohort import CohortTab
 from actstore.views.explorer.links import read
 from actstore.views.explorer.page_theme import DARK, LIGHT, PageTheme
-from actstore.views.explorer.protocols import Work
+from actstore.views.explorer.part import Work
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange
+from actstore.views.explorer.state import DiceBox, MadRange, State
 
 LV = "brightness(LV, 0.1)"
 PITCH = figures.PITCH
@@ -37,7 +36,7 @@ class Session:
         self.source, self.theme = source, theme
         self.state = source.first_state(LV)
         if sample is not None:
-            self.state = replace(self.state, **source.at(sample))
+            self.state = self.state.copy(**source.at(sample))
         self.subset = source.subset(self.state)
         self.asked: list[dict[str, Any]] = []
         self.works: list[tuple[Callable[..., Any], Callable[[Any], None], str]] = []
@@ -50,9 +49,9 @@ class Session:
         self.asked.append(dict(changes))
         if "sample" in changes:
             changes |= self.source.at(changes.pop("sample"), self.state)
-        self.state = replace(self.state, **changes)
+        before, self.state = self.state, self.state.copy(**changes)
         self.subset = self.source.subset(self.state)
-        self.part.update()
+        self.part.update({name for name in State.names() if getattr(before, name) != getattr(self.state, name)})
 
     def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
         self.works.append((work, done, what, failed))
@@ -302,7 +301,7 @@ def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) 
     assert session.part._clear.disabled
     session.go(case=str(truth["case"].mode()[0]), dice=DiceBox("LV", 0.0, 1.0, 0.0, 0.95))
     text = numbers.in_words(session.source, session.state, session.subset)
-    assert text.startswith(f"{session.subset.sum()} of {len(truth)} samples · case ")
+    assert text.startswith(f"{session.subset.sum()} of {len(truth)} samples · kind of failure: ")
     assert text.endswith(" · Dice LV 0.000–1.000 → 0.000–0.950")
     session.part._clear.clicks += 1
     assert session.asked[-1] == {"case": "", "dice": None, "mad": None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def test_the_map_of_channels_shows_the_table(source: Source, rows: pd.DataFrame)
 
 
 def test_links_hold_the_intervention(source: Source, tiny_store: Path) -> None:
-    state = replace(source.first_state(), colour="effect:restore")
+    state = source.first_state().copy(colour="effect:restore")
     assert read(state.query(), source) == (state, [])
     assert source.subset(state).any()
     found, messages = read("colour=effect:restore", Source(actstore.open(tiny_store)))
@@ -134,7 +133,7 @@ def test_a_card_has_a_line_for_each_intervention(source: Source, rows: pd.DataFr
 
 def test_effects_are_read_once_and_not_by_the_page(study_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = Source(actstore.open(study_store))
-    state, built = replace(fresh.first_state(), colour="effect:restore"), []
+    state, built = fresh.first_state().copy(colour="effect:restore"), []
     made = Findings.table
     monkeypatch.setattr(Findings, "table", lambda self, name: (built.append(name), made(self, name))[1])
     assert missing(fresh, state) == [fresh.edits.of_colour("effect:restore")]

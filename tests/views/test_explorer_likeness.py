@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -87,22 +86,22 @@ def test_neighbours_are_those_of_the_analysis_never_of_the_same_patient(source: 
     pictures = tab(page, NeighboursTab).nearest.grid.thumbnails
     points = analysis.embedding(source.store, "L02", "mean+max").compute()
     found = analysis.neighbours(points, NEAREST).isel(sample=11)
-    assert [one.sample for one in pictures] == [11, *found["neighbour"].values]
+    assert [one.number for one in pictures] == [11, *found["neighbour"].values]
     np.testing.assert_allclose([one.value for one in pictures[1:]], found["distance"].values, rtol=1e-9)
     patients = source.samples["patient"].to_numpy()
-    assert patients[11] not in patients[[one.sample for one in pictures[1:]]]
-    image = source.store.picture("image", pictures[1].sample)
+    assert patients[11] not in patients[[one.number for one in pictures[1:]]]
+    image = source.store.picture("image", pictures[1].number)
     np.testing.assert_allclose(pictures[1].pixels, (image - image.min()) / np.ptp(image), rtol=1e-5)
 
 
 def test_a_tap_on_a_neighbour_selects_it(source: Source) -> None:
     page = opened(source, tab="neighbours", layer="L02", sample=11)
     shown = tab(page, NeighboursTab).nearest
-    wanted = shown.grid.thumbnails[2].sample
+    wanted = shown.grid.thumbnails[2].number
     edges = {name: ends[2] for name, ends in shown.grid.edges.items()}
     tap(shown.figure.plot, (edges["left"] + edges["right"]) / 2, (edges["top"] + edges["bottom"]) / 2)
     assert source.sample(page.state) == wanted
-    assert shown.grid.thumbnails[0].sample == wanted
+    assert shown.grid.thumbnails[0].number == wanted
 
 
 def test_points_of_a_layer_are_read_once_and_without_tensors(study_store: Path, monkeypatch: Any) -> None:
@@ -288,7 +287,7 @@ def test_keys_step_from_image_to_image(classified: Source) -> None:
 
 
 def test_a_classifiers_downloads(classified: Source) -> None:
-    state = dataclasses.replace(classified.first_state(RING), layer="L04")
+    state = classified.first_state(RING).copy(layer="L04")
     rows = downloads.csv(classified, state, classified.subset(state)).splitlines()
     assert "image_name,label,probability_original_ring,probability_perturbed_ring" in rows[0]
     assert len(rows) == 5

@@ -27,8 +27,8 @@ from actstore.views.arrays import Bools
 from actstore.views.explorer import downloads, thumbnails
 from actstore.views.explorer.channel import READING, ChannelTab
 from actstore.views.explorer.page_theme import LIGHT, THEMES, PageTheme
+from actstore.views.explorer.part import Work
 from actstore.views.explorer.patient_plot import PatientPlot
-from actstore.views.explorer.protocols import Work
 from actstore.views.explorer.provenance import ProvenanceTab
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
@@ -48,7 +48,7 @@ class FakeSession:
     def __init__(self, source: Source, theme: PageTheme = LIGHT, **changes: Any) -> None:
         self.source = source
         self.theme = theme
-        self.state: State = dataclasses.replace(source.first_state(DARK_LV), **changes)
+        self.state: State = source.first_state(DARK_LV).copy(**changes)
         self.gone: list[dict[str, Any]] = []
         self.waiting: list[Callable[[], None]] = []
 
@@ -131,7 +131,7 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
     card.update()
     assert text_of(card.strongest.head) == READING
     assert not shows(card, "strongest")
-    assert len(session.waiting) == 2, "statistics, and effects of interventions"
+    assert len(session.waiting) == 3, "statistics, what channels have in common, and effects of interventions"
     mad = own_mad(session)[session.source.sample(session.state)]
     told = number_in(text_of(card.facts), "MAD of this sample")
     assert told == pytest.approx(mad, rel=1e-3), "what one block says is told at once"
@@ -143,17 +143,17 @@ def test_a_channel_card_waits_for_statistics_and_asks_once(session: FakeSession)
 def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, card: ChannelTab) -> None:
     mad = own_mad(session)
     expected = np.sort(mad[np.isfinite(mad)])[::-1][: thumbnails.MOST]
-    shown = [tile.sample for tile in card.strongest.grid.thumbnails]
+    shown = [tile.number for tile in card.strongest.grid.thumbnails]
     assert len(set(shown)) == len(shown) == len(expected)
     # By value: samples that differ by rounding alone may change places.
     assert mad[shown].tolist() == pytest.approx(expected, rel=1e-5)
     assert [tile.value for tile in card.strongest.grid.thumbnails] == pytest.approx(mad[shown], rel=1e-5)
     store, state = session.source.store, session.state
     for tile in card.strongest.grid.thumbnails:
-        maps = store[state.layer].isel(sample=tile.sample, channel=state.channel)
+        maps = store[state.layer].isel(sample=tile.number, channel=state.channel)
         change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
         np.testing.assert_allclose(tile.pixels, change.values, rtol=1e-5, atol=1e-6)
-        row = store.samples.iloc[tile.sample]
+        row = store.samples.iloc[tile.number]
         assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
     assert card.strongest.grid.most == max(float(np.abs(tile.pixels).max()) for tile in card.strongest.grid.thumbnails)
 
@@ -180,18 +180,18 @@ def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card
 
 
 def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card: ChannelTab) -> None:
-    session.state = dataclasses.replace(session.state, dice=lower_half(session))
+    session.state = session.state.copy(dice=lower_half(session))
     card.update()
     at = np.flatnonzero(session.subset)
     assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
     assert list(card.patients.columns.samples) == list(at)
-    assert {tile.sample for tile in card.strongest.grid.thumbnails} <= set(at)
+    assert {tile.number for tile in card.strongest.grid.thumbnails} <= set(at)
     assert f"of {len(at)} samples" in text_of(card.facts)
 
 
 def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
-    session.state = dataclasses.replace(session.state, dice=nothing)
+    session.state = session.state.copy(dice=nothing)
     card.update()
     assert text_of(card.strongest.head) == "no sample of the subset has this perturbation"
     assert "in 0 of 0 samples" in text_of(card.facts)
@@ -294,7 +294,7 @@ def test_a_tap_shows_the_sample_or_the_strength(session: FakeSession, card: Chan
     tap(card, "patients", strips.x[3], strips.mad[3])
     tap(card, "doses", 0.6, 0.0)
     assert session.gone == [
-        {"sample": card.strongest.grid.thumbnails[1].sample},
+        {"sample": card.strongest.grid.thumbnails[1].number},
         {"sample": strips.samples[3]},
         {"condition": "brightness(LV, 0.5)"},
     ]
@@ -316,7 +316,7 @@ def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: S
     for layer in study.layers.index:
         for sample in (0, 9):
             place = session.source.at(sample)
-            session.state = dataclasses.replace(session.state, layer=layer, channel=1, **place)
+            session.state = session.state.copy(layer=layer, channel=1, **place)
             card.update()
             session.finish()
             mosaic, figure = card.strongest.grid, card.strongest.figure.plot
@@ -327,7 +327,7 @@ def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: S
             assert (figure.x_range.start, figure.x_range.end) == (-1.0, width + 0.5)
             assert figure.y_range.start > height - 0.5 > figure.y_range.end == -0.5, "row 0 on top"
             assert list(data(card, "strongest", 3)["text"]) == [tile.title for tile in mosaic.thumbnails]
-            marked = [tile.sample for tile in mosaic.thumbnails].index(sample) if sample in shown(card) else None
+            marked = [tile.number for tile in mosaic.thumbnails].index(sample) if sample in shown(card) else None
             assert list(data(card, "strongest", 4)["top"]) == ([] if marked is None else [mosaic.edges["top"][marked]])
             strips = card.patients.columns
             assert card.patients.figure.plot.y_range.end == pytest.approx(strips.mad.max(), rel=0.2)
@@ -335,13 +335,13 @@ def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: S
 
 
 def shown(card: ChannelTab) -> list[int]:
-    return [tile.sample for tile in card.strongest.grid.thumbnails]
+    return [tile.number for tile in card.strongest.grid.thumbnails]
 
 
 def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, card: ChannelTab) -> None:
     colours = class_colours(session.source.store.class_names)
     for target in ("RV", "LV"):
-        session.state = dataclasses.replace(session.state, condition=f"brightness({target}, 0.1)")
+        session.state = session.state.copy(condition=f"brightness({target}, 0.1)")
         card.update()
         session.finish()
         dots, curve = (getattr(card, name).figure.plot.renderers[1].glyph for name in ("patients", "doses"))
@@ -351,7 +351,7 @@ def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, ca
 def test_every_field_that_a_glyph_reads_is_there(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
     for dice in (None, nothing):
-        session.state = dataclasses.replace(session.state, dice=dice)
+        session.state = session.state.copy(dice=dice)
         card.update()
         for name in ("strongest", "patients", "doses"):
             for renderer in getattr(card, name).figure.plot.renderers:
@@ -385,10 +385,10 @@ def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelTab
 
     for plot in (card.strongest, card.patients, card.doses):
         plot.figure.plot.stylesheets = [ImportedStyleSheet(url="a.css")]
-    session.state = dataclasses.replace(session.state, dice=DiceBox("LV", 2.0, 3.0, 2.0, 3.0))
+    session.state = session.state.copy(dice=DiceBox("LV", 2.0, 3.0, 2.0, 3.0))
     card.update()
     assert not shows(card, "strongest")
-    session.state = dataclasses.replace(session.state, dice=None)
+    session.state = session.state.copy(dice=None)
     card.update()
     assert shows(card, "strongest")
 
@@ -401,7 +401,7 @@ def tiles(number: int, shape: tuple[int, int] = (32, 32), **changes: Any) -> lis
     mask = np.zeros(shape)
     mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
     one = Thumbnail(0, "patient001", "f1 · s4", 0.42, np.zeros(shape), mask)
-    return [dataclasses.replace(one, sample=i, pixels=rng.normal(size=shape), **changes) for i in range(number)]
+    return [dataclasses.replace(one, number=i, pixels=rng.normal(size=shape), **changes) for i in range(number)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 4), (32, 32), (48, 24), (130, 130), (512, 512)], ids=str)
@@ -534,7 +534,7 @@ def test_provenance_names_the_first_missing_volumes(study_store: Path) -> None:
     source = Source(store)
     part, before = provenance(source)
     part.view.object = "as it was"
-    part.update()
+    part.update({"layer", "slice"})
     assert part.view.object == "as it was", "nothing is written twice"
     store.attributes["blocks"] = [f"volume {i}" for i in range(25)]
     store.committed = np.zeros(25, bool)
@@ -598,14 +598,14 @@ def test_the_code_selects_the_subset(source: Source) -> None:
         "mad": MadRange(state.layer, float(np.median(mad)) + 1e-6, 1e9),
     }
     for name, value in boxes.items():
-        narrowed = dataclasses.replace(state, **{name: value})
+        narrowed = state.copy(**{name: value})
         expected = np.flatnonzero(source.subset(narrowed))
         assert 0 < len(expected) < session.subset.sum() or name == "case"
         assert list(run(downloads.code(source, narrowed))["samples"].index) == list(expected), name
 
 
 def test_names_in_the_code_are_quoted(source: Source) -> None:
-    state = dataclasses.replace(FakeSession(source).state, case="\"]; import os  # '")
+    state = FakeSession(source).state.copy(case="\"]; import os  # '")
     line = next(line for line in downloads.code(source, state).splitlines() if "cases" in line)
     assert line.endswith(repr(state.case))
 
@@ -640,8 +640,8 @@ def test_a_png_holds_both_rows(source: Source, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_names_of_downloads_are_safe(changes: dict[str, Any], expected: str) -> None:
     state = State(patient="patient001", frame=1, slice=4, condition=DARK_LV, layer="L20", channel=1)
-    assert downloads.filename(dataclasses.replace(state, **changes), "png") == expected
-    long = dataclasses.replace(state, patient="p" * 500)
+    assert downloads.filename(state.copy(**changes), "png") == expected
+    long = state.copy(patient="p" * 500)
     assert len(downloads.filename(long, ".csv")) <= downloads.LONGEST + 4
 
 
@@ -658,7 +658,7 @@ def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
     session = FakeSession(volumes, layer=layer, channel=1)
     card = ChannelTab(session)
     for plane in (2, 5):
-        session.state = dataclasses.replace(session.state, slice=plane)
+        session.state = session.state.copy(slice=plane)
         card.update()
         session.finish()
         assert f"{layer} · {volumes.modules[layer]} · channel 1 of 2 · 4 × 16 × 16" in text_of(card.facts)
@@ -666,11 +666,11 @@ def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
         assert len(tiles) == 2
         for tile in tiles:
             assert f"s{plane}" in tile.title
-            maps = volumes.store[layer].isel(sample=tile.sample, channel=1, z=volumes.plane(layer, plane))
+            maps = volumes.store[layer].isel(sample=tile.number, channel=1, z=volumes.plane(layer, plane))
             change = maps.sel(condition=DARK_LV) - maps.isel(condition=0)
             np.testing.assert_allclose(tile.pixels, change.values, rtol=1e-5, atol=1e-6)
     tap(card, "strongest", 2, card.strongest.grid.corner(0)[0] + 2)
-    assert session.gone == [{"sample": card.strongest.grid.thumbnails[0].sample}]
+    assert session.gone == [{"sample": card.strongest.grid.thumbnails[0].number}]
     assert "4 × 16 × 16" in provenance(volumes)[1]
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 from bokeh.models import HoverTool
-from bokeh.plotting import figure
 
 from actstore.conditions import ORIGINAL
 from actstore.views.explorer.cohort_figures import HEIGHT
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.explorer.streamed import StreamedFigure, nothing
+from actstore.views.explorer.streamed import StreamedFigure, nothing, small_figure
 
 #: Pixels of the screen: width, and the height of a class; more classes than fit make the figure longer.
 WIDTH, ROW = 420, 17
@@ -27,15 +26,10 @@ class AccuracyFigure:
     def __init__(self, classes: Sequence[str], theme: PageTheme) -> None:
         self._rows = list(classes)
         count = len(self._rows)
-        bare: dict[str, Any] = {"tools": "", "toolbar_location": None, "title": " "}
         ranges: dict[str, Any] = {"x_range": (-0.03, 1.03), "y_range": (count - 0.5, -0.5)}
         size: dict[str, Any] = {"width": WIDTH, "height": max(HEIGHT, ROW * count + 80)}
-        plot: Any = figure(**bare, **ranges, **size)
+        plot = small_figure(title=" ", **ranges, **size)
         plot.xaxis.axis_label = "part classified right, 95 % interval"
-        plot.ygrid.visible = False
-        plot.title.text_font_size = "12px"
-        plot.axis.axis_label_text_font_size = "11px"
-        plot.axis.major_label_text_font_size = "10px"
         plot.yaxis.ticker = list(range(count))
         plot.yaxis.major_label_overrides = dict(enumerate(self._rows))
         colours = {"original": theme.neutral, "perturbed": theme.accent}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from actstore.measures.names import TOP
 from actstore.units import by, counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
-from actstore.views.explorer.channel_plot import ChannelPlot
 from actstore.views.explorer.dose_plot import DosePlot
 from actstore.views.explorer.effect_lines import EffectLines
 from actstore.views.explorer.html import html_pane, style_sheet
+from actstore.views.explorer.looks_for import LooksFor
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.patient_plot import PatientPlot
-from actstore.views.explorer.protocols import Session, Work
+from actstore.views.explorer.pin_buttons import PinButtons
 from actstore.views.explorer.source import Source
+from actstore.views.explorer.state import SAMPLE, SUBSET
 from actstore.views.explorer.statistics import LoadProgress
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
 from actstore.views.figures.spread import PatientColumns
@@ -38,124 +41,119 @@ b { color: var(--ink); font-weight: 600; }
 """
 
 
-class ChannelTab:
+class ChannelTab(Part):
     """The shown channel under the shown condition: its strongest maps, its MAD by patient, its dose–response."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         source, theme = session.source, session.theme
         self._colours = colours_of(source.store)
         #: Layer and conditions whose MAD was read last, and that MAD: (sample, strength, channel).
         self._sweep_mad: tuple[Hashable, Floats] = (None, np.empty((0, 0, 0)))
-        #: What is being read.
-        self._reading: set[Hashable] = set()
         #: Patient, frame, slice and, of patches, patch of each sample: to look each up in a data frame takes longer
         #: than to draw it.
         self._about: NDArray[Any] = source.samples[source.named_by].to_numpy(object)
         self._sweeps: dict[str, Sweep] = {}
+        #: MAD of the channel, (sample), and the samples that figures are about.
+        self._mad: Floats = np.empty(0)
+        self._chosen: NDArray[np.intp] = np.empty(0, np.intp)
         names = [
             " · ".join([patient, *(f"{name[0]}{n}" for name, n in zip(source.named_by[1:], numbers, strict=True))])
             for patient, *numbers in self._about
         ]
         self.facts = html_pane(stylesheets=[style_sheet(), _FACTS])
-        self.effects = EffectLines(session)
-        self.strongest = ThumbnailPlot(theme, source.space, lambda sample: session.go(sample=sample))
+        self.effects, self.looks_for = EffectLines(session), LooksFor(session)
+        # What effects read takes longer.
+        pins = PinButtons(session)
+        self.inside = [pins, self.looks_for, self.effects]
+        self.strongest = ThumbnailPlot(
+            theme, lambda sample: session.go(sample=sample), **thumbnails.screen_size(source.space)
+        )
         self.patients = PatientPlot(theme, np.array(names, object), lambda sample: session.go(sample=sample))
         self.doses = DosePlot(theme, lambda condition: session.go(condition=condition))
         # Maps keep their shape, and their column its width.
-        width = max(thumbnails.screen_size(source.space)[0] + 30, 360)
+        width = max(thumbnails.screen_size(source.space)["frame_width"] + 30, 360)
         self.strongest.view.param.update(sizing_mode=None, width=width, min_width=width)
         figures = pn.Row(*(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0)
-        #: Numbers, and below them three figures.
-        self.view = pn.Column(self.facts, self.effects.view, figures, sizing_mode="stretch_width", margin=0)
+        #: Numbers, below them three figures, and what the channel looks for.
+        parts = [self.facts, pins.view, self.effects.view, figures, self.looks_for.view]
+        self.view = pn.Column(*parts, sizing_mode="stretch_width", margin=0)
 
     @property
     def _plots(self) -> tuple[ThumbnailPlot, PatientPlot, DosePlot]:
         return self.strongest, self.patients, self.doses
 
-    def update(self) -> None:
-        """Show the session's layer and channel under its condition, over its subset."""
-        self._show()
-        # Last: what it reads takes longer.
-        self.effects.update()
-
-    def _show(self) -> None:
-        source, state = self._session.source, self._session.state
-        c, sample = source.condition(state.condition), source.sample(state)
-        ready = source.loaded(c) and source.has("scale") and not source.alone
-        self.facts.object = self._numbers(c, sample, ready)
-        if source.alone:
-            self.strongest.hide(ALONE)
-            return
-        if not ready:
-            self._wait(c)
-            return
-        mad = source.scores(c).mad[:, self._index]
-        chosen = np.flatnonzero(self._session.subset & ~np.isnan(mad))
-        about: Hashable = (state.layer, state.channel, c, chosen.tobytes())
-        shows = (self._show_strongest, self._show_patients, self._show_doses)
-        keys = ((about, state.slice if source.is_3d else None), about, about)
-        for plot, key, show in zip(self._plots, keys, shows, strict=True):
-            if plot.about != key:
-                plot.about = key
-                show(chosen, mad)
-        self.strongest.mark(sample)
-        self.patients.mark(sample)
+    @property
+    def _ready(self) -> bool:
+        """Whether there is MAD to show, and it is read."""
+        source = self.source
+        return source.loaded(self.condition) and source.has("scale") and not source.alone
 
     @property
     def _index(self) -> int:
-        state = self._session.state
-        return int(self._session.source.where[state.layer].start) + state.channel
+        return int(self.source.where[self.state.layer].start) + self.state.channel
 
-    # Reading
+    @shows(*SAMPLE, *SUBSET, "layer", "channel")
+    def _show_numbers(self) -> None:
+        self.facts.object = self._numbers(self.condition, self.sample, self._ready)
 
-    def _wait(self, condition: int) -> None:
+    @shows(*SUBSET, "layer", "channel")
+    def _show_figures(self) -> bool:
+        source, c = self.source, self.condition
+        if source.alone:
+            self.strongest.hide(ALONE)
+            return False
+        if not self._ready:
+            return self._wait(c)
+        mad = source.scores(c).mad[:, self._index]
+        self._mad, self._chosen = mad, np.flatnonzero(self.session.subset & ~np.isnan(mad))
+        self._show_strongest()
+        self._show_patients()
+        self._show_doses()
+        self._mark()
+        return False
+
+    @shows("slice")
+    def _show_plane(self) -> None:
+        if self.source.is_3d and self._ready:
+            self._show_strongest()
+
+    @shows(*SAMPLE)
+    def _mark(self) -> None:
+        if self._ready:
+            self.strongest.mark(self.sample)
+            self.patients.mark(self.sample)
+
+    def _wait(self, condition: int) -> bool:
         """Show no figure until the statistics of ``condition`` are read, if they are persisted."""
-        source = self._session.source
+        source = self.source
         self.patients.hide()
         self.doses.hide()
         try:
             source.need_statistics()
         except StoreError as error:
             self.strongest.hide(str(error))
-            return
+            return True
         self.strongest.hide(READING)
-        self._soon(("scores", condition), lambda progress: _read(source, condition, progress), READING, self.strongest)
+        work = partial(_read, source, condition)
+        self.read(("scores", condition), work, READING, self._arrived, self.strongest.hide)
+        return False
 
-    def _soon(
-        self,
-        key: Hashable,
-        work: Work,
-        what: str,
-        plot: ChannelPlot,
-        keep: Callable[[Any], object] = lambda found: None,
-    ) -> None:
-        """Do ``work`` once for ``key``, ``keep`` its result, then show everything again; ``plot`` shows an error."""
-        if key in self._reading:
-            return
-        self._reading.add(key)
-
-        def done(found: object) -> None:
-            self._reading.discard(key)
-            keep(found)
-            self.update()
-
-        def failed(message: str) -> None:
-            self._reading.discard(key)
-            plot.hide(message)
-
-        self._session.soon(work, done, what, failed)
+    def _arrived(self) -> None:
+        self._show_numbers()
+        self._show_figures()
 
     # What is shown
 
-    def _show_strongest(self, chosen: NDArray[np.intp], mad: Floats) -> None:
+    def _show_strongest(self) -> None:
+        chosen, mad = self._chosen, self._mad
         changed = chosen[mad[chosen] > 0]
         strongest = changed[np.argsort(-mad[changed], kind="stable")][: thumbnails.MOST]
-        source, layer = self._session.source, self._session.state.layer
+        source, layer = self.source, self.state.layer
         if not source.has_maps(layer):
             self.strongest.hide(f"{layer} has one value a sample and channel, and no maps")
             return
-        target = "" if source.classified else source.target(self._session.state.condition)
+        target = "" if source.classified else source.target(self.state.condition)
         try:
             maps = [self._thumbnail(int(sample), float(mad[sample]), target) for sample in strongest]
         except StoreError as error:
@@ -169,7 +167,7 @@ class ChannelTab:
             self.strongest.hide("no sample of the subset has this perturbation")
 
     def _thumbnail(self, sample: int, mad: float, target: str) -> Thumbnail:
-        source, state = self._session.source, self._session.state
+        source, state = self.source, self.state
         original, perturbed = (
             source.map(state.layer, sample, i, state.channel, state.slice).astype(np.float32)
             for i in (0, source.condition(state.condition))
@@ -177,16 +175,16 @@ class ChannelTab:
         cover = source.cover(state.layer, sample, target, state.slice) if target else None
         return Thumbnail(sample, *source.in_short(sample, state.slice), mad, perturbed - original, cover)
 
-    def _show_patients(self, chosen: NDArray[np.intp], mad: Floats) -> None:
+    def _show_patients(self) -> None:
+        chosen, mad = self._chosen, self._mad
         drawn = chosen[np.isfinite(mad[chosen])]
         if len(drawn):
             self.patients.show(PatientColumns(drawn, self._about[drawn, 0], mad[drawn]), self._colour)
         else:
             self.patients.hide("" if len(chosen) == 0 else "no finite MAD")
 
-    def _show_doses(self, chosen: NDArray[np.intp], _: Floats) -> None:
-        source, state = self._session.source, self._session.state
-        layer = state.layer
+    def _show_doses(self) -> None:
+        source, state, layer = self.source, self.state, self.state.layer
         try:
             if state.condition not in self._sweeps:
                 self._sweeps[state.condition] = sweep_of(source.conditions, state.condition)
@@ -201,22 +199,22 @@ class ChannelTab:
                 self._sweep_mad = (key, found)
 
             self.doses.hide(READING)
-            what = f"reading statistics of {layer}"
-            self._soon(key, lambda _: _read_sweep(source, layer, sweep), what, self.doses, keep)
-        elif len(chosen):
-            curve = DoseCurve(sweep, self._sweep_mad[1][chosen, :, state.channel])
+            work = lambda _: _read_sweep(source, layer, sweep)  # noqa: E731
+            self.read(key, work, f"reading statistics of {layer}", self._show_doses, self.doses.hide, keep)
+        elif len(self._chosen):
+            curve = DoseCurve(sweep, self._sweep_mad[1][self._chosen, :, state.channel])
             self.doses.show(curve, state.condition, self._colour)
         else:
             self.doses.hide()
 
     @property
     def _colour(self) -> str:
-        target = self._session.source.target(self._session.state.condition)
-        return self._colours.get(target, self._session.theme.accent)
+        target = self.source.target(self.state.condition)
+        return self._colours.get(target, self.session.theme.accent)
 
     def _numbers(self, c: int, sample: int, ready: bool) -> str:
         """The line of numbers."""
-        source, state = self._session.source, self._session.state
+        source, state = self.source, self.state
         size = by(source.sizes[state.layer], " × ") or "one value"
         own = (
             f"{state.layer} · {source.modules[state.layer]} · channel {state.channel} of {source.channels[state.layer]}"
@@ -237,7 +235,7 @@ class ChannelTab:
             else:
                 parts.append(("", f"{state.condition} does not apply to this sample"))
         if ready:
-            member = source.scores(c).member[self._session.subset, self._index]
+            member = source.scores(c).member[self.session.subset, self._index]
             share = f" ({member.mean() * 100:.0f} %)" if len(member) else ""
             parts.append((f"among the top {TOP}", f"in {int(member.sum())} of {counted(len(member), 'sample')}{share}"))
         return str(Markup("").join(Markup("<span>{} <b>{}</b></span>").format(*part) for part in parts))

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from bokeh.models import BoxSelectTool, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
-from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.cohort_numbers import drawn_others
+from actstore.views.explorer.html import failure
 from actstore.views.explorer.page_theme import PageTheme
 from actstore.views.explorer.state import MAD_DIGITS
-from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap
+from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap, small_figure
 from actstore.views.figures.spread import Spread
 from actstore.views.figures.theme import ticks
 
@@ -61,7 +61,7 @@ class DiceFigure:
             frame_height=round(SQUARE * (y[1] - y[0])),
             x_range=x,
             y_range=y,
-            x_axis_label="Dice, original",
+            x_axis_label="Dice, original (tap a dot to see it, draw a box to select)",
             y_axis_label="Dice, perturbed",
         )
         marked = (0, 0.5, 1)
@@ -126,7 +126,7 @@ class CaseFigure:
     """A bar a kind of failure, from top to bottom: samples of the condition pale, those of the subset in colour."""
 
     def __init__(self, theme: PageTheme) -> None:
-        plot = _figure(x_range=(0, 1), y_range=(3.5, -0.5), x_axis_label="samples")
+        plot = _figure(x_range=(0, 1), y_range=(3.5, -0.5), x_axis_label="samples (tap a bar to select them)")
         plot.yaxis.visible = False
         bars = [
             plot.quad(*_EDGES, fill_color=theme.faint, fill_alpha=alpha, line_color=None, source=nothing())
@@ -134,7 +134,7 @@ class CaseFigure:
         ]
         plot.text("x", "y", "text", **_text(theme), text_baseline="middle", source=nothing())
         plot.line([], [], **_dashed(theme))
-        tips = [("case", "@case"), ("samples", "@samples"), ("in the subset", "@chosen")]
+        tips = [("kind of failure", "@case"), ("samples", "@samples"), ("in the subset", "@chosen")]
         plot.add_tools(HoverTool(tooltips=tips, renderers=bars))
         names = ("samples", "chosen", "labels", "box")
         self.figure = StreamedFigure(plot, names, sizing_mode="stretch_width", margin=_MARGIN)
@@ -157,7 +157,7 @@ class CaseFigure:
         self.figure.style("chosen", fill_color=colour)
         most = float(counts["samples"].max()) if len(counts) else 1.0
         numbers = zip(names, counts["chosen"], counts["samples"], strict=True)
-        texts = [f"{name}  {n}" if n == of else f"{name}  {n} of {of}" for name, n, of in numbers]
+        texts = [f"{failure(name)}  {n}" + ("" if n == of else f" of {of}") for name, n, of in numbers]
         self.figure.put("labels", x=row * 0 + most * 0.015, y=row, text=texts)
         box = None
         if selected in names:
@@ -175,7 +175,12 @@ class MadFigure:
 
     def __init__(self, layers: Sequence[str], theme: PageTheme) -> None:
         self._layers = list(layers)
-        plot = _figure(x_range=(-0.5, len(layers) - 0.5), y_range=(0, 1), x_axis_label="layer", y_axis_label="MAD")
+        plot = _figure(
+            x_range=(-0.5, len(layers) - 0.5),
+            y_range=(0, 1),
+            x_axis_label="layer (tap one to see it, draw a box to select)",
+            y_axis_label="MAD",
+        )
         _ticks(plot.xaxis[0], dict(ticks(layers, 12)))
         plot.vstrip([], [], fill_color=theme.faint, fill_alpha=0.8, line_color=None)
         plot.patch([], [], fill_alpha=0.22, line_color=None)
@@ -184,9 +189,11 @@ class MadFigure:
         plot.line([], [], legend_label="this sample", line_color=theme.ink, line_width=1.2)
         points = plot.scatter([], [], size=5)
         plot.line([], [], **_dashed(theme))
-        plot.legend[0].update(
-            location="top_left", spacing=-4, padding=2, margin=2, glyph_width=16, label_text_font_size="10px"
-        )
+        legend = plot.legend[0]
+        # Above the axes it covers no curve.
+        plot.add_layout(legend, "above")
+        small = {"padding": 0, "margin": 0, "spacing": 8, "glyph_width": 16, "label_text_font_size": "10px"}
+        legend.update(orientation="horizontal", location="left", **small)
         digits = f"%.{MAD_DIGITS}g"
         tips = [("layer", "@layer"), ("median", f"@median{{{digits}}}")]
         tips += [("quartiles", f"@low{{{digits}}} – @high{{{digits}}}")]
@@ -254,7 +261,11 @@ def listen(
 
 def _dice_hover(names: Mapping[str, Sequence[str]], named_by: Sequence[str], dots: Any) -> HoverTool:
     """Patient and case as names: the browser gets the names once and then only numbers, which travel faster."""
-    tips = [("patient", "@patient{custom}"), *((name, f"@{name}") for name in named_by[1:]), ("case", "@case{custom}")]
+    tips = [
+        ("patient", "@patient{custom}"),
+        *((name, f"@{name}") for name in named_by[1:]),
+        ("kind of failure", "@case{custom}"),
+    ]
     tips += [("Dice original", "@original{0.000}"), ("Dice perturbed", "@y{0.000}")]
     read: dict[str, Any] = {
         f"@{name}": CustomJSHover(args={"names": list(known)}, code="return names[value] ?? ''")
@@ -284,11 +295,4 @@ def _outline(box: Box | None) -> dict[str, list[float]]:
 
 
 def _figure(**options: Any) -> Any:
-    """A figure without tools of its own."""
-    plain: dict[str, Any] = {"tools": "", "toolbar_location": None, "title": " ", "height": HEIGHT}
-    plot: Any = figure(**plain | options)
-    plot.grid.visible = False
-    plot.title.text_font_size = "12px"
-    plot.axis.axis_label_text_font_size = "11px"
-    plot.axis.major_label_text_font_size = "10px"
-    return plot
+    return small_figure(**{"title": " ", "height": HEIGHT} | options)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actstore.tables.rows import sample_columns
 from actstore.units import counted
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.html import failure
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice
 
@@ -57,7 +58,7 @@ def samples_table(samples: pd.DataFrame, case: NDArray[np.str_], original: Float
     The worst first: the largest loss, or, where there is no change at all, the least value.
     """
     values: Mapping[str, Any] = {
-        "case": case,
+        "case": [failure(name) for name in case],
         # -0.0 + 0.0 is 0.0.
         "original": shown_dice(original),
         "perturbed": shown_dice(perturbed),
@@ -80,7 +81,7 @@ def in_words(source: Source, state: State, subset: Bools) -> str:
     else:
         parts.append(f"{n} of {counted(of, 'sample')}" if n else f"no sample of {of} is in this selection")
     if state.case:
-        parts.append(f"case {state.case}")
+        parts.append(f"kind of failure: {failure(state.case)}")
     if state.dice:
         name, left, right, low, high = state.dice
         d = DICE_DECIMALS

@@ -34,7 +34,7 @@ class SampleTable:
 
     def __init__(self, theme: PageTheme, clicked: Callable[[int], None], columns: Sequence[str]) -> None:
         self._clicked, self._sample = clicked, -1
-        titles = {"image_name": "image"}
+        titles = {"image_name": "image", "case": "kind of failure"}
         self._columns = {
             name: TableColumn(field=name, title=titles.get(name, name), width=_WIDTHS[name]) for name in columns
         }

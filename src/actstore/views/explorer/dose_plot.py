@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import pandas as pd
+from bokeh.models import HoverTool
 
 from actstore.units import counted
 from actstore.views.explorer.channel_plot import RESPONSIVE, ChannelPlot
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.figures import marks
+from actstore.views.explorer.streamed import nothing, set_limits, small_figure
 from actstore.views.figures.sweeps import DoseCurve
 
 
@@ -18,17 +19,15 @@ class DosePlot(ChannelPlot):
     """The figure of a curve; a tap finds the condition of the nearest strength."""
 
     def __init__(self, theme: PageTheme, go: Callable[[str], None]) -> None:
-        nothing = np.array([])
-        dots = marks.dots(pd.DataFrame({"strength": [], "median": []}), "strength", "median", theme.accent, size=7)
-        glyphs = {
-            "quartiles": marks.band(nothing, nothing, nothing, theme.accent),
-            "median": marks.line(nothing, nothing, theme.accent),
-            "dots": dots.opts(
-                hover_tooltips=[("strength", "@strength"), ("median", "@median{0.00000}")], backend="bokeh"
-            ),
-            "shown": marks.line(nothing, nothing, theme.ink, width=1, dashed=True),
-        }
-        super().__init__(glyphs, go, xlabel="strength", ylabel="MAD (median, quartiles)", **RESPONSIVE)
+        labels: dict[str, Any] = {"x_axis_label": "strength", "y_axis_label": "MAD (median, quartiles)"}
+        plot = small_figure(x_range=(0, 1), y_range=(0, 1), **labels, **RESPONSIVE)
+        plot.patch([], [], fill_alpha=0.25, line_color=None)
+        plot.line([], [], line_width=2)
+        dots = plot.scatter("strength", "median", size=7, source=nothing("strength", "median"))
+        plot.line([], [], line_color=theme.ink, line_width=1, line_dash="dashed")
+        tips = [("strength", "@strength"), ("median", "@median{0.00000}")]
+        plot.add_tools(HoverTool(tooltips=tips, renderers=[dots]))
+        super().__init__(plot, ("quartiles", "median", "dots", "shown"), go)
         self.curve: DoseCurve | None = None
 
     def at(self, x: float, y: float) -> str | None:
@@ -52,5 +51,5 @@ class DosePlot(ChannelPlot):
         figure.put("shown", x=[sweep.strengths[sweep.names.index(condition)]] * 2, y=list(up))
         where = f" in {sweep.channels}" if sweep.channels else ""
         figure.plot.xaxis[0].axis_label = f"strength of {sweep.transform}{where}"
-        self.set_limits(along, up)
+        set_limits(figure.plot, along, up)
         self.show_below(f"dose–response · n = {counted(curve.samples, 'sample')}")

@@ -9,25 +9,24 @@ from markupsafe import Markup
 from actstore.errors import StoreError
 from actstore.views.explorer.edits import ChannelEdits, Edits
 from actstore.views.explorer.html import html_pane, note
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.statistics import LoadProgress
 
 READING = "reading interventions …"
 _HEADS = ("intervention", "effect", "class", "mean", "95 % interval", "corrected p", "")
 
 
-class EffectLines:
+class EffectLines(Part):
     """Effects of editing the shown channel alone, on the class that the shown condition perturbs."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self._reading = False
+        super().__init__(session)
         #: Nothing where no intervention edits channels alone.
         self.view = html_pane(visible=bool(session.source.edits.offered))
 
-    def update(self) -> None:
-        """Show the session's layer and channel under its condition."""
-        edits = self._session.source.edits
+    @shows("condition", "layer", "channel")
+    def _show(self) -> None:
+        edits = self.source.edits
         if not edits.offered:
             return
         if all(map(edits.loaded, edits.offered)):
@@ -35,13 +34,15 @@ class EffectLines:
             heads = Markup("").join(Markup("<th>{}</th>").format(name) for name in _HEADS)
             table = Markup('<table class="effects"><caption>edited alone</caption><tr>{}</tr>{}</table>')
             self.view.object = str(table.format(heads, lines))
-        elif not self._reading:
-            self._reading = True
-            self.view.object = str(note(READING))
-            self._session.soon(partial(_load, edits), self._arrived, "reading interventions", self._failed)
+        else:
+            self._note(READING)
+            self.read("effects", partial(_load, edits), "reading interventions", self._show, self._note)
+
+    def _note(self, message: str) -> None:
+        self.view.object = str(note(message))
 
     def _line(self, edits: ChannelEdits) -> Markup:
-        source, state = self._session.source, self._session.state
+        source, state = self.source, self.state
         try:
             found = source.edits.effects(edits, state.condition)
         except StoreError as error:
@@ -52,15 +53,6 @@ class EffectLines:
         own = found.words.loc[number]
         cells = (edits.name, found.quantity, found.class_name, own["mean"], own["interval"], own["p"], own["note"])
         return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
-
-    def _arrived(self, _: object) -> None:
-        self._reading = False
-        self.update()
-
-    def _failed(self, message: str) -> None:
-        """Show why; the next change of the page tries again."""
-        self._reading = False
-        self.view.object = str(note(message))
 
 
 def _load(edits: Edits, progress: LoadProgress) -> None:

@@ -7,9 +7,10 @@ from importlib import resources
 from typing import Any
 
 import panel as pn
-from holoviews.plotting.util import process_cmap
 from markupsafe import Markup
 
+from actstore.analysis.segmentation.cases import ERROR
+from actstore.views.explorer.colour_maps import palette
 from actstore.views.figures.scales import Limits
 
 TEMPLATES = resources.files("actstore.views.explorer").joinpath("templates")
@@ -35,7 +36,7 @@ def note(message: str) -> Markup:
 @cache
 def gradient(cmap: str) -> str:
     """A colour map as the stops of a CSS gradient."""
-    return ", ".join(process_cmap(cmap, 9, provider=None))
+    return ", ".join(palette(cmap, 9))
 
 
 def legend(title: str, scale: tuple[str, Limits] | None) -> Markup:
@@ -49,6 +50,11 @@ def legend(title: str, scale: tuple[str, Limits] | None) -> Markup:
         '<div class="head">{0}<span class="scale"><i>{1}</i>'
         '<u style="background:linear-gradient(90deg,{2})"></u><i>{3}</i></span></div>'
     ).format(name, low, gradient(cmap), high)
+
+
+def failure(case: str) -> str:
+    """What the page calls a kind of failure: the cases' own "error" reads as a fault of the software."""
+    return "unclassified failure" if case == ERROR else case
 
 
 def number(value: float) -> str:

@@ -92,6 +92,11 @@ class Likeness:
         statistics = self._store.statistics(layer, POOL.split("+"), persisted=True)
         return embedding({layer: statistics}, layer, POOL, condition=condition)
 
+    @property
+    def known(self) -> bool:
+        """Whether the store persisted what points are made of."""
+        return self._store.reduced and self._store.layout.version >= 4
+
     def need_statistics(self) -> None:
         """Refuse a store that did not persist what points are made of."""
         store = self._store

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import parse_qsl
 
-from actstore.analysis.representations.projection import Method
 from actstore.units import first_few
-from actstore.views.explorer.likeness import MOST_TSNE, Paint
+from actstore.views.explorer.likeness import MOST_TSNE
+from actstore.views.explorer.pins import ChannelPin, SamplePin, channel_pins, sample_pins
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange, State, TabName, shown_dice, shown_mad
-from actstore.views.figures.scales import Scale
-
-#: The fields that say which sample.
-PLACE = ("patient", "frame", "slice", "patch")
-#: Characters of a query that are read; a longer one is no link of this page.
-LONGEST = 2000
+from actstore.views.explorer.state import LONGEST, SAMPLE, DiceBox, MadRange, State, shown_dice, shown_mad
 
 Reader = Callable[[str, Source], Any]
 
@@ -45,19 +38,19 @@ def read(query: str, source: Source) -> tuple[State, list[str]]:
                 asked[name] = reader(given[name], source)
             except Refused as error:
                 messages.append(str(error))
-    place = {name: asked.pop(name) for name in PLACE if name in asked}
+    place = {name: asked.pop(name) for name in SAMPLE if name in asked}
     found = source.first_state(asked.get("condition"), place)
     if any(getattr(found, name) != value for name, value in place.items()):
         wanted = ", ".join(str(value) if name == "patient" else f"{name} {value}" for name, value in place.items())
         patch = f", patch {found.patch}" if source.patched or "patch" in place else ""
         shown = f"{found.patient}, frame {found.frame}, slice {found.slice}{patch}"
         messages.append(f"{wanted} is not in this store: shown is {shown}")
-    found = replace(found, **asked)
+    found.param.update(**asked)
     channels = source.channels[found.layer]
     if found.channel >= channels:
         if "channel" in asked:
             messages.append(f"channel {found.channel}: {found.layer} has channels 0–{channels - 1}; 0 is shown")
-        found = replace(found, channel=0)
+        found.channel = 0
     return found, messages
 
 
@@ -80,8 +73,8 @@ def _number(what: str) -> Reader:
     return read_number
 
 
-def _choice(what: str, kind: Any) -> Reader:
-    names = get_args(kind)
+def _choice(what: str) -> Reader:
+    names = State.param[what].objects
 
     def read_choice(text: str, _: Source) -> str:
         if text in names:
@@ -89,6 +82,18 @@ def _choice(what: str, kind: Any) -> Reader:
         raise Refused(f"{what} {_short(text)} is none of {', '.join(names)}: ignored")
 
     return read_choice
+
+
+def _percent(what: str) -> Reader:
+    low, high = State.param[what].bounds
+
+    def read_percent(text: str, source: Source) -> int:
+        number: int = _number(what)(text, source)
+        if low <= number <= high:
+            return number
+        raise Refused(f"{what} {number} is not {low} to {high}: ignored")
+
+    return read_percent
 
 
 def _flag(what: str) -> Reader:
@@ -121,7 +126,7 @@ def _input_channel(text: str, source: Source) -> int:
 
 
 def _method(text: str, source: Source) -> str:
-    found: str = _choice("method", Method)(text, source)
+    found: str = _choice("method")(text, source)
     if found == "tsne" and len(source.samples) > MOST_TSNE:
         count = len(source.samples)
         raise Refused(f"method tsne: this store has {count} samples, t-SNE places at most {MOST_TSNE}: ignored")
@@ -146,6 +151,29 @@ def _mad(text: str, source: Source) -> MadRange:
     return MadRange(name, *_floats("mad", rest, shown_mad))
 
 
+def _channels(text: str, source: Source) -> tuple[ChannelPin, ...]:
+    pins: tuple[ChannelPin, ...] = _pins("channels", text, channel_pins)
+    for pin in pins:
+        if not 0 <= pin.channel < source.channels.get(pin.layer, 0):
+            raise Refused(f"channels: {pin.layer} channel {pin.channel} is not in this store: ignored")
+    return pins
+
+
+def _samples(text: str, source: Source) -> tuple[SamplePin, ...]:
+    pins: tuple[SamplePin, ...] = _pins("samples", text, sample_pins)
+    for pin in pins:
+        if not source.holds(*pin):
+            raise Refused(f"samples: {pin.patient}, frame {pin.frame}, slice {pin.slice} is not in this store: ignored")
+    return pins
+
+
+def _pins(what: str, text: str, reader: Callable[[str], Any]) -> Any:
+    try:
+        return reader(text)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{what} = {_short(text)} is no list of pins: ignored") from error
+
+
 def _short(text: str, most: int = 40) -> str:
     return repr(text if len(text) <= most else text[: most - 1] + "…")
 
@@ -161,12 +189,20 @@ _READERS: dict[str, Reader] = {
     "case": _one_of("case", lambda source: source.case_names, blank=True),
     "dice": _dice,
     "mad": _mad,
-    "scale": _choice("scale", Scale),
+    "scale": _choice("scale"),
     "truth": _flag("truth"),
     "prediction": _flag("prediction"),
     "colour": _one_of("colour", lambda source: list(source.colours)),
-    "tab": _choice("tab", TabName),
+    "tab": _choice("tab"),
     "input_channel": _input_channel,
     "method": _method,
-    "paint": _choice("paint", Paint),
+    "paint": _choice("paint"),
+    "gallery": _choice("gallery"),
+    "order": _choice("order"),
+    "view": _choice("view"),
+    "opacity": _percent("opacity"),
+    "contrast": _percent("contrast"),
+    "colours": _choice("colours"),
+    "channels": _channels,
+    "samples": _samples,
 }

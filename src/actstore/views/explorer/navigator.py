@@ -5,22 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, cast
 
-import holoviews as hv
 import numpy as np
 import xarray as xr
-from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool
+from bokeh.models import ColumnDataSource, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
 from markupsafe import Markup
 
 from actstore.analysis.channels.relative import in_units
 from actstore.errors import ActstoreError
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.colour_maps import on_page, palette
 from actstore.views.explorer.edits import ChannelEdits, Effects
 from actstore.views.explorer.html import html_pane, legend, note
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import SAMPLE, SUBSET, State
 from actstore.views.explorer.statistics import LoadProgress, Whole
-from actstore.views.explorer.streamed import BLANK, StreamedFigure, on_tap
+from actstore.views.explorer.streamed import IMAGE, StreamedFigure, nothing, on_tap, small_figure
 from actstore.views.figures.network_colours import Colour, control_of, effect, limits_of, top_cells, with_control
 from actstore.views.figures.theme import SEQUENTIAL, ticks
 
@@ -37,6 +37,7 @@ _HOVER = """
 const {x, y} = special_vars
 return details.data.text[Math.round(y) * width + Math.round(x)] || value.toFixed(4)
 """
+_EDGES = ("left", "right", "bottom", "top")
 #: What is read before the map is coloured: conditions with their statistics, whole arrays, effects of interventions.
 Needed = int | Whole | ChannelEdits
 
@@ -120,11 +121,11 @@ def _effect(source: Source, condition: int, subset: Bools) -> Floats:
     return effect(score, xr.DataArray(source.whole("rescaled")[subset][:, at], dims=("sample", "condition")))
 
 
-class Navigator:
+class Navigator(Part):
     """The map, a choice of its colours, and marks on the top channels of each layer."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        super().__init__(session)
         source = session.source
         self.layers = list(source.channels)
         self.head = html_pane()
@@ -134,79 +135,63 @@ class Navigator:
         self.figure = self._drawn(self._widest)
         on_tap(self.figure.plot, self._tapped)
         self._legend = Markup("")
-        self._shown: Any = None
 
     def _drawn(self, widest: int) -> StreamedFigure:
-        axes = ["channel", "layer"]
-        image = hv.Image((np.arange(2), np.arange(2), BLANK), axes, hv.Dimension("value", range=(0, 1))).opts(
-            cmap=SEQUENTIAL, tools=[self._hover()], clipping_colors={"NaN": (0, 0, 0, 0)}, backend="bokeh"
+        theme, rows = self.session.theme, len(self.layers)
+        plot = small_figure(
+            tools="wheel_zoom,pan,reset",
+            active_scroll="wheel_zoom",
+            x_range=(-0.5, widest - 0.5),
+            y_range=(rows - 0.5, -0.5),
+            x_axis_label="channel (○ the top 3 of each layer; tap a cell to see it)",
+            sizing_mode="stretch_both",
         )
-        top = hv.Points([(np.nan, np.nan)], axes).opts(
-            size=4, color="#ffffff", line_color="#111111", line_width=1, backend="bokeh"
-        )
-        here = hv.Rectangles([(0, 0, 1, 1)], [*axes, "x1", "y1"]).opts(
-            fill_alpha=0, line_color=self.session.theme.accent, line_width=3, backend="bokeh"
-        )
-        overlay = (image * top * here).opts(
-            xlabel="channel (○ the top 3 of each layer)",
-            ylabel="",
-            yticks=ticks(self.layers, 12),
-            xlim=(-0.5, widest - 0.5),
-            ylim=(-0.5, len(self.layers) - 0.5),
-            invert_yaxis=True,
-            responsive=True,
-            show_grid=False,
-            toolbar=None,
-            show_legend=False,
-            default_tools=["wheel_zoom", "pan", "reset", "tap"],
-            active_tools=["wheel_zoom"],
-            fontsize={"yticks": "10px", "xticks": "10px", "labels": "11px"},
-            backend="bokeh",
-        )
-        figure = StreamedFigure(overlay, ("map", "top", "shown"))
-        figure.plot.xaxis.ticker.min_interval = 1
-        return figure
+        plot.xaxis.ticker.min_interval = 1
+        plot.xaxis.ticker.num_minor_ticks = 0
+        labels = dict(ticks(self.layers, 12))
+        plot.yaxis.update(ticker=FixedTicker(ticks=list(labels)), major_label_overrides=labels)
+        mapper = LinearColorMapper(palette=palette(SEQUENTIAL), nan_color="rgba(0, 0, 0, 0)")
+        image = plot.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
+        top: dict[str, Any] = {"size": 4, "fill_color": "#ffffff", "line_color": "#111111"}
+        plot.scatter("channel", "layer", **top, source=nothing("channel", "layer"))
+        # Two frames: one of them is seen on any colour.
+        for width, colour in ((6, theme.card), (3, theme.mark)):
+            plot.quad(*_EDGES, fill_alpha=0, line_color=colour, line_width=width, source=nothing(*_EDGES))
+        plot.add_tools(self._hover(image))
+        return StreamedFigure(plot, ("map", "top", "around", "shown"))
 
-    def _hover(self) -> HoverTool:
+    def _hover(self, image: Any) -> HoverTool:
         names = CustomJSHover(args={"names": self.layers}, code="return names[Math.round(special_vars.y)] ?? ''")
         formats: dict[str, Any] = {"$y": names}
         shown = "@image{0.0000}"
-        if self.session.source.edits.offered:
+        if self.source.edits.offered:
             details = {"details": self._details, "width": self._widest}
             formats["@image"], shown = CustomJSHover(args=details, code=_HOVER), "@image{custom}"
-        return HoverTool(tooltips=[("", "$y{custom} channel $x{0}"), ("value", shown)], formatters=formats)
+        return HoverTool(
+            tooltips=[("", "$y{custom} channel $x{0}"), ("value", shown)], formatters=formats, renderers=[image]
+        )
 
     def _tapped(self, x: float, y: float) -> None:
         row, channel = round(y), round(x)
-        if 0 <= row < len(self.layers) and 0 <= channel < self.session.source.channels[self.layers[row]]:
+        if 0 <= row < len(self.layers) and 0 <= channel < self.source.channels[self.layers[row]]:
             self.session.go(layer=self.layers[row], channel=channel)
 
-    def update(self) -> None:
-        """Show what the session's state and subset are now; move only the mark where the map stays the same."""
-        source, state = self.session.source, self.session.state
-        about: tuple[Any, ...] = (state.condition, state.colour, self.session.subset.tobytes())
-        about += (source.sample(state),) if state.colour in ("mad", "standardised", "maximum") else ()
-        if about != self._shown:
-            self._shown = about
-            self._read(state)
-        row = self.layers.index(state.layer)
-        edges = {"left": state.channel - 0.5, "right": state.channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
-        self.figure.put("shown", **{name: [value] for name, value in edges.items()})
-
-    def _read(self, state: State) -> None:
-        source = self.session.source
+    @shows(*SUBSET, *SAMPLE, "colour")
+    def _show(self) -> bool:
+        source, state = self.source, self.state
         values, message = np.full(sum(source.channels.values()), np.nan), ""
-        needed = missing(source, state)
+        needed, failed = missing(source, state), False
         try:
             if needed:
                 message = "reading statistics …"
             else:
                 values = values_of(source, state, self.session.subset)
         except ActstoreError as error:
-            self._shown, message = None, str(error)
+            failed, message = True, str(error)
         grid = source.as_grid(values)
         edits = source.edits.of_colour(state.colour)
         limits, cmap = limits_of(values, "effect" if edits else cast(Colour, state.colour))
+        cmap = on_page(cmap, self.session.theme.name)
         top = list(top_cells(grid))
         self.figure.put_image("map", grid, limits)
         self.figure.put_palette("map", cmap)
@@ -214,26 +199,26 @@ class Navigator:
         known = bool(np.isfinite(values).any())
         self._show_details(source.edits.effects(edits, state.condition) if edits and known else None)
         self._legend = legend("", (cmap, limits) if known else None)
-        self._show_message(message)
+        self._note(message)
         if needed:
-            self.session.soon(partial(load, source, needed), self._arrived, "reading statistics", self._failed)
+            key = (state.condition, state.colour)
+            self.read(key, partial(load, source, needed), "reading statistics", self._show, self._note)
+        return failed
+
+    @shows("layer", "channel")
+    def _mark(self) -> None:
+        channel, row = self.state.channel, self.layers.index(self.state.layer)
+        edges = {"left": channel - 0.5, "right": channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}
+        for frame in ("around", "shown"):
+            self.figure.put(frame, **{name: [value] for name, value in edges.items()})
 
     def _show_details(self, effects: Effects | None) -> None:
         text: list[str] = []
         if effects is not None:
-            for where in self.session.source.where.values():
+            for where in self.source.where.values():
                 row = [effects.hover(channel) for channel in range(where.start, where.stop)]
                 text += row + [""] * (self._widest - len(row))
         self._details.data = {"text": text}
 
-    def _show_message(self, message: str) -> None:
+    def _note(self, message: str) -> None:
         self.head.object = str(self._legend + note(message))
-
-    def _failed(self, message: str) -> None:
-        """Show why; the next change of the page tries again."""
-        self._shown = None
-        self._show_message(message)
-
-    def _arrived(self, _: object) -> None:
-        self._shown = None
-        self.update()

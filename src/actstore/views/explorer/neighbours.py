@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
 from actstore.views.explorer.html import style_sheet
 from actstore.views.explorer.likeness import MOST_TSNE, Paint
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.projection_plot import Groups, ProjectionPlot
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.state import SAMPLE
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
 from actstore.views.figures.theme import GREY
 
@@ -30,14 +32,16 @@ _STYLE = """
 """
 
 
-class NeighboursTab:
+class NeighboursTab(Part):
     """Small pictures of the samples nearest to the one that is shown, and the projection of its layer."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         source, theme = session.source, session.theme
         go: Callable[[int], None] = lambda sample: session.go(sample=sample)  # noqa: E731
-        self.nearest = ThumbnailPlot(theme, source.space, go, value="distance", cmap=GREY)
+        self.nearest = ThumbnailPlot(
+            theme, go, names=("sample", "at", "distance"), **thumbnails.screen_size(source.space)
+        )
         self.projection = ProjectionPlot(theme, np.array([" · ".join(name) for name in source.short_names], object), go)
         self.projection.head.stylesheets = [style_sheet(), _STYLE]
         self._groups = _groups(session)
@@ -46,10 +50,9 @@ class NeighboursTab:
         self.paint = pn.widgets.RadioButtonGroup(options=paints, **wide)
         offered = len(source.samples) <= MOST_TSNE
         self.method = pn.widgets.RadioButtonGroup(options=METHODS, visible=offered, **wide)
-        self._following = False
-        for widget, name in ((self.paint, "paint"), (self.method, "method")):
-            widget.param.watch(lambda event, name=name: self._chosen(name, event.new), "value")
-        width = max(thumbnails.screen_size(source.space)[0] + 30, 360)
+        for name in ("paint", "method"):
+            getattr(self, name).param.watch(lambda event, name=name: session.go(**{name: event.new}), "value")
+        width = max(thumbnails.screen_size(source.space)["frame_width"] + 30, 360)
         self.nearest.view.param.update(sizing_mode=None, width=width, min_width=width)
         right = pn.Column(
             pn.Row(self.paint, self.method, margin=0, styles={"flex-wrap": "wrap"}),
@@ -59,99 +62,67 @@ class NeighboursTab:
         )
         #: Pictures to the left, the plane to the right.
         self.view = pn.Row(self.nearest.view, right, sizing_mode="stretch_width", margin=0)
-        self._asked: set[Hashable] = set()
 
-    def _chosen(self, name: str, value: str) -> None:
-        if not self._following:
-            self._session.go(**{name: value})
+    @shows("paint", "method")
+    def _show_choices(self) -> None:
+        self.paint.value, self.method.value = self.state.paint, self.state.method
 
-    def update(self) -> None:
-        """Show the neighbours of the session's sample in its layer, and where it lies in the plane."""
-        state = self._session.state
-        self._following = True
+    @shows(*SAMPLE, "layer", "condition", "input_channel")
+    def _show_nearest(self) -> bool:
+        source, layer, sample = self.source, self.state.layer, self.sample
         try:
-            self.paint.value, self.method.value = state.paint, state.method
-        finally:
-            self._following = False
-        try:
-            self._session.source.likeness.need_statistics()
-        except StoreError as error:
-            self.nearest.hide(str(error))
-            self.projection.hide("")
-            return
-        self._show_nearest()
-        self._show_projection()
-
-    def _show_nearest(self) -> None:
-        source, state = self._session.source, self._session.state
-        layer, sample = state.layer, source.sample(state)
-        try:
+            source.likeness.need_statistics()
             if source.likeness.points(layer) is None:
                 self.nearest.hide(READING)
-                self._soon(
-                    ("points", layer), lambda: source.likeness.read(layer), f"reading {layer}", self.nearest.hide
-                )
-                return
-            about = (layer, sample, state.slice, source.input_channel(state))
-            if about == self.nearest.about:
-                return
+                work = partial(self._wanted, layer, lambda: source.likeness.read(layer))
+                self.read(layer, work, f"reading {layer}", self.update, self.nearest.hide)
+                return False
             found, distance = source.likeness.nearest(layer, sample, NEAREST)
-            if not len(found):
+            if len(found):
+                self._draw([sample, *found.tolist()], np.array([np.nan, *distance]))
+            else:
                 only = "all samples are of one patient" if source.samples["patient"].nunique() < 2 else "none is known"
                 self.nearest.hide(f"no neighbour of another patient: {only}")
-                return
-            self._draw([sample, *found.tolist()], np.array([np.nan, *distance]))
-            self.nearest.about = about
         except StoreError as error:
             self.nearest.hide(str(error))
+            return True
+        return False
 
     def _draw(self, samples: list[int], distance: Floats) -> None:
         """Draw pictures, the sample itself first; each from its darkest to its lightest."""
-        source, state = self._session.source, self._session.state
+        source, state = self.source, self.state
         shown = []
         for sample, away in zip(samples, distance.tolist(), strict=True):
             picture = source.picture("image", sample, 0, state.slice, source.input_channel(state)).astype(np.float32)
             low, high = float(picture.min()), float(picture.max())
             scaled = (picture - low) / (high - low or 1.0)
             shown.append(Thumbnail(sample, *source.in_short(sample, state.slice), away, scaled, None))
-        self.nearest.draw(ThumbnailGrid(shown), (0.0, 1.0))
+        self.nearest.draw(ThumbnailGrid(shown), (0.0, 1.0), GREY)
         self.nearest.show_below(f"nearest of other patients in {state.layer}, and distance")
         self.nearest.mark(samples[0])
 
+    @shows(*SAMPLE, "layer", "condition", "method", "paint")
     def _show_projection(self) -> None:
-        source, state = self._session.source, self._session.state
-        layer, c, method = state.layer, source.condition(state.condition), state.method
+        source, state = self.source, self.state
+        layer, c, method = state.layer, self.condition, state.method
         key = (layer, c, method)
+        if not source.likeness.known:
+            self.projection.hide("")
+            return
         if (picture := source.likeness.picture(*key)) is None:
             self.projection.hide(DRAWING)
-            self._soon(key, lambda: source.likeness.draw(*key), f"projection of {layer}", self.projection.hide)
+            work = partial(self._wanted, layer, lambda: source.likeness.draw(*key))
+            self.read(key, work, f"projection of {layer}", self._show_projection, self.projection.hide)
             return
         name = {"pca": "principal components", "tsne": "t-SNE"}[method]
         share = f", {100 * picture.share:.0f} % of variance" if np.isfinite(picture.share) else ""
         some = "" if len(picture.samples) == len(source.samples) else f", {len(picture.samples)} samples drawn evenly"
         title = f"{layer} · {name}{share} · trustworthiness {picture.trustworthiness:.2f}{some}"
-        groups = self._groups[state.paint]
-        self.projection.show(picture, groups, source.sample(state), title, state.condition if c else "")
+        self.projection.show(picture, self._groups[state.paint], self.sample, title, state.condition if c else "")
 
-    def _soon(self, key: Hashable, work: Callable[[], Any], what: str, failed: Callable[[str], None]) -> None:
-        """Do ``work`` once, unless the page shows another layer by then; then show everything again."""
-        if key in self._asked:
-            return
-        self._asked.add(key)
-        layer = self._session.state.layer
-
-        def done(_: object) -> None:
-            self._asked.discard(key)
-            self.update()
-
-        def refused(message: str) -> None:
-            self._asked.discard(key)
-            failed(message)
-
-        def wanted(_: object) -> object:
-            return work() if self._session.state.layer == layer else None
-
-        self._session.soon(wanted, done, what, refused)
+    def _wanted(self, layer: str, work: Callable[[], Any], _: object) -> object:
+        """Do ``work``, unless the page shows another layer by then."""
+        return work() if self.state.layer == layer else None
 
 
 def _groups(session: Session) -> dict[Paint, Groups]:

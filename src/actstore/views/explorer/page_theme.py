@@ -29,6 +29,8 @@ class PageTheme:
     page: str
     card: str
     accent: str
+    #: Frames that must be seen on any colour of a map.
+    mark: str
 
     @cached_property
     def bokeh(self) -> Theme:
@@ -71,10 +73,12 @@ class PageTheme:
     @property
     def variables(self) -> dict[str, Any]:
         """For style sheets: name to colour."""
-        return {name: getattr(self, name) for name in ("ink", "soft", "faint", "neutral", "page", "card", "accent")}
+        return {
+            name: getattr(self, name) for name in ("ink", "soft", "faint", "neutral", "page", "card", "accent", "mark")
+        }
 
 
-LIGHT = PageTheme("light", INK, SOFT, FAINT, NEUTRAL, page="#f3f5f7", card="#ffffff", accent="#0072b2")
+LIGHT = PageTheme("light", INK, SOFT, FAINT, NEUTRAL, page="#f3f5f7", card="#ffffff", accent="#0072b2", mark="#d6006c")
 DARK = PageTheme(
     "dark",
     ink="#e6eaee",
@@ -84,6 +88,7 @@ DARK = PageTheme(
     page="#14181c",
     card="#1d2328",
     accent="#56b4e9",
+    mark="#ff4fa3",
 )
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 

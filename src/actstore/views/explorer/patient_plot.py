@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import holoviews as hv
 import numpy as np
-import pandas as pd
+from bokeh.models import FixedTicker, HoverTool
 from numpy.typing import NDArray
 
 from actstore.units import counted
 from actstore.views.explorer.channel_plot import RESPONSIVE, ChannelPlot
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.figures import marks
+from actstore.views.explorer.streamed import nothing, set_limits, small_figure
 from actstore.views.figures.spread import HALF, PatientColumns, patient_ticks
+
+_ENDS = ("x", "y", "x1", "y1")
 
 
 class PatientPlot(ChannelPlot):
@@ -27,18 +28,16 @@ class PatientPlot(ChannelPlot):
     """
 
     def __init__(self, theme: PageTheme, names: NDArray[Any], go: Callable[[int], None]) -> None:
-        ends = ["x", "y", "x1", "y1"]
-        dots = marks.dots(pd.DataFrame({"x": [], "MAD": [], "of": []}), "x", "MAD", theme.accent, size=4.5)
-        ring = {"size": 12, "fill_alpha": 0, "line_color": theme.ink, "line_width": 2}
-        glyphs = {
-            "quartiles": hv.Segments([], ends).opts(line_width=1.4, line_alpha=0.7, backend="bokeh"),
-            "dots": dots.opts(hover_tooltips=[("", "@of"), ("MAD", "@MAD{0.00000}")], backend="bokeh"),
-            "medians": hv.Segments([], ends).opts(color=theme.ink, line_width=2, backend="bokeh"),
-            "shown": hv.Points([], ["x", "MAD"]).opts(**ring, backend="bokeh"),
-        }
+        plot = small_figure(x_range=(0, 1), y_range=(0, 1), x_axis_label="patient", y_axis_label="MAD", **RESPONSIVE)
         # Ticks from Python: the browser need not work them out.
-        options = {"xticks": [(0, "")], "xlabel": "patient", "ylabel": "MAD", **RESPONSIVE}
-        super().__init__(glyphs, go, **options)
+        plot.xaxis.ticker = FixedTicker(ticks=[0])
+        plot.segment(*_ENDS, line_width=1.4, line_alpha=0.7, source=nothing(*_ENDS))
+        dots = plot.scatter("x", "MAD", size=4.5, source=nothing("x", "MAD", "of"))
+        plot.segment(*_ENDS, line_color=theme.ink, line_width=2, source=nothing(*_ENDS))
+        ring: dict[str, Any] = {"size": 12, "fill_alpha": 0, "line_color": theme.ink, "line_width": 2}
+        plot.scatter("x", "MAD", **ring, source=nothing("x", "MAD"))
+        plot.add_tools(HoverTool(tooltips=[("", "@of"), ("MAD", "@MAD{0.00000}")], renderers=[dots]))
+        super().__init__(plot, ("quartiles", "dots", "medians", "shown"), go)
         self._names = names
         self.columns = PatientColumns(np.empty(0, np.intp), np.empty(0, object), np.empty(0))
 
@@ -51,7 +50,7 @@ class PatientPlot(ChannelPlot):
         self.columns, figure = columns, self.figure
         low, median, high = columns.quartiles
         middle = np.arange(len(columns.patients), dtype=float)
-        nothing = dict.fromkeys(("x", "y", "x1", "y1"), middle[:0])
+        nothing = dict.fromkeys(_ENDS, middle[:0])
         figure.style("quartiles", line_color=colour)
         figure.style("dots", line_color=colour, fill_color=colour)
         if columns.many:
@@ -66,7 +65,7 @@ class PatientPlot(ChannelPlot):
         labels = {} if columns.many else patient_ticks(columns.patients)
         axis.ticker.ticks = list(labels)
         axis.update(major_label_overrides=labels, axis_label=columns.xlabel)
-        self.set_limits(*columns.limits)
+        set_limits(figure.plot, *columns.limits)
         self.show_below(f"n = {counted(len(columns.samples), 'sample')}, {counted(len(middle), 'patient')}")
 
     def mark(self, sample: int) -> None:

@@ -6,10 +6,13 @@ In a run without perturbations each row has the original alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from bokeh.models import HoverTool, LinearColorMapper
+from bokeh.models import CrosshairTool, HoverTool, LinearColorMapper
+from bokeh.models.annotations import Span
+from bokeh.models.callbacks import CustomJS
 from bokeh.plotting import figure
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -19,18 +22,21 @@ from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
 from actstore.units import by
 from actstore.views.arrays import Floats
+from actstore.views.explorer.colour_maps import ink, on_page, palette
 from actstore.views.explorer.html import html_pane, legend, note, number
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
-from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure, nothing, palette
+from actstore.views.explorer.state import SAMPLE, State
+from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure, nothing, set_limits
 from actstore.views.explorer.value_bars import ValueBars
 from actstore.views.figures.images import CHANGE
 from actstore.views.figures.pixels import ON_INPUT, Place, border_paths
-from actstore.views.figures.scales import Limits, ink, of_inputs, of_maps
+from actstore.views.figures.scales import Limits, extremes, of_inputs, of_maps
 from actstore.views.figures.theme import GREY, colours_of, tint
 
 Paths = list[dict[str, Any]]
+#: How maps are drawn.
+_DRAWN = ("scale", "truth", "opacity", "contrast", "colours")
 
 
 class Row:
@@ -42,10 +48,15 @@ class Row:
         #: Colour map and limits of each picture; None where nothing is drawn.
         self.count = 1 if session.source.alone else 3
         self.scales: Sequence[tuple[str, Limits] | None] = [None] * self.count
+        #: The lines of the crosshair, the same in every picture.
+        self.cross: tuple[Span, Span] = like.cross if like else (self._line("width"), self._line("height"))
         self.pictures = [self._picture() for _ in range(self.count)]
         first = (like or self).pictures[0].plot
         for picture in self.pictures:
             picture.plot.update(x_range=first.x_range, y_range=first.y_range)
+
+    def _line(self, dimension: Any) -> Span:
+        return Span(dimension=dimension, line_color=self.session.theme.mark, line_width=1, line_alpha=0.7)
 
     def _picture(self) -> StreamedFigure:
         """A picture drawn by Bokeh alone: with HoloViews, six of them delay the first paint ten times as long."""
@@ -57,12 +68,16 @@ class Row:
         picture: Any = figure(**ranges, **tools, **bare, sizing_mode="stretch_both")
         picture.grid.visible = False
         mapper = LinearColorMapper(palette=palette(GREY), nan_color=self.session.theme.faint)
+        grey = LinearColorMapper(palette=palette(GREY), nan_color="rgba(0, 0, 0, 0)")
+        picture.image("image", "x", "y", "dw", "dh", color_mapper=grey, source=nothing(*IMAGE))
         image = picture.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
         for dash in ("solid", "5 3"):
             picture.multi_line("xs", "ys", line_color="colour", line_width=1.8, line_dash=dash, source=nothing(*LINES))
         tips = [("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")]
         picture.add_tools(HoverTool(tooltips=tips, renderers=[image]))
-        return StreamedFigure(picture, ("image", "solid", "dashed"))
+        picture.js_on_event("mousemove", CustomJS(code="actstorePointed(cb_obj.x, cb_obj.y)"))
+        picture.add_tools(CrosshairTool(overlay=self.cross))
+        return StreamedFigure(picture, ("under", "image", "solid", "dashed"))
 
     def show(
         self,
@@ -72,13 +87,26 @@ class Row:
         place: Place = ON_INPUT,
     ) -> None:
         """Draw maps (y, x), original, perturbed and difference, each with its solid and its dashed outlines."""
+        theme = self.session.theme.name
+        scales = [(on_page(cmap, theme), limits) for cmap, limits in scales]
         drawn = list(zip(values, scales, outlines, strict=True))[: self.count]
         self.scales = [scale if np.isfinite(image).any() else None for image, scale, _ in drawn]
         for picture, (image, (cmap, limits), (solid, dashed)) in zip(self.pictures, drawn, strict=True):
             picture.put_image("image", image, limits, place)
             picture.put_palette("image", cmap)
+            picture.style("image", global_alpha=1.0)
             picture.put_lines("solid", solid)
             picture.put_lines("dashed", dashed)
+
+    def put_under(self, images: Sequence[Floats], opacity: int) -> None:
+        """Show images (y, x), original and perturbed, or none, below the maps, which have an ``opacity`` (per cent)."""
+        for i, picture in enumerate(self.pictures):
+            if images:
+                image = images[i % 2]
+                picture.put_image("under", image, extremes(image))
+            elif len(picture.columns("under")["image"]):
+                picture.put("under", **{name: [] for name in IMAGE})
+            picture.style("image", global_alpha=opacity / 100)
 
     def refuse(self, titles: Sequence[str], why: str) -> None:
         """Draw nothing, and say why."""
@@ -92,35 +120,51 @@ class Row:
         self.head.object = str(columns.format(self.count, Markup("").join(cells), note(message)))
 
 
-class Inputs:
+class Inputs(Part):
     """The input, with outlines of truth (solid) and prediction (dashed); without any of a classifier's images."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        super().__init__(session)
         self.row = Row(session)
-        self._shown: Any = None
+        self._window: tuple[slice, slice] | None = None
 
-    def update(self) -> None:
-        """Show the sample and condition of the session's state."""
-        source, state = self.session.source, self.session.state
-        sample, c = source.sample(state), source.condition(state.condition)
-        about = (sample, state.slice, c, state.scale, state.truth, state.prediction, state.input_channel)
-        if about == self._shown:
-            return
-        applies = bool(source.applicable[sample, c])
-        self._shown = None
+    @shows("patient", "frame", "patch", "condition", "view")
+    def _show_window(self) -> None:
+        """Zoom on the target, or out; what the reader zoomed stays as long as the target is the same."""
+        height, width = self.source.space[-2:]
+        rows, columns = slice(0, height), slice(0, width)
+        if self.state.view == "target" and not self.source.classified:
+            # What cannot be read is said below.
+            with suppress(ActstoreError):
+                rows, columns = self.source.target_window(self.state)
+        if (rows, columns) != self._window:
+            self._window = (rows, columns)
+            set_limits(self.row.pictures[0].plot, *_around(rows, columns, height / width))
+
+    def look(self, view: str) -> None:
+        """Zoom on the "target" or out to the "whole" image, also where the reader zoomed away from it."""
+        self._window = None
+        if self.state.view == view:
+            self._show_window()
+        else:
+            self.session.go(view=view)
+
+    @shows(*SAMPLE, "condition", "scale", "truth", "prediction", "input_channel", "contrast")
+    def _show(self) -> bool:
+        source, state, c = self.source, self.state, self.condition
+        applies = bool(source.applicable[self.sample, c])
         titles = (f"Input, original{source.channel_suffix(state)}", state.condition, CHANGE)
         try:
-            self._show(sample, c, applies)
+            self._draw(self.sample, c, applies)
         except ActstoreError as error:
             self.row.refuse(titles, str(error))
-            return
+            return True
         message = "" if applies else f"{state.condition} was not inferred here: {absent(source, state)}"
         self.row.show_heads(titles, message)
-        self._shown = about
+        return False
 
-    def _show(self, sample: int, c: int, applies: bool) -> None:
-        source, state = self.session.source, self.session.state
+    def _draw(self, sample: int, c: int, applies: bool) -> None:
+        source, state = self.source, self.state
         plane, channel = state.slice, source.input_channel(state)
         original, perturbed = (source.picture("image", sample, i, plane, channel) for i in (0, c))
         outlined = not source.classified
@@ -131,10 +175,10 @@ class Inputs:
             dashed[: len(found)] = [self._paths(prediction, light=True) for prediction in found]
         values = [original, perturbed, perturbed - original]
         outlines = [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
-        self.row.show(values, of_inputs(values, state.scale), outlines)
+        self.row.show(values, narrowed(of_inputs(values, state.scale), state.contrast), outlines)
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
-        store = self.session.source.store
+        store = self.source.store
         colours = colours_of(store)
         return border_paths(
             [
@@ -142,6 +186,24 @@ class Inputs:
                 for name, colour in colours.items()
             ]
         )
+
+
+def narrowed(scales: Sequence[tuple[str, Limits]], contrast: int) -> list[tuple[str, Limits]]:
+    """Scales whose limits are ``contrast`` per cent as far from 0, or where 0 is not between them, from the middle."""
+    found = []
+    for cmap, (low, high) in scales:
+        middle = 0.0 if low < 0 < high else (low + high) / 2
+        ends = (middle + (low - middle) * contrast / 100, middle + (high - middle) * contrast / 100)
+        found.append((cmap, ends))
+    return found
+
+
+def _around(rows: slice, columns: slice, tall: float) -> tuple[Limits, Limits]:
+    """Ends of both axes that hold rows and columns in a picture so many times as tall as it is wide; row 0 on top."""
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    half = max(width, height / tall) / 2
+    x, y = (columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2
+    return (x - half, x + half), (y + half * tall, y - half * tall)
 
 
 def absent(source: Source, state: State) -> str:
@@ -156,62 +218,71 @@ def absent(source: Source, state: State) -> str:
     return "the perturbation changed no pixel"
 
 
-class Activations:
+class Activations(Part):
     """The maps of one channel, with the outline of the perturbed class at the layer's resolution.
 
     Of a layer without maps, bars of the values of all its channels.
     """
 
     def __init__(self, session: Session, like: Row) -> None:
-        self.session = session
+        super().__init__(session)
         self.row = Row(session, like)
         source = session.source
         #: Covers the pictures; None where every layer has maps.
         self.bars: ValueBars | None = None
         if not all(map(source.has_maps, source.channels)):
             self.bars = ValueBars(session.theme, lambda channel: session.go(channel=channel))
-        self._shown: Any = None
 
-    def update(self) -> None:
-        """Show the channel, sample and condition of the session's state."""
-        source, state, row = self.session.source, self.session.state, self.row
-        sample, c = source.sample(state), source.condition(state.condition)
-        about = (sample, state.slice, c, state.layer, state.channel, state.scale, state.truth)
-        if about == self._shown:
-            return
+    @shows(
+        *SAMPLE, "condition", "layer", "channel", "scale", "truth", "opacity", "contrast", "colours", "input_channel"
+    )
+    def _show(self) -> bool:
+        source, state = self.source, self.state
+        if self.bars is not None:
+            self.bars.view.visible = not source.has_maps(state.layer)
+            if self.bars.view.visible:
+                self._show_values(self.bars)
+                return False
         title = f"{state.layer} channel {state.channel}"
-        self._shown = None
-        if self.bars is not None and self._show_values(self.bars, sample, c):
-            self._shown = about
-            return
-        place, target = source.place(state.layer), "" if source.classified else source.target(state.condition)
-        cover: Paths = []
         try:
-            maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, c)]
-            if target and state.truth:
-                cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
+            self._draw()
         except ActstoreError as error:
-            row.refuse((title, state.condition, CHANGE), str(error))
-            return
+            self.row.refuse((title, state.condition, CHANGE), str(error))
+            return True
+        applies = source.applicable[self.sample, self.condition]
+        message = "" if applies else f"{state.condition} was not inferred here: there is no map of it"
+        self.row.show_heads((f"{title} · {by(source.sizes[state.layer], ' × ')}", state.condition, CHANGE), message)
+        return False
+
+    def _draw(self) -> None:
+        source, state, sample = self.source, self.state, self.sample
+        place, target = source.place(state.layer), "" if source.classified else source.target(state.condition)
+        maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, self.condition)]
+        cover: Paths = []
+        if target and state.truth:
+            cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
         original, perturbed = (values.astype(np.float32) for values in maps)
         values = [original, perturbed, perturbed - original]
-        scales = of_maps(values, state.scale)
-        lines = [[path | {"colour": ink(cmap)} for path in cover] for cmap, _ in scales]
-        row.show(values, scales, [(line, []) for line in lines], place)
-        size = by(source.sizes[state.layer], " × ")
-        row.show_heads((f"{title} · {size}", state.condition, CHANGE))
-        self._shown = about
+        scales = narrowed(of_maps(values, state.scale), state.contrast)
+        if state.colours != "own":
+            scales = [(state.colours, limits) for _, limits in scales]
+        theme = self.session.theme.name
+        lines = [[path | {"colour": ink(on_page(cmap, theme))} for path in cover] for cmap, _ in scales]
+        self.row.show(values, scales, [(line, []) for line in lines], place)
+        self.row.put_under(self._images() if state.opacity < 100 else [], state.opacity)
 
-    def _show_values(self, bars: ValueBars, sample: int, c: int) -> bool:
-        """Show the values of a layer without maps; False where the layer has maps."""
-        source, state, row = self.session.source, self.session.state, self.row
-        bars.view.visible = not source.has_maps(state.layer)
-        if not bars.view.visible:
-            return False
+    def _images(self) -> list[Floats]:
+        k = self.source.input_channel(self.state)
+        read = (self.source.picture("image", self.sample, c, self.state.slice, k) for c in (0, self.condition))
+        return [image.astype(np.float32) for image in read]
+
+    def _show_values(self, bars: ValueBars) -> None:
+        """Show the values of a layer without maps."""
+        state, row, c = self.state, self.row, self.condition
         title, message = f"{state.layer} channel {state.channel}", ""
         row.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
         try:
-            values = source.values(state.layer, sample)
+            values = self.source.values(state.layer, self.sample)
         except ActstoreError as error:
             bars.view.visible, message = False, str(error)
         else:
@@ -221,4 +292,3 @@ class Activations:
             bars.show(values[[0, c]] if c else values[:1], state.channel, state.condition)
         # One line over all three pictures.
         row.head.object = str(legend(title, None) + note(message))
-        return True

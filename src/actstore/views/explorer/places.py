@@ -54,6 +54,13 @@ class Places(Statistics):
         """Frames of a patient."""
         return sorted(int(frame) for name, frame in self._volumes if name == patient)
 
+    def frame_name(self, patient: str, frame: int) -> str:
+        """A frame with its phase, where that is known: "ED 1"."""
+        phase = (
+            str(self.samples["phase"].to_numpy()[self._volumes[patient, frame][0]]) if "phase" in self.samples else ""
+        )
+        return f"{phase} {frame}".strip()
+
     def slices(self, patient: str, frame: int) -> list[int]:
         """Slices of a volume that can be shown."""
         if self.is_3d:
@@ -64,6 +71,11 @@ class Places(Statistics):
         """Patches of a slice, for a 3D network of the volume; the only one is 0."""
         at = self._of_slice(patient, frame, number)
         return [int(n) for n in self.samples["patch"].to_numpy()[at]] if self.patched else [0]
+
+    def holds(self, patient: str, frame: int, number: int, patch: int) -> bool:
+        """Whether there is such a sample, or plane of one."""
+        there = (patient, frame) in self._volumes and number in self.slices(patient, frame)
+        return there and patch in self.patches(patient, frame, number)
 
     def _of_slice(self, patient: str, frame: int, number: int) -> NDArray[np.intp]:
         """Numbers of the samples of a slice, for a 3D network of the volume."""

@@ -9,14 +9,13 @@ import numpy as np
 import panel as pn
 from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import Arrow, VeeHead
-from bokeh.plotting import figure
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from actstore.views.explorer.html import html_pane, note
 from actstore.views.explorer.likeness import Picture
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap
+from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap, small_figure
 from actstore.views.figures.theme import PALETTE
 
 HEIGHT = 300
@@ -70,13 +69,8 @@ class ProjectionPlot:
     def __init__(self, theme: PageTheme, names: NDArray[Any], go: Callable[[int], None]) -> None:
         self._theme, self._names, self._go = theme, names, go
         tools: dict[str, Any] = {"tools": "pan,wheel_zoom,reset", "active_scroll": "wheel_zoom"}
-        bare: dict[str, Any] = {"toolbar_location": None, "title": " ", "sizing_mode": "stretch_width"}
-        ranges: dict[str, Any] = {"x_range": (0, 1), "y_range": (0, 1)}
-        plot: Any = figure(**tools, **bare, **ranges, height=HEIGHT)
-        plot.grid.visible = False
-        plot.title.text_font_size = "12px"
-        plot.axis.axis_label_text_font_size = "11px"
-        plot.axis.major_label_text_font_size = "10px"
+        size: dict[str, Any] = {"sizing_mode": "stretch_width", "height": HEIGHT}
+        plot = small_figure(**tools, **size, title=" ", x_range=(0, 1), y_range=(0, 1))
         self._arrows = ColumnDataSource({name: [] for name in ("x0", "y0", "x1", "y1", "colour")})
         head = VeeHead(size=7, fill_color="colour", line_color="colour")
         ends: dict[str, Any] = {"x_start": "x0", "y_start": "y0", "x_end": "x1", "y_end": "y1"}

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from actstore.units import by, counted, human_bytes
 from actstore.views.explorer.html import html_pane, style_sheet
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.html_tables import html_table
 
 #: Missing volumes that are named.
@@ -26,24 +26,20 @@ th, td { text-align: left; padding: .15em 1em .15em 0; border-bottom: 1px solid 
 """
 
 
-class ProvenanceTab:
+class ProvenanceTab(Part):
     """Spec, digests, layers, sizes, and what is committed or missing: text that changes only with the store."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self._committed = -1
+        super().__init__(session)
         #: One page of text and tables.
         self.view = html_pane(stylesheets=[style_sheet(), _STYLE])
 
-    def update(self) -> None:
-        """Write the page again if more of the store is committed than last time."""
-        committed = int(self._session.source.store.committed.sum())
-        if committed != self._committed:
-            self._committed = committed
-            self.view.object = str(self._page())
+    @shows()
+    def _show(self) -> None:
+        self.view.object = str(self._page())
 
     def _page(self) -> Markup:
-        store = self._session.source.store
+        store = self.source.store
         attributes, layout = store.attributes, store.layout
         identity, fingerprint = attributes["identity"], attributes["fingerprint"]
         with_tensors = sum(layer.kept for layer in layout.layers)
@@ -83,7 +79,7 @@ class ProvenanceTab:
         return Markup("").join([*parts, self._layers()])
 
     def _layers(self) -> Markup:
-        source = self._session.source
+        source = self.source
         table = source.store.layers.reset_index()
         table["size"] = [by(size, " × ") for size in table["size"]]
         table["bytes"] = [human_bytes(n) for n in table["bytes"]]

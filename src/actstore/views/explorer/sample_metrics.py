@@ -5,32 +5,29 @@ Tables are written by hand: pandas takes ten times as long, at every step throug
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from markupsafe import Markup
 
-from actstore.views.explorer.html import html_pane
+from actstore.views.explorer.html import failure, html_pane
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.probabilities import probability_bars
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.state import SAMPLE
 from actstore.views.figures.theme import colours_of
 
+#: What a sample is called that the condition does not apply to.
+ABSENT = "not applicable"
 
-class SampleMetrics:
+
+class SampleMetrics(Part):
     """Dice of each class before and after, the kind of failure, and the confusion of both predictions, in pixels."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        super().__init__(session)
         self.view = html_pane()
-        self._shown: Any = None
 
-    def update(self) -> None:
-        """Show the sample and condition of the session's state."""
-        source, state = self.session.source, self.session.state
-        sample, c = source.sample(state), source.condition(state.condition)
-        if (sample, state.slice, c) == self._shown:
-            return
-        self._shown = (sample, state.slice, c)
+    @shows(*SAMPLE, "condition")
+    def _show(self) -> None:
+        source, sample, c = self.source, self.sample, self.condition
         if source.classified:
             self.view.object = str(self._title(sample, c) + probability_bars(source, sample, c))
             return
@@ -38,7 +35,7 @@ class SampleMetrics:
         self.view.object = str(self._title(sample, c) + tables)
 
     def _dice(self, sample: int, c: int) -> Markup:
-        source = self.session.source
+        source = self.source
         colours = colours_of(source.store)
         rows = Markup("")
         shown = 1 if source.alone else 3
@@ -59,8 +56,8 @@ class SampleMetrics:
 
     def _title(self, sample: int, c: int) -> Markup:
         """Which sample it is, and what became of it."""
-        source, state = self.session.source, self.session.state
-        case = source.cases[sample, c] or ("not applicable" if not source.applicable[sample, c] else "—")
+        source, state = self.source, self.state
+        case = source.cases[sample, c] or (ABSENT if not source.applicable[sample, c] else "—")
         row = source.samples.iloc[sample]
         if source.classified:
             name = source.image_names[sample]
@@ -72,15 +69,16 @@ class SampleMetrics:
         spacing = " × ".join(f"{size:.3g}" for size in sizes) + " mm" if known else "voxel size unknown"
         phase = f" ({row['phase']})" if row["phase"] else ""
         patch = f" · patch {state.patch}" if source.patched else ""
-        if source.alone and case == "—":
+        if case == "—":
             case = ""
-        outcome = Markup(" · <b>{}</b>").format(case) if case else ""
+        what = "" if case == ABSENT else "kind of failure: "
+        outcome = Markup(" · {}<b>{}</b>").format(what, failure(case)) if case else ""
         return Markup('<p class="who" title="{}">{} · frame {}{} · slice {}{}{}</p>').format(
             spacing, state.patient, state.frame, phase, state.slice, patch, outcome
         )
 
     def _confusion(self, sample: int, condition: int) -> Markup:
-        source = self.session.source
+        source = self.source
         found = source.confusion.isel(sample=sample).transpose("condition", "true_class", "predicted_class").values
         after = found[condition] if source.applicable[sample, condition] else np.full(found[0].shape, "—")
         names = source.store.class_names

@@ -172,6 +172,7 @@ def page(sources: Sources) -> Template:
 
 def laid_out(shown: Page) -> Template:
     """The parts of a page in their places."""
+    from actstore.views.figures.theme import colours_of
 
     source, theme = shown.source, shown.theme
     height, width = source.space[-2:]
@@ -188,6 +189,11 @@ def laid_out(shown: Page) -> Template:
         store_path=path,
         store_size=size,
         tall=height / width,
+        example=f"{source.first_state().layer}/0",
+        # Without any tensors the one line above the pictures says so, and three empty boxes are left out.
+        maps=any(source.has_tensors.values()) or shown.activations.bars is not None,
+        target=not source.classified,
+        classes={} if source.classified else colours_of(source.store),
         count=shown.inputs.row.count,
         about_sample="Probabilities of this image" if source.classified else "Dice and confusion of this sample",
         values=shown.activations.bars is not None,
@@ -198,7 +204,7 @@ def laid_out(shown: Page) -> Template:
         "sidebar": shown.sidebar.view,
         "downloads": shown.downloads,
         "notice": shown.notice,
-        "progress": shown.progress,
+        "progress": shown.background.progress,
         "metrics": shown.metrics.view,
         "colour": shown.sidebar.colour,
         "navigator_head": shown.navigator.head,

@@ -10,14 +10,20 @@ import pandas as pd
 import panel as pn
 
 from actstore.conditions import CONTROL
-from actstore.views.explorer.html import html_pane, style_sheet
+from actstore.views.explorer.html import failure, html_pane, style_sheet
 from actstore.views.explorer.navigator import offered_colours
-from actstore.views.explorer.protocols import Session
+from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import State
+from actstore.views.explorer.state import SAMPLE, State
 
 #: The entry of the menu that does not narrow the kind of failure.
 EVERY = "every kind"
+#: The outlines that can be drawn.
+OUTLINES = ("truth", "prediction")
+#: Colours of maps in words.
+COLOURS = {"of the scale": "own", "grey": "gray", "viridis": "viridis", "magma": "magma", "blue to red": "RdBu_r"}
+#: What makes conditions alike.
+_WEIGHTS = {"sort": 4, "target": 2, "strength": 1}
 
 
 def sorts(conditions: pd.DataFrame) -> pd.DataFrame:
@@ -34,12 +40,11 @@ def sorts(conditions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"sort": sort, "target": target, "strength": strength}, index=rows.index)
 
 
-class Sidebar:
-    """The widgets; they follow the session's state."""
+class Sidebar(Part):
+    """The widgets. To set one to what the state already is changes nothing, so that they can follow it."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
-        self._following = False
+        super().__init__(session)
         source = session.source
         self._sorts = sorts(source.conditions)
         perturbed = not source.alone
@@ -72,9 +77,14 @@ class Sidebar:
         )
         self.scale = pn.widgets.RadioButtonGroup(options={"shared scale": "shared", "own scale": "own"}, **wide)
         self.outlines = pn.widgets.CheckButtonGroup(
-            options={"truth": "truth", "prediction": "prediction"}, **wide | {"visible": not source.classified}
+            options={name: name for name in OUTLINES}, **wide | {"visible": not source.classified}
         )
-        self.colour = pn.widgets.Select(options=offered_colours(source), **wide | {"margin": 0})
+        self.opacity = pn.widgets.IntSlider(label="Map over image, %", start=0, end=100, step=5, **wide)
+        self.contrast = pn.widgets.IntSlider(label="Contrast, % of the range", start=5, end=100, step=5, **wide)
+        self.colours = pn.widgets.Select(label="Colours of maps", options=COLOURS, **wide)
+        self.colour = pn.widgets.Select(
+            label="Channels coloured by", options=offered_colours(source), **wide | {"margin": 0}
+        )
         for widget, name in (
             (self.patient, "patient"),
             (self.frame, "frame"),
@@ -84,14 +94,18 @@ class Sidebar:
             (self.input_channel, "input_channel"),
             (self.scale, "scale"),
             (self.colour, "colour"),
+            (self.opacity, "opacity"),
+            (self.contrast, "contrast"),
+            (self.colours, "colours"),
         ):
             self._watch(widget, name)
         # Not `value_throttled`: it does not change where a key has moved the slider in between.
         self._watch(self.slice, "slice")
         self._watch(self.patch, "patch")
-        for widget in (self.sort, self.target, self.strength):
-            widget.param.watch(self._perturbed, "value")
-        self.outlines.param.watch(self._outlined, "value")
+        for name in _WEIGHTS:
+            getattr(self, name).param.watch(lambda event, name=name: self._perturbed(name, event.new), "value")
+        outlined = lambda event: session.go(**{name: name in event.new for name in OUTLINES})  # noqa: E731
+        self.outlines.param.watch(outlined, "value")
         self.view = pn.Column(
             self._title("Sample"),
             self.patient,
@@ -112,6 +126,9 @@ class Sidebar:
             self.input_channel,
             self.scale,
             self.outlines,
+            self.opacity,
+            self.contrast,
+            self.colours,
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -122,62 +139,61 @@ class Sidebar:
 
     def _watch(self, widget: Any, name: str) -> None:
         def chosen(event: Any) -> None:
-            if not self._following and event.new is not None:
+            if event.new is not None:
                 self.session.go(**{name: event.new})
 
         widget.param.watch(chosen, "value")
 
-    def _outlined(self, event: Any) -> None:
-        if not self._following:
-            self.session.go(**{name: name in event.new for name in ("truth", "prediction")})
-
-    def _perturbed(self, _: Any) -> None:
+    def _perturbed(self, column: str, chosen: str) -> None:
         """Go to the condition most like the choice: the sort counts most, then the class, then the strength."""
-        if self._following:
-            return
         table = self._sorts
-        like = (
-            4 * (table["sort"] == self.sort.value)
-            + 2 * (table["target"] == self.target.value)
-            + (table["strength"] == self.strength.value)
-        )
+        wanted = table.loc[self.state.condition].to_dict()
+        if chosen is None or chosen == wanted[column]:
+            return
+        wanted[column] = chosen
+        like = sum(weight * (table[name] == wanted[name]) for name, weight in _WEIGHTS.items())
         self.session.go(condition=str(like.idxmax()))
 
-    def update(self) -> None:
-        """Follow the session's state."""
-        source, state = self.session.source, self.session.state
-        self._following = True
-        try:
-            self.patient.value = state.patient
-            _set(self.frame, source.volumes(state.patient), state.frame)
-            slices = source.slices(state.patient, state.frame)
-            if self.slice.options != slices:
-                # The old value is not among the new options: both at once.
-                self.slice.param.update(options=slices, value=state.slice)
-            self.slice.value = state.slice
-            self.slice.visible = len(slices) > 1 or not source.classified
-            _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
-            self.input_channel.value = source.input_channel(state)
-            if not source.alone:
-                own = self._sorts.loc[state.condition]
-                self.sort.value = own["sort"]
-                alike = self._sorts[self._sorts["sort"] == own["sort"]]
-                _set(self.target, list(dict.fromkeys(alike["target"])), own["target"])
-                alike = alike[alike["target"] == own["target"]]
-                _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
-            _set(self.case, self._cases(source, state), state.case)
-            self.layer.value = state.layer
-            self.module.object = f'<p class="module">{escape(source.modules[state.layer])}</p>'
-            self.channel.param.update(
-                label=f"Channel (0–{source.channels[state.layer] - 1})",
-                end=source.channels[state.layer] - 1,
-                value=state.channel,
-            )
-            self.scale.value = state.scale
-            self.outlines.value = [name for name in ("truth", "prediction") if getattr(state, name)]
-            self.colour.value = state.colour
-        finally:
-            self._following = False
+    @shows(*SAMPLE, "condition", "input_channel")
+    def _show_sample(self) -> None:
+        source, state = self.source, self.state
+        self.patient.value = state.patient
+        frames = source.volumes(state.patient)
+        _set(self.frame, {source.frame_name(state.patient, frame): frame for frame in frames}, state.frame)
+        slices = source.slices(state.patient, state.frame)
+        _set(self.slice, slices, state.slice)
+        self.slice.visible = len(slices) > 1 or not source.classified
+        _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
+        self.input_channel.value = source.input_channel(state)
+
+    @shows("condition", "case")
+    def _show_condition(self) -> None:
+        if not self.source.alone:
+            own = self._sorts.loc[self.state.condition]
+            self.sort.value = own["sort"]
+            alike = self._sorts[self._sorts["sort"] == own["sort"]]
+            _set(self.target, list(dict.fromkeys(alike["target"])), own["target"])
+            # A repeat of the original changes no class.
+            self.target.visible = self.strength.visible = bool(own["target"])
+            alike = alike[alike["target"] == own["target"]]
+            _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
+        _set(self.case, self._cases(self.source, self.state), self.state.case)
+
+    @shows("layer", "channel")
+    def _show_channel(self) -> None:
+        source, state = self.source, self.state
+        self.layer.value = state.layer
+        self.module.object = f'<p class="module">{escape(source.modules[state.layer])}</p>'
+        last = source.channels[state.layer] - 1
+        self.channel.param.update(label=f"Channel (0–{last})", end=last, value=state.channel)
+
+    @shows("scale", "truth", "prediction", "colour", "opacity", "contrast", "colours")
+    def _show_drawing(self) -> None:
+        for name in ("opacity", "contrast", "colours"):
+            getattr(self, name).value = getattr(self.state, name)
+        self.scale.value = self.state.scale
+        self.outlines.value = [name for name in OUTLINES if getattr(self.state, name)]
+        self.colour.value = self.state.colour
 
     @staticmethod
     def _cases(source: Source, state: State) -> dict[str, str]:
@@ -186,7 +202,7 @@ class Sidebar:
         found = {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
         found.setdefault(state.case, 0)
         ordered = sorted((name for name in found if name), key=lambda name: -found[name])
-        return {EVERY: "", **{f"{name} ({found[name]})": name for name in ordered}}
+        return {EVERY: "", **{f"{failure(name)} ({found[name]})": name for name in ordered}}
 
 
 def _set(widget: Any, options: Any, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,12 +22,14 @@ from actstore.store.opening import require_committed
 from actstore.tables.classification import accuracy_table
 from actstore.tables.rows import sample_columns
 from actstore.views.arrays import Bools, Floats
+from actstore.views.explorer.channel_findings import ChannelFindings
 from actstore.views.explorer.edits import Edits
+from actstore.views.explorer.layer_optima import LayerOptima
 from actstore.views.explorer.likeness import Likeness
 from actstore.views.explorer.places import Places
 from actstore.views.explorer.state import State, shown_dice, shown_mad
 from actstore.views.figures.pixels import Place, place_of
-from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample
+from actstore.views.figures.selection import channel_suffix, input_channel_number, typical_sample, window
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -68,8 +69,10 @@ class Source(Places):
             self.cases = store.cases.compute().transpose("sample", "condition").values.astype(str)
         #: Samples as points of layers' spaces.
         self.likeness = Likeness(store)
-        #: What interventions say of channels.
+        #: What interventions, activation maximisation, and statistics with explanations say of channels.
         self.edits = Edits(store, self.where)
+        self.optima = LayerOptima(store)
+        self.findings = ChannelFindings(store, self.likeness)
         self._typical_samples: dict[str, int] = {}
         self._accuracy: dict[int, pd.DataFrame] = {}
 
@@ -181,7 +184,8 @@ class Source(Places):
             shown = self.at(self._typical(condition)) if usable else plain
         layer = list(self.channels)[-2:][0]
         first = State(condition=condition, layer=layer, channel=0, colour=self.colours[0], **shown)
-        return replace(first, channel=self.strongest(first))
+        first.channel = self.strongest(first)
+        return first
 
     def _typical(self, condition: str) -> int:
         """The sample of median change in Dice, which every link asks for."""
@@ -242,16 +246,37 @@ class Source(Places):
         found = self.recent(key, lambda: self.store.map(layer, sample, condition, channel))
         return found[self.plane(layer, plane)] if self.is_3d else found
 
+    def maps(self, layer: str, sample: int, condition: int, plane: int) -> Floats:
+        """All channels' maps of one sample, as :meth:`map`: (channel, y, x)."""
+        channels = range(self.channels[layer])
+        read = lambda: np.stack([self.store.map(layer, sample, condition, k) for k in channels])  # noqa: E731
+        found = self.recent(("maps", layer, sample, condition), read)
+        return found[:, self.plane(layer, plane)] if self.is_3d else found
+
     def cover(self, layer: str, sample: int, class_name: str, plane: int) -> Floats:
         """Share of each of a layer's pixels that a class of the truth covers: (y, x)."""
 
         def read() -> Floats:
-            label = self.recent(("label", sample, 0, 0), lambda: self.store.picture("label", sample))
-            mask = mask_of(label, self.store.members[class_name])
+            mask = mask_of(self._label(sample), self.store.members[class_name])
             return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
         found = self.recent(("cover", layer, sample, class_name), read)
         return found[self.plane(layer, plane)] if self.is_3d else found
+
+    def _label(self, sample: int) -> NDArray[Any]:
+        return self.recent(("label", sample, 0, 0), lambda: self.store.picture("label", sample))
+
+    def target_window(self, state: State) -> tuple[slice, slice]:
+        """Rows and columns around the class that the condition changes, in all slices of the volume shown.
+
+        Around every class where the truth does not hold that one, the whole image where it holds none.
+        """
+        at = self._volumes[state.patient, state.frame]
+        at = at[self.samples["patch"].to_numpy()[at] == state.patch] if self.patched else at
+        every = np.stack([self._label(int(n)) for n in at]).reshape(-1, *self.space[-2:])
+        target = self.target(state.condition)
+        own = mask_of(every, self.store.members[target]) if target in self.store.members else every[:0]
+        return window(own if own.any() else every)
 
     def plane(self, layer: str, plane: int) -> int:
         """The z of a layer in which the middle of the input's ``plane`` lies."""

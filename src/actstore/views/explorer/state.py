@@ -1,20 +1,32 @@
-"""What the explorer shows, as a value: one to one with the query of its address."""
+"""What the explorer shows: parameters that are one to one with the query of its address."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import quote
 
 import numpy as np
+import param
 
 from actstore.analysis.representations.projection import Method
 from actstore.analysis.rounding import significant
 from actstore.views.explorer.likeness import Paint
+from actstore.views.explorer.pins import written
 from actstore.views.figures.scales import Scale
 
-TabName = Literal["cohort", "channel", "neighbours", "provenance"]
+TabName = Literal["cohort", "gallery", "channel", "neighbours", "pins", "provenance"]
 
+#: What the gallery shows of each channel, and what channels are sorted by there.
+Gallery = Literal["difference", "original", "perturbed", "optima"]
+Order = Literal["number", "mad", "frequency", "effect"]
+#: Which part of the pictures is shown, and the colours of maps: "own" are those of the scale.
+View = Literal["target", "whole"]
+Colours = Literal["own", "gray", "viridis", "magma", "RdBu_r"]
+#: Parameters that say which sample is shown, and which samples the page is about.
+SAMPLE = ("patient", "frame", "slice", "patch")
+SUBSET = ("condition", "case", "dice", "mad")
+#: Characters of a query that are read; a longer one is no link of this page.
+LONGEST = 2000
 #: Digits of the page's ranges: decimals of Dice, significant digits of MAD.
 DICE_DECIMALS = 3
 MAD_DIGITS = 4
@@ -41,40 +53,72 @@ class MadRange(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class State:
-    """One view: sample, condition, layer and channel, the subset of samples, and how it is drawn."""
+class State(param.Parameterized):
+    """One view: sample, condition, layer and channel, the subset of samples, and how it is drawn.
 
-    patient: str
-    frame: int
-    #: Slice of the volume: of a 2D network the sample's, of a 3D network a plane of its input, which is a patch where
-    #: there are several.
-    slice: int
-    condition: str
-    layer: str
-    channel: int
-    case: str = ""
-    dice: DiceBox | None = None
-    mad: MadRange | None = None
-    scale: Scale = "shared"
-    truth: bool = True
-    prediction: bool = True
-    #: One of :attr:`actstore.views.explorer.source.Source.colours`.
-    colour: str = "mad"
-    tab: TabName = "cohort"
-    #: Of the slice, for a 3D network of the volume.
-    patch: int = 0
-    #: Which channel of the input the pictures show; None: the first that the condition changes.
-    input_channel: int | None = None
-    #: How samples are placed in the plane, and what they are coloured by.
-    method: Method = "pca"
-    paint: Paint = "label"
+    ``slice`` is one of the volume: of a 2D network the sample's, of a 3D network a plane of its input, which is a patch
+    where there are several. Of the first six no value is the default, so that every address has them.
+    """
+
+    patient = param.String("")
+    frame = param.Integer(-1)
+    slice = param.Integer(-1)
+    condition = param.String("")
+    layer = param.String("")
+    channel = param.Integer(-1)
+    case = param.String("")
+    dice = param.ClassSelector(class_=DiceBox, doc="None: samples of any Dice")
+    mad = param.ClassSelector(class_=MadRange, doc="None: samples of any MAD")
+    scale: Any = param.Selector(objects=list(get_args(Scale)))
+    truth = param.Boolean(True)
+    prediction = param.Boolean(True)
+    colour = param.String("mad", doc="one of actstore.views.explorer.source.Source.colours")
+    tab: Any = param.Selector(objects=list(get_args(TabName)))
+    patch = param.Integer(0, doc="of the slice, for a 3D network of the volume")
+    input_channel = param.Integer(None, allow_None=True, doc="None: the first that the condition changes")
+    method: Any = param.Selector(objects=list(get_args(Method)), doc="how samples are placed in the plane")
+    paint: Any = param.Selector(objects=list(get_args(Paint)), doc="what these samples are coloured by")
+
+    gallery: Any = param.Selector(objects=list(get_args(Gallery)))
+    order: Any = param.Selector(objects=list(get_args(Order)))
+
+    view: Any = param.Selector(objects=list(get_args(View)))
+    opacity: Any = param.Integer(100, bounds=(0, 100), doc="of maps over the image, in per cent")
+    contrast: Any = param.Integer(100, bounds=(5, 100), doc="the share of all values that colours are given to")
+    colours: Any = param.Selector(objects=list(get_args(Colours)))
+    channels: Any = param.ClassSelector(class_=tuple, default=(), doc="pinned: actstore.views.explorer.pins.ChannelPin")
+    samples: Any = param.ClassSelector(class_=tuple, default=(), doc="pinned: actstore.views.explorer.pins.SamplePin")
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)  # type: ignore[no-untyped-call]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, State) and self.fields() == other.fields()
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """All fields, in the order of an address."""
+        return [name for name in cls.param if name != "name"]
+
+    def fields(self) -> dict[str, Any]:
+        """Values by name."""
+        return {name: getattr(self, name) for name in self.names()}
+
+    def copy(self, **changes: Any) -> State:
+        """Another one with changes."""
+        return State(**self.fields() | changes)
 
     def query(self) -> str:
-        """The query of the address that shows this, without "?" and without defaults."""
-        shown = [(field.name, getattr(self, field.name), field.default) for field in fields(self)]
-        written = [(name, quote(_written(value), safe=",:().")) for name, value, default in shown if value != default]
-        return "&".join(f"{name}={text}" for name, text in written)
+        """The query of the address that shows this, without "?" and without defaults.
+
+        Notes are left out where it would be longer than what is read of an address.
+        """
+        whole = self._query(notes=True)
+        return whole if len(whole) <= LONGEST else self._query(notes=False)
+
+    def _query(self, *, notes: bool) -> str:
+        shown = [(name, value) for name, value in self.fields().items() if value != State.param[name].default]
+        return "&".join(f"{name}={quote(_written(value, notes=notes), safe=',:().')}" for name, value in shown)
 
     @property
     def narrowed(self) -> bool:
@@ -82,11 +126,13 @@ class State:
         return bool(self.case or self.dice or self.mad)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, *, notes: bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, DiceBox | MadRange):
         return ":".join(f"{part:.{MAD_DIGITS}g}" if isinstance(part, float) else part for part in value)
+    if isinstance(value, tuple):
+        return written(value, notes=notes)
     return str(value)
 
 

@@ -1,22 +1,21 @@
-"""Figures that HoloViews or Bokeh draws once, and whose glyphs then only get other data.
+"""Figures that Bokeh draws once, and whose glyphs, which have names, then only get other data.
 
-To draw an overlay again takes HoloViews and Bokeh some 30 ms of a core for each of its elements; to give a glyph other
-data takes less than one.
+To draw a figure again takes some 30 ms of a core for each of its elements; to give a glyph other data takes less than
+one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
-import holoviews as hv
 import numpy as np
 import panel as pn
 from bokeh.models import ColumnDataSource
-from holoviews.plotting.util import process_cmap
+from bokeh.plotting import figure
 from numpy.typing import NDArray
 
+from actstore.views.explorer.colour_maps import palette
 from actstore.views.figures.pixels import ON_INPUT, Place
 
 #: An image to draw a figure with before there is any.
@@ -32,7 +31,7 @@ class StreamedFigure:
     Parameters
     ----------
     figure
-        a HoloViews overlay or a Bokeh figure.
+        a Bokeh figure.
     names
         of its glyphs, in the order in which they are drawn.
     options
@@ -40,9 +39,6 @@ class StreamedFigure:
     """
 
     def __init__(self, figure: Any, names: Iterable[str], **options: Any) -> None:
-        if isinstance(figure, hv.core.Dimensioned):
-            # Without a theme: HoloViews would set its own on the whole page.
-            figure = hv.render(figure, backend="bokeh", theme=None)
         #: The Bokeh figure.
         self.plot: Any = figure
         self._glyphs: dict[str, Any] = dict(zip(names, figure.renderers, strict=True))
@@ -52,6 +48,11 @@ class StreamedFigure:
     def put(self, glyph: str, **columns: Any) -> None:
         """Give a glyph other data: every column of its source."""
         self._glyphs[glyph].data_source.data = columns
+
+    def columns(self, glyph: str) -> dict[str, Any]:
+        """What a glyph draws."""
+        found: dict[str, Any] = self._glyphs[glyph].data_source.data
+        return found
 
     def put_image(self, glyph: str, values: NDArray[Any], limits: tuple[float, float], place: Place = ON_INPUT) -> None:
         """Show ``values`` (y, x), row 0 first, coloured between ``limits``."""
@@ -80,6 +81,22 @@ class StreamedFigure:
             mapper.palette = colours
 
 
+def small_figure(**options: Any) -> Any:
+    """A Bokeh figure in small letters, without tools, toolbar and grid unless ``options`` say otherwise."""
+    plot: Any = figure(**{"tools": "", "toolbar_location": None} | options)
+    plot.grid.visible = False
+    plot.title.text_font_size = "12px"
+    plot.axis.axis_label_text_font_size = "11px"
+    plot.axis.major_label_text_font_size = "10px"
+    return plot
+
+
+def set_limits(plot: Any, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Show the part of a figure between two ends of each axis."""
+    plot.x_range.update(start=x[0], end=x[1])
+    plot.y_range.update(start=y[0], end=y[1])
+
+
 def on_tap(plot: Any, do: Callable[[float, float], None]) -> None:
     """Call ``do`` with each tapped place of a Bokeh figure.
 
@@ -92,9 +109,3 @@ def on_tap(plot: Any, do: Callable[[float, float], None]) -> None:
 def nothing(*columns: str) -> ColumnDataSource:
     """A source for a glyph before there is anything to draw."""
     return ColumnDataSource({name: [] for name in columns})
-
-
-@cache
-def palette(cmap: str) -> list[str]:
-    """A colour map as 256 colours."""
-    return list(process_cmap(cmap, 256))

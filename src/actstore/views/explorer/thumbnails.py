@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import holoviews as hv
 import numpy as np
-import pandas as pd
+from bokeh.models import HoverTool, LinearColorMapper
 
 from actstore.units import counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer.channel_plot import ChannelPlot
+from actstore.views.explorer.colour_maps import ink, on_page, palette
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.figures import marks, pixels
+from actstore.views.explorer.streamed import IMAGE, nothing, set_limits, small_figure
 from actstore.views.figures.images import CHANGE
 from actstore.views.figures.pixels import Place, border_paths
 from actstore.views.figures.scales import Limits
@@ -31,14 +32,15 @@ HEAD, GAP = 0.34, 0.07
 ROOM = (470, 226)
 #: Characters of a patient's name that fit over a map.
 FITS = 15
+_EDGES = ("left", "right", "top", "bottom")
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One sample's map or picture."""
+    """The map or picture of a sample or a channel."""
 
-    sample: int
-    #: What the sample is called, as :meth:`actstore.views.explorer.source.Source.in_short` does.
+    number: int
+    #: What it is called, a sample as :meth:`actstore.views.explorer.source.Source.in_short` does.
     name: str
     place: str
     #: What it is shown for: MAD, or a distance; NaN for none.
@@ -50,26 +52,46 @@ class Thumbnail:
 
     @property
     def title(self) -> str:
-        """In two lines, short enough to stand over a map."""
+        """In two lines, short enough to stand over a map; of what has no place, its name."""
+        if not self.place:
+            return self.name
         name = self.name if len(self.name) <= FITS else self.name[: FITS - 1] + "…"
         return f"{name}\n{self.place} · {number(self.value)}" if np.isfinite(self.value) else f"{name}\n{self.place}"
 
 
 class ThumbnailGrid:
-    """Maps of one layer in rows of :data:`COLUMNS`; positions are pixels of the whole image."""
+    """Maps of one size in rows of ``columns``; positions are pixels of the whole image.
 
-    def __init__(self, thumbnails: list[Thumbnail]) -> None:
-        self.thumbnails = thumbnails[:MOST]
+    Parameters
+    ----------
+    rows
+        for which there is room, also where there are fewer maps; None: as many as they take.
+    side
+        pixels a side that a map has at most.
+    head
+        room above each, as a share of its larger side.
+    """
+
+    def __init__(
+        self,
+        thumbnails: list[Thumbnail],
+        columns: int = COLUMNS,
+        rows: int | None = MOST // COLUMNS,
+        *,
+        side: int = MOST_SIDE,
+        head: float = HEAD,
+    ) -> None:
+        rows = rows or -(-len(thumbnails) // columns)
+        self.thumbnails, self.columns = thumbnails[: rows * columns], columns
         shape = self.thumbnails[0].pixels.shape if self.thumbnails else (1, 1)
         #: How many pixels of a map are averaged into one a side, and how often one is repeated.
-        self.fewer = -(-max(shape) // MOST_SIDE)
+        self.fewer = -(-max(shape) // side)
         self.more = -(-LEAST_SIDE // max(shape))
         #: Size of a map as it is drawn: (y, x).
         self.size = (shape[0] // self.fewer * self.more or 1, shape[1] // self.fewer * self.more or 1)
-        self.head = round(HEAD * max(self.size))
+        self.head = round(head * max(self.size))
         self.gap = max(1, round(GAP * max(self.size)))
-        rows = -(-MOST // COLUMNS)
-        self.shape = (rows * (self.size[0] + self.head), COLUMNS * (self.size[1] + self.gap) - self.gap)
+        self.shape = (rows * (self.size[0] + self.head), columns * (self.size[1] + self.gap) - self.gap)
 
     @property
     def most(self) -> float:
@@ -79,16 +101,16 @@ class ThumbnailGrid:
 
     def corner(self, i: int) -> tuple[int, int]:
         """The first (y, x) of a map."""
-        row, column = divmod(i, COLUMNS)
+        row, column = divmod(i, self.columns)
         return row * (self.size[0] + self.head) + self.head, column * (self.size[1] + self.gap)
 
     def at(self, x: float, y: float) -> int | None:
-        """The sample whose map or title lies at a position; None beside them."""
+        """The number of the map that lies with its title at a position; None beside them."""
         column, row = int((x + 0.5) // (self.size[1] + self.gap)), int((y + 0.5) // (self.size[0] + self.head))
-        i = row * COLUMNS + column
-        if not (0 <= column < COLUMNS and row >= 0 and i < len(self.thumbnails)):
+        i = row * self.columns + column
+        if not (0 <= column < self.columns and row >= 0 and i < len(self.thumbnails)):
             return None
-        return self.thumbnails[i].sample if (x + 0.5) % (self.size[1] + self.gap) <= self.size[1] else None
+        return self.thumbnails[i].number if (x + 0.5) % (self.size[1] + self.gap) <= self.size[1] else None
 
     @property
     def edges(self) -> dict[str, Floats]:
@@ -127,76 +149,76 @@ class ThumbnailGrid:
 
 
 class ThumbnailPlot(ChannelPlot):
-    """The figure of the thumbnails; a tap finds the sample of a map."""
+    """The figure of the thumbnails; a tap finds the number of one. ``options`` are those of the figure."""
 
     def __init__(
         self,
         theme: PageTheme,
-        space: Sequence[int],
         go: Callable[[int], None],
         *,
-        value: str = "MAD",
-        cmap: str = DIVERGING,
+        names: tuple[str, str, str] = ("sample", "at", "MAD"),
+        **options: Any,
     ) -> None:
-        names, corners = ["sample", "at", value], ["x0", "y0", "x1", "y1"]
-        self._value, self._cmap = value, cmap
-        image = pixels.image(np.zeros((2, 2), np.float32), cmap, (-1.0, 1.0))
-        nothing = pd.DataFrame({"x": [], "y": [], "text": []})
-        titles = marks.words(nothing, "x", "y", "text", align="center", colour=theme.ink)
-        glyphs = {
-            "image": image.opts(tools=[], backend="bokeh"),
-            "edges": hv.Rectangles([], corners, names).opts(
-                fill_alpha=0,
-                line_color=theme.neutral,
-                line_width=0.5,
-                tools=["hover"],
-                hover_tooltips=[(name, f"@{{{name}}}") for name in names],
-                backend="bokeh",
-            ),
-            "outlines": marks.line([], [], "#111111", width=1.2),
-            "titles": titles.opts(text_baseline="bottom", text_font_size="10px", backend="bokeh"),
-            "shown": hv.Rectangles([], corners).opts(
-                fill_alpha=0, line_color=theme.accent, line_width=2.5, backend="bokeh"
-            ),
-        }
-        width, height = screen_size(space)
-        super().__init__(glyphs, go, frame_width=width, frame_height=height, **pixels.BARE)
+        self._names, self._theme = names, theme.name
+        plot = small_figure(x_axis_type=None, y_axis_type=None, x_range=(0, 1), y_range=(1, 0), min_border=0, **options)
+        mapper = LinearColorMapper(palette=palette(DIVERGING), nan_color="rgba(0, 0, 0, 0)")
+        plot.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
+        edge = {"fill_alpha": 0, "line_color": theme.neutral, "line_width": 0.5}
+        edges = plot.quad(*_EDGES, **edge, source=nothing(*_EDGES, *filter(None, names)))
+        plot.line([], [], line_color="#111111", line_width=1.2)
+        word: dict[str, Any] = {"text_align": "center", "text_color": theme.ink, "text_font_size": "10px"}
+        plot.text("x", "y", "text", text_baseline="bottom", **word, source=nothing("x", "y", "text"))
+        plot.quad(*_EDGES, fill_alpha=0, line_color=theme.accent, line_width=2.5, source=nothing(*_EDGES))
+        plot.add_tools(HoverTool(tooltips=[(name, f"@{{{name}}}") for name in names if name], renderers=[edges]))
+        super().__init__(plot, ("image", "edges", "outlines", "titles", "shown"), go)
         self.grid = ThumbnailGrid([])
 
     def at(self, x: float, y: float) -> int | None:
-        """The sample at a position."""
+        """The number of the thumbnail at a position."""
         return self.grid.at(x, y)
 
     def show_strongest(self, grid: ThumbnailGrid, among: int) -> None:
         """Draw maps of change: the strongest of ``among`` samples."""
         limits = (-grid.most, grid.most)
         self.draw(grid, limits)
-        self.show_below(legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (self._cmap, limits)))
+        self.show_below(
+            legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (on_page(DIVERGING, self._theme), limits))
+        )
 
-    def draw(self, grid: ThumbnailGrid, limits: Limits) -> None:
-        """Draw all pictures between ``limits``, their titles and outlines."""
+    def draw(self, grid: ThumbnailGrid, limits: Limits, cmap: str = DIVERGING) -> None:
+        """Draw all pictures in the colours of ``cmap`` between ``limits``, their titles and outlines."""
         self.grid, thumbnails, figure = grid, grid.thumbnails, self.figure
         height, width = grid.shape
         figure.put_image("image", grid.values, limits)
+        shown = on_page(cmap, self._theme)
+        figure.put_palette("image", shown)
+        figure.style("outlines", line_color=ink(shown))
         edges = grid.edges
-        about = {"sample": [one.name for one in thumbnails], "at": [one.place for one in thumbnails]}
-        figure.put("edges", **edges, **about, **{self._value: [round(one.value, 5) for one in thumbnails]})
+        told = ([one.name, one.place, round(one.value, 5)] for one in thumbnails)
+        about = dict(zip(self._names, zip(*told, strict=True), strict=True)) if thumbnails else {}
+        figure.put("edges", **edges, **{name: list(about.get(name, ())) for name in self._names if name})
         x, y = grid.outlines
         figure.put("outlines", x=x, y=y)
         above = edges["top"] - 0.03 * grid.size[0]
         middle = (edges["left"] + edges["right"]) / 2
         figure.put("titles", x=middle, y=above, text=[one.title for one in thumbnails])
-        self.set_limits((-1.0, width + 0.5), (height - 0.5 + grid.gap / 2, -0.5))
+        set_limits(figure.plot, (-1.0, width + 0.5), (height - 0.5 + grid.gap / 2, -0.5))
 
-    def mark(self, sample: int) -> None:
-        """Frame the map of a sample, if it is there."""
-        own = [one.sample == sample for one in self.grid.thumbnails]
+    def mark(self, number: int) -> None:
+        """Frame one of the thumbnails, if it is there."""
+        own = [one.number == number for one in self.grid.thumbnails]
         self.figure.put("shown", **{name: ends[own] for name, ends in self.grid.edges.items()})
 
 
-def screen_size(space: Sequence[int]) -> tuple[int, int]:
-    """Pixels of the screen, wide and high, for the maps of an input of ``space`` ([z,] y, x)."""
+def resized(pixels: Floats, shape: Sequence[int]) -> Floats:
+    """Pixels (y, x) as one of a grid of ``shape``, each from the nearest one."""
+    y, x = (np.arange(to) * own // to for own, to in zip(pixels.shape, shape, strict=True))
+    return pixels[np.ix_(y, x)]
+
+
+def screen_size(space: Sequence[int]) -> dict[str, Any]:
+    """Options of a figure: pixels of the screen for the maps of an input of ``space`` ([z,] y, x)."""
     y, x = (n / max(space[-2:]) for n in space[-2:])
     width, height = COLUMNS * (x + GAP) - GAP, MOST // COLUMNS * (y + HEAD)
     scale = min(ROOM[0] / width, ROOM[1] / height)
-    return round(width * scale), round(height * scale)
+    return {"frame_width": round(width * scale), "frame_height": round(height * scale)}

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import panel as pn
 from bokeh.models import HoverTool
-from bokeh.plotting import figure
 
 from actstore.views.arrays import Floats
 from actstore.views.explorer.page_theme import PageTheme
-from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap
+from actstore.views.explorer.streamed import StreamedFigure, nothing, on_tap, small_figure
 
 _BAR = ("left", "right", "top", "bottom", "channel", "value", "of")
 #: Half the width of a bar; the perturbed one stands before the original, narrower.
@@ -24,13 +23,9 @@ class ValueBars:
 
     def __init__(self, theme: PageTheme, go: Callable[[int], None]) -> None:
         ranges: dict[str, Any] = {"x_range": (-0.5, 0.5), "y_range": (-1, 1)}
-        bare: dict[str, Any] = {"tools": "", "toolbar_location": None, "min_border": 4, "sizing_mode": "stretch_both"}
-        plot: Any = figure(**ranges, **bare)
+        plot = small_figure(**ranges, min_border=4, sizing_mode="stretch_both")
         plot.xaxis.axis_label, plot.yaxis.axis_label = "channel", "value"
-        plot.xgrid.visible = False
         plot.xaxis.ticker.min_interval = 1
-        plot.axis.axis_label_text_font_size = "11px"
-        plot.axis.major_label_text_font_size = "10px"
         # With a line, a channel of a thousand can be seen too.
         plot.vstrip([], [], fill_color=theme.faint, line_color=theme.accent, line_alpha=0.5)
         bars = [

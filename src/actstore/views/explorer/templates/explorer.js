@@ -31,11 +31,107 @@
       history.replaceState(null, "", address(query));
     }
     document.documentElement.dataset.shown = number;
+    soon();
     waiting = false;
     flush();
   };
 
   window.addEventListener("popstate", () => send("visit", location.search));
+
+  const views = function* (view = null) {
+    for (const one of view ? view.child_views ?? [] : Object.values(window.Bokeh?.index ?? {})) { yield one; yield* views(one); }
+  };
+  const every = function* (root, selector) {
+    for (const node of root.querySelectorAll("*")) {
+      if (node.matches(selector)) { yield node; }
+      if (node.shadowRoot) { yield* every(node.shadowRoot, selector); }
+    }
+  };
+  // What Bokeh's elements are, for screen readers and the keyboard.
+  const named = () => {
+    for (const bar of every(document, ".bk-header")) {
+      const tabs = [...every(bar, ".bk-tab")];
+      if (!tabs.length) { continue; }
+      (tabs[0].parentElement).setAttribute("role", "tablist");
+      tabs.forEach((tab, i) => {
+        const open = tab.classList.contains("bk-active");
+        tab.setAttribute("role", "tab");
+        tab.setAttribute("aria-selected", open);
+        tab.tabIndex = open ? 0 : -1;
+        tab.onkeydown = (event) => {
+          const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: tabs.length - 1 }[event.key];
+          if (to !== undefined) { const next = tabs[(to + tabs.length) % tabs.length]; next.click(); next.focus(); }
+          if (event.key === "Enter" || event.key === " ") { event.preventDefault(); tab.click(); }
+        };
+      });
+    }
+    for (const view of views()) {
+      const kind = view.model?.type ?? "";
+      const radio = kind.endsWith("RadioButtonGroup");
+      if (!radio && !kind.endsWith("CheckboxButtonGroup")) { continue; }
+      for (const group of every(view.shadow_el, ".bk-btn-group")) {
+        group.setAttribute("role", radio ? "radiogroup" : "group");
+        group.setAttribute("aria-label", view.model.label || view.model.title || (radio ? "one of these" : "outlines"));
+        for (const button of group.children) {
+          if (radio) { button.setAttribute("role", "radio"); }
+          button.setAttribute(radio ? "aria-checked" : "aria-pressed", button.classList.contains("bk-active"));
+        }
+      }
+    }
+    // The grid swallows Tab: it is reached, and left, as one thing.
+    for (const table of every(document, ".bk-data-table")) {
+      const parts = [...every(table, "[tabindex]")];
+      for (const part of parts) { part.tabIndex = -1; }
+      const viewport = table.querySelector(".slick-viewport");
+      if (viewport) { viewport.tabIndex = 0; viewport.setAttribute("role", "region"); viewport.setAttribute("aria-label", "Table of samples"); }
+    }
+    // Figures answer to the pointer alone; what they choose, menus and buttons choose too.
+    for (const layer of every(document, ".bk-events[tabindex]")) { layer.tabIndex = -1; }
+    for (const [name, label] of [["up", "one more"], ["down", "one less"]]) {
+      for (const button of every(document, `.bk-spin-btn-${name}`)) { button.setAttribute("aria-label", label); button.tabIndex = -1; }
+    }
+    for (const handle of every(document, ".noUi-handle")) {
+      const root = handle.getRootNode();
+      // A slider of given values has its title in the element before it.
+      const title = root.querySelector?.(".bk-slider-title")?.textContent || root.host?.previousElementSibling?.shadowRoot?.querySelector("div")?.textContent;
+      handle.setAttribute("aria-label", title || "slider");
+    }
+    const heads = [...every(document, ".heads b")].map((head) => head.textContent);
+    document.querySelectorAll(".picture").forEach((picture, i) => { if (heads[i]) { picture.setAttribute("aria-label", heads[i]); } });
+  };
+  let naming = 0;
+  const soon = () => { clearTimeout(naming); naming = setTimeout(named, 120); };
+
+  const columns = (data) => data instanceof Map ? Object.fromEntries(data) : data;
+
+  // Values below the pointer, in all pictures.
+  const under = (x, y) => {
+    const found = [];
+    for (const picture of document.querySelectorAll(".picture")) {
+      let text = "";
+      for (const view of views()) {
+        if (view.model.type !== "Figure" || !picture.contains(view.root?.el ?? null)) { continue; }
+        for (const glyph of view.model.renderers) {
+          const { image, x: left, y: top, dw, dh } = glyph.glyph?.type === "Image" ? columns(glyph.data_source.data) : {};
+          if (!image?.length) { continue; }
+          const [height, width] = image[0].shape;
+          const row = Math.floor((y - top[0]) / dh[0] * height), column = Math.floor((x - left[0]) / dw[0] * width);
+          if (row >= 0 && row < height && column >= 0 && column < width) {
+            const value = image[0][row * width + column];
+            text = Number.isFinite(value) ? value.toPrecision(3).replace("-", "−") : "—";
+          }
+        }
+      }
+      found.push(text || "—");
+    }
+    const half = found.length / 2;
+    return `x ${Math.round(x)} y ${Math.round(y)}: input ${found.slice(0, half).join(" | ")} · map ${found.slice(half).join(" | ")}`;
+  };
+  let pointed = 0;
+  window.actstorePointed = (x, y) => {
+    cancelAnimationFrame(pointed);
+    pointed = requestAnimationFrame(() => { document.getElementById("under").textContent = under(x, y); });
+  };
 
   const typing = (event) => event.composedPath().some((node) =>
     node.tagName === "SELECT" || node.tagName === "TEXTAREA" || node.isContentEditable
@@ -43,25 +139,36 @@
     || node.getAttribute?.("role") === "slider");
 
   window.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || typing(event) || !model("key")) { return; }
-    if (event.key === "0") {
-      for (const view of Object.values(window.Bokeh.index ?? {})) { view.model?.name?.match(/^(input|map)_/) && reset(view); }
-      return;
-    }
+    const keys = document.getElementById("keys");
+    // Not the grid's: it would step through its cells, and never let go.
+    if (event.key === "Tab" && event.composedPath().some((node) => node.classList?.contains("bk-data-table"))) { event.stopImmediatePropagation(); }
+    if (event.ctrlKey || event.altKey || event.metaKey || keys.open || !model("key")) { return; }
+    if (event.key === "Escape") { document.activeElement?.blur(); send("key", "clear all"); return; }
+    // Arrows of tabs and groups of buttons are their own.
+    if (typing(event) || event.composedPath().some((node) => node.getAttribute?.("role") === "tab")) { return; }
+    const does = { "?": () => keys.showModal(), "/": () => document.querySelector("#jump input").focus(), w: turned,
+      t: () => send("key", "view target"), 0: () => send("key", "view whole") }[event.key];
+    if (does) { event.preventDefault(); does(); return; }
     const step = STEPS[event.key];
     if (step === undefined) { return; }
     // Before a table that has the focus steps through its rows.
     event.preventDefault();
     event.stopPropagation();
     const [field, one] = step;
+    stepped(field, one);
+  }, true);
+
+  let slices = false;
+  const turned = () => {
+    slices = !slices;
+    const button = document.getElementById("wheel");
+    button.textContent = slices ? "wheel: slices" : "wheel: zoom";
+    button.setAttribute("aria-pressed", slices);
+  };
+  const stepped = (field, one) => {
     const last = held.at(-1);
     if (last?.field === field && Math.sign(last.steps) === one) { last.steps += one; } else { held.push({ field, steps: one }); }
     if (!waiting) { flush(); }
-  }, true);
-
-  const reset = (view) => {
-    view.reset?.();
-    for (const child of view.child_views ?? []) { reset(child); }
   };
 
   const copied = async (button) => {
@@ -90,6 +197,26 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     started();
+    const pictures = document.getElementById("pictures");
+    pictures.addEventListener("dblclick", () => send("key", "view whole"));
+    pictures.addEventListener("wheel", (event) => {
+      if (!slices || !event.target.closest?.(".row")) { return; }
+      event.preventDefault();
+      event.stopPropagation();
+      stepped("slice", Math.sign(event.deltaY));
+    }, { capture: true, passive: false });
+    pictures.addEventListener("mouseleave", () => { document.getElementById("under").textContent = ""; });
+    for (const button of pictures.querySelectorAll("[data-look]")) {
+      button.addEventListener("click", () => send("key", `view ${button.dataset.look}`));
+    }
+    document.getElementById("wheel").addEventListener("click", turned);
+    document.getElementById("help").addEventListener("click", () => document.getElementById("keys").showModal());
+    document.getElementById("jump").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const field = event.currentTarget.querySelector("input");
+      send("key", `jump ${encodeURIComponent(field.value)}`);
+      field.blur();
+    });
     document.getElementById("copy").addEventListener("click", (event) => copied(event.currentTarget));
     document.querySelector("#lost button").addEventListener("click", () => location.reload());
     document.getElementById("theme").addEventListener("click", (event) => {

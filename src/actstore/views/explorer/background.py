@@ -1,0 +1,92 @@
+"""Long work of a page: done in a thread, its progress shown, its result or error brought back to the page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic
+from typing import Any
+
+import panel as pn
+from bokeh.document import Document
+from markupsafe import Markup
+
+from actstore.errors import ActstoreError, one_line
+from actstore.views.explorer.html import html_pane
+from actstore.views.explorer.part import Work
+
+log = logging.getLogger(__name__)
+
+#: One thread for all long work: two would wait for the same disk.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
+#: Seconds between two steps of a progress bar.
+_STEP = 0.2
+
+
+class Background:
+    """The long work of one page; ``complain`` shows a message on it.
+
+    Without a ``document``, as in a test, work is done at once.
+    """
+
+    def __init__(self, document: Document | None, complain: Callable[[str], None]) -> None:
+        self._document, self._complain = document, complain
+        self.progress = html_pane()
+        #: Whether results are shown; not while the browser still builds its views, which would miss what changes.
+        self.ready = document is None
+        self._early: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Show what was read before the page was on the screen, and from now on everything at once."""
+        self.ready = True
+        for call in self._early:
+            call()
+        self._early = []
+
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
+        """Do ``work``, show its progress as ``what``, then call ``done`` with its result, or ``failed``."""
+        shown_at = monotonic()
+        over = False
+
+        def progress(number: int, whole: int) -> None:
+            nonlocal shown_at
+            if monotonic() - shown_at > _STEP:
+                shown_at = monotonic()
+                # Callbacks may run out of order: this one even after the work is over.
+                self._later(lambda: None if over else self._progress(what, number, whole))
+
+        def arrived(future: Future[Any]) -> None:
+            nonlocal over
+            over = True
+            if self.ready:
+                self._arrived(future, done, failed)
+            else:
+                self._early.append(lambda: self._arrived(future, done, failed))
+
+        self._progress(what, 0, 1)
+        future = _THREAD.submit(work, progress)
+        if self._document is None:
+            arrived(future)
+        else:
+            future.add_done_callback(lambda future: self._later(lambda: arrived(future)))
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """Call on the page's own event loop, if the page is still open."""
+        if self._document is not None and self._document.session_context is not None:
+            self._document.add_next_tick_callback(call)
+
+    def _progress(self, what: str, number: int, whole: int) -> None:
+        bar = '<label class="progress">{} <progress value="{}" max="{}"></progress></label>'
+        self.progress.object = str(Markup(bar).format(what, number, whole))
+
+    def _arrived(self, future: Future[Any], done: Callable[[Any], None], failed: Callable[[str], None]) -> None:
+        with pn.io.hold(self._document):
+            self.progress.object = ""
+            try:
+                done(future.result())
+            except Exception as error:
+                if not isinstance(error, ActstoreError | OSError):
+                    log.exception("what was read could not be shown")
+                self._complain(one_line(error))
+                failed(one_line(error))
