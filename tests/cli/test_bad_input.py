@@ -755,7 +755,7 @@ class TestNothingIsLeftBehind:
         (tmp_path / "tiny.zarr").write_text("mine")
         spec = write_spec(tmp_path)
         threads = set(threading.enumerate())
-        refused(spec, StoreError, "holds something else")
+        refused(spec, StoreError, "is not an actstore store")
         assert set(threading.enumerate()) <= threads
         assert sorted(path.name for path in tmp_path.iterdir()) == ["spec.toml", "tiny.zarr"]
 

@@ -400,7 +400,7 @@ class TestTables:
             result = invoke("table", tiny_copy, name)
             assert result.exit_code == 1
             missing, error = result.stderr.splitlines()
-            assert "4 of 4 volumes are missing (patient001 frame 01, patient001 frame 10, " in missing
+            assert "4 of 4 volumes are missing (patient001 frame 01, patient001 frame 13, " in missing
             assert error == (f"actstore: {tiny_copy} holds no volume yet: `actstore capture SPEC` computes them")
         assert invoke("status", tiny_copy).exit_code == 0
         assert invoke("reduce", tiny_copy).exit_code == 0

@@ -311,10 +311,10 @@ def test_a_commit_record_must_be_whole_and_of_this_run(deep_copy: Path) -> None:
     ("content", "message"),
     [
         (None, "does not exist or is empty: give the path of an actstore store"),
-        ("", "holds something else"),
-        ("[]", "holds something else"),
-        ('{"attributes": {"schema": 1}}', "holds something else"),
-        ('{"zarr_format": 3, "node_type": "group", "attributes": {}}', "holds something else"),
+        ("", "is not an actstore store"),
+        ("[]", "is not an actstore store"),
+        ('{"attributes": {"schema": 1}}', "is not an actstore store"),
+        ('{"zarr_format": 3, "node_type": "group", "attributes": {}}', "is not an actstore store"),
     ],
 )
 def test_what_is_no_store_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
@@ -330,7 +330,7 @@ def test_a_file_or_empty_folder_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist or is empty"):
         actstore.open(tmp_path)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="holds something else"):
+    with pytest.raises(StoreError, match="is not an actstore store"):
         actstore.open(tmp_path / "file")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ _DARK = {
     '[style*="stroke: #ffffff"]:not([style*="fill: none"])': "stroke: #15191e",
     '[style*="fill: none; stroke: #111111"]': "stroke: #f4f6f8",
     # White in the middle becomes black, and blue and red keep their hues.
-    '[id^="centred"]': "filter: url(#turned)",
+    '[id^="centred"], [id^="bar-of"] image': "filter: url(#turned)",
 }
 _STYLE = (
     "@media screen and (prefers-color-scheme: dark) {"
@@ -79,8 +78,8 @@ def _mark_centred(parts: list[Any]) -> None:
         style = hv.Store.lookup_options("matplotlib", part.current_frame, "style").kwargs
         if style.get("cmap") == DIVERGING:
             part.handles["artist"].set_gid(f"centred-{number_}")
-            if "cbar" in part.handles:
-                part.handles["cbar"].solids.set_gid(f"centred-bar-{number_}")
+            if "cax" in part.handles:
+                part.handles["cax"].set_gid(f"bar-of-{number_}")
 
 
 def _spots(part: Any, figure: Figure, box: Bbox) -> Iterator[list[Any]]:
@@ -92,18 +91,18 @@ def _spots(part: Any, figure: Figure, box: Bbox) -> Iterator[list[Any]]:
     if not tips:
         return
     frame = element.dframe()
-    corners = (
-        frame[[dim.name for dim in element.kdims]].to_numpy(np.float64).reshape(len(frame), len(element.kdims) // 2, 2)
-    )
+    ends = frame[[dim.name for dim in element.kdims]].to_numpy(np.float64)
+    corners = ends.reshape(len(frame), len(element.kdims) // 2, 2)
     pixels: NDArray[Any] = part.handles["axis"].transData.transform(corners.reshape(-1, 2)).reshape(corners.shape)
     inches = pixels / figure.dpi
     x = (inches[..., 0] - box.x0) / box.width * UNITS
     y = (box.y1 - inches[..., 1]) / box.height * UNITS
-    columns = [(label, frame[name[2:-1]]) for label, name in tips if name[2:-1] in frame]
-    for i in np.flatnonzero(np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)):
-        text = " · ".join(f"{label} {_written(values.iloc[i])}" for label, values in columns)
-        yield [round(float(end)) for end in (x[i].min(), y[i].min(), x[i].max(), y[i].max())] + [text]
+    shown = [(label, [_written(value) for value in frame[name[2:-1]]]) for label, name in tips if name[2:-1] in frame]
+    seen = np.flatnonzero(np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1))
+    edges = np.stack([x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1)], axis=1)[seen].round().astype(int)
+    for i, edge in zip(seen.tolist(), edges.tolist(), strict=True):
+        yield [*edge, " · ".join(f"{label} {values[i]}" for label, values in shown)]
 
 
 def _written(value: Any) -> str:
-    return number(float(value)) if isinstance(value, float | np.floating) and not pd.isna(value) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
