@@ -107,7 +107,7 @@ def test_q_is_over_every_channel_of_a_class() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("patients", [5, 12])
 def test_a_null_study_finds_no_more_than_the_stated_rate(patients: int) -> None:
-    runs = 120
+    runs = 60
     found = [class_sensitivity(null_study(s, patients=patients)["mad"]) for s in range(runs)]
     families = np.stack([f["sensitive"].any("channel").values for f in found])
     assert families.sum() <= stats.binom.ppf(0.999, families.size, 0.05)

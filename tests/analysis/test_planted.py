@@ -120,7 +120,7 @@ def null_studies(smooth: float, seeds: int) -> dict[str, list[float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("smooth", [0.0, 0.95])
 def test_null_studies_find_no_more_than_the_stated_rate(smooth: float) -> None:
-    for name, smallest in null_studies(smooth, 50).items():
-        assert len(smallest) == 150
+    for name, smallest in null_studies(smooth, 25).items():
+        assert len(smallest) == 75
         false = int((np.array(smallest) < LEVEL).sum())
         assert false <= stats.binom.ppf(0.999, len(smallest), LEVEL), (name, false, len(smallest))

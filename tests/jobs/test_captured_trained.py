@@ -243,9 +243,10 @@ def test_every_table_can_be_made(captured: Captured) -> None:
     np.testing.assert_array_equal(mosaic, captured.predicted)
 
 
-#: A convolution and the activation behind it, of each network.
+#: A convolution, and the activation behind it: not of the network whose passes in 3D take longest.
 VISUALISED = {
-    **dict.fromkeys(("2d", "3d"), ("encoder.stages.1.0.convs.0.conv", "encoder.stages.1.0.convs.0.nonlin")),
+    "2d": ("encoder.stages.1.0.convs.0.conv", "encoder.stages.1.0.convs.0.nonlin"),
+    "3d": ("encoder.stages.1.0.convs.0.conv",),
     "bundle": ("model.1.submodule.0.conv.unit0.conv", "model.1.submodule.0.conv.unit0.adn.A"),
 }
 

@@ -32,10 +32,10 @@ from actstore.tables.findings import Findings
 from actstore.views.report.sections.order import OF_PIXELS, SECTIONS, sections_of
 from actstore.views.report.sentences.curves import perturbed
 from actstore.views.report.study import Study
-from actstore.views.report.write import write_report
 from classifiers import CLASSES, SIDE, images, plain_forward, spec_tables, tiny, write_images
 from conftest import WriteSpec
 from reference import reference
+from reports import undrawn_report
 from stores import files_of
 
 
@@ -246,7 +246,7 @@ def test_no_perturbation_is_one_condition(write_spec: WriteSpec, tmp_path: Path)
         with pytest.raises(Unanswerable, match="holds no perturbation"):
             Findings(store).table("frequency")
         assert len(Findings(store).table(other))
-        page = write_report(store, tmp_path / f"{other}.html").read_text(encoding="utf-8")
+        page = undrawn_report(store, tmp_path / f"{other}.html").read_text(encoding="utf-8")
         assert f">{title}<" in page
         assert "perturbed class" not in page
         assert store.tree["/layers/L01"]["activation"].sizes["condition"] == 1

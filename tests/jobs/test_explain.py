@@ -240,7 +240,8 @@ def test_units_read_by_themselves(
     forbid_asking(monkeypatch)
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     changed = {"name": "changed", "method": "gradient", "layers": ["bottom.1"], "by": "mad", "conditions": [CONDITION]}
-    spec = load_spec(spec_with(tmp_path, write_spec, store, [*EXPLANATIONS, changed]))
+    short = [one | {"randomisation": []} | ({} if "layers" in one else {"deletion": False}) for one in EXPLANATIONS]
+    spec = load_spec(spec_with(tmp_path, write_spec, store, [*short, changed]))
     for found in explain(spec, cluster="inline", device="cpu"):
         assert found.complete, found.failed
     changes = actstore.open(store).statistics("L02", ["mad"])["mad"].sel(condition=CONDITION).values
@@ -464,8 +465,8 @@ def test_a_way_back_through_torchscript_is_refused() -> None:
 
 @pytest.mark.slow
 def test_in_bf16(tmp_path: Path, write_spec: WriteSpec) -> None:
-    made = [{"name": "slope", "method": "gradient"},
-            {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2}]  # fmt: skip
+    made = [{"name": "slope", "method": "gradient", "randomisation": [1]},
+            {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2, "randomisation": []}]  # fmt: skip
     more = {"store__path": tmp_path / "tiny.zarr", "run": {"threads": 1, "precision": "bf16"}}
     spec = load_spec(write_spec(tmp_path, explain=made, **more))
     assert capture(spec, cluster="inline", device="cpu").complete

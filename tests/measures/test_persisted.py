@@ -148,7 +148,7 @@ import hashlib, sys
 import numpy as np
 from actstore.measures.kernel import reduce_chunk
 from actstore.measures.names import MEASURES
-for dtype in ("float32", "float16", "float64"):
+for dtype in ("float32", "float16"):
     chunk = np.random.default_rng(5).normal(1, 3, (2, 3, 3, 37, 41)).astype(dtype)
     for name, values in zip(MEASURES, reduce_chunk(chunk, MEASURES)):
         print(dtype, name, hashlib.sha256(values.tobytes()).hexdigest())
@@ -166,4 +166,4 @@ def test_what_was_compiled_before_gives_the_same_bits(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.nbi")), "the cache is used"
     first, second = (run.stdout.splitlines() for run in runs)
     assert first == second
-    assert len(first) == 3 * len(MEASURES)
+    assert len(first) == 2 * len(MEASURES)

@@ -311,7 +311,7 @@ def test_the_section_says_what_the_table_holds(slices: PlantedOptima) -> None:
     assert keys[2:]
     for figure in section.figures:
         assert figure.draw() is not None
-        assert "n = 36 slices" in figure.caption
+        assert "n = 26 slices" in figure.caption
 
 
 def test_channels_that_respond_are_shown_where_they_are_live(slices: PlantedOptima) -> None:
