@@ -396,6 +396,9 @@ def test_a_kind_of_failure_leads_to_its_first_sample(source: Source) -> None:
     page.go(condition=condition)
     page.go(case=case)
     assert page.subset[source.sample(page.state)]
+    link = page.state.copy(**source.at(int(np.flatnonzero(~page.subset)[0])))
+    page.visit.value = f"1 ?{link.query()}"
+    assert page.state == link, "a link is shown as it is"
     page.key.value = "1 clear all"
     assert not page.state.narrowed
 

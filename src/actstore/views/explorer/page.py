@@ -106,7 +106,8 @@ class Page:
         if (sample := changes.pop("sample", None)) is not None:
             changes |= source.at(int(sample), before)
         state = before.copy(**changes)
-        if changes.get("case") and not (subset := source.subset(state))[source.sample(before)] and subset.any():
+        chosen = state.case not in ("", before.case)
+        if chosen and not (subset := source.subset(state))[source.sample(before)] and subset.any():
             # A kind of failure leads to its first sample.
             changes |= source.at(int(subset.argmax()), before)
             state = before.copy(**changes)
