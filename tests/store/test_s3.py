@@ -221,7 +221,7 @@ def test_the_explorer_shows_it_as_one_in_a_folder(whole: str, tiny_store: Path) 
             page.go(**changes)
         mine, plain = ([*page.inputs.row.pictures, *page.activations.row.pictures] for page in pages)
         for a, b in zip(mine, plain, strict=True):
-            shown = [picture.plot.renderers[0].data_source.data["image"][0] for picture in (a, b)]
+            shown = [picture.columns("image")["image"][0] for picture in (a, b)]
             np.testing.assert_array_equal(*shown)
         assert pages[0].metrics.view.object == pages[1].metrics.view.object
         assert [page.notice.object for page in pages] == ["", ""]

@@ -121,7 +121,7 @@ def run(
             commits.sweep(storage, job.schema, [unit.index for unit in todo])
             task = Task(job, storage, token, workers.device, workers.fsync)
             starting = getattr(progress, "starting", None)
-            if starting is not None and workers.cluster is not None:
+            if starting is not None and workers.cluster is not None and workers.cluster.starts:
                 starting(min(workers.count, len(todo)))
             with closing(_computed(task, workers, todo, lock, stopping)) as running:
                 for report in running:

@@ -104,6 +104,11 @@ class Cluster(TomlTable):
     #: Settings for kind "kubernetes".
     kubernetes: Kubernetes = Kubernetes()
 
+    @property
+    def starts(self) -> bool:
+        """Whether workers are started, by actstore or at its request, and not those of an existing scheduler."""
+        return self.kind in KINDS and self.kind != "inline"
+
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
