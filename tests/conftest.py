@@ -234,7 +234,7 @@ def study_store(once: Once, write_spec: WriteSpec) -> Path:
             {"name": "remove", "edit": "zero", "layers": ["bottom.1"], "samples": 4},
             {"name": "grow", **darkened, "channels": "cumulative", "samples": 4},
         ]
-        write_phantom(folder / "data", patients=PATIENTS, seed=979)
+        write_phantom(folder / "data", patients=PATIENTS, seed=3)
         spec = write_spec(
             folder,
             data__root=folder / "data",

@@ -27,8 +27,6 @@ from actstore.views.html_tables import html_table
 from actstore.views.report.picture import on_page, save_picture
 from actstore.views.report.study import ROWS, Figure, Section, ShownTable, Study
 
-#: Called with the title of each section that is made.
-Made = Callable[[str], None]
 #: Bytes of an SVG above which the page carries the PNG instead.
 _LARGEST_SVG = 1_500_000
 
@@ -115,7 +113,7 @@ def save_data(frame: pd.DataFrame, folder: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def rendering_aside(
-    study: Study, folder: Path, keys: Sequence[str], made: Made
+    study: Study, folder: Path, keys: Sequence[str], made: Callable[[str], None]
 ) -> Iterator[Callable[[], dict[str, Rendered]]]:
     """Render the sections ``keys`` of the same store in another process; yields a function that waits for them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from actstore.paths import given
 from actstore.tables.findings import Findings
 from actstore.units import by, human_bytes, plural_of
 from actstore.views.html_tables import html_table
-from actstore.views.report.render import Made, Rendered, rendered, rendering_aside
+from actstore.views.report.render import Rendered, rendered, rendering_aside
 from actstore.views.report.sections.order import BRIEF, LEAD, LEADING, OF_THE_STORE, sections_of
 from actstore.views.report.study import ROWS, Study
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    store: Store, output: str | Path, findings: Findings | None = None, *, made: Made = lambda _: None
+    store: Store, output: str | Path, findings: Findings | None = None, *, made: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Write what ``store`` answers to ``output``, and the data and figures to the folder ``<name>_data`` beside it.
 
