@@ -28,7 +28,6 @@ $(BIN)/python:
 
 demo: $(DEMO)
 	$(BIN)/actstore demo
-	@echo 'next    $(BIN)/actstore explore actstore-demo/phantom.zarr'
 
 # In two processes, a module to one of them, each computing with one thread: two would wait for each other.
 # Bytecode is kept whatever the environment says: a run starts a hundred interpreters.

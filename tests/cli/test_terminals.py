@@ -185,3 +185,23 @@ def test_closed_streams_become_no_files_of_a_store(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert int((tmp_path / "file").read_text()) > 2
+
+
+@pytest.mark.parametrize(("started", "path", "typed"), [
+    ("here/actstore", "", "here/actstore"),
+    ("here/actstore", "here", "actstore"),
+    ("here/actstore", "elsewhere", "here/actstore"),
+    ("-c", "here", "actstore"),
+])  # fmt: skip
+def test_the_program_is_named_as_it_can_be_typed(
+    started: str, path: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by `make demo`, whose environment is on no path."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "actstore").write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / folder / "actstore").chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [started, "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path / path) if path else "")
+    assert terminal.program() == typed

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from actstore.cli import text
-from actstore.cli.terminal import say_made
+from actstore.cli.terminal import program, say_made
 from actstore.errors import ActstoreError
 from actstore.jobs.capture import capture
 from actstore.jobs.intervene import intervene
@@ -117,7 +118,8 @@ def run_demo(folder: str | Path, *, patients: int, cluster: str = "local", worke
     text.say("report: figures and tables of what was found")
     report = write_report(store, folder / "report.html", made=say_made)
     text.say(
-        f"figures {figure}, {sheet}\nreport  {report}\nstore   {store.path}\nlook    actstore explore {store.path}"
+        f"figures {figure}, {sheet}\nreport  {report}\nstore   {store.path}\n"
+        f"look    {shlex.join([program(), 'explore', str(store.path)])}"
     )
 
 

@@ -7,7 +7,9 @@ import errno
 import io
 import os
 import select
+import shutil
 import sys
+from pathlib import Path
 from typing import IO, BinaryIO
 
 from actstore.errors import StoreError
@@ -63,6 +65,14 @@ def say(message: str, *, error: bool = False) -> None:
     if stream is not None:
         # At once: who reads the page's address from a pipe or a file waits for it.
         print(message, file=stream, flush=True)
+
+
+def program() -> str:
+    """What to type for this command: ``actstore`` where a shell finds it, else the path by which it was started."""
+    given, found = Path(sys.argv[0]), shutil.which("actstore")
+    if given.name != "actstore" or not given.exists() or (found and Path(found).samefile(given)):
+        return "actstore"
+    return str(given)
 
 
 def say_made(title: str) -> None:
