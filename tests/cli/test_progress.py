@@ -36,13 +36,18 @@ def test_lines_say_what_is_over_and_what_is_left(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-@pytest.mark.parametrize(("dice", "warned"), [(0.49, True), (0.5, False)])
+@pytest.mark.parametrize(("dice", "doubt", "warned"), [(0.49, True, True), (0.5, True, False), (0.49, False, False)])
 def test_a_low_dice_of_untouched_images_is_a_warning(
-    tiny_store: Path, dice: float, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_store: Path,
+    dice: float,
+    doubt: bool,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = pd.DataFrame({"class_name": ["RV", "LV", "MYO"], "dice": [0.9, dice, float("nan")]})
     monkeypatch.setattr(results, "original_dice", lambda _: table)
-    results.show_original(tiny_store)
+    results.show_original(tiny_store, doubt=doubt)
     out, err = capsys.readouterr()
     assert out == f"original  Dice RV 0.900, LV {dice:.3f}\n"
     assert ("below 0.5 for LV: check that axes" in err) == warned

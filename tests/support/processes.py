@@ -74,8 +74,9 @@ def hear(process: subprocess.Popen[str], line: str) -> None:
 
 
 def said(errors: str) -> list[str]:
-    """Lines of standard error without progress of blocks."""
-    return [line for line in errors.splitlines() if line.strip() and not re.match(r"\d+/\d+ blocks?\b", line)]
+    """Lines of standard error without progress."""
+    progress = r"\d+/\d+ (volume|group|unit)s?\b|starting \d+ workers?$"
+    return [line for line in errors.splitlines() if line.strip() and not re.match(progress, line)]
 
 
 def expect_whole(root: Path, expected: Path) -> None:

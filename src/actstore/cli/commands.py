@@ -137,7 +137,7 @@ def capture(spec: Path, store: Location | None, precision: Precision | None, **w
             loaded, store=store, progress=progress, stopping=text.say_stopping, warn=text.show_warning, **where
         )
     text.show_summary(summary, noun)
-    show_original(summary.store)
+    show_original(summary.store, doubt=loaded.run.check != "off")
     if not summary.complete:
         sys.exit(1)
 

@@ -41,8 +41,8 @@ def _rounded(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else held(str(value))
 
 
-def show_original(location: Location) -> None:
-    """Show the Dice of a store's untouched images, and warn where it is so low that the input may be at fault."""
+def show_original(location: Location, *, doubt: bool) -> None:
+    """Show the Dice of untouched images; in ``doubt``, warn where it is so low that the input may be at fault."""
     with warnings.catch_warnings():
         # The capture has named those that failed.
         warnings.simplefilter("ignore", MissingBlocksWarning)
@@ -51,7 +51,7 @@ def show_original(location: Location) -> None:
         return
     found = original_dice(store).dropna().set_index("class_name")["dice"]
     text.say(f"original  Dice {', '.join(f'{name} {dice:.3f}' for name, dice in found.items()) or 'of no class'}")
-    if len(low := found[found < DOUBTFUL]):
+    if doubt and len(low := found[found < DOUBTFUL]):
         text.show_warning(
             f"the Dice of untouched images is below {DOUBTFUL} for {', '.join(map(str, low.index))}: check that axes, "
             "spacing, normalisation and labels are those that the network was trained with"
