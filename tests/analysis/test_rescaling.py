@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -714,7 +713,7 @@ def test_maps_coloured_by_the_effect_leave_them_out(perturbed: Summary) -> None:
         views.network(store, condition=condition, colour="control")
     source = Source(store)
     assert not source.has("rescaled")
-    state = replace(source.first_state(condition=condition), colour="control")
+    state = source.first_state(condition=condition).copy(colour="control")
     assert missing(source, state)[-1] == "rescaled"
     load(source, missing(source, state), lambda done, all_: None)
     assert missing(source, state) == []
@@ -803,7 +802,7 @@ def test_a_continued_capture_says_that_it_counts_this_run(
     spec = load_spec(Path(perturbed.store).parent / "spec.toml")
     text.show_summary(capture(spec, store=copy, cluster="inline", device="cpu"))
     told = capsys.readouterr().err
-    assert f"rescaled counts the 1 block of this run: `actstore table {copy} rescaling` lists all" in told
+    assert f"rescaled counts the 1 volume of this run: `actstore table {copy} rescaling` lists all" in told
 
 
 def test_controls_lie_off_their_target() -> None:

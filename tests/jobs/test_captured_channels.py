@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -357,11 +356,12 @@ class TestViews:
         assert source.input_channel(session.state) == 0
         assert source.input_channel(source.first_state("brightness(LV, 0.4, channels=CT)")) == 1
         assert source.input_channel(source.first_state("brightness(LV, 0.4, channels=CT, control)")) == 1
-        chosen = replace(source.first_state("brightness(LV, 0.4, channels=CT)"), input_channel=0)
+        chosen = source.first_state("brightness(LV, 0.4, channels=CT)").copy(input_channel=0)
         assert source.input_channel(chosen) == 0
         assert "input_channel=0" in chosen.query()
         sidebar = Sidebar(session)
         sidebar.update()
         assert (sidebar.sort.value, sidebar.strength.value) == ("brightness", "0.4")
+        gone.clear()
         sidebar.sort.value = "brightness in CT"
         assert gone == [{"condition": "brightness(LV, 0.4, channels=CT)"}]

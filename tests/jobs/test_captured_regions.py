@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +218,7 @@ def test_the_explorer_shows_regions(store: Store) -> None:
     state = source.first_state("brightness(left, 0.1)")
     cover = source.cover("L01", source.sample(state), "left", state.slice)
     np.testing.assert_allclose(cover, mask(store.label.values[source.sample(state)], "left"))
-    written = code(source, replace(state, dice=DiceBox("left", 0.0, 1.0, 0.0, 1.0)))
+    written = code(source, state.copy(dice=DiceBox("left", 0.0, 1.0, 0.0, 1.0)))
     assert (
         ".dice(store.confusion, applicable=store.applicable, regions=store.members).sel(class_name='left')" in written
     )

@@ -241,7 +241,7 @@ def test_where_tensors_were_not_kept_regions_are_not_known(tmp_path: Path, write
 
 
 def test_a_table_of_layers_is_not_grouped_by_layer(tiny_store: Path) -> None:
-    with pytest.raises(analysis.AnalysisError, match="by = 'layer' groups nothing: give a coordinate along sample"):
+    with pytest.raises(StoreError, match="by = 'layer' groups no samples or conditions: use case, patient, frame"):
         build_table(actstore.open(tiny_store), "frequency", by=["layer"])
 
 

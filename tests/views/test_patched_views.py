@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +144,9 @@ def test_a_page_shows_any_patch(source: Source) -> None:
         assert page.sidebar.patch.value == store.samples["patch"].iloc[sample] == page.state.patch
         assert page._messages == []
         assert read(page.state.query(), source) == (page.state, [])
-    before = page.state
+    expected = page.state.copy(patch=page.sidebar.patch.options[0])
     page.sidebar.patch.value = page.sidebar.patch.options[0]
-    assert page.state == replace(before, patch=page.sidebar.patch.options[0])
+    assert page.state == expected
     assert f"patch {page.state.patch}" in str(page.metrics.view.object)
 
 

@@ -66,7 +66,8 @@ class Part:
         self.session, self.source = session, session.source
         #: Parts of this part, which are updated after it.
         self.inside: list[Part] = []
-        self._again: set[str] = set()
+        #: Methods to call at the next update, whatever has changed: at first all of them.
+        self._again: set[str] = set(self._shows)
         self._reading: set[Hashable] = set()
 
     @property
