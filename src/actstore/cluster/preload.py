@@ -15,8 +15,8 @@ import dask
 
 def dask_setup(_worker: object) -> None:
     dask.config.set(scheduler="synchronous")
-    # Dask sets up logging when it is imported, before a started process has its parent's settings. From here on a
-    # worker that is asked to end while it sends a sign of life says nothing of it.
+    # Dask sets up logging on import, before a worker process has its parent's settings. Without this, a worker that is
+    # closed during a heartbeat prints an error.
     for name, level in dask.config.get("logging", {}).items():
         logging.getLogger(name).setLevel(level.upper())
     if threading.current_thread() is threading.main_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,19 +14,21 @@ READ_AHEAD = 16 * 2**20
 TAIL = 64 * 2**10
 
 
-class Objects:
+class Objects(ABC):
     """What reading needs of a storage of objects: obstore's handle, the path of a key, and errors that name it."""
 
     @property
+    @abstractmethod
     def store(self) -> Any:
-        raise NotImplementedError
+        """obstore's handle."""
 
+    @abstractmethod
     def path(self, key: str) -> str:
-        raise NotImplementedError
+        """Where ``key`` lies below that handle."""
 
+    @abstractmethod
     def naming(self, key: str) -> AbstractContextManager[None]:
         """Turn errors into one line that names ``key``; that of a missing object stays ``FileNotFoundError``."""
-        raise NotImplementedError
 
     def read(self, key: str) -> bytes | None:
         with self.naming(key):

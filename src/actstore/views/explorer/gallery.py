@@ -137,10 +137,10 @@ class GalleryTab(Part):
         # The largest first, what is not known last.
         shown = [int(k) for k in np.argsort(-values, kind="stable") if int(k) in pixels][:MOST]
         drawn, cmap, limits = self._coloured(np.stack([pixels[k] for k in shown]))
-        told = np.full(len(values), np.nan) if state.order == "number" else values
-        titles = [self._title(k, float(told[k])) for k in shown]
+        sorted_by = np.full(len(values), np.nan) if state.order == "number" else values
+        titles = [self._title(k, float(sorted_by[k])) for k in shown]
         maps = [
-            Thumbnail(k, title, "", float(told[k]), image, None)
+            Thumbnail(k, title, "", float(sorted_by[k]), image, None)
             for k, title, image in zip(shown, titles, drawn, strict=True)
         ]
         side = next(side for number, side in SIDES.items() if len(maps) <= number)

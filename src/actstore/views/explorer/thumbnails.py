@@ -194,8 +194,8 @@ class ThumbnailPlot(ChannelPlot):
         figure.put_palette("image", shown)
         figure.style("outlines", line_color=ink(shown))
         edges = grid.edges
-        told = ([one.name, one.place, round(one.value, 5)] for one in thumbnails)
-        about = dict(zip(self._names, zip(*told, strict=True), strict=True)) if thumbnails else {}
+        rows = ([one.name, one.place, round(one.value, 5)] for one in thumbnails)
+        about = dict(zip(self._names, zip(*rows, strict=True), strict=True)) if thumbnails else {}
         figure.put("edges", **edges, **{name: list(about.get(name, ())) for name in self._names if name})
         x, y = grid.outlines
         figure.put("outlines", x=x, y=y)
