@@ -286,6 +286,9 @@ def memory(driver: Driver, process: psutil.Process, what: dict[str, Callable[[],
         except TimeoutError:
             print(f"{name}: nothing was shown within {PATIENCE / 1000:.0f} s", file=sys.stderr)
     late = np.array([(i, rss) for i, rss in seen if i >= 0.4 * number])
+    if len(late) < 2:
+        print(f"\n{number} actions are too few to see growth: give --actions {3 * EVERY} or more")
+        return
     print(f"\nlast {number - late[0, 0]:.0f} actions: {100 * np.polyfit(*late.T, 1)[0]:+.2f} MiB per 100 actions")
 
 

@@ -53,8 +53,9 @@ class Session:
         self.subset = self.source.subset(self.state)
         self.part.update({name for name in State.names() if getattr(before, name) != getattr(self.state, name)})
 
-    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> bool:
         self.works.append((work, done, what, failed))
+        return False
 
     def work(self) -> None:
         work, done, _, _ = self.works.pop()

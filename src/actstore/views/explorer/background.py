@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
 from typing import Any
 
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
 #: Seconds between two steps of a progress bar.
 _STEP = 0.2
+#: Seconds that the page waits for work before it says so: to take figures off a page, and put them back, lays all of
+#: them out twice each time.
+_GRACE = 0.1
 
 
 class Background:
@@ -44,8 +47,11 @@ class Background:
             call()
         self._early = []
 
-    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
-        """Do ``work``, show its progress as ``what``, then call ``done`` with its result, or ``failed``."""
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> bool:
+        """Do ``work``, then call ``done`` with its result, or ``failed``; returns whether that was at once.
+
+        Of what takes longer, progress is shown as ``what``.
+        """
         shown_at = monotonic()
         over = False
 
@@ -64,12 +70,15 @@ class Background:
             else:
                 self._early.append(lambda: self._arrived(future, done, failed))
 
-        self._progress(what, 0, 1)
         future = _THREAD.submit(work, progress)
-        if self._document is None:
+        wait([future], None if self._document is None else _GRACE)
+        at_once = future.done() and self.ready
+        if at_once or self._document is None:
             arrived(future)
         else:
+            self._progress(what, 0, 1)
             future.add_done_callback(lambda future: self._later(lambda: arrived(future)))
+        return at_once
 
     def _later(self, call: Callable[[], None]) -> None:
         """Call on the page's own event loop, if the page is still open."""

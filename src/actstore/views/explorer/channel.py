@@ -31,7 +31,6 @@ from actstore.views.figures.spread import PatientColumns
 from actstore.views.figures.sweeps import DoseCurve, Sweep, sweep_of, with_unchanged
 from actstore.views.figures.theme import colours_of
 
-READING = "reading statistics …"
 ALONE = (
     "this run perturbed nothing: there is no change to show. Add [[perturb]] to the spec and capture to another store"
 )
@@ -53,7 +52,7 @@ class ChannelTab(Part):
         #: Patient, frame, slice and, of patches, patch of each sample: to look each up in a data frame takes longer
         #: than to draw it.
         self._about: NDArray[Any] = source.samples[source.named_by].to_numpy(object)
-        self._sweeps: dict[str, Sweep] = {}
+        self._sweeps: dict[str, Sweep | str] = {}
         #: MAD of the channel, (sample), and the samples that figures are about.
         self._mad: Floats = np.empty(0)
         self._chosen: NDArray[np.intp] = np.empty(0, np.intp)
@@ -127,17 +126,19 @@ class ChannelTab(Part):
     def _wait(self, condition: int) -> bool:
         """Show no figure until the statistics of ``condition`` are read, if they are persisted."""
         source = self.source
-        self.patients.hide()
-        self.doses.hide()
         try:
             source.need_statistics()
         except StoreError as error:
-            self.strongest.hide(str(error))
+            self._hide(str(error))
             return True
-        self.strongest.hide(READING)
         work = partial(_read, source, condition)
-        self.read(("scores", condition), work, READING, self._arrived, self.strongest.hide)
+        self.read(("scores", condition), work, "reading statistics", self._arrived, self._hide)
         return False
+
+    def _hide(self, message: str) -> None:
+        self.patients.hide()
+        self.doses.hide()
+        self.strongest.hide(message)
 
     def _arrived(self) -> None:
         self._show_numbers()
@@ -185,20 +186,16 @@ class ChannelTab(Part):
 
     def _show_doses(self) -> None:
         source, state, layer = self.source, self.state, self.state.layer
-        try:
-            if state.condition not in self._sweeps:
-                self._sweeps[state.condition] = sweep_of(source.conditions, state.condition)
-        except StoreError as error:
-            self.doses.hide(str(error))
+        sweep = self._sweep(state.condition)
+        if isinstance(sweep, str):
+            self.doses.hide(sweep)
             return
-        sweep = self._sweeps[state.condition]
         key = (layer, sweep.conditions)
         if self._sweep_mad[0] != key:
 
             def keep(found: Floats) -> None:
                 self._sweep_mad = (key, found)
 
-            self.doses.hide(READING)
             work = lambda _: _read_sweep(source, layer, sweep)  # noqa: E731
             self.read(key, work, f"reading statistics of {layer}", self._show_doses, self.doses.hide, keep)
         elif len(self._chosen):
@@ -206,6 +203,15 @@ class ChannelTab(Part):
             self.doses.show(curve, state.condition, self._colour)
         else:
             self.doses.hide()
+
+    def _sweep(self, condition: str) -> Sweep | str:
+        """The sweep of a condition, or why there is none."""
+        if condition not in self._sweeps:
+            try:
+                self._sweeps[condition] = sweep_of(self.source.conditions, condition)
+            except StoreError as error:
+                self._sweeps[condition] = str(error)
+        return self._sweeps[condition]
 
     @property
     def _colour(self) -> str:

@@ -152,7 +152,7 @@ class CohortTab(Part):
         source, c = self.source, self.condition
         if source.store.reduced and not source.alone and not source.loaded(c):
             work = partial(source.scores, c)
-            self.read(c, work, f"statistics of {source.names[c]}", self._mad_arrived, self._mad_failed)
+            self.read(c, work, f"statistics of {source.names[c]}", self._mad_arrived, self._say_mad)
 
     def _show_spread(self) -> None:
         """MAD of the subset and of all samples by layer, once it is read."""
@@ -168,8 +168,9 @@ class CohortTab(Part):
             self._show_spread()
             self._show_mad()
 
-    def _mad_failed(self, _: str) -> None:
-        self._mad.figure.plot.title.text = "MAD by layer · could not be read"
+    def _say_mad(self, _: str) -> None:
+        how = "loading" if self.condition in self._reading else "could not be read"
+        self._mad.figure.plot.title.text = f"MAD by layer · {how}"
 
     def _show_cases(self, counts: pd.DataFrame) -> None:
         self._counts = counts.head(MOST_CASES)

@@ -12,7 +12,6 @@ from actstore.views.explorer.html import html_pane, note
 from actstore.views.explorer.part import Part, Session, shows
 from actstore.views.explorer.statistics import LoadProgress
 
-READING = "reading interventions …"
 _HEADS = ("intervention", "effect", "class", "mean", "95 % interval", "corrected p", "")
 
 
@@ -35,7 +34,6 @@ class EffectLines(Part):
             table = Markup('<table class="effects"><caption>edited alone</caption><tr>{}</tr>{}</table>')
             self.view.object = str(table.format(heads, lines))
         else:
-            self._note(READING)
             self.read("effects", partial(_load, edits), "reading interventions", self._show, self._note)
 
     def _note(self, message: str) -> None:

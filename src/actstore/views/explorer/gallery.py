@@ -82,7 +82,6 @@ class GalleryTab(Part):
             self.plot.hide(str(error))
             return True
         if values is None:
-            self.plot.hide("reading statistics …")
             return False
         if not any(np.isfinite(image).any() for image in pixels.values()):
             self.plot.hide(f"{self.state.condition} was not inferred here: {absent(self.source, self.state)}")
@@ -102,7 +101,7 @@ class GalleryTab(Part):
         return "original" if self.source.alone and what in ("difference", "perturbed") else what
 
     def _values(self) -> Floats | None:
-        """What channels are sorted by: (channel); their negative number by default, None until it is read."""
+        """What channels are sorted by: (channel), by default their negative number; None: shown once it is read."""
         source, state = self.source, self.state
         if state.order == "number":
             return -np.arange(source.channels[state.layer], dtype=float)

@@ -19,8 +19,6 @@ from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, Thumbna
 from actstore.views.figures.scales import around_zero, extremes
 from actstore.views.figures.theme import DIVERGING, GREY
 
-READING = "reading statistics …"
-
 
 class LooksFor(Part):
     """Two rows of small pictures: a tap shows the sample, or the channel."""
@@ -43,18 +41,19 @@ class LooksFor(Part):
         source, layer = self.source, self.state.layer
         try:
             if source.likeness.known and source.likeness.points(layer) is None:
-                self.finds.hide(READING)
-                self.alike.hide()
                 work = partial(_read, source.likeness, layer)
-                self.read(layer, work, f"reading {layer}", self._show, self.finds.hide)
+                self.read(layer, work, f"reading {layer}", self._show, self._hide)
                 return False
             self._show_finds()
             self._show_alike()
         except StoreError as error:
-            self.finds.hide(str(error))
-            self.alike.hide()
+            self._hide(str(error))
             return True
         return False
+
+    def _hide(self, message: str) -> None:
+        self.finds.hide(message)
+        self.alike.hide()
 
     def _show_finds(self) -> None:
         source, state = self.source, self.state

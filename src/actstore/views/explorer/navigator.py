@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 from bokeh.models import ColumnDataSource, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
-from markupsafe import Markup
 
 from actstore.analysis.channels.relative import in_units
 from actstore.errors import ActstoreError
@@ -134,7 +133,6 @@ class Navigator(Part):
         self._widest = max(source.channels.values())
         self.figure = self._drawn(self._widest)
         on_tap(self.figure.plot, self._tapped)
-        self._legend = Markup("")
 
     def _drawn(self, widest: int) -> StreamedFigure:
         theme, rows = self.session.theme, len(self.layers)
@@ -179,15 +177,23 @@ class Navigator(Part):
     @shows(*SUBSET, *SAMPLE, "colour")
     def _show(self) -> bool:
         source, state = self.source, self.state
-        values, message = np.full(sum(source.channels.values()), np.nan), ""
-        needed, failed = missing(source, state), False
+        if needed := missing(source, state):
+            key = (state.condition, state.colour)
+            self.read(key, partial(load, source, needed), "reading statistics", self._show, self._say)
+            return False
         try:
-            if needed:
-                message = "reading statistics …"
-            else:
-                values = values_of(source, state, self.session.subset)
+            self._draw(values_of(source, state, self.session.subset))
         except ActstoreError as error:
-            failed, message = True, str(error)
+            self._say(str(error))
+            return True
+        return False
+
+    def _say(self, message: str) -> None:
+        """Show a message, and no value."""
+        self._draw(np.full(sum(self.source.channels.values()), np.nan), message)
+
+    def _draw(self, values: Floats, message: str = "") -> None:
+        source, state = self.source, self.state
         grid = source.as_grid(values)
         edits = source.edits.of_colour(state.colour)
         limits, cmap = limits_of(values, "effect" if edits else cast(Colour, state.colour))
@@ -198,12 +204,7 @@ class Navigator(Part):
         self.figure.put("top", channel=[channel for _, channel in top], layer=[row for row, _ in top])
         known = bool(np.isfinite(values).any())
         self._show_details(source.edits.effects(edits, state.condition) if edits and known else None)
-        self._legend = legend("", (cmap, limits) if known else None)
-        self._note(message)
-        if needed:
-            key = (state.condition, state.colour)
-            self.read(key, partial(load, source, needed), "reading statistics", self._show, self._note)
-        return failed
+        self.head.object = str(legend("", (cmap, limits) if known else None) + note(message))
 
     @shows("layer", "channel")
     def _mark(self) -> None:
@@ -219,6 +220,3 @@ class Navigator(Part):
                 row = [effects.hover(channel) for channel in range(where.start, where.stop)]
                 text += row + [""] * (self._widest - len(row))
         self._details.data = {"text": text}
-
-    def _note(self, message: str) -> None:
-        self.head.object = str(self._legend + note(message))

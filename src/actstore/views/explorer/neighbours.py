@@ -23,8 +23,6 @@ from actstore.views.figures.theme import GREY
 
 #: Neighbours of a sample, which itself is the first picture.
 NEAREST = thumbnails.MOST - 1
-READING = "reading statistics …"
-DRAWING = "computing …"
 METHODS = {"principal components": "pca", "t-SNE": "tsne"}
 _STYLE = """
 .swatch { display: inline-block; margin: 0 1.1em 2px 0; color: var(--soft); font-size: 11.5px; }
@@ -73,7 +71,6 @@ class NeighboursTab(Part):
         try:
             source.likeness.need_statistics()
             if source.likeness.points(layer) is None:
-                self.nearest.hide(READING)
                 work = partial(self._wanted, layer, lambda: source.likeness.read(layer))
                 self.read(layer, work, f"reading {layer}", self.update, self.nearest.hide)
                 return False
@@ -110,7 +107,6 @@ class NeighboursTab(Part):
             self.projection.hide("")
             return
         if (picture := source.likeness.picture(*key)) is None:
-            self.projection.hide(DRAWING)
             work = partial(self._wanted, layer, lambda: source.likeness.draw(*key))
             self.read(key, work, f"projection of {layer}", self._show_projection, self.projection.hide)
             return

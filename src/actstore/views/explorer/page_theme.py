@@ -117,3 +117,7 @@ class PageTemplate(pn.Template):
     def server_doc(self, doc: Document | None = None, *args: Any, **kwargs: Any) -> Document:
         with doc.models.freeze() if doc is not None else nullcontext():
             return super().server_doc(doc, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        # Panel writes it down for notebooks whenever a part is added: a tenth of all that the server does for a page.
+        return type(self).__name__

@@ -35,10 +35,11 @@ class Session(Protocol):
     def complain(self, message: str) -> None:
         """Show a message."""
 
-    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> None:
-        """Do long ``work`` in the background, show its progress as ``what``, then call ``done`` with its result.
+    def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> bool:
+        """Do ``work`` in the background, show its progress as ``what``, then call ``done`` with its result.
 
-        The page shows an error of either, and ``failed`` is called with its message.
+        The page shows an error of either, and ``failed`` is called with its message. Returns whether the work took so
+        short that all of this is over.
         """
 
 
@@ -101,14 +102,17 @@ class Part:
         work: Work,
         what: str,
         show: Callable[[], object],
-        failed: Callable[[str], object],
+        say: Callable[[str], object],
         keep: Callable[[Any], object] = lambda found: None,
     ) -> None:
         """Do ``work`` in the background, once at a time for a ``key``: ``keep`` its result, then ``show``.
 
-        After an error ``failed`` is called with its message, and the next change shows everything again.
+        Meanwhile ``say`` is called with ``what`` is done, unless it is done at once, and after an error with its
+        message; then the next change shows everything again.
         """
+        waits = f"{what} …"
         if key in self._reading:
+            say(waits)
             return
         self._reading.add(key)
 
@@ -120,6 +124,7 @@ class Part:
         def refused(message: str) -> None:
             self._reading.discard(key)
             self._again |= set(self._shows)
-            failed(message)
+            say(message)
 
-        self.session.soon(work, done, what, refused)
+        if not self.session.soon(work, done, what, refused):
+            say(waits)

@@ -59,7 +59,7 @@ class StreamedFigure:
         height, width = values.shape
         low, high = limits
         # Bokeh knows no float16.
-        shown = values.astype(np.float32, copy=False)
+        shown = values if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
         left, top = place.centre(np.array(-0.5), 1), place.centre(np.array(-0.5), 0)
         size = {"dw": [width * place.stride[1]], "dh": [height * place.stride[0]]}
         self.put(glyph, image=[shown], x=[float(left)], y=[float(top)], **size)

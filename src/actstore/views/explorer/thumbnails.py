@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.models import HoverTool, LinearColorMapper
+from numpy.typing import NDArray
 
 from actstore.units import counted
 from actstore.views.arrays import Floats
@@ -32,6 +33,8 @@ HEAD, GAP = 0.34, 0.07
 ROOM = (470, 226)
 #: Characters of a patient's name that fit over a map.
 FITS = 15
+#: How many values the colours of a map are distinguish.
+LEVELS = 255
 _EDGES = ("left", "right", "top", "bottom")
 
 
@@ -161,7 +164,7 @@ class ThumbnailPlot(ChannelPlot):
     ) -> None:
         self._names, self._theme = names, theme.name
         plot = small_figure(x_axis_type=None, y_axis_type=None, x_range=(0, 1), y_range=(1, 0), min_border=0, **options)
-        mapper = LinearColorMapper(palette=palette(DIVERGING), nan_color="rgba(0, 0, 0, 0)")
+        mapper = LinearColorMapper(palette=palette(DIVERGING), high_color="rgba(0, 0, 0, 0)")
         plot.image("image", "x", "y", "dw", "dh", color_mapper=mapper, source=nothing(*IMAGE))
         edge = {"fill_alpha": 0, "line_color": theme.neutral, "line_width": 0.5}
         edges = plot.quad(*_EDGES, **edge, source=nothing(*_EDGES, *filter(None, names)))
@@ -189,7 +192,7 @@ class ThumbnailPlot(ChannelPlot):
         """Draw all pictures in the colours of ``cmap`` between ``limits``, their titles and outlines."""
         self.grid, thumbnails, figure = grid, grid.thumbnails, self.figure
         height, width = grid.shape
-        figure.put_image("image", grid.values, limits)
+        figure.put_image("image", _levels(grid.values, limits), (0, LEVELS - 1))
         shown = on_page(cmap, self._theme)
         figure.put_palette("image", shown)
         figure.style("outlines", line_color=ink(shown))
@@ -208,6 +211,13 @@ class ThumbnailPlot(ChannelPlot):
         """Frame one of the thumbnails, if it is there."""
         own = [one.number == number for one in self.grid.thumbnails]
         self.figure.put("shown", **{name: ends[own] for name, ends in self.grid.edges.items()})
+
+
+def _levels(values: Floats, limits: Limits) -> NDArray[np.uint8]:
+    """Values as one of :data:`LEVELS` between limits, and one more for NaN: a quarter of the bytes of float32."""
+    low, high = limits
+    scaled = (values - low) * ((LEVELS - 1) / max(high - low, 1e-12))
+    return np.where(np.isnan(values), LEVELS, scaled.clip(0, LEVELS - 1).round()).astype(np.uint8)
 
 
 def resized(pixels: Floats, shape: Sequence[int]) -> Floats:
