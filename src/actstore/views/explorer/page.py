@@ -48,6 +48,8 @@ _TABS: dict[str, Callable[[Session], Part]] = {
 }
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
 _SMALL = {"slice", "patch", "channel", "opacity", "contrast"}
+#: Milliseconds between two looks whether the browser is connected.
+_BETWEEN = 100
 
 
 class Page:
@@ -87,8 +89,9 @@ class Page:
         self.tabs.param.watch(lambda event: self.go(tab=[*_TABS][event.new]), "active")
         self.downloads = download_buttons(self)
         self._show("replace")
-        if not self.background.ready:
+        if self._document is not None:
             pn.state.onload(self._complete)
+            self._preparing = self._document.add_periodic_callback(self._prepare, _BETWEEN)
 
     @property
     def subset(self) -> Bools:
@@ -148,20 +151,33 @@ class Page:
             self._send(how)
 
     def _complete(self) -> None:
-        self.background.ready = True
-        self._show("replace")
-        self.background.start()
+        with pn.io.hold(self._document):
+            self.background.ready = True
+            self._show("replace")
+            self.background.start()
 
     def _show_tab(self) -> None:
         """Update the open tab; a tab that opens for the first time is added once it is complete."""
         name = self.state.tab
-        tab = self._tabs.get(name) or _TABS[name](self)
-        self._behind.setdefault(tab, set(State.names()))
-        self._refresh(tab)
-        if name not in self._tabs:
-            self._tabs[name] = tab
-            self._places[name].append(tab.view)
+        self._refresh(self._tab(name))
+        if not len(self._places[name]):
+            self._places[name].append(self._tabs[name].view)
         self.tabs.active = list(_TABS).index(name)
+
+    def _tab(self, name: str) -> Part:
+        if name not in self._tabs:
+            self._tabs[name] = tab = _TABS[name](self)
+            self._behind[tab] = set(State.names())
+        return self._tabs[name]
+
+    def _prepare(self) -> None:
+        """Draw the open tab while the browser builds the rest of the page, which it begins once it is connected."""
+        assert self._document is not None
+        session = getattr(self._document.session_context, "session", None)
+        if session is not None and session.connection_count:
+            self._document.remove_periodic_callback(self._preparing)
+            if not self.background.ready:
+                self._refresh(self._tab(self.state.tab))
 
     def _refresh(self, part: Part) -> None:
         """Update one part; show an error of it on the page, and go on."""

@@ -42,6 +42,9 @@ class StreamedFigure:
         #: The Bokeh figure.
         self.plot: Any = figure
         self._glyphs: dict[str, Any] = dict(zip(names, figure.renderers, strict=True))
+        for renderer in figure.renderers:
+            # Two more glyphs each for Bokeh to send: nothing is ever drawn as not selected, or muted.
+            renderer.update(nonselection_glyph=None, muted_glyph=None)
         own: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0}
         self.view = pn.pane.Bokeh(figure, **own | options)
 
