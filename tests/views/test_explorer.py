@@ -624,6 +624,12 @@ def test_what_was_read_before_the_page_is_on_the_screen_waits_for_it(page: Page)
     assert found == [3]
 
 
+def test_long_work_does_not_keep_a_server_from_ending(page: Page) -> None:
+    daemons: list[bool] = []
+    page.soon(lambda _: threading.current_thread().daemon, daemons.append, "reading", lambda _: None)
+    assert daemons == [True]
+
+
 def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
     record = tiny_copy / Store(tiny_copy).layout.capture.record.key(3)
     kept = record.read_bytes()

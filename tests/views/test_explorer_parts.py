@@ -26,6 +26,7 @@ from actstore.tables.findings import Findings
 from actstore.views.arrays import Bools
 from actstore.views.explorer import downloads, thumbnails
 from actstore.views.explorer.channel import ChannelTab
+from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import LIGHT, THEMES, PageTheme
 from actstore.views.explorer.part import Work
 from actstore.views.explorer.patient_plot import PatientPlot
@@ -616,7 +617,7 @@ def test_a_png_holds_both_rows(source: Source, monkeypatch: pytest.MonkeyPatch) 
     import matplotlib.pyplot as plt
     from PIL import Image
 
-    state = FakeSession(source).state
+    state = FakeSession(source, opacity=40, contrast=50, colours="viridis").state
     monkeypatch.setitem(source.modules, state.layer, "a {module} of $1 and $2")
     drawn: list[Any] = []
     save = downloads.saving.save_png
@@ -627,6 +628,15 @@ def test_a_png_holds_both_rows(source: Source, monkeypatch: pytest.MonkeyPatch) 
         assert picture.height > 1000
     assert len(drawn[0]) == 6
     assert not plt.get_fignums()
+    for panels, backend in ((drawn[0], "matplotlib"), (run(downloads.code(source, state))["view"], "bokeh")):
+        below, shown = [*panels.traverse(lambda one: one, [hv.Image])][3:5]
+        style = hv.Store.lookup_options(backend, shown, "style").kwargs
+        assert (style["cmap"], style["alpha"]) == ("viridis", 0.4)
+        assert np.array_equal(
+            below.dimension_values(2, flat=False), source.picture("image", source.sample(state), 0, state.slice)
+        )
+        high = hv.Store.lookup_options(backend, shown, "plot").kwargs["clim"][1]
+        assert high == pytest.approx(Page(source, LIGHT, state.query()).activations.row.scales[0][1][1])
 
 
 @pytest.mark.parametrize(

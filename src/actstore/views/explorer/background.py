@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from time import monotonic
 from typing import Any
 
@@ -15,11 +16,12 @@ from markupsafe import Markup
 from actstore.errors import ActstoreError, one_line
 from actstore.views.explorer.html import html_pane
 from actstore.views.explorer.part import Work
+from actstore.views.explorer.statistics import LoadProgress
 
 log = logging.getLogger(__name__)
 
-#: One thread for all long work: two would wait for the same disk.
-_THREAD = ThreadPoolExecutor(1, thread_name_prefix="actstore-explorer")
+#: Held by the long work that is being done, one at a time: two would wait for the same disk.
+_TURN = threading.Lock()
 #: Seconds between two steps of a progress bar.
 _STEP = 0.2
 #: Seconds that the page waits for work before it says so: to take figures off a page, and put them back, lays all of
@@ -70,7 +72,7 @@ class Background:
             else:
                 self._early.append(lambda: self._arrived(future, done, failed))
 
-        future = _THREAD.submit(work, progress)
+        future = _submitted(work, progress)
         wait([future], None if self._document is None else _GRACE)
         at_once = future.done() and self.ready
         if at_once or self._document is None:
@@ -99,3 +101,18 @@ class Background:
                     log.exception("what was read could not be shown")
                 self._complain(one_line(error))
                 failed(one_line(error))
+
+
+def _submitted(work: Work, progress: LoadProgress) -> Future[Any]:
+    """What ``work`` will return; its thread does not keep a server that is stopped from ending, as a pool's does."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        with _TURN:
+            try:
+                future.set_result(work(progress))
+            except BaseException as error:
+                future.set_exception(error)
+
+    threading.Thread(target=run, name="actstore-explorer", daemon=True).start()
+    return future

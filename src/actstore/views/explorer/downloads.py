@@ -11,15 +11,15 @@ import numpy as np
 
 from actstore.analysis.classification import RIGHT
 from actstore.paths import is_url
-from actstore.views.arrays import Bools
+from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DICE_DECIMALS, MAD_DIGITS, State, shown_dice, shown_mad
 from actstore.views.figures import pixels, saving
 from actstore.views.figures.images import activation, frame_of, inputs
 from actstore.views.figures.pixels import outlines
-from actstore.views.figures.scales import of_inputs, of_maps
-from actstore.views.figures.theme import grid, panel, styled
+from actstore.views.figures.scales import Limits, extremes, of_inputs, of_maps
+from actstore.views.figures.theme import GREY, grid, panel, styled
 
 #: Pixels a side of a picture before it is enlarged to :data:`DPI`.
 SIDE = 278
@@ -69,15 +69,22 @@ def _alone(source: Source, state: State) -> list[Any]:
     if not source.classified:
         label, prediction = (source.picture(name, sample, 0, state.slice) for name in ("label", "prediction"))
         lines = outlines(store, label if state.truth else None, *((prediction,) if state.prediction else ()))
-    cmap, limits = of_inputs([image] * 3, state.scale)[0]
+    cmap, limits = of_inputs([image] * 3, state.scale, state.contrast)[0]
     own = [pixels.image(image, cmap, limits), *lines]
     panels = [panel(own, (SIDE, SIDE), title=f"original{source.channel_suffix(state)}", **within)]
     if _with_maps(source, state.layer):
         values = source.map(state.layer, sample, 0, state.channel, state.slice).astype(np.float32)
-        cmap, limits = of_maps([values, values, values - values], state.scale)[0]
+        cmap, limits = _map_scale(state, values)
         drawn = pixels.image(values, cmap, limits, place=source.place(state.layer), colorbar=True)
-        panels.append(panel([drawn], (SIDE, SIDE), title=f"{state.layer} channel {state.channel}", **within))
+        below = [pixels.image(image, GREY, extremes(image))] if state.opacity < 100 else []
+        maps = [*below, styled(drawn, alpha=state.opacity / 100)]
+        panels.append(panel(maps, (SIDE, SIDE), title=f"{state.layer} channel {state.channel}", **within))
     return panels
+
+
+def _map_scale(state: State, values: Floats) -> tuple[str, Limits]:
+    """Colour map and limits of the only map of a run without perturbations."""
+    return of_maps([values, values, values - values], state.scale, state.contrast, state.chosen_colours)[0]
 
 
 def _drawn(source: Source, state: State) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,7 +94,13 @@ def _drawn(source: Source, state: State) -> tuple[dict[str, Any], dict[str, Any]
     shown: dict[str, Any] = {"truth": truth, "prediction": prediction, "crop": False, "scale": state.scale}
     if len(source.input_channels) > 1:
         shown["input_channel"] = source.input_channels[source.input_channel(state)]
-    return shown, {"scale": state.scale, "outline": truth}
+    drawn = {"scale": state.scale, "outline": truth}
+    if state.opacity < 100:
+        drawn |= {"opacity": state.opacity} | {name: shown[name] for name in ("input_channel",) if name in shown}
+    if state.chosen_colours:
+        drawn["colours"] = state.chosen_colours
+    contrast = {"contrast": state.contrast} if state.contrast < 100 else {}
+    return shown | contrast, drawn | contrast
 
 
 def _caption(source: Source, state: State) -> str:
@@ -180,10 +193,14 @@ def _pictures_alone(source: Source, state: State) -> list[str]:
     """Code that shows the input and the map of the original, the only condition."""
     z, at = ("[z]", f"[{source.plane(state.layer, state.slice)}]") if source.is_3d else ("", "")
     image = f'store.picture("image", sample, input_channel={source.input_channel(state)}){z}'
-    lines = [f'view = hv.Raster({image}).opts(cmap="gray", title="original")']
+    shown = source.picture("image", source.sample(state), 0, state.slice, source.input_channel(state))
+    cmap, limits = of_inputs([shown.astype(np.float32)] * 3, state.scale, state.contrast)[0]
+    lines = [f'view = hv.Raster({image}).opts(cmap={cmap!r}, clim={limits}, title="original")']
     if _with_maps(source, state.layer):
         maps = f"hv.Raster(store.map(layer, sample, 0, channel){at})"
-        lines.append(f'view += {maps}.opts(cmap="RdBu_r", symmetric=True, title=f"{{layer}} channel {{channel}}")')
+        values = source.map(state.layer, source.sample(state), 0, state.channel, state.slice).astype(np.float32)
+        cmap, limits = _map_scale(state, values)
+        lines.append(f'view += {maps}.opts(cmap={cmap!r}, clim={limits}, title=f"{{layer}} channel {{channel}}")')
     return lines
 
 

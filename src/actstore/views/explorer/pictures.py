@@ -175,7 +175,7 @@ class Inputs(Part):
             dashed[: len(found)] = [self._paths(prediction, light=True) for prediction in found]
         values = [original, perturbed, perturbed - original]
         outlines = [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
-        self.row.show(values, narrowed(of_inputs(values, state.scale), state.contrast), outlines)
+        self.row.show(values, of_inputs(values, state.scale, state.contrast), outlines)
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
         store = self.source.store
@@ -186,16 +186,6 @@ class Inputs(Part):
                 for name, colour in colours.items()
             ]
         )
-
-
-def narrowed(scales: Sequence[tuple[str, Limits]], contrast: int) -> list[tuple[str, Limits]]:
-    """Scales whose limits are ``contrast`` per cent as far from 0, or where 0 is not between them, from the middle."""
-    found = []
-    for cmap, (low, high) in scales:
-        middle = 0.0 if low < 0 < high else (low + high) / 2
-        ends = (middle + (low - middle) * contrast / 100, middle + (high - middle) * contrast / 100)
-        found.append((cmap, ends))
-    return found
 
 
 def _around(rows: slice, columns: slice, tall: float) -> tuple[Limits, Limits]:
@@ -263,9 +253,7 @@ class Activations(Part):
             cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
         original, perturbed = (values.astype(np.float32) for values in maps)
         values = [original, perturbed, perturbed - original]
-        scales = narrowed(of_maps(values, state.scale), state.contrast)
-        if state.colours != "own":
-            scales = [(state.colours, limits) for _, limits in scales]
+        scales = of_maps(values, state.scale, state.contrast, state.chosen_colours)
         theme = self.session.theme.name
         lines = [[path | {"colour": ink(on_page(cmap, theme))} for path in cover] for cmap, _ in scales]
         self.row.show(values, scales, [(line, []) for line in lines], place)

@@ -121,6 +121,11 @@ class State(param.Parameterized):
         return "&".join(f"{name}={quote(_written(value, notes=notes), safe=',:().')}" for name, value in shown)
 
     @property
+    def chosen_colours(self) -> str | None:
+        """The colour map of maps, None for that of their scale."""
+        return None if self.colours == "own" else str(self.colours)
+
+    @property
     def narrowed(self) -> bool:
         """Whether only a subset of the samples is looked at."""
         return bool(self.case or self.dice or self.mad)

@@ -26,7 +26,7 @@ from actstore.views.figures.selection import (
     plane,
     window,
 )
-from actstore.views.figures.theme import GREY, grid, panel
+from actstore.views.figures.theme import GREY, grid, panel, styled
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -46,6 +46,7 @@ def inputs(
     prediction: bool = True,
     crop: bool = True,
     scale: Literal["shared", "own"] = "shared",
+    contrast: int = 100,
     input_channel: int | str | None = None,
     size: int = 278,
 ) -> hv.Layout:
@@ -68,6 +69,8 @@ def inputs(
         cut to what is segmented; False: the whole input, as :func:`activation` shows it.
     scale
         "shared": original and perturbed on one scale; "own": each from its least to its largest value.
+    contrast
+        the per cent of each scale's range that colours are given to.
     input_channel
         which channel of the input, by number or name, by default the first that the perturbation changes; the title
         names it where there are several.
@@ -96,7 +99,7 @@ def inputs(
         (str(store.conditions.index[c]), perturbed, predicted[1:]),
     ]
     drawn.append((CHANGE, perturbed - original, ()))
-    scales = of_inputs([image for _, image, _ in drawn], scale)
+    scales = of_inputs([image for _, image, _ in drawn], scale, contrast)
     panels = [
         panel(
             [
@@ -207,6 +210,10 @@ def activation(
     z: int | None = None,
     scale: Literal["shared", "own"] = "shared",
     outline: bool = True,
+    contrast: int = 100,
+    colours: str | None = None,
+    opacity: int = 100,
+    input_channel: int | str | None = None,
     size: int = 262,
 ) -> hv.Layout:
     """One channel's map on the original, under a perturbation, and the difference; outline of the perturbed class.
@@ -227,6 +234,14 @@ def activation(
         value, the difference around 0.
     outline
         draw that of the perturbed class.
+    contrast
+        the per cent of each scale's range that colours are given to.
+    colours
+        a colour map for all three; by default that of the scale.
+    opacity
+        of the maps, in per cent: below 100 the input, original and perturbed, is seen through them.
+    input_channel
+        of that input, as in :func:`inputs`.
     size
         pixels a side.
 
@@ -251,11 +266,20 @@ def activation(
     within = frame_of(*map(slice, label.shape[-2:]))
     titles = (f"{layer} channel {channel}, original", str(store.conditions.index[c]), CHANGE)
     drawn = (original, perturbed, perturbed - original)
-    scales = of_maps(drawn, scale)
+    scales = of_maps(drawn, scale, contrast, colours)
+    below: list[Any] = [[]] * 3
+    if opacity < 100:
+        k = input_channel_number(store, input_channel, c)
+        images = picture(store, s, [0, c], z, input_channel=k)["image"]
+        below = [[pixels.image(images[i], GREY, extremes(images[i]))] for i in (0, 1, 0)]
     panels = [
         panel(
             [
-                pixels.image(values, cmap, limits, place=place, colorbar=i == 2 or scale == "own"),
+                *below[i],
+                styled(
+                    pixels.image(values, cmap, limits, place=place, colorbar=i == 2 or scale == "own"),
+                    alpha=opacity / 100,
+                ),
                 *border([(mask, ink(cmap)) for mask in cover if outline], width=1.4, place=place),
             ],
             (size, size),

@@ -16,27 +16,50 @@ Scale = Literal["shared", "own"]
 Limits = tuple[float, float]
 
 
-def of_inputs(values: Sequence[NDArray[Any]], scale: Scale) -> list[tuple[str, Limits]]:
+def of_inputs(values: Sequence[NDArray[Any]], scale: Scale, contrast: int = 100) -> list[tuple[str, Limits]]:
     """Colour map and limits of each of the images (y, x) original, perturbed and difference.
 
-    The first two in grey, on one scale or each from its least to its largest value; the difference around 0.
+    The first two in grey, on one scale or each from its least to its largest value; the difference around 0. Limits are
+    those of :func:`narrowed`.
     """
     *pair, change = values
     check_scale(scale)
     alike = [extremes(np.stack(pair))] * 2 if scale == "shared" else [extremes(image) for image in pair]
-    return [*((GREY, limits) for limits in alike), (DIVERGING, around_zero(change))]
+    return narrowed([*((GREY, limits) for limits in alike), (DIVERGING, around_zero(change))], contrast)
 
 
-def of_maps(values: Sequence[NDArray[Any]], scale: Scale) -> list[tuple[str, Limits]]:
+def of_maps(
+    values: Sequence[NDArray[Any]], scale: Scale, contrast: int = 100, colours: str | None = None
+) -> list[tuple[str, Limits]]:
     """Colour map and limits of each of the maps (y, x) original, perturbed and difference.
 
-    All on one scale around 0; or the first two each from its least to its largest value.
+    All on one scale around 0; or the first two each from its least to its largest value. ``colours`` is a colour map
+    for all of them. Limits are those of :func:`narrowed`.
     """
     check_scale(scale)
     if scale == "shared":
-        return [(DIVERGING, around_zero(np.stack(values)))] * 3
-    *pair, change = values
-    return [*((SEQUENTIAL, extremes(image)) for image in pair), (DIVERGING, around_zero(change))]
+        found = [(DIVERGING, around_zero(np.stack(values)))] * 3
+    else:
+        *pair, change = values
+        found = [*((SEQUENTIAL, extremes(image)) for image in pair), (DIVERGING, around_zero(change))]
+    return narrowed([(colours or cmap, limits) for cmap, limits in found], contrast)
+
+
+def narrowed(scales: Sequence[tuple[str, Limits]], contrast: int) -> list[tuple[str, Limits]]:
+    """Scales whose limits are ``contrast`` per cent as far from 0, or where 0 is not between them, from the middle.
+
+    Raises
+    ------
+    StoreError
+        if ``contrast`` is not above 0 and at most 100.
+    """
+    if not 0 < contrast <= 100:
+        raise StoreError(f"contrast = {contrast}: give the per cent of the range that has colours, above 0 to 100")
+    found = []
+    for cmap, (low, high) in scales:
+        middle = 0.0 if low < 0 < high else (low + high) / 2
+        found.append((cmap, (middle + (low - middle) * contrast / 100, middle + (high - middle) * contrast / 100)))
+    return found
 
 
 def check_scale(scale: str) -> None:
