@@ -101,7 +101,9 @@ def test_where_a_condition_does_not_apply_the_frame_is_empty(store: Store, tmp_p
     for show in ("activation", "change"):
         frame = views.cube(store, "L01", show=show)[sample, DARK_LV, 0]
         assert np.isnan(values(frame)).all()
-        assert [type(element) for element in frame] == [hv.Image, hv.Contours]
+        [words] = [one.data[2] for one in frame.values() if isinstance(one, hv.Text)]
+        assert words == f"{DARK_LV}\ndoes not apply here:\nit has no LV"
+        assert [type(element) for element in frame] == [hv.Image, hv.Contours, hv.Text]
         views.save(frame, tmp_path / "empty.png")
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -29,10 +30,12 @@ from actstore.store.store import Store
 from actstore.views.explorer import server
 from actstore.views.explorer.channel import ChannelTab
 from actstore.views.explorer.cohort import CohortTab
+from actstore.views.explorer.growth import Growth
 from actstore.views.explorer.links import read
 from actstore.views.explorer.navigator import values_of
 from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import DARK, LIGHT
+from actstore.views.explorer.pictures import control_region
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import DiceBox, MadRange, State
 
@@ -361,6 +364,22 @@ def test_pictures_start_on_the_target_and_stay_where_the_reader_zoomed(page: Pag
     assert page.state.view == "whole"
 
 
+def test_the_region_of_a_control_is_outlined(page: Page) -> None:
+    source = page.source
+    control = next(name for name in source.names if name.endswith("control)"))
+    c = source.condition(control)
+    page.go(condition=control, sample=int(np.flatnonzero(source.applicable[:, c])[0]))
+    region = control_region(source, page.state)
+    assert region is not None
+    original, perturbed = (source.picture("image", source.sample(page.state), i, 0) for i in (0, c))
+    np.testing.assert_array_equal(region, original != perturbed)
+    mark = page.theme.mark
+    assert [mark in picture.columns("solid")["colour"] for picture in page.inputs.row.pictures] == [False, True, True]
+    page.go(condition=source.perturbed[0])
+    assert control_region(source, page.state) is None
+    assert mark not in page.inputs.row.pictures[1].columns("solid")["colour"]
+
+
 def test_maps_lie_over_the_image_with_contrast_and_colours(page: Page) -> None:
     picture = page.activations.row.pictures[0]
     mapper = picture._glyphs["image"].glyph.color_mapper
@@ -638,7 +657,24 @@ def test_a_store_that_grows_is_opened_again(tiny_copy: Path) -> None:
     first = sources.get()
     assert len(first.store.missing) == 1
     assert sources.get() is first
+    said: list[int] = []
+    document = Mock(session_context=True, add_next_tick_callback=lambda call: call())
+    growth = Growth(document, sources.count, sources.count()[0], said.append)
+
+    def look() -> None:
+        growth.look()
+        assert growth._thread
+        growth._thread.join()
+
+    look()
+    assert said == []
+    record.write_bytes(kept[:-1])
+    look()
+    document.remove_periodic_callback.assert_not_called()
     record.write_bytes(kept)
+    look()
+    assert said == [1]
+    document.remove_periodic_callback.assert_called_once()
     assert sources.get() is not first
     assert sources.get().store.missing == []
 

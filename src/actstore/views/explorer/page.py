@@ -15,12 +15,14 @@ from bokeh.models.widgets.inputs import TextInput
 from markupsafe import Markup
 
 from actstore.errors import ActstoreError, one_line
+from actstore.units import counted, unit_of
 from actstore.views.arrays import Bools
 from actstore.views.explorer.background import Background
 from actstore.views.explorer.channel import ChannelTab
 from actstore.views.explorer.cohort import CohortTab
 from actstore.views.explorer.download_buttons import download_buttons
 from actstore.views.explorer.gallery import GalleryTab
+from actstore.views.explorer.growth import Growth
 from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.links import read
 from actstore.views.explorer.navigator import Navigator
@@ -74,7 +76,9 @@ class Page:
         self.address.js_on_change("value", CustomJS(code="actstoreShown(cb_obj.value)"))
         self.visit.on_change("value", lambda _, __, text: self._visited(text))
         self.key.on_change("value", lambda _, __, text: self._pressed(text))
-        self.bridge = pn.pane.Bokeh(Column(children=[self.address, self.visit, self.key]))
+        self.grown = TextInput(name="actstore-grown")
+        self.grown.js_on_change("value", CustomJS(code="actstoreGrown(cb_obj.value)"))
+        self.bridge = pn.pane.Bokeh(Column(children=[self.address, self.visit, self.key, self.grown]))
         self.sidebar = Sidebar(self)
         self.inputs = Inputs(self)
         self.activations = Activations(self, self.inputs.row)
@@ -92,6 +96,16 @@ class Page:
         if self._document is not None:
             pn.state.onload(self._complete)
             self._preparing = self._document.add_periodic_callback(self._prepare, _BETWEEN)
+
+    def watch(self, count: Callable[[], tuple[int, int]]) -> None:
+        """Report what a capture commits from now on; ``count`` as in :class:`Growth`."""
+        store = self.source.store
+        if self._document is not None and store.missing:
+            self._growth = Growth(self._document, count, store.layout.blocks - len(store.missing), self._grown)
+
+    def _grown(self, more: int) -> None:
+        what = unit_of(self.source.classified)
+        self.grown.value = f"{counted(more, f'more {what} is', f'more {what}s are')} committed"
 
     @property
     def subset(self) -> Bools:

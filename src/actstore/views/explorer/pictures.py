@@ -21,7 +21,7 @@ from actstore.analysis.members import mask_of
 from actstore.conditions import CONTROL
 from actstore.errors import ActstoreError
 from actstore.units import by
-from actstore.views.arrays import Floats
+from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.colour_maps import ink, on_page, palette
 from actstore.views.explorer.html import html_pane, legend, note, number
 from actstore.views.explorer.part import Part, Session, shows
@@ -174,7 +174,9 @@ class Inputs(Part):
             found = [source.picture("prediction", sample, i, state.slice) for i in ((0, c) if applies else (0,))]
             dashed[: len(found)] = [self._paths(prediction, light=True) for prediction in found]
         values = [original, perturbed, perturbed - original]
-        outlines = [(solid, dashed[0]), (solid, dashed[1]), (solid, [])]
+        region = control_region(source, state)
+        where = border_paths([(on_plane(region, source, state), self.session.theme.mark)] if region is not None else [])
+        outlines = [(solid, dashed[0]), (solid + where, dashed[1]), (solid + where, [])]
         self.row.show(values, of_inputs(values, state.scale, state.contrast), outlines)
 
     def _paths(self, label: NDArray[Any], *, light: bool = False) -> Paths:
@@ -194,6 +196,26 @@ def _around(rows: slice, columns: slice, tall: float) -> tuple[Limits, Limits]:
     half = max(width, height / tall) / 2
     x, y = (columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2
     return (x - half, x + half), (y + half * tall, y - half * tall)
+
+
+def control_region(source: Source, state: State) -> Bools | None:
+    """The pixels that a control changed in the sample, bool ([z,] y, x); None of any other condition.
+
+    None too where much more than a region of the target's size changed: then normalisation rescaled the image.
+    """
+    if source.conditions.loc[state.condition, "region"] != CONTROL:
+        return None
+    sample, k, every = source.sample(state), source.input_channel(state), slice(None)
+    images = (source.picture("image", sample, c, every, k) for c in (0, source.condition(state.condition)))
+    label = source.picture("label", sample, 0, every)
+    changed: Bools = np.not_equal(*images)
+    size = int(mask_of(label, source.store.members[source.target(state.condition)]).sum())
+    return changed if 0 < changed.sum() <= 1.5 * size else None
+
+
+def on_plane(mask: Bools, source: Source, state: State) -> Bools:
+    """The part of a sample's mask that the pictures show: bool (y, x)."""
+    return mask[state.slice] if source.is_3d else mask
 
 
 def absent(source: Source, state: State) -> str:
@@ -250,7 +272,8 @@ class Activations(Part):
         maps = [source.map(state.layer, sample, i, state.channel, state.slice) for i in (0, self.condition)]
         cover: Paths = []
         if target and state.truth:
-            cover = border_paths([(source.cover(state.layer, sample, target, state.slice), "")], place=place)
+            region = control_region(source, state)
+            cover = border_paths([(source.cover(state.layer, sample, target, state.slice, region), "")], place=place)
         original, perturbed = (values.astype(np.float32) for values in maps)
         values = [original, perturbed, perturbed - original]
         scales = of_maps(values, state.scale, state.contrast, state.chosen_colours)

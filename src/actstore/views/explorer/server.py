@@ -56,6 +56,13 @@ class Sources:
                 self._source, self._known = Source(store), known
             return self._source
 
+    def count(self) -> tuple[int, int]:
+        """How many blocks are committed now, and how many there are."""
+        from actstore.store.store import Store
+
+        store = Store(self._location)
+        return sum(map(bool, store.committed)), store.layout.blocks
+
 
 def serve(
     location: Location,
@@ -167,7 +174,9 @@ def page(sources: Sources) -> Template:
         source = sources.get()
     except ActstoreError as error:
         return _failed(str(error), theme)
-    return laid_out(Page(source, theme, urlencode(arguments)))
+    shown = Page(source, theme, urlencode(arguments))
+    shown.watch(sources.count)
+    return laid_out(shown)
 
 
 def laid_out(shown: Page) -> Template:

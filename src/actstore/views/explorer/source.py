@@ -229,8 +229,10 @@ class Source(Places):
 
     # Pictures
 
-    def picture(self, name: str, sample: int, condition: int, plane: int, input_channel: int = 0) -> NDArray[Any]:
-        """``image``, ``label`` or ``prediction`` of one sample: (y, x), of a volume its plane.
+    def picture(
+        self, name: str, sample: int, condition: int, plane: int | slice, input_channel: int = 0
+    ) -> NDArray[Any]:
+        """``image``, ``label`` or ``prediction`` of one sample: (y, x), of a volume its plane, or several.
 
         Of an image, one channel.
         """
@@ -253,14 +255,17 @@ class Source(Places):
         found = self.recent(("maps", layer, sample, condition), read)
         return found[:, self.plane(layer, plane)] if self.is_3d else found
 
-    def cover(self, layer: str, sample: int, class_name: str, plane: int) -> Floats:
-        """Share of each of a layer's pixels that a class of the truth covers: (y, x)."""
+    def cover(self, layer: str, sample: int, class_name: str, plane: int, region: Bools | None = None) -> Floats:
+        """Share of each of a layer's pixels that a class of the truth covers, or in its place a ``region``: (y, x)."""
 
-        def read() -> Floats:
-            mask = mask_of(self._label(sample), self.store.members[class_name])
+        def read(mask: Bools) -> Floats:
             return averaged(mask, self.sizes[layer], self.store.grids[layer])
 
-        found = self.recent(("cover", layer, sample, class_name), read)
+        if region is not None:
+            found = read(region)
+        else:
+            own = self.store.members[class_name]
+            found = self.recent(("cover", layer, sample, class_name), lambda: read(mask_of(self._label(sample), own)))
         return found[self.plane(layer, plane)] if self.is_3d else found
 
     def _label(self, sample: int) -> NDArray[Any]:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from actstore.conditions import ORIGINAL
 from actstore.errors import StoreError
+from actstore.tables.unchanged import why_not
 from actstore.views.figures import pixels
 from actstore.views.figures.images import covers, frame_of
 from actstore.views.figures.pixels import border, place_of
 from actstore.views.figures.scales import Limits, around_zero, extremes, ink
 from actstore.views.figures.selection import Sample, condition_number, numbers, sample_label, sample_number
-from actstore.views.figures.theme import DIVERGING, SEQUENTIAL, panel
+from actstore.views.figures.theme import DIVERGING, INK, SEQUENTIAL, panel, styled
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -44,7 +45,7 @@ def cube(
     """Maps of a layer over sample x condition x channel (x z), one image each, with the perturbed class outlined.
 
     Nothing is read before it is shown: a frame reads the chunk of its map (of a change, also that of the original)
-    and of its label. x and y are pixels of the input. Where a condition does not apply the image is empty.
+    and of its label. x and y are pixels of the input. Where a condition does not apply a frame is empty but for why.
 
     ``cube[5, "brightness(LV, 0.1)", 3]`` is one frame, an overlay; ``cube[5, "brightness(LV, 0.1)", :]`` and
     ``cube.select(sample=5, condition="brightness(LV, 0.1)")`` are narrower cubes; ``.layout("channel")`` shows the
@@ -212,4 +213,15 @@ def _frame(
     outline = border([(mask, ink(cmap)) for mask in masks], width=1.4, place=place)
     # Every frame of a dynamic map needs the same elements, also where there is nothing to outline.
     lines = outline or [hv.Contours([], ["x", "y"])]
-    return panel([drawn, *lines], (size, size), **frame_of(*map(slice, label.shape[-2:])))
+    height, width = label.shape[-2:]
+    words = styled(hv.Text(width / 2, height / 2, _why_empty(store, sample, condition)), color=INK)
+    return panel([drawn, *lines, words], (size, size), **frame_of(slice(height), slice(width)))
+
+
+def _why_empty(store: Store, sample: int, condition: str) -> str:
+    """Why a condition does not apply to a sample, "" where it does."""
+    c = list(store.conditions.index).index(condition)
+    if bool(store.applicable.transpose("sample", "condition")[sample, c]):
+        return ""
+    why = why_not(store, condition, sample) if store.conditions["target"].iloc[c] else ""
+    return f"{condition}\ndoes not apply here{':' if why else ''}\n{why}".rstrip()

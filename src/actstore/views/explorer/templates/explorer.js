@@ -36,6 +36,18 @@
     flush();
   };
 
+  // A capture has committed more: the page is loaded again at its address, but not below the reader's hands.
+  const REST = 8000;
+  let resting = 0;
+  window.actstoreGrown = (text) => {
+    const line = document.getElementById("grown");
+    line.querySelector("span").textContent = text;
+    line.hidden = false;
+    const rest = () => { clearTimeout(resting); resting = setTimeout(() => location.reload(), REST); };
+    for (const kind of ["keydown", "pointermove", "pointerdown", "wheel"]) { window.addEventListener(kind, rest, { capture: true, passive: true }); }
+    rest();
+  };
+
   window.addEventListener("popstate", () => send("visit", location.search));
 
   const views = function* (view = null) {
@@ -218,7 +230,7 @@
       field.blur();
     });
     document.getElementById("copy").addEventListener("click", (event) => copied(event.currentTarget));
-    document.querySelector("#lost button").addEventListener("click", () => location.reload());
+    for (const button of document.querySelectorAll("#lost button, #grown button")) { button.addEventListener("click", () => location.reload()); }
     document.getElementById("theme").addEventListener("click", (event) => {
       const there = new URL(location.href);
       there.searchParams.set("theme", event.currentTarget.dataset.other);
