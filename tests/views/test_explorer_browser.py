@@ -477,7 +477,7 @@ def test_the_pointer_shows_an_effect_with_its_interval_and_p(visitor: Visitor, s
 
 def expect_words(visitor: Visitor, chosen: int, of: int) -> None:
     """The cohort says that the page is about ``chosen`` of ``of`` samples."""
-    visitor.page.locator(".tabs").get_by_text(f"{chosen} of {of} samples", exact=False).first.wait_for()
+    visitor.page.locator(".tabs").get_by_text(f"{chosen} of {of} slices", exact=False).first.wait_for()
 
 
 def test_a_box_on_dice_chooses_samples(visitor: Visitor, store: Store) -> None:
@@ -498,7 +498,7 @@ def test_a_box_on_dice_chooses_samples(visitor: Visitor, store: Store) -> None:
     expect_words(visitor, int(inside.sum()), int(applies.sum()))
     visitor.press("clear")
     assert "dice" not in visitor.state
-    words = f"{applies.sum()} samples of {store.samples['patient'][applies].nunique()} patients"
+    words = f"{applies.sum()} slices of {store.samples['patient'][applies].nunique()} patients"
     visitor.page.locator(".tabs").get_by_text(words).wait_for()
 
 
@@ -620,7 +620,7 @@ def test_the_channel_s_tab_tells_of_the_channel(visitor: Visitor, store: Store) 
     member = analysis.in_top(store.statistics("L02")["mad"], 3, applicable=store.applicable)
     applies = store.applicable.sel(condition=LV).values
     times = int(member.sel(condition=LV).values[applies, 2].sum())
-    tab.get_by_text(f"{times} of {applies.sum()} samples").first.wait_for()
+    tab.get_by_text(f"{times} of {applies.sum()} slices").first.wait_for()
     shown = [figure for figure in visitor.figures() if "tabs" in figure["outside"] and figure["frame"][2] > 100]
     assert len(shown) >= 3
 

@@ -298,11 +298,11 @@ def test_only_what_changed_is_sent(session: Session) -> None:
 
 def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) -> None:
     patients = session.source.samples["patient"][truth.index].nunique()
-    assert session.part._words.object == f"{len(truth)} samples of {patients} patients"
+    assert session.part._words.object == f"{len(truth)} slices of {patients} patients"
     assert session.part._clear.disabled
     session.go(case=str(truth["case"].mode()[0]), dice=DiceBox("LV", 0.0, 1.0, 0.0, 0.95))
     text = numbers.in_words(session.source, session.state, session.subset)
-    assert text.startswith(f"{session.subset.sum()} of {len(truth)} samples · kind of failure: ")
+    assert text.startswith(f"{session.subset.sum()} of {len(truth)} slices · kind of failure: ")
     assert text.endswith(" · Dice LV 0.000–1.000 → 0.000–0.950")
     session.part._clear.clicks += 1
     assert session.asked[-1] == {"case": "", "dice": None, "mad": None}

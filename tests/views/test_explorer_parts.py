@@ -175,7 +175,7 @@ def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card
     assert number_in(told, "in standard deviations") == pytest.approx(own["standardised"], rel=1e-3)
     member = Findings(store).member.sel(condition=state.condition)
     of_layer = member[:, (member["layer"] == state.layer).values].isel(channel=state.channel).values
-    assert f"in {int(of_layer.sum())} of {int(session.subset.sum())} samples" in told
+    assert f"in {int(of_layer.sum())} of {int(session.subset.sum())} slices" in told
     size = " × ".join(map(str, source.sizes[state.layer]))
     assert told.startswith(f"{state.layer} · {source.modules[state.layer]} · channel {state.channel} of ")
     assert f"· {size}" in told
@@ -188,7 +188,7 @@ def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card:
     assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
     assert list(card.patients.columns.samples) == list(at)
     assert {tile.number for tile in card.strongest.grid.thumbnails} <= set(at)
-    assert f"of {len(at)} samples" in text_of(card.facts)
+    assert f"of {len(at)} slices" in text_of(card.facts)
 
 
 def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelTab) -> None:
@@ -196,7 +196,7 @@ def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelTab)
     session.state = session.state.copy(dice=nothing)
     card.update()
     assert text_of(card.strongest.head) == "no sample of the subset has this perturbation"
-    assert "in 0 of 0 samples" in text_of(card.facts)
+    assert "in 0 of 0 slices" in text_of(card.facts)
 
 
 def test_patients_medians_are_their_samples(session: FakeSession, card: ChannelTab) -> None:

@@ -17,6 +17,8 @@ from actstore import Findings, views
 from actstore.errors import StoreError
 from actstore.store.store import Store
 from actstore.views.explorer import downloads
+from actstore.views.explorer.cohort import CohortTab
+from actstore.views.explorer.gallery import GalleryTab
 from actstore.views.explorer.links import read
 from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import LIGHT
@@ -148,6 +150,24 @@ def test_a_page_shows_any_patch(source: Source) -> None:
     page.sidebar.patch.value = page.sidebar.patch.options[0]
     assert page.state == expected
     assert f"patch {page.state.patch}" in str(page.metrics.view.object)
+
+
+def test_the_gallery_of_a_patch_holds_its_maps(source: Source) -> None:
+    page = Page(source, LIGHT, "tab=gallery&gallery=original")
+    applies = np.flatnonzero(source.applicable[:, page.inputs.condition])
+    for sample in (applies[0], applies[-1]):
+        page.go(sample=int(sample))
+        gallery = page._tabs["gallery"]
+        assert isinstance(gallery, GalleryTab)
+        layer = page.state.layer
+        shown = {one.number: one.pixels for one in gallery.plot.grid.thumbnails}
+        assert sorted(shown) == list(range(source.channels[layer]))
+        for channel, pixels in shown.items():
+            np.testing.assert_array_equal(pixels, source.map(layer, int(sample), 0, channel, page.state.slice))
+    page.go(tab="cohort")
+    cohort = page._tabs["cohort"]
+    assert isinstance(cohort, CohortTab)
+    assert f"{page.subset.sum()} patches of" in str(cohort._words.object)
 
 
 def test_a_page_shows_any_input_channel(source: Source) -> None:

@@ -243,7 +243,9 @@ class ChannelTab(Part):
         if ready:
             member = source.scores(c).member[self.session.subset, self._index]
             share = f" ({member.mean() * 100:.0f} %)" if len(member) else ""
-            parts.append((f"among the top {TOP}", f"in {int(member.sum())} of {counted(len(member), 'sample')}{share}"))
+            parts.append(
+                (f"among the top {TOP}", f"in {int(member.sum())} of {counted(len(member), source.noun)}{share}")
+            )
         return str(Markup("").join(Markup("<span>{} <b>{}</b></span>").format(*part) for part in parts))
 
 

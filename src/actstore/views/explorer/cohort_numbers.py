@@ -77,9 +77,9 @@ def in_words(source: Source, state: State, subset: Bools) -> str:
         parts.append(f"{state.condition} applies to no sample")
     elif not state.narrowed:
         patients = source.samples["patient"][subset].nunique()
-        parts.append(f"{counted(n, 'sample')} of {counted(patients, 'patient')}")
+        parts.append(f"{counted(n, source.noun)} of {counted(patients, 'patient')}")
     else:
-        parts.append(f"{n} of {counted(of, 'sample')}" if n else f"no sample of {of} is in this selection")
+        parts.append(f"{n} of {counted(of, source.noun)}" if n else f"no {source.noun} of {of} is in this selection")
     if state.case:
         parts.append(f"kind of failure: {failure(state.case)}")
     if state.dice:

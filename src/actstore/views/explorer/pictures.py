@@ -263,7 +263,7 @@ class Activations(Part):
             return True
         applies = source.applicable[self.sample, self.condition]
         message = "" if applies else f"{state.condition} was not inferred here: there is no map of it"
-        self.row.show_heads((f"{title} · {by(source.sizes[state.layer], ' × ')}", state.condition, CHANGE), message)
+        self.row.show_heads((f"{title} · {by(source.sizes[state.layer])}", state.condition, CHANGE), message)
         return False
 
     def _draw(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from actstore.tables.unchanged import noun_of
 from actstore.views.explorer.state import State
 from actstore.views.explorer.statistics import Statistics
 
@@ -36,6 +37,11 @@ class Places(Statistics):
     def is_3d(self) -> bool:
         """Whether a sample is a volume, or a patch of one."""
         return len(self.space) == 3
+
+    @property
+    def noun(self) -> str:
+        """What a sample is: a slice, a volume, a patch, or an image."""
+        return noun_of(self.store)
 
     @property
     def patched(self) -> bool:

@@ -187,7 +187,7 @@ def laid_out(shown: Page) -> Template:
     height, width = source.space[-2:]
     path = str(source.store.path)
     missing = len(source.store.missing)
-    counts = f"{counted(len(source.patients), 'patient')} · {counted(len(source.samples), 'sample')}"
+    counts = f"{counted(len(source.patients), 'patient')} · {counted(len(source.samples), source.noun)}"
     size = f"{counts} · {human_bytes(source.store.nbytes)}"
     if missing:
         size += f" · {missing} of {counted(source.store.layout.blocks, 'volume')} missing"
