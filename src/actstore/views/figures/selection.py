@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from actstore.analysis.evidence import PERTURBATION, perturbations
 from actstore.analysis.maps.masks import Mask
 from actstore.analysis.members import mask_of
-from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
+from actstore.analysis.segmentation.overlap import dice, mean_dice
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.conditions import CHANNEL_SEPARATOR
 from actstore.errors import StoreError
