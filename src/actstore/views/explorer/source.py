@@ -15,7 +15,8 @@ from actstore.analysis.classification import RIGHT, true_classes
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
 from actstore.analysis.members import mask_of
-from actstore.analysis.segmentation.overlap import dice, true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
+from actstore.analysis.segmentation.overlap import dice
 from actstore.errors import ActstoreError
 from actstore.store.opening import require_committed
 from actstore.tables.classification import accuracy_table
