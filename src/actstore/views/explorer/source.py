@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from actstore.analysis.classification import RIGHT, true_classes
 from actstore.analysis.evidence import perturbations
@@ -108,6 +107,8 @@ class Source(Places):
     @cached_property
     def probability(self) -> Floats:
         """Softmax of a classifier's scores: float64 (sample, condition, class), NaN where not applicable."""
+        from scipy.special import softmax
+
         score = self.store.score.transpose("sample", "condition", "class_name").values.astype(np.float64)
         return np.asarray(softmax(score, axis=-1), np.float64)
 
