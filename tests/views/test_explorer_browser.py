@@ -175,11 +175,11 @@ def test_the_page_tells_the_numbers_of_the_store(visitor: Visitor, store: Store)
     assert visitor.page.title() == f"{store.path.name} · actstore"
     header = visitor.page.locator("header").inner_text()
     assert store.path.name in header
-    assert f"{store.samples['patient'].nunique()} patients · {len(store.samples)} samples" in header
+    assert f"{store.samples['patient'].nunique()} patients · {len(store.samples)} slices" in header
     where = visitor.state
     assert visitor.heads[0] == "Input, original"
     assert visitor.heads[1] == visitor.heads[4] == LV
-    size = " × ".join(str(n) for n in store[where["layer"]].shape[-2:])
+    size = "×".join(str(n) for n in store[where["layer"]].shape[-2:])
     assert visitor.heads[3] == f"{where['layer']} channel {where['channel']} · {size}"
     assert int(where["channel"]) == int(np.argmax(mads(store, where, where["layer"])))
     expect_numbers(visitor, store)
@@ -485,7 +485,7 @@ def test_a_box_on_dice_chooses_samples(visitor: Visitor, store: Store) -> None:
 def test_a_box_on_mad_chooses_samples(visitor: Visitor, store: Store) -> None:
     mad = store.statistics("L02")["mad"].sel(condition=LV).mean("channel").values
     applies = store.applicable.sel(condition=LV).values
-    visitor.page.locator(".tabs").get_by_text(f"{applies.sum()} samples").wait_for()
+    visitor.page.locator(".tabs").get_by_text(f"{applies.sum()} slices").wait_for()
     eventually(lambda: _expect_scale(visitor, float(np.nanmedian(mad[applies]))))
     figure = visitor.figure("tabs", "mad")
     middle = float(np.nanmedian(mad[applies]))
