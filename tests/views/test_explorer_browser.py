@@ -869,7 +869,7 @@ def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[
     visitor.settled()
     shown = visitor.pictures()[0]
     assert visitor.state["slice"] == "4"
-    assert "8 × 32 × 32" in visitor.heads[3]
+    assert "8×32×32" in visitor.heads[3]
     visitor.page.locator("aside .noUi-handle:visible").first.focus()
     visitor.act(lambda: visitor.page.keyboard.press("ArrowRight"))
     assert visitor.state["slice"] == "5"
