@@ -30,7 +30,7 @@ from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
-from reports import undrawn, undrawn_report
+from reports import REPORTED, undrawn, undrawn_report
 from texts import plain
 
 pytestmark = pytest.mark.slow
@@ -115,6 +115,11 @@ def test_every_figure_lies_beside_the_page_with_its_data(of: str, request: pytes
         if of == "report":
             assert re.search(r"n = |n above|: \d+ slices|of \d+ slices", part), "on how much it rests"
         json.loads(re.search(r"(?s)application/json\">(.*?)</script>", part)[1])  # type: ignore[index]
+
+
+def test_the_report_draws_what_is_tested_with_bokeh_alone(study_report: Path) -> None:
+    found = [path.stem for path in study_report.with_name("report_data").glob("*.svg")]
+    assert [name for name, key in REPORTED.items() if not any(one.startswith(key) for one in found)] == []
 
 
 def test_a_question_without_an_answer_is_one_line(report: Path) -> None:
