@@ -154,8 +154,8 @@ def test_a_figure_of_a_table_is_drawn_by_both_backends(
         expect_drawn(OF_TABLES[name](tables), tmp_path)
 
 
-def test_without_intervals_a_figure_is_drawn_too(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
-    few = {name: table.copy() for name, table in tables.items()}
+def test_without_intervals_a_figure_is_drawn_too(tmp_path: Path) -> None:
+    few = made_up_tables({"L01": 4}, ("LV",), ("LV",), ["patient001", "patient002"])
     for name in ("layers", "certainty", "dose"):
         few[name][["low", "high"]] = np.nan
     few["dose-half"][["half_below", "half_above"]] = np.nan
@@ -341,12 +341,12 @@ def test_samples_and_conditions_are_chosen(store: Store) -> None:
         assert chosen(store, int(sample)) == (sample, 1 + int(applies[sample, 1:].argmax()))
 
 
-def test_a_control_and_a_repeat_are_shown_too(study_store: Path, tmp_path: Path) -> None:
+def test_a_control_and_a_repeat_are_shown_too(study_store: Path) -> None:
     store = actstore.open(study_store)
     for name in ("repeat", "brightness(LV, 0.1, control)"):
         shown = next(iter(views.inputs(store, condition=name) + views.activation(store, "L02", 0, condition=name)))
         assert np.isfinite(shown.get(0).dimension_values("value")).all()
-    expect_drawn(views.activation(store, "L02", 0, condition="repeat"), tmp_path)
+    expect_shown(views.activation(store, "L02", 0, condition="repeat"))
     assert store.conditions.index[chosen(store)[1]] == DARK_LV
 
 
@@ -395,14 +395,15 @@ def test_patients_shares_add_up_to_the_frequency(store: Store) -> None:
     assert set(summed["samples"]) == set(cells["samples"])
 
 
-def test_the_most_uneven_channels_are_drawn(store: Store, tmp_path: Path) -> None:
+def test_the_most_uneven_channels_are_drawn(store: Store) -> None:
     layers = store.layers["channels"].to_dict()
     patients = sorted(store.samples["patient"].unique())
     table = made_up_tables(layers, ("LV", "RV"), CLASSES[1:], patients)["heterogeneity"]
     chosen = uneven(table, most=3)
     assert (chosen.groupby("condition").size() == 3).all()
     assert chosen["q"].max() <= table.groupby("condition")["q"].nsmallest(3).max()
-    expect_drawn(views.heterogeneity(chosen, patient_shares(store, chosen)), tmp_path)
+    assert "heterogeneity" in REPORTED
+    expect_shown(views.heterogeneity(chosen, patient_shares(store, chosen)))
 
 
 def test_every_class_has_one_colour_of_its_own() -> None:
@@ -450,13 +451,9 @@ def test_what_cannot_be_drawn_is_named(store: Store, draw: Callable[[Store], Any
     assert text in str(caught.value)
 
 
-def test_importing_actstore_loads_no_figures() -> None:
-    code = "import actstore, sys; sys.exit(bool({'holoviews', 'bokeh', 'matplotlib'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], timeout=600).returncode == 0
-
-
-def test_importing_views_leaves_the_backend_as_it_was() -> None:
+def test_importing_actstore_loads_no_figures_and_views_leave_the_backend_as_it_was() -> None:
     code = (
+        "import actstore, sys; assert not {'holoviews', 'bokeh', 'matplotlib'} & set(sys.modules); "
         "import holoviews as hv; hv.extension('bokeh'); import actstore.views; "
         "assert hv.Store.current_backend == 'bokeh', hv.Store.current_backend"
     )
