@@ -70,7 +70,7 @@ def main() -> None:
 def run(
     root: Path, output: Path, *, each: int, epochs: int, seed: int = 0, cluster: str | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train, capture and compare the three: the tables of `accuracies` and `differences`, also written as CSV."""
+    """Train, capture and compare the three, on ``cluster``: tables of `accuracies` and `differences`, also as CSV."""
     output.mkdir(parents=True, exist_ok=True)
     with np.load(root, allow_pickle=False) as content:
         classes = content["names"].tolist()
