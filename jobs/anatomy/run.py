@@ -67,8 +67,10 @@ def main() -> None:
         print(table.to_string(index=False))
 
 
-def run(root: Path, output: Path, *, each: int, epochs: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train, capture and compare the three: the tables of `accuracies` and `differences`, also written as CSV."""
+def run(
+    root: Path, output: Path, *, each: int, epochs: int, seed: int = 0, cluster: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train, capture and compare the three, on ``cluster``: tables of `accuracies` and `differences`, also as CSV."""
     output.mkdir(parents=True, exist_ok=True)
     with np.load(root, allow_pickle=False) as content:
         classes = content["names"].tolist()
@@ -83,7 +85,7 @@ def run(root: Path, output: Path, *, each: int, epochs: int, seed: int = 0) -> t
             f"{name}: {len(images[1])} images, {epochs} epochs, loss {losses[-1]:.4f}, {time.monotonic() - start:.0f} s"
         )
         spec = write_spec(output, root, classes, name, factory, seed, "test")
-        summary = actstore.capture(spec, device="cpu")
+        summary = actstore.capture(spec, cluster=cluster, device="cpu")
         if not summary.complete:
             raise SystemExit(f"{name}: {summary.failed[0].error}")
     stores = {name: actstore.open(output / f"{name}.zarr") for name, _, _ in NETS}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -29,7 +26,8 @@ from actstore.jobs.runner import Workers
 from actstore.spec.spec import load_spec
 from actstore.store.schema import SCHEMA_VERSION
 from actstore.tables.build import build_table
-from conftest import SUPPORT, WriteSpec
+from conftest import WriteSpec
+from forked import forked
 from stores import files_of
 
 COLUMNS = {
@@ -63,15 +61,11 @@ def misused(words: str, *arguments: object) -> None:
     assert words in result.stderr
 
 
-def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run(
-        [sys.executable, "-c", "from actstore.cli.commands import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+def shell(*arguments: object) -> tuple[int, str, str]:
+    """Status, output and errors of a process; `test_terminals` starts some as a shell does."""
+    process = forked("actstore", *arguments, environment={})
+    output, errors = process.communicate()
+    return process.returncode, output, errors
 
 
 def table(store: Path, name: str, *options: object) -> pd.DataFrame:
@@ -166,13 +160,14 @@ class TestExitStatus:
 
     @pytest.mark.process
     def test_in_a_shell(self, tmp_path: Path) -> None:
-        usage = shell("status")
-        assert (usage.returncode, usage.stdout) == (2, "")
+        status, output, errors = shell("status")
+        assert (status, output) == (2, "")
+        assert "Missing argument 'STORE'" in errors
         words = f"{tmp_path / 'none.toml'}: no such spec file; give the path of a TOML run spec"
-        loud = shell("--debug", "capture", tmp_path / "none.toml")
-        assert loud.returncode == 1
-        assert "Traceback (most recent call last)" in loud.stderr
-        assert loud.stderr.rstrip().endswith(f"actstore.errors.SpecError: {words}")
+        status, _, errors = shell("--debug", "capture", tmp_path / "none.toml")
+        assert status == 1
+        assert "Traceback (most recent call last)" in errors
+        assert errors.rstrip().endswith(f"actstore.errors.SpecError: {words}")
 
     @pytest.mark.process
     def test_a_bad_volume_in_a_shell_then_mended(
@@ -181,12 +176,12 @@ class TestExitStatus:
         image = Path("patient002", "patient002_frame01.nii.gz")
         (phantom_copy / image).write_bytes((phantom_root / image).read_bytes()[:2000])
         spec = write_spec(tmp_path, data__root=phantom_copy)
-        first = shell("capture", spec, "--cluster", "inline", "--device", "cpu")
-        assert first.returncode == 1
-        assert "volumes   3 done, 0 skipped, 1 failed" in first.stdout
-        assert "failed: patient002 frame 01: " in first.stderr
-        assert "patient002_frame01.nii.gz: truncated, the compressed data end early; restore" in first.stderr
-        assert "Traceback" not in first.stderr
+        failed, output, errors = shell("capture", spec, "--cluster", "inline", "--device", "cpu")
+        assert failed == 1
+        assert "volumes   3 done, 0 skipped, 1 failed" in output
+        assert "failed: patient002 frame 01: " in errors
+        assert "patient002_frame01.nii.gz: truncated, the compressed data end early; restore" in errors
+        assert "Traceback" not in errors
         status = invoke("status", tmp_path / "tiny.zarr")
         assert status.exit_code == 0
         assert "3 committed, 1 missing, 4 in all" in status.stdout

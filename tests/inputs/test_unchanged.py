@@ -503,7 +503,7 @@ def test_nothing_that_applies_anywhere(
     findings = Findings(store, resamples=50)
     assert findings.table("frequency").empty
     assert findings.table("top-channels").empty
-    words = plain(undrawn_report(store, tmp_path / "report.html", findings).read_text(encoding="utf-8"))
+    words = plain(undrawn_report(store, tmp_path / "report.html", findings, built=True).read_text(encoding="utf-8"))
     assert "No perturbation changed what the network sees of a slice with its class." in words
     assert "responds most steadily" not in words
     assert not re.search(r"\bnan\b", words)

@@ -246,7 +246,7 @@ def test_no_perturbation_is_one_condition(write_spec: WriteSpec, tmp_path: Path)
         with pytest.raises(Unanswerable, match="holds no perturbation"):
             Findings(store).table("frequency")
         assert len(Findings(store).table(other))
-        page = undrawn_report(store, tmp_path / f"{other}.html").read_text(encoding="utf-8")
+        page = undrawn_report(store, tmp_path / f"{other}.html", built=True).read_text(encoding="utf-8")
         assert f">{title}<" in page
         assert "perturbed class" not in page
         assert store.tree["/layers/L01"]["activation"].sizes["condition"] == 1

@@ -23,7 +23,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFra
     folder = tmp_path_factory.mktemp("anatomy")
     found, labels = images(12, side=SIDE)
     np.savez(folder / "all.npz", image=found, label=labels, names=np.array(list(CLASSES)))
-    return folder, *run(folder / "all.npz", folder / "out", each=4, epochs=2)
+    return folder, *run(folder / "all.npz", folder / "out", each=4, epochs=1, cluster="inline")
 
 
 def test_the_three_are_compared_on_the_same_images(compared: tuple[Path, pd.DataFrame, pd.DataFrame]) -> None:

@@ -88,7 +88,7 @@ def test_a_store_is_read_and_every_table_is_written_without_an_extra(study_store
     assert tables.keys() == {name for name, table in TABLES.items() if "classes" not in table.needs}
     assert all(text.count("\n") > 1 for text in tables.values())
     store = open_store(study_store)
-    for name in ("dice", "frequency", "surface", "association"):
+    for name in ("dice", "frequency", "segmentation", "association"):
         text = io.BytesIO()
         write_table(build_table(store, name), text)
         assert text.getvalue().decode() == tables[name], name

@@ -30,7 +30,7 @@ from actstore.views.report.study import Section, Study
 from actstore.views.report.write import write_report
 from actstore.views.wording import number, percent, with_interval
 from conftest import WriteSpec
-from reports import undrawn, undrawn_report
+from reports import REPORTED, undrawn, undrawn_report
 from texts import plain
 
 pytestmark = pytest.mark.slow
@@ -117,6 +117,11 @@ def test_every_figure_lies_beside_the_page_with_its_data(of: str, request: pytes
         json.loads(re.search(r"(?s)application/json\">(.*?)</script>", part)[1])  # type: ignore[index]
 
 
+def test_the_report_draws_what_is_tested_with_bokeh_alone(study_report: Path) -> None:
+    found = [path.stem for path in study_report.with_name("report_data").glob("*.svg")]
+    assert [name for name, key in REPORTED.items() if not any(one.startswith(key) for one in found)] == []
+
+
 def test_a_question_without_an_answer_is_one_line(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
     for key in ("controls", "dose"):
@@ -195,9 +200,10 @@ def test_the_process_beside_says_why_it_failed(tiny_copy: Path, tmp_path: Path) 
 def test_the_demo_ends_with_tables_figure_report_and_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With images of a few steps only."""
-    assert "steps = 48\n" in demo.SPEC
-    monkeypatch.setattr(demo, "SPEC", demo.SPEC.replace("steps = 48\n", "steps = 4\n"))
+    """With images of a few steps only, and without the phantom's margins."""
+    for own, smaller in (("steps = 48\n", "steps = 4\n"), ("size = [256, 256]\n", "size = [128, 128]\n")):
+        assert own in demo.SPEC
+        monkeypatch.setattr(demo, "SPEC", demo.SPEC.replace(own, smaller))
     with undrawn():
         run_demo(tmp_path / "demo", patients=1, cluster="inline")
     shown = capsys.readouterr().out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import dask.array as da
@@ -254,36 +254,51 @@ def _measure(
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
     found = np.full((*prediction.shape[:2], len(members), len(NAMES)), np.nan)
-    for s, c in zip(*np.nonzero(applicable), strict=True):
+    for s in np.flatnonzero(applicable.any(axis=1)):
         image = tuple(slice(*ends) for ends in boxes[s].tolist())
-        predicted, true = prediction[s, c][image], label[s][image]
         for k, indices in enumerate(members):
-            found[s, c, k] = _distances(mask_of(predicted, indices), mask_of(true, indices), spacing[s])
+            true = _Surface(mask_of(label[s][image], indices), spacing[s])
+            for c in np.flatnonzero(applicable[s]):
+                found[s, c, k] = _distances(_Surface(mask_of(prediction[s, c][image], indices), spacing[s]), true)
     return found
 
 
-def _distances(
-    predicted: NDArray[np.bool_], true: NDArray[np.bool_], spacing: NDArray[np.float64]
-) -> tuple[float, float]:
-    from scipy import ndimage
+class _Surface:
+    """The pixels at the edge of a mask, searched once however many others are measured against it."""
 
-    some = predicted.any(), true.any()
-    if not all(some):
-        return (np.nan, np.nan) if any(some) else (0.0, 0.0)
-    if not (np.isfinite(spacing) & (spacing > 0)).all():
+    def __init__(self, mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> None:
+        self._mask = mask
+        self._spacing = spacing
+        self.empty = not mask.any()
+        self.measurable = bool((np.isfinite(spacing) & (spacing > 0)).all())
+
+    @cached_property
+    def points(self) -> NDArray[np.float64]:
+        """(point, axis), millimetres."""
+        from scipy import ndimage
+
+        # What lies outside the mask's box counts as background, as what lies outside the image does.
+        ends = [(at.min(), at.max() + 1) for at in np.nonzero(self._mask)]
+        inside = self._mask[tuple(slice(*each) for each in ends)]
+        edge = np.argwhere(inside ^ ndimage.binary_erosion(inside)) + [first for first, _ in ends]
+        return np.asarray(edge * self._spacing)
+
+    @cached_property
+    def _tree(self) -> Any:
+        from scipy.spatial import KDTree
+
+        return KDTree(self.points, balanced_tree=False, compact_nodes=False)
+
+    def nearest(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distance of each of ``points`` to this surface, in float32's steps as MONAI has it."""
+        return np.asarray(self._tree.query(points)[0], np.float32).astype(np.float64)
+
+
+def _distances(predicted: _Surface, true: _Surface) -> tuple[float, float]:
+    if predicted.empty or true.empty:
+        return (0.0, 0.0) if predicted.empty and true.empty else (np.nan, np.nan)
+    if not true.measurable:
         return np.nan, np.nan
-    # What lies outside the box of both masks counts as background, as what lies outside the image does.
-    inside = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(predicted | true))
-    surfaces = [
-        np.argwhere(mask ^ ndimage.binary_erosion(mask)) * spacing for mask in (predicted[inside], true[inside])
-    ]
-    there, back = _nearest(*surfaces), _nearest(*surfaces[::-1])
+    there, back = true.nearest(predicted.points), predicted.nearest(true.points)
     farthest = max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))
     return float(farthest), float(np.concatenate([there, back]).mean())
-
-
-def _nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of each of ``points`` to the nearest of ``others``, in float32's steps as MONAI has it."""
-    from scipy.spatial import KDTree
-
-    return np.asarray(KDTree(others).query(points)[0], np.float32).astype(np.float64)
