@@ -254,11 +254,18 @@ def _measure(
 ) -> NDArray[np.float64]:
     """Both distances of every sample, condition and foreground class: (sample, condition, class_name, name)."""
     found = np.full((*prediction.shape[:2], len(members), len(NAMES)), np.nan)
-    for s, c in zip(*np.nonzero(applicable), strict=True):
+    for s, valid in enumerate(applicable):
         image = tuple(slice(*ends) for ends in boxes[s].tolist())
-        predicted, true = prediction[s, c][image], label[s][image]
         for k, indices in enumerate(members):
-            found[s, c, k] = _distances(mask_of(predicted, indices), mask_of(true, indices), spacing[s])
+            true = mask_of(label[s][image], indices)
+            # Repeats, and conditions that change other classes, predict the same mask.
+            known: dict[bytes, tuple[float, float]] = {}
+            for c in np.flatnonzero(valid):
+                mask = mask_of(prediction[s, c][image], indices)
+                key = np.packbits(mask).tobytes()
+                if key not in known:
+                    known[key] = _distances(mask, true, spacing[s])
+                found[s, c, k] = known[key]
     return found
 
 
