@@ -47,8 +47,13 @@ test:
 	@$(MAKE) --no-print-directory -j 2 lint every
 
 .PHONY: every
-every: environment
+every: $(VENV)/.imported
 	$(PYTEST) -n 3
+
+# Everything imported once, before three processes compile the same modules beside each other.
+$(VENV)/.imported: $(STAMP)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-only >/dev/null || true
+	touch $@
 
 # What rests on sums and on a network's own arithmetic, in two minutes: to be tried as other machines compute, with
 # ATEN_CPU_CAPABILITY=default, NUMBA_CPU_NAME=generic, OMP_NUM_THREADS=1, or

@@ -49,9 +49,10 @@ if importlib.util.find_spec("hypothesis"):
 
 #: Modules that take a quarter of a minute or more, the longest first: at the end no process waits for the other's.
 LONG = (
-    *("test_kills", "test_report", "test_explorer_browser", "test_notebooks", "test_captured_trained"),
-    *("test_memory", "test_docs", "test_views", "test_reference", "test_optima_views", "test_s3", "test_interrupt"),
-    *("test_odd_stores", "test_main_guard", "test_captured_channels", "test_visualise", "test_metrics"),
+    *("test_kills", "test_report", "test_explorer_browser", "test_explorer_accessible", "test_notebooks"),
+    *("test_captured_trained", "test_memory", "test_docs", "test_views", "test_reference", "test_optima_views"),
+    *("test_s3", "test_interrupt", "test_odd_stores", "test_main_guard", "test_captured_channels"),
+    *("test_visualise", "test_metrics"),
     *(
         "test_explorer",
         "test_explorer_likeness",

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -545,3 +546,21 @@ def test_the_digests_change_where_an_edited_file_is_reached_and_nowhere_else(
             assert digest == sha(place / f"{name.rpartition('.')[2]}.py")
             assert name not in sys.modules or sys.modules[name].value == (2 if name.endswith(victim) else 1)
     add_folder(folder / "nothing")
+
+
+#: Opens a file when the names of the hook's module are gone, as finalizers at exit do.
+OPENED_AT_EXIT = """
+import actstore.code.opened as opened
+opened.install_hook()
+class Last:
+    def __del__(self, open=open, name=opened.__file__):
+        with open(name):
+            print("opened")
+opened.last_of_all = Last()
+"""
+
+
+@pytest.mark.process
+def test_a_file_opened_at_exit_is_no_error() -> None:
+    done = subprocess.run([sys.executable, "-c", OPENED_AT_EXIT], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("opened\n", "")

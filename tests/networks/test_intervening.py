@@ -39,44 +39,46 @@ class Moody(Chain):
         return result
 
 
-class Several(nn.Module):
-    """Returns what its last module makes of a dict of a tuple."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.last = Inner(), nn.Conv2d(2, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.inner(x)
-        result: Tensor = self.last(found["maps"][1] + found["maps"][0])
-        return result
-
-
-class Dotted(nn.Module):
-    """As ``Several``, with a dot in a key of the dict, and a key that is a number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.last = DottedInner(), nn.Conv2d(2, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.inner(x)
-        result: Tensor = self.last(found["stage.1"] + found[2][0])
-        return result
-
-
 class Inner(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, 2, 1)
 
-    def forward(self, x: Tensor) -> dict[str, Any]:
+    def forward(self, x: Tensor) -> dict[Any, Any]:
         return {"maps": (self.conv(x), self.conv(x) * 2), "note": "kept"}
 
 
 class DottedInner(Inner):
     def forward(self, x: Tensor) -> dict[Any, Any]:
         return {"stage.1": self.conv(x), 2: [self.conv(x) * 2], "stage": None}
+
+
+class Several(nn.Module):
+    """Returns what its last module makes of a dict of a tuple."""
+
+    kind: type[Inner] = Inner
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = self.kind(), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(self.added(self.inner(x)))
+        return result
+
+    def added(self, found: dict[Any, Any]) -> Tensor:
+        result: Tensor = found["maps"][1] + found["maps"][0]
+        return result
+
+
+class Dotted(Several):
+    """With a dot in a key of the dict, and a key that is a number."""
+
+    kind = DottedInner
+
+    def added(self, found: dict[Any, Any]) -> Tensor:
+        result: Tensor = found["stage.1"] + found[2][0]
+        return result
 
 
 class Inferring(Chain):

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -206,6 +206,44 @@ class Visitor:
     def aside(self) -> None:
         """Move the mouse to an empty place."""
         self.page.mouse.move(600, 2)
+
+    def settled(self) -> bytes:
+        """Wait until nothing is read any more and the screen stays as it is; the screen as PNG."""
+        eventually(self.expect_idle)
+        last = [b""]
+
+        def still() -> None:
+            now = self.page.screenshot()
+            before, last[0] = last[0], now
+            assert now == before
+
+        eventually(still)
+        return last[0]
+
+    def expect_idle(self) -> None:
+        """Fail while something is read."""
+        assert self.page.get_by_text("reading statistics").locator("visible=true").count() == 0
+        assert self.page.locator("header progress").count() == 0
+
+
+@dataclass
+class Log:
+    """Requests and complaints of pages."""
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def follow(self, page: Any) -> None:
+        """Note all that a page does from now on."""
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: self.requests.append(socket.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+
+    @property
+    def hosts(self) -> set[str]:
+        """Hosts with ports that were asked."""
+        return {urlsplit(url).netloc for url in self.requests if not url.startswith(("data:", "blob:"))}
 
 
 def number(text: str) -> float:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import csv
 import http.client
 import io
-import os
 import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +24,11 @@ from actstore.tables.findings import Findings
 from actstore.views.figures.pixels import Place, place_of
 from actstore.views.wording import interval
 from actstore.views.wording import number as words
-from browser import Figure, Served, Visitor, eventually, explorers, number, picture
-from conftest import TESTS, WriteSpec
+from browser import Figure, Log, Served, Visitor, eventually, explorers, number, picture
+from conftest import WriteSpec
 
 pytestmark = pytest.mark.browser
 
-ARTEFACTS = Path(os.environ.get("ACTSTORE_ARTEFACTS") or TESTS.parent / "artefacts" / "explorer")
 LV, RV = "brightness(LV, 0.1)", "brightness(RV, 0.1)"
 #: After which predictions fail in more than one way.
 BRIGHT = "brightness(RV, 1.5)"
@@ -43,22 +39,6 @@ EMPTY = {"patient": "patient001", "frame": 1, "slice": 0}
 ENDS = ("effect", "low", "high", "error")
 #: High enough that nothing needs to be scrolled to.
 TALL = {"width": 1440, "height": 1300}
-SIZES = [(1280, 800), (1920, 1080)]
-TABS = ["Cohort", "Gallery", "Channel", "Neighbours", "Pins", "Provenance"]
-
-
-@dataclass
-class Log:
-    """What the pages of this module asked for and complained of."""
-
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def follow(self, page: Any) -> None:
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("websocket", lambda socket: self.requests.append(socket.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
 
 
 @pytest.fixture(scope="module")
@@ -373,7 +353,7 @@ def test_widgets_choose_layer_channel_and_scale(visitor: Visitor, store: Store) 
 
 def test_outlines_can_be_switched_off(visitor: Visitor) -> None:
     visitor.aside()
-    _settled(visitor)
+    visitor.settled()
     shown = visitor.pictures()
     visitor.press("prediction")
     visitor.press("truth")
@@ -613,7 +593,7 @@ def _expect_close(found: float, expected: float) -> None:
 def test_the_channel_s_tab_tells_of_the_channel(visitor: Visitor, store: Store) -> None:
     visitor.turn(**THERE, condition=LV, layer="L02", channel=2)
     visitor.tab("Channel")
-    eventually(lambda: _expect_idle(visitor))
+    eventually(lambda: visitor.expect_idle())
     tab = visitor.page.locator(".tabs")
     values = mads(store, visitor.state, "L02")
     tab.get_by_text(f"rank {1 + int((values > values[2]).sum())} of 4 in L02").first.wait_for()
@@ -721,7 +701,7 @@ def test_arrows_in_a_widget_are_the_widget_s(visitor: Visitor) -> None:
 def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visitor) -> None:
     visitor.act(lambda: visitor.page.keyboard.press("0"))
     visitor.aside()
-    _settled(visitor)
+    visitor.settled()
     whole = visitor.pictures()
     visitor.page.mouse.move(*visitor.figure("input").at(20, 40))
     visitor.page.mouse.wheel(0, -300)
@@ -733,40 +713,12 @@ def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visito
     eventually(lambda: _expect_same(whole, visitor.pictures()))
 
 
-def test_the_keyboard_reaches_the_tabs_help_and_any_channel(visitor: Visitor) -> None:
-    page = visitor.page
-    page.get_by_role("tab", name="Cohort").focus()
-    visitor.act(lambda: page.keyboard.press("ArrowRight"))
-    assert visitor.state["tab"] == "gallery"
-    page.wait_for_function("() => document.querySelector('#under')")
-    page.locator("header h1").click()
-    page.keyboard.press("?")
-    assert page.get_by_role("dialog").is_visible()
-    page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").is_hidden()
-    page.keyboard.press("/")
-    page.keyboard.type("L2/3")
-    visitor.act(lambda: page.keyboard.press("Enter"))
-    assert (visitor.state["layer"], visitor.state["channel"]) == ("L02", "3")
+def test_a_tap_in_the_gallery_shows_that_channel(visitor: Visitor) -> None:
+    visitor.choose("Layer", re.compile("^L02 "))
+    visitor.tab("Gallery")
     figure = visitor.figure("tabs")
     visitor.tap(figure, figure.x[0] + 0.06 * (figure.x[1] - figure.x[0]), sum(figure.y) / 2)
     assert visitor.state["channel"] == "0", "the first of the gallery"
-    visitor.choose("Kind of failure", re.compile("every class"))
-    assert "case" in visitor.state
-    page.locator("header h1").click()
-    visitor.act(lambda: page.keyboard.press("Escape"))
-    assert "case" not in visitor.state
-
-
-def test_tab_leaves_the_table(visitor: Visitor) -> None:
-    before = visitor.state
-    visitor.page.get_by_label("Table of samples").focus()
-    visitor.page.keyboard.press("Tab")
-    inside = """() => { let at = document.activeElement;
-        while (at?.shadowRoot?.activeElement) { at = at.shadowRoot.activeElement; }
-        return Boolean(at?.closest(".bk-data-table")); }"""
-    assert not visitor.page.evaluate(inside)
-    assert visitor.state == before
 
 
 def _expect_same(before: list[bytes], after: list[bytes]) -> None:
@@ -815,153 +767,7 @@ def test_the_code_shows_the_same_sample(visitor: Visitor, store: Store) -> None:
     assert len(names["view"]) == 6
 
 
-# Layout
-
-#: Text whose contrast to what lies behind it is below 4.5, and what is cut off, sticks out or overlaps.
-_LOOK = """() => {
-    const up = node => node.assignedSlot ?? node.parentElement ?? node.getRootNode().host ?? null;
-    const all = (root, found = []) => {
-        for (const child of root.children) {
-            found.push(child);
-            all(child, found);
-            if (child.shadowRoot) { all(child.shadowRoot, found); }
-        }
-        return found;
-    };
-    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
-    const brush = canvas.getContext("2d", { willReadFrequently: true });
-    const rgba = text => {
-        brush.clearRect(0, 0, 1, 1);
-        brush.fillStyle = text;
-        brush.fillRect(0, 0, 1, 1);
-        return [...brush.getImageData(0, 0, 1, 1).data];
-    };
-    const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] / 255 + b[i] * (1 - a[3] / 255)).concat([255]);
-    const behind = node => {
-        const layers = [];
-        for (let n = node; n; n = up(n)) { layers.push(rgba(getComputedStyle(n).backgroundColor)); }
-        return layers.reverse().reduce((below, above) => over(above, below), [255, 255, 255, 255]);
-    };
-    const light = colour => {
-        const [r, g, b] = colour.map(c => c / 255).map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const visible = node => {
-        const { width, height } = node.getBoundingClientRect();
-        return width > 0 && height > 0 && node.checkVisibility({ visibilityProperty: true, opacityProperty: true });
-    };
-    const name = node => `${node.tagName.toLowerCase()}.${[...node.classList].join(".")} `
-        + (node.textContent || "").trim().slice(0, 40);
-    const seen = (node, section) => {
-        let { left, right, top, bottom } = node.getBoundingClientRect();
-        for (let n = up(node); n && n !== section; n = up(n)) {
-            const style = getComputedStyle(n);
-            const box = n.getBoundingClientRect();
-            if (style.overflowX !== "visible") { left = Math.max(left, box.left); right = Math.min(right, box.right); }
-            if (style.overflowY !== "visible") { top = Math.max(top, box.top); bottom = Math.min(bottom, box.bottom); }
-        }
-        return { left, right, top, bottom };
-    };
-    const parts = Object.fromEntries(["header", "aside", ".pictures", ".side", ".tabs"]
-        .map(at => [at, document.querySelector(at)]));
-    const pale = [], out = [], scrolled = [], cut = [];
-    for (const [at, section] of Object.entries(parts)) {
-        const box = section.getBoundingClientRect();
-        for (const node of all(section).filter(visible)) {
-            const style = getComputedStyle(node);
-            const { left, right, top, bottom } = seen(node, section);
-            if (right > left && bottom > top && (left < box.left - 1 || right > box.right + 1
-                || (at !== "aside" && (top < box.top - 1 || bottom > box.bottom + 1)))) {
-                out.push(`${at}: ${name(node)} ${[left, top, right, bottom].map(Math.round)}`);
-            }
-            if (["auto", "scroll"].includes(style.overflowX) && node.scrollWidth > node.clientWidth + 1) {
-                scrolled.push(`${at}: ${name(node)} ${node.scrollWidth} in ${node.clientWidth}`);
-            }
-            const told = node.title || node.closest("[title], .bk-CartesianFrame, .slick-header")
-                || !node.textContent.trim();
-            if (["hidden", "clip"].includes(style.overflowX) && node.scrollWidth > node.clientWidth + 1 && !told) {
-                cut.push(`${at}: ${name(node)} ${node.scrollWidth} in ${node.clientWidth}`);
-            }
-            const text = [...node.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim());
-            if (!text || node.matches("option, :disabled, style, script")) { continue; }
-            const ground = behind(node);
-            const [a, b] = [light(over(rgba(style.color), ground)), light(ground)].sort((x, y) => y - x);
-            const contrast = (a + 0.05) / (b + 0.05);
-            if (contrast < 4.5) { pale.push(`${at}: ${name(node)} ${contrast.toFixed(2)}`); }
-        }
-    }
-    const boxes = Object.fromEntries(Object.entries(parts).map(([at, node]) => {
-        const { left, right, top, bottom } = node.getBoundingClientRect();
-        return [at, [left, top, right, bottom]];
-    }));
-    const wide = ["html", "body", "main", "aside", "header"].map(at => document.querySelector(at))
-        .filter(node => node.scrollWidth > node.clientWidth + 1).map(name);
-    return { pale, out, scrolled, cut, boxes, wide };
-}"""
-
-
-_SCROLL = "to => { const main = document.querySelector('main'); main.scrollTop = to; return main.scrollTop; }"
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "theme"),
-    # Colours do not move anything: each theme at one size here, at the other in the fault suite.
-    [
-        (*SIZES[0], "dark"),
-        (*SIZES[1], "light"),
-        pytest.param(*SIZES[0], "light", marks=pytest.mark.faults),
-        pytest.param(*SIZES[1], "dark", marks=pytest.mark.faults),
-    ],
-)
-def test_nothing_is_cut_off_overlaps_or_is_hard_to_read(
-    context: Any, served: Served, width: int, height: int, theme: str
-) -> None:
-    """Also a picture of every tab, to be looked at."""
-    ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    visitor = Visitor(context.new_page(), served.url)
-    visitor.page.set_viewport_size({"width": width, "height": height})
-    visitor.open(**THERE, condition=LV, theme=theme)
-    wrong: list[str] = []
-    for tab in TABS:
-        if tab != "Cohort":
-            visitor.tab(tab)
-        visitor.aside()
-        _settled(visitor)
-        look = visitor.page.evaluate(_LOOK)
-        boxes = look.pop("boxes")
-        look["overlaps"] = [
-            (a, b) for (a, first), (b, second) in combinations(boxes.items(), 2) if _overlap(first, second)
-        ]
-        # What sticks out takes all that is in it along.
-        wrong += [f"{tab}: {what}: {found}" for what, every in look.items() for found in every[:4]]
-        visitor.page.screenshot(path=ARTEFACTS / f"{tab.lower()}-{width}-{theme}.png")
-        if visitor.page.evaluate(_SCROLL, 1e6) > 0:
-            visitor.page.screenshot(path=ARTEFACTS / f"{tab.lower()}-{width}-{theme}-below.png")
-            visitor.page.evaluate(_SCROLL, 0)
-    visitor.page.close()
-    assert "\n".join(wrong) == ""
-
-
-def _overlap(a: list[float], b: list[float]) -> bool:
-    return min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 1
-
-
-def _settled(visitor: Visitor) -> None:
-    """Wait until nothing is read any more and the screen stays as it is."""
-    eventually(lambda: _expect_idle(visitor))
-    last = [b""]
-
-    def still() -> None:
-        now = visitor.page.screenshot()
-        before, last[0] = last[0], now
-        assert now == before
-
-    eventually(still)
-
-
-def _expect_idle(visitor: Visitor) -> None:
-    assert visitor.page.get_by_text("reading statistics").locator("visible=true").count() == 0
-    assert visitor.page.locator("header progress").count() == 0
+# Colours
 
 
 def test_the_colours_that_the_browser_prefers_are_taken(chromium: Any, served: Served, log: Log) -> None:
@@ -1060,7 +866,7 @@ def test_without_tensors_the_page_says_why_there_are_no_maps(elsewhere: Any) -> 
 def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[str, Served]) -> None:
     visitor = elsewhere("volumes")
     visitor.aside()
-    _settled(visitor)
+    visitor.settled()
     shown = visitor.pictures()[0]
     assert visitor.state["slice"] == "4"
     assert "8 × 32 × 32" in visitor.heads[3]
@@ -1113,11 +919,8 @@ def plane_at(plane: Any, sample: int) -> tuple[float, float]:
 # After all that
 
 
-def test_nothing_was_asked_of_any_other_host(visitor: Visitor, served: Served, log: Log) -> None:
-    own = {f"127.0.0.1:{served.port}"}
-    hosts = {url.split("/")[2] for url in log.requests if not url.startswith(("data:", "blob:"))}
-    assert own <= hosts
-    assert {host.rpartition(":")[0] for host in hosts} == {"127.0.0.1"}
+def test_nothing_was_asked_of_any_other_host(visitor: Visitor, log: Log) -> None:
+    assert {host.rpartition(":")[0] for host in log.hosts} == {"127.0.0.1"}
 
 
 def test_neither_page_nor_server_complained(visitor: Visitor, served: Served, log: Log) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from accessible import violations
 from actstore.views.report.picture import UNITS
 from browser import PATIENCE
 
@@ -42,6 +43,15 @@ def test_nothing_but_the_file_is_asked_for(opened: Any, study_report: Path) -> N
 
 def test_the_console_is_silent(opened: Any) -> None:
     assert opened[2] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_grave(opened: Any, scheme: str) -> None:
+    page, _, _ = opened
+    page.emulate_media(color_scheme=scheme)
+    found = violations(page)
+    page.emulate_media(color_scheme="light")
+    assert "\n".join(found) == ""
 
 
 @pytest.mark.parametrize("media", ["screen", "print"])

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     )
     from actstore.analysis.rounding import significant
     from actstore.analysis.segmentation.cases import cases
+    from actstore.analysis.segmentation.counts import class_size
     from actstore.analysis.segmentation.dose import case_changes, dice_curve, half_loss
     from actstore.analysis.segmentation.merging import merged
     from actstore.analysis.segmentation.overlap import (
-        class_size,
         dice,
         dice_change,
         dice_over,
@@ -125,10 +125,11 @@ _NAMES = {
     "actstore.analysis.representations.similarity": "cka condition_similarity gram_cka map_gram similarity",
     "actstore.analysis.rounding": "significant",
     "actstore.analysis.segmentation.cases": "cases",
+    "actstore.analysis.segmentation.counts": "class_size",
     "actstore.analysis.segmentation.dose": "case_changes dice_curve half_loss",
     "actstore.analysis.segmentation.merging": "merged",
     "actstore.analysis.segmentation.overlap": (
-        "class_size dice dice_change dice_over jaccard mean_dice precision relative_volume_difference "
+        "dice dice_change dice_over jaccard mean_dice precision relative_volume_difference "
         "segmentation_metrics sensitivity specificity volume_difference"
     ),
     "actstore.analysis.segmentation.pooling": "pooled slice_position thirds",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, apply_lazily, coordinate
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.segmentation.cases import NO_CASE
-from actstore.analysis.segmentation.overlap import CLASSES, class_names, has_prediction
+from actstore.analysis.segmentation.counts import CLASSES, class_names, has_prediction
 from actstore.analysis.uncertainty.proportions import proportion
 
 #: The case of a sample that is classified as it is labelled.

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from actstore.errors import SpecError
@@ -109,6 +108,8 @@ def filling(image: NDArray[np.float32], fill: Fill, window: Sequence[int], area:
         mean = inside.reshape(len(image), -1).mean(1, dtype=np.float64)
         return np.broadcast_to(mean.astype(np.float32).reshape(-1, *[1] * (image.ndim - 1)), image.shape).copy()
     if fill == "blur":
+        from scipy.ndimage import gaussian_filter
+
         return np.stack([gaussian_filter(one, [side / 2 for side in window]) for one in image]).astype(np.float32)
     return np.full_like(image, fill)
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 #: Names of parameters that are permuted together: a layer's weights, and those of norms and activations behind it.
@@ -93,6 +92,8 @@ def rank_correlation(maps: NDArray[np.floating], others: NDArray[np.floating]) -
 
 
 def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    from scipy.stats import rankdata
+
     a, b = (ranks - ranks.mean() for ranks in map(rankdata, (one, other)))
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else np.nan

@@ -24,7 +24,8 @@ def install_hook() -> None:
         sys.addaudithook(_hook)
 
 
-def _hook(event: str, args: tuple[object, ...]) -> None:
+def _hook(event: str, args: tuple[object, ...], watch: ContextVar[Callable[[str], None] | None] = watch) -> None:
+    # At exit the names of this module are gone, and objects may still open files: `watch` is bound, and unset by then.
     if event not in ("open", "import", "ctypes.dlopen"):
         return
     see = watch.get()

@@ -6,7 +6,7 @@ import pandas as pd
 
 from actstore.analysis.channels.relative import pooled_std, sample_rank
 from actstore.analysis.layers import layer_slices
-from actstore.analysis.segmentation.overlap import class_size
+from actstore.analysis.segmentation.counts import class_size
 from actstore.analysis.segmentation.pooling import pooled
 from actstore.tables import certainty, channels, controls, doses, interventions, segmentation
 from actstore.tables import curves as curve_tables

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from actstore.analysis.arrays import AnalysisError
 from actstore.analysis.curves.calibrated import CALIBRATION_BINS, calibration, log_odds, score_totals
@@ -277,6 +276,8 @@ def _rows(dataset: xr.Dataset, by: dict[str, Any], columns: Sequence[str], keep:
 
 def _by_probability(found: xr.Dataset) -> xr.Dataset:
     """With thresholds as probabilities; inf, which calls nothing positive, as it is."""
+    from scipy.special import expit
+
     logit = found["threshold"]
     return found.assign(threshold=logit.copy(data=np.where(np.isposinf(logit), np.inf, expit(logit))))
 

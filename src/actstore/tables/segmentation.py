@@ -13,7 +13,8 @@ from actstore.analysis.arrays import coordinate
 from actstore.analysis.grouping import VOLUME, any_by, grouped
 from actstore.analysis.members import Regions
 from actstore.analysis.segmentation.cases import NO_CASE, cases
-from actstore.analysis.segmentation.overlap import Over, dice, dice_change, has_prediction, segmentation_metrics
+from actstore.analysis.segmentation.counts import has_prediction
+from actstore.analysis.segmentation.overlap import Over, dice, dice_change, segmentation_metrics
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.analysis.segmentation.surface import NAMES, surface_distances
 from actstore.analysis.uncertainty.bootstrap import Bootstrap

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from actstore.analysis.evidence import perturbations
-from actstore.analysis.segmentation.overlap import dice, true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
+from actstore.analysis.segmentation.overlap import dice
 from actstore.measures.names import MOST, TOP
 from actstore.tables.build import build_table
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actstore.analysis.segmentation.overlap import true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
 from actstore.conditions import CONTROL, Condition
 from actstore.units import counted
 

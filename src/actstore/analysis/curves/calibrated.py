@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
 
 from actstore.analysis.arrays import AnalysisError, require_dims, require_positive
 from actstore.analysis.grouping import Floats
@@ -109,6 +108,8 @@ def log_odds(score: xr.DataArray, activation: Activation) -> xr.DataArray:
     >>> odds.dims
     ('sample', 'condition', 'class_name')
     """
+    from scipy.special import logsumexp
+
     require_dims(score, ["class_name"])
     values = score.transpose(..., "class_name").astype(np.float64)
     if activation == "sigmoid":
@@ -164,6 +165,8 @@ def score_totals(odds: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
 
 def sample_totals(odds: Floats, truth: NDArray[np.bool_]) -> Floats:
     """The totals of each sample's log-odds: (sample, probability bin, total)."""
+    from scipy.special import expit
+
     found = np.zeros((len(odds), PROBABILITY_BINS, len(TOTALS)))
     there = np.flatnonzero(~np.isnan(odds))
     p = expit(odds[there])

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from actstore.analysis.arrays import require_dims, require_positive
 from actstore.analysis.curves import ranked
@@ -200,6 +199,8 @@ def _summary(
 
 
 def _row(cell: _Cell, edges: Floats, resamples: int, confidence: float, seed: int) -> dict[str, float | int]:
+    from scipy.special import expit
+
     patients = cell.totals[:, :, 0].sum(-1) > 0
     everyone = np.ones((1, len(patients)))
     if not cell.size or not patients.any():

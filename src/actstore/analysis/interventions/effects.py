@@ -12,7 +12,8 @@ from actstore.analysis.arrays import AnalysisError, require_dims
 from actstore.analysis.classification import EVERY, correct
 from actstore.analysis.grouping import any_by, grouped, sum_by
 from actstore.analysis.members import Regions
-from actstore.analysis.segmentation.overlap import Over, class_names, dice_over
+from actstore.analysis.segmentation.counts import class_names
+from actstore.analysis.segmentation.overlap import Over, dice_over
 from actstore.analysis.uncertainty.bootstrap import bootstrap_ratio
 from actstore.analysis.uncertainty.resamples import RESAMPLES
 from actstore.conditions import ORIGINAL

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, apply_lazily, is_original, require_dims
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.members import Regions, members_of
+from actstore.analysis.segmentation.counts import class_names, has_prediction
 from actstore.analysis.segmentation.merging import merged_counts
-from actstore.analysis.segmentation.overlap import class_names, has_prediction
 from actstore.case_rules import CaseRules
 
 #: The case of a sample and condition that has none: no class is perturbed, or the condition is not applicable.

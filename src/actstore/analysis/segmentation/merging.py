@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.arrays import AnalysisError, apply_lazily
 from actstore.analysis.members import Regions, members_of
-from actstore.analysis.segmentation.overlap import CLASSES, class_names
+from actstore.analysis.segmentation.counts import CLASSES, class_names
 
 
 def merged(confusion: xr.DataArray, regions: Regions) -> xr.DataArray:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actstore.analysis.arrays import AnalysisError, apply_lazily, require_original_first
 from actstore.analysis.grouping import VOLUME, any_by, grouped, sum_by
 from actstore.analysis.patches import PATCH, is_patched
-from actstore.analysis.segmentation.overlap import class_names, has_prediction
+from actstore.analysis.segmentation.counts import class_names, has_prediction
 
 BASAL, MID, APICAL = "basal", "mid", "apical"
 

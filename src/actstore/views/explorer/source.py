@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from actstore.analysis.classification import RIGHT, true_classes
 from actstore.analysis.evidence import perturbations
 from actstore.analysis.maps.masks import averaged
 from actstore.analysis.members import mask_of
-from actstore.analysis.segmentation.overlap import dice, true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
+from actstore.analysis.segmentation.overlap import dice
 from actstore.errors import ActstoreError
 from actstore.store.opening import require_committed
 from actstore.tables.classification import accuracy_table
@@ -107,6 +107,8 @@ class Source(Places):
     @cached_property
     def probability(self) -> Floats:
         """Softmax of a classifier's scores: float64 (sample, condition, class), NaN where not applicable."""
+        from scipy.special import softmax
+
         score = self.store.score.transpose("sample", "condition", "class_name").values.astype(np.float64)
         return np.asarray(softmax(score, axis=-1), np.float64)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from actstore.analysis.classification import EVERY
 from actstore.errors import StoreError
@@ -126,6 +125,8 @@ def examples(store: Store, condition: str = "original", each: int = 1) -> pd.Dat
     StoreError
         as :func:`classified`.
     """
+    from scipy.special import softmax
+
     c = _number(store, condition)
     logits = store.score.isel(condition=c).transpose("sample", "class_name").values
     there = np.flatnonzero(~np.isnan(logits).any(1))

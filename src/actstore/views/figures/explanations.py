@@ -9,7 +9,6 @@ import holoviews as hv
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from actstore.analysis.members import mask_of
 from actstore.conditions import ORIGINAL
@@ -201,6 +200,8 @@ def focus(
     --------
     >>> figure = views.focus(store, "top", "L02")
     """
+    from scipy.ndimage import gaussian_filter
+
     own, found = _projected(store, name, layer, sample, condition, z, crop, input_channel)
     there = _ranks(own)
     maps = np.abs(_planes(own["projection"].isel(rank=there), found.z)[:, found.rows, found.columns])

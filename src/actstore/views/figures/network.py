@@ -20,7 +20,7 @@ from actstore.measures.names import TOP
 from actstore.views.figures import marks
 from actstore.views.figures.channels import layer_map
 from actstore.views.figures.network_colours import Colour, effect, limits_of, top_cells, with_control
-from actstore.views.figures.selection import Sample, chosen, samples_of, target_of
+from actstore.views.figures.selection import Sample, chosen, place_label, samples_of, target_of
 from actstore.views.figures.spread import spread
 from actstore.views.figures.theme import INK, WIDTH, colours_of, panel, styled, ticks
 
@@ -75,7 +75,7 @@ def network(
         raise StoreError(f"colour = {colour!r}: choose {', '.join(_LABELS)}")
     s, c = chosen(store, sample, condition)
     if colour in ("mad", "standardised"):
-        values, about = _of_sample(store, s, c, colour), _place(store, s)
+        values, about = _of_sample(store, s, c, colour), place_label(store, s, " · ")
     else:
         used = samples_of(store, c, samples)
         values, about = _of_samples(store, used, c, colour), f"n = {int(used.sum())}"
@@ -148,7 +148,7 @@ def mad_by_layer(store: Store, sample: Sample | None = None, condition: str | No
         [
             marks.band(x, quartiles.low, quartiles.high, colour),
             marks.line(x, quartiles.median, colour, label="median and quartiles"),
-            marks.line(x, mad[s], INK, width=1.6, dashed=True, label=_place(store, s)),
+            marks.line(x, mad[s], INK, width=1.6, dashed=True, label=place_label(store, s, " · ")),
             marks.dots(hover, "x", "y", colour),
         ],
         (WIDTH - 320, 260),
@@ -186,8 +186,3 @@ def _of_samples(store: Store, used: NDArray[np.bool_], condition: int, colour: C
 
 def _stacked(store: Store, names: list[str]) -> xr.Dataset:
     return stack_layers({layer: store.statistics(layer, names) for layer in store.layers.index})
-
-
-def _place(store: Store, sample: int) -> str:
-    row = store.samples.iloc[sample]
-    return f"{row['patient']} · frame {row['frame']} · slice {row['slice']}"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from actstore.analysis.evidence import PERTURBATION, perturbations
 from actstore.analysis.maps.masks import Mask
 from actstore.analysis.members import mask_of
-from actstore.analysis.segmentation.overlap import dice, mean_dice, true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
+from actstore.analysis.segmentation.overlap import dice, mean_dice
 from actstore.analysis.segmentation.pooling import slice_position
 from actstore.conditions import CHANNEL_SEPARATOR
 from actstore.errors import StoreError
@@ -170,9 +171,13 @@ def sample_label(store: Store, number: int) -> str:
 
 
 def place_label(store: Store, number: int, separator: str = ", ", *, short: bool = False) -> str:
-    """``patient001, frame 1, slice 5`` and, of a patch, ``, patch 2``; ``short``: ``patient001, f1, s5, p2``."""
+    """``patient001, frame 1, slice 5`` and, of a patch, ``, patch 2``; ``short``: ``patient001, f1, s5, p2``.
+
+    Without the slice where the network takes volumes.
+    """
     row = store.samples.iloc[number]
-    names = sample_columns(store.samples)[1:]
+    volumes = len(store.layout.space) == 3
+    names = [name for name in sample_columns(store.samples)[1:] if name != "slice" or not volumes]
     parts = [f"{name[0]}{row[name]}" if short else f"{name} {row[name]}" for name in names]
     return separator.join([str(row["patient"]), *parts])
 

@@ -52,7 +52,9 @@
     for (const bar of every(document, ".bk-header")) {
       const tabs = [...every(bar, ".bk-tab")];
       if (!tabs.length) { continue; }
-      (tabs[0].parentElement).setAttribute("role", "tablist");
+      tabs[0].parentElement.setAttribute("role", "tablist");
+      // Bokeh puts it behind what it opens: Tab would come to it last.
+      if (bar.previousElementSibling) { bar.parentNode.prepend(bar); }
       tabs.forEach((tab, i) => {
         const open = tab.classList.contains("bk-active");
         tab.setAttribute("role", "tab");

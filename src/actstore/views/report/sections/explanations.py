@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from actstore.analysis.segmentation.overlap import true_pixels
+from actstore.analysis.segmentation.counts import true_pixels
 from actstore.tables.catalogue import Unanswerable
 from actstore.tables.explanations import (
     EXPLANATIONS,

@@ -234,17 +234,20 @@ def specific(study: Study) -> Section:
             samples=("samples", "max"), patients=("patients", "max"), correlation=("correlation", "mean")
         )
         mean = mean.reset_index()
-        drawn.append(
-            Figure(
-                "general-specific",
-                lambda: groups.general_specific(orders),
-                "Rank correlation between the order of a layer's channels in one kind of failure and over all "
-                f"{plural_of(study.noun)} of the perturbation, {plural_of(study.noun)} in brackets. A kind that is "
-                f"most of them correlates by construction. {rests_on(orders)}.",
-                "Layer by case maps of rank correlation",
-                orders,
+        # Without enough samples of a kind there is no correlation to draw.
+        known = orders[orders.groupby("condition")["correlation"].transform("count") > 0]
+        if len(known):
+            drawn.append(
+                Figure(
+                    "general-specific",
+                    lambda: groups.general_specific(known),
+                    "Rank correlation between the order of a layer's channels in one kind of failure and over all "
+                    f"{plural_of(study.noun)} of the perturbation, {plural_of(study.noun)} in brackets. A kind that is "
+                    f"most of them correlates by construction. {rests_on(known)}.",
+                    "Layer by case maps of rank correlation",
+                    known,
+                )
             )
-        )
         tables.append(
             ShownTable(
                 "general-specific-mean",

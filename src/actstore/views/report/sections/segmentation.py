@@ -102,15 +102,19 @@ def segmentation(study: Study) -> Section:
             "Lines from the original to the perturbed mean Dice of each patient",
             by_patient.mean().reset_index(),
         ),
-        Figure(
-            "dice-by-position",
-            lambda: figures.dice_by_position(store, shown),
-            "Mean Dice of the perturbed class along the slices with foreground, from the end with more of it (base) to "
-            f"the other (apex); dashed: the original; shaded: quartiles. {rests}.",
-            "Curves of Dice from base to apex, original and perturbed",
-            figures.along_the_heart(slices),
-        ),
     ]
+    # A volume has no position along itself.
+    if len(store.layout.space) == 2:
+        drawn.append(
+            Figure(
+                "dice-by-position",
+                lambda: figures.dice_by_position(store, shown),
+                "Mean Dice of the perturbed class along the slices with foreground, from the end with more of it "
+                f"(base) to the other (apex); dashed: the original; shaded: quartiles. {rests}.",
+                "Curves of Dice from base to apex, original and perturbed",
+                figures.along_the_heart(slices),
+            )
+        )
     tables = [
         ShownTable(
             "dice-mean",
