@@ -53,7 +53,15 @@ ANSWERED = [name for name, table in TABLES.items() if name not in POOLED and not
 
 @pytest.fixture(scope="module")
 def root(once: Once) -> Path:
-    return once("channels_data", lambda folder: write_channels(folder / "data", patients=PATIENTS, seed=3)) / "data"
+    """Of each patient the first frame alone."""
+
+    def fill(folder: Path) -> None:
+        write_channels(folder / "data", patients=PATIENTS, seed=3)
+        for file in (folder / "data").rglob("*_frame*"):
+            if "_frame01" not in file.name:
+                file.unlink()
+
+    return once("channels_data", fill) / "data"
 
 
 @pytest.fixture(scope="module")

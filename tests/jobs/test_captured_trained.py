@@ -49,7 +49,7 @@ pytestmark = [
 CASE = "patient002_frame01"
 #: What of the volume is captured, in its file's axes: enough for patches that overlap along every axis, three in a row
 #: along one at least.
-CUT = {"2d": np.s_[:, :, 4:6], "3d": np.s_[60:190, 60:190, :], "bundle": np.s_[:, :, :]}
+CUT = {"2d": np.s_[50:200, :, 4:6], "3d": np.s_[60:190, 60:190, :], "bundle": np.s_[:, :, :]}
 #: Of the networks that nnU-Net's folders hold: target of the perturbation.
 SPEC = """\
 [data]

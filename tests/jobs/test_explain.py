@@ -366,9 +366,9 @@ def test_a_method_of_ones_own(tiny_store: Path, tmp_path: Path, write_spec: Writ
     store = Path(shutil.copytree(tiny_store, tmp_path / "tiny.zarr"))
     shared = {"score": "logit", "targets": ["LV", "RV"]}
     own = [{"name": "own", "method": "own_method:absolute", "deletion": False, **shared},
-           {"name": "batched", "method": "own_method:batched", "deletion": False, **shared},
+           {"name": "batched", "method": "own_method:batched", "deletion": False, "randomisation": [], **shared},
            {"name": "plain", "method": "gradient", "norm": "autograd", "randomisation": [], **shared},
-           {"name": "constant", "method": "own_method:constant", **shared},
+           {"name": "constant", "method": "own_method:constant", "randomisation": [], **shared},
            {"name": "wrong", "method": "own_method:wrong"}]  # fmt: skip
     spec = load_spec(spec_with(tmp_path, write_spec, store, own))
     found = explain(spec, cluster="inline", device="cpu")
@@ -468,7 +468,7 @@ def test_in_bf16(tmp_path: Path, write_spec: WriteSpec) -> None:
     made = [{"name": "slope", "method": "gradient", "randomisation": [1]},
             {"name": "top", "method": "guided", "layers": ["bottom.1"], "top": 2, "randomisation": []}]  # fmt: skip
     more = {"store__path": tmp_path / "tiny.zarr", "run": {"threads": 1, "precision": "bf16"}}
-    spec = load_spec(write_spec(tmp_path, explain=made, **more))
+    spec = load_spec(write_spec(tmp_path, explain=made, data__patients=["patient001"], **more))
     assert capture(spec, cluster="inline", device="cpu").complete
     for one in explain(spec, cluster="inline", device="cpu"):
         assert one.complete, one.failed[:1]

@@ -151,7 +151,7 @@ def test_a_job_that_was_killed_goes_on(tiny_copy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_job_runs_on_dask_workers(tiny_copy: Path) -> None:
-    workers = Workers(Cluster(kind="local"), count=2)
+    workers = Workers(Cluster(kind="local"), count=1)
     assert not run(job_of(tiny_copy), storage_at(tiny_copy), workers).failed
     np.testing.assert_array_equal(actstore.open(tiny_copy).group(GROUP)["mean"], expected(tiny_copy))
 

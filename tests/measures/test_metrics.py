@@ -58,8 +58,7 @@ def expected(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def assert_matches(found: xr.Dataset, values: NDArray[Any]) -> None:
-    wanted = expected(values)
+def assert_matches(found: xr.Dataset, values: NDArray[Any], wanted: dict[str, NDArray[np.float64]]) -> None:
     finite = np.abs(values[np.isfinite(values)].astype(np.float64))
     size = float(finite.max()) if finite.size else 0.0
     tolerance = {"mean_difference": 1e-12 * size, "cosine": 1e-12, "psnr": 1e-5, "ssim": 1e-9}
@@ -71,7 +70,7 @@ def assert_matches(found: xr.Dataset, values: NDArray[Any]) -> None:
 @st.composite
 def activations(draw: st.DrawFn) -> tuple[NDArray[Any], dict[str, Any]]:
     space = draw(st.sampled_from([(7, 7), (7, 30), (40, 9), (6, 20), (1, 1), (7, 7, 7), (9, 8, 13), (5, 8, 8)]))
-    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3)), *space)
+    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 2)), *space)
     dtype = draw(st.sampled_from(["float32", "float16", "float64", "int8"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scale = 1.0 if dtype in ("int8", "float16") else 10.0 ** draw(st.integers(-15, 15))
@@ -90,10 +89,11 @@ def activations(draw: st.DrawFn) -> tuple[NDArray[Any], dict[str, Any]]:
 @given(activations())
 def test_chunked_equals_scikit_image_and_numpy(case: tuple[NDArray[Any], dict[str, Any]]) -> None:
     values, chunks = case
-    assert_matches(statistics(make_activation(values), NEW), values)
+    wanted = expected(values)
+    assert_matches(statistics(make_activation(values), NEW), values, wanted)
     with raise_if_dask_computes():
         lazy = statistics(make_activation(values, chunks=chunks), MEASURES)
-    assert_matches(lazy.compute(scheduler="synchronous"), values)
+    assert_matches(lazy.compute(scheduler="synchronous"), values, wanted)
 
 
 @pytest.mark.parametrize("space", [(7, 7), (32, 32), (256, 256), (11, 12, 13)], ids=str)
@@ -180,7 +180,7 @@ def test_memory_layouts_and_dtypes(layout: str) -> None:
         values = values[..., ::2]
     else:
         values = values.astype(layout)
-    assert_matches(statistics(make_activation(values), NEW), values)
+    assert_matches(statistics(make_activation(values), NEW), values, expected(values))
 
 
 def test_layers_without_space() -> None:

@@ -148,16 +148,18 @@ import hashlib, sys
 import numpy as np
 from actstore.measures.kernel import reduce_chunk
 from actstore.measures.names import MEASURES
-for dtype in ("float32", "float16"):
-    chunk = np.random.default_rng(5).normal(1, 3, (2, 3, 3, 37, 41)).astype(dtype)
-    for name, values in zip(MEASURES, reduce_chunk(chunk, MEASURES)):
-        print(dtype, name, hashlib.sha256(values.tobytes()).hexdigest())
+chunk = np.random.default_rng(5).normal(1, 3, (2, 3, 3, 37, 41)).astype("float32")
+for name, values in zip(MEASURES, reduce_chunk(chunk, MEASURES)):
+    print(name, hashlib.sha256(values.tobytes()).hexdigest())
 """
 
 
 @pytest.mark.process
 def test_what_was_compiled_before_gives_the_same_bits(tmp_path: Path) -> None:
-    """The first process compiles and fills the cache, the second loads machine code from it."""
+    """The first process compiles and fills the cache, the second loads machine code from it.
+
+    Of one dtype: in this process the kernels come from the cache too, and the tests above compare those of each.
+    """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     runs = [
         subprocess.run([sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True)
@@ -166,4 +168,4 @@ def test_what_was_compiled_before_gives_the_same_bits(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.nbi")), "the cache is used"
     first, second = (run.stdout.splitlines() for run in runs)
     assert first == second
-    assert len(first) == 2 * len(MEASURES)
+    assert len(first) == len(MEASURES)

@@ -161,7 +161,8 @@ def test_tables_need_only_the_statistics_that_old_stores_persisted(golden: Golde
     layers = tuple(replace(layer, kept=False) for layer in store.layout.layers)
     store.layout = replace(store.layout, layers=layers)
     wanted = golden.tables.keys() - OF_TENSORS - {"layers"}  # which counts bytes of tensors
-    found = {name: difference(name, Findings(store).table(name), golden.tables[name]) for name in wanted}
+    findings = Findings(store)
+    found = {name: difference(name, findings.table(name), golden.tables[name]) for name in wanted}
     assert {name: text for name, text in found.items() if text} == {}
 
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,16 @@ def _folders(package: FoundModule) -> Sequence[str] | None:
     return list(dict.fromkeys([*(folders or ()), *(own if isinstance(own, list) else ())]))
 
 
-def imported_names(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
+@lru_cache(256)
+def imported_names(source: bytes, name: str, *, is_package: bool) -> tuple[str, ...]:
     """Dotted names that a module's source may import anywhere; some may be names inside modules.
 
     ``name`` is the module's own name, which resolves relative imports.
     """
+    return tuple(_imported(source, name, is_package))
+
+
+def _imported(source: bytes, name: str, is_package: bool) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,26 +99,34 @@ def loaded_beside(folder: Path) -> dict[str, Path | None]:
     found: dict[str, Path | None] = {}
     # Thousands of modules lie in some hundred packages of a few path entries: look at each of these once.
     is_folder: dict[Path, bool] = {}
-    in_folder: dict[tuple[str, int, bool], bool] = {}
+    in_folder: dict[tuple[str, int], bool] = {}
+    own_folder = folder.resolve()
     for name, module in sys.modules.copy().items():
         names = vars_of(module)
         file, portions = names.get("__file__"), names.get("__path__")
         if isinstance(file, str):
-            place, own_name = os.path.split(file)
-            kind = place, name.count("."), own_name.partition(".")[0] == "__init__"
+            place, _, own_name = file.rpartition(os.sep)
+            kind = place, name.count(".") + (own_name.partition(".")[0] == "__init__")
             if kind not in in_folder:
-                entry = entry_of(name, Path(file))
+                entry = _entry(*kind)
                 if entry not in is_folder:
-                    is_folder[entry] = entry.resolve() == folder.resolve()
+                    is_folder[entry] = entry.resolve() == own_folder
                 in_folder[kind] = is_folder[entry]
             if in_folder[kind] and lies_beside(folder, name, Path(file)) and not _is_installed(module):
                 found[name] = Path(file)
         elif portions is not None and not isinstance(portions, list):
-            own = folder.resolve().joinpath(*name.split("."))
+            own = own_folder.joinpath(*name.split("."))
             inside = [Path(portion).resolve() == own for portion in portions]
             if inside and all(inside):
                 found[name] = None
     return found
+
+
+@cache
+def _entry(place: str, depth: int) -> Path:
+    """The path entry of a module in the folder ``place``, so many packages deep."""
+    folders = Path(place), *Path(place).parents
+    return folders[min(depth, len(folders) - 1)]
 
 
 def _is_installed(module: object) -> bool:

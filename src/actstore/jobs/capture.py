@@ -107,12 +107,19 @@ def capture(
     if plan.check and (warning := plan.check.warning()):
         warn(warning)
     with plan.store.creating():
+        made = plan.store.is_empty()
         plan = ensure_store(plan)
+
+    def before(done: NDArray[np.bool_]) -> None:
+        check_remaining(plan, done)
+        if not made:
+            mend_coordinates(plan)
+
     outcome = run(
         plan.job,
         plan.store,
         plan.placement,
-        before=lambda done: check_remaining(plan, done),
+        before=before,
         progress=progress,
         stopping=stopping,
     )
@@ -146,7 +153,7 @@ def _refuse_nested(spec: Spec) -> None:
 
 
 def check_remaining(plan: Plan, done: NDArray[np.bool_]) -> None:
-    """Check what a store holds before the rest is computed, and update its coordinates.
+    """Check what a store holds before the rest is computed.
 
     Raises
     ------
@@ -158,7 +165,6 @@ def check_remaining(plan: Plan, done: NDArray[np.bool_]) -> None:
     _check_sources(plan, done)
     if not done.all():
         check_resources(plan, sum(plan.layout.capture.block_bytes(b.samples) for b in plan.blocks if not done[b.index]))
-    mend_coordinates(plan)
 
 
 def _check_sources(plan: Plan, done: NDArray[np.bool_]) -> None:

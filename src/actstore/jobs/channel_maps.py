@@ -17,7 +17,7 @@ from actstore.attribution.rules import Method
 from actstore.jobs.explaining import Explaining, Found, Samples
 from actstore.jobs.map_checks import Randomisation
 from actstore.jobs.of_run import Opened
-from actstore.jobs.reading import read
+from actstore.jobs.reading import inputs_of, read
 from actstore.maximisation.target import reaching
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate
@@ -83,7 +83,7 @@ class ChannelMaps:
             there = np.flatnonzero(read(store.applicable.isel(sample=samples, condition=condition)))
             if not len(there):
                 continue
-            inputs = torch.from_numpy(read(store.image.isel(sample=samples[there], condition=condition)))
+            inputs = torch.from_numpy(inputs_of(store, samples[there], condition))
             for number in range(len(self.of.layers)):
                 values = self._projected(opened, store, samples[there], condition, number, inputs.to(opened.device))
                 for name, value in values.items():

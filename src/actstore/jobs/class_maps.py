@@ -21,7 +21,7 @@ from actstore.errors import ModelError, one_line
 from actstore.jobs.explaining import Explaining, Found, Samples
 from actstore.jobs.map_checks import Deletion, Randomisation
 from actstore.jobs.of_run import Opened
-from actstore.jobs.reading import read
+from actstore.jobs.reading import inputs_of, read
 from actstore.spec.explain import BACKWARD, OCCLUSION
 from actstore.store.layout import ArrayLayout, SmallLayout
 from actstore.store.schema import Coordinate
@@ -99,7 +99,7 @@ class ClassMaps:
             there = np.flatnonzero(read(store.applicable.isel(sample=samples, condition=condition)))
             if not len(there):
                 continue
-            images = read(store.image.isel(sample=samples[there], condition=condition))
+            images = inputs_of(store, samples[there], condition)
             given = _Given(opened, samples[there], images, masks[there], areas[there].tolist())
             for at, values in zip(there, self._mapped(given), strict=True):
                 for name, value in values.items():

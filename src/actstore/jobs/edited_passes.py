@@ -17,7 +17,7 @@ from actstore.analysis.maps.masks import averaged
 from actstore.jobs.edits import Edit
 from actstore.jobs.intervening import Intervening
 from actstore.jobs.of_run import Opened
-from actstore.jobs.reading import read
+from actstore.jobs.reading import maps_of
 from actstore.networks.interventions import Edited, Intervention
 from actstore.store.store import Store
 
@@ -119,13 +119,14 @@ class EditedSample:
             return torch.zeros(layer.channels, *ones, device=self._device)
         if edit == "mean":
             return torch.from_numpy(self._of.means[number].reshape(layer.channels, *ones)).to(self._device)
-        maps = self._store[layer.name].isel(sample=self._sample, condition=self._of.donor)
-        return torch.from_numpy(read(maps)).to(self._device)
+        assert self._of.donor is not None
+        maps = maps_of(self._store, layer, self._sample, self._of.donor)
+        return torch.from_numpy(maps).to(self._device)
 
     def _where(self, number: int) -> Tensor:
         """Pixels of a layer that see any of the class, or those that see none: bool (\\*space)."""
         layer, members = self._of.layers[number], self._of.spec.labels.members
-        label = read(self._store.label.isel(sample=self._sample))
+        label = self._store.picture("label", self._sample)
         mask = np.isin(label, members[self._of.target(self._position)])
         inside = averaged(mask, layer.space, self._store.grids[layer.name]) > 0
         found = inside if self._of.settings.region == "inside" else ~inside

@@ -30,7 +30,7 @@ from actstore.jobs.out import Out
 from actstore.jobs.plan.data import blocks_of
 from actstore.jobs.plan.intervene import plan_intervene
 from actstore.jobs.predictions import confusion_of
-from actstore.jobs.reading import block_units, read
+from actstore.jobs.reading import block_units, inputs_of, read
 from actstore.jobs.reproduction import require_reproduced
 from actstore.jobs.runner import Progress, Workers
 from actstore.networks.interventions import intervening
@@ -120,7 +120,7 @@ def _inputs(of: Intervening, store: Store, samples: NDArray[np.int64], unit: Blo
     made again from the data set.
     """
     if not isinstance(unit, Block):
-        return lambda sample, condition: read(store.image.isel(sample=sample, condition=condition))
+        return lambda sample, condition: inputs_of(store, [sample], condition)[0]
     pipeline = pipeline_of(of.spec)
     volume = read_block(pipeline, unit.file)
     source = read_small(of.storage, of.layout.source, unit.index)

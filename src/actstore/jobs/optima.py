@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from actstore.code.digests import known_code
-from actstore.jobs.reading import read
+from actstore.jobs.reading import inputs_of
 from actstore.jobs.stored_spec import spec_of
 from actstore.maximisation.ascent import Canvas
 from actstore.maximisation.parameterizations import mean_magnitude
@@ -152,8 +152,7 @@ def examples(store: Store) -> NDArray[np.float32]:
     """Original inputs of a run, evenly spaced among its samples: (sample, input_channel, [z,] y, x)."""
     count = len(store.samples)
     chosen = np.unique(np.linspace(0, count - 1, min(count, EXAMPLES)).round().astype(int))
-    values: NDArray[np.float32] = read(store.image.isel(sample=chosen, condition=0))
-    return values
+    return inputs_of(store, chosen, 0)
 
 
 def _target_as_json(target: Target) -> dict[str, Any]:

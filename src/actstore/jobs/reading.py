@@ -1,13 +1,17 @@
-"""What jobs read of a store: its blocks as units of work, and lazy arrays inside such a unit."""
+"""What jobs read of a store: its blocks as units of work, lazy arrays and single samples inside such a unit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from actstore.jobs.job import PlainUnit
+from actstore.store.schema import Layer
+from actstore.store.single import read_condition
 from actstore.store.store import Store
 
 
@@ -25,3 +29,21 @@ def read(array: xr.DataArray) -> NDArray[Any]:
     """
     values: NDArray[Any] = array.compute(scheduler="synchronous").values
     return values
+
+
+def inputs_of(store: Store, samples: Iterable[int], condition: int) -> NDArray[np.float32]:
+    """Inputs of samples in one condition: (sample, input_channel, \\*space); no other sample is read."""
+    layout = store.layout
+    shape = (len(layout.input_channels), *layout.space)
+    return np.stack(
+        [
+            read_condition(store.storage, layout.image, store.block_samples, int(sample), condition).reshape(shape)
+            for sample in samples
+        ]
+    )
+
+
+def maps_of(store: Store, layer: Layer, sample: int, condition: int) -> NDArray[np.floating]:
+    """Stored activations of one sample in one condition: (channel, \\*space)."""
+    array = store.layout.activation(store.require_kept(layer))
+    return read_condition(store.storage, array, store.block_samples, sample, condition)

@@ -15,7 +15,7 @@ from actstore.errors import BlockError
 from actstore.inputs.adapters import pipeline_of
 from actstore.inputs.windows import Stitched, Windows
 from actstore.jobs.of_run import OfRun, Opened
-from actstore.jobs.reading import read
+from actstore.jobs.reading import inputs_of, read
 from actstore.store.store import Store
 
 #: Share of pixels that may be predicted otherwise, as where two classes are equal but for the last bits of a device.
@@ -68,5 +68,5 @@ def _stitched(of: OfRun, windows: Windows, logits: Iterable[Tensor]) -> NDArray[
 def _logits(of: OfRun, opened: Opened, store: Store, samples: NDArray[np.int64]) -> Iterator[Tensor]:
     """Of the originals, (element, channel, \\*space), batch by batch."""
     for first in range(0, len(samples), of.batch_size):
-        images = read(store.image.isel(sample=samples[first : first + of.batch_size], condition=0))
+        images = inputs_of(store, samples[first : first + of.batch_size], 0)
         yield of.head.logits(opened.model(torch.from_numpy(images).to(opened.device)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from actstore.jobs.job import Compute, PlainUnit, Report
 from actstore.jobs.optima import SAMPLES, OpenedNetwork, Optimising
 from actstore.jobs.out import Out
-from actstore.jobs.reading import block_units, read
+from actstore.jobs.reading import block_units, inputs_of, read
 from actstore.maximisation.objectives import Goal
 from actstore.maximisation.targets import Target
 from actstore.spec.spec import Spec
@@ -91,7 +91,7 @@ class Responses:
                 stored = read(store[target.name].isel(sample=some, condition=0)).astype(np.float32)
                 maps = torch.from_numpy(stored).to(opened.device)
             else:
-                maps = _recorded(opened, target, read(store.image.isel(sample=some, condition=0)))
+                maps = _recorded(opened, target, inputs_of(store, some, 0))
             for one in maps:
                 own = goal.maps(one[None].expand(len(target.channels), *one.shape)).double()
                 values.append(goal.reduce(own).cpu().numpy().astype(np.float32))

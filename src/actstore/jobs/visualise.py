@@ -18,7 +18,7 @@ from actstore.jobs.job import Compute, Job, Report
 from actstore.jobs.optima import OpenedNetwork, Optimising
 from actstore.jobs.out import Out
 from actstore.jobs.plan.visualise import plan_optima
-from actstore.jobs.reading import read
+from actstore.jobs.reading import inputs_of, read
 from actstore.jobs.responses import Responses
 from actstore.jobs.runner import Progress, run
 from actstore.maximisation.maximise import ascend_batch
@@ -187,7 +187,7 @@ class VisualiseJob:
             for rank in range(ranks):
                 at = found["top_sample"][:, rank]
                 samples, where = np.unique(at, return_inverse=True)
-                images = read(store.image.isel(sample=samples, condition=0))[where]
+                images = inputs_of(store, samples, 0)[where]
                 channels = target.channels[unit.first : unit.first + n]
                 goal = Goal.of(self.of.settings.objective, channels, self.of.settings.directions, opened.device)
                 mass = _gradient_mass(reach, goal, images, found["top_position"][:, rank], opened.device)

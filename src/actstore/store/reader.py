@@ -367,3 +367,18 @@ def read_map(storage: Storage, layout: ArrayLayout, piece: Piece, index: tuple[i
     chunk = by_chunk(content, layout, (1,) * len(layout.grid)).reshape(layout.chunk)
     found: NDArray[Any] = chunk[tuple(within for _, within in groups)]
     return found
+
+
+def read_index(storage: Storage, layout: ArrayLayout, piece: Piece, index: int) -> NDArray[Any]:
+    """One sample at an ``index`` along the dim behind it, a condition's: (\\*sample_shape[1:]).
+
+    Reads the inner chunks that hold it, which lie one after another.
+    """
+    group, within = divmod(index, layout.chunk[0])
+    grid = (1, *layout.grid[1:])
+    chunks = math.prod(grid)
+    with ShardReader(storage, piece.key, layout, piece.valid) as shard:
+        raw = _raw(1, chunks, layout.chunk_stride)
+        shard.fill(raw, piece.first, group * chunks)
+    found: NDArray[Any] = _assembled(by_chunk(raw, layout, grid))[0, within]
+    return found

@@ -1,4 +1,4 @@
-"""Reads one map of one sample: the inner chunk that holds it, whatever the size of the array."""
+"""Reads one map of one sample, or all of them: the inner chunks that hold them, whatever the size of the array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.lazy import BlockSamples
-from actstore.store.reader import Piece, read_map
+from actstore.store.reader import Piece, read_index, read_map
 
 
 def read_single(
@@ -46,9 +46,27 @@ def read_single(
     for (name, value), size in zip({"sample": sample, **at}.items(), sizes, strict=False):
         if not 0 <= value < size:
             raise IndexError(f"{name} {value} is outside 0..{size - 1}")
+    return read_map(storage, array, _piece(array, blocks, sample), tuple(at.values()))
+
+
+def read_condition(
+    storage: Storage, array: ArrayLayout, blocks: BlockSamples, sample: int, condition: int
+) -> NDArray[Any]:
+    """All maps of one sample in one condition: along the dims of ``array`` behind ``condition``.
+
+    ``sample`` is its number among those of ``blocks``.
+
+    Raises
+    ------
+    DamageError
+        if a chunk is damaged or missing.
+    """
+    return read_index(storage, array, _piece(array, blocks, sample), condition)
+
+
+def _piece(array: ArrayLayout, blocks: BlockSamples, sample: int) -> Piece:
     block, first = blocks.place_of(sample)
-    piece = Piece(array.key(block), dict(blocks)[block], first, 1)
-    return read_map(storage, array, piece, tuple(at.values()))
+    return Piece(array.key(block), dict(blocks)[block], first, 1)
 
 
 def _positions(index: Mapping[str, int | str], conditions: Sequence[str]) -> dict[str, int]:

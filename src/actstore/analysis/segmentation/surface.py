@@ -258,8 +258,14 @@ def _measure(
         image = tuple(slice(*ends) for ends in boxes[s].tolist())
         for k, indices in enumerate(members):
             true = _Surface(mask_of(label[s][image], indices), spacing[s])
+            # Repeats, and conditions that change other classes, predict the same mask.
+            known: dict[bytes, tuple[float, float]] = {}
             for c in np.flatnonzero(applicable[s]):
-                found[s, c, k] = _distances(_Surface(mask_of(prediction[s, c][image], indices), spacing[s]), true)
+                mask = mask_of(prediction[s, c][image], indices)
+                key = np.packbits(mask).tobytes()
+                if key not in known:
+                    known[key] = _distances(_Surface(mask, spacing[s]), true)
+                found[s, c, k] = known[key]
     return found
 
 
