@@ -312,7 +312,7 @@ def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) 
 def test_an_empty_subset_is_said(session: Session) -> None:
     session.go(dice=DiceBox("LV", 0.31, 0.32, 0.99, 1.0), mad=MadRange("L01", 0.0, 0.0))
     assert not session.subset.any()
-    assert session.part._words.object.startswith("no sample of ")
+    assert session.part._words.object.startswith("no slice of ")
     assert len(session.table.data["sample"]) == 0
     points = session.columns(MAD, POINTS)
     assert np.isnan(points["median"]).all()

@@ -41,10 +41,12 @@
   let resting = 0;
   window.actstoreGrown = (text) => {
     const line = document.getElementById("grown");
+    const rest = () => { clearTimeout(resting); resting = setTimeout(() => location.reload(), REST); };
+    if (line.hidden) {
+      for (const kind of ["keydown", "pointermove", "pointerdown", "wheel"]) { window.addEventListener(kind, rest, { capture: true, passive: true }); }
+    }
     line.querySelector("span").textContent = text;
     line.hidden = false;
-    const rest = () => { clearTimeout(resting); resting = setTimeout(() => location.reload(), REST); };
-    for (const kind of ["keydown", "pointermove", "pointerdown", "wheel"]) { window.addEventListener(kind, rest, { capture: true, passive: true }); }
     rest();
   };
 
