@@ -218,7 +218,7 @@ def test_dose_response_is_the_median_over_the_subset(session: FakeSession, card:
     ]
     np.testing.assert_allclose(curve.quartiles.T, expected, rtol=1e-5)
     assert curve.samples == int(session.subset.sum())
-    assert text_of(card.doses.head) == f"dose–response · n = {curve.samples} samples"
+    assert text_of(card.doses.head) == f"dose–response · n = {curve.samples} slices"
 
 
 def test_the_curve_is_zero_where_the_transform_changes_nothing(card: ChannelTab) -> None:
@@ -282,7 +282,7 @@ def test_without_tensors_the_rest_of_the_card_stays(study_store: Path) -> None:
     session.finish()
     assert f"the tensors of {session.state.layer} (" in text_of(card.strongest.head)
     assert len(card.patients.columns.samples) == int(session.subset.sum())
-    assert text_of(card.doses.head).endswith(f"n = {session.subset.sum()} samples")
+    assert text_of(card.doses.head).endswith(f"n = {session.subset.sum()} slices")
     png = downloads.png(session.source, session.state)
     assert png.startswith(b"\x89PNG")
     assert "views.activation" not in downloads.code(session.source, session.state)
@@ -468,10 +468,10 @@ def test_many_patients_are_sorted_by_their_median() -> None:
     names = np.array([f"sample {i}" for i in range(41 * 4)], object)
     plot = PatientPlot(LIGHT, names, lambda sample: None)
     dots, ring = (plot.figure.plot.renderers[i].data_source for i in (1, 3))
-    plot.show(few, "#000000")
+    plot.show(few, "#000000", "slice")
     assert len(dots.data["x"]) == 160
     assert list(dots.data["of"][:2]) == ["sample 0", "sample 1"]
-    plot.show(many, "#000000")
+    plot.show(many, "#000000", "slice")
     plot.mark(7)
     assert len(dots.data["x"]) == 41
     assert (ring.data["MAD"][0], ring.data["x"][0]) == (many.mad[7], many.patients.index("patient002"))

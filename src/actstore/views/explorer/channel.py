@@ -161,9 +161,9 @@ class ChannelTab(Part):
             self.strongest.hide(str(error))
             return
         if maps:
-            self.strongest.show_strongest(ThumbnailGrid(maps), len(chosen))
+            self.strongest.show_strongest(ThumbnailGrid(maps), counted(len(chosen), source.noun))
         elif len(chosen):
-            self.strongest.hide(f"this channel changes in none of {len(chosen)} samples")
+            self.strongest.hide(f"this channel changes in none of {counted(len(chosen), source.noun)}")
         else:
             self.strongest.hide("no sample of the subset has this perturbation")
 
@@ -180,7 +180,7 @@ class ChannelTab(Part):
         chosen, mad = self._chosen, self._mad
         drawn = chosen[np.isfinite(mad[chosen])]
         if len(drawn):
-            self.patients.show(PatientColumns(drawn, self._about[drawn, 0], mad[drawn]), self._colour)
+            self.patients.show(PatientColumns(drawn, self._about[drawn, 0], mad[drawn]), self._colour, self.source.noun)
         else:
             self.patients.hide("" if len(chosen) == 0 else "no finite MAD")
 
@@ -200,7 +200,7 @@ class ChannelTab(Part):
             self.read(key, work, f"reading statistics of {layer}", self._show_doses, self.doses.hide, keep)
         elif len(self._chosen):
             curve = DoseCurve(sweep, self._sweep_mad[1][self._chosen, :, state.channel])
-            self.doses.show(curve, state.condition, self._colour)
+            self.doses.show(curve, state.condition, self._colour, source.noun)
         else:
             self.doses.hide()
 

@@ -37,8 +37,8 @@ class DosePlot(ChannelPlot):
         sweep = self.curve.sweep
         return sweep.names[int(np.abs(np.array(sweep.strengths) - x).argmin())]
 
-    def show(self, curve: DoseCurve, condition: str, colour: str) -> None:
-        """Draw a curve in a colour, with a mark at ``condition``."""
+    def show(self, curve: DoseCurve, condition: str, colour: str, noun: str) -> None:
+        """Draw a curve in a colour, with a mark at ``condition``; ``noun`` is what a sample is called."""
         self.curve, sweep, figure = curve, curve.sweep, self.figure
         x, (low, median, high) = curve.whole
         along, up = curve.limits
@@ -52,4 +52,4 @@ class DosePlot(ChannelPlot):
         where = f" in {sweep.channels}" if sweep.channels else ""
         figure.plot.xaxis[0].axis_label = f"strength of {sweep.transform}{where}"
         set_limits(figure.plot, along, up)
-        self.show_below(f"dose–response · n = {counted(curve.samples, 'sample')}")
+        self.show_below(f"dose–response · n = {counted(curve.samples, noun)}")

@@ -45,8 +45,8 @@ class PatientPlot(ChannelPlot):
         """The sample nearest to a position."""
         return self.columns.at(x, y)
 
-    def show(self, columns: PatientColumns, colour: str) -> None:
-        """Draw the columns in a colour."""
+    def show(self, columns: PatientColumns, colour: str, noun: str) -> None:
+        """Draw the columns in a colour; ``noun`` is what a sample is called."""
         self.columns, figure = columns, self.figure
         low, median, high = columns.quartiles
         middle = np.arange(len(columns.patients), dtype=float)
@@ -66,7 +66,7 @@ class PatientPlot(ChannelPlot):
         axis.ticker.ticks = list(labels)
         axis.update(major_label_overrides=labels, axis_label=columns.xlabel)
         set_limits(figure.plot, *columns.limits)
-        self.show_below(f"n = {counted(len(columns.samples), 'sample')}, {counted(len(middle), 'patient')}")
+        self.show_below(f"n = {counted(len(columns.samples), noun)}, {counted(len(middle), 'patient')}")
 
     def mark(self, sample: int) -> None:
         """Ring a sample, if it is there."""

@@ -10,7 +10,6 @@ import numpy as np
 from bokeh.models import HoverTool, LinearColorMapper
 from numpy.typing import NDArray
 
-from actstore.units import counted
 from actstore.views.arrays import Floats
 from actstore.views.explorer.channel_plot import ChannelPlot
 from actstore.views.explorer.colour_maps import ink, on_page, palette
@@ -180,13 +179,11 @@ class ThumbnailPlot(ChannelPlot):
         """The number of the thumbnail at a position."""
         return self.grid.at(x, y)
 
-    def show_strongest(self, grid: ThumbnailGrid, among: int) -> None:
-        """Draw maps of change: the strongest of ``among`` samples."""
+    def show_strongest(self, grid: ThumbnailGrid, among: str) -> None:
+        """Draw maps of change: the strongest ``among`` so many samples, such as "12 slices"."""
         limits = (-grid.most, grid.most)
         self.draw(grid, limits)
-        self.show_below(
-            legend(f"strongest of {counted(among, 'sample')}: {CHANGE}", (on_page(DIVERGING, self._theme), limits))
-        )
+        self.show_below(legend(f"strongest of {among}: {CHANGE}", (on_page(DIVERGING, self._theme), limits)))
 
     def draw(self, grid: ThumbnailGrid, limits: Limits, cmap: str = DIVERGING) -> None:
         """Draw all pictures in the colours of ``cmap`` between ``limits``, their titles and outlines."""
