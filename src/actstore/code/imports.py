@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from actstore.code import loading
-from actstore.code.loading import entry_of, guard, install_finder, loaded_digest, vars_of
+from actstore.code.loading import entry_above, entry_of, guard, install_finder, loaded_digest, vars_of
 from actstore.errors import ActstoreError, SpecError, one_line
 
 #: Whether this module put the spec's folder on ``sys.path``.
@@ -108,7 +107,7 @@ def loaded_beside(folder: Path) -> dict[str, Path | None]:
             place, _, own_name = file.rpartition(os.sep)
             kind = place, name.count(".") + (own_name.partition(".")[0] == "__init__")
             if kind not in in_folder:
-                entry = _entry(*kind)
+                entry = entry_above(*kind)
                 if entry not in is_folder:
                     is_folder[entry] = entry.resolve() == own_folder
                 in_folder[kind] = is_folder[entry]
@@ -120,13 +119,6 @@ def loaded_beside(folder: Path) -> dict[str, Path | None]:
             if inside and all(inside):
                 found[name] = None
     return found
-
-
-@cache
-def _entry(place: str, depth: int) -> Path:
-    """The path entry of a module in the folder ``place``, so many packages deep."""
-    folders = Path(place), *Path(place).parents
-    return folders[min(depth, len(folders) - 1)]
 
 
 def _is_installed(module: object) -> bool:

@@ -140,8 +140,14 @@ def vars_of(module: object) -> Mapping[str, Any]:
 
 def entry_of(name: str, file: Path) -> Path:
     """The path entry from which the module of that name and file was imported."""
-    depth = name.count(".") + (file.name.partition(".")[0] == "__init__")
-    return file.parents[min(depth, len(file.parents) - 1)]
+    return entry_above(str(file.parent), name.count(".") + (file.name.partition(".")[0] == "__init__"))
+
+
+@cache
+def entry_above(folder: str, depth: int) -> Path:
+    """The path entry of a module in ``folder``, so many packages deep."""
+    folders = Path(folder), *Path(folder).parents
+    return folders[min(depth, len(folders) - 1)]
 
 
 def is_installed(spec: ModuleSpec) -> bool:

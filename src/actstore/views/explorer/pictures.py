@@ -206,9 +206,10 @@ def control_region(source: Source, state: State) -> Bools | None:
     if source.conditions.loc[state.condition, "region"] != CONTROL:
         return None
     sample, k, every = source.sample(state), source.input_channel(state), slice(None)
-    images = (source.picture("image", sample, c, every, k) for c in (0, source.condition(state.condition)))
+    condition = source.condition(state.condition)
+    images = (source.picture("image", sample, c, every, k) for c in (0, condition))
     label = source.picture("label", sample, 0, every)
-    changed: Bools = np.not_equal(*images)
+    changed: Bools = source.recent(("changed", sample, condition, k), lambda: np.not_equal(*images))
     size = int(mask_of(label, source.store.members[source.target(state.condition)]).sum())
     return changed if 0 < changed.sum() <= 1.5 * size else None
 
