@@ -23,7 +23,7 @@ from actstore.views.explorer.links import read
 from actstore.views.explorer.page_theme import DARK, LIGHT, PageTheme
 from actstore.views.explorer.part import Work
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import DiceBox, MadRange, State
+from actstore.views.explorer.state import DiceBox, MadRange
 
 LV = "brightness(LV, 0.1)"
 PITCH = figures.PITCH
@@ -49,9 +49,9 @@ class Session:
         self.asked.append(dict(changes))
         if "sample" in changes:
             changes |= self.source.at(changes.pop("sample"), self.state)
-        before, self.state = self.state, self.state.copy(**changes)
+        self.state.param.update(**changes)
         self.subset = self.source.subset(self.state)
-        self.part.update({name for name in State.names() if getattr(before, name) != getattr(self.state, name)})
+        self.part.update()
 
     def soon(self, work: Work, done: Callable[[Any], None], what: str, failed: Callable[[str], None]) -> bool:
         self.works.append((work, done, what, failed))

@@ -182,7 +182,7 @@ def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card
 
 
 def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card: ChannelTab) -> None:
-    session.state = session.state.copy(dice=lower_half(session))
+    session.state.param.update(dice=lower_half(session))
     card.update()
     at = np.flatnonzero(session.subset)
     assert 0 < len(at) < np.isfinite(own_mad(session)).sum()
@@ -193,7 +193,7 @@ def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card:
 
 def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
-    session.state = session.state.copy(dice=nothing)
+    session.state.param.update(dice=nothing)
     card.update()
     assert text_of(card.strongest.head) == "no sample of the subset has this perturbation"
     assert "in 0 of 0 slices" in text_of(card.facts)
@@ -318,7 +318,7 @@ def test_every_figure_changes_with_layer_channel_and_sample(theme: str, study: S
     for layer in study.layers.index:
         for sample in (0, 9):
             place = session.source.at(sample)
-            session.state = session.state.copy(layer=layer, channel=1, **place)
+            session.state.param.update(layer=layer, channel=1, **place)
             card.update()
             session.finish()
             mosaic, figure = card.strongest.grid, card.strongest.figure.plot
@@ -344,7 +344,7 @@ def shown(card: ChannelTab) -> list[int]:
 def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, card: ChannelTab) -> None:
     colours = class_colours(session.source.store.class_names)
     for target in ("RV", "LV"):
-        session.state = session.state.copy(condition=f"brightness({target}, 0.1)")
+        session.state.param.update(condition=f"brightness({target}, 0.1)")
         card.update()
         session.finish()
         dots, curve = (getattr(card, name).figure.plot.renderers[1].glyph for name in ("patients", "doses"))
@@ -354,7 +354,7 @@ def test_figures_take_the_colour_of_the_perturbed_class(session: FakeSession, ca
 def test_every_field_that_a_glyph_reads_is_there(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
     for dice in (None, nothing):
-        session.state = session.state.copy(dice=dice)
+        session.state.param.update(dice=dice)
         card.update()
         for name in ("strongest", "patients", "doses"):
             for renderer in getattr(card, name).figure.plot.renderers:
@@ -388,10 +388,10 @@ def test_no_part_of_the_card_reads_back_what_the_design_has_set(card: ChannelTab
 
     for plot in (card.strongest, card.patients, card.doses):
         plot.figure.plot.stylesheets = [ImportedStyleSheet(url="a.css")]
-    session.state = session.state.copy(dice=DiceBox("LV", 2.0, 3.0, 2.0, 3.0))
+    session.state.param.update(dice=DiceBox("LV", 2.0, 3.0, 2.0, 3.0))
     card.update()
     assert not shows(card, "strongest")
-    session.state = session.state.copy(dice=None)
+    session.state.param.update(dice=None)
     card.update()
     assert shows(card, "strongest")
 
@@ -537,12 +537,12 @@ def test_provenance_names_the_first_missing_volumes(study_store: Path) -> None:
     source = Source(store)
     part, before = provenance(source)
     part.view.object = "as it was"
-    part.update({"layer", "slice"})
+    part.state.param.update(slice=part.state.slice + 1, channel=1)
+    part.update()
     assert part.view.object == "as it was", "nothing is written twice"
     store.attributes["blocks"] = [f"volume {i}" for i in range(25)]
     store.committed = np.zeros(25, bool)
-    part.update()
-    page = str(part.view.object)
+    _, page = provenance(source)
     assert "<li>volume 19</li><li>and 5 more</li>" in page
     assert page != before
 
@@ -670,7 +670,7 @@ def test_a_card_of_volumes_shows_the_plane(volumes: Source) -> None:
     session = FakeSession(volumes, layer=layer, channel=1)
     card = ChannelTab(session)
     for plane in (2, 5):
-        session.state = session.state.copy(slice=plane)
+        session.state.param.update(slice=plane)
         card.update()
         session.finish()
         assert f"{layer} · {volumes.modules[layer]} · channel 1 of 2 · 4 × 16 × 16" in text_of(card.facts)

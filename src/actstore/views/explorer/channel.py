@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+import param
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from actstore.views.explorer.dose_plot import DosePlot
 from actstore.views.explorer.effect_lines import EffectLines
 from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.looks_for import LooksFor
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.patient_plot import PatientPlot
 from actstore.views.explorer.pin_buttons import PinButtons
 from actstore.views.explorer.source import Source
@@ -75,7 +76,7 @@ class ChannelTab(Part):
         self.strongest.view.param.update(sizing_mode=None, width=width, min_width=width)
         figures = pn.Row(*(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0)
         #: Numbers, below them three figures, and what the channel looks for.
-        parts = [self.facts, pins.view, self.effects.view, figures, self.looks_for.view]
+        parts = [self.facts, pins, self.effects, figures, self.looks_for]
         self.view = pn.Column(*parts, sizing_mode="stretch_width", margin=0)
 
     @property
@@ -92,11 +93,11 @@ class ChannelTab(Part):
     def _index(self) -> int:
         return int(self.source.where[self.state.layer].start) + self.state.channel
 
-    @shows(*SAMPLE, *SUBSET, "layer", "channel")
+    @param.depends(*of_state(*SAMPLE, *SUBSET, "layer", "channel"))
     def _show_numbers(self) -> None:
         self.facts.object = self._numbers(self.condition, self.sample, self._ready)
 
-    @shows(*SUBSET, "layer", "channel")
+    @param.depends(*of_state(*SUBSET, "layer", "channel"))
     def _show_figures(self) -> bool:
         source, c = self.source, self.condition
         if source.alone:
@@ -112,12 +113,12 @@ class ChannelTab(Part):
         self._mark()
         return False
 
-    @shows("slice")
+    @param.depends(*of_state("slice"))
     def _show_plane(self) -> None:
         if self.source.is_3d and self._ready:
             self._show_strongest()
 
-    @shows(*SAMPLE)
+    @param.depends(*of_state(*SAMPLE))
     def _mark(self) -> None:
         if self._ready:
             self.strongest.mark(self.sample)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import panel as pn
+import param
 from numpy.typing import NDArray
 
 from actstore.analysis.classification import EVERY
@@ -22,7 +23,7 @@ from actstore.views.explorer.accuracy_plot import AccuracyFigure
 from actstore.views.explorer.cohort_figures import HEIGHT, PITCH, CaseFigure, DiceFigure, MadFigure, listen
 from actstore.views.explorer.cohort_table import SampleTable
 from actstore.views.explorer.html import failure
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, SUBSET, DiceBox, MadRange, shown_dice, shown_mad
 from actstore.views.figures.spread import spread
@@ -94,7 +95,7 @@ class CohortTab(Part):
             styles={"display": "flex", "flex-flow": "row wrap", "align-items": "flex-start"},
         )
 
-    @shows(*SUBSET)
+    @param.depends(*of_state(*SUBSET))
     def _show_subset(self) -> None:
         """Show what depends on the condition and the subset alone."""
         source, c, subset = self.source, self.condition, self.session.subset
@@ -117,7 +118,7 @@ class CohortTab(Part):
         if source.store.reduced and not source.alone:
             self._show_spread()
 
-    @shows(*SUBSET, *SAMPLE)
+    @param.depends(*of_state(*SUBSET, *SAMPLE))
     def _mark_sample(self) -> None:
         source, state, subset = self.source, self.state, self.session.subset
         away = state.narrowed and not subset[self.sample]
@@ -127,7 +128,7 @@ class CohortTab(Part):
         if self._dice:
             self._mark_dice(self._dice)
 
-    @shows(*SUBSET, *SAMPLE, "layer")
+    @param.depends(*of_state(*SUBSET, *SAMPLE, "layer"))
     def _show_mad(self) -> None:
         source, state, layers = self.source, self.state, list(self.source.channels)
         if not source.store.reduced or source.alone:
@@ -147,7 +148,7 @@ class CohortTab(Part):
             colour=self._colours[self._target],
         )
 
-    @shows("condition")
+    @param.depends(*of_state("condition"))
     def _read_mad(self) -> None:
         source, c = self.source, self.condition
         if source.store.reduced and not source.alone and not source.loaded(c):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import param
 from markupsafe import Markup
 
 from actstore.errors import StoreError
 from actstore.views.explorer.edits import ChannelEdits, Edits
 from actstore.views.explorer.html import html_pane, note
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.statistics import LoadProgress
 
 _HEADS = ("intervention", "effect", "class", "mean", "95 % interval", "corrected p", "")
@@ -23,7 +24,7 @@ class EffectLines(Part):
         #: Nothing where no intervention edits channels alone.
         self.view = html_pane(visible=bool(session.source.edits.offered))
 
-    @shows("condition", "layer", "channel")
+    @param.depends(*of_state("condition", "layer", "channel"))
     def _show(self) -> None:
         edits = self.source.edits
         if not edits.offered:

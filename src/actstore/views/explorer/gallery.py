@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+import param
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
@@ -16,7 +17,7 @@ from actstore.views.explorer.colour_maps import on_page
 from actstore.views.explorer.html import legend, style_sheet
 from actstore.views.explorer.layer_optima import BLANK
 from actstore.views.explorer.navigator import load, missing, values_of
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.pictures import absent
 from actstore.views.explorer.state import SAMPLE, SUBSET
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
@@ -69,11 +70,11 @@ class GalleryTab(Part):
         choices = pn.Row(self.gallery, self.order, margin=0, styles={"flex-wrap": "wrap"})
         self.view = pn.Column(choices, self.plot.view, sizing_mode="stretch_width", margin=0)
 
-    @shows("gallery", "order")
+    @param.depends(*of_state("gallery", "order"))
     def _show_choices(self) -> None:
         self.gallery.value, self.order.value = self._what, self.state.order
 
-    @shows(*SAMPLE, *SUBSET, "layer", "scale", "colour", "gallery", "order", "input_channel")
+    @param.depends(*of_state(*SAMPLE, *SUBSET, "layer", "scale", "colour", "gallery", "order", "input_channel"))
     def _show(self) -> bool:
         try:
             values = self._values()
@@ -90,7 +91,7 @@ class GalleryTab(Part):
         self._mark()
         return False
 
-    @shows("channel")
+    @param.depends(*of_state("channel"))
     def _mark(self) -> None:
         self.plot.mark(self.state.channel)
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import panel as pn
+import param
 
 from actstore.errors import StoreError
 from actstore.views.arrays import Floats
@@ -13,7 +14,7 @@ from actstore.views.explorer import thumbnails
 from actstore.views.explorer.html import legend
 from actstore.views.explorer.layer_optima import BLANK
 from actstore.views.explorer.likeness import Likeness
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.state import SAMPLE
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot, resized
 from actstore.views.figures.scales import around_zero, extremes
@@ -36,7 +37,7 @@ class LooksFor(Part):
             plot.view.param.update(sizing_mode=None, width=width, min_width=width)
         self.view = pn.Row(self.finds.view, self.alike.view, margin=0, styles={"flex-wrap": "wrap"})
 
-    @shows(*SAMPLE, "layer", "channel", "condition", "input_channel")
+    @param.depends(*of_state(*SAMPLE, "layer", "channel", "condition", "input_channel"))
     def _show(self) -> bool:
         source, layer = self.source, self.state.layer
         try:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+import param
 import xarray as xr
 from bokeh.models import ColumnDataSource, CustomJSHover, FixedTicker, HoverTool, LinearColorMapper
 
@@ -15,7 +16,7 @@ from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.colour_maps import on_page, palette
 from actstore.views.explorer.edits import ChannelEdits, Effects
 from actstore.views.explorer.html import html_pane, legend, note
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, SUBSET, State
 from actstore.views.explorer.statistics import LoadProgress, Whole
@@ -174,7 +175,7 @@ class Navigator(Part):
         if 0 <= row < len(self.layers) and 0 <= channel < self.source.channels[self.layers[row]]:
             self.session.go(layer=self.layers[row], channel=channel)
 
-    @shows(*SUBSET, *SAMPLE, "colour")
+    @param.depends(*of_state(*SUBSET, *SAMPLE, "colour"))
     def _show(self) -> bool:
         source, state = self.source, self.state
         if needed := missing(source, state):
@@ -206,7 +207,7 @@ class Navigator(Part):
         self._show_details(source.edits.effects(edits, state.condition) if edits and known else None)
         self.head.object = str(legend("", (cmap, limits) if known else None) + note(message))
 
-    @shows("layer", "channel")
+    @param.depends(*of_state("layer", "channel"))
     def _mark(self) -> None:
         channel, row = self.state.channel, self.layers.index(self.state.layer)
         edges = {"left": channel - 0.5, "right": channel + 0.5, "bottom": row - 0.5, "top": row + 0.5}

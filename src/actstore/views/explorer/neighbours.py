@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+import param
 from numpy.typing import NDArray
 
 from actstore.errors import StoreError
@@ -15,7 +16,7 @@ from actstore.views.arrays import Floats
 from actstore.views.explorer import thumbnails
 from actstore.views.explorer.html import style_sheet
 from actstore.views.explorer.likeness import MOST_TSNE, Paint
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.projection_plot import Groups, ProjectionPlot
 from actstore.views.explorer.state import SAMPLE
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot
@@ -61,18 +62,18 @@ class NeighboursTab(Part):
         #: Pictures to the left, the plane to the right.
         self.view = pn.Row(self.nearest.view, right, sizing_mode="stretch_width", margin=0)
 
-    @shows("paint", "method")
+    @param.depends(*of_state("paint", "method"))
     def _show_choices(self) -> None:
         self.paint.value, self.method.value = self.state.paint, self.state.method
 
-    @shows(*SAMPLE, "layer", "condition", "input_channel")
+    @param.depends(*of_state(*SAMPLE, "layer", "condition", "input_channel"))
     def _show_nearest(self) -> bool:
         source, layer, sample = self.source, self.state.layer, self.sample
         try:
             source.likeness.need_statistics()
             if source.likeness.points(layer) is None:
                 work = partial(self._wanted, layer, lambda: source.likeness.read(layer))
-                self.read(layer, work, f"reading {layer}", self.update, self.nearest.hide)
+                self.read(layer, work, f"reading {layer}", self._show_read, self.nearest.hide)
                 return False
             found, distance = source.likeness.nearest(layer, sample, NEAREST)
             if len(found):
@@ -84,6 +85,10 @@ class NeighboursTab(Part):
             self.nearest.hide(str(error))
             return True
         return False
+
+    def _show_read(self) -> None:
+        self._show_nearest()
+        self._show_projection()
 
     def _draw(self, samples: list[int], distance: Floats) -> None:
         """Draw pictures, the sample itself first; each from its darkest to its lightest."""
@@ -98,7 +103,7 @@ class NeighboursTab(Part):
         self.nearest.show_below(f"nearest of other patients in {state.layer}, and distance")
         self.nearest.mark(samples[0])
 
-    @shows(*SAMPLE, "layer", "condition", "method", "paint")
+    @param.depends(*of_state(*SAMPLE, "layer", "condition", "method", "paint"))
     def _show_projection(self) -> None:
         source, state = self.source, self.state
         layer, c, method = state.layer, self.condition, state.method

@@ -85,8 +85,6 @@ class Page:
         self.metrics, self.navigator = SampleMetrics(self), Navigator(self)
         self.parts: list[Part] = [self.sidebar, self.inputs, self.activations, self.metrics, self.navigator]
         self._tabs: dict[str, Part] = {}
-        #: The parameters that a part has yet to show.
-        self._behind: dict[Part, set[str]] = {part: set(State.names()) for part in self.parts}
         self._places = {name: pn.Column(sizing_mode="stretch_width", margin=0) for name in _TABS}
         titled = [(name.title(), place) for name, place in self._places.items()]
         self.tabs = pn.Tabs(*titled, stylesheets=[style_sheet()], sizing_mode="stretch_width", margin=0)
@@ -150,8 +148,6 @@ class Page:
         self._messages = []
         if not changed.isdisjoint(SUBSET):
             self._subset = None
-        for behind in self._behind.values():
-            behind |= changed
         self._show("push" if self._push and not changed <= _SMALL else "replace")
 
     def _show(self, how: str) -> None:
@@ -175,13 +171,12 @@ class Page:
         name = self.state.tab
         self._refresh(self._tab(name))
         if not len(self._places[name]):
-            self._places[name].append(self._tabs[name].view)
+            self._places[name].append(self._tabs[name])
         self.tabs.active = list(_TABS).index(name)
 
     def _tab(self, name: str) -> Part:
         if name not in self._tabs:
-            self._tabs[name] = tab = _TABS[name](self)
-            self._behind[tab] = set(State.names())
+            self._tabs[name] = _TABS[name](self)
         return self._tabs[name]
 
     def _prepare(self) -> None:
@@ -195,11 +190,9 @@ class Page:
 
     def _refresh(self, part: Part) -> None:
         """Update one part; show an error of it on the page, and go on."""
-        changed, self._behind[part] = self._behind[part], set()
         try:
-            part.update(changed)
+            part.update()
         except Exception as error:  # a page without one part is better than none
-            self._behind[part] = set(State.names())
             message = one_line(error)
             if not isinstance(error, ActstoreError | OSError):
                 log.exception("%s could not be shown", type(part).__name__)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, ClassVar, Protocol
+
+import panel as pn
+import param
 
 from actstore.views.arrays import Bools
 from actstore.views.explorer.page_theme import PageTheme
@@ -13,8 +16,6 @@ from actstore.views.explorer.statistics import LoadProgress
 
 #: A long task; it reports its progress to the function that it is given.
 Work = Callable[[LoadProgress], Any]
-#: Of a part; it returns True to be called again at the next change, whatever changes.
-Show = TypeVar("Show", bound=Callable[[Any], bool | None])
 
 
 class Session(Protocol):
@@ -43,58 +44,63 @@ class Session(Protocol):
         """
 
 
-def shows(*names: str) -> Callable[[Show], Show]:
-    """Marks a method of a part: it shows what depends on these parameters of the state."""
-
-    def mark(method: Show) -> Show:
-        method.shows = frozenset(names)  # type: ignore[attr-defined]
-        return method
-
-    return mark
+def of_state(*names: str) -> Iterator[str]:
+    """These parameters of the state, as `param.depends` names them in a part."""
+    return (f"state.{name}" for name in names)
 
 
-class Part:
-    """A part of the page, built once; its methods that are marked draw, in the order in which they are written."""
+class Part(pn.viewable.Viewer):
+    """A part of the page, built once.
 
+    Its methods under `param.depends` draw, in the order in which they are written, whenever a parameter of the state
+    that they name is not as they drew it last. One that returns True is called again at the next change of any.
+    """
+
+    state: State = param.ClassSelector(class_=State, doc="what the page shows")  # type: ignore[assignment]
     #: What is added to the page, where the part is one thing.
     view: Any
-    _shows: ClassVar[dict[str, frozenset[str]]]
+    _drawing: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls) -> None:
-        cls._shows = {name: method.shows for name, method in vars(cls).items() if hasattr(method, "shows")}
+        cls._drawing = tuple(name for name, method in vars(cls).items() if hasattr(method, "_dinfo"))
 
     def __init__(self, session: Session) -> None:
+        super().__init__(state=session.state)  # type: ignore[no-untyped-call]
         self.session, self.source = session, session.source
         #: Parts of this part, which are updated after it.
         self.inside: list[Part] = []
-        #: Methods to call at the next update, whatever has changed: at first all of them.
-        self._again: set[str] = set(self._shows)
+        #: Of each method that draws: the parameters of the state that it depends on, and their values that it drew.
+        self._depends = {name: [of.name for of in self.param.method_dependencies(name)] for name in self._drawing}
+        self._last: dict[str, list[Any]] = {}
         self._reading: set[Hashable] = set()
 
-    @property
-    def state(self) -> State:
-        """What the page shows."""
-        return self.session.state
+    def __panel__(self) -> Any:
+        return self.view
 
     @property
     def sample(self) -> int:
         """The number of the sample that the page shows."""
-        return self.source.sample(self.session.state)
+        return self.source.sample(self.state)
 
     @property
     def condition(self) -> int:
         """The number of the condition that the page shows."""
-        return self.source.condition(self.session.state.condition)
+        return self.source.condition(self.state.condition)
 
-    def update(self, changed: Collection[str] | None = None) -> None:
-        """Show what depends on the ``changed`` parameters, or everything."""
-        for name, parameters in self._shows.items():
-            if changed is None or name in self._again or not parameters.isdisjoint(changed):
-                self._again.discard(name)
-                if getattr(self, name)():
-                    self._again.add(name)
+    def update(self) -> None:
+        """Draw what is not drawn as the state is now."""
+        for name, parameters in self._depends.items():
+            values = [getattr(self.state, parameter) for parameter in parameters]
+            if self._last.get(name) == values:
+                continue
+            self._last[name], again = values, True
+            try:
+                again = bool(getattr(self, name)())
+            finally:
+                if again:
+                    self._last.pop(name, None)
         for part in self.inside:
-            part.update(changed)
+            part.update()
 
     def read(
         self,
@@ -123,7 +129,7 @@ class Part:
 
         def refused(message: str) -> None:
             self._reading.discard(key)
-            self._again |= set(self._shows)
+            self._last.clear()
             say(message)
 
         if not self.session.soon(work, done, what, refused):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import param
 from bokeh.models import CrosshairTool, HoverTool, LinearColorMapper
 from bokeh.models.annotations import Span
 from bokeh.models.callbacks import CustomJS
@@ -24,7 +25,7 @@ from actstore.units import by
 from actstore.views.arrays import Bools, Floats
 from actstore.views.explorer.colour_maps import ink, on_page, palette
 from actstore.views.explorer.html import html_pane, legend, note, number
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, State
 from actstore.views.explorer.streamed import BLANK, IMAGE, LINES, StreamedFigure, nothing, set_limits
@@ -128,7 +129,7 @@ class Inputs(Part):
         self.row = Row(session)
         self._window: tuple[slice, slice] | None = None
 
-    @shows("patient", "frame", "patch", "condition", "view")
+    @param.depends(*of_state("patient", "frame", "patch", "condition", "view"))
     def _show_window(self) -> None:
         """Zoom on the target, or out; what the reader zoomed stays as long as the target is the same."""
         height, width = self.source.space[-2:]
@@ -149,7 +150,7 @@ class Inputs(Part):
         else:
             self.session.go(view=view)
 
-    @shows(*SAMPLE, "condition", "scale", "truth", "prediction", "input_channel", "contrast")
+    @param.depends(*of_state(*SAMPLE, "condition", "scale", "truth", "prediction", "input_channel", "contrast"))
     def _show(self) -> bool:
         source, state, c = self.source, self.state, self.condition
         applies = bool(source.applicable[self.sample, c])
@@ -246,8 +247,19 @@ class Activations(Part):
         if not all(map(source.has_maps, source.channels)):
             self.bars = ValueBars(session.theme, lambda channel: session.go(channel=channel))
 
-    @shows(
-        *SAMPLE, "condition", "layer", "channel", "scale", "truth", "opacity", "contrast", "colours", "input_channel"
+    @param.depends(
+        *of_state(
+            *SAMPLE,
+            "condition",
+            "layer",
+            "channel",
+            "scale",
+            "truth",
+            "opacity",
+            "contrast",
+            "colours",
+            "input_channel",
+        )
     )
     def _show(self) -> bool:
         source, state = self.source, self.state

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import panel as pn
+import param
 
 from actstore.views.explorer.html import style_sheet
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.pins import ChannelPin, SamplePin, noted, toggled
 from actstore.views.explorer.state import SAMPLE
 
@@ -46,7 +47,7 @@ class PinButtons(Part):
         place = self._channel().place
         return next((pin.note for pin in self.state.channels if pin.place == place), "")
 
-    @shows(*SAMPLE, "layer", "channel", "channels", "samples")
+    @param.depends(*of_state(*SAMPLE, "layer", "channel", "channels", "samples"))
     def _show(self) -> None:
         pinned = self._channel().place in [pin.place for pin in self.state.channels]
         self.channel.label = "unpin this channel" if pinned else "pin this channel"

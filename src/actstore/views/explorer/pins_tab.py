@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+import param
 from markupsafe import Markup
 
 from actstore.errors import StoreError
 from actstore.views.explorer.download_buttons import download_button
 from actstore.views.explorer.html import html_pane, style_sheet
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.pins import SamplePin, as_csv, as_json
 from actstore.views.explorer.state import SAMPLE
 from actstore.views.explorer.thumbnails import Thumbnail, ThumbnailGrid, ThumbnailPlot, resized
@@ -45,7 +46,7 @@ class PinsTab(Part):
         row = pn.Row(*buttons, margin=0, styles={"flex-wrap": "wrap"})
         self.view = pn.Column(row, self.plot.view, self.list, sizing_mode="stretch_width", margin=0)
 
-    @shows(*SAMPLE, "condition", "layer", "channel", "gallery", "channels", "samples")
+    @param.depends(*of_state(*SAMPLE, "condition", "layer", "channel", "gallery", "channels", "samples"))
     def _show(self) -> bool:
         state = self.state
         self.clear.disabled = not (state.channels or state.samples)

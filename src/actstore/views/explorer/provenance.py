@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+import param
 from markupsafe import Markup
 
 from actstore.units import by, counted, human_bytes
 from actstore.views.explorer.html import html_pane, style_sheet
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session
 from actstore.views.html_tables import html_table
 
 #: Missing volumes that are named.
@@ -34,7 +35,7 @@ class ProvenanceTab(Part):
         #: One page of text and tables.
         self.view = html_pane(stylesheets=[style_sheet(), _STYLE])
 
-    @shows()
+    @param.depends()
     def _show(self) -> None:
         self.view.object = str(self._page())
 

@@ -6,10 +6,11 @@ Tables are written by hand: pandas takes ten times as long, at every step throug
 from __future__ import annotations
 
 import numpy as np
+import param
 from markupsafe import Markup
 
 from actstore.views.explorer.html import failure, html_pane
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.probabilities import probability_bars
 from actstore.views.explorer.state import SAMPLE
 from actstore.views.figures.theme import colours_of
@@ -25,7 +26,7 @@ class SampleMetrics(Part):
         super().__init__(session)
         self.view = html_pane()
 
-    @shows(*SAMPLE, "condition")
+    @param.depends(*of_state(*SAMPLE, "condition"))
     def _show(self) -> None:
         source, sample, c = self.source, self.sample, self.condition
         if source.classified:

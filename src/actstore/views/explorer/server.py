@@ -210,11 +210,11 @@ def laid_out(shown: Page) -> Template:
     )
     rows = {"input": shown.inputs.row, "map": shown.activations.row}
     items: dict[str, Any] = {
-        "sidebar": shown.sidebar.view,
+        "sidebar": shown.sidebar,
         "downloads": shown.downloads,
         "notice": shown.notice,
         "progress": shown.background.progress,
-        "metrics": shown.metrics.view,
+        "metrics": shown.metrics,
         "colour": shown.sidebar.colour,
         "navigator_head": shown.navigator.head,
         "navigator": shown.navigator.figure.view,

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import panel as pn
+import param
 
 from actstore.conditions import CONTROL
 from actstore.views.explorer.html import failure, html_pane, style_sheet
 from actstore.views.explorer.navigator import offered_colours
-from actstore.views.explorer.part import Part, Session, shows
+from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, State
 
@@ -154,7 +155,7 @@ class Sidebar(Part):
         like = sum(weight * (table[name] == wanted[name]) for name, weight in _WEIGHTS.items())
         self.session.go(condition=str(like.idxmax()))
 
-    @shows(*SAMPLE, "condition", "input_channel")
+    @param.depends(*of_state(*SAMPLE, "condition", "input_channel"))
     def _show_sample(self) -> None:
         source, state = self.source, self.state
         self.patient.value = state.patient
@@ -166,7 +167,7 @@ class Sidebar(Part):
         _set(self.patch, source.patches(state.patient, state.frame, state.slice), state.patch)
         self.input_channel.value = source.input_channel(state)
 
-    @shows("condition", "case")
+    @param.depends(*of_state("condition", "case"))
     def _show_condition(self) -> None:
         if not self.source.alone:
             own = self._sorts.loc[self.state.condition]
@@ -179,7 +180,7 @@ class Sidebar(Part):
             _set(self.strength, list(dict.fromkeys(alike["strength"])), own["strength"])
         _set(self.case, self._cases(self.source, self.state), self.state.case)
 
-    @shows("layer", "channel")
+    @param.depends(*of_state("layer", "channel"))
     def _show_channel(self) -> None:
         source, state = self.source, self.state
         self.layer.value = state.layer
@@ -187,7 +188,7 @@ class Sidebar(Part):
         last = source.channels[state.layer] - 1
         self.channel.param.update(label=f"Channel (0–{last})", end=last, value=state.channel)
 
-    @shows("scale", "truth", "prediction", "colour", "opacity", "contrast", "colours")
+    @param.depends(*of_state("scale", "truth", "prediction", "colour", "opacity", "contrast", "colours"))
     def _show_drawing(self) -> None:
         for name in ("opacity", "contrast", "colours"):
             getattr(self, name).value = getattr(self.state, name)
