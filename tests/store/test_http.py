@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
-import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -24,40 +19,9 @@ from actstore.store.files import http, storage_at
 from actstore.store.verify import verify
 from actstore.tables.build import build_table
 from conftest import WriteSpec
+from web import Handler, web_server
 
 SECRET = "never-to-be-written"
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """Answers ranges, and fails in the way ``mode`` that a test chooses."""
-
-    mode = ""
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if self.mode == "forbidden" or not path.is_file():
-            self.send_error(403 if self.mode == "forbidden" else 404)
-            return
-        if self.mode == "slow":
-            time.sleep(1)
-        content = path.read_bytes()
-        size = len(content)
-        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        if asked and self.mode != "whole":
-            start = int(asked[1]) if asked[1] else max(size - int(asked[2]), 0)
-            content = content[start : int(asked[2]) + 1 if asked[1] and asked[2] else size]
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{size}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        with contextlib.suppress(BrokenPipeError):
-            self.wfile.write(content[: len(content) // 2] if self.mode == "cut" else content)
-        self.close_connection = self.mode == "cut"
 
 
 @pytest.fixture
@@ -65,13 +29,8 @@ def address(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Handler, "mode", "")
     monkeypatch.setattr(http, "TIMEOUT", 0.2)
     http._opened.cache_clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tiny_store.parent))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/{tiny_store.name}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with web_server(tiny_store.parent) as url:
+        yield f"{url}/{tiny_store.name}"
     http._opened.cache_clear()
 
 

@@ -296,7 +296,7 @@ class Served:
 
 
 @contextmanager
-def explorers(stores: Sequence[Path], folder: Path) -> Iterator[list[Served]]:
+def explorers(stores: Sequence[Path | str], folder: Path) -> Iterator[list[Served]]:
     """``actstore explore`` for each store, all started at once, and killed at the end."""
     started: list[Served] = []
     try:

@@ -26,6 +26,7 @@ from actstore.views.wording import interval
 from actstore.views.wording import number as words
 from browser import Figure, Log, Served, Visitor, eventually, explorers, number, picture
 from conftest import WriteSpec
+from web import Handler, web_server
 
 pytestmark = pytest.mark.browser
 
@@ -841,6 +842,27 @@ def test_a_server_that_ended_is_missed(tiny_store: Path, chromium: Any, tmp_path
         one.process.kill()
         alert.wait_for()
         assert alert.get_by_role("button", name="load this view again").is_visible()
+        context.close()
+
+
+def test_a_store_on_a_web_server_is_explored_there(
+    tiny_store: Path, chromium: Any, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_server(tiny_store.parent) as url, explorers([f"{url}/{tiny_store.name}"], tmp_path) as (one,):
+        context = chromium.new_context(viewport=TALL)
+        context.on("page", log.follow)
+        visitor = Visitor(context.new_page(), one.url)
+        visitor.open(condition=LV, tab="provenance")
+        assert f"{url}/{tiny_store.name}" in visitor.page.locator("header").inner_html()
+        expect_numbers(visitor, open_store(tiny_store))
+        assert all(len(np.unique(picture(shown))) > 50 for shown in visitor.pictures()[::3])
+        # As Python's own server answers.
+        monkeypatch.setattr(Handler, "mode", "whole")
+        layer = next(name for name in ("L01", "L02") if name != visitor.state["layer"])
+        visitor.turn(**visitor.state | {"layer": layer})
+        visitor.page.get_by_text(
+            "the server sends whole files only: use one that answers range requests"
+        ).first.wait_for()
         context.close()
 
 
