@@ -30,6 +30,9 @@ class Places(Statistics):
         #: Conditions that can be chosen, in the store's order: all but the original, unless it is alone.
         self.perturbed: list[str] = self.names[1:] or self.names
         self.patients: list[str] = list(dict.fromkeys(self.samples["patient"]))
+        #: Of each sample. Columns of a table take pandas a while to hand out, and a tap asks for dozens.
+        self._slice = self.samples["slice"].to_numpy()
+        self._patch = self.samples["patch"].to_numpy() if self.patched else np.zeros(len(self.samples), np.intp)
         #: Size of the input, ([z,] y, x).
         self.space: tuple[int, ...] = tuple(store.layout.space)
 
@@ -71,12 +74,12 @@ class Places(Statistics):
         """Slices of a volume that can be shown."""
         if self.is_3d:
             return list(range(self.space[0]))
-        return list(dict.fromkeys(self.samples["slice"].to_numpy()[self._volumes[patient, frame]].tolist()))
+        return list(dict.fromkeys(self._slice[self._volumes[patient, frame]].tolist()))
 
     def patches(self, patient: str, frame: int, number: int) -> list[int]:
         """Patches of a slice, for a 3D network of the volume; the only one is 0."""
-        at = self._of_slice(patient, frame, number)
-        return [int(n) for n in self.samples["patch"].to_numpy()[at]] if self.patched else [0]
+        patches: list[int] = self._patch[self._of_slice(patient, frame, number)].tolist()
+        return patches if self.patched else [0]
 
     def holds(self, patient: str, frame: int, number: int, patch: int) -> bool:
         """Whether there is such a sample, or plane of one."""
@@ -86,7 +89,7 @@ class Places(Statistics):
     def _of_slice(self, patient: str, frame: int, number: int) -> NDArray[np.intp]:
         """Numbers of the samples of a slice, for a 3D network of the volume."""
         at = self._volumes[patient, frame]
-        return at if self.is_3d else at[self.samples["slice"].to_numpy()[at] == number]
+        return at if self.is_3d else at[self._slice[at] == number]
 
     @cached_property
     def _volumes(self) -> dict[tuple[str, int], NDArray[np.intp]]:

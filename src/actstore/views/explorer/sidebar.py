@@ -140,7 +140,8 @@ class Sidebar(Part):
 
     def _watch(self, widget: Any, name: str) -> None:
         def chosen(event: Any) -> None:
-            if event.new is not None:
+            # Not where the page shows in a menu what it went to.
+            if event.new not in (None, getattr(self.state, name)):
                 self.session.go(**{name: event.new})
 
         widget.param.watch(chosen, "value")
