@@ -118,10 +118,12 @@ lint: environment
 	$(BIN)/deptry src
 	$(BIN)/lint-imports --no-cache
 
-# Into docs/_build/html; every warning, and every link between pages that leads nowhere, is an error.
+# Into docs/_build/html/VERSION, beside those of other versions, which each page's menu names. Every warning is an error,
+# and so is every link between pages that leads nowhere.
 docs: environment
-	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs docs/_build/html
-	@echo docs/_build/html/index.html
+	version=$$($(BIN)/python -c 'import actstore; print(actstore.__version__)') && \
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html -d docs/_build/doctrees docs "docs/_build/html/$$version" && \
+	echo "docs/_build/html/$$version/index.html"
 
 # Links to other servers: needs the network.
 linkcheck: environment

@@ -15,7 +15,11 @@ project_copyright = "the actstore developers, Apache-2.0"
 release = version = __version__
 language = "en-GB"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_source", "notebooks", "error_texts"]
+extensions = [
+    *("myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"),
+    *("from_source", "notebooks", "error_texts", "versions"),
+]
+templates_path = ["_templates"]
 exclude_patterns = ["_build", "_ext"]
 nitpicky = True
 # Types of other packages by the names that modules import them under, `Sample` of the views and `BlockFiles`; whole
@@ -34,6 +38,12 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 
 html_theme = "furo"
+html_sidebars = {
+    "**": [
+        *("sidebar/brand.html", "sidebar/versions.html", "sidebar/search.html"),
+        *("sidebar/scroll-start.html", "sidebar/navigation.html", "sidebar/scroll-end.html"),
+    ]
+}
 html_title = f"actstore {release}"
 html_static_path: list[str] = []
 html_copy_source = False

@@ -28,7 +28,7 @@ from matplotlib import pyplot
 from nbclient import NotebookClient
 from traitlets.config import Config
 
-from actstore import analysis, views
+from actstore import __version__, analysis, views
 from actstore.cli.commands import main
 from actstore.jobs.capture import capture
 from actstore.spec.spec import load_spec
@@ -126,28 +126,37 @@ def test_dead_links_are_noticed(tmp_path: Path) -> None:
 
 
 def test_pages_are_built_without_a_warning(tmp_path: Path) -> None:
-    """As `make docs` builds them."""
+    """As `make docs` builds them, beside those of another version."""
+    html = tmp_path / "html" / __version__
+    (html.parent / "0.0.9").mkdir(parents=True)
+    (html.parent / "0.0.9" / "index.html").touch()
+    (html.parent / "drafts").mkdir()
     command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html"]
-    done = subprocess.run(
-        [*command, "-d", tmp_path / "doctrees", DOCS, tmp_path / "html"], capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "-d", tmp_path / "doctrees", DOCS, html], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pages = {path.relative_to(tmp_path / "html").with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
+    pages = {path.relative_to(html).with_suffix(".md").as_posix() for path in html.rglob("*.html")}
     assert {page.relative_to(DOCS).as_posix() for page in PAGES if page.is_relative_to(DOCS)} <= pages
     for package in (analysis, views):
-        own = tmp_path / "html" / "reference" / package.__name__.rpartition(".")[2]
+        own = html / "reference" / package.__name__.rpartition(".")[2]
         described = "".join(page.read_text(encoding="utf-8") for page in own.glob("*.html"))
         functions = [name for name in package.__all__ if inspect.isfunction(getattr(package, name))]
         assert [name for name in functions if f'id="{package.__name__}.{name}"' not in described] == []
-    notebook = (tmp_path / "html" / "notebooks" / "01_quick_start.html").read_text(encoding="utf-8")
+    notebook = (html / "notebooks" / "01_quick_start.html").read_text(encoding="utf-8")
     assert notebook.count("data:image/png") == 4
-    trouble = re.sub(r"<[^>]+>", "", (tmp_path / "html" / "troubleshooting.html").read_text(encoding="utf-8"))
+    trouble = re.sub(r"<[^>]+>", "", (html / "troubleshooting.html").read_text(encoding="utf-8"))
     assert "does not exist or is empty: give the path of an actstore store" in trouble
-    for html in (tmp_path / "html").rglob("*.html"):
-        page = html.read_text(encoding="utf-8")
+    for built in html.rglob("*.html"):
+        page = built.read_text(encoding="utf-8")
         asked = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]+", page)
-        assert asked == [], f"{html.name} asks another server"
-    for style in (tmp_path / "html").rglob("*.css"):
+        assert asked == [], f"{built.name} asks another server"
+        assert f"<option selected>{__version__}</option>" in page, f"{built.name} does not name its version"
+    versions = (html.parent / "versions.js").read_text(encoding="utf-8")
+    assert json.loads(versions.partition("= ")[2].strip(";\n")) == [__version__, "0.0.9"]
+    for place, up in (("index", ".."), ("reference/views", "../..")):
+        page = (html / f"{place}.html").read_text(encoding="utf-8")
+        assert f'src="{up}/versions.js"' in page
+        assert f'"{up}/" + name' in page
+    for style in html.rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8")), style.name
 
 
