@@ -54,39 +54,51 @@ PATIENCE = 60_000
 #: Actions between two readings of the server's memory.
 EVERY = 50
 
-#: Records at every frame when the canvases in each place changed, and when an action ended.
+#: Records when canvases in each place changed, and when an action ended. What was not drawn on is not looked at: to
+#: compare every canvas at every frame would slow down what is measured.
 WATCH = """() => {
     const small = Object.assign(document.createElement("canvas"), { width: 40, height: 40 });
     const brush = small.getContext("2d", { willReadFrequently: true });
-    const canvases = (node, found) => {
-        if (node.tagName === "CANVAS" && node.width && node.height) { found.push(node); }
-        if (node.shadowRoot) { canvases(node.shadowRoot, found); }
-        for (const child of node.children ?? []) { canvases(child, found); }
-        return found;
-    };
-    const hash = root => {
+    const drawn = new Set();
+    const context = CanvasRenderingContext2D.prototype;
+    const drawing = ["clearRect", "drawImage", "fill", "fillRect", "fillText", "putImageData", "stroke", "strokeRect"];
+    for (const name of drawing) {
+        const draw = context[name];
+        context[name] = function (...given) {
+            if (this !== brush) { drawn.add(this.canvas); }
+            return draw.apply(this, given);
+        };
+    }
+    const hash = canvas => {
+        brush.clearRect(0, 0, 40, 40);
+        brush.drawImage(canvas, 0, 0, 40, 40);
         let found = 0;
-        for (const canvas of canvases(root, [])) {
-            brush.clearRect(0, 0, 40, 40);
-            brush.drawImage(canvas, 0, 0, 40, 40);
-            for (const part of new Uint32Array(brush.getImageData(0, 0, 40, 40).data.buffer)) {
-                found = (Math.imul(found, 31) + part) | 0;
-            }
+        for (const part of new Uint32Array(brush.getImageData(0, 0, 40, 40).data.buffer)) {
+            found = (Math.imul(found, 31) + part) | 0;
         }
         return found;
     };
-    const last = {};
+    const pictured = node => {
+        for (; node; node = node.parentNode ?? node.host) {
+            if (["input", "map", "navigator"].includes(node.id)) { return true; }
+        }
+        return false;
+    };
+    const last = new WeakMap();
     window.painted = { pictures: 0, page: 0, acted: 0 };
     for (const kind of ["keydown", "input", "pointerup"]) {
         window.addEventListener(kind, event => { window.painted.acted = event.timeStamp; }, true);
     }
     const look = () => {
-        const pictures = ["input", "map", "navigator"].map(id => document.getElementById(id)).filter(Boolean);
-        const now = { pictures: pictures.map(hash).join(), page: document.body ? hash(document.body) : 0 };
-        for (const [name, value] of Object.entries(now)) {
-            if (name in last && value !== last[name]) { window.painted[name] = performance.now(); }
-            last[name] = value;
+        for (const canvas of drawn) {
+            if (!canvas.isConnected || !canvas.width || !canvas.height) { continue; }
+            const now = hash(canvas);
+            if (now === last.get(canvas)) { continue; }
+            last.set(canvas, now);
+            window.painted.page = performance.now();
+            if (pictured(canvas)) { window.painted.pictures = window.painted.page; }
         }
+        drawn.clear();
         requestAnimationFrame(look);
     };
     requestAnimationFrame(look);

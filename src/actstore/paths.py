@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from pathlib import Path
 
 from actstore.errors import ActstoreError, StoreError
@@ -65,3 +66,24 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def free_port(address: str, port: int) -> int:
+    """``port`` if a server can listen on it, any free one for 0.
+
+    Raises
+    ------
+    StoreError
+        if it is in use, or the address is none of this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((address, port))
+            return int(trial.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"{address}:{port} cannot be listened on ({why}): choose another --port or --address"
+        ) from error

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from panel.io.state import set_curdoc
 
 from actstore import analysis
+from actstore.cli import finished
 from actstore.cli.commands import main
 from actstore.errors import StoreError
 from actstore.store.opening import open_store
@@ -720,6 +721,7 @@ def test_only_loopback_unless_asked_and_then_with_a_warning(tiny_store: Path, mo
         options["ready"]("http://…")
 
     monkeypatch.setattr(server, "serve", served)
+    monkeypatch.setattr(finished, "free_port", Mock())
     plain = CliRunner().invoke(main, ["explore", str(tiny_store), "--no-open"])
     assert plain.exit_code == 0
     assert asked[0]["address"] == "127.0.0.1"

@@ -714,6 +714,33 @@ def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visito
     eventually(lambda: _expect_same(whole, visitor.pictures()))
 
 
+def test_a_zoom_outlives_what_loads_the_page_again(visitor: Visitor) -> None:
+    visitor.open()
+    before = visitor.figure("input").x
+    visitor.page.mouse.move(*visitor.figure("input").at(20, 40))
+    visitor.page.mouse.wheel(0, -300)
+    eventually(lambda: _expect_zoomed(before, visitor.figure("input").x))
+    zoomed = (visitor.figure("input").x, visitor.figure("input").y)
+    visitor.page.locator("#theme").click()
+    visitor.page.wait_for_url(re.compile("theme="))
+    visitor.loaded()
+    eventually(lambda: np.testing.assert_allclose((visitor.figure("map").x, visitor.figure("map").y), zoomed))
+    # As when a capture has committed more.
+    visitor.page.evaluate("actstoreGrown('1 more slice is committed')")
+    with visitor.page.expect_navigation():
+        visitor.page.get_by_role("button", name="now").click()
+    visitor.loaded()
+    eventually(lambda: np.testing.assert_allclose((visitor.figure("map").x, visitor.figure("map").y), zoomed))
+    # Loaded by the reader, it begins as its address says.
+    visitor.page.reload()
+    visitor.loaded()
+    eventually(lambda: np.testing.assert_allclose(visitor.figure("input").x, before))
+
+
+def _expect_zoomed(before: tuple[float, float], now: tuple[float, float]) -> None:
+    assert now[1] - now[0] < before[1] - before[0]
+
+
 def test_a_tap_in_the_gallery_shows_that_channel(visitor: Visitor) -> None:
     visitor.choose("Layer", re.compile("^L02 "))
     visitor.tab("Gallery")

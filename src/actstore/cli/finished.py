@@ -15,7 +15,7 @@ from actstore.cli.options import CLUSTER, DEVICE, LOCATION, PATH, STORE, WORKERS
 from actstore.cli.tables import checked_output, written
 from actstore.errors import StoreError
 from actstore.measures.names import METRICS, MOST, TOP
-from actstore.paths import LOOPBACK, PORT, is_loopback
+from actstore.paths import LOOPBACK, PORT, free_port, is_loopback
 from actstore.tables.catalogue import COMPARISONS, TABLES
 from actstore.units import counted, unit_of
 
@@ -184,6 +184,11 @@ def report(store: Location, output: Path) -> None:
 @click.option("--open/--no-open", "browser", default=True, help="Open the page in this machine's browser.")
 def explore(store: Location, port: int, address: str, origin: tuple[str, ...], browser: bool) -> None:
     """Serve a page on which STORE is explored: samples, layers, channels, maps. Ctrl-C ends it."""
+    from actstore.store.store import Store
+
+    # What can be refused is, before seconds of imports.
+    free_port(address, port)
+    Store(store)
     from actstore.views.explorer.server import serve
 
     def ready(url: str) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from actstore.errors import ActstoreError, StoreError
-from actstore.paths import LOOPBACK, PORT, is_loopback
+from actstore.paths import LOOPBACK, PORT, free_port, is_loopback
 from actstore.store.files.base import Location
 from actstore.units import counted, human_bytes
 
@@ -113,7 +113,7 @@ def listen(
     hv.extension("bokeh", logo=False)
     hv.renderer("bokeh").webgl = False  # images gain nothing by it, and software drivers stall
     sources = Sources(location)
-    port = _free(address, port)
+    port = free_port(address, port)
     server = pn.serve(
         {"/": lambda: page(sources)},
         port=port,
@@ -129,21 +129,6 @@ def listen(
     )
     host = f"[{address}]" if ":" in address else address
     return server, f"http://{socket.gethostname() if address in ('0.0.0.0', '::') else host}:{port}/"
-
-
-def _free(address: str, port: int) -> int:
-    """The port, or any free one for 0; a port in use is refused here, in one line."""
-    try:
-        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((address, port))
-            return int(trial.getsockname()[1])
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise StoreError(
-            f"{address}:{port} cannot be listened on ({why}): choose another --port or --address"
-        ) from error
 
 
 def _check_origin(origin: str) -> None:

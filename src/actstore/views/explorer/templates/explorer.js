@@ -36,12 +36,34 @@
     flush();
   };
 
+  // How far the pictures, all at once, are zoomed: not in the address, and kept where the page loads itself again.
+  const LOOK = "actstore-look";
+  const ranges = () => {
+    const picture = document.querySelector(".picture");
+    for (const { model, root } of views()) {
+      if (model.type === "Figure" && picture?.contains(root?.el ?? null)) { return [model.x_range, model.y_range]; }
+    }
+    return [];
+  };
+  const again = (to = location.href) => {
+    const look = ranges().map(({ start, end }) => ({ start, end }));
+    try { sessionStorage.setItem(LOOK, JSON.stringify(look)); } catch { /* not allowed here: the page begins as its address says */ }
+    if (to === location.href) { location.reload(); } else { location.assign(to); }
+  };
+  const looked = () => {
+    try {
+      const look = JSON.parse(sessionStorage.getItem(LOOK) ?? "[]");
+      sessionStorage.removeItem(LOOK);
+      ranges().forEach((range, i) => { if (look[i]) { range.setv(look[i]); } });
+    } catch { /* as above */ }
+  };
+
   // A capture has committed more: the page is loaded again at its address, but not below the reader's hands.
   const REST = 8000;
   let resting = 0;
   window.actstoreGrown = (text) => {
     const line = document.getElementById("grown");
-    const rest = () => { clearTimeout(resting); resting = setTimeout(() => location.reload(), REST); };
+    const rest = () => { clearTimeout(resting); resting = setTimeout(again, REST); };
     if (line.hidden) {
       for (const kind of ["keydown", "pointermove", "pointerdown", "wheel"]) { window.addEventListener(kind, rest, { capture: true, passive: true }); }
     }
@@ -206,6 +228,7 @@
     const first = model("address");
     if (!first || !window.Bokeh.documents[0].is_idle) { setTimeout(started, 30); return; }
     window.actstoreShown(first.value);
+    looked();
     const lost = (is) => { document.getElementById("lost").hidden = !is; };
     window.Bokeh.documents[0].on_event("connection_lost", () => lost(true));
     window.Bokeh.documents[0].on_event("client_reconnected", () => lost(false));
@@ -234,11 +257,11 @@
       field.blur();
     });
     document.getElementById("copy").addEventListener("click", (event) => copied(event.currentTarget));
-    for (const button of document.querySelectorAll("#lost button, #grown button")) { button.addEventListener("click", () => location.reload()); }
+    for (const button of document.querySelectorAll("#lost button, #grown button")) { button.addEventListener("click", () => again()); }
     document.getElementById("theme").addEventListener("click", (event) => {
       const there = new URL(location.href);
       there.searchParams.set("theme", event.currentTarget.dataset.other);
-      location.assign(there);
+      again(there.href);
     });
   });
 })();
