@@ -85,6 +85,24 @@ def test_the_command_line_helps_without_loading_anything() -> None:
     assert loaded.isdisjoint({*HEAVY, *ARRAYS})
 
 
+def test_a_page_that_cannot_be_served_is_refused_before_figures_are_loaded(tiny_store: Path, tmp_path: Path) -> None:
+    explore = """
+import sys
+from actstore.cli.commands import main
+store, address = sys.argv.pop(), sys.argv.pop()
+try:
+    main(["explore", store, "--no-open", "--port", "0", "--address", address], standalone_mode=False)
+except BaseException as error:
+    assert getattr(error, "exit_code", 1) == 1, error
+else:
+    raise AssertionError("nothing refused it")
+"""
+    # An address of documentation: no machine's own.
+    for address, store in (("203.0.113.9", tiny_store), ("127.0.0.1", tmp_path / "no.zarr")):
+        [loaded] = loaded_by(explore, arguments=[address, store])
+        assert loaded.isdisjoint({"panel", "holoviews", "bokeh", "matplotlib"})
+
+
 def test_looking_tables_and_reducing_load_no_network(tiny_copy: Path) -> None:
     looked, computed, reduced = loaded_by(LOOK, COMPUTE, REDUCE, arguments=[tiny_copy])
     assert looked.isdisjoint({"torch", "monai", "distributed", "holoviews", "bokeh", "matplotlib"})

@@ -124,7 +124,7 @@ def test_without_a_link_a_typical_sample_and_its_strongest_channel_are_shown(sou
         ("mad=L01:a:b", "are not all numbers"),
         ("mad=L99:0:1", "is not a layer and two numbers"),
         ("scale=huge", "scale 'huge' is none of shared, own"),
-        ("truth=perhaps", "truth 'perhaps' is neither yes nor no"),
+        ("truth=perhaps", "truth 'perhaps' is none of yes, no"),
         ("colour=pink", "colour 'pink'"),
         ("tab=<script>", "tab '<script>'"),
         ("nonsense=1", "the link names 'nonsense', which this page does not know"),

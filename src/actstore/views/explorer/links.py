@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
+import param
+
 from actstore.units import first_few
 from actstore.views.explorer.likeness import MOST_TSNE
 from actstore.views.explorer.pins import ChannelPin, SamplePin, channel_pins, sample_pins
@@ -64,45 +66,25 @@ def _one_of(what: str, known: Callable[[Source], list[str]], *, blank: bool = Fa
     return read_name
 
 
-def _number(what: str) -> Reader:
+def _declared(what: str) -> Reader:
+    """As the state's parameter is declared: one of its choices, yes or no, or a whole number within its bounds."""
+    parameter = State.param[what]
+    words = parameter.objects if isinstance(parameter, param.Selector) else ["yes", "no"]
+    low, high = getattr(parameter, "bounds", None) or (0, None)
+
+    def read_word(text: str, _: Source) -> Any:
+        if text in words:
+            return text == "yes" if isinstance(parameter, param.Boolean) else text
+        raise Refused(f"{what} {_short(text)} is none of {', '.join(words)}: ignored")
+
     def read_number(text: str, _: Source) -> int:
-        if text.isascii() and text.isdigit() and len(text) <= 9:
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise Refused(f"{what} {_short(text)} is not a whole number, 0 or more: ignored")
+        if high is None or low <= int(text) <= high:
             return int(text)
-        raise Refused(f"{what} {_short(text)} is not a whole number, 0 or more: ignored")
+        raise Refused(f"{what} {text} is not {low} to {high}: ignored")
 
-    return read_number
-
-
-def _choice(what: str) -> Reader:
-    names = State.param[what].objects
-
-    def read_choice(text: str, _: Source) -> str:
-        if text in names:
-            return text
-        raise Refused(f"{what} {_short(text)} is none of {', '.join(names)}: ignored")
-
-    return read_choice
-
-
-def _percent(what: str) -> Reader:
-    low, high = State.param[what].bounds
-
-    def read_percent(text: str, source: Source) -> int:
-        number: int = _number(what)(text, source)
-        if low <= number <= high:
-            return number
-        raise Refused(f"{what} {number} is not {low} to {high}: ignored")
-
-    return read_percent
-
-
-def _flag(what: str) -> Reader:
-    def read_flag(text: str, _: Source) -> bool:
-        if text in ("yes", "no"):
-            return text == "yes"
-        raise Refused(f"{what} {_short(text)} is neither yes nor no: ignored")
-
-    return read_flag
+    return read_number if isinstance(parameter, param.Integer) else read_word
 
 
 def _floats(what: str, written: list[str], shown: Callable[[Any], Any]) -> list[float]:
@@ -117,7 +99,7 @@ def _floats(what: str, written: list[str], shown: Callable[[Any], Any]) -> list[
 
 
 def _input_channel(text: str, source: Source) -> int:
-    number: int = _number("input_channel")(text, source)
+    number: int = _declared("input_channel")(text, source)
     names = source.input_channels
     if number >= len(names):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
@@ -126,7 +108,7 @@ def _input_channel(text: str, source: Source) -> int:
 
 
 def _method(text: str, source: Source) -> str:
-    found: str = _choice("method")(text, source)
+    found: str = _declared("method")(text, source)
     if found == "tsne" and len(source.samples) > MOST_TSNE:
         count = len(source.samples)
         raise Refused(f"method tsne: this store has {count} samples, t-SNE places at most {MOST_TSNE}: ignored")
@@ -178,31 +160,18 @@ def _short(text: str, most: int = 40) -> str:
     return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
-_READERS: dict[str, Reader] = {
+#: What a parameter's declaration does not say.
+_OWN: dict[str, Reader] = {
     "patient": _one_of("patient", lambda source: source.patients),
-    "frame": _number("frame"),
-    "slice": _number("slice"),
-    "patch": _number("patch"),
     "condition": _one_of("condition", lambda source: source.perturbed),
     "layer": _one_of("layer", lambda source: list(source.channels)),
-    "channel": _number("channel"),
     "case": _one_of("case", lambda source: source.case_names, blank=True),
+    "colour": _one_of("colour", lambda source: list(source.colours)),
     "dice": _dice,
     "mad": _mad,
-    "scale": _choice("scale"),
-    "truth": _flag("truth"),
-    "prediction": _flag("prediction"),
-    "colour": _one_of("colour", lambda source: list(source.colours)),
-    "tab": _choice("tab"),
     "input_channel": _input_channel,
     "method": _method,
-    "paint": _choice("paint"),
-    "gallery": _choice("gallery"),
-    "order": _choice("order"),
-    "view": _choice("view"),
-    "opacity": _percent("opacity"),
-    "contrast": _percent("contrast"),
-    "colours": _choice("colours"),
     "channels": _channels,
     "samples": _samples,
 }
+_READERS = {name: _OWN.get(name) or _declared(name) for name in State.names()}

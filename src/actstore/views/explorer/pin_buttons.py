@@ -24,7 +24,7 @@ class PinButtons(Part):
         style: dict[str, Any] = {"stylesheets": [style_sheet()], "margin": (2, 8, 8, 0)}
         self.channel = pn.widgets.Button(label="pin this channel", **style)
         self.sample_button = pn.widgets.Button(label="pin this sample", **style)
-        hint = "a note of your own on this channel: it pins the channel, and is part of the link"
+        hint = "a note of your own: it pins the channel, and is part of the link"
         self.note = pn.widgets.TextInput(placeholder=hint, max_length=LONGEST, width=460, **style)
         self.channel.on_click(lambda _: session.go(channels=toggled(self.state.channels, self._channel())))
         self.sample_button.on_click(lambda _: session.go(samples=toggled(self.state.samples, self._sample())))
