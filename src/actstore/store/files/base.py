@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,6 +108,10 @@ class Storage(Protocol):
         ...
 
     def exists(self, key: str) -> bool: ...
+
+    def written(self, key: str) -> Hashable:
+        """Differs whenever a file has been written anew, if only with the same content; ``None`` if there is none."""
+        ...
 
     def lacking(self, keys: Iterable[str]) -> str:
         """The first of the ``keys`` just written that no longer exists, "" if all exist.

@@ -109,6 +109,13 @@ class LocalStorage:
     def exists(self, key: str) -> bool:
         return (self.root / key).exists()
 
+    def written(self, key: str) -> tuple[int, int] | None:
+        try:
+            found = (self.root / key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_mtime_ns, found.st_ino
+
     def lacking(self, keys: Iterable[str]) -> str:
         return next((key for key in keys if not self.exists(key)), "")
 

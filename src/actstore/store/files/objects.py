@@ -49,12 +49,15 @@ class Objects(ABC):
         return ObjectFile(self, key)
 
     def exists(self, key: str) -> bool:
+        return self.written(key) is not None
+
+    def written(self, key: str) -> tuple[Any, ...] | None:
         with self.naming(key):
             try:
-                library().head(self.store, self.path(key))
+                found = library().head(self.store, self.path(key))
             except FileNotFoundError:
-                return False
-            return True
+                return None
+        return found["last_modified"], found["e_tag"]
 
 
 class ObjectFile:

@@ -1,4 +1,4 @@
-"""Notices that a capture has committed more of the store since a page was opened."""
+"""Notices that the store of an open page has changed: a capture commits more of it, or another one takes its place."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ from bokeh.document import Document
 
 from actstore.errors import ActstoreError
 
-#: Milliseconds between two looks at the commit records.
+#: Milliseconds between two looks at the store.
 EVERY = 5_000
 
 
 class Growth:
-    """Looks at a store now and then, in a thread of its own, until it is complete.
+    """Looks at a store now and then, in a thread of its own, as long as the page is open.
 
     Parameters
     ----------
-    count
-        reads how many blocks are committed, and how many there are.
-    shown
-        how many of them the page shows.
+    since
+        reads what has changed since the page was made: a sentence, "" for nothing.
     say
-        called on the page's own event loop with how many more there are.
+        called on the page's own event loop with each new sentence.
     """
 
-    def __init__(
-        self, document: Document, count: Callable[[], tuple[int, int]], shown: int, say: Callable[[int], None]
-    ) -> None:
-        self._document, self._count, self._say = document, count, say
-        self._shown = self._known = shown
+    def __init__(self, document: Document, since: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._document, self._since, self._say = document, since, say
+        self._said = ""
         self._thread: threading.Thread | None = None
-        self._looking = document.add_periodic_callback(self.look, EVERY)
+        document.add_periodic_callback(self.look, EVERY)
 
     def look(self) -> None:
         """Begin to look, unless the last look still waits for a slow store."""
@@ -42,14 +38,9 @@ class Growth:
 
     def _look(self) -> None:
         try:
-            committed, every = self._count()
+            found = self._since()
         except (ActstoreError, OSError):
             return  # a record that is being written, or a server out of reach: the next look may succeed
-        if committed != self._known and self._document.session_context is not None:
-            self._document.add_next_tick_callback(lambda: self._found(committed, every))
-
-    def _found(self, committed: int, every: int) -> None:
-        self._known = committed
-        if committed == every:
-            self._document.remove_periodic_callback(self._looking)
-        self._say(committed - self._shown)
+        if found not in ("", self._said) and self._document.session_context is not None:
+            self._said = found
+            self._document.add_next_tick_callback(lambda: self._say(found))

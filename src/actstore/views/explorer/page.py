@@ -15,7 +15,6 @@ from bokeh.models.widgets.inputs import TextInput
 from markupsafe import Markup
 
 from actstore.errors import ActstoreError, one_line
-from actstore.units import counted, unit_of
 from actstore.views.arrays import Bools
 from actstore.views.explorer.background import Background
 from actstore.views.explorer.channel import ChannelTab
@@ -95,15 +94,13 @@ class Page:
             pn.state.onload(self._complete)
             self._preparing = self._document.add_periodic_callback(self._prepare, _BETWEEN)
 
-    def watch(self, count: Callable[[], tuple[int, int]]) -> None:
-        """Report what a capture commits from now on; ``count`` as in :class:`Growth`."""
-        store = self.source.store
-        if self._document is not None and store.missing:
-            self._growth = Growth(self._document, count, store.layout.blocks - len(store.missing), self._grown)
+    def watch(self, since: Callable[[], str]) -> None:
+        """Report what changes in the store from now on; ``since`` as in :class:`Growth`."""
+        if self._document is not None:
+            self._growth = Growth(self._document, since, self._grown)
 
-    def _grown(self, more: int) -> None:
-        what = unit_of(self.source.classified)
-        self.grown.value = f"{counted(more, f'more {what} is', f'more {what}s are')} committed"
+    def _grown(self, what: str) -> None:
+        self.grown.value = what
 
     @property
     def subset(self) -> Bools:

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from markupsafe import Markup, escape
 from actstore.errors import ActstoreError, StoreError
 from actstore.paths import LOOPBACK, PORT, free_port, is_loopback
 from actstore.store.files.base import Location
-from actstore.units import counted, human_bytes
+from actstore.units import by, counted, human_bytes, unit_of
 
 if TYPE_CHECKING:
     from panel.io.server import Server
@@ -46,22 +47,26 @@ class Sources:
         """
         from actstore.store.store import Store
         from actstore.views.explorer.edits import progress_of
-        from actstore.views.explorer.source import Source
+        from actstore.views.explorer.source import Source, written
 
         with self._lock:
             store = Store(self._location)
-            # The token differs where a store was computed anew in the place of another.
-            known = (store.token, *map(bool, store.committed), store.reduced, *progress_of(store))
+            known = (written(store), *map(bool, store.committed), store.reduced, *progress_of(store))
             if self._source is None or known != self._known:
                 self._source, self._known = Source(store), known
             return self._source
 
-    def count(self) -> tuple[int, int]:
-        """How many blocks are committed now, and how many there are."""
+    def since(self, source: Source) -> str:
+        """What has changed in the store since a source was read: a sentence, "" for nothing."""
         from actstore.store.store import Store
+        from actstore.views.explorer.source import written
 
-        store = Store(self._location)
-        return sum(map(bool, store.committed)), store.layout.blocks
+        store = source.store
+        if written(store) != source.written:
+            return "The store has been written anew"
+        more = sum(map(bool, Store(self._location).committed)) - sum(map(bool, store.committed)) if store.missing else 0
+        what = unit_of(source.classified)
+        return counted(more, f"more {what} is committed", f"more {what}s are committed") if more > 0 else ""
 
 
 def serve(
@@ -160,7 +165,7 @@ def page(sources: Sources) -> Template:
     except ActstoreError as error:
         return _failed(str(error), theme)
     shown = Page(source, theme, urlencode(arguments))
-    shown.watch(sources.count)
+    shown.watch(partial(sources.since, source))
     return laid_out(shown)
 
 
@@ -183,6 +188,7 @@ def laid_out(shown: Page) -> Template:
         store_path=path,
         store_size=size,
         tall=height / width,
+        images=f"{by((height, width))} {path}",
         example=f"{source.first_state().layer}/0",
         # Without any tensors the one line above the pictures says so, and three empty boxes are left out.
         maps=any(source.has_tensors.values()) or shown.activations.bars is not None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,12 +35,19 @@ if TYPE_CHECKING:
     from actstore.store.store import Store
 
 
+def written(store: Store) -> Hashable:
+    """Differs whenever the store's metadata have been written anew."""
+    return store.storage.written("zarr.json")
+
+
 class Source(Places):
     """A store as the explorer sees it; all pages of a server share one."""
 
     def __init__(self, store: Store) -> None:
         require_committed(store)
         super().__init__(store)
+        #: Another where another store has taken its place, as after a correction of the masks.
+        self.written: Hashable = written(store)
         #: Whether the network classifies whole images.
         self.classified: bool = store.classified
         self.foreground: list[str] = list(store.members)

@@ -45,16 +45,18 @@
     }
     return [];
   };
+  // Of a store of other images it means nothing.
+  const looking = () => document.getElementById("pictures").dataset.images;
   const again = (to = location.href) => {
-    const look = ranges().map(({ start, end }) => ({ start, end }));
+    const look = { images: looking(), ranges: ranges().map(({ start, end }) => ({ start, end })) };
     try { sessionStorage.setItem(LOOK, JSON.stringify(look)); } catch { /* not allowed here: the page begins as its address says */ }
     if (to === location.href) { location.reload(); } else { location.assign(to); }
   };
   const looked = () => {
     try {
-      const look = JSON.parse(sessionStorage.getItem(LOOK) ?? "[]");
+      const look = JSON.parse(sessionStorage.getItem(LOOK) ?? "{}");
       sessionStorage.removeItem(LOOK);
-      ranges().forEach((range, i) => { if (look[i]) { range.setv(look[i]); } });
+      if (look.images === looking()) { ranges().forEach((range, i) => range.setv(look.ranges[i])); }
     } catch { /* as above */ }
   };
 
