@@ -38,6 +38,8 @@ THERE = {"patient": "patient002", "frame": 12, "slice": 5}
 EMPTY = {"patient": "patient001", "frame": 1, "slice": 0}
 #: Columns of an effect and its interval.
 ENDS = ("effect", "low", "high", "error")
+#: A class of that name is text wherever it stands.
+HOSTILE = "RV<img src=x onerror=window.ran=1>"
 #: High enough that nothing needs to be scrolled to.
 TALL = {"width": 1440, "height": 1300}
 
@@ -714,6 +716,19 @@ def test_the_wheel_zooms_all_six_pictures_and_0_shows_them_whole(visitor: Visito
     eventually(lambda: _expect_same(whole, visitor.pictures()))
 
 
+def test_the_wheel_steps_through_slices_one_by_one(visitor: Visitor) -> None:
+    visitor.turn(**THERE, condition=LV)
+    visitor.page.keyboard.press("w")
+    visitor.page.get_by_role("button", name="wheel: slices").wait_for()
+    visitor.page.mouse.move(*visitor.figure("input").at(20, 40))
+    for turned, expected in ((100, 6), (100, 7), (-100, 6)):
+        visitor.act(lambda turned=turned: visitor.page.mouse.wheel(0, turned))
+        visitor.settled()
+        assert visitor.state["slice"] == str(expected)
+    visitor.page.keyboard.press("w")
+    visitor.page.get_by_role("button", name="wheel: zoom").wait_for()
+
+
 def test_a_zoom_outlives_what_loads_the_page_again(visitor: Visitor) -> None:
     visitor.open()
     before = visitor.figure("input").x
@@ -836,7 +851,13 @@ def others(
     folder = tmp_path_factory.mktemp("others")
     unfinished = Path(shutil.copytree(tiny_store, folder / "unfinished.zarr"))
     (unfinished / Store(unfinished).layout.capture.record.key(3)).unlink()
-    spec = write_spec(folder, store__path=folder / "statistics.zarr", store__keep="statistics")
+    spec = write_spec(
+        folder,
+        store__path=folder / "statistics.zarr",
+        store__keep="statistics",
+        data__classes={HOSTILE: 1, "MYO": 2, "LV": 3},
+        perturb=[{"transform": "brightness", "targets": ["LV", HOSTILE], "strengths": [0.1]}],
+    )
     summary = capture(load_spec(spec), cluster="inline", device="cpu")
     assert summary.complete, summary.failed
     made = [unfinished, summary.store, volume_store, classified_store]
@@ -910,6 +931,17 @@ def test_without_tensors_the_page_says_why_there_are_no_maps(elsewhere: Any) -> 
     shown = [one for one in visitor.page.locator(".picture").all() if one.is_visible()]
     assert len(shown) == 3, "the input's"
     assert len(np.unique(picture(shown[0].screenshot()))) > 50
+
+
+def test_names_of_classes_are_text(elsewhere: Any) -> None:
+    visitor = elsewhere("statistics")
+    assert HOSTILE in visitor.page.locator(".look").inner_text()
+    for name in ("Gallery", "Channel", "Neighbours", "Pins", "Provenance", "Cohort"):
+        visitor.tab(name)
+    visitor.press(HOSTILE)
+    visitor.settled()
+    assert visitor.state["condition"] == f"brightness({HOSTILE}, 0.1)"
+    assert visitor.page.evaluate("window.ran") is None
 
 
 def test_a_volume_is_stepped_through_by_the_slider(elsewhere: Any, others: dict[str, Served]) -> None:

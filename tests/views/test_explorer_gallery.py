@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from actstore.views.explorer.page_theme import LIGHT
 from actstore.views.explorer.pins import ChannelPin, SamplePin, as_csv, as_json, channel_pins, sample_pins, written
 from actstore.views.explorer.pins_tab import PinsTab
 from actstore.views.explorer.source import Source
-from actstore.views.explorer.state import LONGEST
+from actstore.views.explorer.state import LONGEST, as_query
 
 pytestmark = pytest.mark.slow
 
@@ -153,6 +154,12 @@ def test_notes_that_do_not_fit_are_left_out_of_the_link(source: Source) -> None:
     state = source.first_state().copy(channels=(ChannelPin("L01", 1, "long " * 400),))
     assert len(state.query()) <= LONGEST
     assert read(state.query(), source)[0].channels == (ChannelPin("L01", 1),)
+
+
+def test_what_the_page_wrote_is_as_long_when_a_server_has_parsed_it(source: Source) -> None:
+    pins = tuple(ChannelPin("L01", 1, f"a, b: ({i}) | ü") for i in range(40))
+    query = source.first_state().copy(channels=pins, samples=(SamplePin("patient001", 1, 2),)).query()
+    assert as_query(dict(parse_qsl(query, keep_blank_values=True))) == query
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ _WIDTHS = {
     "patch": 50,
     "image_name": 150,
     "label": 90,
-    "case": 150,
+    "case": 164,
     "original": 76,
     "perturbed": 82,
     "change": 70,
@@ -62,7 +63,8 @@ class SampleTable:
     def show(self, rows: pd.DataFrame, original: str) -> None:
         """Show other rows, by the numbers of their samples; ``original`` is the title of that column."""
         self._sample = -1
-        self._columns["original"].title = original
+        # The grid takes titles for HTML.
+        self._columns["original"].title = escape(original)
         self.source.selected.indices = []
         self.source.data = {"sample": rows.index.to_numpy(), **{name: rows[name].to_numpy() for name in self._columns}}
 

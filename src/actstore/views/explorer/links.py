@@ -28,7 +28,7 @@ def read(query: str, source: Source) -> tuple[State, list[str]]:
     Whatever is missing or wrong is as when the page opens without a link: nothing raises.
     """
     query = query.removeprefix("?")
-    if len(query) > LONGEST:
+    if len(query) > LONGEST + len("&theme=light"):
         return source.first_state(), [f"the link has {len(query)} characters, at most {LONGEST} are read: ignored"]
     given = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
     given.pop("theme", None)  # the page's colours, which are no part of what it shows

@@ -31,7 +31,7 @@ class PinsTab(Part):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         options: dict[str, Any] = {"sizing_mode": "scale_width", "aspect_ratio": 4}
-        self.plot = ThumbnailPlot(session.theme, self._tapped, names=("channel", "sample", "value"), **options)
+        self.plot = ThumbnailPlot(session.theme, self._tapped, names=("channel", "sample", "largest"), **options)
         self.list = html_pane()
         state = session.state
         whole = lambda: as_json(str(self.source.store.path), state.channels, state.samples, state.query())  # noqa: E731
@@ -91,13 +91,15 @@ class PinsTab(Part):
             sample, layer, channel = cell
             top = most[i % columns]
             name = f"{sample.patient} f{sample.frame} s{sample.slice}"
-            tiles.append(Thumbnail(i, f"{layer} · {channel}", name, np.nan, resized(one / top, shape), None))
+            tiles.append(Thumbnail(i, f"{layer} · {channel}", name, top, resized(one / top, shape), None))
         grid = ThumbnailGrid(tiles, columns, None, side=SIDE, head=HEAD)
         height, width = grid.shape
         self.plot.figure.plot.update(aspect_ratio=width / height, max_width=columns * WIDEST)
         self.plot.draw(grid, (-1.0, 1.0))
         what = "the original" if self.source.alone or self.state.gallery == "original" else "perturbed − original"
-        self.plot.show_below(f"{what} · a column a channel, on its own scale · tap a map to see it")
+        self.plot.show_below(
+            f"{what} · a column a channel, colours end at ± the number over it · tap a map to see it"
+        )
 
     def _tapped(self, cell: int) -> None:
         sample, layer, channel = self._cells[cell]

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
@@ -157,14 +156,15 @@ def page(sources: Sources) -> Template:
 
     from actstore.views.explorer.page import Page
     from actstore.views.explorer.page_theme import LIGHT, THEMES
+    from actstore.views.explorer.state import as_query
 
     arguments = {name: value[0].decode(errors="replace") for name, value in (pn.state.session_args or {}).items()}
-    theme = THEMES.get(arguments.get("theme", ""), LIGHT)
+    theme = THEMES.get(arguments.pop("theme", ""), LIGHT)
     try:
         source = sources.get()
     except ActstoreError as error:
         return _failed(str(error), theme)
-    shown = Page(source, theme, urlencode(arguments))
+    shown = Page(source, theme, as_query(arguments))
     shown.watch(partial(sources.since, source))
     return laid_out(shown)
 

@@ -67,7 +67,7 @@ class Sidebar(Part):
         )
         self.layer = pn.widgets.Select(label="Layer", options=_layers(source), **wide)
         #: The module's whole path, for which a menu has no room.
-        self.module = html_pane()
+        self.module = html_pane(styles={"break-before": "avoid"})
         self.channel = pn.widgets.IntInput(label="Channel", start=0, end=0, **wide)
         channels = source.input_channels
         self.input_channel = pn.widgets.Select(

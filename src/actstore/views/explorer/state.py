@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import param
@@ -30,6 +31,11 @@ LONGEST = 2000
 #: Digits of the page's ranges: decimals of Dice, significant digits of MAD.
 DICE_DECIMALS = 3
 MAD_DIGITS = 4
+
+
+def as_query(fields: Mapping[str, str]) -> str:
+    """Fields as the page writes them into its address; a query that it wrote comes out as it was."""
+    return urlencode(fields, quote_via=quote, safe=",:().")
 
 
 class DiceBox(NamedTuple):
@@ -118,7 +124,7 @@ class State(param.Parameterized):
 
     def _query(self, *, notes: bool) -> str:
         shown = [(name, value) for name, value in self.fields().items() if value != State.param[name].default]
-        return "&".join(f"{name}={quote(_written(value, notes=notes), safe=',:().')}" for name, value in shown)
+        return as_query({name: _written(value, notes=notes) for name, value in shown})
 
     @property
     def chosen_colours(self) -> str | None:

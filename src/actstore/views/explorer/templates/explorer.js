@@ -265,5 +265,6 @@
       there.searchParams.set("theme", event.currentTarget.dataset.other);
       again(there.href);
     });
-  });
+    // Bokeh's pages say so twice.
+  }, { once: true });
 })();
