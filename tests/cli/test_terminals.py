@@ -129,6 +129,13 @@ class TestCommands:
         assert "\\u017c.zarr does not exist or is empty" in failed.stderr
 
 
+def test_standard_output_that_a_library_closed_is_no_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    assert [terminal.finish(code) for code in (0, 2)] == [1, 2]
+
+
 @pytest.mark.process
 class TestProcesses:
     """As a shell starts them."""

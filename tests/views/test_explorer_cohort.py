@@ -298,7 +298,10 @@ def test_only_what_changed_is_sent(session: Session) -> None:
 
 def test_the_subset_in_words_and_cleared(session: Session, truth: pd.DataFrame) -> None:
     patients = session.source.samples["patient"][truth.index].nunique()
-    assert session.part._words.object == f"{len(truth)} slices of {patients} patients"
+    every, condition = len(session.source.samples), session.state.condition
+    assert session.part._words.object == (
+        f"{len(truth)} slices of {patients} patients, of {every} in all: those that {condition} applies to"
+    )
     assert session.part._clear.disabled
     session.go(case=str(truth["case"].mode()[0]), dice=DiceBox("LV", 0.0, 1.0, 0.0, 0.95))
     text = numbers.in_words(session.source, session.state, session.subset)

@@ -21,6 +21,7 @@ from actstore.views.explorer.gallery import GalleryTab
 from actstore.views.explorer.links import read
 from actstore.views.explorer.page import Page
 from actstore.views.explorer.page_theme import LIGHT
+from actstore.views.explorer.pin_buttons import PinButtons
 from actstore.views.explorer.pins import ChannelPin, SamplePin, as_csv, as_json, channel_pins, sample_pins, written
 from actstore.views.explorer.pins_tab import PinsTab
 from actstore.views.explorer.source import Source
@@ -154,6 +155,24 @@ def test_notes_that_do_not_fit_are_left_out_of_the_link(source: Source) -> None:
     state = source.first_state().copy(channels=(ChannelPin("L01", 1, "long " * 400),))
     assert len(state.query()) <= LONGEST
     assert read(state.query(), source)[0].channels == (ChannelPin("L01", 1),)
+
+
+def test_no_more_is_pinned_than_a_link_holds(source: Source) -> None:
+    page = Page(source, LIGHT)
+    # One, as long as there is room.
+    room = LONGEST - len(page.state.copy(samples=(SamplePin("p", 1, 2),)).query())
+    page.state.samples = (SamplePin("p" * (1 + room), 1, 2),)
+    assert len(page.state.query()) == LONGEST
+    buttons = PinButtons(page)
+    buttons.update()
+    for pin in (lambda: setattr(buttons.channel, "clicks", 1), lambda: setattr(buttons.note, "value", "a note")):
+        pin()
+        assert page.state.channels == ()
+        assert "no room for more: unpin some first" in page.notice.object
+        page.go(channel=1 - page.state.channel)
+    page.go(samples=())
+    buttons.channel.clicks = 2
+    assert len(page.state.channels) == 1
 
 
 def test_what_the_page_wrote_is_as_long_when_a_server_has_parsed_it(source: Source) -> None:

@@ -172,7 +172,7 @@ def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card
     rank = int((row["mad"] > own["mad"]).sum()) + 1
     assert number_in(told, "MAD of this sample") == pytest.approx(own["mad"], rel=1e-3)
     assert f", rank {rank} of {len(row)} in {state.layer}" in told
-    assert number_in(told, "in standard deviations") == pytest.approx(own["standardised"], rel=1e-3)
+    assert number_in(told, "in standard deviations of the channel") == pytest.approx(own["standardised"], rel=1e-3)
     member = Findings(store).member.sel(condition=state.condition)
     of_layer = member[:, (member["layer"] == state.layer).values].isel(channel=state.channel).values
     assert f"in {int(of_layer.sum())} of {int(session.subset.sum())} slices" in told
@@ -250,7 +250,7 @@ def test_without_a_sweep_the_card_says_what_the_spec_needs(tiny_store: Path) -> 
     card = ChannelTab(session)
     card.update()
     session.finish()
-    said = "no dose–response: brightness of LV has 1 strength; give `strengths` below [[perturb]] in the spec 3 or more"
+    said = "no dose–response: brightness of LV has 1 strength; list 3 or more as `strengths` below [[perturb]]"
     assert text_of(card.doses.head).startswith(said)
     assert shows(card, "strongest")
     assert not shows(card, "doses")
@@ -490,6 +490,8 @@ def test_ticks_leave_out_what_all_names_begin_with() -> None:
     assert patient_ticks(["a", "b"]) == {0: "a", 1: "b"}
     assert len(patient_ticks([f"patient{i:03d}" for i in range(40)])) <= 9
     assert patient_ticks(["patient001"]) == {0: "patient001"}
+    assert patient_ticks(["patient1", "pete"]) == {0: "patient1", 1: "pete"}
+    assert patient_ticks(["acdc_anna", "acdc_ann2"]) == {0: "anna", 1: "ann2"}
 
 
 # ProvenanceTab

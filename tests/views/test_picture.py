@@ -32,6 +32,12 @@ def test_marks_lie_where_they_are_drawn_and_say_their_values(tmp_path: Path) -> 
         assert green < 120
 
 
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    for name in ("$$M$$", "a $ b $ c", r"$\nothing$"):
+        figure = panel([marks.dots(pd.DataFrame({"x": [0], "y": [0]}), "x", "y", "#ff00ff")], (200, 100), title=name)
+        save_picture(figure, tmp_path / "a.png", tmp_path / "a.svg")
+
+
 def test_a_page_gets_dark_colours_and_the_file_does_not(tmp_path: Path) -> None:
     values = np.linspace(-1, 1, 12).reshape(3, 4)
     panels = [panel([pixels.image(values, cmap, (-1, 1), colorbar=True)], (90, 90)) for cmap in (DIVERGING, GREY)]

@@ -180,8 +180,8 @@ class TestFailures:
 
     def test_equal_outcomes_are_named_together(self) -> None:
         assert failures.usual(self.shares) == (
-            "The most usual outcome is “error” (none of the named kinds) under a (58 of 80 slices); “MYO + others” and "
-            "“error” under b (28 of 76 slices each)."
+            "The most usual outcome is “error” (an unclassified failure: none of the named kinds) under a "
+            "(58 of 80 slices); “MYO + others” and “error” under b (28 of 76 slices each)."
         )
 
     def test_the_legend_is_the_rules(self) -> None:

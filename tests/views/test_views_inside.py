@@ -226,7 +226,7 @@ def test_a_curve_of_strengths_is_drawn_by_both_backends_and_composes(study: Stor
         (lambda s: views.mad_by_patient(s, "L02", -1), "no channel of L02 -1: there are 0..3"),
         (
             lambda s: views.channel_dose(s, "L02", 0),
-            "brightness of LV has 1 strength; give `strengths` below [[perturb]] in the spec 3 or more values",
+            "brightness of LV has 1 strength; list 3 or more as `strengths` below [[perturb]] in the spec",
         ),
     ],
 )

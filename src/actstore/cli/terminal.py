@@ -121,9 +121,14 @@ def finish(code: int) -> int:
     the exit status: ``code``, or 1 if it was 0 and something could not be written. A reader that left is not reported.
     """
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        if stream.closed:
+            # By a library whose reader left.
+            code = code or 1
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError as error:
             if error.errno != errno.EPIPE and code == 0 and stream is sys.stdout:
                 say(f"actstore: standard output cannot be written: {error.strerror}", error=True)

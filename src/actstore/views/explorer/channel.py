@@ -74,7 +74,11 @@ class ChannelTab(Part):
         # Maps keep their shape, and their column its width.
         width = max(thumbnails.screen_size(source.space)["frame_width"] + 30, 360)
         self.strongest.view.param.update(sizing_mode=None, width=width, min_width=width)
-        figures = pn.Row(*(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0)
+        for plot in (self.patients, self.doses):
+            plot.view.styles = {"flex": "1 1 250px", "min-width": "250px"}
+        figures = pn.Row(
+            *(plot.view for plot in self._plots), sizing_mode="stretch_width", margin=0, styles={"flex-wrap": "wrap"}
+        )
         #: Numbers, below them three figures, and what the channel looks for.
         parts = [self.facts, pins, self.effects, figures, self.looks_for]
         self.view = pn.Column(*parts, sizing_mode="stretch_width", margin=0)
@@ -238,7 +242,8 @@ class ChannelTab(Part):
                     place = f", rank {rank} of {len(of_layer)} in {state.layer}"
                 parts.append(("MAD of this sample", f"{mad:.4g}{place}"))
                 if ready:
-                    parts.append(("in standard deviations", _ratio(mad, float(source.whole("scale")[self._index]))))
+                    scale = float(source.whole("scale")[self._index])
+                    parts.append(("in standard deviations of the channel", _ratio(mad, scale)))
             else:
                 parts.append(("", f"{state.condition} does not apply to this sample"))
         if ready:

@@ -77,7 +77,9 @@ def in_words(source: Source, state: State, subset: Bools) -> str:
         parts.append(f"{state.condition} applies to no sample")
     elif not state.narrowed:
         patients = source.samples["patient"][subset].nunique()
-        parts.append(f"{counted(n, source.noun)} of {counted(patients, 'patient')}")
+        every = len(source.samples)
+        rest = f", of {every} in all: those that {state.condition} applies to" if n < every else ""
+        parts.append(f"{counted(n, source.noun)} of {counted(patients, 'patient')}{rest}")
     else:
         parts.append(f"{n} of {counted(of, source.noun)}" if n else f"no {source.noun} of {of} is in this selection")
     if state.case:

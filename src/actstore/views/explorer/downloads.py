@@ -48,8 +48,8 @@ def png(source: Source, state: State) -> bytes:
         if _with_maps(source, state.layer):
             panels += list(activation(store, state.layer, state.channel, sample, state.condition, z=plane, **drawn))
     figure = grid(panels, 2 if source.alone else 3, (SIDE, SIDE), hspace=0.3, vspace=0.2)
-    # HoloViews fills in braces, and matplotlib sets text between dollars as a formula.
-    title = _caption(source, state).replace("{", "{{").replace("}", "}}").replace("$", r"\$")
+    # HoloViews fills in braces.
+    title = _caption(source, state).replace("{", "{{").replace("}", "}}")
     figure = styled(figure, matplotlib={"title": title, "fontsize": {"title": 9}})
     with tempfile.TemporaryDirectory() as folder:
         return saving.save_png(figure, Path(folder) / "view.png", dpi=DPI).read_bytes()

@@ -32,7 +32,9 @@ class EffectLines(Part):
         if all(map(edits.loaded, edits.offered)):
             lines = Markup("").join(map(self._line, edits.offered))
             heads = Markup("").join(Markup("<th>{}</th>").format(name) for name in _HEADS)
-            table = Markup('<table class="effects"><caption>edited alone</caption><tr>{}</tr>{}</table>')
+            table = Markup(
+                '<table class="effects"><caption>edited alone, by interventions</caption><tr>{}</tr>{}</table>'
+            )
             self.view.object = str(table.format(heads, lines))
         else:
             self.read("effects", partial(_load, edits), "reading interventions", self._show, self._note)

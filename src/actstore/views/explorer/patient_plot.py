@@ -66,7 +66,8 @@ class PatientPlot(ChannelPlot):
         axis.ticker.ticks = list(labels)
         axis.update(major_label_overrides=labels, axis_label=columns.xlabel)
         set_limits(figure.plot, *columns.limits)
-        self.show_below(f"n = {counted(len(columns.samples), noun)}, {counted(len(middle), 'patient')}")
+        n = counted(len(columns.samples), noun)
+        self.show_below(f"MAD by patient · n = {n}, {counted(len(middle), 'patient')}")
 
     def mark(self, sample: int) -> None:
         """Ring a sample, if it is there."""

@@ -10,6 +10,7 @@ import param
 from actstore.views.explorer.html import style_sheet
 from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.pins import ChannelPin, SamplePin, noted, toggled
+from actstore.views.explorer.state import LONGEST as READ
 from actstore.views.explorer.state import SAMPLE
 
 #: Characters of a note.
@@ -26,8 +27,8 @@ class PinButtons(Part):
         self.sample_button = pn.widgets.Button(label="pin this sample", **style)
         hint = "a note of your own: it pins the channel, and is part of the link"
         self.note = pn.widgets.TextInput(placeholder=hint, max_length=LONGEST, width=460, **style)
-        self.channel.on_click(lambda _: session.go(channels=toggled(self.state.channels, self._channel())))
-        self.sample_button.on_click(lambda _: session.go(samples=toggled(self.state.samples, self._sample())))
+        self.channel.on_click(lambda _: self._pin(channels=toggled(self.state.channels, self._channel())))
+        self.sample_button.on_click(lambda _: self._pin(samples=toggled(self.state.samples, self._sample())))
         self.note.param.watch(lambda event: self._noted(event.new), "value")
         self.view = pn.Row(self.channel, self.sample_button, self.note, margin=0, styles={"flex-wrap": "wrap"})
 
@@ -39,7 +40,14 @@ class PinButtons(Part):
 
     def _noted(self, text: str) -> None:
         if text.strip() != self._known:
-            self.session.go(channels=noted(self.state.channels, self._channel(text.strip())))
+            self._pin(channels=noted(self.state.channels, self._channel(text.strip())))
+
+    def _pin(self, **pins: Any) -> None:
+        """Not more than a link of the page holds: what it names is what it shows when it is loaded again."""
+        if len(self.state.copy(**pins).query()) > READ:
+            self.session.complain(f"a link has at most {READ} characters, and no room for more: unpin some first")
+        else:
+            self.session.go(**pins)
 
     @property
     def _known(self) -> str:

@@ -97,9 +97,7 @@ class PinsTab(Part):
         self.plot.figure.plot.update(aspect_ratio=width / height, max_width=columns * WIDEST)
         self.plot.draw(grid, (-1.0, 1.0))
         what = "the original" if self.source.alone or self.state.gallery == "original" else "perturbed − original"
-        self.plot.show_below(
-            f"{what} · a column a channel, colours end at ± the number over it · tap a map to see it"
-        )
+        self.plot.show_below(f"{what} · a column a channel, colours end at ± the number over it · tap a map to see it")
 
     def _tapped(self, cell: int) -> None:
         sample, layer, channel = self._cells[cell]

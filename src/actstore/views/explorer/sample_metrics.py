@@ -53,7 +53,9 @@ class SampleMetrics(Part):
                 Markup("").join(Markup("<td>{}</td>").format(number) for number in numbers),
             )
         heads = Markup("").join(Markup("<th>{}</th>").format(name) for name in ("original", "perturbed", "Δ")[:shown])
-        return Markup('<table class="dice"><caption>Dice</caption><tr><th></th>{}</tr>{}</table>').format(heads, rows)
+        caption = "Dice" if source.present[sample].all() else f"Dice (italics: not in this {source.noun})"
+        table = Markup('<table class="dice"><caption>{}</caption><tr><th></th>{}</tr>{}</table>')
+        return table.format(caption, heads, rows)
 
     def _title(self, sample: int, c: int) -> Markup:
         """Which sample it is, and what became of it."""
@@ -93,9 +95,9 @@ class SampleMetrics(Part):
                 for j, (other, before, count) in enumerate(zip(names, found[0, i], after[i], strict=True))
             )
             rows += Markup('<tr><th title="{0}">{0}</th>{1}</tr>').format(name, cells)
-        return Markup(
-            '<table class="confusion"><caption>pixels, true ↓ predicted →</caption><tr><th></th>{}</tr>{}</table>'
-        ).format(head, rows)
+        caption = f"pixels{'' if source.alone else ', perturbed'}: true ↓ predicted →"
+        table = Markup('<table class="confusion"><caption>{}</caption><tr><th></th>{}</tr>{}</table>')
+        return table.format(caption, head, rows)
 
 
 def _dice(value: float, *, signed: bool = False) -> str:

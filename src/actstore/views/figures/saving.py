@@ -29,6 +29,8 @@ _TYPES = {"css": "text/css", "ico": "image/x-icon", "png": "image/png"}
 
 _PAPER: Any = {
     "font.family": "sans-serif",
+    # Names of classes and patients are no formulas.
+    "text.parse_math": False,
     "font.sans-serif": ["DejaVu Sans"],
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,

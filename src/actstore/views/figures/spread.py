@@ -109,6 +109,9 @@ def patient_ticks(names: Sequence[str], room: int = 34) -> dict[int, str]:
     first, last = min(names, default=""), max(names, default="")
     alike = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     prefix = re.sub(r"\d+$", "", first[:alike])
+    if not all(name[len(prefix) : len(prefix) + 1].isdigit() for name in names):
+        # Not within a word.
+        prefix = re.sub(r"[^\W_]+$", "", prefix)
     short = [name[len(prefix) :] or name for name in names]
     short = [name if len(name) <= 10 else name[:9] + "…" for name in short]
     # Bokeh sets text between two pairs of dollars as a formula.

@@ -61,7 +61,7 @@ def sweep_of(conditions: pd.DataFrame, condition: str) -> Sweep:
         where = f" in {channels}" if channels else ""
         raise Unanswerable(
             f"no dose–response: {row['transform']} of {row['target']}{where} has {counted(len(at), 'strength')}; "
-            f"give `strengths` below [[perturb]] in the spec {FEWEST_STRENGTHS} or more values"
+            f"list {FEWEST_STRENGTHS} or more as `strengths` below [[perturb]] in the spec"
         )
     names = tuple(str(name) for name in conditions.index[at])
     return Sweep(str(row["transform"]), tuple(map(int, at)), names, tuple(map(float, strengths[at])), channels)

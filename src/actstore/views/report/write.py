@@ -64,7 +64,8 @@ def write_report(
             done |= collect()
         output.write_text(_page(study, [done[key] for key in keys], folder), encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{output} cannot be written: {error.strerror or error}; choose another -o") from error
+        what = error.filename or output
+        raise StoreError(f"{what} cannot be written: {error.strerror or error}; choose another -o") from error
     return output
 
 

@@ -24,7 +24,9 @@ def usual(shares: pd.DataFrame, noun: str = "slice") -> str:
         each = " each" if len(names) > 1 else ""
         found.append(f"{listed(names, len(names))} under {condition} ({most} of {counted(whole, noun)}{each})")
     unnamed = f"“{ERROR}”"
-    return f"The most usual outcome is {'; '.join(found)}.".replace(unnamed, f"{unnamed} (none of the named kinds)", 1)
+    return f"The most usual outcome is {'; '.join(found)}.".replace(
+        unnamed, f"{unnamed} (an unclassified failure: none of the named kinds)", 1
+    )
 
 
 def legend(
