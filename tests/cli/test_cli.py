@@ -305,6 +305,16 @@ class TestTables:
         assert [row.split()[-1] for row in rows] == [f"{value:.4g}" for value in table["dice"]]
         assert {len(row) for row in rows} == {len(header)}, "numbers end below the end of their name"
 
+    def test_a_terminal_names_columns_without_any_value(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(terminal, "is_terminal", lambda: True)
+        written(pd.DataFrame({"name": ["a", "b"], "low": [np.nan, np.nan], "dice": [0.5, np.nan]}), None)
+        header, _, *rows, last = capsys.readouterr().out.strip("\n").splitlines()
+        assert header.split() == ["name", "dice"]
+        assert [row.split() for row in rows] == [["a", "0.5"], ["b", "-"]]
+        assert last == "without any value: low"
+
     def test_every_applicable_condition_has_a_row(self, tiny_store: Path) -> None:
         store = actstore.open(tiny_store)
         applicable = store.applicable.compute()

@@ -157,3 +157,14 @@ def test_rankings_of_a_perturbation_without_a_loss_are_not_compared(study: Study
     without = own.assign(samples=0, note="loss not above 0: no share of it")
     said = f"restore, LV under {LV}: rankings cannot be compared: loss not above 0: no share of it."
     assert on.responsible(without) == [said]
+
+
+def test_one_layer_is_no_range_of_layers(study: Study) -> None:
+    own = study.findings.table("agreement").query("intervention == 'restore'").iloc[:1]
+    assert own["samples"].all()
+    known = own.assign(q=0.5, tests=1, spearman_frequency=0.77, spearman_frequency_low=0.5, spearman_frequency_high=0.9)
+    (said,) = on.responsible(known)
+    assert "there are not more than by chance" in said
+    assert "of frequency 0.77 (0.50 to 0.90) in its one layer" in said
+    (more,) = on.responsible(known.assign(q=0.01))
+    assert "; there are more than by chance" in more

@@ -22,7 +22,12 @@ DOUBTFUL = 0.5
 
 
 def show_table(frame: pd.DataFrame) -> None:
-    """Show a table of a store in aligned columns, a row a line: numbers of four digits, a dash for none."""
+    """Show a table of a store in aligned columns, a row a line: numbers of four digits, a dash for none.
+
+    Columns without any value are named below it.
+    """
+    empty = [str(name) for name in frame.columns if len(frame) and frame[name].isna().all()]
+    frame = frame.drop(columns=empty)
     columns = []
     for name in frame.columns:
         cells = [held(str(name)), *map(_rounded, frame[name])]
@@ -33,6 +38,8 @@ def show_table(frame: pd.DataFrame) -> None:
     header, *rows = zip(*columns, strict=True)
     for row in (header, ["-" * cell_len(name) for name in header], *rows):
         text.say("  ".join(row).rstrip())
+    if empty:
+        text.say(f"without any value: {', '.join(map(held, empty))}")
 
 
 def _rounded(value: Any) -> str:

@@ -77,6 +77,7 @@ def effects(table: pd.DataFrame) -> hv.Layout:
             xlim=(-0.5, float(cells["x"].max()) + 0.5),
             ylim=(-0.5, len(layers) - 0.5),
             yticks=ticks(layers, max(min(15 * len(layers), 900), 90), 13),
+            xticks=ticks([str(k) for k in range(int(cells["x"].max()) + 1)], 240, 24),
             invert_yaxis=True,
             xlabel="channel",
             ylabel="",

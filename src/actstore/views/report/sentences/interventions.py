@@ -117,8 +117,11 @@ def responsible(table: pd.DataFrame) -> list[str]:
         frequent, shared, expected = (float(own[column].sum()) for column in ("frequent", "shared", "expected"))
         tested = own[own["q"].notna()]
         more = int((tested["q"] < SIGNIFICANT).sum())
+        there = f"there are{'' if more else ' not'}"
+        if len(tested) > 1:
+            there = f"in {more or 'none'} of {counted(len(tested), 'layer')} there are"
         by_chance = (
-            f"in {more or 'none'} of {counted(len(tested), 'layer')} there are more than by chance (q < "
+            f"{there} more than by chance (q < "
             f"{SIGNIFICANT:g}, corrected over {counted(int(tested['tests'].max()), 'layer')})"
             if len(tested)
             else "in no layer can the number be tested, since a set holds every channel or none"
@@ -175,8 +178,13 @@ def _correlated(own: pd.DataFrame) -> str:
         known = own[own[column].notna()]
         if known.empty:
             continue
-        ends = f"{number(known[column].min())} to {number(known[column].max())} over layers"
         sure = known[known[f"{column}_low"].notna()]
+        if len(known) == 1:
+            row = known.iloc[0]
+            between = f" ({number(row[f'{column}_low'])} to {number(row[f'{column}_high'])})" if len(sure) else ""
+            said.append(f"of {what} {number(row[column])}{between} in its one layer")
+            continue
+        ends = f"{number(known[column].min())} to {number(known[column].max())} over layers"
         above = int((sure[f"{column}_low"] > 0).sum())
         below = int((sure[f"{column}_high"] < 0).sum())
         surely = f", with the interval above 0 in {above} and below in {below} of {len(sure)}" if len(sure) else ""
