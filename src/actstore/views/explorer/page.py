@@ -49,6 +49,8 @@ _TABS: dict[str, Callable[[Session], Part]] = {
 }
 #: A change of these alone is not a step to go back to: keys and sliders make dozens.
 _SMALL = {"slice", "patch", "channel", "opacity", "contrast"}
+#: A tab that is not open leaves no room below the one that is: Panel keeps the height of the highest.
+_CLOSED = ':host > [aria-hidden="true"] { max-height: 0; overflow: hidden; }'
 #: Milliseconds between two looks whether the browser is connected.
 _BETWEEN = 100
 
@@ -86,7 +88,7 @@ class Page:
         self._tabs: dict[str, Part] = {}
         self._places = {name: pn.Column(sizing_mode="stretch_width", margin=0) for name in _TABS}
         titled = [(name.title(), place) for name, place in self._places.items()]
-        self.tabs = pn.Tabs(*titled, stylesheets=[style_sheet()], sizing_mode="stretch_width", margin=0)
+        self.tabs = pn.Tabs(*titled, stylesheets=[style_sheet(), _CLOSED], sizing_mode="stretch_width", margin=0)
         self.tabs.param.watch(lambda event: self.go(tab=[*_TABS][event.new]), "active")
         self.downloads = download_buttons(self)
         self._show("replace")
