@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import http.client
 import io
+import math
 import re
 import shutil
 import socket
@@ -768,6 +769,71 @@ def _expect_same(before: list[bytes], after: list[bytes]) -> None:
     """But for how edges are smoothed, which is another at every drawing."""
     apart = [np.abs(picture(a).astype(int) - picture(b)).mean() for a, b in zip(before, after, strict=True)]
     assert max(apart) < 1.5, apart
+
+
+def values_below(visitor: Visitor, figure: Figure, x: float, y: float) -> tuple[list[float], list[float]]:
+    """What the line above the pictures says of the input and of the map at a place of a figure."""
+    visitor.aside()
+    visitor.page.mouse.move(*figure.at(x, y))
+    line = visitor.page.locator("#under")
+    eventually(lambda: _expect_place(line.inner_text(), round(x), round(y)))
+    own, of_map = line.inner_text().partition(": input ")[2].split(" · map ")
+    read = lambda text: [math.nan if value == "—" else number(value) for value in text.split(" | ")]  # noqa: E731
+    return read(own), read(of_map)
+
+
+def _expect_place(text: str, x: int, y: int) -> None:
+    assert text.startswith(f"x {x} y {y}:")
+
+
+def test_values_below_the_pointer(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**THERE, condition=LV, layer="L02", channel=1, opacity=40)
+    sample = sample_of(store, visitor.state)
+    # In the middle of a pixel of the map.
+    grid, (row, column) = store.grids["L02"], (15, 17)
+    y, x = (start + at * step for start, step, at in zip(grid.start, grid.step, (row, column), strict=True))
+    assert (y, x) == (int(y), int(x))
+    y, x = int(y), int(x)
+    own, of_map = values_below(visitor, visitor.figure("map"), x, y)
+    expected = [float(store.picture("image", sample, c)[y, x]) for c in (0, LV)]
+    np.testing.assert_allclose(own, [*expected, expected[1] - expected[0]], rtol=6e-3, atol=1e-6)
+    expected = [float(store.map("L02", sample, c, 1)[row, column]) for c in (0, LV)]
+    np.testing.assert_allclose(of_map, [*expected, expected[1] - expected[0]], rtol=6e-3, atol=1e-6)
+
+
+def test_values_below_a_pointer_that_rests_are_those_of_the_pictures_now(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**THERE, condition=LV, layer="L01", channel=1)
+    x, y = 33, 30
+    values_below(visitor, visitor.figure("input"), x, y)
+    for key in ("ArrowDown", "ArrowLeft", "ArrowUp"):
+        visitor.act(lambda key=key: visitor.page.keyboard.press(key))
+        where = visitor.state
+        sample, channel = sample_of(store, where), int(where["channel"])
+        own = [float(store.picture("image", sample, c)[y, x]) for c in (0, LV)]
+        of_map = [float(store.map("L01", sample, c, channel)[y, x]) for c in (0, LV)]
+        eventually(lambda own=own, of_map=of_map: _expect_below(visitor, own, of_map))
+
+
+def _expect_below(visitor: Visitor, own: list[float], of_map: list[float]) -> None:
+    shown, below = visitor.page.locator("#under").inner_text().partition(": input ")[2].split(" · map ")
+    for text, (original, perturbed) in ((shown, own), (below, of_map)):
+        values = [number(value) for value in text.split(" | ")]
+        np.testing.assert_allclose(values, [original, perturbed, perturbed - original], rtol=6e-3, atol=1e-6)
+    tip = visitor.page.locator(".bk-tooltip-row-value").nth(1).inner_text()
+    assert number(tip) == pytest.approx(own[0], abs=1e-4)
+
+
+def test_where_a_map_does_not_reach_the_input_below_it_is_no_value_of_it(elsewhere: Any, volume_store: Path) -> None:
+    visitor, store = elsewhere("volumes"), open_store(volume_store)
+    visitor.turn(**visitor.state | {"layer": "L02", "channel": 0, "opacity": 50, "view": "whole"})
+    grid, size = store.grids["L02"], store.layout.layers[1].space
+    ends = [start + (n - 0.5) * step for start, step, n in zip(grid.start, grid.step, size, strict=True)]
+    height, width = store.layout.space[-2:]
+    below = height - 0.7
+    assert ends[-2] < below, "the map ends before the image"
+    own, of_map = values_below(visitor, visitor.figure("map"), width // 2, below)
+    assert np.isfinite(own).all()
+    assert np.isnan(of_map).all()
 
 
 # What can be taken along

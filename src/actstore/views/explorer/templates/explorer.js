@@ -151,15 +151,15 @@
       let text = "";
       for (const view of views()) {
         if (view.model.type !== "Figure" || !picture.contains(view.root?.el ?? null)) { continue; }
-        for (const glyph of view.model.renderers) {
-          const { image, x: left, y: top, dw, dh } = glyph.glyph?.type === "Image" ? columns(glyph.data_source.data) : {};
-          if (!image?.length) { continue; }
-          const [height, width] = image[0].shape;
-          const row = Math.floor((y - top[0]) / dh[0] * height), column = Math.floor((x - left[0]) / dw[0] * width);
-          if (row >= 0 && row < height && column >= 0 && column < width) {
-            const value = image[0][row * width + column];
-            text = Number.isFinite(value) ? value.toPrecision(3).replace("-", "−") : "—";
-          }
+        // The last one: below a map may lie its input, which reaches further than some maps.
+        const shown = view.model.renderers.findLast(({ glyph }) => glyph?.type === "Image");
+        const { image, x: left, y: top, dw, dh } = columns(shown.data_source.data);
+        if (!image?.length) { continue; }
+        const [height, width] = image[0].shape;
+        const row = Math.floor((y - top[0]) / dh[0] * height), column = Math.floor((x - left[0]) / dw[0] * width);
+        if (row >= 0 && row < height && column >= 0 && column < width) {
+          const value = image[0][row * width + column];
+          text = Number.isFinite(value) ? value.toPrecision(3).replace("-", "−") : "—";
         }
       }
       found.push(text || "—");
@@ -171,6 +171,19 @@
   window.actstorePointed = (x, y) => {
     cancelAnimationFrame(pointed);
     pointed = requestAnimationFrame(() => { document.getElementById("under").textContent = under(x, y); });
+  };
+
+  // Other pictures came below a pointer that rests: it is as if it had moved, for the line above them and for what hovers.
+  let rests = null;
+  let drawn = 0;
+  window.actstoreDrawn = () => {
+    cancelAnimationFrame(drawn);
+    drawn = requestAnimationFrame(() => {
+      if (!rests) { return; }
+      const { target, clientX, clientY } = rests;
+      const like = { clientX, clientY, pointerType: "mouse", isPrimary: true, bubbles: true, composed: true };
+      target.dispatchEvent(new PointerEvent("pointermove", like));
+    });
   };
 
   const typing = (event) => event.composedPath().some((node) =>
@@ -246,7 +259,11 @@
       event.stopPropagation();
       stepped("slice", Math.sign(event.deltaY));
     }, { capture: true, passive: false });
-    pictures.addEventListener("mouseleave", () => { document.getElementById("under").textContent = ""; });
+    pictures.addEventListener("pointermove", (event) => {
+      const { clientX, clientY } = event;
+      if (event.isTrusted) { rests = { target: event.composedPath()[0], clientX, clientY }; }
+    }, { capture: true, passive: true });
+    pictures.addEventListener("mouseleave", () => { rests = null; document.getElementById("under").textContent = ""; });
     for (const button of pictures.querySelectorAll("[data-look]")) {
       button.addEventListener("click", () => send("key", `view ${button.dataset.look}`));
     }
