@@ -776,13 +776,13 @@ def values_below(visitor: Visitor, figure: Figure, x: float, y: float) -> tuple[
     visitor.aside()
     visitor.page.mouse.move(*figure.at(x, y))
     line = visitor.page.locator("#under")
-    eventually(lambda: _expect_place(line.inner_text(), round(x), round(y)))
+    eventually(lambda: _expect_pointed(line.inner_text(), round(x), round(y)))
     own, of_map = line.inner_text().partition(": input ")[2].split(" · map ")
     read = lambda text: [math.nan if value == "—" else number(value) for value in text.split(" | ")]  # noqa: E731
     return read(own), read(of_map)
 
 
-def _expect_place(text: str, x: int, y: int) -> None:
+def _expect_pointed(text: str, x: int, y: int) -> None:
     assert text.startswith(f"x {x} y {y}:")
 
 
@@ -814,13 +814,27 @@ def test_values_below_a_pointer_that_rests_are_those_of_the_pictures_now(visitor
         eventually(lambda own=own, of_map=of_map: _expect_below(visitor, own, of_map))
 
 
+def test_what_hovers_over_the_map_of_channels_is_of_the_sample_now(visitor: Visitor, store: Store) -> None:
+    visitor.turn(**THERE, condition=LV, layer="L01", channel=1)
+    visitor.aside()
+    visitor.page.mouse.move(*visitor.figure("navigator").at(1, 1))
+    for key in ("ArrowDown", "ArrowUp"):
+        visitor.act(lambda key=key: visitor.page.keyboard.press(key))
+        sample = sample_of(store, visitor.state)
+        mad = float(store.statistics("L02")["mad"].sel(condition=LV)[sample, 1])
+        eventually(lambda mad=mad: _expect_tip(visitor, mad))
+
+
+def _expect_tip(visitor: Visitor, value: float) -> None:
+    assert number(visitor.page.locator(".bk-tooltip-row-value").nth(1).inner_text()) == pytest.approx(value, abs=1e-4)
+
+
 def _expect_below(visitor: Visitor, own: list[float], of_map: list[float]) -> None:
     shown, below = visitor.page.locator("#under").inner_text().partition(": input ")[2].split(" · map ")
     for text, (original, perturbed) in ((shown, own), (below, of_map)):
         values = [number(value) for value in text.split(" | ")]
         np.testing.assert_allclose(values, [original, perturbed, perturbed - original], rtol=6e-3, atol=1e-6)
-    tip = visitor.page.locator(".bk-tooltip-row-value").nth(1).inner_text()
-    assert number(tip) == pytest.approx(own[0], abs=1e-4)
+    _expect_tip(visitor, own[0])
 
 
 def test_where_a_map_does_not_reach_the_input_below_it_is_no_value_of_it(elsewhere: Any, volume_store: Path) -> None:

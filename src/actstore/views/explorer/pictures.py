@@ -77,7 +77,6 @@ class Row:
         tips = [("x, y", "$x{0}, $y{0}"), ("value", "@image{0.0000}")]
         picture.add_tools(HoverTool(tooltips=tips, renderers=[image]))
         picture.js_on_event("mousemove", CustomJS(code="actstorePointed(cb_obj.x, cb_obj.y)"))
-        image.data_source.js_on_change("data", CustomJS(code="actstoreDrawn()"))
         picture.add_tools(CrosshairTool(overlay=self.cross))
         return StreamedFigure(picture, ("under", "image", "solid", "dashed"))
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, HoverTool
+from bokeh.models.callbacks import CustomJS
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
@@ -45,6 +46,11 @@ class StreamedFigure:
         for renderer in figure.renderers:
             # Two more glyphs each for Bokeh to send: nothing is ever drawn as not selected, or muted.
             renderer.update(nonselection_glyph=None, muted_glyph=None)
+        # What hovers over other data is looked up again.
+        drawn = CustomJS(code="actstoreDrawn()")
+        for hover in figure.select(HoverTool):
+            for renderer in figure.renderers if hover.renderers == "auto" else hover.renderers:
+                renderer.data_source.js_on_change("data", drawn)
         own: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0}
         self.view = pn.pane.Bokeh(figure, **own | options)
 

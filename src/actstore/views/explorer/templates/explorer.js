@@ -173,7 +173,7 @@
     pointed = requestAnimationFrame(() => { document.getElementById("under").textContent = under(x, y); });
   };
 
-  // Other pictures came below a pointer that rests: it is as if it had moved, for the line above them and for what hovers.
+  // Other data came below a pointer that rests: it is as if it had moved, for what hovers and for the line above pictures.
   let rests = null;
   let drawn = 0;
   window.actstoreDrawn = () => {
@@ -259,11 +259,12 @@
       event.stopPropagation();
       stepped("slice", Math.sign(event.deltaY));
     }, { capture: true, passive: false });
-    pictures.addEventListener("pointermove", (event) => {
-      const { clientX, clientY } = event;
-      if (event.isTrusted) { rests = { target: event.composedPath()[0], clientX, clientY }; }
+    window.addEventListener("pointermove", (event) => {
+      if (!event.isTrusted) { return; }
+      const path = event.composedPath(), { clientX, clientY } = event;
+      rests = path.some((node) => node.classList?.contains("bk-events")) ? { target: path[0], clientX, clientY } : null;
     }, { capture: true, passive: true });
-    pictures.addEventListener("mouseleave", () => { rests = null; document.getElementById("under").textContent = ""; });
+    pictures.addEventListener("mouseleave", () => { document.getElementById("under").textContent = ""; });
     for (const button of pictures.querySelectorAll("[data-look]")) {
       button.addEventListener("click", () => send("key", `view ${button.dataset.look}`));
     }
