@@ -254,7 +254,7 @@ def test_the_least_like_are_found_in_every_layer() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from([(9, 8), (24, 23), (8, 9, 7)]),
+    st.sampled_from([(9, 8), (24, 23), (20, 20), (8, 9, 7)]),
     st.sampled_from(["float16", "float32", "float64"]),
     st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
     st.integers(0, 999),

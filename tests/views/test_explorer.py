@@ -517,8 +517,11 @@ def test_damage_is_said_on_the_page(tiny_copy: Path) -> None:
             content = bytearray(shard.read_bytes())
             content[:-4096:50] = bytes(len(content[:-4096:50]))
             shard.write_bytes(content)
+    page.go(layer="L02", opacity=50)
+    assert all(len(picture.columns("under")["image"]) for picture in page.activations.row.pictures)
     page.go(layer="L01", channel=0)
     assert "is damaged" in page.activations.row.head.object
+    assert not any(len(picture.columns("under")["image"]) for picture in page.activations.row.pictures)
     page.go(layer="L02")
     assert "is damaged" not in page.activations.row.head.object
 

@@ -94,6 +94,10 @@ def session(study: Store) -> FakeSession:
 
 @pytest.fixture
 def card(session: FakeSession) -> ChannelTab:
+    return drawn(session)
+
+
+def drawn(session: FakeSession) -> ChannelTab:
     """Everything read, and drawn."""
     found = ChannelTab(session)
     found.view.get_root()
@@ -158,6 +162,17 @@ def test_the_strongest_samples_are_those_of_highest_mad(session: FakeSession, ca
         row = store.samples.iloc[tile.number]
         assert tile.title.startswith(f"{row['patient']}\nf{row['frame']} · s{row['slice']} · ")
     assert card.strongest.grid.most == max(float(np.abs(tile.pixels).max()) for tile in card.strongest.grid.thumbnails)
+
+
+def test_the_strongest_samples_of_a_control_show_the_region_that_it_changed(session: FakeSession) -> None:
+    source, control = session.source, f"{DARK_LV[:-1]}, control)"
+    session.state.param.update(condition=control, layer="L01")
+    tiles = drawn(session).strongest.grid.thumbnails
+    assert tiles
+    for tile in tiles:
+        images = [source.store.picture("image", tile.number, c) for c in (0, control)]
+        # Maps of L01 are as large as the image.
+        np.testing.assert_array_equal(tile.cover > 0, images[0] != images[1])
 
 
 def test_numbers_of_a_channel_are_those_of_the_tables(session: FakeSession, card: ChannelTab) -> None:

@@ -119,7 +119,7 @@ def _ssim(
     rest is computed in it. Variances are small differences of these means, so that float32 changes the result by up to
     1e-5.
     """
-    samples, channels, conditions, _ = shape
+    samples, channels, conditions, size = shape
     depth, height, width = space
     flat = depth == 1
     step = width if flat else height * width
@@ -158,6 +158,13 @@ def _ssim(
                         _compare(means_of_rows, across, ssim[s, k], WINDOW**3)
             for c in range(1, conditions):
                 ssim[s, k, c] /= count
+                # Of equal maps it is 1, and not a sum of rounded ones: a channel that did not change has no rank.
+                start = first + c * strides[2]
+                i = 0
+                while i < size and values[first + i] == values[start + i]:
+                    i += 1
+                if i == size:
+                    ssim[s, k, c] = 1.0
 
 
 @as_written

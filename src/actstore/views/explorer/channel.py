@@ -12,6 +12,7 @@ import param
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from actstore.conditions import CONTROL
 from actstore.errors import StoreError
 from actstore.measures.names import TOP
 from actstore.units import by, counted
@@ -23,6 +24,7 @@ from actstore.views.explorer.html import html_pane, style_sheet
 from actstore.views.explorer.looks_for import LooksFor
 from actstore.views.explorer.part import Part, Session, of_state
 from actstore.views.explorer.patient_plot import PatientPlot
+from actstore.views.explorer.pictures import control_region
 from actstore.views.explorer.pin_buttons import PinButtons
 from actstore.views.explorer.source import Source
 from actstore.views.explorer.state import SAMPLE, SUBSET
@@ -92,6 +94,11 @@ class ChannelTab(Part):
         """Whether there is MAD to show, and it is read."""
         source = self.source
         return source.loaded(self.condition) and source.has("scale") and not source.alone
+
+    @property
+    def _controls(self) -> bool:
+        """Whether the condition changed a region elsewhere in place of the class."""
+        return bool(self.source.conditions.loc[self.state.condition, "region"] == CONTROL)
 
     @property
     def _index(self) -> int:
@@ -178,7 +185,8 @@ class ChannelTab(Part):
             source.map(state.layer, sample, i, state.channel, state.slice).astype(np.float32)
             for i in (0, source.condition(state.condition))
         )
-        cover = source.cover(state.layer, sample, target, state.slice) if target else None
+        region = control_region(source, state.copy(**source.at(sample, state))) if target and self._controls else None
+        cover = source.cover(state.layer, sample, target, state.slice, region) if target else None
         return Thumbnail(sample, *source.in_short(sample, state.slice), mad, perturbed - original, cover)
 
     def _show_patients(self) -> None:

@@ -111,8 +111,13 @@ class Row:
 
     def refuse(self, titles: Sequence[str], why: str) -> None:
         """Draw nothing, and say why."""
-        self.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
+        self.clear()
         self.show_heads(titles, why)
+
+    def clear(self) -> None:
+        """Draw nothing."""
+        self.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
+        self.put_under([], 100)
 
     def show_heads(self, titles: Sequence[str], message: str = "") -> None:
         """Show a title and a colour scale above each picture, and a message on what cannot be shown."""
@@ -304,7 +309,7 @@ class Activations(Part):
         """Show the values of a layer without maps."""
         state, row, c = self.state, self.row, self.condition
         title, message = f"{state.layer} channel {state.channel}", ""
-        row.show([BLANK] * 3, [(GREY, (0, 1))] * 3, [([], [])] * 3)
+        row.clear()
         try:
             values = self.source.values(state.layer, self.sample)
         except ActstoreError as error:
