@@ -213,7 +213,7 @@ def test_what_a_store_was_not_captured_for_is_said(tiny_store: Path) -> None:
     for name, text in {
         "controls": r"the store has no control conditions: set `region = true` below \[controls\] in the spec",
         "noise": r"the store has no repeated inputs: set `noise = true` below \[controls\] in the spec",
-        "dose": r"no transform and target has three strengths: list more as `strengths` below \[\[perturb\]\]",
+        "dose": r"no transform and target has three strengths: give `strengths` below \[\[perturb\]\] more values",
         "dose-cases": r"no transform and target has three strengths",
     }.items():
         with pytest.raises(Unanswerable, match=text):

@@ -215,7 +215,7 @@ class Reductions:
             raise Unanswerable("the store has no repeated inputs: set `noise = true` below [controls] in the spec")
         if what == "dose" and not doses(self.confusion):
             raise Unanswerable(
-                "no transform and target has three strengths: list more as `strengths` below [[perturb]] in the spec"
+                "no transform and target has three strengths: give `strengths` below [[perturb]] more values"
             )
         if what == "failure" and not (self.cases != NO_CASE).any():
             raise Unanswerable("no prediction has a kind of failure: no perturbation applies to any sample")
