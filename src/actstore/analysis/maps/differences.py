@@ -47,8 +47,8 @@ def statistics(activation: xr.DataArray, names: Sequence[str] = ("mad", "mse")) 
         Lazy where ``activation`` is. NaN where a condition is not applicable, and where an activation itself is NaN.
         Where one is infinite, "mad" and "mse" are inf, "cosine" and "ssim" NaN, "mean" and "max" as NumPy's. Of the
         original, "mad", "mse" and "mean_difference" are 0, "cosine" and "ssim" 1, "psnr" inf, or NaN where its map is
-        not finite. Within 1e-6 of a float64 computation, but "ssim" of float32 and narrower maps is taken in float32,
-        as scikit-image does, which changes it by up to 2e-5.
+        not finite. The "ssim" of equal maps is exactly 1. Within 1e-6 of a float64 computation, but "ssim" of float32
+        and narrower maps is taken in float32, as scikit-image does, which changes it by up to 2e-5.
 
     Raises
     ------

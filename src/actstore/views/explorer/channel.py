@@ -12,7 +12,6 @@ import param
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from actstore.conditions import CONTROL
 from actstore.errors import StoreError
 from actstore.measures.names import TOP
 from actstore.units import by, counted
@@ -94,11 +93,6 @@ class ChannelTab(Part):
         """Whether there is MAD to show, and it is read."""
         source = self.source
         return source.loaded(self.condition) and source.has("scale") and not source.alone
-
-    @property
-    def _controls(self) -> bool:
-        """Whether the condition changed a region elsewhere in place of the class."""
-        return bool(self.source.conditions.loc[self.state.condition, "region"] == CONTROL)
 
     @property
     def _index(self) -> int:
@@ -185,7 +179,7 @@ class ChannelTab(Part):
             source.map(state.layer, sample, i, state.channel, state.slice).astype(np.float32)
             for i in (0, source.condition(state.condition))
         )
-        region = control_region(source, state.copy(**source.at(sample, state))) if target and self._controls else None
+        region = control_region(source, state, sample)
         cover = source.cover(state.layer, sample, target, state.slice, region) if target else None
         return Thumbnail(sample, *source.in_short(sample, state.slice), mad, perturbed - original, cover)
 

@@ -204,14 +204,15 @@ def _around(rows: slice, columns: slice, tall: float) -> tuple[Limits, Limits]:
     return (x - half, x + half), (y + half * tall, y - half * tall)
 
 
-def control_region(source: Source, state: State) -> Bools | None:
-    """The pixels that a control changed in the sample, bool ([z,] y, x); None of any other condition.
+def control_region(source: Source, state: State, sample: int | None = None) -> Bools | None:
+    """The pixels that a control changed in a sample, the shown one, bool ([z,] y, x); None of any other condition.
 
     None too where much more than a region of the target's size changed: then normalisation rescaled the image.
     """
     if source.conditions.loc[state.condition, "region"] != CONTROL:
         return None
-    sample, k, every = source.sample(state), source.input_channel(state), slice(None)
+    sample = source.sample(state) if sample is None else sample
+    k, every = source.input_channel(state), slice(None)
     condition = source.condition(state.condition)
     images = (source.picture("image", sample, c, every, k) for c in (0, condition))
     label = source.picture("label", sample, 0, every)

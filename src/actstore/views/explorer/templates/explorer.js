@@ -60,7 +60,7 @@
     } catch { /* as above */ }
   };
 
-  // A capture has committed more: the page is loaded again at its address, but not below the reader's hands.
+  // The store has changed, as where a capture has committed more: the page is loaded again at its address, but not below the reader's hands.
   const REST = 8000;
   let resting = 0;
   window.actstoreGrown = (text) => {
