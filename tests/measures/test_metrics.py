@@ -313,6 +313,17 @@ def test_a_store_reads_what_is_persisted_and_reduces_the_rest(
         store.statistics("L02", ["msd"])
 
 
+@pytest.mark.parametrize("persisted", [None, False])
+def test_statistics_of_all_layers_at_once_are_those_of_each(tiny_store: Path, persisted: bool | None) -> None:
+    store = actstore.open(tiny_store)
+    names = ["ssim", "mad", "std", "mean"]
+    found = store.compute_statistics(names, persisted=persisted)
+    assert list(found) == list(store.layers.index)
+    for layer, layer_statistics in found.items():
+        assert not any(layer_statistics[name].chunks for name in names), "in memory"
+        xr.testing.assert_identical(layer_statistics, store.statistics(layer, names, persisted=persisted).compute())
+
+
 def test_layers_that_were_not_kept_have_their_persisted_statistics_only(write_spec: WriteSpec, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, store={"path": "run.zarr", "keep": ["down.1"]})
     store = actstore.open(capture(load_spec(spec), cluster="inline", device="cpu").store)
@@ -326,3 +337,6 @@ def test_layers_that_were_not_kept_have_their_persisted_statistics_only(write_sp
         store.statistics(gone, ["mad", "ssim"])
     with pytest.raises(StoreError, match=f"the tensors of {gone}"):
         store.statistics(gone, ["mad"], persisted=False)
+    assert set(store.compute_statistics()[gone]) == set(STATISTICS)
+    with pytest.raises(StoreError, match=f"the tensors of {gone}"):
+        store.compute_statistics(["mad"], persisted=False)

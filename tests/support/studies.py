@@ -168,3 +168,6 @@ class MadeUp:
         found["std"] = (dims[::2], original[1])
         coords = self._coords | {"layer": layer, "module": f"net.{layer}"}
         return xr.Dataset({name: found[name] for name in names}, coords=coords)
+
+    def compute_statistics(self, names: Sequence[str] = ("mad", "mse", "mean", "std")) -> dict[str, xr.Dataset]:
+        return {layer: self.statistics(layer, names) for layer in self.layers.index}

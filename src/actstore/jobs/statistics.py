@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +47,8 @@ class BlockStatistics:
         """Reduce stored samples of one layer."""
         array = self.layout.activation(self.layout.layers[layer])
         reduced = reduce_pieces([piece], storage=storage, layout=array, names=self.names)
-        for name, found in zip(self.names, reduced, strict=True):
-            self._place(slice(piece.first, piece.first + piece.count), self._channels[layer], name, found)
-
-    def _place(self, samples: slice, channels: slice, name: str, values: NDArray[Any]) -> None:
-        """Put (sample, condition, channel), or (sample, channel) of the original, in its place."""
-        number = self.names.index(name)
-        if values.ndim == 3:
-            self._values[samples, number, :, channels] = values
-        else:
-            self._values[samples, number, 0, channels] = values
+        samples = slice(piece.first, piece.first + piece.count)
+        self._values[samples, :, :, self._channels[layer]] = reduced.swapaxes(0, 1)
 
     def put(self, out: Out, prefix: str = "") -> None:
         """Write the statistics of the block; names begin with ``prefix``."""

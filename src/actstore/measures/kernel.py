@@ -37,17 +37,8 @@ def reduce_chunk(chunk: NDArray[Any], names: tuple[str, ...]) -> tuple[NDArray[n
         return tuple(np.full(chunk.shape[: 2 if name in ORIGINAL_STATISTICS else 3], np.nan) for name in names)
     found = np.empty((len(names), *chunk.shape[:3]))
     Reduction(chunk, names)(found)
-    return by_name(found, names)
-
-
-def by_name(found: NDArray[np.float64], names: tuple[str, ...], condition: int = 2) -> tuple[NDArray[np.float64], ...]:
-    """Split an array by ``names`` along its first axis, and drop the condition axis of statistics of the original.
-
-    ``condition`` is that axis, counted after the axis of names.
-    """
     return tuple(
-        values.take(0, axis=condition) if name in ORIGINAL_STATISTICS else values
-        for name, values in zip(names, found, strict=True)
+        values[:, :, 0] if name in ORIGINAL_STATISTICS else values for name, values in zip(names, found, strict=True)
     )
 
 
@@ -161,7 +152,7 @@ def _reduce(
             first = s * strides[0] + k * strides[1]
             if rows[0] >= 0 or rows[1] >= 0:
                 _differences(values, first, strides[2], size, sums)
-            total = _total(values, first, size)
+            total, largest = _total_and_largest(values, bits, first, size)
             # A sum that is not finite means that a value is not, or an overflow.
             if not np.isfinite(total) and not np.isfinite(values[first : first + size]).all():
                 sums[:, 0] = np.nan
@@ -171,13 +162,19 @@ def _reduce(
                         found[rows[row], s, k, c] = sums[row, c]
             for c in range(conditions):
                 start = first + c * strides[2]
+                # A condition that does not apply is NaN throughout: nothing to add.
+                if np.isnan(values[start]):
+                    for row in range(2, 5):
+                        if rows[row] >= 0:
+                            found[rows[row], s, k, c] = np.nan
+                    continue
                 if c > 0 and (rows[2] >= 0 or rows[3] >= 0):
-                    total = _total(values, start, size)
+                    total, largest = _total_and_largest(values, bits, start, size)
                 if rows[2] >= 0:
                     found[rows[2], s, k, c] = total / size
                 if rows[3] >= 0:
                     broken = np.isnan(total) and np.isnan(values[start : start + size]).any()
-                    one[0] = _largest(bits, start, size)
+                    one[0] = largest if largest >= 0 else _largest_negative(bits, start, size)
                     found[rows[3], s, k, c] = np.nan if broken else one.view(values.dtype)[0]
                 if rows[4] >= 0:
                     found[rows[4], s, k, c] = _deviation(values, start, size, total / size) if c == 0 else np.nan
@@ -187,10 +184,15 @@ def _reduce(
 def _differences(values: Floats, first: int, stride: int, size: int, sums: Floats) -> None:
     """Mean absolute and mean squared differences of a channel's maps from the original: ``sums`` (2, condition)."""
     sums[:] = 0
+    for c in range(1, sums.shape[1]):
+        if np.isnan(values[first + c * stride] - values[first]):
+            sums[:, c] = np.nan
     for p in range(0, size, SEGMENT):
         count = min(SEGMENT, size - p)
         original = values[first + p : first + p + count]
         for c in range(1, sums.shape[1]):
+            if np.isnan(sums[0, c]):
+                continue
             start = first + c * stride + p
             other = values[start : start + count]
             absolute = values.dtype.type(0)
@@ -223,13 +225,19 @@ def _exact(values: Floats, original: int, other: int, size: int) -> tuple[float,
 
 
 @inlined
-def _total(values: Floats, start: int, size: int) -> float:
-    """Sum of a map in float64."""
+def _total_and_largest(values: Floats, bits: Bits, start: int, size: int) -> tuple[float, int]:
+    """Sum of a map in float64, and the bits of its largest value, negative if it has only negative values.
+
+    Comparisons of integers vectorise; bits of positive numbers have the order of the numbers.
+    """
     part = values[start : start + size]
+    same = bits[start : start + size]
     total = 0.0
+    largest: int = same[0]
     for i in range(size):
         total += part[i]
-    return total
+        largest = max(largest, same[i])
+    return total, largest
 
 
 @inlined
@@ -244,18 +252,12 @@ def _deviation(values: Floats, start: int, size: int, centre: float) -> float:
 
 
 @inlined
-def _largest(bits: Bits, start: int, size: int) -> int:
-    """Bits of the largest value of a map without NaN; comparisons of integers vectorise.
-
-    Bits of positive numbers have the order of the numbers, bits of negative numbers the reverse order.
-    """
+def _largest_negative(bits: Bits, start: int, size: int) -> int:
+    """Bits of the largest of negative values, whose bits have the reverse order of the numbers."""
     part = bits[start : start + size]
     largest: int = part[0]
     for i in range(size):
-        largest = max(largest, part[i])
-    if largest < 0:
-        for i in range(size):
-            largest = min(largest, part[i])
+        largest = min(largest, part[i])
     return largest
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from actstore.measures.kernel import Reduction, by_name
+from actstore.measures.kernel import Reduction
 from actstore.store.files.base import Storage
 from actstore.store.layout import ArrayLayout
 from actstore.store.reader import Piece, reduce_groups
@@ -16,15 +16,15 @@ from actstore.store.reader import Piece, reduce_groups
 
 def reduce_pieces(
     pieces: Sequence[Piece], *, storage: Storage, layout: ArrayLayout, names: tuple[str, ...]
-) -> tuple[NDArray[np.float64], ...]:
+) -> NDArray[np.float64]:
     """Statistics of samples of several shards; reduces each inner chunk while it is in the cache.
 
     Returns
     -------
-    one float64 array for each of ``names``: (sample, condition, channel), or (sample, channel) for
-    :data:`actstore.measures.names.ORIGINAL_STATISTICS`.
+    float64 (name, sample, condition, channel); :data:`actstore.measures.names.ORIGINAL_STATISTICS` are NaN in all
+    conditions but the original.
     """
     found = np.empty((len(names), sum(piece.count for piece in pieces), *layout.sample_shape[:2]))
     for samples, channels, reduce in reduce_groups(storage, layout, pieces, partial(Reduction, names=names)):
         reduce(found[:, samples, :, channels].swapaxes(2, 3))
-    return by_name(found, names, condition=1)
+    return found

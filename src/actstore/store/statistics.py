@@ -14,6 +14,7 @@ from actstore.measures.names import MEASURES, PER_CONDITION
 from actstore.store import commits, lazy
 from actstore.store.arrays import Arrays
 from actstore.store.files.base import Location, Storage
+from actstore.store.layout import ArrayLayout
 from actstore.store.reader import read_smalls
 from actstore.store.schema import Layer, StoreLayout
 
@@ -99,23 +100,66 @@ def layer_statistics(
 
     Arguments and errors as `Store.statistics`.
     """
-    names = tuple(dict.fromkeys(names or store.layout.statistic_names))
-    if unknown := [name for name in names if name not in MEASURES]:
-        raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
-    if persisted and not store.reduced:
-        raise StoreError(f"{store.path} has volumes without persisted statistics: run `actstore reduce {store.path}`")
-    there = store.layout.statistic_names
-    read = [name for name in names if name in there and (store.reduced if persisted is None else persisted)]
-    rest = tuple(name for name in names if name not in read)
-    if persisted and rest:
-        raise StoreError(f"{rest[0]} is not persisted, only {', '.join(there)}: leave out persisted=True")
-    if not layer.kept and (taken := [name for name in rest if name not in there]):
-        store.require_kept(layer, f"{taken[0]} is taken from them, ask for {', '.join(there)}")
-    arrays = {name: store.persisted.lazily(layer, name, store.block_samples) for name in read}
-    if rest:
-        array = store.layout.activation(store.require_kept(layer))
-        arrays |= lazy.statistics(store.storage, array, store.block_samples, rest)
-    return {name: arrays[name] for name in names}
+    sources = _Sources(store, names, persisted)
+    arrays = sources.read_of(layer)
+    if sources.reduced:
+        array = sources.activation(layer)
+        arrays |= lazy.statistics(store.storage, array, store.block_samples, sources.reduced)
+    return {name: arrays[name] for name in sources.names}
+
+
+def computed_statistics(
+    store: OpenedStore, names: Iterable[str] | None, persisted: bool | None
+) -> list[dict[str, tuple[tuple[str, ...], NDArray[np.float64]]]]:
+    """As `layer_statistics`, of each layer, in memory."""
+    from dask.base import compute
+
+    sources = _Sources(store, names, persisted)
+    layers = store.layout.layers
+    found: list[dict[str, tuple[tuple[str, ...], NDArray[np.float64]]]]
+    (found,) = compute([sources.read_of(layer) for layer in layers])
+    if sources.reduced:
+        arrays = [sources.activation(layer) for layer in layers]
+        reduced = lazy.compute_statistics(store.storage, arrays, store.block_samples, sources.reduced)
+        for values, more in zip(found, reduced, strict=True):
+            values |= more
+    return [{name: values[name] for name in sources.names} for values in found]
+
+
+class _Sources:
+    """Which of the statistics ``names`` of a store are ``read`` because they are persisted, and which ``reduced``."""
+
+    def __init__(self, store: OpenedStore, names: Iterable[str] | None, persisted: bool | None) -> None:
+        self.store = store
+        self.names = tuple(dict.fromkeys(names or store.layout.statistic_names))
+        if unknown := [name for name in self.names if name not in MEASURES]:
+            raise StoreError(f"unknown statistic {unknown[0]!r}: choose from {', '.join(MEASURES)}")
+        if persisted and not store.reduced:
+            raise StoreError(
+                f"{store.path} has volumes without persisted statistics: run `actstore reduce {store.path}`"
+            )
+        there = store.layout.statistic_names
+        self.read = [n for n in self.names if n in there and (store.reduced if persisted is None else persisted)]
+        self.reduced = tuple(name for name in self.names if name not in self.read)
+        if persisted and self.reduced:
+            raise StoreError(f"{self.reduced[0]} is not persisted, only {', '.join(there)}: leave out persisted=True")
+
+    def read_of(self, layer: Layer) -> dict[str, tuple[tuple[str, ...], da.Array]]:
+        """Dims and lazy values of those of a layer that are persisted."""
+        return {name: self.store.persisted.lazily(layer, name, self.store.block_samples) for name in self.read}
+
+    def activation(self, layer: Layer) -> ArrayLayout:
+        """The activation that the others are reduced from.
+
+        Raises
+        ------
+        StoreError
+            if it was not kept.
+        """
+        there = self.store.layout.statistic_names
+        if not layer.kept and (taken := [name for name in self.reduced if name not in there]):
+            self.store.require_kept(layer, f"{taken[0]} is taken from them, ask for {', '.join(there)}")
+        return self.store.layout.activation(self.store.require_kept(layer))
 
 
 def network_statistic(arrays: Arrays, persisted: PersistedStatistics, name: str) -> xr.DataArray | None:

@@ -136,7 +136,7 @@ class Reductions:
     def layers(self) -> dict[str, xr.Dataset]:
         """Layer name to its statistics, in memory: those that tables are made of, and ``metric``."""
         names = list(dict.fromkeys([*IN_TABLES, self.metric]))
-        return _computed({layer: self.store.statistics(layer, names) for layer in self.store.layers.index})
+        return self.store.compute_statistics(names)
 
     @cached_property
     def network(self) -> xr.Dataset:
@@ -180,7 +180,8 @@ class Reductions:
             )
             for layer in store.layers.index
         }
-        return stack_layers(_computed(lazy))
+        # In one go, since the layers share what is read.
+        return stack_layers(dict(zip(lazy, compute(*lazy.values()), strict=True)))
 
     @cached_property
     def interventions(self) -> list[Passes]:
@@ -236,8 +237,3 @@ class Reductions:
             raise Unanswerable(
                 f'where a map changes needs the tensors of {first_few(gone)}: capture with store.keep = "all"'
             )
-
-
-def _computed(lazy: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """In one go, since the layers share what is read."""
-    return dict(zip(lazy, compute(*lazy.values()), strict=True))
