@@ -25,7 +25,7 @@ def test_tables_of_a_group_lie_together() -> None:
 
 
 def test_an_option_goes_with_some_tables_only() -> None:
-    check_options("dice", top=3, most=7, by=(), per=None)
+    check_options("dice", top=None, most=None, by=(), per=None)
     check_options("surface", per="volume")
     message = r"--per does not go with dice, only with segmentation, surface"
     with pytest.raises(StoreError, match=message):

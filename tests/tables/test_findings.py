@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,35 @@ def test_a_table_has_the_columns_that_are_documented(findings: Findings, classif
         assert not table["condition"].str.contains("control|repeat|original").any(), "perturbations only"
     if "patients" in table and "classes" not in TABLES[name].needs:
         assert (table["patients"] <= PATIENTS).all()
+
+
+class Asked(Findings):
+    """Notes which options are read."""
+
+    options: ClassVar[set[str]] = {"top", "most", "by", "per", "over", "of", "layer", "nearest", "method", "perplexity"}
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.asked: set[str] = set()
+        super().__init__(*arguments, **options)
+        self.asked.clear()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in Asked.options:
+            self.asked.add(name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.slow
+def test_the_options_of_a_table_are_those_that_it_reads(study: Store, tiny_store: Path, classified_store: Path) -> None:
+    """One that it does not read would be taken without a word and change nothing."""
+    for name, table in TABLES.items():
+        findings = Asked(actstore.open(classified_store if "classes" in table.needs else tiny_store), resamples=2)
+        try:
+            findings.table(name)
+        except Unanswerable:
+            findings = Asked(study, resamples=2)
+            findings.table(name)
+        assert findings.asked == {*table.options} & Asked.options, name
 
 
 def test_means_and_ranks_are_those_of_the_mad_table(findings: Findings) -> None:
@@ -222,6 +251,8 @@ def test_what_a_store_was_not_captured_for_is_said(tiny_store: Path) -> None:
         build_table(store, "surface", per="patient")
     with pytest.raises(StoreError, match="--per does not go with dice, only with segmentation, surface"):
         build_table(store, "dice", per="volume")
+    with pytest.raises(StoreError, match="--most does not go with top-channels, only with frequency, comparison"):
+        build_table(store, "top-channels", most=3)
     with pytest.raises(StoreError, match="--metric does not go with dice, only with top-channels"):
         build_table(store, "dice", metric="ssim")
     with pytest.raises(KeyError, match="no table 'nothing': there are dice, segmentation"):

@@ -92,14 +92,8 @@ def reduce(store: Location, spec: Path | None, cluster: str | None, workers: int
 @click.option("--nearest", type=click.IntRange(1), help="Neighbours of each sample, by default 5.")
 @click.option("--method", type=click.Choice(["pca", "tsne"]), help="Kind of projection, by default pca.")
 @click.option("--perplexity", type=click.FloatRange(0, min_open=True), help="Of t-SNE, by default 30.")
-@click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Top channels per layer.")
-@click.option(
-    "--most",
-    type=click.IntRange(1),
-    default=MOST,
-    show_default=True,
-    help="Number of most frequent channels per layer.",
-)
+@click.option("--top", type=click.IntRange(1), help=f"Top channels per layer, by default {TOP}.")
+@click.option("--most", type=click.IntRange(1), help=f"Most frequent channels per layer, by default {MOST}.")
 @click.option("-o", "--output", type=PATH, default=None, help="A .csv or .parquet file.")
 @click.option("--json", "as_json", is_flag=True, help="A list of records on standard output; null for no value.")
 def table(store: Location, name: str, output: Path | None, as_json: bool, **options: Any) -> None:

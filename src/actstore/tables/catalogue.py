@@ -42,12 +42,14 @@ class Table:
     question: str
     #: Name of the function of :mod:`actstore.tables.builders` that makes it.
     builder: str
-    #: Options that mean something to this table alone; ``top`` and ``most`` go with every table.
+    #: Options that mean something to this table.
     options: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
 
 
 _RANKED = ("metric",)
+_TOP = ("top", *_RANKED)
+_MOST = ("most", *_TOP)
 _PIXELS: tuple[Need, ...] = ("pixels",)
 _CHANGED: tuple[Need, ...] = ("perturbation",)
 _OF_EDITS = ("of", "over")
@@ -76,16 +78,16 @@ TABLES: dict[str, Table] = {
     ),
     "calibration": Table("curves", "Are probabilities what they say?", "calibration", ("by",), ("scores",)),
     "mad": Table("channels", "How much does each channel change?", "mad", needs=_CHANGED),
-    "top-channels": Table("channels", "Which channels change most?", "top_channels", _RANKED, _CHANGED),
-    "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_RANKED), _CHANGED),
+    "top-channels": Table("channels", "Which channels change most?", "top_channels", _TOP, _CHANGED),
+    "frequency": Table("channels", "Which channels are most often on top?", "frequency", ("by", *_MOST), _CHANGED),
     "layers": Table("channels", "How much does each layer change?", "layers", needs=_CHANGED),
     "relative": Table("channels", "Which channels change most relative to their scale?", "relative", needs=_CHANGED),
-    "comparison": Table("channels", "Which channels do classes share?", "comparison", _RANKED, _CHANGED),
+    "comparison": Table("channels", "Which channels do classes share?", "comparison", _MOST, _CHANGED),
     "general-specific": Table(
         "channels",
         "Do other channels respond in a kind of failure?",
         "general_specific",
-        _RANKED,
+        _MOST,
         (*_CHANGED, "failure"),
     ),
     "regions": Table(
@@ -114,31 +116,37 @@ TABLES: dict[str, Table] = {
     ),
     "effects": Table("interventions", "What does editing a channel do?", "effects", _OF_EDITS, _EDITED),
     "rankings": Table(
-        "interventions", "Where does each channel stand by MAD and by effect?", "rankings", _OF_EDITS, _EDITED_CHANGED
+        "interventions",
+        "Where does each channel stand by MAD and by effect?",
+        "rankings",
+        ("top", *_OF_EDITS),
+        _EDITED_CHANGED,
     ),
     "agreement": Table(
-        "interventions", "Are the channels that change most those that matter?", "agreement", _OF_EDITS, _EDITED_CHANGED
+        "interventions",
+        "Are the channels that change most those that matter?",
+        "agreement",
+        ("top", "most", *_OF_EDITS),
+        _EDITED_CHANGED,
     ),
     "cumulative": Table(
         "interventions", "What do growing sets of channels do, in each order?", "cumulative", _OF_EDITS, _EDITED
     ),
     "areas": Table("interventions", "Does an order find what matters before chance?", "areas", _OF_EDITS, _EDITED),
-    "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _RANKED, _CHANGED),
-    "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _RANKED, _CHANGED),
-    "sensitivity": Table(
-        "certainty", "How do the most frequent channels depend on k?", "sensitivity", _RANKED, _CHANGED
-    ),
+    "certainty": Table("certainty", "How sure is a channel's frequency?", "certain_frequency", _MOST, _CHANGED),
+    "stability": Table("certainty", "Do other patients have the same channels on top?", "stability", _MOST, _CHANGED),
+    "sensitivity": Table("certainty", "How do the most frequent channels depend on k?", "sensitivity", _MOST, _CHANGED),
     "heterogeneity": Table(
-        "certainty", "Do patients differ in which channels respond?", "heterogeneity", _RANKED, _CHANGED
+        "certainty", "Do patients differ in which channels respond?", "heterogeneity", _TOP, _CHANGED
     ),
     "leave-one-out": Table(
-        "certainty", "Which channels are on top without a patient?", "leave_one_out", _RANKED, _CHANGED
+        "certainty", "Which channels are on top without a patient?", "leave_one_out", _MOST, _CHANGED
     ),
     "controls": Table("comparison", "Does a channel respond to the class?", "against_controls", needs=("control",)),
     "rescaling": Table("comparison", "Which inputs did normalisation rescale?", "rescaling", needs=_PIXELS),
     "noise": Table("comparison", "How large is the noise of computing?", "noise", needs=("repeat",)),
     "association": Table(
-        "comparison", "Which channels go with a worse prediction?", "association", _RANKED, _CHANGED_PIXELS
+        "comparison", "Which channels go with a worse prediction?", "association", _TOP, _CHANGED_PIXELS
     ),
     "dose": Table("dose-response", "How does Dice fall with the strength?", "dose", ("over",), (*_PIXELS, "dose")),
     "dose-half": Table(
