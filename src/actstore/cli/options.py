@@ -27,7 +27,7 @@ class GivenPath(click.Path):
         return value if self.url and is_url(value) else given(value)
 
 
-class Device(click.ParamType[str]):
+class Device(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A device by the name that torch knows it by, or ``auto``."""
 
     name = "device"

@@ -127,7 +127,8 @@ def _opened(url: str, _process: int) -> Any:
     library()
     from obstore.store import HTTPStore
 
-    options: Any = {"timeout": f"{TIMEOUT}s", "connect_timeout": f"{TIMEOUT}s", "allow_http": True}
+    patience = f"{round(TIMEOUT * 1000)}ms"
+    options: Any = {"timeout": patience, "connect_timeout": patience, "allow_http": True}
     retries: Any = {"max_retries": RETRIES}
     try:
         return HTTPStore(url, client_options=options, retry_config=retries)
