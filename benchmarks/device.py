@@ -147,6 +147,7 @@ def main() -> None:
             rates["writer, to memory"] = buffers_bytes / writer(buffers, Path(memory), arguments.runs)
         rates["writer, to disk"] = buffers_bytes / writer(buffers, Path(folder), arguments.runs)
         slowest = min(rates["bare forward pass"], rates["device to host"], rates["writer, to disk"])
+        buffers.close()
         del buffers
         applicable = inputs_of(plan)
         rates["capture"] = applicable * an_input / capture(plan, arguments.runs)

@@ -51,8 +51,8 @@ def run(name: str, arguments: Sequence[str], seconds: float) -> Step:
     """Run Python in the project's root for at most ``seconds``; standard error goes to the terminal."""
     if seconds <= 0:
         return Step(name, "", "no time was left")
-    # A killed step leaves its files behind.
-    with tempfile.TemporaryDirectory() as folder:
+    # A killed step leaves its files behind, and for a moment processes that write them.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             done = subprocess.run(
                 [sys.executable, *arguments],

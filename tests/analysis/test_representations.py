@@ -271,6 +271,12 @@ class TestProjection:
         with pytest.raises(AnalysisError, match="perplexity = 14 of 40 points: give at most 13, a third of the points"):
             analysis.projection(points(values), "tsne", perplexity=14)
 
+    def test_tsne_of_one_dimension(self) -> None:
+        values = np.random.default_rng(3).normal(size=(30, 1))
+        found = analysis.projection(points(values), "tsne", perplexity=5)
+        assert np.isfinite(np.stack([found["x"], found["y"]])).all()
+        assert float(found["trustworthiness"]) > 0.9
+
     def test_many_points_take_another_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(projections, "EXACT_POINTS", 30)
         monkeypatch.setitem(__import__("sys").modules, "openTSNE", None)

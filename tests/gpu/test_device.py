@@ -5,6 +5,7 @@ Every check runs on the CPU too, where a thread stands in for the stream; that v
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 import actstore
+from actstore.errors import PlanError
 from actstore.jobs.originals import Originals
 from actstore.jobs.plan.plan import make_plan
 from actstore.jobs.ring import RING_BUFFERS, Buffers, CudaStream, Ring, Stream
@@ -47,6 +50,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         pytest.skip(f"{request.node.name} needs a GPU: torch sees none")
+    torch.cuda.init()
     return torch.device("cuda", 0)
 
 
@@ -107,6 +111,26 @@ def test_host_memory_is_pinned_while_a_ring_lives(device: torch.device, stream: 
     assert [memory.is_pinned() for memory in held] == [on_gpu] * len(held)
     ring.close()
     assert not any(memory.is_pinned() for memory in held)
+
+
+def test_a_ring_that_could_not_be_pinned_leaves_nothing_pinned(layout: StoreLayout) -> None:
+    """Memory that is freed while it is pinned can never be pinned again in this process."""
+
+    class Refusing(ThreadStream):
+        pinned: ClassVar[list[int]] = []
+
+        def pin(self, memory: torch.Tensor) -> None:
+            if len(self.pinned) == 3:
+                raise PlanError("the GPU driver refuses")
+            self.pinned.append(memory.data_ptr())
+
+        def unpin(self, memory: torch.Tensor) -> None:
+            self.pinned.remove(memory.data_ptr())
+
+    with pytest.raises(PlanError, match="refuses"):
+        Ring(layout, SAMPLES, Refusing())
+    gc.collect()
+    assert Refusing.pinned == []
 
 
 # The ring
@@ -258,7 +282,14 @@ def test_a_capture_is_that_of_the_cpu(captured: Callable[[str], Path], tiny_stor
 
 @pytest.mark.parametrize("device", [CUDA], indirect=True)
 def test_device_memory_is_predicted(write_spec: WriteSpec, tmp_path: Path, device: torch.device) -> None:
-    spec = load_spec(write_spec(tmp_path, model__arguments={"width": 32}, data__preprocess__size=[256, 256]))
+    spec = load_spec(
+        write_spec(
+            tmp_path,
+            model__arguments={"width": 32},
+            data__preprocess__size=[256, 256],
+            run={"threads": 1, "batch_size": 8},
+        )
+    )
     plan = make_plan(spec, workers=1, device="cuda", timing=False)
     mirrors = sum(plan.layout.activation(layer).sample_stride for layer in plan.layout.layers)
     predicted = plan.model_bytes + plan.transient_bytes + RING_BUFFERS * plan.ring_samples * mirrors

@@ -346,3 +346,13 @@ def test_an_empty_store_has_empty_statistics(write_spec: WriteSpec, tmp_path: Pa
     made, _ = prepare_store(make_plan(load_spec(write_spec(tmp_path)), timing=False))
     for persisted in (None, False):
         assert Store(made.store.location).statistics("L01", persisted=persisted).compute()["mad"].shape == (0, 3, 2)
+
+
+def test_workers_that_would_share_a_gpu_are_not_started_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local cluster gives every worker the first GPU; only dask-cuda gives each its own."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert budget.default_workers("cuda", "local") == 1
+    assert budget.default_workers("cuda", "cuda") == 4
+    assert budget.default_workers("cuda:1", "local") == 1
+    monkeypatch.setattr(budget, "cpu_count", lambda: 16)
+    assert budget.default_workers("cpu", "local") == 4

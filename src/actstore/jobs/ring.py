@@ -8,6 +8,7 @@ forward pass never waits.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
@@ -126,9 +127,12 @@ class Buffers:
             self._mirrors = [
                 Mirror(buffer.layout, samples, stream.device) if buffer else None for buffer in self.activations
             ]
-            self._pinned = [torch.from_numpy(buffer.bytes) for buffer in self.activations if buffer]
-            for memory in self._pinned:
+            # However the set ends, even half made: memory that is freed while it is pinned can be pinned no more.
+            weakref.finalize(self, _unpin, stream, self._pinned).atexit = False
+            for buffer in filter(None, self.activations):
+                memory = torch.from_numpy(buffer.bytes)
                 stream.pin(memory)
+                self._pinned.append(memory)
         self.first = 0
         self.count = 0
         self._arrived: Callable[[], None] = lambda: None
@@ -138,8 +142,8 @@ class Buffers:
 
     def close(self) -> None:
         """Unpin the host memory."""
-        while self._stream is not None and self._pinned:
-            self._stream.unpin(self._pinned.pop())
+        if self._stream is not None:
+            _unpin(self._stream, self._pinned)
 
     @property
     def written(self) -> list[ShardBuffer]:
@@ -211,6 +215,11 @@ class Buffers:
         """
         self._arrived()
         return [None if values is None else values.numpy() for values in self._reduced]
+
+
+def _unpin(stream: Stream, pinned: list[Tensor]) -> None:
+    while pinned:
+        stream.unpin(pinned.pop())
 
 
 class Ring:

@@ -49,6 +49,8 @@ class Scores:
         self._prepared, self._head = prepared, head
         self._activation = activation_of(head)
         self._member = _members(head, labels)
+        #: ``_member`` on the logits' device, copied once: the copy waits for what the device computes.
+        self._there: Tensor | None = None
         shape = (*prepared.applicable.shape, len(self._member))
         #: By sample and condition, as of `count_scores`.
         self._histogram = np.zeros((*shape, 2, BINS), np.uint32)
@@ -86,8 +88,10 @@ class Scores:
         label = torch.from_numpy(np.stack([self._owned_label(sample) for sample, _ in cells]))
         if logits.device.type == "cuda":
             label = label.pin_memory()
-        member = torch.from_numpy(self._member).to(logits.device)
-        return [count_on_device(logits, label.to(logits.device, non_blocking=True), member, self._activation)]
+        if self._there is None:
+            self._there = torch.from_numpy(self._member).to(logits.device)
+        label = label.to(logits.device, non_blocking=True)
+        return [count_on_device(logits, label, self._there, self._activation)]
 
     def add(self, cell: Cell, found: NDArray[Any]) -> None:
         """Take what was `sent` for one (sample, condition)."""

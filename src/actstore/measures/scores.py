@@ -72,9 +72,8 @@ def count_scores(
     channels = len(logits)
     scores = np.ascontiguousarray(logits, np.float32).reshape(channels, -1)
     labels = np.ascontiguousarray(label).reshape(-1)
-    found = np.empty(len(labels), np.uint8) if classes is None else classes.view()
     # Refuses what it cannot flatten without a copy.
-    found.shape = (len(labels),)
+    found = np.empty(len(labels), np.uint8) if classes is None else np.reshape(classes, -1, copy=False)
     written = np.array(order or [0] * channels, np.uint8)
     broken = False
     for first in range(0, len(labels), _MOST):

@@ -243,12 +243,14 @@ def _squared(points: Floats, own: NDArray[np.intp]) -> Floats:
 
 
 def _tsne(points: Floats, perplexity: float, seed: int) -> Floats:
+    # One feature has no two components to begin with; points that begin on a line can only stay there, out of order.
+    start = "pca" if points.shape[1] > 1 else "random"
     if len(points) <= EXACT_POINTS:
         with needing("t-SNE"):
             from sklearn.manifold import TSNE
-        placed: Floats = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)
+        placed: Floats = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(points)
         return placed.astype(np.float64)
     with needing(f"t-SNE of {len(points)} points, more than {EXACT_POINTS}"):
         from openTSNE import TSNE as LargeTSNE
-    large: Any = LargeTSNE(perplexity=perplexity, initialization="pca", random_state=seed)
+    large: Any = LargeTSNE(perplexity=perplexity, initialization=start, random_state=seed)
     return np.asarray(large.fit(points), np.float64)

@@ -65,7 +65,11 @@ def machine_of(spec: Spec, device: str, workers: int | None) -> Machine:
     device = choose_device(device)
     if spec.run.precision == "tf32" and not device.startswith("cuda"):
         raise PlanError(f"run.precision 'tf32' is of NVIDIA GPUs, the device is {device!r}: use 'float32' or 'bf16'")
-    workers = 1 if spec.cluster.kind == "inline" else workers or spec.run.workers or default_workers(device)
+    workers = (
+        1
+        if spec.cluster.kind == "inline"
+        else workers or spec.run.workers or default_workers(device, spec.cluster.kind)
+    )
     threads = spec.run.threads or threads_of(spec, workers)
     return Machine(device, workers, threads, spec.run.writers or default_writers(device, workers))
 
@@ -122,9 +126,11 @@ def choose_device(device: str) -> str:
     return device
 
 
-def default_workers(device: str) -> int:
-    """One for every GPU, or one for every core up to four."""
-    return torch.cuda.device_count() if device == "cuda" else 1 if device != "cpu" else max(1, min(4, cpu_count()))
+def default_workers(device: str, cluster: str) -> int:
+    """One for every GPU, but one where all workers would have the same; without a GPU one for every core up to four."""
+    if device == "cuda":
+        return 1 if cluster == "local" else torch.cuda.device_count()
+    return max(1, min(4, cpu_count())) if device == "cpu" else 1
 
 
 def threads_of(spec: Spec, workers: int) -> int:
@@ -162,7 +168,7 @@ def _time_forward(model: nn.Module, shape: Sequence[int], batch_size: int, devic
             start = time.perf_counter()
             model(batch)
             if device.startswith("cuda"):
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(device)
             best = min(best, time.perf_counter() - start)
     model.to("cpu")
     return best / batch_size

@@ -170,6 +170,8 @@ class ChannelTab(Part):
             self.strongest.show_strongest(ThumbnailGrid(maps), counted(len(chosen), source.noun))
         elif len(chosen):
             self.strongest.hide(f"this channel changes in none of {counted(len(chosen), source.noun)}")
+        elif there := int(self.session.subset.sum()):
+            self.strongest.hide(f"the MAD of this channel is NaN in all of {counted(there, source.noun)}")
         else:
             self.strongest.hide("no sample of the subset has this perturbation")
 

@@ -307,7 +307,8 @@ class _Seen:
     ) -> hv.Overlay:
         """The input below a map."""
         clear = np.where(np.abs(values) < CLEAR * limits[1], np.nan, values)
-        shown = styled(pixels.image(clear, cmap, limits, place=self.place, colorbar=colorbar), alpha=0.75)
+        drawn = pixels.image(clear, cmap, limits, place=self.place, colorbar=colorbar, nan="transparent")
+        shown = styled(drawn, alpha=0.75)
         within = frame_of(self.rows, self.columns)
         return panel([self._grey(), shown, *lines], (size, size), title=title, **_SMALL, **within)
 

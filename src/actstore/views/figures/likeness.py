@@ -241,7 +241,7 @@ def filters(store: Store) -> hv.Layout:
         panels.append(
             panel(
                 [
-                    pixels.image(sheet, DIVERGING, limits, colorbar=channel == shown - 1),
+                    pixels.image(sheet, DIVERGING, limits, colorbar=channel == shown - 1, nan="transparent"),
                     marks.words(labels, "x", "y", "text"),
                 ],
                 (size, max(round(size * height / width), 60)),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actstore.analysis.members import mask_of
 from actstore.geometry import Grid
-from actstore.views.figures.theme import colours_of, styled, tint
+from actstore.views.figures.theme import FAINT, colours_of, styled, tint
 
 if TYPE_CHECKING:
     from actstore.store.store import Store
@@ -42,9 +42,18 @@ def place_of(grid: Grid) -> Place:
 
 
 def image(
-    values: NDArray[Any], cmap: str, limits: tuple[float, float], *, place: Place = ON_INPUT, colorbar: bool = False
+    values: NDArray[Any],
+    cmap: str,
+    limits: tuple[float, float],
+    *,
+    place: Place = ON_INPUT,
+    colorbar: bool = False,
+    nan: str = FAINT,
 ) -> hv.Image:
-    """``values`` (y, x) coloured between ``limits``; the dims are x and y in pixels of the input, and value."""
+    """``values`` (y, x) coloured between ``limits``; the dims are x and y in pixels of the input, and value.
+
+    NaN has the colour ``nan``, by default one that no value has; "transparent" shows what lies below.
+    """
     height, width = values.shape
     low, high = limits
     # Row 0 lies on top: coordinates are pixel numbers, and the axis of y is turned. Bokeh knows no float16.
@@ -60,6 +69,7 @@ def image(
         clim=ends,
         colorbar=colorbar,
         clabel="",
+        clipping_colors={"NaN": nan},
         bokeh={"tools": ["hover"], "colorbar_opts": {"width": 8, "padding": 4}},
         matplotlib={"interpolation": "nearest", "cbar_width": 0.04, "cbar_padding": 0.03},
     )

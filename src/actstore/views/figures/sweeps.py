@@ -87,11 +87,14 @@ class DoseCurve:
 
     def __init__(self, sweep: Sweep, mad: Floats) -> None:
         self.sweep = sweep
-        known = np.isfinite(mad)
+        known = ~np.isnan(mad)
         self.samples = int(known.any(axis=1).sum())
-        columns = [values[own] if own.any() else np.zeros(1) for values, own in zip(mad.T, known.T, strict=True)]
-        #: Lower quartile, median and upper quartile at each strength, 0 without a sample: float64 (3, strength).
-        self.quartiles: Floats = np.stack([np.quantile(own, [0.25, 0.5, 0.75]) for own in columns], axis=1)
+        columns = [values[own] if own.any() else np.full(1, np.nan) for values, own in zip(mad.T, known.T, strict=True)]
+        with np.errstate(invalid="ignore"):
+            found = np.stack([np.quantile(own, [0.25, 0.5, 0.75]) for own in columns], axis=1)
+        #: Lower quartile, median and upper quartile at each strength: float64 (3, strength). NaN, a gap in the figure,
+        #: where there is no MAD or that quartile is infinite.
+        self.quartiles: Floats = np.where(np.isfinite(found), found, np.nan)
 
     @property
     def whole(self) -> tuple[Floats, Floats]:
@@ -108,5 +111,5 @@ class DoseCurve:
         """Ends of the axes x and y that show everything."""
         strengths, quartiles = self.whole
         margin = 0.04 * float(strengths[-1] - strengths[0])
-        top = float(quartiles[2].max()) * 1.06 or 1.0
+        top = float(np.nan_to_num(quartiles[2]).max()) * 1.06 or 1.0
         return (float(strengths[0]) - margin, float(strengths[-1]) + margin), (0.0, top)
