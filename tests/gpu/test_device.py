@@ -1,6 +1,7 @@
 """A device beside the host: streams, pinned memory, the ring's order, statistics and memory.
 
-Every check runs on the CPU too, where a thread stands in for the stream; that variant belongs to the ordinary suite.
+Every check runs on the CPU too, where threads stand in for the stream or for `torch.cuda`; those variants belong to the
+ordinary suite.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.schema import StoreLayout
 from attended import ThreadStream
 from conftest import WriteSpec
+from cuda import StandIn
 from memory import expect_predicted, measure
 from stores import expect_same
 
@@ -44,19 +46,31 @@ SAMPLES = 2
 TURNS = 6
 
 
-@pytest.fixture(params=["stand-in", CUDA])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    if request.param == "stand-in":
-        return torch.device("cpu")
+def gpu(request: pytest.FixtureRequest) -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip(f"{request.node.name} needs a GPU: torch sees none")
     torch.cuda.init()
     return torch.device("cuda", 0)
 
 
-@pytest.fixture
-def stream(device: torch.device) -> Stream:
-    return CudaStream(device) if device.type == "cuda" else ThreadStream()
+@pytest.fixture(params=["stand-in", CUDA])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return gpu(request) if request.param == "cuda" else torch.device("cpu")
+
+
+@pytest.fixture(params=["a thread", "torch.cuda on threads", CUDA])
+def stream(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
+    if request.param == "a thread":
+        yield ThreadStream()
+    elif request.param == "cuda":
+        yield CudaStream(gpu(request))
+    else:
+        stand_in = StandIn(monkeypatch)
+        found = CudaStream(torch.device("cpu"))
+        found.stand_in = stand_in  # type: ignore[attr-defined]
+        yield found
+        assert not stand_in.runtime.registered, "unpinned in the end"
+        assert not stand_in.runtime.errors
 
 
 @pytest.fixture
@@ -74,6 +88,9 @@ def busy(stream: Stream) -> Iterator[None]:
             yield
         finally:
             release.set()
+    elif stream.device.type == "cpu":
+        with stream.stand_in:  # type: ignore[attr-defined]
+            yield
     else:
         torch.cuda._sleep(BUSY)  # type: ignore[no-untyped-call]
         yield
@@ -101,8 +118,8 @@ def test_a_copy_waits_for_the_network_and_nothing_waits_for_the_copy(stream: Str
     assert [host.unique().tolist() for host, _ in pairs] == [[1], [2], [3]], "what the device computed before the copy"
 
 
-def test_host_memory_is_pinned_while_a_ring_lives(device: torch.device, stream: Stream, layout: StoreLayout) -> None:
-    on_gpu = device.type == "cuda"
+def test_host_memory_is_pinned_while_a_ring_lives(stream: Stream, layout: StoreLayout) -> None:
+    on_gpu = isinstance(stream, CudaStream)
     assert stream.memory(1000, torch.float32).is_pinned() == on_gpu
     ring = Ring(layout, SAMPLES, stream)
     slots = [ring.take() for _ in range(RING_BUFFERS)]
