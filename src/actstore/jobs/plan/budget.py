@@ -65,11 +65,8 @@ def machine_of(spec: Spec, device: str, workers: int | None) -> Machine:
     device = choose_device(device)
     if spec.run.precision == "tf32" and not device.startswith("cuda"):
         raise PlanError(f"run.precision 'tf32' is of NVIDIA GPUs, the device is {device!r}: use 'float32' or 'bf16'")
-    workers = (
-        1
-        if spec.cluster.kind == "inline"
-        else workers or spec.run.workers or default_workers(device, spec.cluster.kind)
-    )
+    asked = workers or spec.run.workers or default_workers(device, spec.cluster.kind)
+    workers = 1 if spec.cluster.kind == "inline" else asked
     threads = spec.run.threads or threads_of(spec, workers)
     return Machine(device, workers, threads, spec.run.writers or default_writers(device, workers))
 
