@@ -206,6 +206,15 @@ def test_a_narrower_subset_is_what_the_card_is_about(session: FakeSession, card:
     assert f"of {len(at)} slices" in text_of(card.facts)
 
 
+def test_a_channel_without_a_number_is_not_one_without_samples(session: FakeSession, card: ChannelTab) -> None:
+    session.source.scores(session.source.condition(session.state.condition)).mad[:] = np.nan
+    session.state.channel = 0 if session.state.channel else 1
+    card.update()
+    own = int(session.subset.sum())
+    assert own
+    assert text_of(card.strongest.head) == f"the MAD of this channel is NaN in all of {own} slices"
+
+
 def test_no_sample_in_the_subset_is_said(session: FakeSession, card: ChannelTab) -> None:
     nothing = DiceBox("LV", 2.0, 3.0, 2.0, 3.0)
     session.state.param.update(dice=nothing)
