@@ -31,7 +31,7 @@ from actstore.spec.spec import load_spec
 from actstore.store.schema import StoreLayout
 from attended import ThreadStream
 from conftest import WriteSpec
-from cuda import StandIn
+from cuda import StandIn, StandInStream
 from memory import expect_predicted, measure
 from stores import expect_same
 
@@ -66,9 +66,7 @@ def stream(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield CudaStream(gpu(request))
     else:
         stand_in = StandIn(monkeypatch)
-        found = CudaStream(torch.device("cpu"))
-        found.stand_in = stand_in  # type: ignore[attr-defined]
-        yield found
+        yield StandInStream(stand_in)
         assert not stand_in.runtime.registered, "unpinned in the end"
         assert not stand_in.runtime.errors
 
@@ -88,8 +86,8 @@ def busy(stream: Stream) -> Iterator[None]:
             yield
         finally:
             release.set()
-    elif stream.device.type == "cpu":
-        with stream.stand_in:  # type: ignore[attr-defined]
+    elif isinstance(stream, StandInStream):
+        with stream.stand_in.held_up():
             yield
     else:
         torch.cuda._sleep(BUSY)  # type: ignore[no-untyped-call]
